@@ -1,0 +1,3 @@
+//! The program `teleport`.
+
+fn main() {}
