@@ -1,0 +1,365 @@
+//! Whether a peer lives: ticks on a fixed cadence, their round trips, and the deadline for silence.
+//!
+//! Any byte from the peer counts as life, on whichever connection. What the observer itself misses, because its
+//! machine was stopped or its thread did not run, it does not hold against the peer: it measures how late it is
+//! called and adds that to the deadline.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::Time;
+
+/// The intervals of [`Liveness`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// From one tick to the next. Default: 15 s, a quarter of the deadline.
+    pub tick_interval: Duration,
+    /// How long a peer may be silent, and how long a session outlives its control connection: Erlang's
+    /// `net_ticktime`. Default: 60 s.
+    pub deadline: Duration,
+    /// How long the control connection may be silent while the pool is heard, before it is opened anew.
+    /// Default: 30 s, two tick intervals.
+    pub reconnect_after: Duration,
+}
+
+impl Config {
+    /// The intervals for a `net_ticktime`: a tick every quarter of it, a new control connection after half.
+    pub fn with_ticktime(ticktime: Duration) -> Self {
+        Config { tick_interval: ticktime / 4, deadline: ticktime, reconnect_after: ticktime / 2 }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config::with_ticktime(Duration::from_secs(60))
+    }
+}
+
+/// What [`Liveness::poll`] wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send a tick over the control connection. The peer answers with `seq`, which
+    /// [`Liveness::tick_answered`] takes.
+    SendTick {
+        /// The tick's number.
+        seq: u64,
+        /// When it was due; its round trip counts from here.
+        due: Time,
+    },
+    /// The control connection is silent while the pool is not: close it and open a new one. Said once per outage.
+    ReconnectControl,
+    /// The tick asked for by [`Liveness::probe`] was not answered in time.
+    ProbeUnanswered,
+    /// The peer is silent for too long: the session is over. Said once, and nothing after it.
+    NodeDown,
+}
+
+/// A tick that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// When the tick was due.
+    pub due: Time,
+    /// From then until its answer.
+    pub round_trip: Duration,
+    /// Whether it answers [`Liveness::probe`].
+    pub probe: bool,
+}
+
+/// What [`Liveness`] has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ticks sent, probes included.
+    pub sent: u64,
+    /// Ticks answered, sooner or later.
+    pub answered: u64,
+    /// Ticks not answered within an interval (and our own lateness).
+    pub missed: u64,
+    /// Ticks not sent, because there was no control connection or we were late by several.
+    pub skipped: u64,
+    /// The most that [`Liveness::poll`] was ever called too late.
+    pub latest: Duration,
+}
+
+/// Watches one peer for the life of a session.
+///
+/// Call [`poll`](Liveness::poll) at [`next_deadline`](Liveness::next_deadline), or earlier.
+///
+/// ```
+/// use std::time::Duration;
+/// use teleport_proto::liveness::{Action, Config, Liveness};
+///
+/// let second = Duration::from_secs(1);
+/// let mut liveness = Liveness::new(Config::default(), 0 * second);
+/// assert_eq!(liveness.next_deadline(), 15 * second);
+/// let due = 15 * second;
+/// assert_eq!(liveness.poll(due, 14 * second, 14 * second), [Action::SendTick { seq: 1, due }]);
+/// assert_eq!(liveness.tick_answered(1, 16 * second).unwrap().round_trip, second);
+/// ```
+#[derive(Debug)]
+pub struct Liveness {
+    config: Config,
+    start: Time,
+    /// The next tick is due at `start + next_tick * tick_interval`.
+    next_tick: u64,
+    next_seq: u64,
+    /// Sent and not answered, oldest first.
+    outstanding: VecDeque<Tick>,
+    /// Silence on all connections.
+    any: Silence,
+    /// Silence on control; while that is down, how long.
+    control: Silence,
+    control_is_up: bool,
+    reconnect_asked: bool,
+    /// After a long absence of our own, what was unread must be read before anybody is judged.
+    judge_from: Time,
+    probe: Option<Probe>,
+    /// When we should be called next.
+    wake: Time,
+    down: bool,
+    counts: Counts,
+}
+
+impl Liveness {
+    /// Begins with a session whose control connection is up. The cadence counts from `now`. A tick interval below
+    /// a millisecond is taken as one.
+    pub fn new(mut config: Config, now: Time) -> Self {
+        config.tick_interval = config.tick_interval.max(Duration::from_millis(1));
+        let mut liveness = Liveness {
+            config,
+            start: now,
+            next_tick: 1,
+            next_seq: 1,
+            outstanding: VecDeque::new(),
+            any: Silence::since(now),
+            control: Silence::since(now),
+            control_is_up: true,
+            reconnect_asked: false,
+            judge_from: now,
+            probe: None,
+            wake: now,
+            down: false,
+            counts: Counts::default(),
+        };
+        liveness.wake = liveness.next_wake(now);
+        liveness
+    }
+
+    /// Says what is to be done by now. `last_heard` is when the last byte came from the peer on any connection,
+    /// `control_last_heard` on the control connection.
+    pub fn poll(&mut self, now: Time, last_heard: Time, control_last_heard: Time) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.down {
+            return actions;
+        }
+        let late = now.saturating_sub(self.wake);
+        self.note_lateness(now, late);
+        self.any.heard(last_heard.max(control_last_heard), late);
+        if self.control_is_up && self.control.heard(control_last_heard, late) {
+            self.reconnect_asked = false;
+        } else if !self.control_is_up {
+            self.control.excused += late;
+        }
+        if self.is_down(now) {
+            self.down = true;
+            self.wake = Time::MAX;
+            return vec![Action::NodeDown];
+        }
+        self.count_missed(now);
+        self.due_ticks(now, &mut actions);
+        if let Some(probe) = &mut self.probe {
+            probe.until += late;
+            if now >= probe.until {
+                self.probe = None;
+                actions.push(Action::ProbeUnanswered);
+            }
+        }
+        if self.control_alone_is_silent(now) {
+            self.reconnect_asked = true;
+            actions.push(Action::ReconnectControl);
+        }
+        self.wake = self.next_wake(now);
+        actions
+    }
+
+    /// When [`poll`](Liveness::poll) is due; after [`Action::NodeDown`] never.
+    pub fn next_deadline(&self) -> Time {
+        self.wake
+    }
+
+    /// The peer has answered a tick. `None` if no such tick is outstanding.
+    pub fn tick_answered(&mut self, seq: u64, now: Time) -> Option<RoundTrip> {
+        let at = self.outstanding.iter().position(|tick| tick.seq == seq)?;
+        let tick = self.outstanding.remove(at)?;
+        self.counts.answered += 1;
+        let probe = self.probe.take_if(|probe| probe.seq == seq).is_some();
+        Some(RoundTrip { due: tick.due, round_trip: now.saturating_sub(tick.due), probe })
+    }
+
+    /// Sends a tick out of turn, to find out whether the session lives: it is answered within `patience`, or
+    /// [`poll`](Liveness::poll) says [`Action::ProbeUnanswered`]. `None` if a probe is under way already, or
+    /// without a control connection.
+    pub fn probe(&mut self, now: Time, patience: Duration) -> Option<Action> {
+        if self.down || !self.control_is_up || self.probe.is_some() {
+            return None;
+        }
+        let tick = self.send(now);
+        self.probe = Some(Probe { seq: self.next_seq - 1, until: now + patience });
+        self.wake = self.wake.min(now + patience);
+        Some(tick)
+    }
+
+    /// The control connection was opened anew.
+    pub fn control_up(&mut self, now: Time) {
+        self.control_is_up = true;
+        self.reconnect_asked = false;
+        self.control = Silence::since(now);
+        self.any.heard(now, Duration::ZERO);
+    }
+
+    /// The control connection is gone. It has the deadline to come back, even if the pool is heard meanwhile:
+    /// without control nothing is acknowledged.
+    pub fn control_down(&mut self, now: Time) {
+        if !self.control_is_up {
+            return;
+        }
+        self.control_is_up = false;
+        self.control = Silence::since(now);
+        // Their answers went with the connection.
+        self.counts.missed += self.outstanding.iter().filter(|tick| !tick.missed).count() as u64;
+        self.outstanding.clear();
+        self.probe = None;
+        self.wake = self.wake.min(self.next_wake(now));
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn note_lateness(&mut self, now: Time, late: Duration) {
+        self.counts.latest = self.counts.latest.max(late);
+        // An ordinary late timer must not put the judgement off again and again.
+        if late >= self.config.tick_interval / 16 && !late.is_zero() {
+            self.judge_from = now + late.min(self.config.tick_interval);
+        }
+    }
+
+    fn is_down(&self, now: Time) -> bool {
+        now >= self.down_at()
+    }
+
+    fn down_at(&self) -> Time {
+        let silence = self.any.ends(self.config.deadline);
+        let without_control = self.control.ends(self.config.deadline);
+        let at = if self.control_is_up { silence } else { silence.min(without_control) };
+        at.max(self.judge_from)
+    }
+
+    fn control_alone_is_silent(&self, now: Time) -> bool {
+        self.control_is_up
+            && !self.reconnect_asked
+            && now >= self.reconnect_at()
+            && self.any.last > self.control.last
+            && now < self.any.ends(self.config.reconnect_after)
+    }
+
+    fn reconnect_at(&self) -> Time {
+        self.control.ends(self.config.reconnect_after).max(self.judge_from)
+    }
+
+    fn tick_due(&self, number: u64) -> Time {
+        // `Duration * u32` would overflow after 49 days of ticks every millisecond.
+        let nanos = self.config.tick_interval.as_nanos().saturating_mul(u128::from(number));
+        let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
+        self.start.saturating_add(Duration::new(seconds, (nanos % 1_000_000_000) as u32))
+    }
+
+    fn due_ticks(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let interval = self.config.tick_interval.as_nanos();
+        let last = u64::try_from(now.saturating_sub(self.start).as_nanos() / interval).unwrap_or(u64::MAX);
+        let due = last.saturating_add(1).saturating_sub(self.next_tick);
+        let sent = if self.control_is_up { due.min(MAX_LATE_TICKS) } else { 0 };
+        self.counts.skipped += due - sent;
+        for number in self.next_tick + (due - sent)..self.next_tick + due {
+            actions.push(self.send(self.tick_due(number)));
+        }
+        self.next_tick += due;
+    }
+
+    fn send(&mut self, due: Time) -> Action {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.counts.sent += 1;
+        self.outstanding.push_back(Tick { seq, due, missed: false });
+        Action::SendTick { seq, due }
+    }
+
+    fn count_missed(&mut self, now: Time) {
+        let excused = self.control.excused;
+        let patience = self.config.tick_interval + excused;
+        for tick in self.outstanding.iter_mut().filter(|tick| !tick.missed && now >= tick.due + patience) {
+            tick.missed = true;
+            self.counts.missed += 1;
+        }
+        // An answer that comes after the deadline finds nobody.
+        let forgotten = self.config.deadline + excused;
+        while self.outstanding.front().is_some_and(|tick| tick.missed && now >= tick.due + forgotten) {
+            self.outstanding.pop_front();
+        }
+    }
+
+    fn next_wake(&self, now: Time) -> Time {
+        let mut wake = self.tick_due(self.next_tick).min(self.down_at());
+        if let Some(probe) = &self.probe {
+            wake = wake.min(probe.until);
+        }
+        let reconnect = self.reconnect_at();
+        if self.control_is_up && !self.reconnect_asked && reconnect > now {
+            wake = wake.min(reconnect);
+        }
+        wake
+    }
+}
+
+// After a pause, ticks that were due during it are sent together, up to this many.
+const MAX_LATE_TICKS: u64 = 8;
+
+#[derive(Debug)]
+struct Tick {
+    seq: u64,
+    due: Time,
+    missed: bool,
+}
+
+#[derive(Debug)]
+struct Probe {
+    seq: u64,
+    until: Time,
+}
+
+/// Since when nothing was heard, and how much of that we were absent ourselves.
+#[derive(Debug)]
+struct Silence {
+    last: Time,
+    excused: Duration,
+}
+
+impl Silence {
+    fn since(now: Time) -> Self {
+        Silence { last: now, excused: Duration::ZERO }
+    }
+
+    /// Whether something new was heard. `late` is how late we noticed.
+    fn heard(&mut self, last: Time, late: Duration) -> bool {
+        let new = last > self.last;
+        if new {
+            *self = Silence::since(last);
+        }
+        self.excused += late;
+        new
+    }
+
+    fn ends(&self, patience: Duration) -> Time {
+        self.last.saturating_add(patience).saturating_add(self.excused)
+    }
+}

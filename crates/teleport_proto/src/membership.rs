@@ -1,0 +1,639 @@
+//! Which sessions a node has: at most one per peer, however the two sides dial, lose connections and restart.
+//!
+//! Every node numbers its dials. A dial's number travels in its handshake, and an acceptor's last number comes
+//! back in the verdict; so each side of a session knows which of the peer's dials are older than the session.
+//! A late one of those is recognised, whereas a newer one means that the peer does not have the session any more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::handshake::{ConnectionKind, Established, Refusal, Request};
+use crate::{Incarnation, NodeName, SessionId, Time};
+
+/// How long to wait between two attempts. Doubles from `first` to `most`; half of it is left to chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first failure. Default: 50 ms.
+    pub first: Duration,
+    /// At most. Default: 5 s.
+    pub most: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) }
+    }
+}
+
+impl Backoff {
+    fn delay(&self, failures: u32, random: u64) -> Duration {
+        let full =
+            self.first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        let full = full.min(self.most);
+        let chance = (random >> 32) as u32;
+        full / 2 + (full / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+    }
+}
+
+/// What [`Membership`] wants done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Open a control connection for a new session, and report
+    /// [`dial_succeeded`](Membership::dial_succeeded) or [`dial_failed`](Membership::dial_failed), exactly one
+    /// and even if a session came about meanwhile.
+    Dial {
+        /// Whom to.
+        peer: NodeName,
+        /// The dial's number, for the handshake.
+        number: u64,
+    },
+    /// Open a new control connection for a living session, and report
+    /// [`resume_succeeded`](Membership::resume_succeeded) or [`resume_failed`](Membership::resume_failed).
+    Resume {
+        /// Whom to.
+        peer: NodeName,
+        /// The session.
+        session: SessionId,
+        /// The connection's generation, for the handshake.
+        generation: u64,
+    },
+    /// A session has begun.
+    Up {
+        /// With whom.
+        peer: NodeName,
+        /// The session.
+        session: SessionId,
+    },
+    /// A session has ended: close what belongs to it, report what is unconfirmed.
+    Ended {
+        /// With whom.
+        peer: NodeName,
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Find out whether the session lives: have [`Liveness::probe`](crate::liveness::Liveness::probe) send a
+    /// tick. Report [`probe_answered`](Membership::probe_answered), or [`end`](Membership::end) it with
+    /// [`EndReason::ProbeUnanswered`].
+    Probe {
+        /// With whom.
+        peer: NodeName,
+        /// The session.
+        session: SessionId,
+    },
+}
+
+/// Why a session has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Nothing was heard for the liveness deadline, or control did not come back within it.
+    #[error("nothing was heard from it within the liveness deadline")]
+    Silent,
+    /// The peer restarted.
+    #[error("it has restarted")]
+    Restarted,
+    /// The peer opened a new session or does not know this one: it has ended it on its side.
+    #[error("it has given the session up")]
+    PeerGaveUp,
+    /// Another node claimed the name, and the session did not answer a probe.
+    #[error("it did not answer while another node claimed its name")]
+    ProbeUnanswered,
+    /// The peer broke the protocol.
+    #[error("it broke the protocol")]
+    ProtocolError,
+    /// This node wanted it.
+    #[error("this node disconnected")]
+    Disconnected,
+    /// The peer is shutting down.
+    #[error("it is shutting down")]
+    PeerShutDown,
+}
+
+/// What [`Membership::inbound`] has decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "the dialler waits for the verdict"]
+pub struct Decision {
+    /// Whether to accept, with what [`Authenticated::accept`](crate::handshake::Authenticated::accept) has to be
+    /// told (the last dial number given out), or why not.
+    pub verdict: Result<u64, Refusal>,
+    /// What is to be done besides.
+    pub actions: Vec<Action>,
+}
+
+/// What [`Membership::dial_succeeded`] and [`Membership::resume_succeeded`] make of a new control connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a connection that is not kept has to be closed"]
+pub struct Outcome {
+    /// Whether the connection is of use; close it if not.
+    pub keep: bool,
+    /// What is to be done besides.
+    pub actions: Vec<Action>,
+}
+
+/// Why a dial or a resume failed, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The peer has refused the connection.
+    Refused(Refusal),
+    /// Anything else.
+    Other,
+}
+
+impl From<&crate::handshake::HandshakeError> for Failure {
+    fn from(error: &crate::handshake::HandshakeError) -> Self {
+        use crate::handshake::HandshakeError::*;
+        match error {
+            Refused { refusal, .. } => Failure::Refused(*refusal),
+            UnknownSession { .. } => Failure::Refused(Refusal::UnknownSession),
+            _ => Failure::Other,
+        }
+    }
+}
+
+/// A living session, as [`Membership::session`] shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The peer's incarnation.
+    pub incarnation: Incarnation,
+    /// Whether this node dialled: the dialler opens all further connections.
+    pub we_dialled: bool,
+    /// Whether there is a control connection.
+    pub control_connected: bool,
+    /// Which control connection of the session that is, or was.
+    pub generation: u64,
+}
+
+/// The sessions of one node, and the attempts at some.
+///
+/// All methods are to be called in the order of the events they report: from one task, or under one lock.
+#[derive(Debug)]
+pub struct Membership {
+    own: NodeName,
+    backoff: Backoff,
+    last_dial: u64,
+    peers: BTreeMap<NodeName, Peer>,
+    sessions: FxHashMap<SessionId, NodeName>,
+    shutting_down: bool,
+}
+
+impl Membership {
+    /// Of a node that has just started.
+    pub fn new(own: NodeName, backoff: Backoff) -> Self {
+        Membership {
+            own,
+            backoff,
+            last_dial: 0,
+            peers: BTreeMap::new(),
+            sessions: FxHashMap::default(),
+            shutting_down: false,
+        }
+    }
+
+    /// A session with `peer` is wanted. Dials, now or when the back-off allows, and again until there is one or
+    /// [`unwant`](Membership::unwant) takes it back. The wish ends with its fulfilment: after a session's end, wish
+    /// again. Nothing happens for our own name, or once shutting down.
+    pub fn want(&mut self, peer: &NodeName) -> Vec<Action> {
+        if *peer == self.own || self.shutting_down {
+            return Vec::new();
+        }
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.wanted = true;
+            return Vec::new();
+        }
+        self.dial(peer.clone(), 0)
+    }
+
+    /// A session with `peer` is not wanted any more. A dial under way may still succeed; no other follows.
+    pub fn unwant(&mut self, peer: &NodeName) {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return;
+        };
+        known.wanted = false;
+        if matches!(known.state, State::Waiting { .. }) {
+            self.peers.remove(peer);
+        }
+    }
+
+    /// What is due by now: dials and resumes whose back-off is over.
+    pub fn poll(&mut self, now: Time) -> Vec<Action> {
+        let due = |peer: &&NodeName| self.peers.get(*peer).and_then(Peer::due).is_some_and(|due| due <= now);
+        let due: Vec<NodeName> = self.peers.keys().filter(due).cloned().collect();
+        let mut actions = Vec::new();
+        for peer in due {
+            match self.peers.get_mut(&peer) {
+                Some(Peer { state: State::Up(living), .. }) => actions.push(living.resume(peer)),
+                Some(known) => {
+                    let failures = known.failures;
+                    actions.extend(self.dial(peer, failures));
+                }
+                None => {}
+            }
+        }
+        actions
+    }
+
+    /// When [`poll`](Membership::poll) is due, if ever.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.peers.values().filter_map(Peer::due).min()
+    }
+
+    /// A dial has ended with an acceptance.
+    pub fn dial_succeeded(&mut self, established: &Established) -> Outcome {
+        let number = established.connection;
+        let discard = Outcome { keep: false, actions: Vec::new() };
+        if self.shutting_down {
+            return discard;
+        }
+        let replaced = match self.peers.get(&established.peer).map(|known| &known.state) {
+            None | Some(State::Waiting { .. }) => None,
+            Some(State::Dialling { number: current, .. }) if *current == number => None,
+            // The peer replaces this session by the one of the newer dial.
+            Some(State::Dialling { .. }) => return discard,
+            Some(State::Up(living)) if living.is_newer_than(established) => return discard,
+            Some(State::Up(living)) => Some((living.session, established.peer_incarnation)),
+        };
+        let mut actions = Vec::new();
+        if let Some((session, incarnation)) = replaced {
+            actions = self.end(session.id, replacement_reason(&session, incarnation));
+        }
+        let session = Session {
+            id: established.session,
+            incarnation: established.peer_incarnation,
+            we_dialled: true,
+            control_connected: true,
+            generation: 0,
+        };
+        actions.push(self.up(&established.peer, Living::new(session, Some(number), established.peer_dial)));
+        Outcome { keep: true, actions }
+    }
+
+    /// A dial has failed. `random` spreads the next attempts of many nodes.
+    pub fn dial_failed(&mut self, peer: &NodeName, number: u64, failure: Failure, now: Time, random: u64) {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return;
+        };
+        let State::Dialling { number: current, refused_inbound } = known.state else {
+            return;
+        };
+        if current != number {
+            return;
+        }
+        if !known.wanted {
+            self.peers.remove(peer);
+            return;
+        }
+        known.failures = known.failures.saturating_add(1);
+        let mut delay = self.backoff.delay(known.failures, random);
+        if failure == Failure::Refused(Refusal::Simultaneous) {
+            delay = delay.max(self.backoff.most.min(INBOUND_PATIENCE));
+        }
+        if refused_inbound {
+            // The peer reaches us and we do not reach it: its next dial must not meet one of ours again.
+            delay = self.backoff.most;
+        }
+        known.state = State::Waiting { until: now.saturating_add(delay) };
+    }
+
+    /// Decides on an inbound connection that has proved itself, whatever its kind.
+    pub fn inbound(&mut self, request: &Request) -> Decision {
+        if self.shutting_down {
+            return Decision::refuse(Refusal::ShuttingDown);
+        }
+        if request.peer == self.own {
+            return Decision::refuse(Refusal::NameInUse);
+        }
+        match request.kind {
+            ConnectionKind::NewSession => self.inbound_session(request),
+            ConnectionKind::Resume => self.inbound_resume(request),
+            ConnectionKind::Express | ConnectionKind::Bulk => self.inbound_join(request),
+        }
+    }
+
+    /// The control connection of this generation is gone. Its dialler opens another one.
+    pub fn control_lost(&mut self, session: SessionId, generation: u64) -> Vec<Action> {
+        let Some((peer, living)) = self.living(session) else {
+            return Vec::new();
+        };
+        if living.session.generation != generation || !living.session.control_connected {
+            return Vec::new();
+        }
+        living.session.control_connected = false;
+        living.probing = false;
+        if !living.session.we_dialled {
+            return Vec::new();
+        }
+        vec![living.resume(peer)]
+    }
+
+    /// A resume has ended with an acceptance.
+    pub fn resume_succeeded(&mut self, session: SessionId, generation: u64) -> Outcome {
+        let mut outcome = Outcome { keep: false, actions: Vec::new() };
+        let Some((_, living)) = self.living(session) else {
+            return outcome;
+        };
+        if living.resume != Resume::UnderWay || living.last_generation != generation {
+            return outcome;
+        }
+        living.resume = Resume::Idle;
+        living.resume_failures = 0;
+        living.session.generation = generation;
+        living.session.control_connected = true;
+        outcome.keep = true;
+        outcome
+    }
+
+    /// A resume has failed. It is tried again until the session ends, unless the peer does not have the session.
+    pub fn resume_failed(
+        &mut self,
+        session: SessionId,
+        generation: u64,
+        failure: Failure,
+        now: Time,
+        random: u64,
+    ) -> Vec<Action> {
+        let backoff = self.backoff;
+        let Some((_, living)) = self.living(session) else {
+            return Vec::new();
+        };
+        if living.resume != Resume::UnderWay || living.last_generation != generation {
+            return Vec::new();
+        }
+        if failure == Failure::Refused(Refusal::UnknownSession) {
+            return self.end(session, EndReason::PeerGaveUp);
+        }
+        living.resume_failures = living.resume_failures.saturating_add(1);
+        let delay = backoff.delay(living.resume_failures, random);
+        living.resume = Resume::Waiting { until: now.saturating_add(delay) };
+        Vec::new()
+    }
+
+    /// The session answered its probe: it keeps its name.
+    pub fn probe_answered(&mut self, session: SessionId) {
+        if let Some((_, living)) = self.living(session) {
+            living.probing = false;
+        }
+    }
+
+    /// Ends a session. Without effect if it has ended before.
+    pub fn end(&mut self, session: SessionId, reason: EndReason) -> Vec<Action> {
+        let Some(peer) = self.sessions.remove(&session) else {
+            return Vec::new();
+        };
+        self.peers.remove(&peer);
+        vec![Action::Ended { peer, session, reason }]
+    }
+
+    /// From now on nothing is dialled or accepted. Living sessions go on until they are [`end`](Membership::end)ed.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+        self.peers.retain(|_, known| matches!(known.state, State::Up(_)));
+    }
+
+    /// The living session with a peer.
+    pub fn session(&self, peer: &NodeName) -> Option<Session> {
+        match &self.peers.get(peer)?.state {
+            State::Up(living) => Some(living.session),
+            State::Waiting { .. } | State::Dialling { .. } => None,
+        }
+    }
+
+    /// All living sessions, by the peers' names.
+    pub fn sessions(&self) -> impl Iterator<Item = (&NodeName, Session)> {
+        self.peers.keys().filter_map(|peer| Some((peer, self.session(peer)?)))
+    }
+
+    /// The last dial number given out.
+    pub fn last_dial(&self) -> u64 {
+        self.last_dial
+    }
+
+    fn inbound_session(&mut self, request: &Request) -> Decision {
+        let mut actions = Vec::new();
+        match self.peers.get_mut(&request.peer).map(|known| &mut known.state) {
+            None | Some(State::Waiting { .. }) => {}
+            Some(State::Dialling { refused_inbound, .. }) => {
+                // Of two dials that cross, that of the greater name counts; the other one is told so in turn.
+                if self.own > request.peer {
+                    *refused_inbound = true;
+                    return Decision::refuse(Refusal::Simultaneous);
+                }
+            }
+            Some(State::Up(living)) => {
+                let session = living.session;
+                if session.incarnation == request.peer_incarnation {
+                    if request.connection <= living.peer_dial {
+                        // Dialled before the session began, and late.
+                        return Decision::refuse(Refusal::Simultaneous);
+                    }
+                } else if session.control_connected {
+                    return living.doubt(request.peer.clone());
+                }
+                actions = self.end(session.id, replacement_reason(&session, request.peer_incarnation));
+            }
+        }
+        let session = Session {
+            id: request.session,
+            incarnation: request.peer_incarnation,
+            we_dialled: false,
+            control_connected: true,
+            generation: 0,
+        };
+        actions.push(self.up(&request.peer, Living::new(session, None, request.connection)));
+        Decision { verdict: Ok(self.last_dial), actions }
+    }
+
+    fn inbound_resume(&mut self, request: &Request) -> Decision {
+        let last_dial = self.last_dial;
+        let Some(living) = self.joined(request) else {
+            return Decision::refuse(Refusal::UnknownSession);
+        };
+        if request.connection <= living.session.generation {
+            return Decision::refuse(Refusal::StaleResume);
+        }
+        living.session.generation = request.connection;
+        living.session.control_connected = true;
+        living.probing = false;
+        Decision { verdict: Ok(last_dial), actions: Vec::new() }
+    }
+
+    fn inbound_join(&mut self, request: &Request) -> Decision {
+        let last_dial = self.last_dial;
+        let Some(living) = self.joined(request) else {
+            return Decision::refuse(Refusal::UnknownSession);
+        };
+        if !living.pool_ids.take(request.connection) {
+            return Decision::refuse(Refusal::ConnectionIdUsed);
+        }
+        Decision { verdict: Ok(last_dial), actions: Vec::new() }
+    }
+
+    /// The session that a connection wants to join, if it is the peer's and the peer's to extend.
+    fn joined(&mut self, request: &Request) -> Option<&mut Living> {
+        let (peer, living) = self.living(request.session)?;
+        let session = &living.session;
+        let fits =
+            peer == request.peer && session.incarnation == request.peer_incarnation && !session.we_dialled;
+        fits.then_some(living)
+    }
+
+    fn living(&mut self, session: SessionId) -> Option<(NodeName, &mut Living)> {
+        let peer = self.sessions.get(&session)?.clone();
+        match &mut self.peers.get_mut(&peer)?.state {
+            State::Up(living) => Some((peer, living)),
+            State::Waiting { .. } | State::Dialling { .. } => None,
+        }
+    }
+
+    fn dial(&mut self, peer: NodeName, failures: u32) -> Vec<Action> {
+        self.last_dial += 1;
+        let number = self.last_dial;
+        let state = State::Dialling { number, refused_inbound: false };
+        self.peers.insert(peer.clone(), Peer { wanted: true, failures, state });
+        vec![Action::Dial { peer, number }]
+    }
+
+    fn up(&mut self, peer: &NodeName, living: Living) -> Action {
+        let session = living.session.id;
+        self.sessions.insert(session, peer.clone());
+        self.peers.insert(peer.clone(), Peer { wanted: false, failures: 0, state: State::Up(living) });
+        Action::Up { peer: peer.clone(), session }
+    }
+}
+
+impl Decision {
+    fn refuse(refusal: Refusal) -> Self {
+        Decision { verdict: Err(refusal), actions: Vec::new() }
+    }
+}
+
+// How long the one whose dial was refused waits for the other one's.
+const INBOUND_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What there is about a peer. Peers about whom there is nothing are forgotten.
+#[derive(Debug)]
+struct Peer {
+    wanted: bool,
+    failures: u32,
+    state: State,
+}
+
+impl Peer {
+    fn due(&self) -> Option<Time> {
+        match &self.state {
+            State::Waiting { until } | State::Up(Living { resume: Resume::Waiting { until }, .. }) => {
+                Some(*until)
+            }
+            State::Dialling { .. } | State::Up(_) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between two dials.
+    Waiting { until: Time },
+    /// `refused_inbound`: the peer's dial was refused for the sake of ours.
+    Dialling { number: u64, refused_inbound: bool },
+    /// There is a session.
+    Up(Living),
+}
+
+#[derive(Debug)]
+struct Living {
+    session: Session,
+    /// Our dial, if it came about by one.
+    dial: Option<u64>,
+    /// The newest of the peer's dials that is older than the session.
+    peer_dial: u64,
+    /// The last generation that we have given out.
+    last_generation: u64,
+    resume: Resume,
+    resume_failures: u32,
+    probing: bool,
+    pool_ids: Taken,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Resume {
+    Idle,
+    UnderWay,
+    Waiting { until: Time },
+}
+
+impl Living {
+    fn new(session: Session, dial: Option<u64>, peer_dial: u64) -> Self {
+        Living {
+            session,
+            dial,
+            peer_dial,
+            last_generation: 0,
+            resume: Resume::Idle,
+            resume_failures: 0,
+            probing: false,
+            pool_ids: Taken::default(),
+        }
+    }
+
+    fn resume(&mut self, peer: NodeName) -> Action {
+        self.last_generation += 1;
+        self.resume = Resume::UnderWay;
+        Action::Resume { peer, session: self.session.id, generation: self.last_generation }
+    }
+
+    /// Another incarnation claims the name: it has to wait until this session has shown whether it lives.
+    fn doubt(&mut self, peer: NodeName) -> Decision {
+        let mut decision = Decision::refuse(Refusal::NameInUse);
+        if !self.probing {
+            self.probing = true;
+            decision.actions.push(Action::Probe { peer, session: self.session.id });
+        }
+        decision
+    }
+
+    /// Whether this session began after one whose verdict came late.
+    fn is_newer_than(&self, late: &Established) -> bool {
+        if self.session.incarnation != late.peer_incarnation {
+            return self.session.control_connected;
+        }
+        match self.dial {
+            Some(dial) => dial > late.connection,
+            None => self.peer_dial > late.peer_dial,
+        }
+    }
+}
+
+fn replacement_reason(old: &Session, incarnation: Incarnation) -> EndReason {
+    if old.incarnation == incarnation { EndReason::PeerGaveUp } else { EndReason::Restarted }
+}
+
+/// Which ids were taken: all below the newest 128, and those marked of them.
+#[derive(Debug, Default)]
+struct Taken {
+    newest: u64,
+    /// Bit n: `newest - n` was taken.
+    marks: u128,
+}
+
+impl Taken {
+    /// Takes an id; false if it was taken before, or is too old to tell.
+    fn take(&mut self, id: u64) -> bool {
+        if id > self.newest {
+            let shift = u32::try_from(id - self.newest).unwrap_or(u32::MAX);
+            self.marks = self.marks.checked_shl(shift).unwrap_or(0) | 1;
+            self.newest = id;
+            return true;
+        }
+        let Some(mark) = u32::try_from(self.newest - id).ok().and_then(|age| 1u128.checked_shl(age)) else {
+            return false;
+        };
+        let fresh = id != 0 && self.marks & mark == 0;
+        self.marks |= mark;
+        fresh
+    }
+}
