@@ -1,0 +1,343 @@
+//! Admission: which message is accepted when.
+//!
+//! A message passes the window of its destination mailbox, then the peer's window and the node's budget, and is
+//! accepted; or it waits for one of them. Credit is taken for whole messages, first come first served per destination,
+//! and within the peer's window per class, except that a message never overtakes one of its own pair.
+
+use super::window::{Budget, Window, class_of, cost};
+use super::{Outgoing, Pair, Ticket};
+use crate::wire::envelope::{AccountId, Destination};
+use crate::wire::pool::Class;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A message that may go now.
+pub(crate) struct Admitted {
+    pub(crate) message: Outgoing,
+    pub(crate) account: AccountId,
+    /// Set if its sender has been waiting.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// What became of an offered message.
+pub(crate) enum Offer {
+    Admitted(Admitted),
+    Waiting(Ticket),
+    /// It would have had to wait, and must not.
+    Busy,
+}
+
+pub(crate) struct Admission {
+    peer: Window,
+    budget: Arc<dyn Budget>,
+    /// Size of each destination's window; `None` if the peer's mailboxes are unbounded.
+    mailbox_window: Option<u64>,
+    ids: FxHashMap<Destination, AccountId>,
+    accounts: FxHashMap<AccountId, Account>,
+    last_account: AccountId,
+    waiting: FxHashMap<Ticket, Waiter>,
+    last_ticket: Ticket,
+    /// Those that wait for the peer's window or the node's budget; cancelled tickets are skipped.
+    express: VecDeque<Ticket>,
+    bulk: VecDeque<Ticket>,
+    /// Pairs with a message in `express` or `bulk`: which of the two, and how many.
+    pairs: FxHashMap<Pair, (Class, usize)>,
+    closed: FxHashSet<AccountId>,
+}
+
+/// The credit of one destination mailbox.
+struct Account {
+    to: Destination,
+    window: Window,
+    /// The peer has seen it, or will.
+    opened: bool,
+    /// Totals that the peer has reported.
+    consumed_express: u64,
+    consumed_bulk: u64,
+    /// Those that wait for this mailbox.
+    waiters: VecDeque<Ticket>,
+}
+
+struct Waiter {
+    message: Outgoing,
+    account: AccountId,
+    /// It has its mailbox credit and waits for the peer's window in the queue of this class.
+    queued: Option<Class>,
+}
+
+impl Admission {
+    pub(crate) fn new(peer_window: u64, mailbox_window: Option<u64>, budget: Arc<dyn Budget>) -> Self {
+        Self {
+            peer: Window::new(peer_window),
+            budget,
+            mailbox_window,
+            ids: FxHashMap::default(),
+            accounts: FxHashMap::default(),
+            last_account: 0,
+            waiting: FxHashMap::default(),
+            last_ticket: 0,
+            express: VecDeque::new(),
+            bulk: VecDeque::new(),
+            pairs: FxHashMap::default(),
+            closed: FxHashSet::default(),
+        }
+    }
+
+    /// Offers a message; one that has to wait keeps its place until [`Admission::cancel`].
+    pub(crate) fn offer(&mut self, message: Outgoing) -> Offer {
+        if message.exempt {
+            return Offer::Admitted(Admitted { message, account: 0, ticket: None });
+        }
+        let (class, bytes) = (class_of(message.body_len()), cost(message.body_len()));
+        let account = self.account_of(&message.to);
+        if let Some(account) = self.accounts.get_mut(&account) {
+            if !account.waiters.is_empty() || !account.window.fits(class, bytes) {
+                if message.nosuspend {
+                    return Offer::Busy;
+                }
+                account.waiters.push_back(self.last_ticket + 1);
+                return self.wait(message, None);
+            }
+            account.window.take(class, bytes);
+        }
+        let nosuspend = message.nosuspend;
+        match self.try_enter(&message) {
+            Ok(()) => Offer::Admitted(self.admit(message, account, None)),
+            Err(_) if nosuspend => {
+                self.release_account(account, class, bytes);
+                Offer::Busy
+            }
+            Err(queue) => self.wait(message, Some(queue)),
+        }
+    }
+
+    /// Forgets a waiting message; `false` if it has been admitted already.
+    pub(crate) fn cancel(&mut self, ticket: Ticket, admitted: &mut Vec<Admitted>) -> bool {
+        let Some(waiter) = self.waiting.remove(&ticket) else { return false };
+        if let Some(queue) = waiter.queued {
+            self.leave_queue(&waiter.message, queue);
+            let body = waiter.message.body_len();
+            self.release_account(waiter.account, class_of(body), cost(body));
+        }
+        self.pump_account(waiter.account, admitted);
+        self.close_if_empty(waiter.account);
+        self.pump(admitted);
+        true
+    }
+
+    /// A message has been delivered: its room in the peer's window and the node's budget is free again.
+    pub(crate) fn delivered(&mut self, body: u64) {
+        self.peer.give_back(class_of(body), cost(body));
+        self.budget.give_back(class_of(body), cost(body));
+    }
+
+    /// The peer's report on a mailbox. An unknown account is one that has been closed; say so again.
+    pub(crate) fn consumed(&mut self, id: AccountId, express: u64, bulk: u64, admitted: &mut Vec<Admitted>) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            self.closed.insert(id);
+            return;
+        };
+        let reports = [
+            (Class::Express, &mut account.consumed_express, express),
+            (Class::Bulk, &mut account.consumed_bulk, bulk),
+        ];
+        for (class, known, now) in reports {
+            account.window.give_back(class, now.saturating_sub(*known));
+            *known = now.max(*known);
+        }
+        self.pump_account(id, admitted);
+        self.close_if_empty(id);
+    }
+
+    /// Accounts closed since the last call, for the peer to forget.
+    pub(crate) fn take_closed(&mut self) -> impl Iterator<Item = AccountId> {
+        std::mem::take(&mut self.closed).into_iter()
+    }
+
+    pub(crate) fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Admits those waiting in line for whom there is room now.
+    pub(crate) fn pump(&mut self, admitted: &mut Vec<Admitted>) {
+        for class in [Class::Express, Class::Bulk] {
+            while let Some(&ticket) = self.queue(class).front() {
+                let Some(waiter) = self.waiting.get(&ticket) else {
+                    self.queue(class).pop_front();
+                    continue;
+                };
+                let body = waiter.message.body_len();
+                if !self.take_room(class_of(body), cost(body)) {
+                    break;
+                }
+                self.queue(class).pop_front();
+                if let Some(Waiter { message, account, .. }) = self.waiting.remove(&ticket) {
+                    self.leave_queue(&message, class);
+                    let next = self.admit(message, account, Some(ticket));
+                    admitted.push(next);
+                }
+            }
+        }
+    }
+
+    /// Plants a fault: so many bytes never come back.
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fn lose(&mut self, bytes: u64) {
+        self.peer.take(Class::Express, bytes);
+    }
+
+    /// Everybody who is still waiting, for the session's end.
+    pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = Ticket> {
+        std::mem::take(&mut self.waiting).into_keys()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn accounts(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Bytes in the peer's window: accepted and not yet delivered.
+    pub(crate) fn in_window(&self) -> u64 {
+        self.peer.used()
+    }
+
+    /// The destination's account, opened if need be; 0 if mailboxes are unbounded.
+    fn account_of(&mut self, to: &Destination) -> AccountId {
+        let Some(size) = self.mailbox_window else { return 0 };
+        if let Some(&id) = self.ids.get(to) {
+            return id;
+        }
+        self.last_account += 1;
+        self.ids.insert(to.clone(), self.last_account);
+        let (window, waiters) = (Window::new(size), VecDeque::new());
+        let (consumed_express, consumed_bulk) = (0, 0);
+        let account =
+            Account { to: to.clone(), window, opened: false, consumed_express, consumed_bulk, waiters };
+        self.accounts.insert(self.last_account, account);
+        self.last_account
+    }
+
+    /// Takes room in the peer's window and the node's budget, or names the queue to wait in.
+    fn try_enter(&mut self, message: &Outgoing) -> Result<(), Class> {
+        let body = message.body_len();
+        let class = class_of(body);
+        if !message.unordered
+            && let Some(&(queue, _)) = self.pairs.get(&message.pair())
+        {
+            return Err(queue);
+        }
+        if !self.queue(class).is_empty() || !self.take_room(class, cost(body)) {
+            return Err(class);
+        }
+        Ok(())
+    }
+
+    fn take_room(&mut self, class: Class, bytes: u64) -> bool {
+        let fits = self.peer.fits(class, bytes) && self.budget.try_take(class, bytes);
+        if fits {
+            self.peer.take(class, bytes);
+        }
+        fits
+    }
+
+    fn wait(&mut self, message: Outgoing, queued: Option<Class>) -> Offer {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let account = self.ids.get(&message.to).copied().unwrap_or(0);
+        if let Some(queue) = queued {
+            self.enqueue(ticket, &message, queue);
+        }
+        self.waiting.insert(ticket, Waiter { message, account, queued });
+        Offer::Waiting(ticket)
+    }
+
+    /// Moves on those who have waited for the mailbox.
+    fn pump_account(&mut self, id: AccountId, admitted: &mut Vec<Admitted>) {
+        loop {
+            let Some(account) = self.accounts.get_mut(&id) else { return };
+            let Some(&ticket) = account.waiters.front() else { return };
+            let Some(waiter) = self.waiting.get(&ticket) else {
+                account.waiters.pop_front();
+                continue;
+            };
+            let body = waiter.message.body_len();
+            if !account.window.fits(class_of(body), cost(body)) {
+                return;
+            }
+            account.window.take(class_of(body), cost(body));
+            account.waiters.pop_front();
+            let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
+            match self.try_enter(&waiter.message) {
+                Ok(()) => {
+                    let next = self.admit(waiter.message, waiter.account, Some(ticket));
+                    admitted.push(next);
+                }
+                Err(queue) => {
+                    self.enqueue(ticket, &waiter.message, queue);
+                    waiter.queued = Some(queue);
+                    self.waiting.insert(ticket, waiter);
+                }
+            }
+        }
+    }
+
+    fn release_account(&mut self, id: AccountId, class: Class, bytes: u64) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.window.give_back(class, bytes);
+            self.close_if_empty(id);
+        }
+    }
+
+    fn close_if_empty(&mut self, id: AccountId) {
+        if self
+            .accounts
+            .get(&id)
+            .is_some_and(|account| account.window.used() == 0 && account.waiters.is_empty())
+            && let Some(account) = self.accounts.remove(&id)
+        {
+            self.ids.remove(&account.to);
+            if account.opened {
+                self.closed.insert(id);
+            }
+        }
+    }
+
+    fn admit(&mut self, message: Outgoing, account: AccountId, ticket: Option<Ticket>) -> Admitted {
+        if let Some(account) = self.accounts.get_mut(&account) {
+            account.opened = true;
+        }
+        Admitted { message, account, ticket }
+    }
+
+    fn enqueue(&mut self, ticket: Ticket, message: &Outgoing, queue: Class) {
+        self.queue(queue).push_back(ticket);
+        if !message.unordered {
+            self.pairs.entry(message.pair()).or_insert((queue, 0)).1 += 1;
+        }
+    }
+
+    fn leave_queue(&mut self, message: &Outgoing, queue: Class) {
+        if message.unordered {
+            return;
+        }
+        let pair = message.pair();
+        if let Some((class, count)) = self.pairs.get_mut(&pair) {
+            debug_assert_eq!(*class, queue, "a pair waits in one queue");
+            *count -= 1;
+            if *count == 0 {
+                self.pairs.remove(&pair);
+            }
+        }
+    }
+
+    fn queue(&mut self, class: Class) -> &mut VecDeque<Ticket> {
+        match class {
+            Class::Express => &mut self.express,
+            Class::Bulk => &mut self.bulk,
+        }
+    }
+}

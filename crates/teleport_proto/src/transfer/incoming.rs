@@ -1,0 +1,300 @@
+//! Messages on their way in: fragments put together, order kept, deliveries counted.
+
+use super::assembly::{Assembly, Buffers, Region};
+use super::numbers::NumberSet;
+use super::window::{Window, class_of, cost};
+use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
+use crate::wire::envelope::{Envelope, Kind, Seq};
+use crate::wire::pool::{FragmentHeader, batch_messages};
+use crate::wire::{WireError, take_varint};
+use bytes::{Buf, Bytes};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// The most large messages that may be partial at the same time.
+const MAX_PARTIAL: usize = 4096;
+
+/// The most fragments of one message: bounds what a header can make us allocate besides the message itself.
+const MAX_FRAGMENTS: u64 = 1 << 18;
+
+/// A message smaller than the batch it came in by more than this factor is copied out of it, so that a small message
+/// which stays in a mailbox does not keep a large buffer alive.
+const PIN_FACTOR: usize = 4;
+
+/// A delivered message whose sender asked what became of it.
+pub(crate) struct Answer {
+    pub(crate) seq: Seq,
+    pub(crate) envelope: Envelope,
+    pub(crate) disposition: Disposition,
+}
+
+/// A message handed to the mailbox, or its delivery begun.
+struct Handed {
+    envelope: Envelope,
+    credit: Credit,
+}
+
+pub(crate) struct Inbox {
+    buffers: Arc<dyn Buffers + Send + Sync>,
+    max_message: u64,
+    window: Window,
+    delivered: NumberSet,
+    /// Messages that wait for their predecessor, by its number.
+    held: FxHashMap<Seq, (Envelope, Bytes)>,
+    assemblies: FxHashMap<Seq, Assembly>,
+    /// Messages whose delivery takes longer than the call.
+    deferred: FxHashMap<Seq, Handed>,
+    parsed: Vec<(Envelope, Bytes)>,
+    /// What the session has to answer or handle itself, filled by the calls below.
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) system: Vec<(Envelope, Bytes)>,
+    /// Credit of messages that had no taker.
+    pub(crate) unclaimed: Vec<Credit>,
+    pub(crate) messages: u64,
+    /// Bytes delivered since they were last asked for.
+    pub(crate) delivered_bytes: u64,
+    pub(crate) no_process: u64,
+    #[cfg(feature = "planted-faults")]
+    pub(crate) faults: super::Faults,
+}
+
+impl Inbox {
+    pub(crate) fn new(buffers: Arc<dyn Buffers + Send + Sync>, max_message: u64, window: u64) -> Self {
+        Self {
+            buffers,
+            max_message,
+            window: Window::new(window),
+            delivered: NumberSet::default(),
+            held: FxHashMap::default(),
+            assemblies: FxHashMap::default(),
+            deferred: FxHashMap::default(),
+            parsed: Vec::new(),
+            answers: Vec::new(),
+            system: Vec::new(),
+            unclaimed: Vec::new(),
+            messages: 0,
+            delivered_bytes: 0,
+            no_process: 0,
+            #[cfg(feature = "planted-faults")]
+            faults: super::Faults::default(),
+        }
+    }
+
+    pub(crate) fn delivered(&self) -> &NumberSet {
+        &self.delivered
+    }
+
+    /// Bytes received, or being received, and not delivered.
+    pub(crate) fn undelivered_bytes(&self) -> u64 {
+        self.window.used()
+    }
+
+    /// Messages that are partial, wait for their predecessor or are being delivered.
+    pub(crate) fn entries(&self) -> usize {
+        self.held.len() + self.assemblies.len() + self.deferred.len()
+    }
+
+    /// All messages of one batch. Nothing is delivered of a frame that does not parse as a whole.
+    pub(crate) fn batch(&mut self, frame: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        let mut parsed = std::mem::take(&mut self.parsed);
+        let result = parse_batch(frame, &mut parsed).map_err(ReceiveError::Connection).and_then(|()| {
+            parsed.drain(..).try_for_each(|(envelope, body)| {
+                self.reserve(envelope.exempt, body.len() as u64)?;
+                self.complete(envelope, body, sink)
+            })
+        });
+        parsed.clear();
+        self.parsed = parsed;
+        result
+    }
+
+    /// Lends the place that a fragment has to be read into.
+    pub(crate) fn begin_fragment(
+        &mut self,
+        header: &FragmentHeader,
+        head: &[u8],
+    ) -> Result<Region, ReceiveError> {
+        let envelope = parse_fragment_envelope(header, head).map_err(ReceiveError::Connection)?;
+        if header.total > self.max_message {
+            return Err(Violation::TooLarge { size: header.total, limit: self.max_message }.into());
+        }
+        if self.delivered.contains(header.seq) || self.deferred.contains_key(&header.seq) {
+            return Err(Violation::Duplicate { seq: header.seq }.into());
+        }
+        if !self.assemblies.contains_key(&header.seq) {
+            let fragments = header.fragments();
+            if self.assemblies.len() >= MAX_PARTIAL || fragments > MAX_FRAGMENTS {
+                return Err(Violation::TooManyPartial { messages: self.assemblies.len(), fragments }.into());
+            }
+            self.reserve(header.exempt, header.total)?;
+            self.assemblies.insert(header.seq, Assembly::new(header, &*self.buffers));
+        }
+        let Some(assembly) = self.assemblies.get_mut(&header.seq).filter(|a| a.agrees_with(header)) else {
+            return Err(Violation::Inconsistent { seq: header.seq }.into());
+        };
+        let region = assembly.lend(header).ok_or(Violation::Duplicate { seq: header.seq })?;
+        if envelope.is_some() {
+            assembly.envelope = envelope;
+        }
+        Ok(region)
+    }
+
+    /// Takes a region back; a message that is complete now is delivered, or waits for its predecessor.
+    pub(crate) fn end_fragment(&mut self, region: Region, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        let seq = region.seq;
+        self.give_back(region);
+        if !self.assemblies.get(&seq).is_some_and(Assembly::is_complete) {
+            return Ok(());
+        }
+        let Some(assembly) = self.assemblies.remove(&seq) else { return Ok(()) };
+        debug_assert!(assembly.total() <= self.max_message);
+        let Some((envelope, body)) = assembly.finish(&*self.buffers) else { return Ok(()) };
+        self.complete(envelope, body, sink)
+    }
+
+    /// Takes a region back from a reader that has stopped.
+    pub(crate) fn give_back(&mut self, region: Region) {
+        if let Some(assembly) = self.assemblies.get_mut(&region.seq) {
+            assembly.take_back(region);
+        }
+    }
+
+    /// A delivery that was [`Disposition::Deferred`] has ended.
+    pub(crate) fn finish(
+        &mut self,
+        seq: Seq,
+        end: Disposition,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ReceiveError> {
+        let Some(handed) = self.deferred.remove(&seq) else { return Ok(()) };
+        self.settle(handed, end)?;
+        self.release_after(seq, sink)
+    }
+
+    fn complete(&mut self, envelope: Envelope, body: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        if self.delivered.contains(envelope.seq) {
+            return Err(Violation::Duplicate { seq: envelope.seq }.into());
+        }
+        let waits = envelope.predecessor.filter(|&seq| !self.delivered.contains(seq));
+        #[cfg(feature = "planted-faults")]
+        let waits = waits.filter(|_| !self.faults.ignore_predecessor);
+        if let Some(predecessor) = waits {
+            let seq = envelope.seq;
+            return match self.held.insert(predecessor, (envelope, body)) {
+                None => Ok(()),
+                Some(_) => Err(Violation::Duplicate { seq }.into()),
+            };
+        }
+        let seq = envelope.seq;
+        if self.hand_over(envelope, body, sink)? { self.release_after(seq, sink) } else { Ok(()) }
+    }
+
+    /// Delivers those that have waited for `seq`, one behind the other.
+    fn release_after(&mut self, mut seq: Seq, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        while let Some((envelope, body)) = self.held.remove(&seq) {
+            seq = envelope.seq;
+            if !self.hand_over(envelope, body, sink)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a message to its mailbox; `false` if that will take longer.
+    fn hand_over(
+        &mut self,
+        envelope: Envelope,
+        body: Bytes,
+        sink: &mut dyn Sink,
+    ) -> Result<bool, ReceiveError> {
+        let len = body.len() as u64;
+        let credit = Credit { account: envelope.account, class: class_of(len), bytes: cost(len) };
+        if envelope.kind != Kind::Data {
+            self.system.push((envelope.clone(), body));
+            self.settle(Handed { envelope, credit }, Disposition::Delivered)?;
+            return Ok(true);
+        }
+        self.messages += 1;
+        let Envelope { seq, from, .. } = envelope;
+        let to = envelope.to.clone();
+        match sink.deliver(Delivery { seq, from, to, body, credit }) {
+            Disposition::Deferred => {
+                self.deferred.insert(seq, Handed { envelope, credit });
+                Ok(false)
+            }
+            end => {
+                self.settle(Handed { envelope, credit }, end)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn settle(&mut self, handed: Handed, end: Disposition) -> Result<(), ReceiveError> {
+        let Handed { envelope, credit } = handed;
+        if !self.delivered.insert(envelope.seq) {
+            return Err(Violation::Duplicate { seq: envelope.seq }.into());
+        }
+        if !envelope.exempt {
+            self.window.give_back(credit.class, credit.bytes);
+        }
+        self.delivered_bytes += credit.bytes;
+        if end == Disposition::NoProcess {
+            self.no_process += 1;
+            self.unclaimed.push(credit);
+        }
+        if envelope.acknowledge {
+            self.answers.push(Answer { seq: envelope.seq, envelope, disposition: end });
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, exempt: bool, len: u64) -> Result<(), ReceiveError> {
+        if exempt {
+            return Ok(());
+        }
+        let (class, bytes) = (class_of(len), cost(len));
+        if !self.window.fits(class, bytes) {
+            return Err(Violation::Credit { used: self.window.used(), bytes }.into());
+        }
+        self.window.take(class, bytes);
+        Ok(())
+    }
+}
+
+fn parse_batch(frame: Bytes, out: &mut Vec<(Envelope, Bytes)>) -> Result<(), WireError> {
+    let frame_len = frame.len();
+    let (count, mut rest) = batch_messages(frame)?;
+    for _ in 0..count {
+        let mut input = &rest[..];
+        let envelope = Envelope::decode(&mut input)?;
+        let len = take_varint(&mut input, "body length")?;
+        if len > input.len() as u64 {
+            return Err(WireError::Truncated("message"));
+        }
+        let head = rest.len() - input.len();
+        rest.advance(head);
+        let body = rest.split_to(len as usize);
+        let body = if body.len() * PIN_FACTOR < frame_len { Bytes::copy_from_slice(&body) } else { body };
+        out.push((envelope, body));
+    }
+    if rest.is_empty() {
+        return Ok(());
+    }
+    Err(WireError::OutOfRange {
+        field: "bytes behind the last message",
+        value: rest.len() as u64,
+        allowed: 0,
+    })
+}
+
+fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<Option<Envelope>, WireError> {
+    if header.index != 0 {
+        return Ok(None);
+    }
+    let envelope = Envelope::decode(&mut head)?;
+    if !head.is_empty() || envelope.seq != header.seq || envelope.exempt != header.exempt {
+        let (value, allowed) = (envelope.seq, header.seq);
+        return Err(WireError::OutOfRange { field: "message number in an envelope", value, allowed });
+    }
+    Ok(Some(envelope))
+}

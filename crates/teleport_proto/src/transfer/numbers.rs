@@ -1,0 +1,98 @@
+//! A set of message numbers: a watermark and the intervals above it.
+
+use crate::wire::envelope::Seq;
+use std::collections::BTreeMap;
+
+/// Which messages have been delivered. Small as long as what is missing is in few places.
+#[derive(Debug, Default)]
+pub(crate) struct NumberSet {
+    /// Every number up to and including this one is in the set.
+    watermark: Seq,
+    /// First and last of each run above the watermark; runs never touch each other or the watermark.
+    runs: BTreeMap<Seq, Seq>,
+}
+
+impl NumberSet {
+    pub(crate) fn watermark(&self) -> Seq {
+        self.watermark
+    }
+
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (Seq, Seq)> + '_ {
+        self.runs.iter().map(|(&first, &last)| (first, last))
+    }
+
+    pub(crate) fn contains(&self, number: Seq) -> bool {
+        number <= self.watermark
+            || self.runs.range(..=number).next_back().is_some_and(|(_, &last)| number <= last)
+    }
+
+    /// Adds one number; `false` if it was there.
+    pub(crate) fn insert(&mut self, number: Seq) -> bool {
+        let mut added = false;
+        self.insert_run(number, number, |_| added = true);
+        added
+    }
+
+    /// Adds the numbers from `first` to `last`, and calls `new` for those that were not in the set, ascending.
+    pub(crate) fn insert_run(&mut self, first: Seq, last: Seq, mut new: impl FnMut(Seq)) {
+        let mut next = first.max(self.watermark + 1);
+        if next > last {
+            return;
+        }
+        // The usual case: the next number in line, and nothing above it.
+        if next == self.watermark + 1 && self.runs.is_empty() {
+            (next..=last).for_each(new);
+            self.watermark = last;
+            return;
+        }
+        let (mut start, mut end) = (next, last);
+        if let Some((&below, &below_end)) = self.runs.range(..next).next_back()
+            && below_end + 1 >= next
+        {
+            self.runs.remove(&below);
+            (start, end) = (below, end.max(below_end));
+            next = next.max(below_end + 1);
+        }
+        while let Some((&run, &run_end)) = self.runs.range(start..=end.saturating_add(1)).next() {
+            self.runs.remove(&run);
+            (next..run.min(last + 1)).for_each(&mut new);
+            next = next.max(run_end + 1);
+            end = end.max(run_end);
+        }
+        (next..=last).for_each(new);
+        if start == self.watermark + 1 {
+            self.watermark = end;
+        } else {
+            self.runs.insert(start, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_plain_set(runs in prop::collection::vec((1u64..60, 0u64..8), 0..60)) {
+            let (mut numbers, mut plain) = (NumberSet::default(), BTreeSet::new());
+            for (first, more) in runs {
+                let mut new = Vec::new();
+                numbers.insert_run(first, first + more, |n| new.push(n));
+                let expected: Vec<_> = (first..=first + more).filter(|&n| plain.insert(n)).collect();
+                prop_assert_eq!(new, expected);
+                let listed: BTreeSet<_> =
+                    (1..=numbers.watermark()).chain(numbers.runs().flat_map(|(a, b)| a..=b)).collect();
+                prop_assert_eq!(&listed, &plain);
+                (0..80).for_each(|n| assert_eq!(numbers.contains(n), n == 0 || plain.contains(&n)));
+                let mut last = numbers.watermark();
+                for (a, b) in numbers.runs() {
+                    prop_assert!(a > last + 1 && b >= a);
+                    last = b;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! Accepted messages on their way out: numbers, predecessors, what is queued and what is in flight.
+
+use super::numbers::NumberSet;
+use super::window::{class_of, cost};
+use super::{AckToken, Outgoing, Pair};
+use crate::ConnectionId;
+use crate::wire::envelope::{AccountId, Destination, Envelope, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
+use crate::wire::pool::{
+    BATCH_HEADER_LEN, Class, FRAGMENT_HEADER_LEN, FragmentHeader, MAX_BATCH_MESSAGES, put_batch_header,
+};
+use crate::wire::put_varint;
+use bytes::{Bytes, BytesMut};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::collections::{BTreeSet, VecDeque};
+use teleport_etf::Segments;
+
+/// A batch is closed once it has so many bytes: large enough to spread a system call over thousands of messages, small
+/// enough that what is queued next does not wait for long.
+const BATCH_TARGET: usize = 256 * 1024;
+
+/// Segments up to this are copied into the batch, larger ones go by reference: below it an iovec costs more.
+const COPY_LIMIT: usize = 4 * 1024;
+
+/// The most segments by reference in one frame; `writev` takes 1,024.
+const MAX_REFERENCES: usize = 400;
+
+/// Every so many fragments the oldest message is served instead of the one with the fewest bytes left.
+const OLDEST_EVERY: u32 = 8;
+
+/// The bytes of one frame, ready to be written.
+#[derive(Debug, Default)]
+pub struct Frame {
+    chunks: SmallVec<[Bytes; 8]>,
+    len: usize,
+}
+
+impl Frame {
+    /// The frame's bytes, in order.
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    /// Takes the chunks.
+    pub fn into_chunks(self) -> SmallVec<[Bytes; 8]> {
+        self.chunks
+    }
+
+    /// How many bytes in all.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never true of a frame that the session made.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        self.len += chunk.len();
+        self.chunks.push(chunk);
+    }
+}
+
+/// What a connection's log keeps of a frame until the peer has it.
+#[derive(Debug)]
+pub(crate) enum Record {
+    /// Runs of message numbers: first and how many.
+    Batch(SmallVec<[(Seq, u32); 2]>),
+    Fragment {
+        seq: Seq,
+        index: u32,
+    },
+}
+
+/// An accepted message that is not yet known to be delivered.
+struct Outbound {
+    from: ProcessId,
+    to: Destination,
+    kind: Kind,
+    acknowledge: bool,
+    exempt: bool,
+    unordered: bool,
+    account: AccountId,
+    /// The message of the same pair before it, if that one was in flight at acceptance.
+    predecessor: Option<Seq>,
+    len: u64,
+    /// Gone once the peer has received every byte.
+    body: Option<Segments>,
+    /// For an express message: the connection it went by, and whether it named its predecessor there.
+    sent: Option<(ConnectionId, bool)>,
+    fragments: Option<Box<Fragments>>,
+}
+
+/// How far a bulk message has got.
+struct Fragments {
+    size: u32,
+    count: u32,
+    /// The first that has never been sent.
+    next: u32,
+    /// Those to be sent again.
+    again: Vec<u32>,
+    acknowledged: u32,
+}
+
+impl Fragments {
+    fn left(&self) -> u64 {
+        u64::from(self.count - self.next) + self.again.len() as u64
+    }
+
+    fn bytes_left(&self) -> u64 {
+        self.left() * u64::from(self.size)
+    }
+}
+
+/// A message that the peer says it has delivered.
+pub(crate) struct Confirmed {
+    pub(crate) len: u64,
+    pub(crate) exempt: bool,
+}
+
+pub(crate) struct Outbox {
+    fragment_size: u32,
+    /// Accepted and not delivered, by number from `base` on.
+    messages: VecDeque<Option<Outbound>>,
+    base: Seq,
+    delivered: NumberSet,
+    /// The last message of each pair that has one in flight.
+    last_of: FxHashMap<Pair, Seq>,
+    acknowledgements: FxHashMap<Seq, AckToken>,
+    express: VecDeque<Seq>,
+    /// Bulk messages with fragments to send: by bytes left, and by age.
+    bulk: BTreeSet<(u64, Seq)>,
+    bulk_by_age: BTreeSet<Seq>,
+    since_oldest: u32,
+    queued_bytes: u64,
+    unconfirmed: u64,
+    scratch: BytesMut,
+}
+
+impl Outbox {
+    pub(crate) fn new(fragment_size: u32) -> Self {
+        Self {
+            fragment_size,
+            messages: VecDeque::new(),
+            base: 1,
+            delivered: NumberSet::default(),
+            last_of: FxHashMap::default(),
+            acknowledgements: FxHashMap::default(),
+            express: VecDeque::new(),
+            bulk: BTreeSet::new(),
+            bulk_by_age: BTreeSet::new(),
+            since_oldest: 0,
+            queued_bytes: 0,
+            unconfirmed: 0,
+            scratch: BytesMut::new(),
+        }
+    }
+
+    /// Numbers a message and queues it.
+    pub(crate) fn accept(&mut self, message: Outgoing, account: AccountId) -> (Seq, Class) {
+        let seq = self.base + self.messages.len() as u64;
+        let predecessor = if message.unordered { None } else { self.last_of.insert(message.pair(), seq) };
+        let len = message.body_len();
+        let class = class_of(len);
+        let Outgoing { from, to, kind, body, unordered, acknowledge, exempt, .. } = message;
+        let fragments = match class {
+            Class::Express => {
+                self.express.push_back(seq);
+                None
+            }
+            Class::Bulk => {
+                let count = len.div_ceil(self.fragment_size.into()) as u32;
+                let size = self.fragment_size;
+                let fragments = Fragments { size, count, next: 0, again: Vec::new(), acknowledged: 0 };
+                self.bulk.insert((fragments.bytes_left(), seq));
+                self.bulk_by_age.insert(seq);
+                Some(Box::new(fragments))
+            }
+        };
+        if let Some(token) = acknowledge {
+            self.acknowledgements.insert(seq, token);
+        }
+        self.queued_bytes += cost(len);
+        self.unconfirmed += u64::from(kind == Kind::Data);
+        self.messages.push_back(Some(Outbound {
+            from,
+            to,
+            kind,
+            acknowledge: acknowledge.is_some(),
+            exempt,
+            unordered,
+            account,
+            predecessor,
+            len,
+            body: Some(body),
+            sent: None,
+            fragments,
+        }));
+        (seq, class)
+    }
+
+    /// Whether a connection of that class has something to write.
+    pub(crate) fn has_work(&self, class: Class) -> bool {
+        match class {
+            Class::Express => !self.express.is_empty(),
+            Class::Bulk => !self.bulk.is_empty(),
+        }
+    }
+
+    /// Fragments waiting for a bulk connection.
+    pub(crate) fn queued_bulk(&self) -> usize {
+        self.bulk.len()
+    }
+
+    pub(crate) fn queued_express(&self) -> usize {
+        self.express.len()
+    }
+
+    /// Bytes accepted and not delivered, messages' own cost included.
+    pub(crate) fn unconfirmed_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    /// Messages (of applications) accepted and not delivered.
+    pub(crate) fn unconfirmed(&self) -> u64 {
+        self.unconfirmed
+    }
+
+    /// Pairs, acknowledgements and messages remembered; all 0 when nothing is in flight.
+    pub(crate) fn entries(&self) -> usize {
+        self.last_of.len()
+            + self.acknowledgements.len()
+            + self.messages.len()
+            + self.bulk.len()
+            + self.express.len()
+    }
+
+    /// The next frame for a connection of that class.
+    pub(crate) fn next_frame(&mut self, connection: ConnectionId, class: Class) -> Option<(Frame, Record)> {
+        match class {
+            Class::Express => self.next_batch(connection),
+            Class::Bulk => self.next_fragment(connection),
+        }
+    }
+
+    /// The peer has the whole frame: its bytes need not be kept.
+    pub(crate) fn received(&mut self, record: Record) {
+        match record {
+            Record::Batch(runs) => {
+                for seq in numbers(&runs) {
+                    if let Some(message) = self.message(seq) {
+                        message.body = None;
+                    }
+                }
+            }
+            Record::Fragment { seq, .. } => {
+                let Some(message) = self.message(seq) else { return };
+                let Some(fragments) = &mut message.fragments else { return };
+                fragments.acknowledged += 1;
+                if fragments.acknowledged == fragments.count {
+                    message.body = None;
+                }
+            }
+        }
+    }
+
+    /// The peer will never have the frame: what was in it is queued again.
+    pub(crate) fn requeue(&mut self, records: impl Iterator<Item = Record>) {
+        let mut batched = Vec::new();
+        for record in records {
+            match record {
+                Record::Batch(runs) => batched.extend(numbers(&runs)),
+                Record::Fragment { seq, index } => self.requeue_fragment(seq, index),
+            }
+        }
+        batched.retain(|&seq| self.message(seq).map(|message| message.sent = None).is_some());
+        if !batched.is_empty() {
+            batched.extend(self.express.drain(..));
+            batched.sort_unstable();
+            self.express = batched.into();
+        }
+    }
+
+    /// The peer has delivered the messages from `first` to `last`; those not known before go into `confirmed`.
+    /// `false` if the peer cannot have had one of them.
+    pub(crate) fn delivered(&mut self, first: Seq, last: Seq, confirmed: &mut Vec<Confirmed>) -> bool {
+        if last >= self.base + self.messages.len() as u64 {
+            return false;
+        }
+        let mut delivered = std::mem::take(&mut self.delivered);
+        let mut plausible = true;
+        delivered.insert_run(first, last, |seq| plausible &= self.confirm(seq, confirmed));
+        self.delivered = delivered;
+        while self.messages.front().is_some_and(Option::is_none) {
+            self.messages.pop_front();
+            self.base += 1;
+        }
+        plausible
+    }
+
+    /// The sender of that message wanted to know; each is answered once.
+    pub(crate) fn take_acknowledgement(&mut self, seq: Seq) -> Option<AckToken> {
+        self.acknowledgements.remove(&seq)
+    }
+
+    /// Everybody who still waits for an acknowledgement, for the session's end.
+    pub(crate) fn take_acknowledgements(&mut self) -> impl Iterator<Item = AckToken> {
+        std::mem::take(&mut self.acknowledgements).into_values()
+    }
+
+    fn message(&mut self, seq: Seq) -> Option<&mut Outbound> {
+        let index = seq.checked_sub(self.base)?;
+        self.messages.get_mut(index as usize)?.as_mut()
+    }
+
+    fn confirm(&mut self, seq: Seq, confirmed: &mut Vec<Confirmed>) -> bool {
+        let Some(index) = seq.checked_sub(self.base) else { return true };
+        let Some(message) = self.messages.get_mut(index as usize).and_then(Option::take) else { return true };
+        let never_sent = match &message.fragments {
+            None => message.sent.is_none(),
+            Some(fragments) => fragments.left() > 0,
+        };
+        if !message.unordered {
+            let pair = Pair { from: message.from, to: message.to };
+            if self.last_of.get(&pair) == Some(&seq) {
+                self.last_of.remove(&pair);
+            }
+        }
+        self.queued_bytes -= cost(message.len);
+        self.unconfirmed -= u64::from(message.kind == Kind::Data);
+        confirmed.push(Confirmed { len: message.len, exempt: message.exempt });
+        !never_sent
+    }
+
+    fn requeue_fragment(&mut self, seq: Seq, index: u32) {
+        let Some(fragments) = self.message(seq).and_then(|message| message.fragments.as_mut()) else {
+            return;
+        };
+        let before = fragments.bytes_left();
+        fragments.again.push(index);
+        fragments.again.sort_unstable_by(|a, b| b.cmp(a));
+        let after = fragments.bytes_left();
+        self.bulk.remove(&(before, seq));
+        self.bulk.insert((after, seq));
+        self.bulk_by_age.insert(seq);
+    }
+
+    /// The predecessor that a message has to name on that connection.
+    ///
+    /// None, if the predecessor is delivered, or went before it by the same connection without having to wait for
+    /// anything itself: then the receiver delivers it before it looks at this message.
+    fn predecessor_to_name(&self, predecessor: Option<Seq>, connection: ConnectionId) -> Option<Seq> {
+        let seq = predecessor?;
+        let index = seq.checked_sub(self.base)?;
+        let before = self.messages.get(index as usize)?.as_ref()?;
+        match before.sent {
+            Some((by, false)) if by == connection => None,
+            _ => Some(seq),
+        }
+    }
+
+    fn next_batch(&mut self, connection: ConnectionId) -> Option<(Frame, Record)> {
+        let mut block = std::mem::take(&mut self.scratch);
+        // References into the message list, as (place in the block, segment).
+        let mut references: SmallVec<[(usize, Bytes); 8]> = SmallVec::new();
+        let mut runs: SmallVec<[(Seq, u32); 2]> = SmallVec::new();
+        let (mut count, mut referenced) = (0u16, 0usize);
+        block.resize(BATCH_HEADER_LEN, 0);
+        while let Some(&seq) = self.express.front() {
+            let full = block.len() + referenced >= BATCH_TARGET
+                || usize::from(count) == MAX_BATCH_MESSAGES
+                || references.len() >= MAX_REFERENCES;
+            if full {
+                break;
+            }
+            self.express.pop_front();
+            let named = self
+                .messages
+                .get((seq - self.base) as usize)
+                .and_then(Option::as_ref)
+                .and_then(|message| self.predecessor_to_name(message.predecessor, connection));
+            let Some(message) = self.message(seq) else { continue };
+            // Queued means not received, so the body is still here.
+            let Some(body) = message.body.clone() else { continue };
+            message.sent = Some((connection, named.is_some()));
+            message.envelope(seq, named).encode(&mut block);
+            put_varint(&mut block, message.len);
+            for segment in body.iter() {
+                if segment.len() <= COPY_LIMIT {
+                    block.extend_from_slice(segment);
+                } else {
+                    referenced += segment.len();
+                    references.push((block.len(), segment.clone()));
+                }
+            }
+            count += 1;
+            match runs.last_mut() {
+                Some((first, run)) if *first + u64::from(*run) == seq => *run += 1,
+                _ => runs.push((seq, 1)),
+            }
+        }
+        if count == 0 {
+            block.clear();
+            self.scratch = block;
+            return None;
+        }
+        let len = block.len() + referenced;
+        put_batch_header(&mut block[..BATCH_HEADER_LEN], len, count);
+        let bytes = block.split().freeze();
+        self.scratch = block;
+        let mut frame = Frame::default();
+        let mut done = 0;
+        for (at, segment) in references {
+            if at > done {
+                frame.push(bytes.slice(done..at));
+            }
+            frame.push(segment);
+            done = at;
+        }
+        if done < bytes.len() {
+            frame.push(bytes.slice(done..));
+        }
+        Some((frame, Record::Batch(runs)))
+    }
+
+    fn next_fragment(&mut self, connection: ConnectionId) -> Option<(Frame, Record)> {
+        self.since_oldest += 1;
+        let seq = if self.since_oldest >= OLDEST_EVERY {
+            self.since_oldest = 0;
+            *self.bulk_by_age.first()?
+        } else {
+            self.bulk.first()?.1
+        };
+        let named = self
+            .messages
+            .get((seq - self.base) as usize)
+            .and_then(Option::as_ref)
+            .and_then(|message| self.predecessor_to_name(message.predecessor, connection));
+        let message = self.message(seq)?;
+        let fragments = message.fragments.as_mut()?;
+        let before = fragments.bytes_left();
+        let index = fragments.again.pop().unwrap_or_else(|| {
+            fragments.next += 1;
+            fragments.next - 1
+        });
+        let (left, after, fragment_size) = (fragments.left(), fragments.bytes_left(), fragments.size);
+        let (total, exempt) = (message.len, message.exempt);
+        let mut head = BytesMut::with_capacity(FRAGMENT_HEADER_LEN + MAX_ENVELOPE_LEN);
+        let mut envelope = BytesMut::new();
+        if index == 0 {
+            message.envelope(seq, named).encode(&mut envelope);
+        }
+        let envelope_len = envelope.len() as u16;
+        let header = FragmentHeader { seq, total, fragment_size, index, envelope_len, exempt };
+        header.encode(&mut head);
+        head.extend_from_slice(&envelope);
+        let offset = u64::from(index) * u64::from(fragment_size);
+        let range = offset as usize..(offset + header.data_len()) as usize;
+        // Queued means not received, so the body is still here.
+        let data = message.body.as_ref()?.slice(range);
+        self.bulk.remove(&(before, seq));
+        if left > 0 {
+            self.bulk.insert((after, seq));
+        } else {
+            self.bulk_by_age.remove(&seq);
+        }
+        let mut frame = Frame::default();
+        frame.push(head.freeze());
+        data.iter().for_each(|segment| frame.push(segment.clone()));
+        Some((frame, Record::Fragment { seq, index }))
+    }
+}
+
+impl Outbound {
+    fn envelope(&self, seq: Seq, predecessor: Option<Seq>) -> Envelope {
+        Envelope {
+            seq,
+            predecessor,
+            account: self.account,
+            kind: self.kind,
+            acknowledge: self.acknowledge,
+            exempt: self.exempt,
+            from: self.from,
+            to: self.to.clone(),
+        }
+    }
+}
+
+fn numbers(runs: &[(Seq, u32)]) -> impl Iterator<Item = Seq> + '_ {
+    runs.iter().flat_map(|&(first, count)| first..first + u64::from(count))
+}

@@ -1,0 +1,130 @@
+//! Credit in bytes.
+
+use crate::wire::pool::{Class, EXPRESS_LIMIT};
+
+/// What a message costs besides its body, in bytes: its share of maps, queues and headers on either side, so that
+/// windows bound the memory of empty messages too.
+pub const MESSAGE_COST: u64 = 128;
+
+/// The credit that a message with so long a body takes.
+pub(crate) fn cost(body: u64) -> u64 {
+    body + MESSAGE_COST
+}
+
+/// The class of a message with so long a body.
+pub(crate) fn class_of(body: u64) -> Class {
+    if body <= EXPRESS_LIMIT as u64 { Class::Express } else { Class::Bulk }
+}
+
+/// How much of one receiver's memory a sender may fill.
+///
+/// A quarter of it belongs to express messages and the rest to bulk, so that neither can shut the other out. A message
+/// larger than its part enters when no other of its class is inside: it has to be possible to send it at all.
+#[derive(Debug, Clone)]
+pub struct Window {
+    express: Part,
+    bulk: Part,
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    size: u64,
+    used: u64,
+}
+
+impl Window {
+    /// An empty window of so many bytes.
+    pub fn new(size: u64) -> Self {
+        let express = size / 4;
+        Self { express: Part { size: express, used: 0 }, bulk: Part { size: size - express, used: 0 } }
+    }
+
+    /// Whether a message of that class and cost fits in now.
+    pub fn fits(&self, class: Class, bytes: u64) -> bool {
+        let part = self.part(class);
+        part.used == 0 || bytes <= part.size.saturating_sub(part.used)
+    }
+
+    /// Fills the window, whether or not it fits: ask [`Window::fits`] first.
+    pub fn take(&mut self, class: Class, bytes: u64) {
+        self.part_mut(class).used += bytes;
+    }
+
+    /// Empties it again.
+    pub fn give_back(&mut self, class: Class, bytes: u64) {
+        let used = &mut self.part_mut(class).used;
+        debug_assert!(*used >= bytes, "more credit came back than was taken");
+        *used = used.saturating_sub(bytes);
+    }
+
+    /// Bytes inside.
+    pub fn used(&self) -> u64 {
+        self.express.used + self.bulk.used
+    }
+
+    fn part(&self, class: Class) -> &Part {
+        match class {
+            Class::Express => &self.express,
+            Class::Bulk => &self.bulk,
+        }
+    }
+
+    fn part_mut(&mut self, class: Class) -> &mut Part {
+        match class {
+            Class::Express => &mut self.express,
+            Class::Bulk => &mut self.bulk,
+        }
+    }
+}
+
+/// The cap over all peers of a node, shared by their sessions.
+///
+/// [`Budget::try_take`] that answers `false` puts the caller on the list of those to be told (by
+/// [`Transfer::budget_freed`](super::Transfer::budget_freed)) when bytes come back.
+pub trait Budget: Send + Sync {
+    /// Takes the bytes if they fit.
+    fn try_take(&self, class: Class, bytes: u64) -> bool;
+    /// Gives bytes back.
+    fn give_back(&self, class: Class, bytes: u64);
+}
+
+/// No cap.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unlimited;
+
+impl Budget for Unlimited {
+    fn try_take(&self, _: Class, _: u64) -> bool {
+        true
+    }
+
+    fn give_back(&self, _: Class, _: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_class_reaches_into_the_other() {
+        let mut window = Window::new(800);
+        window.take(Class::Bulk, 600);
+        assert!(!window.fits(Class::Bulk, 1));
+        assert!(window.fits(Class::Express, 200));
+        window.take(Class::Express, 200);
+        assert!(!window.fits(Class::Express, 1));
+        window.give_back(Class::Bulk, 600);
+        assert!(!window.fits(Class::Express, 1));
+        assert_eq!(window.used(), 200);
+    }
+
+    #[test]
+    fn what_is_larger_than_the_window_enters_alone() {
+        let mut window = Window::new(800);
+        assert!(window.fits(Class::Bulk, 5000));
+        window.take(Class::Bulk, 5000);
+        assert!(!window.fits(Class::Bulk, 1));
+        window.give_back(Class::Bulk, 5000);
+        window.take(Class::Bulk, 1);
+        assert!(!window.fits(Class::Bulk, 5000));
+    }
+}

@@ -1,0 +1,259 @@
+//! Frames of the control connection.
+//!
+//! Every count in them is absolute, so that a resumed control connection just repeats them.
+
+use super::{WireError, envelope::AccountId, envelope::Seq, put_varint, take_varint};
+use crate::ConnectionId;
+use bytes::{Buf, BufMut, BytesMut};
+use smallvec::SmallVec;
+
+/// One frame of the control connection: length (u16, of what follows it), type (u8), fields as varints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlFrame {
+    /// A heartbeat. Answered at once with the same number.
+    Tick(u64),
+    /// The answer to a heartbeat.
+    TickAnswer(u64),
+    /// The sender goes, and ends the session.
+    Goodbye,
+    /// What concerns the messages; everything but liveness.
+    Transfer(TransferFrame),
+}
+
+/// A frame of the control connection that concerns messages and the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransferFrame {
+    /// So many whole frames have been received on that connection.
+    Received {
+        /// The pool connection.
+        connection: ConnectionId,
+        /// Frames since it was opened.
+        frames: u64,
+    },
+    /// Every message up to `watermark`, and those in `above`, have been delivered.
+    Delivered {
+        /// All up to and including this one.
+        watermark: Seq,
+        /// First and last of each run above it, ascending; at most [`MAX_RANGES`], the lowest.
+        above: SmallVec<[(Seq, Seq); 4]>,
+    },
+    /// So many bytes have been taken out of the mailbox behind that account.
+    Consumed {
+        /// The account.
+        account: AccountId,
+        /// Bytes of express messages since it was opened.
+        express: u64,
+        /// Bytes of bulk messages since it was opened.
+        bulk: u64,
+    },
+    /// The account will never be used again.
+    AccountClosed {
+        /// The account.
+        account: AccountId,
+    },
+    /// The reader of that connection has stopped for good after so many frames. The other side retires the
+    /// connection too, if it has not, and answers with its own count.
+    Retired {
+        /// The pool connection.
+        connection: ConnectionId,
+        /// The final count.
+        frames: u64,
+    },
+    /// The other side's final count of that connection has been noted, and need not be repeated.
+    RetireNoted {
+        /// The pool connection.
+        connection: ConnectionId,
+    },
+    /// The answer to a [`TransferFrame::Retired`] of a connection that this side never used, or has done with: read
+    /// it as noted and, if no final count has been heard yet, as a final count of 0. It is never answered.
+    RetireUnknown {
+        /// The pool connection.
+        connection: ConnectionId,
+    },
+    /// The session's acceptor asks its dialler for a pool of at least this size.
+    Wanted {
+        /// Express connections.
+        express: u32,
+        /// Bulk connections.
+        bulk: u32,
+    },
+}
+
+/// The most ranges in a [`TransferFrame::Delivered`]: what is left out is said again once the lower ones are closed.
+pub const MAX_RANGES: usize = 256;
+
+/// The longest control frame, in bytes.
+pub const MAX_CONTROL_LEN: usize = 2 + 1 + 10 + 10 + MAX_RANGES * 20;
+
+impl ControlFrame {
+    /// Appends the frame's bytes to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let start = out.len();
+        out.put_u16(0);
+        match self {
+            Self::Tick(number) => put(out, 1, &[*number]),
+            Self::TickAnswer(number) => put(out, 2, &[*number]),
+            Self::Goodbye => put(out, 3, &[]),
+            Self::Transfer(frame) => match frame {
+                TransferFrame::Received { connection, frames } => put(out, 16, &[*connection, *frames]),
+                TransferFrame::Delivered { watermark, above } => {
+                    put(out, 17, &[*watermark, above.len() as u64]);
+                    let mut last = *watermark;
+                    for (first, end) in above {
+                        put_varint(out, first - last);
+                        put_varint(out, end - first);
+                        last = *end;
+                    }
+                }
+                TransferFrame::Consumed { account, express, bulk } => {
+                    put(out, 18, &[*account, *express, *bulk])
+                }
+                TransferFrame::AccountClosed { account } => put(out, 19, &[*account]),
+                TransferFrame::Retired { connection, frames } => put(out, 20, &[*connection, *frames]),
+                TransferFrame::RetireNoted { connection } => put(out, 21, &[*connection]),
+                TransferFrame::RetireUnknown { connection } => put(out, 23, &[*connection]),
+                TransferFrame::Wanted { express, bulk } => put(out, 22, &[(*express).into(), (*bulk).into()]),
+            },
+        }
+        let len = (out.len() - start - 2) as u16;
+        out[start..start + 2].copy_from_slice(&len.to_be_bytes());
+    }
+
+    /// Takes one frame off the front of what the control connection received; `None` if it is not complete yet.
+    pub fn decode(received: &mut BytesMut) -> Result<Option<Self>, WireError> {
+        if received.len() < 2 {
+            return Ok(None);
+        }
+        let len = usize::from(u16::from_be_bytes([received[0], received[1]]));
+        if len == 0 || len + 2 > MAX_CONTROL_LEN {
+            let (value, allowed) = (len as u64, MAX_CONTROL_LEN as u64 - 2);
+            return Err(WireError::OutOfRange { field: "control frame length", value, allowed });
+        }
+        if received.len() < len + 2 {
+            return Ok(None);
+        }
+        let frame = Self::decode_body(&received[2..len + 2])?;
+        received.advance(len + 2);
+        Ok(Some(frame))
+    }
+
+    fn decode_body(body: &[u8]) -> Result<Self, WireError> {
+        let (kind, mut input) = (body[0], &body[1..]);
+        let mut next = || take_varint(&mut input, "control frame");
+        let frame = match kind {
+            1 => Self::Tick(next()?),
+            2 => Self::TickAnswer(next()?),
+            3 => Self::Goodbye,
+            16 => Self::Transfer(TransferFrame::Received { connection: next()?, frames: next()? }),
+            17 => {
+                let (watermark, count) = (next()?, next()?);
+                if count > MAX_RANGES as u64 {
+                    let allowed = MAX_RANGES as u64;
+                    return Err(WireError::OutOfRange { field: "delivered ranges", value: count, allowed });
+                }
+                let mut above = SmallVec::new();
+                let mut last = watermark;
+                for _ in 0..count {
+                    let first = last.checked_add(next()?);
+                    let end = first.and_then(|first| first.checked_add(next().ok()?));
+                    let (Some(first), Some(end)) = (first, end) else {
+                        return Err(WireError::Truncated("delivered ranges"));
+                    };
+                    // A run that touches the one below would belong to it.
+                    if first < last.saturating_add(2) {
+                        let field = "start of a delivered range";
+                        return Err(WireError::OutOfRange {
+                            field,
+                            value: first,
+                            allowed: last.saturating_add(2),
+                        });
+                    }
+                    above.push((first, end));
+                    last = end;
+                }
+                Self::Transfer(TransferFrame::Delivered { watermark, above })
+            }
+            18 => {
+                Self::Transfer(TransferFrame::Consumed { account: next()?, express: next()?, bulk: next()? })
+            }
+            19 => Self::Transfer(TransferFrame::AccountClosed { account: next()? }),
+            20 => Self::Transfer(TransferFrame::Retired { connection: next()?, frames: next()? }),
+            21 => Self::Transfer(TransferFrame::RetireNoted { connection: next()? }),
+            22 => {
+                let mut small = || Ok(u32::try_from(next()?).unwrap_or(u32::MAX));
+                Self::Transfer(TransferFrame::Wanted { express: small()?, bulk: small()? })
+            }
+            23 => Self::Transfer(TransferFrame::RetireUnknown { connection: next()? }),
+            other => return Err(WireError::Unknown { field: "control frame type", value: other.into() }),
+        };
+        if !input.is_empty() {
+            let value = input.len() as u64;
+            return Err(WireError::OutOfRange { field: "bytes after a control frame", value, allowed: 0 });
+        }
+        Ok(frame)
+    }
+}
+
+fn put(out: &mut BytesMut, kind: u8, fields: &[u64]) {
+    out.put_u8(kind);
+    for field in fields {
+        put_varint(out, *field);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use smallvec::smallvec;
+
+    #[test]
+    fn frames_survive_the_wire_whatever_the_cut() {
+        let frames = [
+            ControlFrame::Tick(0),
+            ControlFrame::TickAnswer(u64::MAX),
+            ControlFrame::Goodbye,
+            ControlFrame::Transfer(TransferFrame::Received { connection: 3, frames: 1 << 40 }),
+            ControlFrame::Transfer(TransferFrame::Delivered {
+                watermark: 7,
+                above: smallvec![(9, 9), (11, 400)],
+            }),
+            ControlFrame::Transfer(TransferFrame::Consumed { account: 1, express: 2, bulk: 3 }),
+            ControlFrame::Transfer(TransferFrame::AccountClosed { account: 1 }),
+            ControlFrame::Transfer(TransferFrame::Retired { connection: 3, frames: 9 }),
+            ControlFrame::Transfer(TransferFrame::RetireNoted { connection: 3 }),
+            ControlFrame::Transfer(TransferFrame::RetireUnknown { connection: 4 }),
+            ControlFrame::Transfer(TransferFrame::Wanted { express: 1, bulk: 2 }),
+        ];
+        let mut stream = BytesMut::new();
+        frames.iter().for_each(|frame| frame.encode(&mut stream));
+        for step in 1..stream.len() {
+            let (mut received, mut decoded) = (BytesMut::new(), Vec::new());
+            for piece in stream.chunks(step) {
+                received.extend_from_slice(piece);
+                while let Some(frame) = ControlFrame::decode(&mut received).unwrap() {
+                    decoded.push(frame);
+                }
+            }
+            assert_eq!(decoded, frames);
+        }
+    }
+
+    #[test]
+    fn the_longest_frame_fits() {
+        let above =
+            (0..MAX_RANGES as u64).map(|i| (u64::MAX / 2 + 3 * i, u64::MAX / 2 + 3 * i + 1)).collect();
+        let mut out = BytesMut::new();
+        ControlFrame::Transfer(TransferFrame::Delivered { watermark: 1, above }).encode(&mut out);
+        assert!(out.len() <= MAX_CONTROL_LEN);
+        assert!(ControlFrame::decode(&mut out).unwrap().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let mut received = BytesMut::from(&bytes[..]);
+            while let Ok(Some(_)) = ControlFrame::decode(&mut received) {}
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Frames of the pool connections: batches of small messages, and fragments of large ones.
+//!
+//! An express connection carries batches only and a bulk connection fragments only, so that the reader of a bulk
+//! connection can read a fixed header and then straight into the message's own buffer.
+
+use super::{WireError, envelope::MAX_ENVELOPE_LEN};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// What a pool connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Messages up to [`EXPRESS_LIMIT`], batched.
+    Express,
+    /// Larger messages, in fragments.
+    Bulk,
+}
+
+/// The largest body, in bytes, that travels over express connections.
+pub const EXPRESS_LIMIT: usize = 64 * 1024;
+
+/// Bytes before the messages of a batch: length (u32, of what follows it), type, zero, number of messages (u16).
+pub const BATCH_HEADER_LEN: usize = 8;
+
+/// The longest batch frame, in bytes. A batch is closed before it would pass this.
+pub const MAX_BATCH_LEN: usize = 1024 * 1024;
+
+/// The most messages in a batch.
+pub const MAX_BATCH_MESSAGES: usize = 8 * 1024;
+
+/// Bytes of a fragment's fixed header.
+pub const FRAGMENT_HEADER_LEN: usize = 32;
+
+/// The smallest fragment size a sender may choose (the last fragment of a message may be shorter).
+pub const MIN_FRAGMENT_SIZE: u32 = 16 * 1024;
+
+/// The largest fragment size a sender may choose.
+pub const MAX_FRAGMENT_SIZE: u32 = 16 * 1024 * 1024;
+
+const BATCH: u8 = 1;
+const FRAGMENT: u8 = 2;
+
+/// Writes a batch's header over the first [`BATCH_HEADER_LEN`] bytes of `frame`.
+pub(crate) fn put_batch_header(header: &mut [u8], frame_len: usize, messages: u16) {
+    header[..4].copy_from_slice(&((frame_len - 4) as u32).to_be_bytes());
+    header[4..6].copy_from_slice(&[BATCH, 0]);
+    header[6..8].copy_from_slice(&messages.to_be_bytes());
+}
+
+/// Takes one whole batch frame off the front of what an express connection received, or tells how many bytes the
+/// frame at the front will have once it is complete.
+///
+/// The answer `Err(needed)` inside `Ok` is a size to reserve for: at least the header's.
+pub fn split_batch(received: &mut BytesMut) -> Result<Result<Bytes, usize>, WireError> {
+    if received.len() < BATCH_HEADER_LEN {
+        return Ok(Err(BATCH_HEADER_LEN));
+    }
+    let len = 4 + u32::from_be_bytes([received[0], received[1], received[2], received[3]]) as usize;
+    if received[4] != BATCH || received[5] != 0 {
+        let value = u16::from_be_bytes([received[4], received[5]]).into();
+        return Err(WireError::Unknown { field: "frame type on an express connection", value });
+    }
+    if !(BATCH_HEADER_LEN..=MAX_BATCH_LEN).contains(&len) {
+        let (value, allowed) = (len as u64, MAX_BATCH_LEN as u64);
+        return Err(WireError::OutOfRange { field: "batch length", value, allowed });
+    }
+    if received.len() < len {
+        return Ok(Err(len));
+    }
+    Ok(Ok(received.split_to(len).freeze()))
+}
+
+/// The number of messages that a batch frame says it has, and their bytes.
+pub(crate) fn batch_messages(mut frame: Bytes) -> Result<(usize, Bytes), WireError> {
+    if frame.len() < BATCH_HEADER_LEN {
+        return Err(WireError::Truncated("batch"));
+    }
+    let count = usize::from(u16::from_be_bytes([frame[6], frame[7]]));
+    frame.advance(BATCH_HEADER_LEN);
+    Ok((count, frame))
+}
+
+/// The fixed header of a fragment.
+///
+/// A message's fragments lie on a grid: number `index` begins at `index * fragment_size`, and all but the last have
+/// `fragment_size` bytes. The message's envelope goes with fragment 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FragmentHeader {
+    /// The message's number.
+    pub seq: u64,
+    /// Bytes of the message's body.
+    pub total: u64,
+    /// The grid, in bytes.
+    pub fragment_size: u32,
+    /// Which fragment this is.
+    pub index: u32,
+    /// Bytes of envelope between this header and the data; 0 but in fragment 0.
+    pub envelope_len: u16,
+    /// The message does not count against the window.
+    pub exempt: bool,
+}
+
+impl FragmentHeader {
+    /// Bytes of the body that this fragment carries.
+    pub fn data_len(&self) -> u64 {
+        let offset = u64::from(self.index) * u64::from(self.fragment_size);
+        (self.total - offset).min(self.fragment_size.into())
+    }
+
+    /// Fragments of the whole message.
+    pub fn fragments(&self) -> u64 {
+        self.total.div_ceil(self.fragment_size.into())
+    }
+
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        let len = (FRAGMENT_HEADER_LEN - 4) as u64 + u64::from(self.envelope_len) + self.data_len();
+        out.put_u32(len as u32);
+        out.put_u8(FRAGMENT);
+        out.put_u8(self.exempt.into());
+        out.put_u16(self.envelope_len);
+        out.put_u64(self.seq);
+        out.put_u64(self.total);
+        out.put_u32(self.fragment_size);
+        out.put_u32(self.index);
+    }
+
+    /// Reads the header, and refuses whatever contradicts itself.
+    pub fn decode(bytes: &[u8; FRAGMENT_HEADER_LEN]) -> Result<Self, WireError> {
+        let mut input = &bytes[..];
+        let len = u64::from(input.get_u32());
+        let kind = input.get_u8();
+        if kind != FRAGMENT {
+            return Err(WireError::Unknown { field: "frame type on a bulk connection", value: kind.into() });
+        }
+        let flags = input.get_u8();
+        if flags > 1 {
+            return Err(WireError::Unknown { field: "fragment flags", value: flags.into() });
+        }
+        let envelope_len = input.get_u16();
+        let (seq, total) = (input.get_u64(), input.get_u64());
+        let (fragment_size, index) = (input.get_u32(), input.get_u32());
+        let out_of_range =
+            |field, value: u64, allowed: u64| Err(WireError::OutOfRange { field, value, allowed });
+        if !(MIN_FRAGMENT_SIZE..=MAX_FRAGMENT_SIZE).contains(&fragment_size) {
+            return out_of_range("fragment size", fragment_size.into(), MAX_FRAGMENT_SIZE.into());
+        }
+        let header = Self { seq, total, fragment_size, index, envelope_len, exempt: flags == 1 };
+        if total == 0 || u64::from(index) >= header.fragments() {
+            return out_of_range("fragment index", index.into(), header.fragments().saturating_sub(1));
+        }
+        if (index == 0) != (envelope_len > 0) || usize::from(envelope_len) > MAX_ENVELOPE_LEN {
+            return out_of_range("envelope length", envelope_len.into(), MAX_ENVELOPE_LEN as u64);
+        }
+        let expected = (FRAGMENT_HEADER_LEN - 4) as u64 + u64::from(envelope_len) + header.data_len();
+        if len != expected {
+            return out_of_range("fragment length", len, expected);
+        }
+        Ok(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_fragment_header_survives_the_wire(
+            seq: u64, total in 1u64..1 << 40, fragment_size in MIN_FRAGMENT_SIZE..=MAX_FRAGMENT_SIZE,
+            pick: prop::sample::Index, exempt: bool,
+        ) {
+            let fragments = total.div_ceil(fragment_size.into()).min(u32::MAX.into());
+            let index = pick.index(fragments as usize) as u32;
+            let envelope_len = if index == 0 { 17 } else { 0 };
+            let header = FragmentHeader { seq, total, fragment_size, index, envelope_len, exempt };
+            let mut out = BytesMut::new();
+            header.encode(&mut out);
+            let bytes: [u8; FRAGMENT_HEADER_LEN] = out[..].try_into().unwrap();
+            prop_assert_eq!(FragmentHeader::decode(&bytes), Ok(header));
+        }
+
+        #[test]
+        fn arbitrary_headers_never_panic(bytes: [u8; FRAGMENT_HEADER_LEN]) {
+            let _ = FragmentHeader::decode(&bytes);
+        }
+
+        #[test]
+        fn arbitrary_streams_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = split_batch(&mut BytesMut::from(&bytes[..]));
+        }
+    }
+
+    #[test]
+    fn fragment_lengths_add_up_to_the_message() {
+        for total in [1u64, 16_383, 16_384, 16_385, 1_000_000] {
+            let header = |index| FragmentHeader {
+                seq: 1,
+                total,
+                fragment_size: MIN_FRAGMENT_SIZE,
+                index,
+                envelope_len: 0,
+                exempt: false,
+            };
+            let fragments = header(0).fragments() as u32;
+            assert_eq!((0..fragments).map(|index| header(index).data_len()).sum::<u64>(), total);
+        }
+    }
+}
