@@ -157,7 +157,7 @@ impl Liveness {
         if self.control_is_up && self.control.heard(control_last_heard, late) {
             self.reconnect_asked = false;
         } else if !self.control_is_up {
-            self.control.excused += late;
+            self.control.excused = self.control.excused.saturating_add(late);
         }
         if self.is_down(now) {
             self.down = true;
@@ -167,7 +167,7 @@ impl Liveness {
         self.count_missed(now);
         self.due_ticks(now, &mut actions);
         if let Some(probe) = &mut self.probe {
-            probe.until += late;
+            probe.until = probe.until.saturating_add(late).max(self.judge_from);
             if now >= probe.until {
                 self.probe = None;
                 actions.push(Action::ProbeUnanswered);
@@ -203,13 +203,17 @@ impl Liveness {
             return None;
         }
         let tick = self.send(now);
-        self.probe = Some(Probe { seq: self.next_seq - 1, until: now + patience });
-        self.wake = self.wake.min(now + patience);
+        let until = now.saturating_add(patience);
+        self.probe = Some(Probe { seq: self.next_seq - 1, until });
+        self.wake = self.wake.min(until);
         Some(tick)
     }
 
     /// The control connection was opened anew.
     pub fn control_up(&mut self, now: Time) {
+        if !self.control_is_up {
+            self.counts.skipped += self.pass_due(now);
+        }
         self.control_is_up = true;
         self.reconnect_asked = false;
         self.control = Silence::since(now);
@@ -240,7 +244,7 @@ impl Liveness {
         self.counts.latest = self.counts.latest.max(late);
         // An ordinary late timer must not put the judgement off again and again.
         if late >= self.config.tick_interval / 16 && !late.is_zero() {
-            self.judge_from = now + late.min(self.config.tick_interval);
+            self.judge_from = now.saturating_add(late.min(self.config.tick_interval));
         }
     }
 
@@ -275,15 +279,21 @@ impl Liveness {
     }
 
     fn due_ticks(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let due = self.pass_due(now);
+        let sent = if self.control_is_up { due.min(MAX_LATE_TICKS) } else { 0 };
+        self.counts.skipped += due - sent;
+        for number in self.next_tick - sent..self.next_tick {
+            actions.push(self.send(self.tick_due(number)));
+        }
+    }
+
+    /// Passes the ticks that are due by now; says how many.
+    fn pass_due(&mut self, now: Time) -> u64 {
         let interval = self.config.tick_interval.as_nanos();
         let last = u64::try_from(now.saturating_sub(self.start).as_nanos() / interval).unwrap_or(u64::MAX);
         let due = last.saturating_add(1).saturating_sub(self.next_tick);
-        let sent = if self.control_is_up { due.min(MAX_LATE_TICKS) } else { 0 };
-        self.counts.skipped += due - sent;
-        for number in self.next_tick + (due - sent)..self.next_tick + due {
-            actions.push(self.send(self.tick_due(number)));
-        }
         self.next_tick += due;
+        due
     }
 
     fn send(&mut self, due: Time) -> Action {
@@ -296,14 +306,16 @@ impl Liveness {
 
     fn count_missed(&mut self, now: Time) {
         let excused = self.control.excused;
-        let patience = self.config.tick_interval + excused;
-        for tick in self.outstanding.iter_mut().filter(|tick| !tick.missed && now >= tick.due + patience) {
+        let patience = self.config.tick_interval.saturating_add(excused);
+        let missed = |tick: &&mut Tick| !tick.missed && now >= tick.due.saturating_add(patience);
+        for tick in self.outstanding.iter_mut().filter(missed) {
             tick.missed = true;
             self.counts.missed += 1;
         }
         // An answer that comes after the deadline finds nobody.
-        let forgotten = self.config.deadline + excused;
-        while self.outstanding.front().is_some_and(|tick| tick.missed && now >= tick.due + forgotten) {
+        let patience = self.config.deadline.saturating_add(excused);
+        let forgotten = |tick: &Tick| tick.missed && now >= tick.due.saturating_add(patience);
+        while self.outstanding.front().is_some_and(forgotten) {
             self.outstanding.pop_front();
         }
     }
@@ -355,7 +367,7 @@ impl Silence {
         if new {
             *self = Silence::since(last);
         }
-        self.excused += late;
+        self.excused = self.excused.saturating_add(late);
         new
     }
 

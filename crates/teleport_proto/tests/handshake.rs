@@ -1,5 +1,7 @@
 //! The handshake as two machines that exchange bytes, with and without somebody in between.
 
+#![allow(clippy::unwrap_used)]
+
 use std::num::NonZeroU64;
 
 use hmac::{Hmac, KeyInit, Mac};
