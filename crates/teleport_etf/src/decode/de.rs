@@ -1,0 +1,638 @@
+use bytes::Bytes;
+use serde::de::value::{StrDeserializer, UnitDeserializer};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
+
+use super::reader::{Name, Reader, Token};
+use super::term::read_term;
+use super::{Source, opened};
+use crate::error::DecodeError;
+use crate::limits::Limits;
+use crate::term::Term;
+use crate::{handoff, tags, tokens};
+
+/// Decodes a document into a value, within the default [`Limits`].
+///
+/// How Erlang's types map to Rust's is in the table at [the crate's top](crate).
+///
+/// A [`Binary`](crate::Binary) is a slice of `document`, which thereby stays alive as a whole. So that a small one does not
+/// keep a large buffer, it is copied if it is of at most 64 bytes, or of less than a quarter of the buffer and of less
+/// than 64 KiB.
+pub fn from_bytes<T: DeserializeOwned>(document: &Bytes) -> Result<T, DecodeError> {
+    from_bytes_with(document, &Limits::default())
+}
+
+/// Decodes a document into a value, within limits of the caller's choice; see [`from_bytes`].
+pub fn from_bytes_with<T: DeserializeOwned>(document: &Bytes, limits: &Limits) -> Result<T, DecodeError> {
+    opened(document, limits, |reader, source| {
+        let mut deserializer = Deserializer { reader, source, depth: 0, injected: None };
+        let value = T::deserialize(&mut deserializer)?;
+        deserializer.reader.finish()?;
+        Ok(value)
+    })
+}
+
+struct Deserializer<'a> {
+    reader: Reader<'a>,
+    source: Source<'a>,
+    depth: usize,
+    /// An element of a string, which has no token of its own: to be read next.
+    injected: Option<u8>,
+}
+
+impl<'a> Deserializer<'a> {
+    fn token(&mut self) -> Result<Token<'a>, DecodeError> {
+        match self.injected.take() {
+            Some(byte) => Ok(Token::Integer(byte.into())),
+            None => self.reader.token(),
+        }
+    }
+
+    /// The next token if it is an atom that passes; otherwise it is left to be read.
+    fn atom_if(&mut self, accept: impl FnOnce(Name<'_>) -> bool) -> Result<bool, DecodeError> {
+        if self.injected.is_some() {
+            return Ok(false);
+        }
+        let mark = self.reader.mark();
+        match self.reader.token()? {
+            Token::Atom(name) if accept(name) => Ok(true),
+            _ => {
+                self.reader.reset(mark);
+                Ok(false)
+            }
+        }
+    }
+
+    fn unexpected(&self, expected: &'static str, found: &Token<'_>) -> DecodeError {
+        DecodeError::Unexpected { expected, found: found.name(), offset: self.reader.position() }
+    }
+
+    /// One level deeper: serde recurses here, on the stack.
+    fn nested<R>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<R, DecodeError>,
+    ) -> Result<R, DecodeError> {
+        let limit = self.reader.limits().max_depth;
+        if self.depth >= limit {
+            return Err(DecodeError::TooDeep { limit });
+        }
+        self.depth += 1;
+        let result = read(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn visit_elements<'de, V: Visitor<'de>>(
+        &mut self,
+        run: Run<'a>,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.nested(|deserializer| {
+            let mut elements = Elements { deserializer, run, seen: 0 };
+            let value = visitor.visit_seq(&mut elements)?;
+            elements.expect_end()?;
+            Ok(value)
+        })
+    }
+
+    fn visit_pairs<'de, V: Visitor<'de>>(&mut self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        self.nested(|deserializer| {
+            let mut pairs = Pairs { deserializer, left: len };
+            let value = visitor.visit_map(&mut pairs)?;
+            match pairs.left {
+                0 => Ok(value),
+                left => Err(DecodeError::Length {
+                    expected: len - left,
+                    found: len,
+                    offset: pairs.deserializer.reader.position(),
+                }),
+            }
+        })
+    }
+
+    fn visit_integer<'de, V: Visitor<'de>>(
+        &mut self,
+        token: Token<'a>,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        const EXPECTED: &str = "an integer of at most 128 bits";
+        match token {
+            Token::Integer(value) => match u64::try_from(value) {
+                Ok(value) => visitor.visit_u64(value),
+                Err(_) => visitor.visit_i64(value),
+            },
+            Token::Big(big) => match (big.negative, big.to_u128()) {
+                (false, Some(value)) => match u64::try_from(value) {
+                    Ok(value) => visitor.visit_u64(value),
+                    Err(_) => match i128::try_from(value) {
+                        Ok(value) => visitor.visit_i128(value),
+                        Err(_) => visitor.visit_u128(value),
+                    },
+                },
+                (true, Some(value)) => match 0i128.checked_sub_unsigned(value) {
+                    Some(value) => visitor.visit_i128(value),
+                    None => Err(self.unexpected(EXPECTED, &token)),
+                },
+                (_, None) => Err(self.unexpected(EXPECTED, &token)),
+            },
+            other => Err(self.unexpected("an integer", &other)),
+        }
+    }
+
+    fn visit_binary<'de, V: Visitor<'de>>(
+        &self,
+        bytes: &'a [u8],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        if !self.source.is_sliced(bytes) {
+            return visitor.visit_bytes(bytes);
+        }
+        handoff::with_bytes(self.source.bytes(bytes), || visitor.visit_bytes(bytes))
+    }
+
+    /// The integers of a list or string.
+    fn small_integers(
+        &mut self,
+        token: Token<'a>,
+        expected: &'static str,
+        mut each: impl FnMut(u32) -> Option<()>,
+    ) -> Result<(), DecodeError> {
+        let offset = self.reader.position();
+        let Some(run) = Run::of_list(&token) else { return Err(self.unexpected(expected, &token)) };
+        let mut elements = Elements { deserializer: self, run, seen: 0 };
+        while elements.advance()? {
+            let token = elements.deserializer.token()?;
+            let Token::Integer(value) = token else {
+                return Err(elements.deserializer.unexpected(expected, &token));
+            };
+            let value = u32::try_from(value).ok().and_then(&mut each);
+            value.ok_or(DecodeError::Unexpected {
+                expected,
+                found: "a list with an integer out of range",
+                offset,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Text from a binary in UTF-8, a string or a list of code points.
+    fn visit_text<'de, V: Visitor<'de>>(
+        &mut self,
+        token: Token<'a>,
+        expected: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match token {
+            Token::Binary(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => visitor.visit_str(text),
+                Err(_) => Err(DecodeError::Unexpected {
+                    expected,
+                    found: "a binary that is not UTF-8",
+                    offset: self.reader.position() - bytes.len(),
+                }),
+            },
+            token => {
+                let mut text = String::new();
+                self.small_integers(token, expected, |code| char::from_u32(code).map(|c| text.push(c)))?;
+                visitor.visit_string(text)
+            }
+        }
+    }
+
+    /// The next term as a document of its own.
+    fn document(&mut self) -> Result<Vec<u8>, DecodeError> {
+        if let Some(byte) = self.injected.take() {
+            return Ok(vec![tags::VERSION, tags::SMALL_INTEGER_EXT, byte]);
+        }
+        let start = self.reader.position();
+        self.reader.skip()?;
+        Ok(as_document(self.reader.since(start)))
+    }
+
+    fn term(&mut self) -> Result<Term, DecodeError> {
+        if let Some(byte) = self.injected.take() {
+            return Ok(Term::Integer(byte.into()));
+        }
+        let max_depth = self.reader.limits().max_depth - self.depth;
+        read_term(&mut self.reader, &self.source, max_depth)
+    }
+}
+
+fn as_document(term: &[u8]) -> Vec<u8> {
+    let mut document = Vec::with_capacity(1 + term.len());
+    document.push(tags::VERSION);
+    document.extend_from_slice(term);
+    document
+}
+
+macro_rules! deserialize_integers {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            let token = self.token()?;
+            self.visit_integer(token, visitor)
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
+    type Error = DecodeError;
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let mark = self.reader.position();
+        match self.token()? {
+            token @ (Token::Integer(_) | Token::Big(_)) => self.visit_integer(token, visitor),
+            Token::Float(value) => visitor.visit_f64(value),
+            Token::Atom(name) if name.is("true") => visitor.visit_bool(true),
+            Token::Atom(name) if name.is("false") => visitor.visit_bool(false),
+            Token::Atom(name) if name.is("undefined") || name.is("nil") => visitor.visit_unit(),
+            Token::Atom(name) => visitor.visit_str(&name.text()),
+            Token::Binary(bytes) => self.visit_binary(bytes, visitor),
+            Token::Tuple(arity) => self.visit_elements(Run::Tuple(arity), visitor),
+            Token::Map(len) => self.visit_pairs(len, visitor),
+            token => {
+                if let Some(run) = Run::of_list(&token) {
+                    return self.visit_elements(run, visitor);
+                }
+                // Types that serde has no notion of go as documents; `Pid` and its like take them back from there.
+                if let Token::Fun(head) = &token {
+                    self.reader.fun_body(head)?;
+                }
+                visitor.visit_byte_buf(as_document(self.reader.since(mark)))
+            }
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Atom(name) if name.is("true") => visitor.visit_bool(true),
+            Token::Atom(name) if name.is("false") => visitor.visit_bool(false),
+            other => Err(self.unexpected("true or false", &other)),
+        }
+    }
+
+    deserialize_integers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Float(value) => visitor.visit_f64(value),
+            token @ Token::Integer(_) => self.visit_integer(token, visitor),
+            other => Err(self.unexpected("a float", &other)),
+        }
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        const EXPECTED: &str = "a character";
+        match self.token()? {
+            Token::Integer(code) => match u32::try_from(code).ok().and_then(char::from_u32) {
+                Some(c) => visitor.visit_char(c),
+                None => Err(self.unexpected(EXPECTED, &Token::Integer(code))),
+            },
+            token => self.visit_text(token, EXPECTED, visitor),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let token = self.token()?;
+        self.visit_text(token, "text", visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Binary(bytes) => self.visit_binary(bytes, visitor),
+            Token::String(bytes) => visitor.visit_bytes(bytes),
+            token => {
+                let mut bytes = Vec::new();
+                self.small_integers(token, "a binary", |value| {
+                    u8::try_from(value).ok().map(|byte| bytes.push(byte))
+                })?;
+                visitor.visit_byte_buf(bytes)
+            }
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if self.atom_if(|name| name.is("undefined") || name.is("nil"))? {
+            return visitor.visit_none();
+        }
+        // Counts as a level: a type of nothing but options would recurse without end.
+        self.nested(|deserializer| visitor.visit_some(deserializer))
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Atom(name) if ["nil", "ok", "undefined"].iter().any(|unit| name.is(unit)) => {
+                visitor.visit_unit()
+            }
+            Token::Tuple(0) => visitor.visit_unit(),
+            other => Err(self.unexpected("nil", &other)),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Atom(atom) if atom.is(name) => visitor.visit_unit(),
+            Token::Atom(atom) => Err(de::Error::invalid_value(de::Unexpected::Str(&atom.text()), &name)),
+            other => Err(self.unexpected(name, &other)),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match name {
+            tokens::ATOM => match self.token()? {
+                Token::Atom(name) => visitor.visit_str(&name.text()),
+                other => Err(self.unexpected("an atom", &other)),
+            },
+            tokens::RAW => visitor.visit_byte_buf(self.document()?),
+            tokens::TERM => {
+                let term = self.term()?;
+                handoff::with_term(term, || visitor.visit_unit())
+            }
+            _ => self.nested(|deserializer| visitor.visit_newtype_struct(deserializer)),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let token = self.token()?;
+        match Run::of_list(&token) {
+            Some(run) => self.visit_elements(run, visitor),
+            None => Err(self.unexpected("a list", &token)),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Tuple(arity) if arity == len => self.visit_elements(Run::Tuple(arity), visitor),
+            Token::Tuple(arity) => {
+                Err(DecodeError::Length { expected: len, found: arity, offset: self.reader.position() })
+            }
+            token => match Run::of_list(&token) {
+                Some(run) => self.visit_elements(run, visitor),
+                None => Err(self.unexpected("a tuple", &token)),
+            },
+        }
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_tuple(len, visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Map(len) => self.visit_pairs(len, visitor),
+            other => Err(self.unexpected("a map", &other)),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        let is_result = name == "Result" && variants == ["Ok", "Err"];
+        self.nested(|deserializer| match deserializer.token()? {
+            Token::Atom(tag) => visitor.visit_enum(Variant { deserializer, tag, arity: 0, is_result }),
+            Token::Tuple(arity) if arity > 0 => match deserializer.token()? {
+                Token::Atom(tag) => {
+                    visitor.visit_enum(Variant { deserializer, tag, arity: arity - 1, is_result })
+                }
+                other => Err(deserializer.unexpected("an atom as the first element", &other)),
+            },
+            other => Err(deserializer.unexpected("an atom or a tuple that begins with one", &other)),
+        })
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.token()? {
+            Token::Atom(name) => visitor.visit_str(&name.text()),
+            token => self.visit_text(token, "a name", visitor),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if self.injected.take().is_none() {
+            self.reader.skip()?;
+        }
+        visitor.visit_unit()
+    }
+}
+
+/// Elements that lie ahead.
+enum Run<'a> {
+    Tuple(usize),
+    /// With nothing left, the tail is due.
+    List(usize),
+    Bytes(&'a [u8]),
+    End,
+}
+
+impl<'a> Run<'a> {
+    fn of_list(token: &Token<'a>) -> Option<Run<'a>> {
+        match *token {
+            Token::List(len) => Some(Run::List(len)),
+            Token::String(bytes) => Some(Run::Bytes(bytes)),
+            Token::Nil => Some(Run::End),
+            _ => None,
+        }
+    }
+}
+
+struct Elements<'d, 'a> {
+    deserializer: &'d mut Deserializer<'a>,
+    run: Run<'a>,
+    seen: usize,
+}
+
+impl Elements<'_, '_> {
+    /// Makes the next element the next token; false at the end.
+    fn advance(&mut self) -> Result<bool, DecodeError> {
+        loop {
+            match &mut self.run {
+                Run::End | Run::Tuple(0) | Run::Bytes([]) => {
+                    self.run = Run::End;
+                    return Ok(false);
+                }
+                Run::Tuple(left) | Run::List(left) if *left > 0 => *left -= 1,
+                Run::Bytes([first, rest @ ..]) => {
+                    self.deserializer.injected = Some(*first);
+                    self.run = Run::Bytes(rest);
+                }
+                Run::Tuple(_) | Run::List(_) => {
+                    let tail = self.deserializer.reader.token()?;
+                    self.run = Run::of_list(&tail)
+                        .ok_or_else(|| self.deserializer.unexpected("the end of a proper list", &tail))?;
+                    continue;
+                }
+            }
+            self.seen += 1;
+            return Ok(true);
+        }
+    }
+
+    /// Refuses elements that the visitor has left.
+    fn expect_end(&mut self) -> Result<(), DecodeError> {
+        let expected = self.seen;
+        let offset = self.deserializer.reader.position();
+        if !self.advance()? {
+            return Ok(());
+        }
+        let found = match self.run {
+            Run::Tuple(left) | Run::List(left) => self.seen + left,
+            Run::Bytes(rest) => self.seen + rest.len(),
+            Run::End => self.seen,
+        };
+        Err(DecodeError::Length { expected, found, offset })
+    }
+}
+
+impl<'de> de::SeqAccess<'de> for &mut Elements<'_, '_> {
+    type Error = DecodeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DecodeError> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        seed.deserialize(&mut *self.deserializer).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        match self.run {
+            Run::Tuple(left) | Run::List(left) => Some(left),
+            Run::Bytes(bytes) => Some(bytes.len()),
+            Run::End => Some(0),
+        }
+    }
+}
+
+struct Pairs<'d, 'a> {
+    deserializer: &'d mut Deserializer<'a>,
+    left: usize,
+}
+
+impl<'de> de::MapAccess<'de> for &mut Pairs<'_, '_> {
+    type Error = DecodeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        seed.deserialize(&mut *self.deserializer).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
+        seed.deserialize(&mut *self.deserializer)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+/// A variant whose tag has been read; `arity` terms follow.
+struct Variant<'d, 'a> {
+    deserializer: &'d mut Deserializer<'a>,
+    tag: Name<'a>,
+    arity: usize,
+    is_result: bool,
+}
+
+impl Variant<'_, '_> {
+    fn expect_arity(&self, expected: usize) -> Result<(), DecodeError> {
+        if self.arity == expected {
+            return Ok(());
+        }
+        Err(DecodeError::Length { expected, found: self.arity, offset: self.deserializer.reader.position() })
+    }
+}
+
+impl<'de> de::EnumAccess<'de> for Variant<'_, '_> {
+    type Error = DecodeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), DecodeError> {
+        let text = self.tag.text();
+        let variant = match &*text {
+            "ok" if self.is_result => "Ok",
+            "error" if self.is_result => "Err",
+            other => other,
+        };
+        let tag: StrDeserializer<'_, DecodeError> = variant.into_deserializer();
+        let value = seed.deserialize(tag)?;
+        Ok((value, self))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Variant<'_, '_> {
+    type Error = DecodeError;
+
+    fn unit_variant(self) -> Result<(), DecodeError> {
+        self.expect_arity(0)
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, DecodeError> {
+        if self.arity == 0 {
+            // A bare `ok` is `Ok(())`.
+            return seed.deserialize(UnitDeserializer::new());
+        }
+        self.expect_arity(1)?;
+        seed.deserialize(self.deserializer)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        self.expect_arity(len)?;
+        self.deserializer.visit_elements(Run::Tuple(len), visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.expect_arity(1)?;
+        de::Deserializer::deserialize_map(self.deserializer, visitor)
+    }
+}

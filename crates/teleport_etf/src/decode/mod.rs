@@ -1,0 +1,65 @@
+//! From bytes to values.
+
+mod de;
+mod inflate;
+pub(crate) mod reader;
+mod term;
+mod validate;
+
+pub use de::{from_bytes, from_bytes_with};
+pub(crate) use reader::{FunHead, Reader, Token};
+pub(crate) use term::decode;
+pub use validate::{Summary, validate, validate_with};
+
+use bytes::Bytes;
+
+use crate::error::DecodeError;
+use crate::limits::Limits;
+use inflate::{Body, body};
+
+/// A binary of at most this many bytes is always copied out of the receive buffer: the copy is not larger than what a
+/// reference costs.
+const ALWAYS_COPIED: usize = 64;
+
+/// A binary of at least this many bytes always stays a slice of the receive buffer: above it copying costs more than
+/// pinning the rest of the buffer may.
+const ALWAYS_SLICED: usize = 64 << 10;
+
+/// Memory of a document, from which binaries are taken.
+pub(crate) struct Source<'a> {
+    owner: &'a Bytes,
+    /// Shorter binaries are copied.
+    sliced_from: usize,
+}
+
+impl<'a> Source<'a> {
+    fn new(owner: &'a Bytes, backing_len: usize) -> Source<'a> {
+        let quarter = owner.len().max(backing_len) / 4;
+        Source { owner, sliced_from: quarter.clamp(ALWAYS_COPIED + 1, ALWAYS_SLICED) }
+    }
+
+    /// True if these bytes of the document stay where they are.
+    pub(crate) fn is_sliced(&self, bytes: &[u8]) -> bool {
+        bytes.len() >= self.sliced_from
+    }
+
+    /// A part of the document, as a slice of it or as a copy if it is small.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Bytes {
+        if self.is_sliced(bytes) { self.owner.slice_ref(bytes) } else { Bytes::copy_from_slice(bytes) }
+    }
+}
+
+/// Calls `read` with a reader of the document, inflated if need be, and the memory that it reads.
+pub(crate) fn opened<R>(
+    document: &Bytes,
+    limits: &Limits,
+    read: impl for<'r> FnOnce(Reader<'r>, Source<'r>) -> Result<R, DecodeError>,
+) -> Result<R, DecodeError> {
+    match body(document, limits)? {
+        Body::Plain(data) => read(Reader::new(data, 1, limits), Source::new(document, limits.backing_len)),
+        Body::Inflated(data) => {
+            let inflated = Bytes::from(data);
+            read(Reader::new(&inflated, 0, limits), Source::new(&inflated, 0))
+        }
+    }
+}

@@ -1,0 +1,137 @@
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::reader::{Reader, Token};
+use super::{Source, opened};
+use crate::binary::Binary;
+use crate::error::DecodeError;
+use crate::limits::Limits;
+use crate::term::{BitString, Export, Fun, Map, Term};
+
+/// Decodes a whole document.
+pub(crate) fn decode(document: &Bytes, limits: &Limits) -> Result<Term, DecodeError> {
+    opened(document, limits, |mut reader, source| {
+        let term = read_term(&mut reader, &source, limits.max_depth)?;
+        reader.finish()?;
+        Ok(term)
+    })
+}
+
+/// A container whose elements are being read.
+enum Open {
+    Tuple {
+        items: Vec<Term>,
+        left: usize,
+    },
+    /// With nothing left, the tail is due.
+    List {
+        items: Vec<Term>,
+        left: usize,
+    },
+    Map {
+        pairs: Vec<(Term, Term)>,
+        key: Option<Term>,
+        left: usize,
+    },
+}
+
+/// Reads one term; containers nest up to `max_depth`, kept on a stack of its own.
+pub(super) fn read_term(
+    reader: &mut Reader<'_>,
+    source: &Source<'_>,
+    max_depth: usize,
+) -> Result<Term, DecodeError> {
+    let mut open: SmallVec<[Open; 8]> = SmallVec::new();
+    loop {
+        // The reader has checked every announced number against the bytes that are left: room may be made for it.
+        let opening = match reader.token()? {
+            Token::Tuple(arity) if arity > 0 => Open::Tuple { items: Vec::with_capacity(arity), left: arity },
+            Token::List(len) => {
+                if let Some(Open::List { items, left: left @ 0 }) = open.last_mut() {
+                    // A list as the tail of a list is its continuation.
+                    items.reserve(len);
+                    *left = len;
+                    continue;
+                }
+                Open::List { items: Vec::with_capacity(len), left: len }
+            }
+            Token::Map(len) if len > 0 => Open::Map { pairs: Vec::with_capacity(len), key: None, left: len },
+            leaf => {
+                let leaf = read_leaf(leaf, reader, source)?;
+                match close(&mut open, leaf, reader.position())? {
+                    Some(term) => return Ok(term),
+                    None => continue,
+                }
+            }
+        };
+        if open.len() == max_depth {
+            return Err(DecodeError::TooDeep { limit: reader.limits().max_depth });
+        }
+        open.push(opening);
+    }
+}
+
+/// Puts a finished term where it belongs, and with it every container that it finishes; the outermost is returned.
+fn close(open: &mut SmallVec<[Open; 8]>, mut term: Term, offset: usize) -> Result<Option<Term>, DecodeError> {
+    loop {
+        match open.last_mut() {
+            None => return Ok(Some(term)),
+            Some(Open::Tuple { items, left } | Open::List { items, left }) if *left > 0 => {
+                items.push(term);
+                *left -= 1;
+            }
+            Some(Open::List { items, .. }) => {
+                term = Term::improper_list(std::mem::take(items), term);
+                open.pop();
+                continue;
+            }
+            Some(Open::Map { key: key @ None, .. }) => *key = Some(term),
+            Some(Open::Map { pairs, key, left }) => {
+                pairs.extend(key.take().map(|key| (key, term)));
+                *left -= 1;
+            }
+            Some(Open::Tuple { .. }) => {}
+        }
+        // A list stays open for its tail.
+        term = match open.last_mut() {
+            Some(Open::Tuple { items, left: 0 }) => Term::Tuple(std::mem::take(items)),
+            Some(Open::Map { pairs, key: None, left: 0 }) => {
+                let pairs = std::mem::take(pairs);
+                Term::Map(Map::from_pairs(pairs).ok_or(DecodeError::DuplicateKey { offset })?)
+            }
+            _ => return Ok(None),
+        };
+        open.pop();
+    }
+}
+
+fn read_leaf<'a>(
+    token: Token<'a>,
+    reader: &mut Reader<'a>,
+    source: &Source<'_>,
+) -> Result<Term, DecodeError> {
+    Ok(match token {
+        Token::Integer(value) => Term::Integer(value),
+        Token::Big(big) => Term::BigInt(Box::new(big.to_bigint())),
+        Token::Float(value) => Term::Float(value),
+        Token::Atom(name) => Term::Atom(name.to_atom()),
+        Token::Binary(bytes) => Term::Binary(Binary::new(source.bytes(bytes))),
+        Token::Bits(bytes, bits) => BitString::new(source.bytes(bytes), bits),
+        Token::String(bytes) => Term::List(bytes.iter().map(|&byte| Term::Integer(byte.into())).collect()),
+        Token::Pid(pid) => Term::Pid(pid),
+        Token::Port(port) => Term::Port(port),
+        Token::Reference(reference) => Term::Reference(Box::new(reference)),
+        Token::Fun(head) => {
+            let body = reader.fun_body(&head)?;
+            Term::Fun(Box::new(Fun::new(&head, source.bytes(body))))
+        }
+        Token::Export { module, function, arity } => {
+            Term::Export(Box::new(Export { module: module.to_atom(), function: function.to_atom(), arity }))
+        }
+        Token::Local(bytes) => Term::Local(Binary::new(source.bytes(bytes))),
+        // Containers that get here are empty.
+        Token::Nil | Token::List(_) => Term::List(Vec::new()),
+        Token::Tuple(_) => Term::Tuple(Vec::new()),
+        Token::Map(_) => Term::Map(Map::new()),
+    })
+}

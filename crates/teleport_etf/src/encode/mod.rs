@@ -1,0 +1,10 @@
+//! From values to segments.
+
+mod ser;
+mod term;
+mod writer;
+
+pub use ser::to_segments;
+pub(crate) use term::encode;
+pub use writer::BY_REFERENCE;
+pub(crate) use writer::Writer;

@@ -1,0 +1,474 @@
+use bytes::Bytes;
+use serde::ser::{self, Serialize};
+
+use super::writer::{Writer, count};
+use crate::error::EncodeError;
+use crate::segments::Segments;
+use crate::{atom, handoff, tags, tokens};
+
+/// Encodes a value as a document in the external term format.
+///
+/// Every [`Binary`](crate::Binary) of at least [`BY_REFERENCE`](crate::BY_REFERENCE) bytes becomes a segment of its own,
+/// the same memory; all the rest goes into one block. How Rust's types map to Erlang's is in the table at
+/// [the crate's top](crate).
+///
+/// ```
+/// #[derive(serde::Serialize)]
+/// struct Move { x: i32, y: i32 }
+///
+/// let doc = teleport_etf::to_segments(&Move { x: 1, y: -1 })?;
+/// assert_eq!(teleport_etf::Term::decode(&doc.into_contiguous())?.to_string(), "#{x => 1,y => -1}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn to_segments<T: Serialize + ?Sized>(value: &T) -> Result<Segments, EncodeError> {
+    let mut serializer = Serializer { out: Writer::document(), inside: Inside::Value, unit_at: usize::MAX };
+    value.serialize(&mut serializer)?;
+    Ok(serializer.out.finish())
+}
+
+struct Serializer {
+    out: Writer,
+    inside: Inside,
+    /// Where the last unit was written; `Ok(())` is the bare atom `ok`.
+    unit_at: usize,
+}
+
+/// What the next string or byte string stands for.
+#[derive(Clone, Copy, PartialEq)]
+enum Inside {
+    Value,
+    Atom,
+    /// A complete document, to be inserted as a term.
+    Document,
+}
+
+impl Serializer {
+    fn put_atom(&mut self, name: &str) -> Result<(), EncodeError> {
+        atom::check_len(name)?;
+        self.out.put_atom_text(name);
+        Ok(())
+    }
+
+    fn within<T: Serialize + ?Sized>(&mut self, inside: Inside, value: &T) -> Result<(), EncodeError> {
+        self.inside = inside;
+        let result = value.serialize(&mut *self);
+        self.inside = Inside::Value;
+        result
+    }
+
+    /// A term that hands over its segments, or else its document as bytes.
+    fn put_term<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        let (result, segments) = handoff::requesting_segments(|| self.within(Inside::Document, value));
+        result?;
+        segments.map_or(Ok(()), |segments| self.put_document(segments))
+    }
+
+    fn put_document(&mut self, document: Segments) -> Result<(), EncodeError> {
+        let is_whole = self.out.position() == 1;
+        let mut parts = document.into_iter();
+        let head = parts.next().unwrap_or_default();
+        match *head {
+            [tags::VERSION, tags::LOCAL_EXT, ..] if !is_whole => return Err(EncodeError::NestedLocal),
+            [tags::VERSION, tag, ..] if tag != tags::COMPRESSED => self.out.put_shared(head.slice(1..)),
+            _ => return Err(ser::Error::custom("not an uncompressed document in the external term format")),
+        }
+        parts.for_each(|bytes| self.out.put_shared(bytes));
+        Ok(())
+    }
+
+    fn tagged(&mut self, tag: &str, arity: usize) -> Result<(), EncodeError> {
+        self.out.put_tuple_header(arity)?;
+        self.put_atom(tag)
+    }
+
+    fn counted(&mut self, what: &'static str, announced: usize) -> Counted<'_> {
+        Counted { serializer: self, what, announced, written: 0 }
+    }
+}
+
+/// `Ok` and `Err` of Rust's `Result` are `ok` and `error` in Erlang.
+fn variant_tag(enum_name: &str, variant: &'static str) -> &'static str {
+    match (enum_name, variant) {
+        ("Result", "Ok") => "ok",
+        ("Result", "Err") => "error",
+        _ => variant,
+    }
+}
+
+impl<'a> ser::Serializer for &'a mut Serializer {
+    type Ok = ();
+    type Error = EncodeError;
+    type SerializeSeq = Seq<'a>;
+    type SerializeTuple = Counted<'a>;
+    type SerializeTupleStruct = Counted<'a>;
+    type SerializeTupleVariant = Counted<'a>;
+    type SerializeMap = Map<'a>;
+    type SerializeStruct = Counted<'a>;
+    type SerializeStructVariant = Counted<'a>;
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), EncodeError> {
+        self.put_atom(if value { "true" } else { "false" })
+    }
+
+    fn serialize_i8(self, value: i8) -> Result<(), EncodeError> {
+        self.serialize_i64(value.into())
+    }
+
+    fn serialize_i16(self, value: i16) -> Result<(), EncodeError> {
+        self.serialize_i64(value.into())
+    }
+
+    fn serialize_i32(self, value: i32) -> Result<(), EncodeError> {
+        self.serialize_i64(value.into())
+    }
+
+    fn serialize_i64(self, value: i64) -> Result<(), EncodeError> {
+        self.out.put_i64_integer(value);
+        Ok(())
+    }
+
+    fn serialize_i128(self, value: i128) -> Result<(), EncodeError> {
+        self.out.put_i128_integer(value);
+        Ok(())
+    }
+
+    fn serialize_u8(self, value: u8) -> Result<(), EncodeError> {
+        self.serialize_u64(value.into())
+    }
+
+    fn serialize_u16(self, value: u16) -> Result<(), EncodeError> {
+        self.serialize_u64(value.into())
+    }
+
+    fn serialize_u32(self, value: u32) -> Result<(), EncodeError> {
+        self.serialize_u64(value.into())
+    }
+
+    fn serialize_u64(self, value: u64) -> Result<(), EncodeError> {
+        self.out.put_u64_integer(value);
+        Ok(())
+    }
+
+    fn serialize_u128(self, value: u128) -> Result<(), EncodeError> {
+        self.out.put_u128_integer(value);
+        Ok(())
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), EncodeError> {
+        self.out.put_float(value.into())
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), EncodeError> {
+        self.out.put_float(value)
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), EncodeError> {
+        self.serialize_u32(value.into())
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
+        match self.inside {
+            Inside::Atom => self.put_atom(value),
+            _ => self.out.put_binary_copied(value.as_bytes()),
+        }
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
+        if self.inside == Inside::Document {
+            return self.put_document(Bytes::copy_from_slice(value).into());
+        }
+        match handoff::claim_bytes(value) {
+            Some(owner) => self.out.put_binary(owner),
+            None => self.out.put_binary_copied(value),
+        }
+    }
+
+    fn serialize_none(self) -> Result<(), EncodeError> {
+        self.put_atom("undefined")
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), EncodeError> {
+        if self.inside == Inside::Document {
+            // A term that has handed over its segments instead.
+            return Ok(());
+        }
+        self.unit_at = self.out.position();
+        self.put_atom("nil")
+    }
+
+    fn serialize_unit_struct(self, name: &'static str) -> Result<(), EncodeError> {
+        self.put_atom(name)
+    }
+
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), EncodeError> {
+        self.put_atom(variant_tag(name, variant))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        match name {
+            tokens::ATOM => self.within(Inside::Atom, value),
+            tokens::RAW => self.within(Inside::Document, value),
+            tokens::TERM => self.put_term(value),
+            _ => value.serialize(self),
+        }
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        let tag = variant_tag(name, variant);
+        let start = self.out.position();
+        self.tagged(tag, 2)?;
+        let value_at = self.out.position();
+        self.unit_at = usize::MAX;
+        value.serialize(&mut *self)?;
+        if name == "Result" && self.unit_at == value_at {
+            self.out.truncate(start);
+            self.put_atom(tag)?;
+        }
+        Ok(())
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Seq<'a>, EncodeError> {
+        let header_at = self.out.position();
+        let announced = count("list", len.unwrap_or(0))?;
+        self.out.put_list_header(announced as usize)?;
+        Ok(Seq { serializer: self, header_at, announced, written: 0 })
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Counted<'a>, EncodeError> {
+        self.out.put_tuple_header(len)?;
+        Ok(self.counted("tuple", len))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Counted<'a>, EncodeError> {
+        self.serialize_tuple(len)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Counted<'a>, EncodeError> {
+        self.tagged(variant_tag(name, variant), len.saturating_add(1))?;
+        Ok(self.counted("tuple variant", len))
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Map<'a>, EncodeError> {
+        let header_at = self.out.position();
+        let announced = count("map", len.unwrap_or(0))?;
+        self.out.put_map_header(announced as usize)?;
+        Ok(Map { serializer: self, header_at, announced, written: 0, key_pending: false })
+    }
+
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Counted<'a>, EncodeError> {
+        self.out.put_map_header(len)?;
+        Ok(self.counted("struct", len))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Counted<'a>, EncodeError> {
+        self.tagged(variant, 2)?;
+        self.out.put_map_header(len)?;
+        Ok(self.counted("struct variant", len))
+    }
+}
+
+/// A list, whose length may be known only at its end.
+pub(super) struct Seq<'a> {
+    serializer: &'a mut Serializer,
+    header_at: usize,
+    announced: u32,
+    written: usize,
+}
+
+impl ser::SerializeSeq for Seq<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.written += 1;
+        value.serialize(&mut *self.serializer)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        let out = &mut self.serializer.out;
+        if self.written == 0 {
+            out.truncate(self.header_at);
+        } else if self.written != self.announced as usize {
+            out.patch_u32(self.header_at + 1, count("list", self.written)?);
+        }
+        out.put_u8(tags::NIL_EXT);
+        Ok(())
+    }
+}
+
+/// A map, whose size may be known only at its end.
+pub(super) struct Map<'a> {
+    serializer: &'a mut Serializer,
+    header_at: usize,
+    announced: u32,
+    written: usize,
+    key_pending: bool,
+}
+
+impl ser::SerializeMap for Map<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
+        if self.key_pending {
+            return Err(EncodeError::MapEntry("a value"));
+        }
+        self.key_pending = true;
+        self.written += 1;
+        key.serialize(&mut *self.serializer)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        if !self.key_pending {
+            return Err(EncodeError::MapEntry("a key"));
+        }
+        self.key_pending = false;
+        value.serialize(&mut *self.serializer)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        if self.key_pending {
+            return Err(EncodeError::MapEntry("a value"));
+        }
+        if self.written != self.announced as usize {
+            let written = count("map", self.written)?;
+            self.serializer.out.patch_u32(self.header_at + 1, written);
+        }
+        Ok(())
+    }
+}
+
+/// A tuple or struct: the length has been written and must turn out right.
+pub(super) struct Counted<'a> {
+    serializer: &'a mut Serializer,
+    what: &'static str,
+    announced: usize,
+    written: usize,
+}
+
+impl Counted<'_> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.written += 1;
+        value.serialize(&mut *self.serializer)
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), EncodeError> {
+        self.serializer.put_atom(key)?;
+        self.element(value)
+    }
+
+    fn finish(self) -> Result<(), EncodeError> {
+        if self.written == self.announced {
+            return Ok(());
+        }
+        Err(EncodeError::Count { what: self.what, announced: self.announced, written: self.written })
+    }
+}
+
+impl ser::SerializeTuple for Counted<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.element(value)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        self.finish()
+    }
+}
+
+impl ser::SerializeTupleStruct for Counted<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.element(value)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        self.finish()
+    }
+}
+
+impl ser::SerializeTupleVariant for Counted<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.element(value)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        self.finish()
+    }
+}
+
+impl ser::SerializeStruct for Counted<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        self.field(key, value)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        self.finish()
+    }
+}
+
+impl ser::SerializeStructVariant for Counted<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        self.field(key, value)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        self.finish()
+    }
+}
