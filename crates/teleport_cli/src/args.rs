@@ -1,0 +1,194 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::size::Size;
+
+/// Messages of any size between the nodes of an Erlang-style cluster.
+#[derive(Debug, Parser)]
+#[command(name = "teleport", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The program's commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure transports side by side on a ring of nodes on this machine.
+    #[command(long_about = RING_HELP)]
+    Ring(RingOptions),
+    /// One node of a ring; started by `teleport ring`, which speaks to it over stdin and stdout.
+    #[command(hide = true)]
+    RingNode(NodeOptions),
+}
+
+const RING_HELP: &str = "\
+Measure transports side by side on a ring of nodes on this machine.
+
+Every node is a process of its own. In a round each of a node's workers sends one message to the \
+same-numbered worker of the neighbouring node (even nodes forwards, odd nodes backwards); it is received \
+whole and passed on until it has made nodes-1 hops, where the last node acknowledges it to the sender. \
+Meanwhile every node sends its neighbours a 16-byte tick and a 1 KiB echo every 10 ms.
+
+The rounds of all transports are interleaved, after warm-up rounds in which payloads are verified: only \
+figures of one and the same run can be compared.";
+
+/// Options of `teleport ring`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RingOptions {
+    /// Nodes in the ring.
+    #[arg(long, default_value_t = 6, value_name = "N", value_parser = value_parser!(u16).range(2..=64))]
+    pub(crate) nodes: u16,
+
+    /// Workers per node, each of which sends one message per round.
+    #[arg(long, default_value_t = 6, value_name = "N", value_parser = value_parser!(u16).range(1..=256))]
+    pub(crate) workers: u16,
+
+    /// Size of a message, e.g. 64B, 1KiB, 10MiB, 10MB.
+    #[arg(long, default_value = "10MiB", value_name = "SIZE")]
+    pub(crate) size: Size,
+
+    /// Timed rounds per transport.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+
+    /// Rounds per transport before the timed ones; the first is reported as the cold round.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) warmup: u32,
+
+    /// What to compare, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "raw,disterl", value_name = "NAME,..")]
+    pub(crate) transport: Vec<Transport>,
+
+    /// Further flags for `erl`, as in --erl-flags "+zdbbl 131072". Give it several times to compare several
+    /// settings in one run; "" stands for the defaults.
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub(crate) erl_flags: Vec<String>,
+
+    /// TCP congestion control of every transport's sockets, e.g. cubic or bbr [default: the system's].
+    #[arg(long, value_name = "NAME", value_parser = congestion)]
+    pub(crate) congestion: Option<String>,
+
+    /// Also write all results to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// How long any single step, such as a round, may take before the run is given up.
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) deadline: Duration,
+}
+
+/// Options of `teleport ring-node`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NodeOptions {
+    /// What carries the messages.
+    #[arg(long, value_enum)]
+    pub(crate) transport: Transport,
+
+    /// This node's place in the ring.
+    #[arg(long)]
+    pub(crate) index: u16,
+
+    /// Nodes in the ring.
+    #[arg(long, value_parser = value_parser!(u16).range(2..=64))]
+    pub(crate) nodes: u16,
+
+    /// Workers per node.
+    #[arg(long, value_parser = value_parser!(u16).range(1..=256))]
+    pub(crate) workers: u16,
+
+    /// Size of a message.
+    #[arg(long)]
+    pub(crate) size: Size,
+
+    /// TCP congestion control.
+    #[arg(long, value_parser = congestion)]
+    pub(crate) congestion: Option<String>,
+}
+
+/// What carries the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// Blocking sockets without a protocol, one per worker and direction: the ceiling.
+    Raw,
+    /// Erlang nodes and plain `!`: what people have today.
+    Disterl,
+}
+
+impl Transport {
+    /// The name on the command line and in results.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Disterl => "disterl",
+        }
+    }
+}
+
+/// A congestion control's name goes into Erlang terms and `setsockopt`, so only what the kernel uses is let in.
+fn congestion(text: &str) -> Result<String, String> {
+    let valid = (1..16).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if !valid {
+        return Err(format!("`{text}` is not the name of a congestion control; examples: cubic, bbr"));
+    }
+    Ok(text.to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("`{text}` is not a number of seconds; example: 60")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn ring(arguments: &[&str]) -> Result<RingOptions, clap::Error> {
+        let cli = Cli::try_parse_from(["teleport", "ring"].iter().chain(arguments))?;
+        match cli.command {
+            Command::Ring(options) => Ok(options),
+            Command::RingNode(_) => unreachable!("`ring` was parsed"),
+        }
+    }
+
+    #[test]
+    fn declaration_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_published_benchmark() {
+        let options = ring(&[]).unwrap();
+        assert_eq!((options.nodes, options.workers, options.rounds, options.warmup), (6, 6, 5, 3));
+        assert_eq!(options.size.bytes(), 10 << 20);
+        assert_eq!(options.transport, [Transport::Raw, Transport::Disterl]);
+        assert!(options.erl_flags.is_empty());
+    }
+
+    #[test]
+    fn erl_flags_begin_with_a_sign_and_repeat() {
+        let options =
+            ring(&["--erl-flags", "", "--erl-flags", "+zdbbl 131072", "--erl-flags", "-hidden"]).unwrap();
+        assert_eq!(options.erl_flags, ["", "+zdbbl 131072", "-hidden"]);
+    }
+
+    #[test]
+    fn errors_name_the_input() {
+        for (flag, value) in
+            [("--size", "10Mib/s"), ("--congestion", "a b"), ("--deadline", "0"), ("--nodes", "1")]
+        {
+            let error = ring(&[flag, value]).unwrap_err().to_string();
+            assert!(error.contains(value) && error.contains(flag), "{error}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Leads all transports' nodes through the rounds.
+
+use super::RingError;
+use super::cluster::{Cluster, RoundOutcome};
+use super::progress::Progress;
+use super::report::{Config, LeftOut, Report, Round, Run};
+use super::stats::Latency;
+use super::transports::{disterl, start_rust};
+use crate::args::{RingOptions, Transport};
+
+/// Starts all nodes, runs all rounds, ends all nodes.
+pub(crate) async fn measure(options: &RingOptions) -> Result<Report, RingError> {
+    let progress = Progress::new();
+    let (mut contenders, left_out) = start(options, &progress).await?;
+    if contenders.is_empty() {
+        let reasons: Vec<String> =
+            left_out.iter().map(|out| format!("{}: {}", out.transport, out.reason)).collect();
+        return Err(RingError::NothingToMeasure(reasons.join("; ")));
+    }
+    let rounds = options.warmup + options.rounds;
+    progress.begin(u64::from(rounds) * contenders.len() as u64);
+    for round in 1..=rounds {
+        // Each transport goes first, second.. equally often: whoever follows a hot machine has a harder time.
+        let first = round as usize % contenders.len();
+        for place in 0..contenders.len() {
+            let place = (first + place) % contenders.len();
+            contenders[place].round(options, round, &progress).await?;
+        }
+    }
+    progress.finish();
+    let mut config = Config::new(options, left_out);
+    let mut runs = Vec::with_capacity(contenders.len());
+    for contender in contenders {
+        config.versions.insert(contender.cluster.label().to_owned(), contender.cluster.version().to_owned());
+        runs.push(contender.finish(options).await?);
+    }
+    Ok(Report { config, runs })
+}
+
+/// A transport under measurement.
+struct Contender {
+    transport: Transport,
+    cluster: Cluster,
+    /// What the nodes need as long as they live.
+    environment: Option<disterl::Environment>,
+    cold_seconds: Option<f64>,
+    rounds: Vec<Round>,
+    tick_us: Vec<u64>,
+    echo_us: Vec<u64>,
+    unanswered: u64,
+}
+
+impl Contender {
+    async fn round(
+        &mut self,
+        options: &RingOptions,
+        round: u32,
+        progress: &Progress,
+    ) -> Result<(), RingError> {
+        let warmup = round <= options.warmup;
+        let outcome = self.cluster.round(round, warmup).await?;
+        let figures = figures(options, &outcome);
+        progress.round(self.cluster.label(), options, round, &figures);
+        if warmup {
+            self.cold_seconds.get_or_insert(figures.seconds);
+            return Ok(());
+        }
+        self.rounds.push(figures);
+        self.tick_us.extend(outcome.probes.tick_us);
+        self.echo_us.extend(outcome.probes.echo_us);
+        self.unanswered += outcome.probes.unanswered;
+        Ok(())
+    }
+
+    async fn finish(mut self, options: &RingOptions) -> Result<Run, RingError> {
+        let tally = self.cluster.tally().await?;
+        let sent = u64::from(options.warmup + options.rounds) * messages_per_round(options);
+        let run = Run {
+            transport: self.transport.name().to_owned(),
+            label: self.cluster.label().to_owned(),
+            cold_seconds: self.cold_seconds,
+            rounds: self.rounds,
+            tick_ms: Latency::of(self.tick_us),
+            echo_ms: Latency::of(self.echo_us),
+            probes_unanswered: self.unanswered,
+            peak_rss_mib: self.cluster.peak_rss_mib()?,
+            messages: sent,
+            lost: sent.saturating_sub(tally.messages),
+            doubled: tally.doubled,
+            reordered: tally.reordered,
+            connections_killed: 0,
+            frames_resent: 0,
+        };
+        self.cluster.stop().await;
+        if let Some(environment) = self.environment {
+            environment.close().await;
+        }
+        Ok(run)
+    }
+}
+
+async fn start(
+    options: &RingOptions,
+    progress: &Progress,
+) -> Result<(Vec<Contender>, Vec<LeftOut>), RingError> {
+    let mut contenders = Vec::new();
+    let mut left_out = Vec::new();
+    let mut transports = Vec::new();
+    for &transport in &options.transport {
+        if !transports.contains(&transport) {
+            transports.push(transport);
+        }
+    }
+    for transport in transports {
+        match transport {
+            Transport::Raw => {
+                progress.note("starting the nodes of raw");
+                let cluster = start_rust(options, transport).await?;
+                contenders.push(Contender::new(transport, cluster, None));
+            }
+            Transport::Disterl => {
+                for flags in variants(&options.erl_flags) {
+                    progress.note(&format!("starting the nodes of {}", disterl::label(flags)));
+                    match disterl::start(options, flags).await? {
+                        Ok((cluster, environment)) => {
+                            contenders.push(Contender::new(transport, cluster, Some(environment)));
+                        }
+                        Err(unavailable) => {
+                            let reason = unavailable.to_string();
+                            progress.note(&format!("disterl is left out: {reason}"));
+                            left_out.push(LeftOut { transport: disterl::label(flags), reason });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok((contenders, left_out))
+}
+
+impl Contender {
+    const fn new(transport: Transport, cluster: Cluster, environment: Option<disterl::Environment>) -> Self {
+        Self {
+            transport,
+            cluster,
+            environment,
+            cold_seconds: None,
+            rounds: Vec::new(),
+            tick_us: Vec::new(),
+            echo_us: Vec::new(),
+            unanswered: 0,
+        }
+    }
+}
+
+/// One set of flags per variant; the defaults if none is given.
+fn variants(erl_flags: &[String]) -> Vec<&str> {
+    if erl_flags.is_empty() { vec![""] } else { erl_flags.iter().map(String::as_str).collect() }
+}
+
+fn figures(options: &RingOptions, outcome: &RoundOutcome) -> Round {
+    let hops = f64::from(options.nodes - 1);
+    let bytes = messages_per_round(options) as f64 * hops * options.size.bytes() as f64;
+    let seconds = outcome.elapsed.as_secs_f64();
+    Round {
+        seconds,
+        megabytes_per_second: bytes / 1e6 / seconds,
+        mean_sender_seconds: mean(&outcome.sender_seconds),
+        cpu_seconds_per_gigabyte: outcome.cpu.as_secs_f64() / (bytes / 1e9),
+    }
+}
+
+fn messages_per_round(options: &RingOptions) -> u64 {
+    u64::from(options.nodes) * u64::from(options.workers)
+}
+
+fn mean(figures: &[f64]) -> f64 {
+    if figures.is_empty() { 0.0 } else { figures.iter().sum::<f64>() / figures.len() as f64 }
+}

@@ -1,0 +1,197 @@
+//! The results, as people read them.
+
+use std::fmt::Write;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+
+use super::report::{Report, Round, Run};
+use super::stats::{Latency, Spread};
+
+/// Levels of a sparkline.
+const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// All results.
+pub(crate) fn render(report: &Report) -> String {
+    let config = &report.config;
+    let mut text = format!(
+        "{} nodes x {} workers x {}, {} rounds after {} to warm up, {} cores, congestion control {}\n",
+        config.nodes,
+        config.workers,
+        config.size,
+        config.rounds,
+        config.warmup,
+        config.cores,
+        if config.congestion.is_empty() { "unknown" } else { &config.congestion },
+    );
+    let sections = [
+        ("Throughput in payload-hops: median (least - most)", throughput(report)),
+        ("Round trips during the flood in ms, from the time they were due", latencies(report)),
+        ("Memory and delivery", delivery(report)),
+        ("Rounds in MB/s, one after the other", rounds(report)),
+    ];
+    // Writing to a String cannot fail.
+    for (title, table) in sections {
+        let _ = write!(text, "\n{title}\n{table}\n");
+    }
+    for out in &config.left_out {
+        let _ = write!(text, "\n{} is left out: {}\n", out.transport, out.reason);
+    }
+    text
+}
+
+fn throughput(report: &Report) -> Table {
+    let of = |name: &str| report.runs.iter().find(|run| run.transport == name);
+    let references = ["raw", "disterl"].map(of).into_iter().flatten().collect::<Vec<_>>();
+    let mut header = vec!["transport", "MB/s"].into_iter().map(str::to_owned).collect::<Vec<_>>();
+    header.extend(references.iter().map(|run| format!("x {}", run.transport)));
+    header.extend(["round s", "cold s", "sender s", "CPU s/GB"].map(str::to_owned));
+    header.extend(references.iter().map(|run| format!("x {}", run.transport)));
+    let mut table = table(header);
+    for run in &report.runs {
+        let mut row = vec![run.label.clone(), spread(run.spread(speed), 0)];
+        row.extend(references.iter().map(|reference| ratio(run, reference, speed)));
+        row.push(spread(run.spread(|round| round.seconds), 3));
+        row.push(run.cold_seconds.map_or_else(dash, |seconds| format!("{seconds:.3}")));
+        row.push(
+            run.spread(|round| round.mean_sender_seconds).map_or_else(dash, |s| format!("{:.3}", s.median)),
+        );
+        row.push(spread(run.spread(cpu), 2));
+        row.extend(references.iter().map(|reference| ratio(run, reference, cpu)));
+        add(&mut table, row);
+    }
+    table
+}
+
+fn latencies(report: &Report) -> Table {
+    let mut table = table(
+        [
+            "transport",
+            "tick p50",
+            "p99",
+            "max",
+            "count",
+            "1 KiB echo p50",
+            "p99",
+            "max",
+            "count",
+            "unanswered",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    );
+    for run in &report.runs {
+        let mut row = vec![run.label.clone()];
+        row.extend(latency(run.tick_ms));
+        row.extend(latency(run.echo_ms));
+        row.push(run.probes_unanswered.to_string());
+        add(&mut table, row);
+    }
+    table
+}
+
+fn delivery(report: &Report) -> Table {
+    let header = ["transport", "peak MiB per node", "messages", "lost", "doubled", "reordered"];
+    let mut table = table(header.map(str::to_owned).to_vec());
+    for run in &report.runs {
+        let row = vec![
+            run.label.clone(),
+            spread(Spread::of(run.peak_rss_mib.iter().copied()), 0),
+            run.messages.to_string(),
+            run.lost.to_string(),
+            run.doubled.to_string(),
+            run.reordered.to_string(),
+        ];
+        add(&mut table, row);
+    }
+    table
+}
+
+fn rounds(report: &Report) -> Table {
+    let all = report.runs.iter().flat_map(|run| &run.rounds).map(speed);
+    let most = all.fold(0.0, f64::max);
+    let mut table = table(["transport", "", "MB/s"].map(str::to_owned).to_vec());
+    for run in &report.runs {
+        let speeds: Vec<f64> = run.rounds.iter().map(speed).collect();
+        let spark = speeds.iter().map(|&speed| level(speed, most)).collect();
+        let figures = speeds.iter().take(10).map(|speed| format!("{speed:.0}")).collect::<Vec<_>>().join(" ");
+        let more = if speeds.len() > 10 { " .." } else { "" };
+        add(&mut table, vec![run.label.clone(), spark, format!("{figures}{more}")]);
+    }
+    table
+}
+
+fn table(header: Vec<String>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(header);
+    table
+}
+
+/// A row: a name, then figures.
+fn add(table: &mut Table, row: Vec<String>) {
+    let align = |(column, text)| {
+        let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
+        Cell::new(text).set_alignment(alignment)
+    };
+    table.add_row(row.into_iter().enumerate().map(align).collect::<Vec<_>>());
+}
+
+fn latency(latency: Latency) -> [String; 4] {
+    let Latency { p50, p99, max, count } = latency;
+    [format!("{p50:.2}"), format!("{p99:.2}"), format!("{max:.2}"), count.to_string()]
+}
+
+fn spread(spread: Option<Spread>, decimals: usize) -> String {
+    spread.map_or_else(dash, |Spread { median, min, max }| {
+        format!("{median:.decimals$} ({min:.decimals$} - {max:.decimals$})")
+    })
+}
+
+fn ratio(run: &Run, reference: &Run, figure: impl Fn(&Round) -> f64 + Copy) -> String {
+    match (run.spread(figure), reference.spread(figure)) {
+        (Some(own), Some(other)) if other.median > 0.0 => format!("{:.2}", own.median / other.median),
+        _ => dash(),
+    }
+}
+
+fn speed(round: &Round) -> f64 {
+    round.megabytes_per_second
+}
+
+fn cpu(round: &Round) -> f64 {
+    round.cpu_seconds_per_gigabyte
+}
+
+/// A figure's height on a scale from zero.
+fn level(figure: f64, most: f64) -> char {
+    let step = (figure / most * LEVELS.len() as f64).ceil() as usize;
+    LEVELS[step.clamp(1, LEVELS.len()) - 1]
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::example;
+    use super::*;
+
+    #[test]
+    fn medians_spreads_and_ratios() {
+        let text = render(&example());
+        assert!(text.contains("2000 (1667 - 2222)"), "{text}");
+        assert!(text.contains("1000 (833 - 1111)"), "{text}");
+        let disterl = text.lines().find(|line| line.contains("1000 (")).unwrap();
+        assert!(disterl.contains("0.50") && disterl.contains("2.00"), "{disterl}");
+        assert!(text.contains("4200"), "{text}");
+        assert!(text.contains("other is left out: `erlc` not found"), "{text}");
+    }
+
+    #[test]
+    fn sparkline_levels() {
+        assert_eq!([0.0, 1.0, 50.0, 100.0].map(|figure| level(figure, 100.0)), ['▁', '▁', '▄', '█']);
+        assert_eq!(level(0.0, 0.0), '▁');
+    }
+}

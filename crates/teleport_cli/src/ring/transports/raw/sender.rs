@@ -1,0 +1,106 @@
+//! A worker: sends its own message and waits until the last node has it.
+
+use std::hash::Hasher;
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use rand::Rng;
+use rustc_hash::FxHasher;
+
+use crate::ring::child::NodeError;
+
+use super::wire::{self, ACK, Header};
+use super::{Outgoing, Report, Setup, locked};
+
+/// What a worker is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job {
+    pub(super) round: u32,
+    pub(super) verify: bool,
+}
+
+/// A worker's sending half.
+pub(super) struct Sender {
+    setup: Setup,
+    worker: u16,
+    payload: Vec<u8>,
+    checksum: u64,
+    outgoing: Outgoing,
+    acks: Arc<TcpStream>,
+}
+
+impl Sender {
+    /// A worker with a random payload of its own.
+    pub(super) fn new(setup: &Setup, worker: u16, outgoing: Outgoing, acks: Arc<TcpStream>) -> Self {
+        let mut payload = vec![0; setup.size];
+        rand::rng().fill_bytes(&mut payload);
+        Self { setup: setup.clone(), worker, checksum: checksum(&payload), payload, outgoing, acks }
+    }
+
+    /// Does all jobs, one after the other.
+    pub(super) fn run(
+        self,
+        jobs: &mpsc::Receiver<Job>,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<(), NodeError> {
+        for job in jobs {
+            let start = Instant::now();
+            self.send(job)?;
+            let round = self.read_ack()?;
+            let report = Report::Acknowledged { worker: self.worker, round, after: start.elapsed() };
+            if reports.send(report).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, job: Job) -> Result<(), NodeError> {
+        let header = Header {
+            length: self.payload.len() as u64,
+            checksum: self.checksum,
+            round: job.round,
+            origin: self.setup.index,
+            worker: self.worker,
+            hop: 1,
+            verify: job.verify,
+        };
+        wire::write_message(&locked(&self.outgoing), header, &self.payload)
+            .map_err(NodeError::io("cannot send a message to the neighbour ahead"))
+    }
+
+    fn read_ack(&self) -> Result<u32, NodeError> {
+        let mut ack = [0; ACK];
+        (&*self.acks)
+            .read_exact(&mut ack)
+            .map_err(NodeError::io("cannot read an acknowledgement from the neighbour behind"))?;
+        Ok(u32::from_le_bytes(ack))
+    }
+}
+
+/// A fast hash that is the same in every process: it is to notice mistakes, not attacks.
+pub(super) fn checksum(payload: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(payload);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksum_notices_a_flipped_bit_and_swapped_blocks() {
+        let mut payload: Vec<u8> = (0..100_000u32).map(|i| (i * 7) as u8).collect();
+        let expected = checksum(&payload);
+        payload[77_777] ^= 1;
+        assert_ne!(checksum(&payload), expected);
+        payload[77_777] ^= 1;
+        assert_eq!(checksum(&payload), expected);
+        payload[1000] = 9;
+        payload.swap(1000, 1064);
+        assert_ne!(checksum(&payload), expected);
+    }
+}

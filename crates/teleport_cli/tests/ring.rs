@@ -1,0 +1,129 @@
+//! `teleport ring` as a user runs it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const SMALL: [&str; 6] = ["ring", "--workers", "2", "--size", "64KiB", "--transport"];
+
+fn teleport() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_teleport"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a small ring, and returns its table and its JSON.
+fn small_ring(transport: &str, further: &[&str]) -> (String, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("results.json");
+    let output =
+        teleport().args(SMALL).arg(transport).args(further).arg("--json").arg(&json).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let results = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    (String::from_utf8(output.stdout).unwrap(), results)
+}
+
+/// What holds for every transport: 3 nodes with 2 workers, 1 round after 3 of warm-up.
+fn check_run(run: &Value, transport: &str) {
+    assert_eq!(run["transport"], transport);
+    let rounds = run["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 1);
+    let seconds = rounds[0]["seconds"].as_f64().unwrap();
+    let megabytes = 3.0 * 2.0 * 2.0 * 65536.0 / 1e6;
+    let speed = rounds[0]["megabytes_per_second"].as_f64().unwrap();
+    assert!((speed * seconds - megabytes).abs() < 1e-6, "{speed} MB/s for {seconds} s");
+    assert!(rounds[0]["mean_sender_seconds"].as_f64().unwrap() <= seconds);
+    assert!(rounds[0]["cpu_seconds_per_gigabyte"].as_f64().unwrap() > 0.0);
+    assert!(run["cold_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(run["messages"], 3 * 2 * 4);
+    for count in ["lost", "doubled", "reordered", "probes_unanswered", "connections_killed", "frames_resent"]
+    {
+        assert_eq!(run[count], 0, "{count}");
+    }
+    let peaks = run["peak_rss_mib"].as_array().unwrap();
+    assert!(peaks.len() == 3 && peaks.iter().all(|peak| peak.as_f64().unwrap() > 0.5));
+}
+
+#[test]
+fn raw() {
+    let (table, results) = small_ring("raw", &["--nodes", "3", "--rounds", "1"]);
+    assert!(table.contains("raw") && table.contains("CPU s/GB"), "{table}");
+    assert_eq!(results["config"]["size_bytes"], 65536);
+    assert_eq!(results["runs"].as_array().unwrap().len(), 1);
+    check_run(&results["runs"][0], "raw");
+}
+
+#[test]
+fn two_nodes_are_a_ring() {
+    let (_, results) = small_ring("raw", &["--nodes", "2", "--rounds", "1"]);
+    assert_eq!((&results["runs"][0]["messages"], &results["runs"][0]["lost"]), (&16.into(), &0.into()));
+}
+
+/// Needs Erlang; the failure tells how to install it.
+#[test]
+fn disterl() {
+    let (_, results) = small_ring(
+        "raw,disterl",
+        &["--nodes", "3", "--rounds", "1", "--erl-flags", "", "--erl-flags", "+zdbbl 131072"],
+    );
+    let left_out = &results["config"]["left_out"];
+    assert_eq!(left_out.as_array().map(Vec::len), Some(0), "{left_out}");
+    let runs = results["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3);
+    check_run(&runs[0], "raw");
+    for (run, label) in runs[1..].iter().zip(["disterl", "disterl +zdbbl 131072"]) {
+        check_run(run, "disterl");
+        assert_eq!(run["label"], label);
+    }
+    assert!(results["config"]["versions"]["disterl"].as_str().unwrap().starts_with("OTP "));
+}
+
+#[test]
+fn without_erlang_the_table_says_how_to_install_it() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = teleport().args(SMALL).arg("raw,disterl").env("PATH", empty.path()).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("disterl is left out: `erlc` not found; install"), "{table}");
+
+    let output = teleport().args(SMALL).arg("disterl").env("PATH", empty.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("nothing to measure: disterl: `erlc` not found"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_node_that_cannot_start_gives_its_reason() {
+    let output = teleport().args(SMALL).args(["raw", "--congestion", "no-such"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = stderr(&output);
+    assert!(error.contains("raw: node") && error.contains("congestion control `no-such`"), "{error}");
+}
+
+/// Nodes end with their coordinator, whether it can still kill them or not.
+#[test]
+fn no_node_outlives_its_coordinator() {
+    for (signal, code) in [(Signal::SIGINT, Some(1)), (Signal::SIGTERM, Some(1)), (Signal::SIGKILL, None)] {
+        let mut coordinator = teleport()
+            .args(SMALL)
+            .args(["raw", "--rounds", "1000000000"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(coordinator.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("round 1/") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended before the first round");
+        }
+        kill(Pid::from_raw(i32::try_from(coordinator.id()).unwrap()), signal).unwrap();
+        // The nodes have the same stderr, so its end is the end of all of them.
+        stderr.read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(coordinator.wait().unwrap().code(), code, "{signal}");
+    }
+}
