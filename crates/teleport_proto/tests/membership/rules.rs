@@ -1,0 +1,389 @@
+//! The rules, one test each. We are `m@host`; `a@host` is a lesser and `z@host` a greater name.
+
+use std::time::Duration;
+
+use teleport_proto::handshake::{ConnectionKind, HandshakeError, Refusal, Request};
+use teleport_proto::membership::{Action, Backoff, Decision, EndReason, Failure, Membership, Session};
+use teleport_proto::{Incarnation, NodeName, SessionId};
+
+use crate::{SplitMix, established, secs};
+
+#[test]
+fn a_wish_dials_once_and_ends_with_the_session() {
+    let mut m = membership();
+    assert_eq!(m.want(&name("z")), [dial("z", 1)]);
+    assert_eq!(m.want(&name("z")), [], "under way");
+    assert_eq!(succeed(&mut m, "z", 1, 1, 0), (true, vec![up("z", 1)]));
+    assert_eq!(m.want(&name("z")), [], "there");
+    assert_eq!(m.session(&name("z")).map(|session| (session.id, session.we_dialled)), Some((id(1), true)));
+    assert_eq!(m.end(id(1), EndReason::Silent), [ended("z", 1, EndReason::Silent)]);
+    assert_eq!(m.end(id(1), EndReason::Silent), [], "once");
+    assert_eq!((m.session(&name("z")), m.next_deadline()), (None, None));
+    assert_eq!(m.want(&name("z")), [dial("z", 2)]);
+}
+
+#[test]
+fn our_own_name_is_neither_dialled_nor_let_in() {
+    let mut m = membership();
+    assert_eq!(m.want(&name("m")), []);
+    assert_eq!(m.inbound(&new("m", 9, 1, 1)).verdict, Err(Refusal::NameInUse));
+}
+
+#[test]
+fn failed_dials_are_repeated_after_a_growing_back_off() {
+    let mut m = membership();
+    let (mut now, mut waits) = (secs(0), Vec::new());
+    let mut actions = m.want(&name("z"));
+    for number in 1..=10 {
+        assert_eq!(actions, [dial("z", number)]);
+        m.dial_failed(&name("z"), number, Failure::Other, now, u64::MAX);
+        let next = m.next_deadline().unwrap();
+        waits.push((next - now).as_millis());
+        assert_eq!(m.poll(next - Duration::from_nanos(1)), []);
+        now = next;
+        actions = m.poll(now);
+    }
+    assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+
+    // Back to the start with a session.
+    assert_eq!(succeed(&mut m, "z", 11, 1, 0).1, [up("z", 1)]);
+    m.end(id(1), EndReason::Disconnected);
+    m.want(&name("z"));
+    m.dial_failed(&name("z"), 12, Failure::Other, now, u64::MAX);
+    assert_eq!(m.next_deadline(), Some(now + Duration::from_millis(50)));
+}
+
+#[test]
+fn half_of_a_back_off_is_chance() {
+    let mut random = SplitMix(1);
+    let (mut least, mut most) = (Duration::MAX, Duration::ZERO);
+    for _ in 0..1000 {
+        let mut m = membership();
+        m.want(&name("z"));
+        m.dial_failed(&name("z"), 1, Failure::Other, secs(0), random.next());
+        let wait = m.next_deadline().unwrap();
+        (least, most) = (least.min(wait), most.max(wait));
+    }
+    assert!(least >= Duration::from_millis(25) && least < Duration::from_millis(26), "{least:?}");
+    assert!(most <= Duration::from_millis(50) && most > Duration::from_millis(49), "{most:?}");
+}
+
+#[test]
+fn a_wish_taken_back_ends_the_dialling() {
+    let mut m = membership();
+    m.want(&name("z"));
+    m.unwant(&name("z"));
+    m.dial_failed(&name("z"), 1, Failure::Other, secs(0), 0);
+    assert_eq!(m.next_deadline(), None);
+
+    m.want(&name("z"));
+    m.dial_failed(&name("z"), 2, Failure::Other, secs(0), 0);
+    assert!(m.next_deadline().is_some());
+    m.unwant(&name("z"));
+    assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
+}
+
+#[test]
+fn of_two_crossing_dials_that_of_the_greater_name_counts() {
+    // We are the greater one: the lesser waits for us.
+    let mut m = membership();
+    m.want(&name("a"));
+    assert_eq!(m.inbound(&new("a", 1, 1, 1)), refused(Refusal::Simultaneous));
+    assert_eq!(succeed(&mut m, "a", 1, 2, 1), (true, vec![up("a", 2)]));
+
+    // We are the lesser one: ours is moot.
+    let mut m = membership();
+    m.want(&name("z"));
+    assert_eq!(m.inbound(&new("z", 1, 1, 1)), accepted(1, vec![up("z", 1)]));
+    m.dial_failed(&name("z"), 1, Failure::Refused(Refusal::Simultaneous), secs(0), 0);
+    assert_eq!(m.session(&name("z")).map(|session| (session.id, session.we_dialled)), Some((id(1), false)));
+    assert_eq!(m.next_deadline(), None);
+}
+
+#[test]
+fn a_dialler_that_was_refused_for_crossing_dials_again_if_nobody_comes() {
+    let mut m = membership();
+    m.want(&name("z"));
+    m.dial_failed(&name("z"), 1, Failure::Refused(Refusal::Simultaneous), secs(0), 0);
+    assert_eq!(m.next_deadline(), Some(Duration::from_millis(500)));
+    assert_eq!(m.poll(Duration::from_millis(500)), [dial("z", 2)]);
+}
+
+#[test]
+fn a_crossing_dial_that_fails_leaves_room_for_the_one_it_beat() {
+    let mut m = membership();
+    m.want(&name("a"));
+    assert_eq!(m.inbound(&new("a", 1, 1, 1)), refused(Refusal::Simultaneous));
+    m.dial_failed(&name("a"), 1, Failure::Other, secs(10), 0);
+    assert_eq!(m.next_deadline(), Some(secs(15)));
+    assert_eq!(m.inbound(&new("a", 1, 2, 2)), accepted(1, vec![up("a", 2)]));
+}
+
+#[test]
+fn a_peer_that_dials_anew_has_given_its_session_up() {
+    let mut m = membership();
+    assert_eq!(m.inbound(&new("a", 1, 1, 4)), accepted(0, vec![up("a", 1)]));
+    let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 2)];
+    assert_eq!(m.inbound(&new("a", 1, 2, 5)), accepted(0, actions));
+}
+
+#[test]
+fn a_late_dial_from_before_the_session_does_not_replace_it() {
+    // The peer dialled us: its earlier dials.
+    let mut m = membership();
+    let _ = m.inbound(&new("a", 1, 1, 4));
+    assert_eq!(m.inbound(&new("a", 1, 2, 3)), refused(Refusal::Simultaneous));
+
+    // We dialled: those that it had begun by its verdict.
+    let mut m = membership();
+    m.want(&name("a"));
+    assert!(succeed(&mut m, "a", 1, 1, 7).0);
+    assert_eq!(m.inbound(&new("a", 1, 2, 7)), refused(Refusal::Simultaneous));
+    let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 2)];
+    assert_eq!(m.inbound(&new("a", 1, 2, 8)), accepted(1, actions));
+}
+
+#[test]
+fn a_late_verdict_counts_if_the_peers_own_dial_was_older() {
+    // The peer accepted our dial after it had given up its own, which we had accepted.
+    let mut m = membership();
+    m.want(&name("z"));
+    let _ = m.inbound(&new("z", 1, 1, 4));
+    let actions = vec![ended("z", 1, EndReason::PeerGaveUp), up("z", 2)];
+    assert_eq!(succeed(&mut m, "z", 1, 2, 4), (true, actions));
+
+    // It accepted ours first, gave that session up, and then dialled.
+    let mut m = membership();
+    m.want(&name("z"));
+    let _ = m.inbound(&new("z", 1, 1, 5));
+    assert_eq!(succeed(&mut m, "z", 1, 2, 4), (false, vec![]));
+    assert_eq!(m.session(&name("z")).unwrap().id, id(1));
+}
+
+#[test]
+fn of_our_own_dials_the_newest_counts() {
+    let mut m = membership();
+    m.want(&name("z"));
+    let _ = m.inbound(&new("z", 1, 1, 1));
+    m.end(id(1), EndReason::Disconnected);
+    m.want(&name("z"));
+    assert_eq!(succeed(&mut m, "z", 1, 2, 1), (false, vec![]), "the first, while the second is under way");
+    assert_eq!(succeed(&mut m, "z", 2, 3, 1), (true, vec![up("z", 3)]));
+    assert_eq!(succeed(&mut m, "z", 1, 2, 1), (false, vec![]), "the first, after the second");
+}
+
+#[test]
+fn a_verdict_of_an_earlier_life_does_not_touch_a_connected_session() {
+    let mut m = membership();
+    m.want(&name("z"));
+    let _ = m.inbound(&new("z", 2, 1, 1));
+    assert_eq!(succeed(&mut m, "z", 1, 2, 9), (false, vec![]));
+    // But one without control is the earlier one.
+    m.control_lost(id(1), 0);
+    let actions = vec![ended("z", 1, EndReason::Restarted), up("z", 3)];
+    assert_eq!(succeed(&mut m, "z", 1, 3, 9), (true, actions));
+}
+
+#[test]
+fn another_incarnation_waits_until_the_session_has_been_probed() {
+    let mut m = membership();
+    let _ = m.inbound(&new("a", 1, 1, 4));
+    let doubt = Decision {
+        verdict: Err(Refusal::NameInUse),
+        actions: vec![Action::Probe { peer: name("a"), session: id(1) }],
+    };
+    assert_eq!(m.inbound(&new("a", 2, 2, 1)), doubt);
+    assert_eq!(m.inbound(&new("a", 2, 3, 2)), refused(Refusal::NameInUse), "the probe is under way");
+
+    // It lives: the next claimant has it probed again.
+    m.probe_answered(id(1));
+    assert_eq!(m.inbound(&new("a", 2, 4, 3)), doubt);
+
+    // It does not: the retry gets in.
+    assert_eq!(m.end(id(1), EndReason::ProbeUnanswered), [ended("a", 1, EndReason::ProbeUnanswered)]);
+    assert_eq!(m.inbound(&new("a", 2, 5, 4)), accepted(0, vec![up("a", 5)]));
+}
+
+#[test]
+fn another_incarnation_gets_in_at_once_if_control_is_down() {
+    let mut m = membership();
+    let _ = m.inbound(&new("a", 1, 1, 4));
+    assert_eq!(m.control_lost(id(1), 0), []);
+    let actions = vec![ended("a", 1, EndReason::Restarted), up("a", 2)];
+    assert_eq!(m.inbound(&new("a", 2, 2, 1)), accepted(0, actions));
+}
+
+#[test]
+fn the_dialler_resumes_with_ever_greater_generations() {
+    let mut m = dialled();
+    assert_eq!(m.control_lost(id(1), 0), [resume("z", 1, 1)]);
+    assert_eq!(m.control_lost(id(1), 0), [], "once");
+    assert_eq!(m.resume_failed(id(1), 1, Failure::Other, secs(0), u64::MAX), []);
+    assert_eq!(m.next_deadline(), Some(Duration::from_millis(50)));
+    assert_eq!(m.poll(Duration::from_millis(50)), [resume("z", 1, 2)]);
+    assert!(!m.resume_succeeded(id(1), 1).keep, "it had failed");
+    assert!(m.resume_succeeded(id(1), 2).keep);
+    assert_eq!(m.session(&name("z")), Some(Session { generation: 2, ..session_dialled() }));
+
+    // News of the connections before it changes nothing; its own loss does.
+    assert_eq!(m.control_lost(id(1), 0), []);
+    assert_eq!(m.control_lost(id(1), 2), [resume("z", 1, 3)]);
+}
+
+#[test]
+fn a_peer_that_does_not_know_the_session_has_given_it_up() {
+    let error = HandshakeError::UnknownSession { peer: name("z"), session: id(1) };
+    for failure in [Failure::from(&error), Failure::Refused(Refusal::UnknownSession)] {
+        let mut m = dialled();
+        m.control_lost(id(1), 0);
+        let actions = m.resume_failed(id(1), 1, failure, secs(0), 0);
+        assert_eq!(actions, [ended("z", 1, EndReason::PeerGaveUp)]);
+        assert_eq!(m.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_resume_of_a_session_that_has_ended_meanwhile_is_not_kept() {
+    let mut m = dialled();
+    m.control_lost(id(1), 0);
+    m.end(id(1), EndReason::Silent);
+    assert!(!m.resume_succeeded(id(1), 1).keep);
+    assert_eq!(m.resume_failed(id(1), 1, Failure::Other, secs(0), 0), []);
+}
+
+#[test]
+fn the_acceptor_takes_resumes_of_greater_generations_only() {
+    let mut m = membership();
+    let _ = m.inbound(&new("a", 1, 1, 4));
+    // Control need not be known to be lost.
+    assert_eq!(m.inbound(&join(ConnectionKind::Resume, "a", 1, 1, 2)), accepted(0, vec![]));
+    for stale in [0, 1, 2] {
+        let late = join(ConnectionKind::Resume, "a", 1, 1, stale);
+        assert_eq!(m.inbound(&late), refused(Refusal::StaleResume), "{stale}");
+    }
+    assert_eq!(m.control_lost(id(1), 0), [], "the one that was replaced");
+    assert!(m.session(&name("a")).unwrap().control_connected);
+    assert_eq!(m.control_lost(id(1), 2), [], "the dialler comes back, we wait");
+    assert!(!m.session(&name("a")).unwrap().control_connected);
+    assert_eq!(m.inbound(&join(ConnectionKind::Resume, "a", 1, 1, 3)), accepted(0, vec![]));
+    assert!(m.session(&name("a")).unwrap().control_connected);
+}
+
+#[test]
+fn only_the_sessions_dialler_joins_it_and_only_under_its_own_name() {
+    for kind in [ConnectionKind::Resume, ConnectionKind::Express, ConnectionKind::Bulk] {
+        let mut m = membership();
+        let _ = m.inbound(&new("a", 1, 1, 4));
+        let unknown = refused(Refusal::UnknownSession);
+        assert_eq!(m.inbound(&join(kind, "b", 1, 1, 1)), unknown, "another node");
+        assert_eq!(m.inbound(&join(kind, "a", 2, 1, 1)), unknown, "another incarnation");
+        assert_eq!(m.inbound(&join(kind, "a", 1, 2, 1)), unknown, "another session");
+        assert_eq!(m.inbound(&join(kind, "a", 1, 1, 1)), accepted(0, vec![]));
+        m.end(id(1), EndReason::Silent);
+        assert_eq!(m.inbound(&join(kind, "a", 1, 1, 2)), unknown, "an ended session");
+
+        let mut m = dialled();
+        assert_eq!(m.inbound(&join(kind, "z", 1, 1, 1)), unknown, "the side that was dialled");
+    }
+}
+
+#[test]
+fn the_id_of_a_pool_connection_is_taken_once() {
+    let mut m = membership();
+    let _ = m.inbound(&new("a", 1, 1, 4));
+    let mut take = |connection| m.inbound(&join(ConnectionKind::Bulk, "a", 1, 1, connection)).verdict;
+    for connection in [5, 1, 3, 200, 100, 73, 10_000, u64::MAX] {
+        assert_eq!(take(connection), Ok(0), "{connection}");
+        assert_eq!(take(connection), Err(Refusal::ConnectionIdUsed), "{connection}");
+    }
+    for old in [0, 1, 2, 200, 9_999, u64::MAX - 128] {
+        assert_eq!(take(old), Err(Refusal::ConnectionIdUsed), "{old}");
+    }
+    assert_eq!(take(u64::MAX - 127), Ok(0));
+}
+
+#[test]
+fn nothing_begins_while_shutting_down() {
+    let mut m = membership();
+    m.want(&name("z"));
+    m.want(&name("y"));
+    m.dial_failed(&name("y"), 2, Failure::Other, secs(0), 0);
+    let _ = m.inbound(&new("a", 1, 1, 4));
+    m.shut_down();
+    assert_eq!(m.want(&name("b")), []);
+    assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
+    assert_eq!(succeed(&mut m, "z", 1, 2, 0), (false, vec![]));
+    for request in [new("c", 1, 3, 1), join(ConnectionKind::Resume, "a", 1, 1, 1)] {
+        assert_eq!(m.inbound(&request), refused(Refusal::ShuttingDown));
+    }
+    assert_eq!(m.sessions().map(|(peer, _)| peer.clone()).collect::<Vec<_>>(), [name("a")]);
+    assert_eq!(m.end(id(1), EndReason::Disconnected), [ended("a", 1, EndReason::Disconnected)]);
+}
+
+fn membership() -> Membership {
+    Membership::new(name("m"), Backoff::default())
+}
+
+/// With session 1, which we dialled to z.
+fn dialled() -> Membership {
+    let mut m = membership();
+    m.want(&name("z"));
+    assert!(succeed(&mut m, "z", 1, 1, 0).0);
+    assert_eq!(m.session(&name("z")), Some(session_dialled()));
+    m
+}
+
+fn session_dialled() -> Session {
+    Session { id: id(1), incarnation: life(1), we_dialled: true, control_connected: true, generation: 0 }
+}
+
+/// The verdict on our dial, by incarnation 1 of the peer.
+fn succeed(m: &mut Membership, peer: &str, number: u64, session: u8, last_dial: u64) -> (bool, Vec<Action>) {
+    let request = new("m", 77, session, number);
+    let outcome = m.dial_succeeded(&established(&request, &name(peer), life(1), last_dial));
+    (outcome.keep, outcome.actions)
+}
+
+fn new(peer: &str, incarnation: u32, session: u8, dial: u64) -> Request {
+    join(ConnectionKind::NewSession, peer, incarnation, session, dial)
+}
+
+fn join(kind: ConnectionKind, peer: &str, incarnation: u32, session: u8, connection: u64) -> Request {
+    Request { peer: name(peer), peer_incarnation: life(incarnation), kind, session: id(session), connection }
+}
+
+fn accepted(last_dial: u64, actions: Vec<Action>) -> Decision {
+    Decision { verdict: Ok(last_dial), actions }
+}
+
+fn refused(refusal: Refusal) -> Decision {
+    Decision { verdict: Err(refusal), actions: Vec::new() }
+}
+
+fn dial(peer: &str, number: u64) -> Action {
+    Action::Dial { peer: name(peer), number }
+}
+
+fn resume(peer: &str, session: u8, generation: u64) -> Action {
+    Action::Resume { peer: name(peer), session: id(session), generation }
+}
+
+fn up(peer: &str, session: u8) -> Action {
+    Action::Up { peer: name(peer), session: id(session) }
+}
+
+fn ended(peer: &str, session: u8, reason: EndReason) -> Action {
+    Action::Ended { peer: name(peer), session: id(session), reason }
+}
+
+fn name(name: &str) -> NodeName {
+    format!("{name}@host").parse().unwrap()
+}
+
+fn life(number: u32) -> Incarnation {
+    Incarnation::new(number).unwrap()
+}
+
+fn id(number: u8) -> SessionId {
+    SessionId::new([number; 16]).unwrap()
+}
