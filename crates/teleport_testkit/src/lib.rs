@@ -1,1 +1,3 @@
-//! Under construction.
+//! What teleport's tests have in common; not published.
+
+pub mod erl;
