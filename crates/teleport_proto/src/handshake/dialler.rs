@@ -174,11 +174,11 @@ pub struct AwaitingVerdict {
 }
 
 impl AwaitingVerdict {
-    /// Takes the acceptor's verdict: [`VERDICT_LEN`](super::VERDICT_LEN) bytes, or however few there were before the connection
-    /// ended. A refusal is an error.
+    /// Takes the acceptor's verdict: [`VERDICT_LEN`](super::VERDICT_LEN) bytes, or however few there were before
+    /// the connection ended. A refusal is an error.
     ///
-    /// [`HandshakeError::Cookie`] and [`HandshakeError::UnknownSession`] without a [`HandshakeError::Refused`]
-    /// around them come without a proof: an acceptor does not prove itself to a dialler that did not.
+    /// [`HandshakeError::Cookie`] and [`HandshakeError::UnknownSession`] are the acceptor's word only: it does not
+    /// prove itself to a dialler that did not. [`HandshakeError::Refused`] is proved.
     pub fn verdict(self, bytes: &[u8]) -> Result<Established, HandshakeError> {
         let bytes = whole(FrameType::Verdict, bytes)?;
         let verdict = Verdict::decode(&bytes)?;

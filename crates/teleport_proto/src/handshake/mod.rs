@@ -150,8 +150,8 @@ pub struct Established {
     /// pool connection.
     pub connection: u64,
     /// The newest of the peer's dials that is older than this session: the dial itself if the peer dialled,
-    /// else the last number that it had given out when it accepted. [`Membership`](crate::membership::Membership) orders sessions by it.
-    /// Meaningful for [`ConnectionKind::NewSession`] only.
+    /// else the last number that it had given out when it accepted.
+    /// [`Membership`](crate::membership::Membership) orders sessions by it. Meaningful for [`ConnectionKind::NewSession`] only.
     pub peer_dial: u64,
     /// The protocol version both speak.
     pub version: u16,
