@@ -1,0 +1,85 @@
+//! What holds for any bytes: the bodies of the fuzz targets.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use teleport_etf::{Atom, Binary, DecodeError, Limits, Pid, Segments, Term};
+use teleport_etf::{from_bytes_with, to_segments, validate, validate_with};
+
+/// Decoding ends with a term or an error, all ways to decode agree, and what was decoded survives another round.
+/// Returns whether it was a document.
+pub fn any_bytes(bytes: &[u8]) -> bool {
+    let limits = Limits { max_inflated: 1 << 20, ..Limits::default() };
+    let document = Bytes::copy_from_slice(bytes);
+    let decoded = Term::decode_with(&document, &limits);
+    let summary = validate(bytes, &limits);
+    match (&decoded, &summary) {
+        (Ok(_), Ok(summary)) => assert!(summary.depth <= limits.max_depth),
+        (Err(DecodeError::DuplicateKey { .. }), _) => {}
+        (Err(a), Err(b)) => assert_eq!(a, b),
+        (a, b) => panic!("decode says {a:?}, validate says {b:?}"),
+    }
+    as_serde_types(&document, &limits);
+    let Ok(term) = decoded else { return false };
+    if !matches!(term, Term::Local(_)) {
+        from_bytes_with::<IgnoredAny>(&document, &limits).unwrap();
+    }
+    assert_eq!(from_bytes_with::<Term>(&document, &limits).as_ref(), Ok(&term));
+    let atoms_refused = validate_with(bytes, &limits, |_| false);
+    assert!(atoms_refused == summary || matches!(atoms_refused, Err(DecodeError::AtomRefused { .. })));
+    round_trip(&term);
+    true
+}
+
+/// Encoding gives a document that decodes to the same term, by whichever way, and then to the same bytes.
+pub fn round_trip(term: &Term) {
+    let encoded = term.encode().unwrap();
+    let document = encoded.clone().into_contiguous();
+    let again = Term::decode(&document).unwrap_or_else(|error| panic!("{error}: {term} as {document:?}"));
+    assert!(again == *term, "{term} came back as {again}");
+    assert_eq!(again.encode().unwrap(), encoded, "{term}");
+    assert_eq!(to_segments(term).unwrap(), encoded);
+    assert!(again.to_string() == term.to_string());
+    assert!(validate(&document, &Limits::default()).is_ok());
+    let middle = encoded.len() / 2;
+    let halves: Segments = encoded.slice(..middle).into_iter().chain(encoded.slice(middle..)).collect();
+    assert_eq!(halves, encoded);
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "only decoded")]
+enum Message {
+    #[serde(rename = "ok")]
+    Ok,
+    #[serde(rename = "error")]
+    Error(Option<Box<Message>>),
+    #[serde(rename = "a")]
+    Pair(Binary, Vec<Message>),
+    #[serde(rename = "b")]
+    Fields { a: u8, b: HashMap<String, Message> },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only decoded")]
+enum Untagged {
+    Number(i128),
+    Text(String),
+    Pid(Pid),
+    Atom(Atom),
+    Data(Vec<Untagged>),
+    Fields(HashMap<String, Untagged>),
+}
+
+/// Typed decoding must not panic, whatever it says.
+fn as_serde_types(document: &Bytes, limits: &Limits) {
+    let _ = from_bytes_with::<Message>(document, limits);
+    let _ = from_bytes_with::<Untagged>(document, limits);
+    let _ = from_bytes_with::<Vec<(Atom, Binary)>>(document, limits);
+    let _ = from_bytes_with::<HashMap<String, Vec<Option<f64>>>>(document, limits);
+    let _ = from_bytes_with::<(u8, char, Result<(), String>)>(document, limits);
+    let _ = from_bytes_with::<Vec<Term>>(document, limits);
+    let _ = from_bytes_with::<IgnoredAny>(document, limits);
+}
