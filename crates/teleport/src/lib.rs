@@ -1,1 +1,39 @@
-//! Under construction.
+//! Messages of any size between the nodes of an Erlang-style cluster, over pools of TCP connections.
+//!
+//! Distributed Erlang's semantics without its one connection per pair of nodes: a session has a control connection for
+//! ticks and acknowledgements, express connections for small messages and bulk connections for large ones. Inside a
+//! session nothing is lost, doubled or put out of order, whatever happens to single connections.
+//!
+//! Begin with [`Node`]. `ARCHITECTURE.md` shows how the house is built.
+
+mod address;
+mod builder;
+mod config;
+mod engine;
+mod error;
+mod info;
+mod mailbox;
+mod monitor;
+mod node;
+mod process;
+mod registry;
+mod resolver;
+mod session;
+
+pub use address::Address;
+pub use builder::Builder;
+pub use config::Config;
+pub use engine::control::Tick;
+pub use error::{ConnectError, RegisterError, SendError, StartError};
+pub use info::{NodeInfo, PeerInfo};
+pub use mailbox::{Mailbox, Message};
+pub use monitor::{NodeEvent, NodeMonitor};
+pub use node::{Node, Sever, ShutdownReport};
+pub use process::{Acknowledgement, Process, SendOptions};
+pub use resolver::{Resolver, Resolving, StaticPeers};
+
+pub use teleport_etf as etf;
+pub use teleport_etf::{Atom, Binary, Pid, Segments, Term};
+pub use teleport_proto::membership::{Backoff, EndReason};
+pub use teleport_proto::transfer::TransferStats;
+pub use teleport_proto::{Incarnation, InvalidNodeName, NodeName};

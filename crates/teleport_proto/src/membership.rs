@@ -93,6 +93,9 @@ pub enum EndReason {
     /// Nothing was heard for the liveness deadline, or control did not come back within it.
     #[error("nothing was heard from it within the liveness deadline")]
     Silent,
+    /// Nothing listens at its address any more.
+    #[error("nothing listens at its address any more")]
+    Gone,
     /// The peer restarted.
     #[error("it has restarted")]
     Restarted,

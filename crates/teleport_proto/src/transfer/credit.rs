@@ -187,6 +187,15 @@ impl Admission {
         self.peer.take(Class::Express, bytes);
     }
 
+    /// The session is over: what it holds of the node's budget is free again.
+    pub(crate) fn abandon(&mut self) {
+        for class in [Class::Express, Class::Bulk] {
+            let bytes = self.peer.used_by(class);
+            self.peer.give_back(class, bytes);
+            self.budget.give_back(class, bytes);
+        }
+    }
+
     /// Everybody who is still waiting, for the session's end.
     pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = Ticket> {
         std::mem::take(&mut self.waiting).into_keys()

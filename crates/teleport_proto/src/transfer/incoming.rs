@@ -17,10 +17,6 @@ const MAX_PARTIAL: usize = 4096;
 /// The most fragments of one message: bounds what a header can make us allocate besides the message itself.
 const MAX_FRAGMENTS: u64 = 1 << 18;
 
-/// A message smaller than the batch it came in by more than this factor is copied out of it, so that a small message
-/// which stays in a mailbox does not keep a large buffer alive.
-const PIN_FACTOR: usize = 4;
-
 /// A delivered message whose sender asked what became of it.
 pub(crate) struct Answer {
     pub(crate) seq: Seq,
@@ -262,7 +258,6 @@ impl Inbox {
 }
 
 fn parse_batch(frame: Bytes, out: &mut Vec<(Envelope, Bytes)>) -> Result<(), WireError> {
-    let frame_len = frame.len();
     let (count, mut rest) = batch_messages(frame)?;
     for _ in 0..count {
         let mut input = &rest[..];
@@ -273,8 +268,9 @@ fn parse_batch(frame: Bytes, out: &mut Vec<(Envelope, Bytes)>) -> Result<(), Wir
         }
         let head = rest.len() - input.len();
         rest.advance(head);
-        let body = rest.split_to(len as usize);
-        let body = if body.len() * PIN_FACTOR < frame_len { Bytes::copy_from_slice(&body) } else { body };
+        // Copied, so that a message which stays in a mailbox does not keep a whole read buffer alive.
+        let body = Bytes::copy_from_slice(&rest[..len as usize]);
+        rest.advance(len as usize);
         out.push((envelope, body));
     }
     if rest.is_empty() {

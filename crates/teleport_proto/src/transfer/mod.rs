@@ -476,6 +476,13 @@ impl Transfer {
         self.raise_target(Class::Bulk, bulk);
     }
 
+    /// Whether the pool is as large as both sides have asked for.
+    pub fn is_primed(&self) -> bool {
+        let enough = |class, own: u32, peer: u32| self.live(class) >= own.max(peer) as usize;
+        enough(Class::Express, self.target.express, self.peer_target.express)
+            && enough(Class::Bulk, self.target.bulk, self.peer_target.bulk)
+    }
+
     // ---- Pool --------------------------------------------------------------------------------------------------
 
     /// The next connection that this side should open, if it is the dialler and one is missing.
@@ -818,6 +825,7 @@ impl Transfer {
 
     /// Ends the session on this side.
     pub fn end(mut self) -> Ending {
+        self.admission.abandon();
         Ending {
             unconfirmed: self.outbox.unconfirmed(),
             waiting: self.admission.take_waiting().collect(),

@@ -62,6 +62,11 @@ impl Window {
         self.express.used + self.bulk.used
     }
 
+    /// Bytes inside, of one class.
+    pub fn used_by(&self, class: Class) -> u64 {
+        self.part(class).used
+    }
+
     fn part(&self, class: Class) -> &Part {
         match class {
             Class::Express => &self.express,

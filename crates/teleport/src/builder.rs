@@ -1,0 +1,155 @@
+//! Setting a node up.
+
+use crate::engine::control::{ControlThread, Tick};
+use crate::engine::{Cookies, Engine, Parts};
+use crate::resolver::{Resolver, StaticPeers};
+use crate::{Config, Node, StartError};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use teleport_proto::handshake::{Cookie, Limits, LocalNode};
+use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+
+/// Begun by [`Node::builder`], ended by [`Builder::start`].
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    name: Result<NodeName, InvalidNodeName>,
+    cookie: Option<Vec<u8>>,
+    peer_cookies: Vec<(NodeName, Vec<u8>)>,
+    listen: SocketAddr,
+    resolver: Arc<dyn Resolver>,
+    config: Config,
+    runtime: Option<Handle>,
+    observer: Option<crate::engine::control::TickObserver>,
+}
+
+impl Builder {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: NodeName::new(name),
+            cookie: None,
+            peer_cookies: Vec::new(),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            resolver: Arc::new(StaticPeers::new()),
+            config: Config::default(),
+            runtime: None,
+            observer: None,
+        }
+    }
+
+    /// The secret that all nodes of the cluster share. At least 16 random characters: a short one can be guessed.
+    pub fn cookie(mut self, cookie: impl AsRef<[u8]>) -> Self {
+        self.cookie = Some(cookie.as_ref().to_vec());
+        self
+    }
+
+    /// A secret shared with one peer only, in place of the cluster's.
+    pub fn peer_cookie(mut self, peer: NodeName, cookie: impl AsRef<[u8]>) -> Self {
+        self.peer_cookies.push((peer, cookie.as_ref().to_vec()));
+        self
+    }
+
+    /// Where to listen. Default: any free port of the loopback interface.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// Where peers are. Default: an empty table.
+    pub fn resolver(mut self, resolver: impl Resolver + 'static) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Everything that has a default.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Runs pools, accepts and handshakes on a runtime of yours (with IO and time enabled) instead of threads of the
+    /// node's own. Saves a change of threads per message where the application does little but pass messages on; an
+    /// application that keeps its threads busy should not do this.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Calls a function for every tick that came back. It runs on the thread that sends ticks and must not block.
+    pub fn on_tick(mut self, observer: impl Fn(&Tick) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Starts the node: it listens when this returns.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let name = self.name?;
+        if let Some((field, allowed)) = self.config.flaw() {
+            return Err(StartError::Config { field, allowed });
+        }
+        let cookies = Cookies {
+            default: Cookie::new(&self.cookie.ok_or_else(|| StartError::NoCookie(name.clone()))?)?,
+            peers: self
+                .peer_cookies
+                .into_iter()
+                .map(|(peer, cookie)| Ok((peer, Cookie::new(&cookie)?)))
+                .collect::<Result<HashMap<_, _>, StartError>>()?,
+        };
+        if cookies.default.is_weak() {
+            tracing::warn!(node = %name, "the cookie is short or well known: whoever guesses it is a node of the cluster");
+        }
+        let limits = Limits {
+            max_message: self.config.max_message,
+            peer_window: self.config.peer_window,
+            mailbox_window: Some(self.config.mailbox_window),
+        };
+        let incarnation =
+            new_incarnation().map_err(|source| StartError::System { what: "random bytes", source })?;
+        let local = LocalNode { name: name.clone(), incarnation, features: 0, limits };
+        let (runtime, handle) = match self.runtime {
+            Some(handle) => (None, handle),
+            None => {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(self.config.worker_threads)
+                    .thread_name(format!("io {}", name.name()))
+                    .enable_all()
+                    .build()
+                    .map_err(|source| StartError::System { what: "threads", source })?;
+                let handle = runtime.handle().clone();
+                (Some(runtime), handle)
+            }
+        };
+        let control = ControlThread::start(&name)
+            .map_err(|source| StartError::System { what: "a thread for ticks", source })?;
+        // The listener belongs to the runtime that accepts.
+        let address = self.listen;
+        let listening = handle.spawn(async move {
+            let listener = TcpListener::bind(address).await?;
+            listener.local_addr().map(|address| (listener, address))
+        });
+        let listening = listening.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let (listener, address) = listening.map_err(|source| StartError::Listen { address, source })?;
+        let (resolver, observer, config) = (self.resolver, self.observer, self.config);
+        let parts = Parts { local, config, handle, resolver, cookies, observer, control };
+        let engine = Engine::start(parts, listener, address);
+        Node::start(engine, runtime)
+            .map_err(|error| StartError::System { what: "a process", source: std::io::Error::other(error) })
+    }
+}
+
+/// A random life: like Erlang's creations, which leave 1 to 3 to nodes of old.
+fn new_incarnation() -> std::io::Result<Incarnation> {
+    let random = u32::from_ne_bytes(crate::engine::random()?);
+    Incarnation::new(random.max(4)).ok_or_else(|| std::io::Error::other("zero is no incarnation"))
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,164 @@
+//! Every knob in one place, each with its unit, default and reason.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+use teleport_proto::liveness;
+use teleport_proto::membership::Backoff;
+
+/// How a node is set up. The defaults are meant for production; each field says why it is what it is.
+///
+/// ```
+/// let mut config = teleport::Config::default();
+/// config.net_ticktime = std::time::Duration::from_secs(20); // notice dead peers sooner
+/// config.bulk_connections = 4; // a network that limits single flows
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The largest message, in encoded bytes. Both nodes of a session keep to the smaller of their two.
+    ///
+    /// Default 1 GiB: far above what is sensible, so that nobody runs into it by surprise, and low enough that a
+    /// mistake does not take all memory. Binaries in the external term format end at 4 GiB.
+    pub max_message: NonZeroU64,
+    /// What one peer may have under way to this node, in bytes: sent and not yet in a mailbox.
+    ///
+    /// Default 64 MiB, a quarter of it for messages up to 64 KiB: five messages of 10 MiB at a time, or half a
+    /// second of a 1 Gbit/s link. A larger message is let in alone.
+    pub peer_window: NonZeroU64,
+    /// What one peer may have waiting in one bounded mailbox of this node, in bytes.
+    ///
+    /// Default 32 MiB: half the peer's window, so that one slow mailbox cannot use all of that.
+    pub mailbox_window: NonZeroU64,
+    /// What all sends of this node together may have under way, in bytes.
+    ///
+    /// Default 1 GiB: sixteen peers with full windows.
+    pub node_window: NonZeroU64,
+    /// Bytes of a bulk fragment, 16 KiB to 16 MiB.
+    ///
+    /// Default 512 KiB: below 256 KiB the cost per system call shows, above 1 MiB it does not fall any more, and what
+    /// is queued behind a fragment waits for all of it.
+    pub fragment_size: u32,
+    /// Express connections per peer.
+    ///
+    /// Default 1: messages of one pair then need no waiting for each other. One connection moves millions of small
+    /// messages per second.
+    pub express_connections: u32,
+    /// The most bulk connections per peer; they are opened as large messages queue up.
+    ///
+    /// Default 2: one more than needed to fill a link, so that a stalled connection does not hold up large messages.
+    pub bulk_connections: u32,
+    /// Erlang's `net_ticktime`: a peer that has been silent for so long is down.
+    ///
+    /// Default 60 s, as in Erlang.
+    pub net_ticktime: Duration,
+    /// From one tick to the next.
+    ///
+    /// Default `None`: a quarter of [`net_ticktime`](Self::net_ticktime), as in Erlang.
+    pub tick_interval: Option<Duration>,
+    /// How long setting up one connection may take: resolving, connecting and the whole handshake.
+    ///
+    /// Default 7 s, Erlang's `net_setuptime`.
+    pub setup_timeout: Duration,
+    /// How long an inbound connection may take to prove itself.
+    ///
+    /// Default 5 s: many round trips on any network, and short for somebody who only holds connections open.
+    pub handshake_timeout: Duration,
+    /// Inbound connections that have not proved themselves yet, from all sources. The oldest goes first.
+    ///
+    /// Default 256: about 1 KiB of memory and one descriptor each.
+    pub max_handshakes: usize,
+    /// The same, from one address.
+    ///
+    /// Default 64: a peer that opens its whole pool at once needs a handful.
+    pub max_handshakes_per_source: usize,
+    /// From one attempt at a peer to the next.
+    ///
+    /// Default 50 ms, doubling up to 5 s, half of it left to chance.
+    pub backoff: Backoff,
+    /// A bulk connection over which nothing has gone for so long is closed; it comes back on use.
+    ///
+    /// Default 60 s: longer than the pauses of periodic jobs, short enough to free descriptors and kernel buffers.
+    pub bulk_idle: Duration,
+    /// A connection with bytes under way and no progress for so long is replaced.
+    ///
+    /// Default 30 s: twice what TCP needs to notice several losses in a row.
+    pub stall_timeout: Duration,
+    /// How long acknowledgements may wait for more to go with them.
+    ///
+    /// Default 1 ms: one control frame then speaks for thousands of messages, and a sender's copy is kept 1 ms longer.
+    pub flush_delay: Duration,
+    /// Received buffers of 256 KiB and more that are kept for reuse, in bytes.
+    ///
+    /// Default 128 MiB: a fresh buffer of 10 MiB costs 2,560 page faults, a used one none. What is idle is freed.
+    pub buffer_pool: usize,
+    /// Threads for pools, accepts and handshakes.
+    ///
+    /// Default: the number of cores, at most 4. Ticks have a thread of their own besides.
+    pub worker_threads: usize,
+    /// Unsent bytes that a bulk connection leaves to the kernel (`TCP_NOTSENT_LOWAT`).
+    ///
+    /// Default 512 KiB, one fragment: what is in the kernel's queue can no longer be overtaken.
+    pub notsent_lowat: u32,
+    /// The congestion control of all connections (`TCP_CONGESTION`), such as `cubic`.
+    ///
+    /// Default `None`: the system's.
+    pub congestion: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        let bytes = |n| NonZeroU64::new(n).unwrap_or(NonZeroU64::MIN);
+        Self {
+            max_message: bytes(1024 * MIB),
+            peer_window: bytes(64 * MIB),
+            mailbox_window: bytes(32 * MIB),
+            node_window: bytes(1024 * MIB),
+            fragment_size: 512 * 1024,
+            express_connections: 1,
+            bulk_connections: 2,
+            net_ticktime: Duration::from_secs(60),
+            tick_interval: None,
+            setup_timeout: Duration::from_secs(7),
+            handshake_timeout: Duration::from_secs(5),
+            max_handshakes: 256,
+            max_handshakes_per_source: 64,
+            backoff: Backoff::default(),
+            bulk_idle: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
+            flush_delay: Duration::from_millis(1),
+            buffer_pool: 128 * MIB as usize,
+            worker_threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(4),
+            notsent_lowat: 512 * 1024,
+            congestion: None,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn liveness(&self) -> liveness::Config {
+        let config = liveness::Config::with_ticktime(self.net_ticktime);
+        liveness::Config { tick_interval: self.tick_interval.unwrap_or(config.tick_interval), ..config }
+    }
+
+    /// What is wrong with the configuration, if anything: the field and what it takes.
+    pub(crate) fn flaw(&self) -> Option<(&'static str, &'static str)> {
+        let fragment = 16 * 1024..=16 * 1024 * 1024;
+        if !fragment.contains(&self.fragment_size) {
+            return Some(("fragment_size", "16 KiB to 16 MiB"));
+        }
+        if self.express_connections == 0 || self.bulk_connections == 0 {
+            return Some(("express_connections and bulk_connections", "at least 1 each"));
+        }
+        if self.worker_threads == 0 {
+            return Some(("worker_threads", "at least 1"));
+        }
+        if self.net_ticktime < Duration::from_millis(4) {
+            return Some(("net_ticktime", "at least 4 ms"));
+        }
+        if self.max_handshakes == 0 || self.max_handshakes_per_source == 0 {
+            return Some(("max_handshakes and max_handshakes_per_source", "at least 1 each"));
+        }
+        None
+    }
+}

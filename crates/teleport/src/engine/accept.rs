@@ -1,0 +1,89 @@
+//! Accepting connections: whoever comes, and for as long as the node lives.
+
+use super::handshake::{self, Failure};
+use super::{Engine, socket};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+/// After an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that have not proved themselves yet, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Unproven {
+    waiting: Mutex<VecDeque<(u64, IpAddr, AbortHandle)>>,
+}
+
+impl Unproven {
+    /// Makes room for one more from `source`: first among those of the same source, then among all.
+    fn make_room(&self, source: IpAddr, per_source: usize, all: usize) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = waiting.iter().filter(|(_, other, _)| *other == source).count();
+        let oldest = if same >= per_source {
+            waiting.iter().position(|(_, other, _)| *other == source)
+        } else {
+            (waiting.len() >= all).then_some(0)
+        };
+        if let Some((_, _, task)) = oldest.and_then(|at| waiting.remove(at)) {
+            task.abort();
+        }
+    }
+
+    fn add(&self, number: u64, source: IpAddr, task: AbortHandle) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have come and gone before it is entered here.
+        if !task.is_finished() {
+            waiting.push_back((number, source, task));
+        }
+    }
+
+    fn remove(&self, number: u64) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _, _)| *other != number);
+    }
+}
+
+/// Accepts until the node goes. No error of a single connection ends it.
+pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
+    let (per_source, all) = (engine.config.max_handshakes_per_source, engine.config.max_handshakes);
+    for number in 0u64.. {
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(node = %engine.local.name, %error, "cannot accept; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        engine.unproven.make_room(source.ip(), per_source, all);
+        let task = tokio::spawn(prove(engine.clone(), stream, number));
+        engine.unproven.add(number, source.ip(), task.abort_handle());
+    }
+}
+
+/// One inbound connection, until it has proved itself and belongs to a session, or is closed.
+async fn prove(engine: Arc<Engine>, mut stream: TcpStream, number: u64) {
+    let limit = engine.config.handshake_timeout;
+    let handshake = async {
+        socket::prepare(&stream, &engine.config)?;
+        handshake::accept(&mut stream, &engine.local, &*engine).await
+    };
+    let result = tokio::time::timeout(limit, handshake).await;
+    engine.unproven.remove(number);
+    match result {
+        Ok(Ok(authenticated)) => engine.inbound(stream, authenticated).await,
+        Ok(Err(Failure::Refused(error))) => {
+            tracing::warn!(node = %engine.local.name, source = ?stream.peer_addr().ok(), %error, "inbound connection refused");
+        }
+        Ok(Err(Failure::Io(error))) => {
+            tracing::debug!(node = %engine.local.name, %error, "inbound connection lost")
+        }
+        Ok(Err(Failure::Closed)) => tracing::debug!(node = %engine.local.name, "inbound connection closed"),
+        Err(_) => {
+            tracing::debug!(node = %engine.local.name, ?limit, "inbound connection took too long to prove itself")
+        }
+    }
+}

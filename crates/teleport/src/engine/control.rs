@@ -1,0 +1,332 @@
+//! Control connections of all sessions, on one OS thread that does nothing else.
+//!
+//! Ticks are sent, answered and judged here. The thread shares no lock with the data path: what concerns messages
+//! comes and goes through queues.
+
+use super::clock::Clock;
+use super::{Event, Events};
+use crate::session::{self, Session};
+use bytes::BytesMut;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use teleport_proto::liveness::{Action, Config as LivenessConfig, Liveness};
+use teleport_proto::membership::EndReason;
+use teleport_proto::wire::control::{ControlFrame, MAX_CONTROL_LEN};
+use teleport_proto::{NodeName, Time};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a living session has to answer a probe when another node claims its peer's name.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes read from a control connection at once.
+const READ_SIZE: usize = 4 * MAX_CONTROL_LEN;
+
+/// Told of every tick that came back, on the control thread: must not block.
+pub(crate) type TickObserver = Arc<dyn Fn(&Tick) + Send + Sync>;
+
+/// A tick that came back.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Tick {
+    /// From whom.
+    pub peer: NodeName,
+    /// From the moment it was due until its answer.
+    pub round_trip: Duration,
+}
+
+/// What the control task of a session is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Here is a (new) control connection.
+    Attach { stream: std::net::TcpStream, generation: u64 },
+    /// Write these frames.
+    Write(BytesMut),
+    /// Another node claims the peer's name: find out whether this session lives.
+    Probe,
+    /// Close the control connection, as a fault would.
+    Sever,
+    /// Say goodbye (if asked to) and stop.
+    End { goodbye: bool },
+}
+
+/// The thread. Dropping it stops the thread.
+#[derive(Debug)]
+pub(crate) struct ControlThread {
+    handle: Handle,
+    _stop: oneshot::Sender<()>,
+}
+
+impl ControlThread {
+    pub(crate) fn start(name: &NodeName) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        std::thread::Builder::new().name(format!("ctl {}", name.name())).spawn(move || {
+            // Ends when the sender is dropped, with the node.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self { handle, _stop: stop })
+    }
+
+    /// Looks after a session's control connections until it ends.
+    pub(crate) fn look_after(
+        &self,
+        session: &Arc<Session>,
+        setup: Setup,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) {
+        let task = Control {
+            liveness: Liveness::new(setup.liveness, setup.clock.now()),
+            session: session.clone(),
+            setup,
+            heard: Time::ZERO,
+            connection: None,
+            out: BytesMut::new(),
+            write_asked: false,
+        };
+        self.handle.spawn(task.run(commands));
+    }
+}
+
+/// What a control task needs besides its session.
+pub(crate) struct Setup {
+    pub(crate) clock: Clock,
+    pub(crate) liveness: LivenessConfig,
+    pub(crate) observer: Option<TickObserver>,
+    pub(crate) events: Events,
+}
+
+struct Control {
+    setup: Setup,
+    session: Arc<Session>,
+    liveness: Liveness,
+    /// When control was last heard.
+    heard: Time,
+    connection: Option<Connection>,
+    /// Bytes still to be written.
+    out: BytesMut,
+    /// The session waits to be told that its frames are written.
+    write_asked: bool,
+}
+
+struct Connection {
+    stream: TcpStream,
+    generation: u64,
+    received: BytesMut,
+}
+
+/// What woke the task.
+enum Woken {
+    Command(Option<Command>),
+    Readable,
+    Writable,
+    Timer,
+}
+
+impl Control {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        loop {
+            let due = self.setup.clock.instant(self.liveness.next_deadline()).into();
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+            let woken = {
+                let stream = self.connection.as_ref().map(|connection| &connection.stream);
+                let (readable, writable) = (stream, stream.filter(|_| !self.out.is_empty()));
+                tokio::select! {
+                    biased;
+                    _ = ready(readable, false) => Woken::Readable,
+                    _ = ready(writable, true) => Woken::Writable,
+                    _ = &mut timer => Woken::Timer,
+                    command = commands.recv() => Woken::Command(command),
+                }
+            };
+            let now = self.setup.clock.now();
+            match woken {
+                Woken::Readable => self.read(now),
+                Woken::Writable => self.write(now),
+                Woken::Timer => self.poll(now),
+                Woken::Command(None) => return,
+                Woken::Command(Some(Command::End { goodbye })) => {
+                    self.end(goodbye).await;
+                    return;
+                }
+                Woken::Command(Some(command)) => self.command(command, now),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command, now: Time) {
+        match command {
+            Command::Attach { stream, generation } => match TcpStream::from_std(stream) {
+                Ok(stream) => self.attach(stream, generation, now),
+                Err(error) => {
+                    tracing::warn!(peer = %self.session.peer_name(), %error, "control connection unusable");
+                    self.setup.events.send(Event::ControlLost { session: self.session.id(), generation });
+                }
+            },
+            Command::Write(frames) => {
+                self.write_asked = true;
+                if self.connection.is_some() {
+                    self.out.unsplit(frames);
+                    self.write(now);
+                } else {
+                    self.written(); // it will all be said again
+                }
+            }
+            Command::Probe => {
+                if let Some(action) = self.liveness.probe(now, PROBE_PATIENCE) {
+                    self.act(action, now);
+                }
+            }
+            Command::Sever => self.lose(now, "severed"),
+            Command::End { .. } => {}
+        }
+    }
+
+    fn attach(&mut self, stream: TcpStream, generation: u64, now: Time) {
+        self.out.clear();
+        self.connection = Some(Connection { stream, generation, received: BytesMut::new() });
+        self.heard = now;
+        self.liveness.control_up(now);
+        self.written();
+        self.session.tell(session::Event::ControlUp);
+    }
+
+    fn poll(&mut self, now: Time) {
+        let last_heard = self.session.last_heard().max(self.heard);
+        for action in self.liveness.poll(now, last_heard, self.heard) {
+            self.act(action, now);
+        }
+        self.session.note_ticks(self.liveness.counts());
+    }
+
+    fn act(&mut self, action: Action, now: Time) {
+        match action {
+            Action::SendTick { seq, .. } => {
+                ControlFrame::Tick(seq).encode(&mut self.out);
+                self.write(now);
+            }
+            Action::ReconnectControl => {
+                tracing::warn!(peer = %self.session.peer_name(), "control connection is silent; opening another one");
+                self.lose(now, "silent");
+            }
+            Action::ProbeUnanswered => self.setup.events.end(self.session.id(), EndReason::ProbeUnanswered),
+            Action::NodeDown => self.setup.events.end(self.session.id(), EndReason::Silent),
+        }
+    }
+
+    fn read(&mut self, now: Time) {
+        let Some(connection) = &mut self.connection else { return };
+        connection.received.reserve(READ_SIZE);
+        match connection.stream.try_read_buf(&mut connection.received) {
+            Ok(0) => return self.lose(now, "closed by the peer"),
+            Ok(_) => self.heard = now,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                tracing::debug!(peer = %self.session.peer_name(), %error, "control connection failed");
+                return self.lose(now, "failed");
+            }
+        }
+        let mut transfer = Vec::new();
+        loop {
+            let Some(connection) = &mut self.connection else { break };
+            match ControlFrame::decode(&mut connection.received) {
+                Ok(None) => break,
+                Ok(Some(ControlFrame::Tick(seq))) => ControlFrame::TickAnswer(seq).encode(&mut self.out),
+                Ok(Some(ControlFrame::TickAnswer(seq))) => self.answered(seq, now),
+                Ok(Some(ControlFrame::Goodbye)) => {
+                    self.setup.events.end(self.session.id(), EndReason::PeerShutDown);
+                }
+                Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
+                Err(error) => {
+                    tracing::warn!(peer = %self.session.peer_name(), %error, "control connection is out of step");
+                    self.lose(now, "out of step");
+                    break;
+                }
+            }
+        }
+        if !transfer.is_empty() {
+            self.session.tell(session::Event::Control(transfer));
+        }
+        if !self.out.is_empty() {
+            self.write(now);
+        }
+    }
+
+    fn answered(&mut self, seq: u64, now: Time) {
+        let Some(answer) = self.liveness.tick_answered(seq, now) else { return };
+        if answer.probe {
+            self.setup.events.send(Event::ProbeAnswered { session: self.session.id() });
+        }
+        self.session.note_round_trip(answer.round_trip);
+        if let Some(observer) = &self.setup.observer {
+            observer(&Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip });
+        }
+    }
+
+    fn write(&mut self, now: Time) {
+        let Some(connection) = &self.connection else { return };
+        while !self.out.is_empty() {
+            match connection.stream.try_write(&self.out) {
+                Ok(n) => bytes::Buf::advance(&mut self.out, n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::debug!(peer = %self.session.peer_name(), %error, "control connection failed");
+                    return self.lose(now, "failed");
+                }
+            }
+        }
+        self.written();
+    }
+
+    fn written(&mut self) {
+        if std::mem::take(&mut self.write_asked) {
+            self.session.tell(session::Event::ControlWritten);
+        }
+    }
+
+    fn lose(&mut self, now: Time, why: &str) {
+        let Some(connection) = self.connection.take() else { return };
+        tracing::info!(peer = %self.session.peer_name(), why, "control connection lost");
+        self.out.clear();
+        self.liveness.control_down(now);
+        self.session.tell(session::Event::ControlDown);
+        self.written();
+        let (session, generation) = (self.session.id(), connection.generation);
+        self.setup.events.send(Event::ControlLost { session, generation });
+    }
+
+    async fn end(&mut self, goodbye: bool) {
+        let Some(connection) = &self.connection else { return };
+        if goodbye {
+            ControlFrame::Goodbye.encode(&mut self.out);
+            let farewell = async {
+                while !self.out.is_empty() && connection.stream.writable().await.is_ok() {
+                    match connection.stream.try_write(&self.out) {
+                        Ok(n) => bytes::Buf::advance(&mut self.out, n),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => break,
+                    }
+                }
+            };
+            // A peer that does not read learns of it from the closed connection.
+            let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
+        }
+    }
+}
+
+/// Ready to be read from or written to; never, without a stream.
+async fn ready(stream: Option<&TcpStream>, to_write: bool) {
+    match stream {
+        // An error shows in the call that follows.
+        Some(stream) if to_write => drop(stream.writable().await),
+        Some(stream) => drop(stream.readable().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,241 @@
+//! Which sessions there are: asks [`Membership`], and does what it decides.
+
+use super::control::Setup;
+use super::dial;
+use super::{Engine, Event};
+use crate::ConnectError;
+use crate::monitor::NodeEvent;
+use crate::session::Session;
+use rustc_hash::FxHashMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use teleport_proto::handshake::{Established, Opening, Refusal};
+use teleport_proto::membership::{Action, Backoff, EndReason, Failure, Membership};
+use teleport_proto::{NodeName, SessionId};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// So many refused connections in a row mean that the peer's process is gone.
+const REFUSALS: u32 = 3;
+
+pub(crate) struct Directory {
+    pub(super) membership: Membership,
+    sessions: FxHashMap<SessionId, Entry>,
+}
+
+struct Entry {
+    session: Arc<Session>,
+    /// Connections refused in a row while control was to be resumed.
+    refused: u32,
+}
+
+impl Directory {
+    pub(super) fn new(own: NodeName, backoff: Backoff) -> Self {
+        Self { membership: Membership::new(own, backoff), sessions: FxHashMap::default() }
+    }
+
+    pub(super) fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.get(&id).map(|entry| entry.session.clone())
+    }
+
+    /// All sessions, and whether each has a control connection.
+    pub(super) fn sessions(&self) -> Vec<(Arc<Session>, bool)> {
+        let connected = |entry: &Entry| {
+            let session = self.membership.session(entry.session.peer_name());
+            session.is_some_and(|session| session.control_connected)
+        };
+        self.sessions.values().map(|entry| (entry.session.clone(), connected(entry))).collect()
+    }
+
+    /// Does what membership wants done. `established` goes with a session that begins.
+    pub(super) fn apply(
+        &mut self,
+        engine: &Arc<Engine>,
+        actions: Vec<Action>,
+        established: Option<&Established>,
+    ) {
+        for action in actions {
+            match action {
+                Action::Dial { peer, number } => {
+                    engine.handle.spawn(dial_peer(engine.clone(), peer, number));
+                }
+                Action::Resume { peer, session, generation } => {
+                    engine.handle.spawn(resume(engine.clone(), peer, session, generation));
+                }
+                Action::Up { .. } => {
+                    if let Some(established) = established {
+                        self.begin(engine, established);
+                    }
+                }
+                Action::Ended { session, reason, .. } => self.end(engine, session, reason),
+                Action::Probe { session, .. } => {
+                    if let Some(session) = self.session(session) {
+                        session.command(super::control::Command::Probe);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, engine: &Arc<Engine>, established: &Established) {
+        let (session, commands) = Session::new(engine, established);
+        let setup = Setup {
+            clock: engine.clock,
+            liveness: engine.config.liveness(),
+            observer: engine.observer.clone(),
+            events: engine.events.clone(),
+        };
+        engine.control.look_after(&session, setup, commands);
+        self.sessions.insert(session.id(), Entry { session: session.clone(), refused: 0 });
+        engine.peers.up(&session);
+        tracing::info!(node = %engine.local.name, peer = %session.peer_name(), "session up");
+        let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
+        engine.monitors.tell(&NodeEvent::Up { peer, incarnation });
+    }
+
+    fn end(&mut self, engine: &Arc<Engine>, id: SessionId, reason: EndReason) {
+        let Some(Entry { session, .. }) = self.sessions.remove(&id) else { return };
+        engine.peers.down(&session);
+        let goodbye = matches!(reason, EndReason::Disconnected | EndReason::ProtocolError);
+        let unconfirmed = session.end(reason, goodbye);
+        tracing::info!(node = %engine.local.name, peer = %session.peer_name(), %reason, unconfirmed, "session down");
+        let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
+        engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
+    }
+}
+
+/// Runs for the life of the node: handles events, and wakes membership when it is due.
+pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver<Event>) {
+    loop {
+        let deadline = engine.lock_directory().membership.next_deadline();
+        let due = deadline.map(|time| Instant::from_std(engine.clock.instant(time)));
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => on_event(&engine, event),
+                None => return,
+            },
+            () = engine.deadline_changed.notified() => {}
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                let mut directory = engine.lock_directory();
+                let actions = directory.membership.poll(engine.clock.now());
+                directory.apply(&engine, actions, None);
+            }
+        }
+    }
+}
+
+fn on_event(engine: &Arc<Engine>, event: Event) {
+    let mut directory = engine.lock_directory();
+    let actions = match event {
+        Event::ControlLost { session, generation } => {
+            let actions = directory.membership.control_lost(session, generation);
+            if let Some(session) = directory.session(session).filter(|session| !session.dialled()) {
+                engine.handle.spawn(watch_for_absence(engine.clone(), session));
+            }
+            actions
+        }
+        Event::ProbeAnswered { session } => {
+            directory.membership.probe_answered(session);
+            Vec::new()
+        }
+        Event::End { session, reason } => directory.membership.end(session, reason),
+    };
+    directory.apply(engine, actions, None);
+}
+
+async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
+    let opening = Opening::NewSession { cookie: engine.cookies.of(&peer).clone(), dial: number };
+    let opened = dial::open(&engine, &peer, opening).await;
+    let mut directory = engine.lock_directory();
+    match opened {
+        Ok((stream, established)) => {
+            let outcome = directory.membership.dial_succeeded(&established);
+            directory.apply(&engine, outcome.actions, Some(&established));
+            let session = directory.session(established.session).filter(|_| outcome.keep);
+            if let Some(session) = session {
+                engine.attach_control(&session, 0, Some(stream));
+            }
+        }
+        Err(error) => {
+            let failure = dial::failure(&error);
+            directory.membership.dial_failed(&peer, number, failure, engine.clock.now(), random());
+            // The peer connects to us itself, or will take us once it has checked who has our name.
+            let wait = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused).contains(&failure);
+            if !wait && !engine.peers.fail(&peer, &error) {
+                directory.membership.unwant(&peer);
+            }
+            tracing::debug!(node = %engine.local.name, %peer, %error, "cannot connect");
+        }
+    }
+    drop(directory);
+    engine.deadline_changed.notify_one();
+}
+
+async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: u64) {
+    let Some(session) = engine.lock_directory().session(id) else { return };
+    let opening = Opening::Resume { session: id, key: session.key().clone(), generation };
+    let opened = dial::open(&engine, &peer, opening).await;
+    let mut directory = engine.lock_directory();
+    match opened {
+        Ok((stream, _)) => {
+            let outcome = directory.membership.resume_succeeded(id, generation);
+            directory.apply(&engine, outcome.actions, None);
+            if outcome.keep {
+                directory.sessions.entry(id).and_modify(|entry| entry.refused = 0);
+                engine.attach_control(&session, generation, Some(stream));
+            }
+        }
+        Err(error) => {
+            let now = engine.clock.now();
+            let mut actions =
+                directory.membership.resume_failed(id, generation, dial::failure(&error), now, random());
+            let entry = directory.sessions.get_mut(&id);
+            let refused = entry.map_or(0, |entry| {
+                entry.refused = if is_refused(&error) { entry.refused + 1 } else { 0 };
+                entry.refused
+            });
+            if refused >= REFUSALS {
+                actions.extend(directory.membership.end(id, EndReason::Gone));
+            }
+            directory.apply(&engine, actions, None);
+        }
+    }
+    drop(directory);
+    engine.deadline_changed.notify_one();
+}
+
+/// The side that does not dial waits for the other to resume. Meanwhile it looks whether anything still listens there:
+/// a process that was killed is noticed at once, not at the liveness deadline.
+async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
+    let (mut refused, mut pause) = (0, engine.config.backoff.first);
+    loop {
+        sleep(pause).await;
+        let connected = engine.lock_directory().membership.session(session.peer_name());
+        if !connected.is_some_and(|other| other.id == session.id() && !other.control_connected) {
+            return;
+        }
+        for address in engine.resolver.resolve(session.peer_name()).await {
+            let attempt =
+                tokio::time::timeout(engine.config.setup_timeout, TcpStream::connect(address)).await;
+            match attempt {
+                Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => refused += 1,
+                _ => refused = 0,
+            }
+        }
+        if refused >= REFUSALS {
+            return engine.events.end(session.id(), EndReason::Gone);
+        }
+        pause = (pause * 2).min(engine.config.backoff.most).max(Duration::from_millis(1));
+    }
+}
+
+fn is_refused(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// For spreading attempts; a system without randomness spreads them less.
+fn random() -> u64 {
+    super::handshake::random::<8>().map_or(0, u64::from_ne_bytes)
+}

@@ -1,0 +1,332 @@
+//! The engine of a node: sockets, threads and buffers around the state machines of `teleport_proto`.
+//!
+//! Two places are locked: the [`Directory`](directory::Directory), which decides on sessions and is asked when
+//! connections come and go, and each [`Session`]'s machine, which messages pass. The control thread takes neither.
+
+mod accept;
+pub(crate) mod budget;
+pub(crate) mod buffers;
+pub(crate) mod clock;
+pub(crate) mod control;
+pub(crate) mod deliver;
+mod dial;
+mod directory;
+mod handshake;
+mod peer;
+mod socket;
+
+use crate::monitor::Monitors;
+use crate::registry::Registry;
+use crate::resolver::Resolver;
+use crate::session::Session;
+use crate::{Config, ConnectError, SendError};
+use accept::Unproven;
+use budget::{NodeBudget, SessionBudget};
+use buffers::BufferPool;
+use clock::Clock;
+use control::{Command, ControlThread, TickObserver};
+use directory::Directory;
+pub(crate) use handshake::random;
+use peer::Peers;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use teleport_proto::handshake::{Authenticated, ConnectionKind, Cookie, LocalNode, Opening, SessionKey};
+use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::Budget;
+use teleport_proto::wire::pool::Class;
+use teleport_proto::{ConnectionId, NodeName, SessionId};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+
+/// What concerns the set of sessions, from wherever it was noticed.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A control connection is gone.
+    ControlLost { session: SessionId, generation: u64 },
+    /// A session that was doubted has answered.
+    ProbeAnswered { session: SessionId },
+    /// A session has to end.
+    End { session: SessionId, reason: EndReason },
+}
+
+/// Where events are sent to: never blocks, takes no lock.
+#[derive(Debug, Clone)]
+pub(crate) struct Events(mpsc::UnboundedSender<Event>);
+
+impl Events {
+    pub(crate) fn send(&self, event: Event) {
+        let _ = self.0.send(event); // nobody is left to hear it after the node's end
+    }
+
+    pub(crate) fn end(&self, session: SessionId, reason: EndReason) {
+        self.send(Event::End { session, reason });
+    }
+}
+
+pub(crate) struct Engine {
+    pub(crate) local: LocalNode,
+    pub(crate) address: SocketAddr,
+    pub(crate) config: Config,
+    pub(crate) handle: Handle,
+    pub(crate) clock: Clock,
+    pub(crate) registry: Registry,
+    pub(crate) monitors: Monitors,
+    pub(crate) buffers: Arc<BufferPool>,
+    pub(crate) budget: Arc<NodeBudget>,
+    pub(crate) events: Events,
+    resolver: Arc<dyn Resolver>,
+    cookies: Cookies,
+    observer: Option<TickObserver>,
+    control: ControlThread,
+    peers: Peers,
+    directory: Mutex<Directory>,
+    /// The directory has a new deadline.
+    deadline_changed: Notify,
+    unproven: Unproven,
+    stopped: AtomicBool,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// The cluster's cookie, and those of single peers.
+#[derive(Debug)]
+pub(crate) struct Cookies {
+    pub(crate) default: Cookie,
+    pub(crate) peers: HashMap<NodeName, Cookie>,
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) local: LocalNode,
+    pub(crate) config: Config,
+    pub(crate) handle: Handle,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) cookies: Cookies,
+    pub(crate) observer: Option<TickObserver>,
+    pub(crate) control: ControlThread,
+}
+
+impl Engine {
+    /// Starts accepting and dialling.
+    pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
+        let Parts { local, config, handle, resolver, cookies, observer, control } = parts;
+        let (events, inbox) = mpsc::unbounded_channel();
+        let engine = Arc::new(Self {
+            directory: Mutex::new(Directory::new(local.name.clone(), config.backoff)),
+            buffers: BufferPool::new(config.buffer_pool),
+            budget: NodeBudget::new(config.node_window.get()),
+            clock: Clock::start(),
+            registry: Registry::default(),
+            monitors: Monitors::default(),
+            events: Events(events),
+            peers: Peers::default(),
+            deadline_changed: Notify::new(),
+            unproven: Unproven::default(),
+            stopped: AtomicBool::new(false),
+            tasks: Mutex::default(),
+            local,
+            address,
+            config,
+            handle,
+            resolver,
+            cookies,
+            observer,
+            control,
+        });
+        let accepting = engine.handle.spawn(accept::accept_loop(engine.clone(), listener));
+        let directing = engine.handle.spawn(directory::run(engine.clone(), inbox));
+        let tasks = vec![accepting.abort_handle(), directing.abort_handle()];
+        *engine.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        engine
+    }
+
+    /// The session with a peer; sets one up if there is none.
+    pub(crate) async fn session(self: &Arc<Self>, peer: &NodeName) -> Result<Arc<Session>, SendError> {
+        if let Some(session) = self.peers.session(peer) {
+            return Ok(session);
+        }
+        if *peer == self.local.name {
+            return Err(ConnectError::OwnName(peer.clone()).into());
+        }
+        let waiting = match self.peers.wait_for(peer) {
+            Ok(session) => return Ok(session),
+            Err(waiting) => waiting,
+        };
+        self.want(peer)?;
+        waiting.await.unwrap_or(Err(ConnectError::NotRunning)).map_err(Into::into)
+    }
+
+    /// The session with a peer, if there is one; begins to set one up if not.
+    pub(crate) fn session_now(self: &Arc<Self>, peer: &NodeName) -> Result<Arc<Session>, SendError> {
+        if let Some(session) = self.peers.session(peer) {
+            return Ok(session);
+        }
+        self.want(peer)?;
+        Err(SendError::Busy)
+    }
+
+    pub(crate) fn sessions(&self) -> Vec<(Arc<Session>, bool)> {
+        self.lock_directory().sessions()
+    }
+
+    pub(crate) fn session_budget(&self, freed: Arc<Notify>) -> Arc<dyn Budget> {
+        Arc::new(SessionBudget::new(self.budget.clone(), freed))
+    }
+
+    /// Ends the session with a peer, as seen from this side.
+    pub(crate) fn disconnect(self: &Arc<Self>, peer: &NodeName) -> bool {
+        let session = self.peers.session(peer);
+        session.inspect(|session| self.events.end(session.id(), EndReason::Disconnected)).is_some()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// No more sessions are begun, and nothing new is accepted for sending.
+    pub(crate) fn close_doors(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.lock_directory().membership.shut_down();
+        self.peers.fail_all(&ConnectError::NotRunning);
+    }
+
+    /// Ends everything. Returns the messages that are not known to be delivered, by peer.
+    pub(crate) fn stop(self: &Arc<Self>) -> Vec<(NodeName, u64)> {
+        self.close_doors();
+        let mut unconfirmed = Vec::new();
+        {
+            let mut directory = self.lock_directory();
+            for (session, _) in directory.sessions() {
+                let actions = directory.membership.end(session.id(), EndReason::Disconnected);
+                directory.apply(self, actions, None);
+                unconfirmed.push((session.peer_name().clone(), session.stats().unconfirmed));
+            }
+        }
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+        self.registry.close();
+        self.monitors.close();
+        unconfirmed
+    }
+
+    /// Opens a pool connection for a session. After a failure the next attempt waits for the back-off.
+    pub(crate) fn join(self: Arc<Self>, session: SessionId, id: ConnectionId, class: Class) {
+        let handle = self.handle.clone();
+        handle.spawn(async move {
+            let Some(session) = self.lock_directory().session(session) else { return };
+            let (key, id_of_session) = (session.key().clone(), session.id());
+            let opening = match class {
+                Class::Express => Opening::Express { session: id_of_session, key, connection: id },
+                Class::Bulk => Opening::Bulk { session: id_of_session, key, connection: id },
+            };
+            match dial::open(&self, session.peer_name(), opening).await {
+                Ok((stream, _)) => {
+                    session.joined(true);
+                    self.attach(&session, id, class, stream);
+                }
+                Err(error) => {
+                    tracing::debug!(peer = %session.peer_name(), %error, "cannot open a pool connection");
+                    let failures = session.joined(false);
+                    let pause = self.config.backoff.first * 2u32.pow(failures.min(6));
+                    tokio::time::sleep(pause.min(self.config.backoff.most)).await;
+                    session.join_failed(id);
+                }
+            }
+        });
+    }
+
+    /// An inbound connection that has proved itself.
+    async fn inbound(self: &Arc<Self>, mut stream: TcpStream, authenticated: Authenticated) {
+        let request = authenticated.request().clone();
+        let (verdict, session) = {
+            let mut directory = self.lock_directory();
+            let decision = directory.membership.inbound(&request);
+            match decision.verdict {
+                Ok(last_dial) => {
+                    let (verdict, established) = authenticated.accept(last_dial);
+                    directory.apply(self, decision.actions, Some(&established));
+                    (verdict, directory.session(established.session))
+                }
+                Err(refusal) => {
+                    tracing::info!(peer = %request.peer, kind = ?request.kind, %refusal, "inbound connection refused");
+                    directory.apply(self, decision.actions, None);
+                    (authenticated.refuse(refusal), None)
+                }
+            }
+        };
+        let written = stream.write_all(&verdict).await.is_ok();
+        let Some(session) = session else { return };
+        let class = match request.kind {
+            ConnectionKind::Express => Class::Express,
+            ConnectionKind::Bulk => Class::Bulk,
+            ConnectionKind::NewSession => return self.attach_control(&session, 0, written.then_some(stream)),
+            ConnectionKind::Resume => {
+                return self.attach_control(&session, request.connection, written.then_some(stream));
+            }
+        };
+        if written {
+            self.attach(&session, request.connection, class, stream);
+        }
+    }
+
+    fn attach(&self, session: &Arc<Session>, id: ConnectionId, class: Class, stream: TcpStream) {
+        if let Err(error) = socket::prepare_pool(&stream, class, &self.config) {
+            tracing::debug!(%error, "a socket option was refused");
+        }
+        session.attach(id, class, stream);
+    }
+
+    /// Hands a control connection to the control thread, or reports its loss if there is none.
+    fn attach_control(&self, session: &Session, generation: u64, stream: Option<TcpStream>) {
+        let stream = stream.and_then(|stream| {
+            if let Err(error) = socket::prepare_control(&stream, &self.config) {
+                tracing::debug!(%error, "a socket option was refused");
+            }
+            stream.into_std().ok()
+        });
+        match stream {
+            Some(stream) => session.command(Command::Attach { stream, generation }),
+            None => self.events.send(Event::ControlLost { session: session.id(), generation }),
+        }
+    }
+
+    fn want(self: &Arc<Self>, peer: &NodeName) -> Result<(), ConnectError> {
+        if self.is_stopped() {
+            return Err(ConnectError::NotRunning);
+        }
+        let mut directory = self.lock_directory();
+        let actions = directory.membership.want(peer);
+        directory.apply(self, actions, None);
+        self.deadline_changed.notify_one();
+        Ok(())
+    }
+
+    fn lock_directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl handshake::Secrets for Engine {
+    fn cookie(&self, peer: &NodeName) -> Option<Cookie> {
+        Some(self.cookies.of(peer).clone())
+    }
+
+    fn session_key(&self, session: SessionId) -> Option<SessionKey> {
+        self.lock_directory().session(session).map(|session| session.key().clone())
+    }
+}
+
+impl Cookies {
+    fn of(&self, peer: &NodeName) -> &Cookie {
+        self.peers.get(peer).unwrap_or(&self.default)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("node", &self.local.name).finish_non_exhaustive()
+    }
+}

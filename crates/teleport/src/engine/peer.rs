@@ -1,0 +1,90 @@
+//! The sessions by peer, for those who send; and who waits for one.
+
+use crate::ConnectError;
+use crate::session::Session;
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use teleport_proto::NodeName;
+use tokio::sync::oneshot;
+
+/// Waits for a session, or the reason why there is none.
+pub(crate) type Waiting = oneshot::Receiver<Result<Arc<Session>, ConnectError>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    table: RwLock<FxHashMap<NodeName, Peer>>,
+}
+
+#[derive(Debug)]
+enum Peer {
+    Up(Arc<Session>),
+    Awaited(Vec<oneshot::Sender<Result<Arc<Session>, ConnectError>>>),
+}
+
+impl Peers {
+    pub(crate) fn session(&self, peer: &NodeName) -> Option<Arc<Session>> {
+        match self.table.read().unwrap_or_else(PoisonError::into_inner).get(peer)? {
+            Peer::Up(session) => Some(session.clone()),
+            Peer::Awaited(_) => None,
+        }
+    }
+
+    /// The session if there is one by now, or a place in the queue for it.
+    pub(crate) fn wait_for(&self, peer: &NodeName) -> Result<Arc<Session>, Waiting> {
+        let mut table = self.write();
+        let entry = table.entry(peer.clone()).or_insert_with(|| Peer::Awaited(Vec::new()));
+        match entry {
+            Peer::Up(session) => Ok(session.clone()),
+            Peer::Awaited(waiting) => {
+                let (sender, receiver) = oneshot::channel();
+                waiting.retain(|other| !other.is_closed());
+                waiting.push(sender);
+                Err(receiver)
+            }
+        }
+    }
+
+    pub(crate) fn up(&self, session: &Arc<Session>) {
+        let before = self.write().insert(session.peer_name().clone(), Peer::Up(session.clone()));
+        if let Some(Peer::Awaited(waiting)) = before {
+            waiting.into_iter().for_each(|waiting| drop(waiting.send(Ok(session.clone()))));
+        }
+    }
+
+    /// The session has ended. A newer one stays.
+    pub(crate) fn down(&self, session: &Arc<Session>) {
+        let mut table = self.write();
+        if matches!(table.get(session.peer_name()), Some(Peer::Up(other)) if Arc::ptr_eq(other, session)) {
+            table.remove(session.peer_name());
+        }
+    }
+
+    /// An attempt has failed: tells those who wait why. `false` if nobody does any more.
+    pub(crate) fn fail(&self, peer: &NodeName, error: &ConnectError) -> bool {
+        let mut table = self.write();
+        if !matches!(table.get(peer), Some(Peer::Awaited(_))) {
+            return false;
+        }
+        let Some(Peer::Awaited(waiting)) = table.remove(peer) else { return false };
+        drop(table);
+        waiting.into_iter().fold(false, |any, waiting| waiting.send(Err(error.clone())).is_ok() | any)
+    }
+
+    pub(crate) fn fail_all(&self, error: &ConnectError) {
+        let awaited: Vec<_> = {
+            let table = self.write();
+            table
+                .iter()
+                .filter(|(_, peer)| matches!(peer, Peer::Awaited(_)))
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        for peer in awaited {
+            self.fail(&peer, error);
+        }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, FxHashMap<NodeName, Peer>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

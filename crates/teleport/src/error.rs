@@ -1,0 +1,167 @@
+//! One typed error per operation. Each names the thing and the way out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use teleport_proto::NodeName;
+use teleport_proto::handshake::{HandshakeError, UnusableCookie};
+use teleport_proto::membership::EndReason;
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The node's name is none.
+    #[error(transparent)]
+    Name(#[from] teleport_proto::InvalidNodeName),
+    /// The cookie is of no use.
+    #[error(transparent)]
+    Cookie(#[from] UnusableCookie),
+    /// No cookie was given.
+    #[error("node {0} has no cookie; give it the cluster's with Builder::cookie")]
+    NoCookie(NodeName),
+    /// A field of the configuration is out of its range.
+    #[error("the configuration's {field} is out of range; it takes {allowed}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What it takes.
+        allowed: &'static str,
+    },
+    /// The address to listen on is taken, or not ours.
+    #[error("cannot listen on {address}: {source}; choose another address, or port 0 for any free one")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gave no thread, timer or random bytes.
+    #[error("the system did not give what a node needs ({what}): {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// Why a name could not be registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Another mailbox has it.
+    #[error("the name {0:?} is registered already; choose another one, or drop the mailbox that has it")]
+    Taken(String),
+    /// Longer than 255 bytes, or empty.
+    #[error("a registered name has 1 to 255 bytes, {0:?} has not")]
+    Length(String),
+    /// The node has been shut down.
+    #[error("the node has been shut down")]
+    NotRunning,
+}
+
+/// Why there is no connection to a peer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The resolver does not know the node.
+    #[error("no address is known for node {0}; add it to the resolver, or check the name")]
+    UnknownNode(NodeName),
+    /// Nobody answered, or the answer was no.
+    #[error("cannot connect to {peer} at {address}: {source}; is the node running, and the port right?")]
+    Connect {
+        /// The peer.
+        peer: NodeName,
+        /// Where it should be.
+        address: SocketAddr,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The connection ended in the middle of the handshake.
+    #[error("{address} closed the connection during the handshake with {peer}; is that a teleport node?")]
+    Closed {
+        /// The peer.
+        peer: NodeName,
+        /// Where it should be.
+        address: SocketAddr,
+    },
+    /// It took too long.
+    #[error(
+        "setting up the connection to {peer} took longer than {limit:?}; check the network, or that its port is a teleport node's"
+    )]
+    Timeout {
+        /// The peer.
+        peer: NodeName,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The handshake failed.
+    #[error("the handshake with {peer} failed: {source}")]
+    Handshake {
+        /// The peer.
+        peer: NodeName,
+        /// Why.
+        source: HandshakeError,
+    },
+    /// This node has been shut down.
+    #[error("this node has been shut down")]
+    NotRunning,
+    /// A node does not connect to itself.
+    #[error("{0} is this node itself; send to its names and pids directly")]
+    OwnName(NodeName),
+}
+
+/// Why a message was not sent, or an acknowledgement did not come.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The destination is not one.
+    #[error(transparent)]
+    Name(#[from] teleport_proto::InvalidNodeName),
+    /// The message has no form in the external term format.
+    #[error("the message cannot be encoded: {0}")]
+    Encode(#[from] teleport_etf::EncodeError),
+    /// There is no session with the peer, and none could be set up. Nothing was sent.
+    #[error("not connected: {0}")]
+    NoConnection(#[from] ConnectError),
+    /// The session ended while the message was waiting to be accepted. Nothing was sent.
+    #[error("{peer} went down before the message was accepted: {reason}")]
+    NodeDown {
+        /// The peer.
+        peer: NodeName,
+        /// Why the session ended.
+        reason: EndReason,
+    },
+    /// The session ended before an accepted message was known to be delivered. It may or may not have been.
+    #[error("{peer} went down before delivery was confirmed: {reason}; the message may have arrived")]
+    Unconfirmed {
+        /// The peer.
+        peer: NodeName,
+        /// Why the session ended.
+        reason: EndReason,
+    },
+    /// It would have had to wait, and `nosuspend` was asked for. Nothing was sent.
+    #[error("the way to the destination is full; try again later, or send without nosuspend")]
+    Busy,
+    /// Larger than the two nodes have agreed on. Nothing was sent.
+    #[error(
+        "the message has {size} bytes, {limit} are allowed; send it in parts, or raise max_message on both nodes"
+    )]
+    TooLarge {
+        /// Bytes of the encoded message.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// No registered name is that long. Nothing was sent.
+    #[error("the destination's name has {0} bytes, 255 are allowed")]
+    NameTooLong(usize),
+    /// An acknowledged message found no process.
+    #[error("there is no such process")]
+    NoProcess,
+    /// This node has been shut down.
+    #[error("this node has been shut down")]
+    NotRunning,
+}

@@ -1,0 +1,44 @@
+//! What a node can say about itself and its peers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use teleport_proto::transfer::TransferStats;
+use teleport_proto::{Incarnation, NodeName};
+
+/// A node, as [`Node::info`](crate::Node::info) shows it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NodeInfo {
+    /// Its name.
+    pub name: NodeName,
+    /// Its present life: a random number that Erlang calls creation.
+    pub incarnation: Incarnation,
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    /// Bytes that all sends together have under way.
+    pub bytes_in_flight: u64,
+    /// Its peers, by name.
+    pub peers: Vec<PeerInfo>,
+}
+
+/// A peer with a session.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Its name.
+    pub name: NodeName,
+    /// Its present life.
+    pub incarnation: Incarnation,
+    /// Whether this node opened the session (and opens its connections).
+    pub dialled: bool,
+    /// Whether there is a control connection at the moment.
+    pub control_connected: bool,
+    /// How long ago anything was heard from the peer.
+    pub last_heard: Duration,
+    /// The round trip of the last tick that was answered.
+    pub tick_round_trip: Option<Duration>,
+    /// Ticks not answered within an interval.
+    pub ticks_missed: u64,
+    /// Messages, queues, connections: counters and gauges.
+    pub transfer: TransferStats,
+}

@@ -1,0 +1,65 @@
+//! Nodes that come and go.
+
+use std::sync::{Mutex, PoisonError};
+use teleport_proto::membership::EndReason;
+use teleport_proto::{Incarnation, NodeName};
+use tokio::sync::mpsc;
+
+/// A session began or ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// Erlang's `nodeup`.
+    Up {
+        /// The peer.
+        peer: NodeName,
+        /// Its present life.
+        incarnation: Incarnation,
+    },
+    /// Erlang's `nodedown`.
+    Down {
+        /// The peer.
+        peer: NodeName,
+        /// The life that the session was with.
+        incarnation: Incarnation,
+        /// Why the session ended.
+        reason: EndReason,
+        /// Messages that were accepted and not confirmed as delivered; each may or may not have been.
+        unconfirmed: u64,
+    },
+}
+
+/// Sees every [`NodeEvent`] from the moment on that it was made.
+#[derive(Debug)]
+pub struct NodeMonitor {
+    events: mpsc::UnboundedReceiver<NodeEvent>,
+}
+
+impl NodeMonitor {
+    /// Waits for the next event; `None` once the node has been shut down.
+    pub async fn next(&mut self) -> Option<NodeEvent> {
+        self.events.recv().await
+    }
+}
+
+/// All monitors of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Monitors {
+    senders: Mutex<Vec<mpsc::UnboundedSender<NodeEvent>>>,
+}
+
+impl Monitors {
+    pub(crate) fn add(&self) -> NodeMonitor {
+        let (sender, events) = mpsc::unbounded_channel();
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        NodeMonitor { events }
+    }
+
+    pub(crate) fn tell(&self, event: &NodeEvent) {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.retain(|sender| sender.send(event.clone()).is_ok());
+    }
+
+    pub(crate) fn close(&self) {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

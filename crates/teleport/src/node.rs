@@ -1,0 +1,241 @@
+//! A node: the front door of the crate.
+
+use crate::engine::Engine;
+use crate::engine::control::Command;
+use crate::info::{NodeInfo, PeerInfo};
+use crate::mailbox::{Inbox, Mailbox};
+use crate::monitor::NodeMonitor;
+use crate::process::Process;
+use crate::{Builder, RegisterError, SendError};
+use serde::Serialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use teleport_etf::{Atom, Pid};
+use teleport_proto::wire::envelope::ProcessId;
+use teleport_proto::{Incarnation, NodeName};
+use tokio::runtime::Runtime;
+
+/// A running node. Cheap to clone; the node stops when [`Node::shutdown`] is called or the last handle to it, its
+/// mailboxes and processes included, is dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use teleport::{Node, StaticPeers};
+///
+/// let peers = StaticPeers::new();
+/// let cookie = "cEbLxqUGdSvV2N9x";
+/// let shop = Node::builder("shop@127.0.0.1").cookie(cookie).resolver(peers.clone()).start().await?;
+/// let bank = Node::builder("bank@127.0.0.1").cookie(cookie).resolver(peers.clone()).start().await?;
+/// peers.insert(bank.name().clone(), bank.address());
+///
+/// let mut teller = bank.register("teller")?;
+/// shop.send(("teller", "bank@127.0.0.1"), &("deposit", 100)).await?;
+/// let (what, amount): (String, u64) = teller.recv().await.expect("the node runs").decode()?;
+/// assert_eq!((what.as_str(), amount), ("deposit", 100));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Node {
+    running: Arc<Running>,
+}
+
+struct Running {
+    engine: Arc<Engine>,
+    own: ProcessId,
+    atom: Atom,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.engine.stop();
+        if let Some(runtime) = self.runtime.take() {
+            // May be dropped from within a task, where waiting for the threads is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What [`Node::shutdown`] could not see through: messages accepted and not confirmed as delivered, by peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use = "tells whether anything may have been lost"]
+pub struct ShutdownReport {
+    /// Peers with unconfirmed messages, and how many.
+    pub unconfirmed: Vec<(NodeName, u64)>,
+}
+
+/// A connection to break on purpose; see [`Node::sever`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sever {
+    /// The session's control connection.
+    Control,
+    /// One of its pool connections: the one at this position, counted around.
+    Pool(usize),
+}
+
+impl Node {
+    /// Sets up a node with that name, `name@host`.
+    pub fn builder(name: &str) -> Builder {
+        Builder::new(name)
+    }
+
+    pub(crate) fn start(engine: Arc<Engine>, runtime: Option<Runtime>) -> Result<Self, RegisterError> {
+        // The node's own process has no mailbox: what is sent to it vanishes.
+        let inbox = engine.registry.add(None, |process, name| Inbox::new(process, name, 1))?;
+        engine.registry.remove(inbox.process, None);
+        let atom = atom_of(&engine.local.name);
+        Ok(Self { running: Arc::new(Running { own: inbox.process, engine, atom, runtime }) })
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &NodeName {
+        &self.engine().local.name
+    }
+
+    /// The node's present life.
+    pub fn incarnation(&self) -> Incarnation {
+        self.engine().local.incarnation
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.engine().address
+    }
+
+    /// A new process under a name.
+    pub fn register(&self, name: &str) -> Result<Mailbox, RegisterError> {
+        self.add(Some(name))
+    }
+
+    /// A new process without a name.
+    pub fn spawn_mailbox(&self) -> Result<Mailbox, RegisterError> {
+        self.add(None)
+    }
+
+    /// The sender of messages that come from no particular process of the node.
+    pub fn process(&self) -> Process {
+        Process::new(self.clone(), self.running.own)
+    }
+
+    /// Sends a message as the node itself; see [`Process::send`].
+    pub async fn send<M: Serialize + ?Sized>(
+        &self,
+        to: impl Into<crate::Address>,
+        message: &M,
+    ) -> Result<(), SendError> {
+        self.process().send(to, message).await
+    }
+
+    /// Sets up the session with a peer and its whole pool, ahead of use.
+    pub async fn prime(&self, peer: &NodeName) -> Result<(), SendError> {
+        self.engine().session(peer).await?.prime().await
+    }
+
+    /// Sees sessions begin and end from now on.
+    pub fn monitor_nodes(&self) -> NodeMonitor {
+        self.engine().monitors.add()
+    }
+
+    /// Ends the session with a peer. `false` if there is none. The next send begins another one.
+    pub fn disconnect(&self, peer: &NodeName) -> bool {
+        self.engine().disconnect(peer)
+    }
+
+    /// What there is to know about the node and its peers.
+    pub fn info(&self) -> NodeInfo {
+        let engine = self.engine();
+        let now = engine.clock.now();
+        let mut peers: Vec<_> = engine
+            .sessions()
+            .into_iter()
+            .map(|(session, control_connected)| {
+                let (ticks, tick_round_trip) = session.ticks();
+                PeerInfo {
+                    name: session.peer_name().clone(),
+                    incarnation: session.peer_incarnation(),
+                    dialled: session.dialled(),
+                    control_connected,
+                    last_heard: now.saturating_sub(session.last_heard()),
+                    tick_round_trip,
+                    ticks_missed: ticks.missed,
+                    transfer: session.stats(),
+                }
+            })
+            .collect();
+        peers.sort_by(|a, b| a.name.cmp(&b.name));
+        NodeInfo {
+            name: self.name().clone(),
+            incarnation: self.incarnation(),
+            address: self.address(),
+            bytes_in_flight: engine.budget.used(),
+            peers,
+        }
+    }
+
+    /// Breaks a connection as a fault of the network would, for tests of what is built on a node. `false` if there is
+    /// none. Nothing is lost by it.
+    pub fn sever(&self, peer: &NodeName, what: Sever) -> bool {
+        let sessions = self.engine().sessions();
+        let Some((session, _)) = sessions.into_iter().find(|(session, _)| session.peer_name() == peer) else {
+            return false;
+        };
+        match what {
+            Sever::Pool(pick) => session.sever(pick),
+            Sever::Control => {
+                session.command(Command::Sever);
+                true
+            }
+        }
+    }
+
+    /// Stops the node: refuses what is new, waits until everything accepted is delivered, at most for `deadline`, and
+    /// says goodbye to its peers.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        let engine = self.engine();
+        engine.close_doors();
+        let sessions = engine.sessions();
+        let draining = async {
+            for (session, _) in &sessions {
+                session.drained().await;
+            }
+        };
+        // Whatever is left then is reported.
+        let _ = tokio::time::timeout(deadline, draining).await;
+        let mut unconfirmed = engine.stop();
+        unconfirmed.retain(|(_, count)| *count > 0);
+        ShutdownReport { unconfirmed }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.running.engine
+    }
+
+    pub(crate) fn pid_of(&self, process: ProcessId) -> Pid {
+        let ProcessId { id, serial } = process;
+        Pid { node: self.running.atom.clone(), id, serial, creation: self.incarnation().as_u32() }
+    }
+
+    pub(crate) fn unregister(&self, inbox: &Inbox) {
+        self.engine().registry.remove(inbox.process, inbox.name.as_deref());
+    }
+
+    fn add(&self, name: Option<&str>) -> Result<Mailbox, RegisterError> {
+        let window = self.engine().config.mailbox_window.get();
+        let inbox = self.engine().registry.add(name, |process, name| Inbox::new(process, name, window))?;
+        Ok(Mailbox::new(Process::new(self.clone(), inbox.process), inbox))
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", self.name()).field("address", &self.address()).finish()
+    }
+}
+
+/// A node's name as the atom that it is in pids.
+pub(crate) fn atom_of(name: &NodeName) -> Atom {
+    // A node name has at most 255 bytes, an atom 255 characters.
+    Atom::new(name.as_str()).unwrap_or_else(|_| Atom::from_static("nonode@nohost"))
+}

@@ -1,0 +1,180 @@
+//! Bulk connections: fragments of large messages, read where they belong and written from where they are.
+
+use super::Session;
+use super::link::Link;
+use crate::engine::Engine;
+use crate::engine::deliver::Deliver;
+use bytes::{BufMut, Bytes, BytesMut};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use teleport_proto::transfer::{Frame, ReceiveError, Region};
+use teleport_proto::wire::pool::{FRAGMENT_HEADER_LEN, FragmentHeader};
+
+/// The most pieces in one vectored write (Linux takes 1,024).
+const MAX_PIECES: usize = 1024;
+
+pub(super) fn spawn(engine: &Arc<Engine>, session: &Arc<Session>, link: Arc<Link>) {
+    engine.handle.spawn(write_loop(session.clone(), link.clone()));
+    engine.handle.spawn(read_loop(engine.clone(), session.clone(), link));
+}
+
+/// Writes whatever the session has for the connection, of either class, until it is retired.
+pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
+    loop {
+        let next = session.run(&mut session.lock(), |transfer| transfer.next_frame(link.id));
+        let result = match next {
+            None => return,
+            Some(Some(frame)) => write_frame(&link, frame).await,
+            Some(None) if link.work().await => continue,
+            Some(None) => return,
+        };
+        if let Err(error) = result {
+            tracing::debug!(peer = %session.peer, connection = link.id, %error, "pool connection failed");
+            session.run(&mut session.lock(), |transfer| transfer.retire(link.id));
+            return;
+        }
+        tokio::task::consume_budget().await;
+    }
+}
+
+async fn write_frame(link: &Link, frame: Frame) -> io::Result<()> {
+    let chunks = frame.into_chunks();
+    let mut rest: &[Bytes] = &chunks;
+    let mut done = 0; // of the first chunk
+    while !rest.is_empty() {
+        let mut pieces = [IoSlice::new(&[]); 16];
+        let mut large; // only for batches of many references
+        let slices = if rest.len() <= pieces.len() {
+            rest.iter().zip(&mut pieces).for_each(|(chunk, piece)| *piece = IoSlice::new(chunk));
+            &mut pieces[..rest.len()]
+        } else {
+            large = rest.iter().take(MAX_PIECES).map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
+            &mut large[..]
+        };
+        slices[0].advance(done);
+        let mut n = match link.stream.try_write_vectored(slices) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                link.stream.writable().await?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        link.note_written(n);
+        n += done;
+        let whole =
+            rest.iter().take_while(|chunk| n.checked_sub(chunk.len()).map(|left| n = left).is_some()).count();
+        (rest, done) = (&rest[whole..], n);
+    }
+    Ok(())
+}
+
+async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+    let mut head = BytesMut::with_capacity(1024);
+    loop {
+        match read_fragment(&engine, &session, &link, &mut head).await {
+            Ok(true) => {}
+            Ok(false) => return session.stop_reading(&link, None),
+            Err((error, region)) => {
+                tracing::debug!(peer = %session.peer, connection = link.id, %error, "bulk connection failed");
+                return session.stop_reading(&link, region);
+            }
+        }
+    }
+}
+
+/// Reads one fragment: its header, and its data straight into the message. `false` ends the reader.
+async fn read_fragment(
+    engine: &Arc<Engine>,
+    session: &Arc<Session>,
+    link: &Link,
+    head: &mut BytesMut,
+) -> Result<bool, (io::Error, Option<Region>)> {
+    head.clear();
+    let plain = |error| (error, None);
+    if !read_exact(link, head, FRAGMENT_HEADER_LEN).await.map_err(plain)? {
+        return Ok(false);
+    }
+    let decoded = head.first_chunk::<FRAGMENT_HEADER_LEN>().map(FragmentHeader::decode);
+    let header = match decoded {
+        Some(Ok(header)) => header,
+        Some(Err(error)) => {
+            session.receive_failed(Err(ReceiveError::Connection(error)));
+            return Ok(false);
+        }
+        None => return Ok(false),
+    };
+    head.clear();
+    if !read_exact(link, head, header.envelope_len.into()).await.map_err(plain)? {
+        return Ok(false);
+    }
+    let begun = session.run(&mut session.lock(), |transfer| transfer.begin_fragment(link.id, &header, head));
+    let mut region = match begun {
+        None | Some(Ok(None)) => return Ok(false),
+        Some(Ok(Some(region))) => region,
+        Some(Err(error)) => {
+            session.receive_failed(Err(error));
+            return Ok(false);
+        }
+    };
+    let mut missing = region.missing();
+    match read_exact(link, region.bytes_mut(), missing).await {
+        Ok(true) => {}
+        Ok(false) => return Err((io::ErrorKind::UnexpectedEof.into(), Some(region))),
+        Err(error) => return Err((error, Some(region))),
+    }
+    missing = region.missing();
+    debug_assert_eq!(missing, 0);
+    session.last_heard.note(engine.clock.now());
+    let mut sink = Deliver::new(engine, session);
+    let ended =
+        session.run(&mut session.lock(), |transfer| transfer.end_fragment(link.id, region, &mut sink));
+    sink.wake();
+    match ended {
+        None => Ok(false),
+        Some(Ok(())) => {
+            tokio::task::consume_budget().await;
+            Ok(true)
+        }
+        Some(Err(error)) => {
+            session.receive_failed(Err(error));
+            Ok(false)
+        }
+    }
+}
+
+/// Appends exactly `len` bytes to `buffer`; `false` at the end of the stream.
+async fn read_exact(link: &Link, buffer: &mut BytesMut, len: usize) -> io::Result<bool> {
+    let end = buffer.len() + len;
+    while buffer.len() < end {
+        let missing = end - buffer.len();
+        match link.stream.try_read_buf(&mut (&mut *buffer).limit(missing)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.stream.readable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+impl Session {
+    /// A reader has ended, for whatever reason: its connection is retired with what it has counted.
+    pub(super) fn stop_reading(&self, link: &Link, region: Option<Region>) {
+        let mut inner = self.lock();
+        self.run(&mut inner, |transfer| transfer.reader_stopped(link.id, region));
+        inner.links.remove(&link.id);
+        drop(inner);
+        link.close();
+        self.pool_changed.notify_waiters();
+    }
+
+    /// What a reader got could not be taken.
+    pub(super) fn receive_failed(&self, result: Result<(), ReceiveError>) {
+        let Err(error) = result else { return };
+        tracing::warn!(peer = %self.peer, %error, "received what does not fit");
+        if let (ReceiveError::Session(_), Some(engine)) = (error, self.engine.upgrade()) {
+            engine.events.end(self.id, teleport_proto::membership::EndReason::ProtocolError);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Express connections: batches of small messages.
+
+use super::link::Link;
+use super::{Session, bulk};
+use crate::engine::Engine;
+use crate::engine::deliver::Deliver;
+use bytes::{Bytes, BytesMut};
+use std::io;
+use std::sync::Arc;
+use teleport_proto::transfer::ReceiveError;
+use teleport_proto::wire::pool::split_batch;
+
+/// Room for one read: grows with what comes, so that a quiet connection costs little.
+const LEAST_READ: usize = 8 * 1024;
+const MOST_READ: usize = 256 * 1024;
+
+pub(super) fn spawn(engine: &Arc<Engine>, session: &Arc<Session>, link: Arc<Link>) {
+    engine.handle.spawn(bulk::write_loop(session.clone(), link.clone()));
+    engine.handle.spawn(read_loop(engine.clone(), session.clone(), link));
+}
+
+async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+    let mut input = Input { received: BytesMut::new(), room: LEAST_READ, frames: Vec::new() };
+    loop {
+        match read_batches(&engine, &session, &link, &mut input).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                tracing::debug!(peer = %session.peer, connection = link.id, %error, "express connection failed");
+                break;
+            }
+        }
+    }
+    session.stop_reading(&link, None);
+}
+
+struct Input {
+    /// The beginning of a batch.
+    received: BytesMut,
+    /// Bytes to make room for.
+    room: usize,
+    frames: Vec<Bytes>,
+}
+
+/// Reads once, and takes every batch that is complete then. `false` ends the reader.
+async fn read_batches(
+    engine: &Arc<Engine>,
+    session: &Arc<Session>,
+    link: &Link,
+    input: &mut Input,
+) -> io::Result<bool> {
+    link.stream.readable().await?;
+    let Input { received, room, frames } = input;
+    received.reserve(*room);
+    match link.stream.try_read_buf(received) {
+        Ok(0) => return Ok(false),
+        Ok(n) if n >= *room => *room = (*room * 2).min(MOST_READ),
+        Ok(n) if n < *room / 4 => *room = (*room / 2).max(LEAST_READ),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    session.last_heard.note(engine.clock.now());
+    let mut out_of_step = None;
+    loop {
+        match split_batch(received) {
+            Ok(Ok(frame)) => frames.push(frame),
+            Ok(Err(needed)) => {
+                *room = (*room).max(needed.saturating_sub(received.len()));
+                break;
+            }
+            Err(error) => {
+                out_of_step = Some(error);
+                break;
+            }
+        }
+    }
+    let mut sink = Deliver::new(engine, session);
+    let mut inner = session.lock();
+    let result = session.run(&mut inner, |transfer| {
+        frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, &mut sink))
+    });
+    drop(inner);
+    sink.wake();
+    let result = match (result, out_of_step) {
+        (None, _) => return Ok(false),
+        (Some(Ok(())), None) => return Ok(true),
+        (Some(Ok(())), Some(error)) => Err(ReceiveError::Connection(error)),
+        (Some(error), _) => error,
+    };
+    session.receive_failed(result);
+    Ok(false)
+}

@@ -1,0 +1,440 @@
+//! One session with a peer: the transfer machine, and what drives it.
+//!
+//! Senders, the readers and writers of pool connections and the session's own task all work on one
+//! [`Transfer`] under one lock, which is held for the time of a state change and never across a system call.
+
+mod bulk;
+mod express;
+mod link;
+mod task;
+
+use crate::engine::Engine;
+use crate::engine::clock::Moment;
+use crate::engine::control::Command;
+use crate::error::SendError;
+use bytes::BytesMut;
+use link::Link;
+use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use teleport_etf::{Atom, Pid};
+use teleport_proto::handshake::{Established, Role, SessionKey};
+use teleport_proto::liveness::Counts;
+use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::{
+    AckToken, Action, Credit, Outcome, Outgoing, Refused, Sent, Ticket, Transfer, TransferConfig,
+    TransferStats, Urgency,
+};
+use teleport_proto::wire::control::TransferFrame;
+use teleport_proto::wire::envelope::ProcessId;
+use teleport_proto::wire::pool::Class;
+use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// What the session's task is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The control connection is up (again).
+    ControlUp,
+    /// It is gone.
+    ControlDown,
+    /// What [`Command::Write`] asked for has been written.
+    ControlWritten,
+    /// Frames from the peer.
+    Control(Vec<TransferFrame>),
+    /// The session is over.
+    End,
+}
+
+/// A session. Lives as long as anybody holds on to it; of use until it has ended.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: SessionId,
+    peer: NodeName,
+    peer_atom: Atom,
+    peer_incarnation: Incarnation,
+    key: SessionKey,
+    dialled: bool,
+    engine: Weak<Engine>,
+    inner: Mutex<Inner>,
+    /// The control connection has something to say, soon or now.
+    soon: Notify,
+    now: Notify,
+    /// The node's budget has room again.
+    budget_freed: Arc<Notify>,
+    /// The pool has changed.
+    pool_changed: Notify,
+    /// Everything accepted has been delivered, maybe.
+    drained: Notify,
+    last_heard: Moment,
+    join_failures: AtomicU32,
+    ticks: Mutex<(Counts, Option<Duration>)>,
+    events: mpsc::UnboundedSender<Event>,
+    control: mpsc::UnboundedSender<Command>,
+}
+
+struct Inner {
+    /// `None` once the session has ended.
+    transfer: Option<Transfer>,
+    ended: Option<EndReason>,
+    links: FxHashMap<ConnectionId, Arc<Link>>,
+    grants: FxHashMap<Ticket, oneshot::Sender<Result<(), SendError>>>,
+    outcomes: FxHashMap<AckToken, oneshot::Sender<Result<(), SendError>>>,
+    last_token: AckToken,
+    /// The stats at the end, so that they can still be asked for.
+    unconfirmed: u64,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// A message that waits to be accepted. Dropping it takes the message back.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    session: Arc<Session>,
+    ticket: Ticket,
+    granted: oneshot::Receiver<Result<(), SendError>>,
+}
+
+impl Pending {
+    /// Waits until the message is accepted, or never will be.
+    pub(crate) async fn accepted(mut self) -> Result<(), SendError> {
+        match (&mut self.granted).await {
+            Ok(result) => result,
+            Err(_) => Err(self.session.node_down()),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let ticket = self.ticket;
+        let mut inner = self.session.lock();
+        if inner.grants.remove(&ticket).is_some() {
+            self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
+        }
+    }
+}
+
+/// What became of a message offered to the session.
+pub(crate) enum Offered {
+    Accepted,
+    Waiting(Pending),
+}
+
+/// The answer to an acknowledged send, when it comes.
+pub(crate) type Answer = oneshot::Receiver<Result<(), SendError>>;
+
+impl Session {
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        established: &Established,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (control, commands) = mpsc::unbounded_channel();
+        let budget_freed = Arc::new(Notify::new());
+        let config = TransferConfig {
+            dialler: established.role == Role::Dialler,
+            max_message: established.max_message.get(),
+            send_window: established.send.peer_window.get(),
+            receive_window: established.receive.peer_window.get(),
+            mailbox_window: established.send.mailbox_window.map(Into::into),
+            fragment_size: engine.config.fragment_size,
+            express_connections: engine.config.express_connections,
+            bulk_connections: engine.config.bulk_connections,
+        };
+        let transfer =
+            Transfer::new(config, engine.session_budget(budget_freed.clone()), engine.buffers.clone());
+        let session = Arc::new(Self {
+            id: established.session,
+            peer: established.peer.clone(),
+            peer_atom: crate::node::atom_of(&established.peer),
+            peer_incarnation: established.peer_incarnation,
+            key: established.key.clone(),
+            dialled: established.role == Role::Dialler,
+            engine: Arc::downgrade(engine),
+            inner: Mutex::new(Inner {
+                transfer: Some(transfer),
+                ended: None,
+                links: FxHashMap::default(),
+                grants: FxHashMap::default(),
+                outcomes: FxHashMap::default(),
+                last_token: 0,
+                unconfirmed: 0,
+            }),
+            soon: Notify::new(),
+            now: Notify::new(),
+            budget_freed,
+            pool_changed: Notify::new(),
+            drained: Notify::new(),
+            last_heard: Moment::default(),
+            join_failures: AtomicU32::new(0),
+            ticks: Mutex::default(),
+            events,
+            control,
+        });
+        engine.handle.spawn(task::run(session.clone(), inbox));
+        (session, commands)
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(crate) fn peer_name(&self) -> &NodeName {
+        &self.peer
+    }
+
+    pub(crate) fn peer_incarnation(&self) -> Incarnation {
+        self.peer_incarnation
+    }
+
+    /// The pid of one of the peer's processes.
+    pub(crate) fn pid_of(&self, process: ProcessId) -> Pid {
+        let ProcessId { id, serial } = process;
+        Pid { node: self.peer_atom.clone(), id, serial, creation: self.peer_incarnation.as_u32() }
+    }
+
+    pub(crate) fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    pub(crate) fn dialled(&self) -> bool {
+        self.dialled
+    }
+
+    /// When the last byte came by a pool connection.
+    pub(crate) fn last_heard(&self) -> teleport_proto::Time {
+        self.last_heard.read()
+    }
+
+    pub(crate) fn note_round_trip(&self, round_trip: Duration) {
+        self.ticks.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(round_trip);
+    }
+
+    pub(crate) fn note_ticks(&self, counts: Counts) {
+        self.ticks.lock().unwrap_or_else(PoisonError::into_inner).0 = counts;
+    }
+
+    pub(crate) fn ticks(&self) -> (Counts, Option<Duration>) {
+        *self.ticks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the session's task.
+    pub(crate) fn tell(&self, event: Event) {
+        let _ = self.events.send(event); // it ends with the session
+    }
+
+    /// Tells the control thread's task.
+    pub(crate) fn command(&self, command: Command) {
+        let _ = self.control.send(command);
+    }
+
+    /// Offers a message.
+    pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
+        let mut inner = self.lock();
+        let sent = self.offer(&mut inner, message)?;
+        Ok(self.offered(&mut inner, sent))
+    }
+
+    /// Offers a message, and asks what becomes of it.
+    pub(crate) fn send_acknowledged(
+        self: &Arc<Self>,
+        mut message: Outgoing,
+    ) -> Result<(Offered, Answer), SendError> {
+        let mut inner = self.lock();
+        inner.last_token += 1;
+        let token = inner.last_token;
+        message.acknowledge = Some(token);
+        let sent = self.offer(&mut inner, message)?;
+        let (sender, answer) = oneshot::channel();
+        inner.outcomes.insert(token, sender);
+        Ok((self.offered(&mut inner, sent), answer))
+    }
+
+    /// A message has left its mailbox.
+    pub(crate) fn consumed(&self, credit: Credit) {
+        self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
+    }
+
+    /// Opens the whole pool; returns when it is up or the session has ended.
+    pub(crate) async fn prime(&self) -> Result<(), SendError> {
+        self.run(&mut self.lock(), Transfer::prime);
+        loop {
+            let changed = self.pool_changed.notified();
+            {
+                let inner = self.lock();
+                let Some(transfer) = &inner.transfer else { return Err(down(&self.peer, inner.ended)) };
+                if transfer.is_primed() {
+                    return Ok(());
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Returns when everything that was accepted has been delivered, or the session has ended.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let drained = self.drained.notified();
+            if self.lock().transfer.as_ref().is_none_or(|transfer| transfer.stats().unconfirmed == 0) {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Adds a pool connection that has proved itself. `false` if the session has no use for it.
+    pub(crate) fn attach(self: &Arc<Self>, id: ConnectionId, class: Class, stream: TcpStream) -> bool {
+        let Some(engine) = self.engine.upgrade() else { return false };
+        let link = Arc::new(Link::new(id, stream));
+        {
+            let mut inner = self.lock();
+            if self.run(&mut inner, |transfer| transfer.connection_up(id, class)) != Some(true) {
+                return false;
+            }
+            inner.links.insert(id, link.clone());
+        }
+        match class {
+            Class::Express => express::spawn(&engine, self, link),
+            Class::Bulk => bulk::spawn(&engine, self, link),
+        }
+        self.pool_changed.notify_waiters();
+        true
+    }
+
+    /// Notes whether a pool connection could be opened; returns how many in a row could not.
+    pub(crate) fn joined(&self, success: bool) -> u32 {
+        if success {
+            self.join_failures.store(0, Ordering::Relaxed);
+            return 0;
+        }
+        self.join_failures.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A connection that could not be opened.
+    pub(crate) fn join_failed(self: &Arc<Self>, id: ConnectionId) {
+        self.run(&mut self.lock(), |transfer| transfer.join_failed(id));
+    }
+
+    /// Breaks one pool connection as a fault would. `false` if there is none.
+    pub(crate) fn sever(&self, pick: usize) -> bool {
+        let inner = self.lock();
+        let mut ids: Vec<_> = inner.links.keys().copied().collect();
+        ids.sort_unstable();
+        let link = ids.get(pick % ids.len().max(1)).and_then(|id| inner.links.get(id));
+        link.map(|link| link.reset()).is_some()
+    }
+
+    /// Counters and gauges; after the end, only how many messages were unconfirmed.
+    pub(crate) fn stats(&self) -> TransferStats {
+        let inner = self.lock();
+        let ended = || TransferStats { unconfirmed: inner.unconfirmed, ..TransferStats::default() };
+        inner.transfer.as_ref().map_or_else(ended, Transfer::stats)
+    }
+
+    /// Ends the session; returns how many accepted messages are not known to be delivered.
+    pub(crate) fn end(&self, reason: EndReason, goodbye: bool) -> u64 {
+        let mut inner = self.lock();
+        let Some(transfer) = inner.transfer.take() else { return inner.unconfirmed };
+        inner.ended = Some(reason);
+        let ending = transfer.end();
+        inner.unconfirmed = ending.unconfirmed;
+        inner.links.drain().for_each(|(_, link)| link.close());
+        let grants = std::mem::take(&mut inner.grants);
+        let outcomes = std::mem::take(&mut inner.outcomes);
+        drop(inner);
+        for (_, waiting) in grants {
+            let _ = waiting.send(Err(SendError::NodeDown { peer: self.peer.clone(), reason }));
+        }
+        for (_, waiting) in outcomes {
+            let _ = waiting.send(Err(SendError::Unconfirmed { peer: self.peer.clone(), reason }));
+        }
+        self.tell(Event::End);
+        self.command(Command::End { goodbye });
+        self.pool_changed.notify_waiters();
+        self.drained.notify_waiters();
+        ending.unconfirmed
+    }
+
+    fn node_down(&self) -> SendError {
+        down(&self.peer, self.lock().ended)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offer(&self, inner: &mut Inner, message: Outgoing) -> Result<Sent, SendError> {
+        match self.run(inner, |transfer| transfer.send(message)) {
+            None => Err(down(&self.peer, inner.ended)),
+            Some(Ok(sent)) => Ok(sent),
+            Some(Err(Refused::Busy)) => Err(SendError::Busy),
+            Some(Err(Refused::TooLarge { size, limit })) => Err(SendError::TooLarge { size, limit }),
+            Some(Err(Refused::NameTooLong(len))) => Err(SendError::NameTooLong(len)),
+            // The enum may grow; whatever it is, nothing was sent.
+            Some(Err(_)) => Err(SendError::Busy),
+        }
+    }
+
+    fn offered(self: &Arc<Self>, inner: &mut Inner, sent: Sent) -> Offered {
+        match sent {
+            Sent::Accepted => Offered::Accepted,
+            Sent::Waiting(ticket) => {
+                let (sender, granted) = oneshot::channel();
+                inner.grants.insert(ticket, sender);
+                Offered::Waiting(Pending { session: self.clone(), ticket, granted })
+            }
+        }
+    }
+
+    /// Changes the machine's state, and does what it asks for. `None` once the session has ended.
+    fn run<R>(&self, inner: &mut Inner, change: impl FnOnce(&mut Transfer) -> R) -> Option<R> {
+        let transfer = inner.transfer.as_mut()?;
+        let result = change(transfer);
+        while let Some(action) = transfer.poll_action() {
+            match action {
+                Action::Wake(id) => drop(inner.links.get(&id).map(|link| link.wake())),
+                Action::Close(id) => drop(inner.links.get(&id).map(|link| link.close())),
+                Action::Granted(ticket) => {
+                    inner.grants.remove(&ticket).map(|waiting| waiting.send(Ok(())));
+                }
+                Action::Outcome(token, outcome) => {
+                    let result = match outcome {
+                        Outcome::Delivered => Ok(()),
+                        Outcome::NoProcess => Err(SendError::NoProcess),
+                    };
+                    inner.outcomes.remove(&token).map(|waiting| waiting.send(result));
+                }
+            }
+        }
+        while let Some((id, class)) = transfer.next_join() {
+            if let Some(engine) = self.engine.upgrade() {
+                engine.clone().join(self.id, id, class);
+            }
+        }
+        match transfer.control_due() {
+            Some(Urgency::Now) => self.now.notify_one(),
+            Some(Urgency::Soon) => self.soon.notify_one(),
+            None => {}
+        }
+        Some(result)
+    }
+
+    /// Everything the control connection has to say, if anything.
+    fn take_control(&self) -> Option<BytesMut> {
+        let mut out = BytesMut::new();
+        let mut inner = self.lock();
+        inner.transfer.as_mut()?.take_control(&mut out);
+        (!out.is_empty()).then_some(out)
+    }
+}
+
+fn down(peer: &NodeName, reason: Option<EndReason>) -> SendError {
+    SendError::NodeDown { peer: peer.clone(), reason: reason.unwrap_or(EndReason::Disconnected) }
+}

@@ -1,0 +1,163 @@
+//! The session's own task: acknowledgements out and in, and what has to be looked at from time to time.
+
+use super::{Event, Session};
+use crate::engine::control::Command;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use teleport_proto::ConnectionId;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+/// What a connection's progress is measured by: bytes the kernel took, and frames the peer confirmed.
+type Progress = (u64, u64);
+
+struct Task {
+    session: Arc<Session>,
+    flush_delay: Duration,
+    stall_timeout: Duration,
+    bulk_idle: Duration,
+    /// There is a control connection, and it has written what it was given.
+    writable: bool,
+    connected: bool,
+    flush_at: Option<Instant>,
+    /// While anything is under way: when to look for connections that stand still.
+    stall_check_at: Option<Instant>,
+    progress: FxHashMap<ConnectionId, Progress>,
+    /// While there are bulk connections: when to look for idle ones.
+    sweep_at: Option<Instant>,
+}
+
+pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiver<Event>) {
+    let Some(engine) = session.engine.upgrade() else { return };
+    let mut task = Task {
+        flush_delay: engine.config.flush_delay,
+        stall_timeout: engine.config.stall_timeout,
+        bulk_idle: engine.config.bulk_idle,
+        session: session.clone(),
+        writable: false,
+        connected: false,
+        flush_at: None,
+        stall_check_at: None,
+        progress: FxHashMap::default(),
+        sweep_at: None,
+    };
+    drop(engine);
+    loop {
+        let timer = [task.flush_at, task.stall_check_at, task.sweep_at].into_iter().flatten().min();
+        tokio::select! {
+            event = events.recv() => match event {
+                None | Some(Event::End) => return,
+                Some(event) => task.on_event(event),
+            },
+            () = session.now.notified() => task.flush(),
+            () = session.soon.notified() => task.flush_soon(),
+            () = session.budget_freed.notified() => {
+                session.run(&mut session.lock(), |transfer| transfer.budget_freed());
+            }
+            () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => task.on_timer(),
+        }
+    }
+}
+
+impl Task {
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::ControlUp => {
+                (self.connected, self.writable) = (true, true);
+                self.session.run(&mut self.session.lock(), |transfer| transfer.control_up());
+                self.flush();
+            }
+            Event::ControlDown => self.connected = false,
+            Event::ControlWritten => {
+                self.writable = true;
+                let due = self.session.lock().transfer.as_ref().and_then(|transfer| transfer.control_due());
+                if due.is_some() {
+                    self.flush_soon();
+                }
+            }
+            Event::Control(frames) => {
+                let result = self.session.run(&mut self.session.lock(), |transfer| {
+                    frames.into_iter().try_for_each(|frame| transfer.control(frame))
+                });
+                if let Some(Err(violation)) = result {
+                    self.session.receive_failed(Err(violation.into()));
+                }
+                self.session.drained.notify_waiters();
+            }
+            Event::End => {}
+        }
+    }
+
+    fn flush_soon(&mut self) {
+        if self.flush_at.is_none() {
+            self.flush_at = Some(Instant::now() + self.flush_delay);
+        }
+    }
+
+    /// Hands the control connection what there is to say, unless it is still busy with the last.
+    fn flush(&mut self) {
+        self.flush_at = None;
+        self.watch();
+        if !self.connected || !self.writable {
+            return;
+        }
+        if let Some(frames) = self.session.take_control() {
+            self.writable = false;
+            self.session.command(Command::Write(frames));
+        }
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush();
+        }
+        if self.stall_check_at.is_some_and(|at| at <= now) {
+            self.stall_check_at = None;
+            self.retire_stalled();
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = None;
+            let left = self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
+            if let Some(engine) = self.session.engine.upgrade() {
+                engine.buffers.trim();
+            }
+            if left == Some(true) {
+                self.sweep_at = Some(now + self.bulk_idle);
+            }
+        }
+    }
+
+    /// Sets the timers that only a session in use needs.
+    fn watch(&mut self) {
+        let stats = self.session.stats();
+        let now = Instant::now();
+        if self.sweep_at.is_none() && stats.bulk_connections > 0 {
+            self.sweep_at = Some(now + self.bulk_idle);
+        }
+        if self.stall_check_at.is_none() && stats.unconfirmed > 0 {
+            self.stall_check_at = Some(now + self.stall_timeout);
+        }
+    }
+
+    /// Retires connections that have bytes under way and made no progress since the last look.
+    fn retire_stalled(&mut self) {
+        let mut inner = self.session.lock();
+        let links: Vec<_> = inner.links.values().cloned().collect();
+        let before = std::mem::take(&mut self.progress);
+        for link in links {
+            let in_flight = inner.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(link.id));
+            let Some((acknowledged, 1..)) = in_flight else { continue };
+            let progress = (link.written(), acknowledged);
+            // Without control nothing is acknowledged: that is no fault of the connection.
+            if self.connected && before.get(&link.id) == Some(&progress) {
+                tracing::warn!(peer = %self.session.peer, connection = link.id, "pool connection stands still; replacing it");
+                self.session.run(&mut inner, |transfer| transfer.retire(link.id));
+            } else {
+                self.progress.insert(link.id, progress);
+                self.stall_check_at = Some(Instant::now() + self.stall_timeout);
+            }
+        }
+    }
+}
