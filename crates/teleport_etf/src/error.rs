@@ -111,6 +111,14 @@ pub enum DecodeError {
         /// The limit.
         limit: usize,
     },
+    /// A serde type nested deeper than [`Limits::max_recursion`](crate::Limits::max_recursion).
+    #[error(
+        "value nested deeper than {limit} levels; decode that part as a Term, or raise Limits::max_recursion"
+    )]
+    TooRecursive {
+        /// The limit.
+        limit: usize,
+    },
     /// More terms than [`Limits::max_elements`](crate::Limits::max_elements).
     #[error("more than {limit} terms in one document; raise Limits::max_elements if this is meant")]
     TooManyElements {

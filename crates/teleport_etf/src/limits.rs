@@ -13,6 +13,9 @@ pub struct Limits {
     /// Above the default, dropping or cloning a decoded [`Term`](crate::Term) may overflow the stack of a thread with 2
     /// MiB.
     pub max_depth: usize,
+    /// How deep values of serde types may nest, where serde recurses on the stack: lists, tuples, maps and enums, and every
+    /// `Some` and newtype too. A [`Term`](crate::Term) inside may be deeper. Default [`Limits::MAX_RECURSION`].
+    pub max_recursion: usize,
     /// How many terms a document may hold, all levels together, every byte of a string included. Default 2^24 (16
     /// Mi).
     ///
@@ -31,12 +34,23 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Default of [`Limits::max_depth`]: safe for every recursion of this crate on a stack of 2 MiB, in debug builds too.
+    /// Default of [`Limits::max_depth`]: a term of this depth can be dropped and cloned on half a stack of 2 MiB, in a debug
+    /// build.
     pub const MAX_DEPTH: usize = 512;
+
+    /// Default of [`Limits::max_recursion`]: derived types decode to this depth on half a stack of 2 MiB, in a debug build,
+    /// where one level of a small enum takes 3 KiB.
+    pub const MAX_RECURSION: usize = 256;
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { max_depth: Limits::MAX_DEPTH, max_elements: 1 << 24, max_inflated: 64 << 20, backing_len: 0 }
+        Limits {
+            max_depth: Limits::MAX_DEPTH,
+            max_recursion: Limits::MAX_RECURSION,
+            max_elements: 1 << 24,
+            max_inflated: 64 << 20,
+            backing_len: 0,
+        }
     }
 }

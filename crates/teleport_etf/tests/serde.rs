@@ -324,8 +324,8 @@ fn types_that_recurse_end_at_the_limit() {
         Bytes::from(bytes)
     };
     // Each level is two of serde's: the variant and its fields.
-    from_bytes::<Tree>(&deep(Limits::MAX_DEPTH / 2 - 1)).unwrap();
-    let limit = DecodeError::TooDeep { limit: Limits::MAX_DEPTH };
+    from_bytes::<Tree>(&deep(Limits::MAX_RECURSION / 2 - 1)).unwrap();
+    let limit = DecodeError::TooRecursive { limit: Limits::MAX_RECURSION };
     assert_eq!(from_bytes::<Tree>(&deep(10_000)).unwrap_err(), limit);
     assert_eq!(refuses::<Endless>(1.into()), limit);
 }

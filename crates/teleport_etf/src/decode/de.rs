@@ -71,9 +71,9 @@ impl<'a> Deserializer<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<R, DecodeError>,
     ) -> Result<R, DecodeError> {
-        let limit = self.reader.limits().max_depth;
+        let limit = self.reader.limits().max_recursion;
         if self.depth >= limit {
-            return Err(DecodeError::TooDeep { limit });
+            return Err(DecodeError::TooRecursive { limit });
         }
         self.depth += 1;
         let result = read(self);
@@ -212,8 +212,7 @@ impl<'a> Deserializer<'a> {
         if let Some(byte) = self.injected.take() {
             return Ok(Term::Integer(byte.into()));
         }
-        let max_depth = self.reader.limits().max_depth - self.depth;
-        read_term(&mut self.reader, &self.source, max_depth)
+        read_term(&mut self.reader, &self.source)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::term::{BitString, Export, Fun, Map, Term};
 /// Decodes a whole document.
 pub(crate) fn decode(document: &Bytes, limits: &Limits) -> Result<Term, DecodeError> {
     opened(document, limits, |mut reader, source| {
-        let term = read_term(&mut reader, &source, limits.max_depth)?;
+        let term = read_term(&mut reader, &source)?;
         reader.finish()?;
         Ok(term)
     })
@@ -35,12 +35,9 @@ enum Open {
     },
 }
 
-/// Reads one term; containers nest up to `max_depth`, kept on a stack of its own.
-pub(super) fn read_term(
-    reader: &mut Reader<'_>,
-    source: &Source<'_>,
-    max_depth: usize,
-) -> Result<Term, DecodeError> {
+/// Reads one term; the containers that are open are kept on a stack of its own.
+pub(super) fn read_term(reader: &mut Reader<'_>, source: &Source<'_>) -> Result<Term, DecodeError> {
+    let max_depth = reader.limits().max_depth;
     let mut open: SmallVec<[Open; 8]> = SmallVec::new();
     loop {
         // The reader has checked every announced number against the bytes that are left: room may be made for it.
@@ -65,7 +62,7 @@ pub(super) fn read_term(
             }
         };
         if open.len() == max_depth {
-            return Err(DecodeError::TooDeep { limit: reader.limits().max_depth });
+            return Err(DecodeError::TooDeep { limit: max_depth });
         }
         open.push(opening);
     }
@@ -119,7 +116,7 @@ fn read_leaf<'a>(
         Token::Bits(bytes, bits) => BitString::new(source.bytes(bytes), bits),
         Token::String(bytes) => Term::List(bytes.iter().map(|&byte| Term::Integer(byte.into())).collect()),
         Token::Pid(pid) => Term::Pid(pid),
-        Token::Port(port) => Term::Port(port),
+        Token::Port(port) => Term::Port(Box::new(port)),
         Token::Reference(reference) => Term::Reference(Box::new(reference)),
         Token::Fun(head) => {
             let body = reader.fun_body(&head)?;

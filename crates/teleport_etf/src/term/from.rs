@@ -90,7 +90,7 @@ impl From<Pid> for Term {
 
 impl From<Port> for Term {
     fn from(port: Port) -> Term {
-        Term::Port(port)
+        Term::Port(Box::new(port))
     }
 }
 

@@ -72,7 +72,7 @@ pub enum Term {
     /// A pid.
     Pid(Pid),
     /// A port.
-    Port(Port),
+    Port(Box<Port>),
     /// A reference.
     Reference(Box<Reference>),
     /// A fun with its environment: passed on as it is, of use only to the node that has its code.
