@@ -138,6 +138,14 @@ impl Node {
         self.engine().monitors.add()
     }
 
+    /// Ticks at another cadence with all peers that have a session now, like Erlang's `net_kernel:set_net_ticktime/1`.
+    /// When a peer is declared down stays as configured.
+    pub fn set_tick_interval(&self, interval: Duration) {
+        for (session, _) in self.engine().sessions() {
+            session.command(Command::TickInterval(interval));
+        }
+    }
+
     /// Ends the session with a peer. `false` if there is none. The next send begins another one.
     pub fn disconnect(&self, peer: &NodeName) -> bool {
         self.engine().disconnect(peer)

@@ -59,7 +59,7 @@ connect(Config) ->
 control(Config, Prober) ->
     case next_command() of
         {go, Round, Verify} ->
-            Prober ! start,
+            Prober ! {start, erlang:monotonic_time(millisecond)},
             [worker_name(Number) ! {go, Round, Verify} || Number <- numbers(Config)],
             Seconds = [acknowledged(Number, Round) || Number <- numbers(Config)],
             emit("{\"event\":\"done\",\"round\":~w,\"sender_seconds\":[~s]}", [Round, json_list(Seconds)]);
@@ -187,48 +187,58 @@ random_bytes(Size) ->
 
 prober(Config) ->
     receive
-        start ->
-            Now = erlang:monotonic_time(millisecond),
-            probe(Config, [schedule(Kind, Now + offset(Config, Kind)) || Kind <- [tick, echo]], 0, [], []);
+        {start, Now} ->
+            Due = [schedule(Kind, Now + offset(Config, Kind)) || Kind <- [tick, echo]],
+            probe(Config, make_ref(), Due, 0, []);
         {stop, From} ->
             From ! {probes, {[], [], 0}},
+            prober(Config);
+        {sample, _GivenUp, _, _} ->
             prober(Config)
     end.
 
-probe(Config, Due, Sent, Ticks, Echoes) ->
+%% The flood tells one round's samples from another's that came too late.
+probe(Config, Flood, Due, Sent, Samples) ->
     receive
         {timeout, _, {Kind, Time}} ->
-            Fired = fire(Config, Kind, Time),
+            Fired = fire(Config, Flood, Kind, Time),
             Next = lists:keyreplace(Kind, 1, Due, schedule(Kind, Time + ?INTERVAL)),
-            probe(Config, Next, Sent + Fired, Ticks, Echoes);
-        {sample, tick, Sample} ->
-            probe(Config, Due, Sent, [Sample | Ticks], Echoes);
-        {sample, echo, Sample} ->
-            probe(Config, Due, Sent, Ticks, [Sample | Echoes]);
+            probe(Config, Flood, Next, Sent + Fired, Samples);
+        {sample, Flood, Kind, Sample} ->
+            probe(Config, Flood, Due, Sent, [{Kind, Sample} | Samples]);
+        {sample, _GivenUp, _, _} ->
+            probe(Config, Flood, Due, Sent, Samples);
         {stop, From} ->
             Now = erlang:monotonic_time(millisecond),
-            Late = lists:sum([fire_overdue(Config, Kind, Time, Timer, Now) || {Kind, Time, Timer} <- Due]),
-            erlang:send_after(?ANSWER_DEADLINE, self(), {give_up, From}),
-            From ! {probes, collect(From, Sent + Late - length(Ticks) - length(Echoes), Ticks, Echoes)},
+            Late = lists:sum([fire_overdue(Config, Flood, Entry, Now) || Entry <- Due]),
+            Timer = erlang:start_timer(?ANSWER_DEADLINE, self(), give_up),
+            {All, Missing} = collect(Flood, Timer, Sent + Late - length(Samples), Samples),
+            Ticks = [Sample || {tick, Sample} <- All],
+            Echoes = [Sample || {echo, Sample} <- All],
+            From ! {probes, {Ticks, Echoes, Missing}},
             prober(Config)
     end.
 
 %% What was due before the end counts, even if this process comes late.
-fire_overdue(Config, Kind, Time, Timer, Now) ->
+fire_overdue(Config, Flood, {Kind, Time, Timer}, Now) ->
+    cancel_timer(Timer),
+    lists:sum([fire(Config, Flood, Kind, Overdue) || Overdue <- lists:seq(Time, Now, ?INTERVAL)]).
+
+collect(_Flood, Timer, 0, Samples) ->
+    cancel_timer(Timer),
+    {Samples, 0};
+collect(Flood, Timer, Missing, Samples) ->
+    receive
+        {sample, Flood, Kind, Sample} -> collect(Flood, Timer, Missing - 1, [{Kind, Sample} | Samples]);
+        {timeout, Timer, give_up} -> {Samples, Missing}
+    end.
+
+%% Also takes back what the timer may have sent already.
+cancel_timer(Timer) ->
     _ = erlang:cancel_timer(Timer),
     receive
         {timeout, Timer, _} -> ok
     after 0 -> ok
-    end,
-    lists:sum([fire(Config, Kind, Overdue) || Overdue <- lists:seq(Time, Now, ?INTERVAL)]).
-
-collect(_From, 0, Ticks, Echoes) ->
-    {Ticks, Echoes, 0};
-collect(From, Missing, Ticks, Echoes) ->
-    receive
-        {sample, tick, Sample} -> collect(From, Missing - 1, [Sample | Ticks], Echoes);
-        {sample, echo, Sample} -> collect(From, Missing - 1, Ticks, [Sample | Echoes]);
-        {give_up, From} -> {Ticks, Echoes, Missing}
     end.
 
 schedule(Kind, Time) ->
@@ -239,21 +249,22 @@ offset(#config{index = Index, nodes = Nodes}, tick) -> ?INTERVAL * 2 * Index div
 offset(#config{index = Index, nodes = Nodes}, echo) -> ?INTERVAL * (2 * Index + 1) div (2 * Nodes).
 
 %% A process per probe: one that is held up does not hold up the next.
--spec fire(#config{}, kind(), integer()) -> pos_integer().
-fire(Config, Kind, Time) ->
+-spec fire(#config{}, reference(), kind(), integer()) -> pos_integer().
+fire(Config, Flood, Kind, Time) ->
     Prober = self(),
     Due = erlang:convert_time_unit(Time, millisecond, native),
     Neighbours = [neighbour_name(Config, Way) || Way <- [forwards, backwards]],
-    [spawn_link(fun() -> round_trip(Kind, Name, Due, Prober) end) || Name <- Neighbours],
+    Report = fun(Sample) -> Prober ! {sample, Flood, Kind, Sample} end,
+    [spawn_link(fun() -> round_trip(Kind, Name, Due, Report) end) || Name <- Neighbours],
     length(Neighbours).
 
-round_trip(Kind, Name, Due, Prober) ->
+round_trip(Kind, Name, Due, Report) ->
     Ref = make_ref(),
     {server_name(Kind), Name} ! {self(), Ref, content(Kind)},
     receive
         {Ref, _} ->
             Late = erlang:monotonic_time() - Due,
-            Prober ! {sample, Kind, erlang:convert_time_unit(Late, native, microsecond)}
+            Report(erlang:convert_time_unit(Late, native, microsecond))
     end.
 
 content(tick) -> <<>>;

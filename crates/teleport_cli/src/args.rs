@@ -62,7 +62,13 @@ pub(crate) struct RingOptions {
     pub(crate) warmup: u32,
 
     /// What to compare, separated by commas.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "raw,disterl", value_name = "NAME,..")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "teleport,raw,disterl",
+        value_name = "NAME,.."
+    )]
     pub(crate) transport: Vec<Transport>,
 
     /// Further flags for `erl`, as in --erl-flags "+zdbbl 131072". Give it several times to compare several
@@ -114,6 +120,8 @@ pub(crate) struct NodeOptions {
 /// What carries the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
+    /// This product: pools of connections, with order, acknowledgement and credit.
+    Teleport,
     /// Blocking sockets without a protocol, one per worker and direction: the ceiling.
     Raw,
     /// Erlang nodes and plain `!`: what people have today.
@@ -124,6 +132,7 @@ impl Transport {
     /// The name on the command line and in results.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Teleport => "teleport",
             Self::Raw => "raw",
             Self::Disterl => "disterl",
         }
@@ -171,7 +180,7 @@ mod tests {
         let options = ring(&[]).unwrap();
         assert_eq!((options.nodes, options.workers, options.rounds, options.warmup), (6, 6, 5, 3));
         assert_eq!(options.size.bytes(), 10 << 20);
-        assert_eq!(options.transport, [Transport::Raw, Transport::Disterl]);
+        assert_eq!(options.transport, [Transport::Teleport, Transport::Raw, Transport::Disterl]);
         assert!(options.erl_flags.is_empty());
     }
 

@@ -209,6 +209,15 @@ impl Liveness {
         Some(tick)
     }
 
+    /// Ticks come at another cadence, counted from `now`. The deadline stays.
+    pub fn set_tick_interval(&mut self, interval: Duration, now: Time) {
+        self.config.tick_interval = interval.max(Duration::from_millis(1));
+        (self.start, self.next_tick) = (now, 1);
+        if !self.down {
+            self.wake = self.next_wake(now);
+        }
+    }
+
     /// The control connection was opened anew.
     pub fn control_up(&mut self, now: Time) {
         if !self.control_is_up {

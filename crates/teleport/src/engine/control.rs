@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Write(BytesMut),
     /// Another node claims the peer's name: find out whether this session lives.
     Probe,
+    /// Tick at another cadence.
+    TickInterval(Duration),
     /// Close the control connection, as a fault would.
     Sever,
     /// Say goodbye (if asked to) and stop.
@@ -184,6 +186,7 @@ impl Control {
                     self.act(action, now);
                 }
             }
+            Command::TickInterval(interval) => self.liveness.set_tick_interval(interval, now),
             Command::Sever => self.lose(now, "severed"),
             Command::End { .. } => {}
         }
@@ -234,8 +237,7 @@ impl Control {
             }
         }
         let mut transfer = Vec::new();
-        loop {
-            let Some(connection) = &mut self.connection else { break };
+        while let Some(connection) = &mut self.connection {
             match ControlFrame::decode(&mut connection.received) {
                 Ok(None) => break,
                 Ok(Some(ControlFrame::Tick(seq))) => ControlFrame::TickAnswer(seq).encode(&mut self.out),

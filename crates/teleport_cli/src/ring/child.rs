@@ -78,12 +78,26 @@ pub(crate) enum NodeError {
     /// The transport's nodes are not processes of this program.
     #[error("`{0}` has no nodes in this program; use `teleport ring --transport {0}`")]
     NotRust(&'static str),
+    /// The product refused.
+    #[error("{what}: {reason}")]
+    Teleport {
+        /// What was tried.
+        what: String,
+        /// In the product's words.
+        reason: String,
+    },
     /// A thread of this node ended too early.
     #[error("a thread ended without a reason: {0}")]
     ThreadGone(&'static str),
 }
 
 impl NodeError {
+    /// For `map_err`: what was tried when the product refused.
+    pub(crate) fn teleport<E: std::error::Error>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |error| Self::Teleport { what, reason: crate::chain(&error) }
+    }
+
     /// For `map_err`: what was tried when an I/O error came.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();

@@ -285,7 +285,7 @@ async fn listen(
     heard: mpsc::UnboundedSender<(usize, Heard)>,
 ) {
     let mut remarks = VecDeque::new();
-    // An unreadable line ends it like the end of output: the node does not keep to the protocol.
+    // What cannot be read ends it like the end of output: the node does not keep to the protocol.
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
             Ok(event) => {
@@ -294,6 +294,10 @@ async fn listen(
                 }
             }
             Err(_) if line.trim().is_empty() => {}
+            Err(error) if line.starts_with(r#"{"event""#) => {
+                remarks.push_back(format!("{line} ({error})"));
+                break;
+            }
             Err(_) => {
                 remarks.push_back(line);
                 if remarks.len() > REMARKS {
@@ -361,6 +365,13 @@ mod tests {
     async fn a_node_that_ends_is_quoted() {
         let error = scripted("echo no such thing").await.map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("no such thing"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_makes_no_sense_is_quoted() {
+        let script = r#"read report; echo '{"event":"report","messages":-1}'; read end"#;
+        let error = scripted(&format!("{GREETING}; {script}")).await.unwrap().tally().await.unwrap_err();
+        assert!(error.to_string().contains(r#""messages":-1"#), "{error}");
     }
 
     #[tokio::test]

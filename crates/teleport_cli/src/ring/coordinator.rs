@@ -113,8 +113,8 @@ async fn start(
     }
     for transport in transports {
         match transport {
-            Transport::Raw => {
-                progress.note("starting the nodes of raw");
+            Transport::Teleport | Transport::Raw => {
+                progress.note(&format!("starting the nodes of {}", transport.name()));
                 let cluster = start_rust(options, transport).await?;
                 contenders.push(Contender::new(transport, cluster, None));
             }

@@ -8,6 +8,7 @@ mod arrivals;
 mod child;
 mod cluster;
 mod coordinator;
+mod payload;
 mod probe;
 mod process;
 mod progress;
@@ -151,6 +152,7 @@ pub(crate) fn run(options: &RingOptions) -> Result<(), RingError> {
 /// Runs one node until the coordinator closes its stdin.
 pub(crate) fn run_node(options: &NodeOptions) -> Result<(), NodeError> {
     match options.transport {
+        Transport::Teleport => child::serve(transports::teleport::TeleportNode::start(options)?),
         Transport::Raw => child::serve(transports::raw::RawNode::new(options)?),
         Transport::Disterl => Err(NodeError::NotRust("disterl")),
     }

@@ -33,6 +33,7 @@ use bytes::{Bytes, BytesMut};
 use connection::Connection;
 use credit::{Admission, Admitted, Offer};
 use incoming::{Answer, Inbox};
+use numbers::NumberSet;
 use outgoing::{Confirmed, Outbox};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
@@ -367,6 +368,8 @@ pub struct Transfer {
     /// Being opened by this side, the dialler.
     joining: FxHashMap<ConnectionId, Class>,
     last_connection: ConnectionId,
+    /// The connections that this side, the acceptor, has had or has given up: none of them comes up (again).
+    known_connections: NumberSet,
     /// The pool that this side has use for, and the one that the peer asked for.
     target: PoolSize,
     peer_target: PoolSize,
@@ -405,6 +408,7 @@ impl Transfer {
             connections: Vec::new(),
             joining: FxHashMap::default(),
             last_connection: 0,
+            known_connections: NumberSet::default(),
             target: PoolSize::default(),
             peer_target: PoolSize::default(),
             consumed: FxHashMap::default(),
@@ -513,7 +517,7 @@ impl Transfer {
         let welcome = if self.config.dialler {
             self.joining.remove(&id) == Some(class)
         } else {
-            self.connection(id).is_none()
+            self.known_connections.insert(id)
         };
         if welcome {
             self.connections.push(Connection::new(id, class));
@@ -957,6 +961,7 @@ impl Transfer {
         let Some(connection) = self.connection(id) else {
             // Never used on this side, or long done with. If it is being opened, it must not come up any more.
             self.joining.remove(&id);
+            self.known_connections.insert(id);
             self.say_unknown.insert(id);
             return Ok(());
         };

@@ -5,6 +5,7 @@
 
 pub(crate) mod disterl;
 pub(crate) mod raw;
+pub(crate) mod teleport;
 
 use tokio::process::Command as Program;
 

@@ -213,7 +213,7 @@ impl RingNode for RawNode {
     }
 
     fn start_probes(&mut self) -> Result<(), NodeError> {
-        self.probers.iter().try_for_each(Prober::start)
+        self.probers.iter_mut().try_for_each(Prober::start)
     }
 
     fn round(&mut self, round: u32, verify: bool) -> Result<Vec<Duration>, NodeError> {

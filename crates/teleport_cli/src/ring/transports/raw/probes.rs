@@ -23,11 +23,20 @@ type Task = Box<dyn FnOnce() -> Result<(), NodeError> + Send>;
 pub(super) struct Prober {
     kind: Kind,
     orders: mpsc::Sender<Order>,
-    round_trips: mpsc::Receiver<u64>,
+    samples: mpsc::Receiver<Sample>,
+    epoch: Instant,
+    started: Duration,
+}
+
+/// An answered probe; times are since the epoch.
+struct Sample {
+    due: Duration,
+    answered: Duration,
 }
 
 enum Order {
-    Start,
+    /// Probes are due from this time on.
+    Start(Instant),
     /// Answers how many probes were sent.
     Stop(mpsc::Sender<usize>),
 }
@@ -36,15 +45,15 @@ impl Prober {
     /// A prober at rest, and what its threads have to do.
     pub(super) fn new(kind: Kind, offset: Duration, neighbours: Vec<Arc<TcpStream>>) -> (Self, Vec<Task>) {
         let (orders, queue) = mpsc::channel();
-        let (samples, round_trips) = mpsc::channel();
+        let (answered, samples) = mpsc::channel();
         let epoch = Instant::now();
         let mut tasks: Vec<Task> = Vec::new();
         for stream in &neighbours {
-            let (stream, samples) = (Arc::clone(stream), samples.clone());
-            tasks.push(Box::new(move || measure(&stream, kind, epoch, &samples)));
+            let (stream, answered) = (Arc::clone(stream), answered.clone());
+            tasks.push(Box::new(move || measure(&stream, kind, epoch, &answered)));
         }
         tasks.push(Box::new(move || send_when_due(&queue, kind, epoch, offset, &neighbours)));
-        (Self { kind, orders, round_trips }, tasks)
+        (Self { kind, orders, samples, epoch, started: Duration::ZERO }, tasks)
     }
 
     /// Of the probes.
@@ -53,8 +62,11 @@ impl Prober {
     }
 
     /// The first probe is due after the offset.
-    pub(super) fn start(&self) -> Result<(), NodeError> {
-        self.orders.send(Order::Start).map_err(|_| NodeError::ThreadGone("prober"))
+    pub(super) fn start(&mut self) -> Result<(), NodeError> {
+        // Taken here, not in the thread, which may come late because of the flood.
+        let now = Instant::now();
+        self.started = now - self.epoch;
+        self.orders.send(Order::Start(now)).map_err(|_| NodeError::ThreadGone("prober"))
     }
 
     /// Round trips since the start in microseconds, and how many answers are missing.
@@ -66,12 +78,12 @@ impl Prober {
         let deadline = Instant::now() + ANSWER_DEADLINE;
         let mut round_trips = Vec::with_capacity(sent);
         while round_trips.len() < sent {
-            let Ok(sample) =
-                self.round_trips.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            else {
-                break;
-            };
-            round_trips.push(sample);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(Sample { due, answered }) = self.samples.recv_timeout(left) else { break };
+            // Older ones were given up in their own round.
+            if due >= self.started {
+                round_trips.push(microseconds(answered.saturating_sub(due)));
+            }
         }
         let unanswered = (sent - round_trips.len()) as u64;
         Ok((round_trips, unanswered))
@@ -104,16 +116,16 @@ fn send_when_due(
             .map_err(NodeError::io("cannot send a probe to a neighbour"))
     };
     while let Ok(order) = orders.recv() {
-        let mut due = Instant::now() + offset;
-        let mut sent = 0;
-        let mut stop = match order {
-            Order::Start => None,
+        let mut due = match order {
+            Order::Start(time) => time + offset,
             Order::Stop(reply) => {
                 // Nothing was started, so nothing was sent.
                 let _ = reply.send(0);
                 continue;
             }
         };
+        let mut sent = 0;
+        let mut stop = None;
         while stop.is_none() {
             match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -121,7 +133,7 @@ fn send_when_due(
                     due += INTERVAL;
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Order::Start) => {}
+                Ok(Order::Start(_)) => {}
                 Ok(Order::Stop(reply)) => stop = Some(reply),
             }
         }
@@ -140,14 +152,14 @@ fn measure(
     stream: &TcpStream,
     kind: Kind,
     epoch: Instant,
-    samples: &mpsc::Sender<u64>,
+    samples: &mpsc::Sender<Sample>,
 ) -> Result<(), NodeError> {
     let mut probe = vec![0; kind.size()];
     while read_probe(stream, &mut probe)? {
         let mut due = [0; 8];
         due.copy_from_slice(&probe[..8]);
-        let round_trip = nanoseconds(epoch.elapsed()).saturating_sub(u64::from_le_bytes(due));
-        if samples.send(round_trip / 1000).is_err() {
+        let due = Duration::from_nanos(u64::from_le_bytes(due));
+        if samples.send(Sample { due, answered: epoch.elapsed() }).is_err() {
             break;
         }
     }
@@ -165,4 +177,55 @@ fn read_probe(mut stream: &TcpStream, probe: &mut [u8]) -> Result<bool, NodeErro
 /// Lasts for 584 years.
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (dialled, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn an_answer_held_back_counts_from_the_time_its_probe_was_due() {
+        let (here, mut there) = connection();
+        let (mut prober, tasks) = Prober::new(Kind::Tick, Duration::ZERO, vec![Arc::new(here)]);
+        let threads: Vec<_> = tasks.into_iter().map(thread::spawn).collect();
+        prober.start().unwrap();
+        let mut probes = [[0; 16]; 3];
+        for probe in &mut probes {
+            there.read_exact(probe).unwrap();
+        }
+        there.write_all(&probes.concat()).unwrap();
+        let answering = thread::spawn(move || answer(&there, Kind::Tick).unwrap());
+        let (mut round_trips, unanswered) = prober.stop().unwrap();
+        assert_eq!(unanswered, 0);
+        round_trips.sort_unstable();
+        // All three waited for the third, so the first waited two intervals longer than that.
+        let longest = Duration::from_micros(*round_trips.last().unwrap());
+        assert!(round_trips.len() >= 3 && longest >= 2 * INTERVAL, "{round_trips:?}");
+        drop(prober);
+        answering.join().unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+    }
+
+    #[test]
+    fn stopping_at_rest_measures_nothing() {
+        let (here, _there) = connection();
+        let (prober, mut tasks) = Prober::new(Kind::Echo, Duration::ZERO, vec![Arc::new(here)]);
+        let sending = thread::spawn(tasks.pop().unwrap());
+        assert_eq!(prober.stop().unwrap(), (Vec::new(), 0));
+        drop(prober);
+        sending.join().unwrap().unwrap();
+    }
 }

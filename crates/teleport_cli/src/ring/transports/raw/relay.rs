@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::ring::arrivals::Arrivals;
 use crate::ring::child::NodeError;
+use crate::ring::payload::checksum;
 
 use super::buffers::Buffers;
-use super::sender::checksum;
 use super::wire::{self, HEADER, Header};
 use super::{Outgoing, Setup, is_end, locked};
 

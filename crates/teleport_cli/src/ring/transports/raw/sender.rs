@@ -1,15 +1,14 @@
 //! A worker: sends its own message and waits until the last node has it.
 
-use std::hash::Hasher;
 use std::io::Read;
 use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use rand::Rng;
-use rustc_hash::FxHasher;
 
 use crate::ring::child::NodeError;
+use crate::ring::payload::checksum;
 
 use super::wire::{self, ACK, Header};
 use super::{Outgoing, Report, Setup, locked};
@@ -77,30 +76,5 @@ impl Sender {
             .read_exact(&mut ack)
             .map_err(NodeError::io("cannot read an acknowledgement from the neighbour behind"))?;
         Ok(u32::from_le_bytes(ack))
-    }
-}
-
-/// A fast hash that is the same in every process: it is to notice mistakes, not attacks.
-pub(super) fn checksum(payload: &[u8]) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write(payload);
-    hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checksum_notices_a_flipped_bit_and_swapped_blocks() {
-        let mut payload: Vec<u8> = (0..100_000u32).map(|i| (i * 7) as u8).collect();
-        let expected = checksum(&payload);
-        payload[77_777] ^= 1;
-        assert_ne!(checksum(&payload), expected);
-        payload[77_777] ^= 1;
-        assert_eq!(checksum(&payload), expected);
-        payload[1000] = 9;
-        payload.swap(1000, 1064);
-        assert_ne!(checksum(&payload), expected);
     }
 }
