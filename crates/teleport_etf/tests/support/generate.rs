@@ -175,3 +175,12 @@ const TAGS: [u8; 32] = [
     131, 80, 70, 77, 88, 89, 90, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112,
     113, 114, 115, 116, 117, 118, 119, 120, 121,
 ];
+
+/// A byte that is likely to mean something.
+pub fn tag_or_byte(from: &mut Seeded) -> u8 {
+    match from.below(3) {
+        0 => from.pick(&TAGS),
+        1 => from.below(4) as u8,
+        _ => from.next() as u8,
+    }
+}
