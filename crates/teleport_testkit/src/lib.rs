@@ -1,3 +1,4 @@
 //! What teleport's tests have in common; not published.
 
+pub mod cluster;
 pub mod erl;

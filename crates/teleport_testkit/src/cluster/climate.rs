@@ -1,0 +1,100 @@
+//! What a run is like: drawn from the seed once, so that runs differ as much as their steps do.
+
+use super::{Micros, Rng};
+
+/// The sizes, speeds and troubles of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Climate {
+    pub(super) fragment_size: u32,
+    pub(super) max_message: u64,
+    pub(super) express_connections: u32,
+    pub(super) bulk_connections: u32,
+    /// The size of every node's mailboxes, `None` if unbounded.
+    pub(super) mailbox_windows: Vec<Option<u64>>,
+    /// How much of each node's memory one peer may fill.
+    pub(super) receive_windows: Vec<u64>,
+    pub(super) budgets: Vec<u64>,
+    pub(super) latency: Micros,
+    pub(super) pipe_capacity: u64,
+    /// The most bytes that one read yields.
+    pub(super) read_size: u64,
+    /// Largest sizes of small, middling and bulk messages, and how many of a thousand are of the latter two.
+    pub(super) small: u64,
+    pub(super) middling_permille: u64,
+    pub(super) bulk_permille: u64,
+    pub(super) largest: u64,
+    /// Between two messages of one process.
+    pub(super) pause: Micros,
+    /// Between two messages taken out of one mailbox.
+    pub(super) consume: Micros,
+    /// Between two faults, and when they stop.
+    pub(super) fault_gap: Micros,
+    pub(super) faults_until: Micros,
+    pub(super) cut_weight: u64,
+    pub(super) stall_weight: u64,
+    pub(super) control_weight: u64,
+    pub(super) slow_weight: u64,
+    pub(super) sweep_weight: u64,
+    pub(super) restart_weight: u64,
+    pub(super) join_trouble_permille: u64,
+    pub(super) defer_permille: u64,
+    pub(super) cancel_permille: u64,
+}
+
+impl Climate {
+    pub(super) fn draw(rng: &mut Rng, nodes: usize) -> Self {
+        let kib = 1024;
+        let mailboxes = [None, Some(16 * kib), Some(64 * kib), Some(128 * kib), Some(300 * kib)];
+        let windows = [64 * kib, 128 * kib, 256 * kib, 1024 * kib];
+        let budgets = [96 * kib, 256 * kib, 1024 * kib, u64::MAX / 4, u64::MAX / 4];
+        let restarts = rng.chance(200);
+        Self {
+            fragment_size: rng.pick(&[16 * 1024, 16 * 1024, 24 * 1024, 64 * 1024]),
+            max_message: 500 * kib,
+            express_connections: rng.between(1, 2) as u32,
+            bulk_connections: rng.between(1, 3) as u32,
+            mailbox_windows: (0..nodes).map(|_| rng.pick(&mailboxes)).collect(),
+            receive_windows: (0..nodes).map(|_| rng.pick(&windows)).collect(),
+            budgets: (0..nodes).map(|_| rng.pick(&budgets)).collect(),
+            latency: rng.pick(&[20, 200, 1_000, 5_000]),
+            pipe_capacity: rng.pick(&[4 * kib, 32 * kib, 128 * kib]),
+            read_size: rng.pick(&[3_000, 16 * kib, 64 * kib]),
+            small: rng.pick(&[40, 400, 3_000]),
+            middling_permille: rng.pick(&[0, 60, 250]),
+            bulk_permille: rng.pick(&[0, 80, 200, 350]),
+            largest: rng.pick(&[80 * kib, 130 * kib, 200 * kib, 499 * kib]),
+            pause: rng.pick(&[5, 100, 1_000]),
+            consume: rng.pick(&[1, 50, 2_000]),
+            fault_gap: rng.pick(&[300, 1_000, 4_000, 20_000]),
+            faults_until: rng.pick(&[10_000, 60_000, 200_000]),
+            cut_weight: rng.pick(&[2, 6, 10]),
+            stall_weight: rng.pick(&[0, 2, 5]),
+            control_weight: rng.pick(&[0, 2, 5]),
+            slow_weight: rng.pick(&[0, 2, 4]),
+            sweep_weight: rng.pick(&[0, 1, 3]),
+            restart_weight: u64::from(restarts),
+            join_trouble_permille: rng.pick(&[0, 100, 400]),
+            defer_permille: rng.pick(&[0, 200, 600]),
+            cancel_permille: rng.pick(&[0, 100, 300]),
+        }
+    }
+
+    /// The size of the next message's body, in bytes.
+    pub(super) fn size(&self, rng: &mut Rng) -> u64 {
+        let express = teleport_proto::wire::pool::EXPRESS_LIMIT as u64;
+        let kind = rng.below(1000);
+        if kind < self.bulk_permille {
+            return rng.between(express + 1, self.largest);
+        }
+        if kind < self.bulk_permille + self.middling_permille {
+            return rng.between(self.small, express);
+        }
+        match rng.below(20) {
+            0 => 0,
+            1 => express,
+            2 => express + 1,
+            3 => self.max_message + rng.below(2),
+            _ => rng.between(1, self.small),
+        }
+    }
+}

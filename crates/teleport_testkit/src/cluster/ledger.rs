@@ -1,0 +1,270 @@
+//! What one side of a session has sent, and what has become of it: the memory of the checks.
+
+use super::Broken;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::OnceLock;
+use teleport_etf::Segments;
+use teleport_proto::transfer::{Ending, Outcome, Ticket};
+use teleport_proto::wire::envelope::{Destination, ProcessId};
+
+/// Bytes that say which message a body belongs to. Shorter bodies are known by their place in their pair's order.
+const HEADER: usize = 24;
+
+/// Where every body is cut from.
+const NOISE: usize = 2 * 1024 * 1024;
+
+/// Names a message within a run.
+pub(super) type Id = u64;
+
+/// The bytes that message `id` of the ledger `tag` consists of.
+pub(super) fn body(tag: u64, id: Id, len: usize, pieces: usize) -> Segments {
+    let mut segments = Segments::new();
+    let header = header(tag, id, len);
+    segments.push(Bytes::copy_from_slice(&header[..len.min(HEADER)]));
+    let mut rest = pattern(id, len);
+    while !rest.is_empty() {
+        let step = rest.len().div_ceil(pieces.max(1)).max(1);
+        segments.push(rest.split_to(step.min(rest.len())));
+    }
+    segments
+}
+
+fn header(tag: u64, id: Id, len: usize) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&tag.to_be_bytes());
+    header[8..16].copy_from_slice(&id.to_be_bytes());
+    header[16..].copy_from_slice(&(len as u64).to_be_bytes());
+    header
+}
+
+fn pattern(id: Id, len: usize) -> Bytes {
+    static POOL: OnceLock<Bytes> = OnceLock::new();
+    let noise = POOL.get_or_init(|| {
+        let mut rng = super::Rng::new(0);
+        (0..NOISE / 8).flat_map(|_| rng.bits().to_be_bytes()).collect::<Vec<u8>>().into()
+    });
+    let len = len.saturating_sub(HEADER);
+    let start = (id as usize).wrapping_mul(4099) % (NOISE - len);
+    noise.slice(start..start + len)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Offered,
+    Waiting,
+    Accepted,
+    /// In the receiver's hands, delivery deferred.
+    HandedOver,
+}
+
+#[derive(Debug)]
+struct Sent {
+    from: ProcessId,
+    to: Destination,
+    len: usize,
+    unordered: bool,
+    acknowledge: bool,
+    state: State,
+}
+
+/// What one side of a session has sent.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    tag: u64,
+    sent: HashMap<Id, Sent>,
+    /// Accepted and not handed over, of each pair.
+    order: HashMap<(ProcessId, Destination), VecDeque<Id>>,
+    waiting: BTreeMap<Ticket, Id>,
+    /// Acknowledged sends that were accepted: what the right answer is, once it is known.
+    unanswered: BTreeMap<Id, Option<Outcome>>,
+    unsettled: u64,
+    accepted: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(tag: u64) -> Self {
+        Self {
+            tag,
+            sent: HashMap::new(),
+            order: HashMap::new(),
+            waiting: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            unsettled: 0,
+            accepted: 0,
+        }
+    }
+
+    pub(super) fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// A message is about to be offered.
+    pub(super) fn offer(&mut self, id: Id, message: &teleport_proto::transfer::Outgoing) {
+        let (from, to, len) = (message.from, message.to.clone(), message.body.len());
+        let (unordered, acknowledge) = (message.unordered, message.acknowledge.is_some());
+        self.sent.insert(id, Sent { from, to, len, unordered, acknowledge, state: State::Offered });
+    }
+
+    pub(super) fn refused(&mut self, id: Id) {
+        self.sent.remove(&id);
+    }
+
+    pub(super) fn wait(&mut self, id: Id, ticket: Ticket) -> Result<(), Broken> {
+        if let Some(sent) = self.sent.get_mut(&id) {
+            sent.state = State::Waiting;
+        }
+        match self.waiting.insert(ticket, id) {
+            None => Ok(()),
+            Some(_) => Err(Broken::new(format!("ticket {ticket} was given twice"))),
+        }
+    }
+
+    pub(super) fn granted(&mut self, ticket: Ticket) -> Result<Id, Broken> {
+        let Some(id) = self.waiting.remove(&ticket) else {
+            return Err(Broken::new(format!("ticket {ticket} was granted, but nobody waits with it")));
+        };
+        self.accept(id);
+        Ok(id)
+    }
+
+    pub(super) fn cancelled(&mut self, ticket: Ticket) -> Result<(), Broken> {
+        match self.waiting.remove(&ticket) {
+            Some(id) => {
+                self.sent.remove(&id);
+                Ok(())
+            }
+            None => Err(Broken::new(format!("ticket {ticket} was cancelled, but nobody waits with it"))),
+        }
+    }
+
+    pub(super) fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.waiting.contains_key(&ticket)
+    }
+
+    pub(super) fn accept(&mut self, id: Id) {
+        let Some(sent) = self.sent.get_mut(&id) else { return };
+        sent.state = State::Accepted;
+        (self.accepted, self.unsettled) = (self.accepted + 1, self.unsettled + 1);
+        if !sent.unordered {
+            self.order.entry((sent.from, sent.to.clone())).or_default().push_back(id);
+        }
+        if sent.acknowledge {
+            self.unanswered.insert(id, None);
+        }
+    }
+
+    /// The receiver was handed a message: is it one that it should get now?
+    pub(super) fn handed_over(
+        &mut self,
+        from: ProcessId,
+        to: &Destination,
+        body: &Bytes,
+    ) -> Result<Id, Broken> {
+        let pair = (from, to.clone());
+        let next = self.order.get(&pair).and_then(|order| order.front().copied());
+        let wrong = |what: String| Err(Broken::new(format!("{what} (pair {from:?} -> {to:?})")));
+        let id = match body.first_chunk::<HEADER>() {
+            None => next,
+            Some(header) => {
+                let number = |at: usize| header[at..at + 8].iter().fold(0, |n, &b| n << 8 | u64::from(b));
+                if number(0) != self.tag {
+                    return wrong(format!("delivered a message of another session, {:x}", number(0)));
+                }
+                Some(number(8))
+            }
+        };
+        let Some(id) = id else { return wrong("delivered a short message that was never sent".into()) };
+        let Some(sent) = self.sent.get_mut(&id) else {
+            return wrong(format!("delivered message {id} twice, or it was never accepted"));
+        };
+        if sent.state != State::Accepted {
+            return wrong(format!("delivered message {id}, which is {:?}", sent.state));
+        }
+        if (sent.from, &sent.to) != (from, to) {
+            return wrong(format!("message {id} went to the wrong process"));
+        }
+        if !sent.unordered && next != Some(id) {
+            return wrong(format!("delivered message {id} out of order, {next:?} was due"));
+        }
+        let head = header(self.tag, id, sent.len);
+        let right = sent.len == body.len()
+            && body[..sent.len.min(HEADER)] == head[..sent.len.min(HEADER)]
+            && (sent.len <= HEADER || body[HEADER..] == pattern(id, sent.len)[..]);
+        if !right {
+            return wrong(format!("message {id} of {} bytes arrived with other content", sent.len));
+        }
+        sent.state = State::HandedOver;
+        if !sent.unordered {
+            self.forget_first(&pair);
+        }
+        Ok(id)
+    }
+
+    fn forget_first(&mut self, pair: &(ProcessId, Destination)) {
+        let Some(order) = self.order.get_mut(pair) else { return };
+        order.pop_front();
+        if order.is_empty() {
+            self.order.remove(pair);
+        }
+    }
+
+    /// The receiver has settled it.
+    pub(super) fn settled(&mut self, id: Id, outcome: Outcome) {
+        self.sent.remove(&id);
+        self.unsettled -= 1;
+        if let Some(answer) = self.unanswered.get_mut(&id) {
+            *answer = Some(outcome);
+        }
+    }
+
+    /// The sender was told what became of an acknowledged send.
+    pub(super) fn answered(&mut self, id: Id, outcome: Outcome) -> Result<(), Broken> {
+        match self.unanswered.remove(&id) {
+            Some(Some(right)) if right == outcome => Ok(()),
+            Some(right) => Err(Broken::new(format!("message {id} was answered {outcome:?}, not {right:?}"))),
+            None => Err(Broken::new(format!("message {id} was answered twice, or without having asked"))),
+        }
+    }
+
+    /// The sender's side has ended.
+    pub(super) fn ended(&mut self, ending: &Ending) -> Result<(), Broken> {
+        let waiting: BTreeSet<Ticket> = ending.waiting.iter().copied().collect();
+        if waiting.len() != ending.waiting.len() || !waiting.iter().eq(self.waiting.keys()) {
+            let (said, known) = (&ending.waiting, &self.waiting);
+            return Err(Broken::new(format!("at the end {said:?} waited, not {known:?}")));
+        }
+        let unanswered: BTreeSet<Id> = ending.acknowledgements.iter().copied().collect();
+        if unanswered.len() != ending.acknowledgements.len() || !unanswered.iter().eq(self.unanswered.keys())
+        {
+            let (said, known) = (&ending.acknowledgements, &self.unanswered);
+            return Err(Broken::new(format!("at the end {said:?} had no outcome, not {known:?}")));
+        }
+        if !(self.unsettled..=self.accepted).contains(&ending.unconfirmed) {
+            let (said, known) = (ending.unconfirmed, self.unsettled);
+            return Err(Broken::new(format!("at the end {said} were unconfirmed, {known} not delivered")));
+        }
+        self.waiting.clear();
+        self.unanswered.clear();
+        self.sent.retain(|_, sent| matches!(sent.state, State::Accepted | State::HandedOver));
+        Ok(())
+    }
+
+    /// Everything has come to its end.
+    pub(super) fn is_done(&self) -> bool {
+        self.sent.is_empty() && self.waiting.is_empty() && self.unanswered.is_empty() && self.order.is_empty()
+    }
+
+    /// What is still open, in words.
+    pub(super) fn open(&self) -> String {
+        let mut ids: Vec<_> = self.sent.iter().collect();
+        ids.sort_unstable_by_key(|(id, _)| **id);
+        format!(
+            "{} messages not settled, the first {:?}; waiting {:?}; unanswered {:?}",
+            ids.len(),
+            ids.first(),
+            self.waiting,
+            self.unanswered
+        )
+    }
+}

@@ -1,0 +1,66 @@
+//! A node: its processes, mailboxes and budget.
+
+use super::budget::NodeBudget;
+use super::session::Who;
+use super::{Micros, Rng};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use teleport_proto::transfer::{Credit, Delivery, Disposition, Sink};
+use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::pool::EXPRESS_LIMIT;
+
+/// Mailboxes per node; the odd ones have a name.
+pub(super) const MAILBOXES: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) budget: Arc<NodeBudget>,
+    pub(super) mailboxes: Vec<Mailbox>,
+    /// How many messages each process has still to offer.
+    pub(super) to_send: Vec<usize>,
+}
+
+/// A bounded mailbox, and the process that reads it.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    /// The session side that has to be told, and what it gets back.
+    pub(super) queue: VecDeque<(Who, Credit)>,
+    pub(super) consume_due: bool,
+    /// The reader does something else until then.
+    pub(super) paused_until: Micros,
+}
+
+/// The destination that a mailbox has; there is none behind those from [`MAILBOXES`] on.
+pub(super) fn destination(mailbox: usize) -> Destination {
+    if mailbox % 2 == 1 {
+        return Destination::Name(format!("mailbox_{mailbox}").into());
+    }
+    Destination::Process(ProcessId { id: 100 + mailbox as u32, serial: 0 })
+}
+
+/// The mailbox behind a destination, if there is one.
+pub(super) fn mailbox_of(to: &Destination) -> Option<usize> {
+    (0..MAILBOXES).find(|&mailbox| destination(mailbox) == *to)
+}
+
+/// Where a session hands its messages: notes them, for the world to look at afterwards.
+pub(super) struct Arrivals<'a> {
+    pub(super) rng: &'a mut Rng,
+    pub(super) defer_permille: u64,
+    pub(super) handed: Vec<(Delivery, Disposition)>,
+}
+
+impl Sink for Arrivals<'_> {
+    fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        let large = delivery.body.len() > EXPRESS_LIMIT;
+        let disposition = if large && self.rng.chance(self.defer_permille) {
+            Disposition::Deferred
+        } else if mailbox_of(&delivery.to).is_some() {
+            Disposition::Delivered
+        } else {
+            Disposition::NoProcess
+        };
+        self.handed.push((delivery, disposition));
+        disposition
+    }
+}

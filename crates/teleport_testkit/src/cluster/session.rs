@@ -1,0 +1,143 @@
+//! A session between two nodes: its two machines and what lies between them.
+
+use super::Micros;
+use super::ledger::{Id, Ledger};
+use super::link::Pipe;
+use bytes::{Bytes, BytesMut};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use teleport_proto::ConnectionId;
+use teleport_proto::transfer::{Region, Transfer};
+use teleport_proto::wire::envelope::{AccountId, Destination, Seq};
+use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader};
+
+/// One side of one incarnation of a session. Side 0 is the dialler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Who {
+    pub(super) session: usize,
+    pub(super) generation: u32,
+    pub(super) side: usize,
+}
+
+impl Who {
+    pub(super) fn other(self) -> Who {
+        Who { side: 1 - self.side, ..self }
+    }
+}
+
+pub(super) struct Session {
+    /// The nodes of side 0 and side 1.
+    pub(super) nodes: [usize; 2],
+    pub(super) generation: u32,
+    pub(super) sides: [Side; 2],
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) control: Control,
+    /// One of its nodes has been restarted.
+    pub(super) ending: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Side {
+    /// `None` before the session begins and after it has ended, on this side.
+    pub(super) transfer: Option<Transfer>,
+    /// What this side has sent.
+    pub(super) ledger: Option<Ledger>,
+    /// Deliveries that take longer.
+    pub(super) deferred: HashMap<Seq, (Id, Destination, teleport_proto::transfer::Credit)>,
+    /// What the peer's messages hold of each mailbox's window here: count and bytes, express and bulk.
+    pub(super) held: HashMap<Destination, [(u64, u64); 2]>,
+    /// The last account that was seen for each destination.
+    pub(super) accounts: HashMap<Destination, AccountId>,
+    /// The control connection that this side uses.
+    pub(super) link: Option<u32>,
+    /// When it will be written to.
+    pub(super) flush_at: Option<Micros>,
+    /// Something that was said has been lost.
+    pub(super) lost: bool,
+    pub(super) control_frames: u64,
+    /// The largest cost of an accepted message, express and bulk.
+    pub(super) largest: [u64; 2],
+}
+
+/// The session's control connection.
+#[derive(Default)]
+pub(super) struct Control {
+    /// The one that works; older ones lose everything.
+    pub(super) link: u32,
+    /// Under way to each side.
+    pub(super) streams: [VecDeque<(Micros, Bytes)>; 2],
+    /// Arrived and not decoded.
+    pub(super) received: [BytesMut; 2],
+}
+
+/// A pool connection with both of its ends.
+pub(super) struct Connection {
+    pub(super) class: Class,
+    pub(super) ends: [End; 2],
+    /// Towards each end.
+    pub(super) pipes: [Pipe; 2],
+    pub(super) dead: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Not up yet, on this side.
+    Coming,
+    Up,
+    /// Retired; the reader may go on for a while.
+    Closing {
+        lingers: bool,
+    },
+    Gone,
+}
+
+pub(super) struct End {
+    pub(super) life: Life,
+    pub(super) reader: Reader,
+    /// The rest of the frame that is being written.
+    pub(super) writing: VecDeque<Bytes>,
+    /// It has been woken, and not gone to sleep since.
+    pub(super) awake: bool,
+    pub(super) write_due: bool,
+}
+
+impl Connection {
+    pub(super) fn new(class: Class, pipes: [Pipe; 2]) -> Self {
+        let end = || End {
+            life: Life::Coming,
+            reader: Reader::new(class),
+            writing: VecDeque::new(),
+            awake: false,
+            write_due: false,
+        };
+        Self { class, ends: [end(), end()], pipes, dead: false }
+    }
+}
+
+/// What one end's reader has got together, as an engine's reader would.
+pub(super) enum Reader {
+    Express(BytesMut),
+    Bulk {
+        /// The fixed header, then the envelope behind it.
+        head: Vec<u8>,
+        header: Option<FragmentHeader>,
+        region: Option<Region>,
+    },
+}
+
+impl Reader {
+    fn new(class: Class) -> Self {
+        match class {
+            Class::Express => Self::Express(BytesMut::new()),
+            Class::Bulk => {
+                Self::Bulk { head: Vec::with_capacity(FRAGMENT_HEADER_LEN), header: None, region: None }
+            }
+        }
+    }
+
+    pub(super) fn take_region(&mut self) -> Option<Region> {
+        match self {
+            Self::Express(_) => None,
+            Self::Bulk { region, .. } => region.take(),
+        }
+    }
+}

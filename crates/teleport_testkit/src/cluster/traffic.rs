@@ -1,0 +1,225 @@
+//! Senders, mailboxes and their readers.
+
+use super::event::Event;
+use super::ledger::{Id, body};
+use super::node::{MAILBOXES, destination, mailbox_of};
+use super::session::Who;
+use super::world::{World, class_of, place, trace};
+use super::{Broken, Micros};
+use teleport_proto::transfer::{Credit, Disposition, MESSAGE_COST, Outcome, Outgoing, Refused, Sent, Ticket};
+use teleport_proto::wire::envelope::{Destination, ProcessId, Seq};
+use teleport_proto::wire::pool::EXPRESS_LIMIT;
+
+/// Bodies from this size on say which message they are.
+const NAMED: u64 = 24;
+
+impl World {
+    /// A process offers the next few of its messages.
+    pub(super) fn send_some(&mut self, node: usize, process: usize) -> Result<(), Broken> {
+        let burst = self.rng.pick(&[1, 1, 2, 8]).min(self.nodes[node].to_send[process]);
+        for _ in 0..burst {
+            let session = self.some_session_of(node);
+            let side = usize::from(self.sessions[session].nodes[1] == node);
+            let who = self.both(session)[side];
+            if self.transfer(who).is_none() {
+                continue; // it waits until the nodes have a session again
+            }
+            self.nodes[node].to_send[process] -= 1;
+            self.offer(who, ProcessId { id: process as u32, serial: node as u32 })?;
+        }
+        if self.nodes[node].to_send[process] > 0 {
+            self.plan_within(self.climate.pause + 1, Event::Send { node, process });
+        }
+        Ok(())
+    }
+
+    fn some_session_of(&mut self, node: usize) -> usize {
+        let sessions: Vec<usize> =
+            (0..self.sessions.len()).filter(|&s| self.sessions[s].nodes.contains(&node)).collect();
+        self.rng.pick(&sessions)
+    }
+
+    fn offer(&mut self, who: Who, from: ProcessId) -> Result<(), Broken> {
+        self.last_id += 1;
+        let id = self.last_id;
+        let size = self.climate.size(&mut self.rng);
+        let missing = u64::from(self.rng.chance(300));
+        let mailbox = self.rng.below(MAILBOXES as u64 + missing);
+        let pieces = self.rng.between(1, 3) as usize;
+        let token = self.rng.chance(300).then_some(id);
+        let unordered = size >= NAMED && self.rng.chance(100);
+        let (nosuspend, exempt) = (self.rng.chance(100), self.rng.chance(80));
+        let cancel = self.rng.chance(self.climate.cancel_permille);
+        let refusals = self.node_budget_refusals(who);
+        let limit = self.climate.max_message;
+        let part = {
+            let window = self.climate.receive_windows[self.sessions[who.session].nodes[1 - who.side]];
+            if size <= EXPRESS_LIMIT as u64 { window / 4 } else { window - window / 4 }
+        };
+        let Some(side) = self.side(who) else { return Ok(()) };
+        let (Some(transfer), Some(ledger)) = (&mut side.transfer, &mut side.ledger) else { return Ok(()) };
+        let mut message =
+            Outgoing::new(from, destination(mailbox as usize), body(ledger.tag(), id, size as usize, pieces));
+        (message.unordered, message.nosuspend) = (unordered, nosuspend);
+        (message.acknowledge, message.exempt) = (token, exempt);
+        ledger.offer(id, &message);
+        let to = message.to.clone();
+        // Then it can only be the mailbox that it waits for.
+        let room_left = transfer.in_window() + size + MESSAGE_COST <= part;
+        let sent = transfer.send(message);
+        let mut waited = None;
+        match &sent {
+            Ok(Sent::Accepted) => {
+                ledger.accept(id);
+                let class = place(class_of(size as usize));
+                if !exempt {
+                    side.largest[class] = side.largest[class].max(size + MESSAGE_COST);
+                }
+                self.coverage.accepted += 1;
+                self.coverage.oversize += u64::from(size + MESSAGE_COST > part && !exempt);
+            }
+            Ok(Sent::Waiting(ticket)) => {
+                if exempt || nosuspend {
+                    return Err(Broken::new(format!("message {id} waits, but must not")));
+                }
+                ledger.wait(id, *ticket)?;
+                let class = place(class_of(size as usize));
+                side.largest[class] = side.largest[class].max(size + MESSAGE_COST);
+                waited = Some(*ticket);
+            }
+            Err(refused) => {
+                ledger.refused(id);
+                match refused {
+                    Refused::TooLarge { .. } if size > limit => self.coverage.too_large += 1,
+                    Refused::Busy if nosuspend && !exempt => self.coverage.busy += 1,
+                    other => return Err(Broken::by("refused without a reason", other)),
+                }
+            }
+        }
+        trace!(self, "{who:?}: message {id} of {size} bytes, {from:?} -> {to:?}: {sent:?}");
+        if let Some(ticket) = waited {
+            if self.node_budget_refusals(who) > refusals {
+                self.coverage.waited_for_budget += 1;
+            } else if room_left {
+                self.coverage.waited_for_mailbox += 1;
+            } else {
+                self.coverage.waited_for_window += 1;
+            }
+            if cancel {
+                self.plan_within(5_000, Event::Cancel(who, ticket));
+            }
+        }
+        self.settle(who)
+    }
+
+    fn node_budget_refusals(&self, who: Who) -> u64 {
+        self.nodes[self.sessions[who.session].nodes[who.side]].budget.refusals()
+    }
+
+    pub(super) fn cancel(&mut self, who: Who, ticket: Ticket) -> Result<(), Broken> {
+        let Some(side) = self.side(who) else { return Ok(()) };
+        let (Some(transfer), Some(ledger)) = (&mut side.transfer, &mut side.ledger) else { return Ok(()) };
+        let waits = ledger.is_waiting(ticket);
+        if transfer.cancel(ticket) != waits {
+            return Err(Broken::new(format!(
+                "cancelling ticket {ticket}, which waits ({waits}), went wrong"
+            )));
+        }
+        if waits {
+            ledger.cancelled(ticket)?;
+            self.coverage.cancelled += 1;
+        }
+        self.settle(who)
+    }
+
+    /// A message is in its mailbox.
+    pub(super) fn delivered(
+        &mut self,
+        who: Who,
+        id: Id,
+        to: Destination,
+        credit: Credit,
+    ) -> Result<(), Broken> {
+        let session = &mut self.sessions[who.session];
+        if let Some(ledger) = &mut session.sides[1 - who.side].ledger {
+            ledger.settled(id, Outcome::Delivered);
+        }
+        self.coverage.delivered += 1;
+        let node = session.nodes[who.side];
+        let Some(mailbox) = mailbox_of(&to) else {
+            return Err(Broken::new("a message was delivered to nobody"));
+        };
+        if credit.account != 0 {
+            let held = &mut session.sides[who.side].held.entry(to).or_default()[place(credit.class)];
+            *held = (held.0 + 1, held.1 + credit.bytes);
+            let window = self.climate.mailbox_windows[node].unwrap_or(0);
+            let part = [window / 4, window - window / 4][place(credit.class)];
+            if held.0 > 1 && held.1 > part {
+                let (count, bytes) = *held;
+                return Err(Broken::new(format!(
+                    "a mailbox holds {count} messages with {bytes} bytes, its window is {part}"
+                )));
+            }
+        }
+        self.nodes[node].mailboxes[mailbox].queue.push_back((who, credit));
+        self.plan_consume(node, mailbox);
+        Ok(())
+    }
+
+    fn plan_consume(&mut self, node: usize, mailbox: usize) {
+        let it = &mut self.nodes[node].mailboxes[mailbox];
+        if it.consume_due || it.queue.is_empty() {
+            return;
+        }
+        it.consume_due = true;
+        let pause: Micros = it.paused_until.saturating_sub(self.now);
+        let delay = pause + self.rng.below(self.climate.consume + 1);
+        self.plan(delay, Event::Consume { node, mailbox });
+    }
+
+    pub(super) fn consume(&mut self, node: usize, mailbox: usize) -> Result<(), Broken> {
+        let now = self.now;
+        let it = &mut self.nodes[node].mailboxes[mailbox];
+        it.consume_due = false;
+        if it.paused_until > now {
+            self.plan_consume(node, mailbox);
+            return Ok(());
+        }
+        let Some((who, credit)) = it.queue.pop_front() else { return Ok(()) };
+        self.plan_consume(node, mailbox);
+        let Some(side) = self.side(who) else { return Ok(()) };
+        let Some(transfer) = &mut side.transfer else { return Ok(()) };
+        transfer.consumed(credit);
+        if credit.account != 0
+            && let Some(held) = side.held.get_mut(&destination(mailbox))
+        {
+            let held = &mut held[place(credit.class)];
+            *held = (held.0 - 1, held.1 - credit.bytes);
+        }
+        self.settle(who)
+    }
+
+    /// A deferred delivery ends.
+    pub(super) fn finish(&mut self, who: Who, seq: Seq, end: Disposition) -> Result<(), Broken> {
+        let Some(side) = self.side(who) else { return Ok(()) };
+        if side.transfer.is_none() {
+            return Ok(());
+        }
+        let Some((id, to, credit)) = side.deferred.remove(&seq) else { return Ok(()) };
+        match end {
+            Disposition::Delivered => self.delivered(who, id, to, credit)?,
+            _ => {
+                if let Some(ledger) = self.side(who.other()).and_then(|sender| sender.ledger.as_mut()) {
+                    ledger.settled(id, Outcome::NoProcess);
+                }
+                self.coverage.delivered += 1;
+                self.coverage.no_process += 1;
+            }
+        }
+        let result = self.deliver(who, None, |transfer, sink| transfer.finish_delivery(seq, end, sink))?;
+        if let Some(Err(error)) = result {
+            return Err(Broken::by("finish_delivery", error));
+        }
+        self.settle(who)
+    }
+}
