@@ -532,8 +532,13 @@ impl Transfer {
             return;
         }
         connection.live = false;
+        let class = connection.class;
         self.connections_retired += 1;
         self.actions.push_back(Action::Close(id));
+        if class == Class::Bulk && !self.outbox.has_work(class) {
+            // It comes back on use; otherwise what one side closes as idle the other would open again.
+            self.target.bulk = self.target.bulk.min(self.live(class) as u32);
+        }
         #[cfg(feature = "planted-faults")]
         if self.faults.requeue_early {
             self.requeue(id);
@@ -960,8 +965,11 @@ impl Transfer {
         self.urgent = true;
         let Some(connection) = self.connection(id) else {
             // Never used on this side, or long done with. If it is being opened, it must not come up any more.
-            self.joining.remove(&id);
-            self.known_connections.insert(id);
+            if self.config.dialler {
+                self.joining.remove(&id);
+            } else {
+                self.known_connections.insert(id);
+            }
             self.say_unknown.insert(id);
             return Ok(());
         };
