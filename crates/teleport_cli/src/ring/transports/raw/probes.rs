@@ -199,6 +199,7 @@ mod tests {
     #[test]
     fn an_answer_held_back_counts_from_the_time_its_probe_was_due() {
         let (here, mut there) = connection();
+        let closing = here.try_clone().unwrap();
         let (mut prober, tasks) = Prober::new(Kind::Tick, Duration::ZERO, vec![Arc::new(here)]);
         let threads: Vec<_> = tasks.into_iter().map(thread::spawn).collect();
         prober.start().unwrap();
@@ -215,6 +216,7 @@ mod tests {
         let longest = Duration::from_micros(*round_trips.last().unwrap());
         assert!(round_trips.len() >= 3 && longest >= 2 * INTERVAL, "{round_trips:?}");
         drop(prober);
+        closing.shutdown(std::net::Shutdown::Write).unwrap();
         answering.join().unwrap();
         threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
     }
