@@ -3,7 +3,7 @@
 
 /// A string inside, to be an atom.
 pub(crate) const ATOM: &str = "$teleport_etf::Atom";
-/// A byte string inside that is one complete document.
+/// A byte string inside that is one complete document, of a pid, port or reference.
 pub(crate) const RAW: &str = "$teleport_etf::Raw";
 /// A [`Term`](crate::Term), handed over as such; in another format like [`RAW`].
 pub(crate) const TERM: &str = "$teleport_etf::Term";

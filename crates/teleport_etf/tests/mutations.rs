@@ -21,6 +21,24 @@ fn damaged_documents_are_refused_or_are_other_terms() {
     assert!((3_000..27_000).contains(&accepted), "{accepted} accepted");
 }
 
+/// Also the place for inputs that once failed: add them to the seeds.
+#[test]
+fn the_seeds_of_the_fuzzer_and_what_is_close_to_them() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/etf_decode");
+    let mut paths: Vec<_> = std::fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut from = Seeded(8);
+    for path in paths {
+        let document = std::fs::read(&path).unwrap();
+        properties::any_bytes(&document);
+        for _ in 0..200 {
+            properties::any_bytes(&generate::damage(&mut from, &document));
+        }
+        (0..document.len())
+            .for_each(|end| assert!(!properties::any_bytes(&document[..end]), "{path:?} cut at {end}"));
+    }
+}
+
 #[test]
 fn noise_is_refused_or_is_a_term() {
     let mut from = Seeded(7);

@@ -24,7 +24,7 @@ pub fn from_bytes<T: DeserializeOwned>(document: &Bytes) -> Result<T, DecodeErro
 /// Decodes a document into a value, within limits of the caller's choice; see [`from_bytes`].
 pub fn from_bytes_with<T: DeserializeOwned>(document: &Bytes, limits: &Limits) -> Result<T, DecodeError> {
     opened(document, limits, |reader, source| {
-        let mut deserializer = Deserializer { reader, source, depth: 0, injected: None };
+        let mut deserializer = Deserializer { reader, source, depth: 0, injected: None, token_at: 0 };
         let value = T::deserialize(&mut deserializer)?;
         deserializer.reader.finish()?;
         Ok(value)
@@ -37,13 +37,18 @@ struct Deserializer<'a> {
     depth: usize,
     /// An element of a string, which has no token of its own: to be read next.
     injected: Option<u8>,
+    /// Where the last token began, for messages.
+    token_at: usize,
 }
 
 impl<'a> Deserializer<'a> {
     fn token(&mut self) -> Result<Token<'a>, DecodeError> {
         match self.injected.take() {
             Some(byte) => Ok(Token::Integer(byte.into())),
-            None => self.reader.token(),
+            None => {
+                self.token_at = self.reader.position();
+                self.reader.token()
+            }
         }
     }
 
@@ -63,7 +68,7 @@ impl<'a> Deserializer<'a> {
     }
 
     fn unexpected(&self, expected: &'static str, found: &Token<'_>) -> DecodeError {
-        DecodeError::Unexpected { expected, found: found.name(), offset: self.reader.position() }
+        DecodeError::Unexpected { expected, found: found.name(), offset: self.token_at }
     }
 
     /// One level deeper: serde recurses here, on the stack.
@@ -86,8 +91,9 @@ impl<'a> Deserializer<'a> {
         run: Run<'a>,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        let offset = self.token_at;
         self.nested(|deserializer| {
-            let mut elements = Elements { deserializer, run, seen: 0 };
+            let mut elements = Elements { deserializer, run, seen: 0, offset };
             let value = visitor.visit_seq(&mut elements)?;
             elements.expect_end()?;
             Ok(value)
@@ -95,16 +101,13 @@ impl<'a> Deserializer<'a> {
     }
 
     fn visit_pairs<'de, V: Visitor<'de>>(&mut self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        let offset = self.token_at;
         self.nested(|deserializer| {
             let mut pairs = Pairs { deserializer, left: len };
             let value = visitor.visit_map(&mut pairs)?;
             match pairs.left {
                 0 => Ok(value),
-                left => Err(DecodeError::Length {
-                    expected: len - left,
-                    found: len,
-                    offset: pairs.deserializer.reader.position(),
-                }),
+                left => Err(DecodeError::Length { expected: len - left, found: len, offset }),
             }
         })
     }
@@ -156,9 +159,9 @@ impl<'a> Deserializer<'a> {
         expected: &'static str,
         mut each: impl FnMut(u32) -> Option<()>,
     ) -> Result<(), DecodeError> {
-        let offset = self.reader.position();
+        let offset = self.token_at;
         let Some(run) = Run::of_list(&token) else { return Err(self.unexpected(expected, &token)) };
-        let mut elements = Elements { deserializer: self, run, seen: 0 };
+        let mut elements = Elements { deserializer: self, run, seen: 0, offset };
         while elements.advance()? {
             let token = elements.deserializer.token()?;
             let Token::Integer(value) = token else {
@@ -187,7 +190,7 @@ impl<'a> Deserializer<'a> {
                 Err(_) => Err(DecodeError::Unexpected {
                     expected,
                     found: "a binary that is not UTF-8",
-                    offset: self.reader.position() - bytes.len(),
+                    offset: self.token_at,
                 }),
             },
             token => {
@@ -198,14 +201,13 @@ impl<'a> Deserializer<'a> {
         }
     }
 
-    /// The next term as a document of its own.
-    fn document(&mut self) -> Result<Vec<u8>, DecodeError> {
-        if let Some(byte) = self.injected.take() {
-            return Ok(vec![tags::VERSION, tags::SMALL_INTEGER_EXT, byte]);
-        }
+    /// The next pid, port or reference as a document of its own.
+    fn identifier(&mut self) -> Result<Vec<u8>, DecodeError> {
         let start = self.reader.position();
-        self.reader.skip()?;
-        Ok(as_document(self.reader.since(start)))
+        match self.token()? {
+            Token::Pid(_) | Token::Port(_) | Token::Reference(_) => Ok(as_document(self.reader.since(start))),
+            other => Err(self.unexpected("a pid, port or reference", &other)),
+        }
     }
 
     fn term(&mut self) -> Result<Term, DecodeError> {
@@ -367,7 +369,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
                 Token::Atom(name) => visitor.visit_str(&name.text()),
                 other => Err(self.unexpected("an atom", &other)),
             },
-            tokens::RAW => visitor.visit_byte_buf(self.document()?),
+            tokens::RAW => visitor.visit_byte_buf(self.identifier()?),
             tokens::TERM => {
                 let term = self.term()?;
                 handoff::with_term(term, || visitor.visit_unit())
@@ -388,7 +390,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
         match self.token()? {
             Token::Tuple(arity) if arity == len => self.visit_elements(Run::Tuple(arity), visitor),
             Token::Tuple(arity) => {
-                Err(DecodeError::Length { expected: len, found: arity, offset: self.reader.position() })
+                Err(DecodeError::Length { expected: len, found: arity, offset: self.token_at })
             }
             token => match Run::of_list(&token) {
                 Some(run) => self.visit_elements(run, visitor),
@@ -480,6 +482,8 @@ struct Elements<'d, 'a> {
     deserializer: &'d mut Deserializer<'a>,
     run: Run<'a>,
     seen: usize,
+    /// Where the list or tuple began.
+    offset: usize,
 }
 
 impl Elements<'_, '_> {
@@ -497,7 +501,7 @@ impl Elements<'_, '_> {
                     self.run = Run::Bytes(rest);
                 }
                 Run::Tuple(_) | Run::List(_) => {
-                    let tail = self.deserializer.reader.token()?;
+                    let tail = self.deserializer.token()?;
                     self.run = Run::of_list(&tail)
                         .ok_or_else(|| self.deserializer.unexpected("the end of a proper list", &tail))?;
                     continue;
@@ -511,7 +515,6 @@ impl Elements<'_, '_> {
     /// Refuses elements that the visitor has left.
     fn expect_end(&mut self) -> Result<(), DecodeError> {
         let expected = self.seen;
-        let offset = self.deserializer.reader.position();
         if !self.advance()? {
             return Ok(());
         }
@@ -520,7 +523,7 @@ impl Elements<'_, '_> {
             Run::Bytes(rest) => self.seen + rest.len(),
             Run::End => self.seen,
         };
-        Err(DecodeError::Length { expected, found, offset })
+        Err(DecodeError::Length { expected, found, offset: self.offset })
     }
 }
 
@@ -584,7 +587,7 @@ impl Variant<'_, '_> {
         if self.arity == expected {
             return Ok(());
         }
-        Err(DecodeError::Length { expected, found: self.arity, offset: self.deserializer.reader.position() })
+        Err(DecodeError::Length { expected, found: self.arity, offset: self.deserializer.token_at })
     }
 }
 
