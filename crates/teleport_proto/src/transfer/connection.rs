@@ -59,10 +59,11 @@ impl Connection {
 
     /// The records of the frames that the peer has now got, given its absolute count; `None` if that is impossible.
     pub(crate) fn acknowledge(&mut self, frames: u64) -> Option<impl Iterator<Item = Record>> {
-        if frames > self.sent {
+        let new = frames.saturating_sub(self.acknowledged);
+        // Less is in the log than was sent once a final count has come: a later count must not pass that one.
+        if frames > self.sent || new > self.log.len() as u64 {
             return None;
         }
-        let new = frames.saturating_sub(self.acknowledged);
         self.acknowledged += new;
         Some(self.log.drain(..new as usize))
     }
