@@ -273,6 +273,14 @@ pub struct Faults {
     pub ignore_predecessor: bool,
     /// What a retirement requeues never gives its credit back.
     pub lose_credit: bool,
+    /// A resumed control connection repeats nothing.
+    pub resume_silently: bool,
+    /// The acceptor takes a connection that it has given up already.
+    pub readmit_connections: bool,
+    /// A pool keeps the size that it once had.
+    pub reopen_idle: bool,
+    /// The final count is said while the reader is still running.
+    pub count_before_stopped: bool,
 }
 
 /// What both sides agreed on, and how this side sets itself up.
@@ -517,7 +525,10 @@ impl Transfer {
         let welcome = if self.config.dialler {
             self.joining.remove(&id) == Some(class)
         } else {
-            self.known_connections.insert(id)
+            let new = self.known_connections.insert(id);
+            #[cfg(feature = "planted-faults")]
+            let new = new || (self.faults.readmit_connections && self.connection(id).is_none());
+            new
         };
         if welcome {
             self.connections.push(Connection::new(id, class));
@@ -527,15 +538,19 @@ impl Transfer {
 
     /// A connection has died, stalled or is to be closed.
     pub fn retire(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connection_mut(id) else { return };
-        if !connection.live {
-            return;
-        }
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id && c.live) else { return };
         connection.live = false;
         let class = connection.class;
+        #[cfg(feature = "planted-faults")]
+        if self.faults.count_before_stopped {
+            (connection.say_retired, self.urgent) = (true, true);
+        }
         self.connections_retired += 1;
         self.actions.push_back(Action::Close(id));
-        if class == Class::Bulk && !self.outbox.has_work(class) {
+        let shrink = class == Class::Bulk && !self.outbox.has_work(class);
+        #[cfg(feature = "planted-faults")]
+        let shrink = shrink && !self.faults.reopen_idle;
+        if shrink {
             // It comes back on use; otherwise what one side closes as idle the other would open again.
             self.target.bulk = self.target.bulk.min(self.live(class) as u32);
         }
@@ -780,6 +795,10 @@ impl Transfer {
 
     /// The control connection is up (again): everything has to be repeated that the peer may not have heard.
     pub fn control_up(&mut self) {
+        #[cfg(feature = "planted-faults")]
+        if self.faults.resume_silently {
+            return;
+        }
         for connection in &mut self.connections {
             connection.say_received = connection.live && connection.received > 0;
             connection.say_retired = connection.reader_stopped && !connection.noted;

@@ -56,6 +56,9 @@ impl World {
                     self.coverage.joins_acceptor_late += 1;
                     self.plan(early, Event::Up(who, id));
                     self.plan(late, Event::Up(acceptor, id));
+                    if self.rng.chance(500) {
+                        self.plan(early + 60, Event::Notice(who, id));
+                    }
                 }
                 3 => {
                     // It dies before the dialler knows that it is up.
