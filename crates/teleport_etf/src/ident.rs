@@ -112,7 +112,7 @@ impl fmt::Display for Reference {
 }
 
 macro_rules! serde_as_document {
-    ($type:ident, $write:ident, $expected:literal) => {
+    ($type:ident, $write:ident, $expected:literal, $found:pat => $taken:expr) => {
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
@@ -131,7 +131,7 @@ macro_rules! serde_as_document {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
                 let document = deserializer.deserialize_newtype_struct(tokens::RAW, BinaryVisitor)?;
                 let read = opened(&document, &Limits::default(), |mut reader, _| match reader.token()? {
-                    Token::$type(found) => reader.finish().map(|()| found),
+                    Token::$type($found) => reader.finish().map(|()| $taken),
                     found => {
                         Err(DecodeError::Unexpected { expected: $expected, found: found.name(), offset: 1 })
                     }
@@ -142,9 +142,9 @@ macro_rules! serde_as_document {
     };
 }
 
-serde_as_document!(Pid, put_pid, "a pid");
-serde_as_document!(Port, put_port, "a port");
-serde_as_document!(Reference, put_reference, "a reference");
+serde_as_document!(Pid, put_pid, "a pid", pid => pid);
+serde_as_document!(Port, put_port, "a port", port => *port);
+serde_as_document!(Reference, put_reference, "a reference", reference => *reference);
 
 /// A document in the shape that every serde format takes.
 pub(crate) struct Raw<'a>(pub(crate) &'a [u8]);

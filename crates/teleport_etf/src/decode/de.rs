@@ -228,6 +228,11 @@ fn as_document(term: &[u8]) -> Vec<u8> {
 macro_rules! deserialize_integers {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            if self.injected.is_none()
+                && let Some(value) = self.reader.short_integer()
+            {
+                return visitor.visit_i64(value);
+            }
             let token = self.token()?;
             self.visit_integer(token, visitor)
         }

@@ -26,7 +26,7 @@ pub(crate) struct Reader<'a> {
     last_node: Option<Atom>,
 }
 
-/// A leaf, or the head of a container.
+/// A leaf, or the head of a container. What is rare and large is boxed: tokens are moved a lot.
 #[derive(Debug)]
 pub(crate) enum Token<'a> {
     Integer(i64),
@@ -47,14 +47,10 @@ pub(crate) enum Token<'a> {
     /// So many pairs of key and value follow.
     Map(usize),
     Pid(Pid),
-    Port(Port),
-    Reference(Reference),
-    Fun(FunHead<'a>),
-    Export {
-        module: Name<'a>,
-        function: Name<'a>,
-        arity: u8,
-    },
+    Port(Box<Port>),
+    Reference(Box<Reference>),
+    Fun(Box<FunHead<'a>>),
+    Export(Box<ExportParts<'a>>),
     /// All the rest of the document.
     Local(&'a [u8]),
 }
@@ -85,6 +81,13 @@ pub(crate) struct FunHead<'a> {
     /// Where the fun ends, by its own size.
     end: usize,
     free: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct ExportParts<'a> {
+    pub(crate) module: Name<'a>,
+    pub(crate) function: Name<'a>,
+    pub(crate) arity: u8,
 }
 
 /// A place to go back to.
@@ -206,7 +209,8 @@ impl<'a> Reader<'a> {
             tags::NEW_FUN_EXT => self.fun(offset)?,
             tags::EXPORT_EXT => {
                 let (module, function) = (self.name()?, self.name()?);
-                Token::Export { module, function, arity: self.small_arity()? }
+                let arity = self.small_arity()?;
+                Token::Export(Box::new(ExportParts { module, function, arity }))
             }
             // Its end is known only to the node that wrote it, so it is a whole document.
             tags::LOCAL_EXT if self.pending == 0 && self.elements == 1 => {
@@ -214,6 +218,18 @@ impl<'a> Reader<'a> {
             }
             tag => return Err(DecodeError::UnknownTag { tag, offset }),
         })
+    }
+
+    /// The next token if it is an integer in one of the two short forms: the short way for lists of numbers.
+    pub(crate) fn short_integer(&mut self) -> Option<i64> {
+        let (value, len) = match self.data[self.pos..] {
+            [tags::SMALL_INTEGER_EXT, byte, ..] => (i64::from(byte), 2),
+            [tags::INTEGER_EXT, a, b, c, d, ..] => (i64::from(i32::from_be_bytes([a, b, c, d])), 5),
+            _ => return None,
+        };
+        self.pos += len;
+        self.pending -= 1;
+        Some(value)
     }
 
     /// Skips the next term, however deep it is.
@@ -323,15 +339,14 @@ impl<'a> Reader<'a> {
         let node = self.node()?;
         let id = if tag == tags::V4_PORT_EXT { self.u64()? } else { self.u32()?.into() };
         let creation = self.creation(tag == tags::PORT_EXT)?;
-        Ok(Token::Port(Port { node, id, creation }))
+        Ok(Token::Port(Box::new(Port { node, id, creation })))
     }
 
     fn reference_of(&mut self, tag: u8, offset: usize) -> Result<Token<'a>, DecodeError> {
         if tag == tags::REFERENCE_EXT {
             let (node, word) = (self.node()?, self.u32()?);
             let creation = self.creation(true)?;
-            let reference = Reference::new(node, creation, &[word]);
-            return reference.map(Token::Reference).ok_or_else(|| malformed("reference", offset));
+            return reference(node, creation, &[word], offset);
         }
         let count = usize::from(self.u16()?);
         let node = self.node()?;
@@ -341,9 +356,7 @@ impl<'a> Reader<'a> {
         for word in &mut *words {
             *word = self.u32()?;
         }
-        Reference::new(node, creation, words)
-            .map(Token::Reference)
-            .ok_or_else(|| malformed("reference", offset))
+        reference(node, creation, words, offset)
     }
 
     fn creation(&mut self, one_byte: bool) -> Result<u32, DecodeError> {
@@ -370,7 +383,7 @@ impl<'a> Reader<'a> {
             _ => return Err(malformed("fun", offset)),
         };
         self.expect_terms(offset, free, free)?;
-        Ok(Token::Fun(FunHead { module, arity, old_index, old_uniq, start, end, free }))
+        Ok(Token::Fun(Box::new(FunHead { module, arity, old_index, old_uniq, start, end, free })))
     }
 
     fn small_integer(&mut self) -> Result<i64, DecodeError> {
@@ -416,8 +429,8 @@ impl<'a> Reader<'a> {
         };
         let bytes = self.take(len)?;
         let name = match tag {
-            _ if bytes.is_ascii() => Name::Utf8(utf8(bytes, offset)?),
             tags::ATOM_UTF8_EXT | tags::SMALL_ATOM_UTF8_EXT => Name::Utf8(utf8(bytes, offset)?),
+            _ if bytes.is_ascii() => Name::Utf8(utf8(bytes, offset)?),
             _ => Name::Latin1(bytes),
         };
         let short_enough = match name {
@@ -529,7 +542,7 @@ impl Token<'_> {
             Token::Pid(_) => "a pid",
             Token::Port(_) => "a port",
             Token::Reference(_) => "a reference",
-            Token::Fun(_) | Token::Export { .. } => "a fun",
+            Token::Fun(_) | Token::Export(_) => "a fun",
             Token::Local(_) => "a term in local format",
         }
     }
@@ -537,6 +550,11 @@ impl Token<'_> {
 
 fn malformed(what: &'static str, offset: usize) -> DecodeError {
     DecodeError::Malformed { what, offset }
+}
+
+fn reference<'a>(node: Atom, creation: u32, words: &[u32], offset: usize) -> Result<Token<'a>, DecodeError> {
+    let reference = Reference::new(node, creation, words).ok_or_else(|| malformed("reference", offset))?;
+    Ok(Token::Reference(Box::new(reference)))
 }
 
 fn finite<'a>(value: f64, offset: usize) -> Result<Token<'a>, DecodeError> {

@@ -40,6 +40,15 @@ pub(super) fn read_term(reader: &mut Reader<'_>, source: &Source<'_>) -> Result<
     let max_depth = reader.limits().max_depth;
     let mut open: SmallVec<[Open; 8]> = SmallVec::new();
     loop {
+        if let Some(Open::Tuple { items, left } | Open::List { items, left }) = open.last_mut() {
+            // The last element goes the long way, which closes a tuple.
+            while *left > 1
+                && let Some(value) = reader.short_integer()
+            {
+                items.push(Term::Integer(value));
+                *left -= 1;
+            }
+        }
         // The reader has checked every announced number against the bytes that are left: room may be made for it.
         let opening = match reader.token()? {
             Token::Tuple(arity) if arity > 0 => Open::Tuple { items: Vec::with_capacity(arity), left: arity },
@@ -116,14 +125,15 @@ fn read_leaf<'a>(
         Token::Bits(bytes, bits) => BitString::new(source.bytes(bytes), bits),
         Token::String(bytes) => Term::List(bytes.iter().map(|&byte| Term::Integer(byte.into())).collect()),
         Token::Pid(pid) => Term::Pid(pid),
-        Token::Port(port) => Term::Port(Box::new(port)),
-        Token::Reference(reference) => Term::Reference(Box::new(reference)),
+        Token::Port(port) => Term::Port(port),
+        Token::Reference(reference) => Term::Reference(reference),
         Token::Fun(head) => {
             let body = reader.fun_body(&head)?;
             Term::Fun(Box::new(Fun::new(&head, source.bytes(body))))
         }
-        Token::Export { module, function, arity } => {
-            Term::Export(Box::new(Export { module: module.to_atom(), function: function.to_atom(), arity }))
+        Token::Export(parts) => {
+            let (module, function) = (parts.module.to_atom(), parts.function.to_atom());
+            Term::Export(Box::new(Export { module, function, arity: parts.arity }))
         }
         Token::Local(bytes) => Term::Local(Binary::new(source.bytes(bytes))),
         // Containers that get here are empty.

@@ -31,7 +31,7 @@ pub struct Summary {
 /// # Ok::<(), teleport_etf::DecodeError>(())
 /// ```
 pub fn validate(document: &[u8], limits: &Limits) -> Result<Summary, DecodeError> {
-    validate_with(document, limits, |_| true)
+    check(document, limits, None)
 }
 
 /// Like [`validate`], and asks about every atom in the document, node, module and function names included; `false` refuses
@@ -44,10 +44,16 @@ pub fn validate_with(
     limits: &Limits,
     mut on_atom: impl FnMut(&str) -> bool,
 ) -> Result<Summary, DecodeError> {
+    check(document, limits, Some(&mut on_atom))
+}
+
+type OnAtom<'a> = Option<&'a mut dyn FnMut(&str) -> bool>;
+
+fn check(document: &[u8], limits: &Limits, on_atom: OnAtom<'_>) -> Result<Summary, DecodeError> {
     match body(document, limits)? {
-        Body::Plain(data) => walk(data, 1, limits, &mut on_atom),
+        Body::Plain(data) => walk(data, 1, limits, on_atom),
         Body::Inflated(data) => {
-            walk(&data, 0, limits, &mut on_atom).map(|summary| Summary { compressed: true, ..summary })
+            walk(&data, 0, limits, on_atom).map(|summary| Summary { compressed: true, ..summary })
         }
     }
 }
@@ -59,14 +65,11 @@ struct Open {
     is_list: bool,
 }
 
-fn walk(
-    data: &[u8],
-    start: usize,
-    limits: &Limits,
-    on_atom: &mut dyn FnMut(&str) -> bool,
-) -> Result<Summary, DecodeError> {
+fn walk(data: &[u8], start: usize, limits: &Limits, on_atom: OnAtom<'_>) -> Result<Summary, DecodeError> {
     let mut reader = Reader::new(data, start, limits);
-    reader.on_atom(on_atom);
+    if let Some(on_atom) = on_atom {
+        reader.on_atom(on_atom);
+    }
     let mut summary = Summary { elements: 0, depth: 0, largest_binary: 0, compressed: false };
     let mut open: SmallVec<[Open; 16]> = SmallVec::new();
     loop {
