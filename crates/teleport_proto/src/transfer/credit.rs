@@ -1,8 +1,8 @@
 //! Admission: which message is accepted when.
 //!
 //! A message passes the window of its destination mailbox, then the peer's window and the node's budget, and is
-//! accepted; or it waits for one of them. Credit is taken for whole messages, first come first served per destination,
-//! and within the peer's window per class, except that a message never overtakes one of its own pair.
+//! accepted; or it waits in a line for one of them. Credit is taken for whole messages, first come first served per
+//! class, so that a small message never waits behind a large one, unless that is of its own pair.
 
 use super::window::{Budget, Window, class_of, cost};
 use super::{Outgoing, Pair, Ticket};
@@ -38,11 +38,8 @@ pub(crate) struct Admission {
     last_account: AccountId,
     waiting: FxHashMap<Ticket, Waiter>,
     last_ticket: Ticket,
-    /// Those that wait for the peer's window or the node's budget; cancelled tickets are skipped.
-    express: VecDeque<Ticket>,
-    bulk: VecDeque<Ticket>,
-    /// Pairs with a message in `express` or `bulk`: which of the two, and how many.
-    pairs: FxHashMap<Pair, (Class, usize)>,
+    /// Those that wait for the peer's window or the node's budget.
+    line: Line,
     closed: FxHashSet<AccountId>,
 }
 
@@ -56,14 +53,84 @@ struct Account {
     consumed_express: u64,
     consumed_bulk: u64,
     /// Those that wait for this mailbox.
-    waiters: VecDeque<Ticket>,
+    line: Line,
 }
 
 struct Waiter {
     message: Outgoing,
     account: AccountId,
-    /// It has its mailbox credit and waits for the peer's window in the queue of this class.
-    queued: Option<Class>,
+    /// It has its mailbox credit, and waits for the peer's window or the budget.
+    has_account: bool,
+}
+
+/// Those who wait for room in one window: a queue for each class, but a pair stays in the queue that it is in.
+#[derive(Default)]
+struct Line {
+    /// Cancelled tickets are skipped when they get to the front.
+    express: VecDeque<Ticket>,
+    bulk: VecDeque<Ticket>,
+    /// Pairs with a message in one of the queues: which, and how many.
+    pairs: FxHashMap<Pair, (Class, usize)>,
+}
+
+impl Line {
+    /// The queue that a message has to wait in, if it must not pass yet, whatever room there is.
+    fn ahead(&mut self, message: &Outgoing, class: Class) -> Option<Class> {
+        if !message.unordered
+            && let Some(&(queue, _)) = self.pairs.get(&message.pair())
+        {
+            return Some(queue);
+        }
+        (!self.queue(class).is_empty()).then_some(class)
+    }
+
+    fn enter(&mut self, ticket: Ticket, message: &Outgoing, queue: Class) {
+        self.queue(queue).push_back(ticket);
+        if !message.unordered {
+            self.pairs.entry(message.pair()).or_insert((queue, 0)).1 += 1;
+        }
+    }
+
+    /// The message goes; its ticket is taken out of the queue, or skipped there, by the caller.
+    fn leave(&mut self, message: &Outgoing) {
+        if message.unordered {
+            return;
+        }
+        let pair = message.pair();
+        if let Some((_, count)) = self.pairs.get_mut(&pair) {
+            *count -= 1;
+            if *count == 0 {
+                self.pairs.remove(&pair);
+            }
+        }
+    }
+
+    /// The first in a queue who is still waiting.
+    fn front<'a>(
+        &mut self,
+        queue: Class,
+        waiting: &'a FxHashMap<Ticket, Waiter>,
+    ) -> Option<(Ticket, &'a Waiter)> {
+        let queue = self.queue(queue);
+        while let Some(&ticket) = queue.front() {
+            if let Some(waiter) = waiting.get(&ticket) {
+                return Some((ticket, waiter));
+            }
+            queue.pop_front();
+        }
+        None
+    }
+
+    fn is_empty(&self) -> bool {
+        self.express.is_empty() && self.bulk.is_empty()
+    }
+
+    fn queue(&mut self, class: Class) -> &mut VecDeque<Ticket> {
+        match class {
+            Class::Express => &mut self.express,
+            Class::Bulk => &mut self.bulk,
+        }
+    }
 }
 
 impl Admission {
@@ -77,9 +144,7 @@ impl Admission {
             last_account: 0,
             waiting: FxHashMap::default(),
             last_ticket: 0,
-            express: VecDeque::new(),
-            bulk: VecDeque::new(),
-            pairs: FxHashMap::default(),
+            line: Line::default(),
             closed: FxHashSet::default(),
         }
     }
@@ -90,35 +155,37 @@ impl Admission {
             return Offer::Admitted(Admitted { message, account: 0, ticket: None });
         }
         let (class, bytes) = (class_of(message.body_len()), cost(message.body_len()));
-        let account = self.account_of(&message.to);
-        if let Some(account) = self.accounts.get_mut(&account) {
-            if !account.waiters.is_empty() || !account.window.fits(class, bytes) {
+        let account_id = self.account_of(&message.to);
+        if let Some(account) = self.accounts.get_mut(&account_id) {
+            let behind = account.line.ahead(&message, class);
+            if let Some(queue) = behind.or_else(|| (!account.window.fits(class, bytes)).then_some(class)) {
                 if message.nosuspend {
                     return Offer::Busy;
                 }
-                account.waiters.push_back(self.last_ticket + 1);
-                return self.wait(message, None);
+                return self.wait(message, account_id, false, queue);
             }
             account.window.take(class, bytes);
         }
         let nosuspend = message.nosuspend;
         match self.try_enter(&message) {
-            Ok(()) => Offer::Admitted(self.admit(message, account, None)),
+            Ok(()) => Offer::Admitted(self.admit(message, account_id, None)),
             Err(_) if nosuspend => {
-                self.release_account(account, class, bytes);
+                self.release_account(account_id, class, bytes);
                 Offer::Busy
             }
-            Err(queue) => self.wait(message, Some(queue)),
+            Err(queue) => self.wait(message, account_id, true, queue),
         }
     }
 
     /// Forgets a waiting message; `false` if it has been admitted already.
     pub(crate) fn cancel(&mut self, ticket: Ticket, admitted: &mut Vec<Admitted>) -> bool {
         let Some(waiter) = self.waiting.remove(&ticket) else { return false };
-        if let Some(queue) = waiter.queued {
-            self.leave_queue(&waiter.message, queue);
+        if waiter.has_account {
+            self.line.leave(&waiter.message);
             let body = waiter.message.body_len();
             self.release_account(waiter.account, class_of(body), cost(body));
+        } else if let Some(account) = self.accounts.get_mut(&waiter.account) {
+            account.line.leave(&waiter.message);
         }
         self.pump_account(waiter.account, admitted);
         self.close_if_empty(waiter.account);
@@ -162,18 +229,14 @@ impl Admission {
     /// Admits those waiting in line for whom there is room now.
     pub(crate) fn pump(&mut self, admitted: &mut Vec<Admitted>) {
         for class in [Class::Express, Class::Bulk] {
-            while let Some(&ticket) = self.queue(class).front() {
-                let Some(waiter) = self.waiting.get(&ticket) else {
-                    self.queue(class).pop_front();
-                    continue;
-                };
+            while let Some((ticket, waiter)) = self.line.front(class, &self.waiting) {
                 let body = waiter.message.body_len();
                 if !self.take_room(class_of(body), cost(body)) {
                     break;
                 }
-                self.queue(class).pop_front();
+                self.line.queue(class).pop_front();
                 if let Some(Waiter { message, account, .. }) = self.waiting.remove(&ticket) {
-                    self.leave_queue(&message, class);
+                    self.line.leave(&message);
                     let next = self.admit(message, account, Some(ticket));
                     admitted.push(next);
                 }
@@ -222,10 +285,10 @@ impl Admission {
         }
         self.last_account += 1;
         self.ids.insert(to.clone(), self.last_account);
-        let (window, waiters) = (Window::new(size), VecDeque::new());
+        let (window, line) = (Window::new(size), Line::default());
         let (consumed_express, consumed_bulk) = (0, 0);
         let account =
-            Account { to: to.clone(), window, opened: false, consumed_express, consumed_bulk, waiters };
+            Account { to: to.clone(), window, opened: false, consumed_express, consumed_bulk, line };
         self.accounts.insert(self.last_account, account);
         self.last_account
     }
@@ -234,15 +297,10 @@ impl Admission {
     fn try_enter(&mut self, message: &Outgoing) -> Result<(), Class> {
         let body = message.body_len();
         let class = class_of(body);
-        if !message.unordered
-            && let Some(&(queue, _)) = self.pairs.get(&message.pair())
-        {
+        if let Some(queue) = self.line.ahead(message, class) {
             return Err(queue);
         }
-        if !self.queue(class).is_empty() || !self.take_room(class, cost(body)) {
-            return Err(class);
-        }
-        Ok(())
+        if self.take_room(class, cost(body)) { Ok(()) } else { Err(class) }
     }
 
     fn take_room(&mut self, class: Class, bytes: u64) -> bool {
@@ -253,42 +311,42 @@ impl Admission {
         fits
     }
 
-    fn wait(&mut self, message: Outgoing, queued: Option<Class>) -> Offer {
+    fn wait(&mut self, message: Outgoing, account: AccountId, has_account: bool, queue: Class) -> Offer {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        let account = self.ids.get(&message.to).copied().unwrap_or(0);
-        if let Some(queue) = queued {
-            self.enqueue(ticket, &message, queue);
+        if has_account {
+            self.line.enter(ticket, &message, queue);
+        } else if let Some(account) = self.accounts.get_mut(&account) {
+            account.line.enter(ticket, &message, queue);
         }
-        self.waiting.insert(ticket, Waiter { message, account, queued });
+        self.waiting.insert(ticket, Waiter { message, account, has_account });
         Offer::Waiting(ticket)
     }
 
     /// Moves on those who have waited for the mailbox.
     fn pump_account(&mut self, id: AccountId, admitted: &mut Vec<Admitted>) {
-        loop {
-            let Some(account) = self.accounts.get_mut(&id) else { return };
-            let Some(&ticket) = account.waiters.front() else { return };
-            let Some(waiter) = self.waiting.get(&ticket) else {
-                account.waiters.pop_front();
-                continue;
-            };
-            let body = waiter.message.body_len();
-            if !account.window.fits(class_of(body), cost(body)) {
-                return;
-            }
-            account.window.take(class_of(body), cost(body));
-            account.waiters.pop_front();
-            let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
-            match self.try_enter(&waiter.message) {
-                Ok(()) => {
-                    let next = self.admit(waiter.message, waiter.account, Some(ticket));
-                    admitted.push(next);
+        for class in [Class::Express, Class::Bulk] {
+            loop {
+                let Some(account) = self.accounts.get_mut(&id) else { return };
+                let Some((ticket, waiter)) = account.line.front(class, &self.waiting) else { break };
+                let body = waiter.message.body_len();
+                if !account.window.fits(class_of(body), cost(body)) {
+                    break;
                 }
-                Err(queue) => {
-                    self.enqueue(ticket, &waiter.message, queue);
-                    waiter.queued = Some(queue);
-                    self.waiting.insert(ticket, waiter);
+                account.window.take(class_of(body), cost(body));
+                account.line.queue(class).pop_front();
+                let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
+                account.line.leave(&waiter.message);
+                match self.try_enter(&waiter.message) {
+                    Ok(()) => {
+                        let next = self.admit(waiter.message, waiter.account, Some(ticket));
+                        admitted.push(next);
+                    }
+                    Err(queue) => {
+                        self.line.enter(ticket, &waiter.message, queue);
+                        waiter.has_account = true;
+                        self.waiting.insert(ticket, waiter);
+                    }
                 }
             }
         }
@@ -302,10 +360,7 @@ impl Admission {
     }
 
     fn close_if_empty(&mut self, id: AccountId) {
-        if self
-            .accounts
-            .get(&id)
-            .is_some_and(|account| account.window.used() == 0 && account.waiters.is_empty())
+        if self.accounts.get(&id).is_some_and(|account| account.window.used() == 0 && account.line.is_empty())
             && let Some(account) = self.accounts.remove(&id)
         {
             self.ids.remove(&account.to);
@@ -320,33 +375,5 @@ impl Admission {
             account.opened = true;
         }
         Admitted { message, account, ticket }
-    }
-
-    fn enqueue(&mut self, ticket: Ticket, message: &Outgoing, queue: Class) {
-        self.queue(queue).push_back(ticket);
-        if !message.unordered {
-            self.pairs.entry(message.pair()).or_insert((queue, 0)).1 += 1;
-        }
-    }
-
-    fn leave_queue(&mut self, message: &Outgoing, queue: Class) {
-        if message.unordered {
-            return;
-        }
-        let pair = message.pair();
-        if let Some((class, count)) = self.pairs.get_mut(&pair) {
-            debug_assert_eq!(*class, queue, "a pair waits in one queue");
-            *count -= 1;
-            if *count == 0 {
-                self.pairs.remove(&pair);
-            }
-        }
-    }
-
-    fn queue(&mut self, class: Class) -> &mut VecDeque<Ticket> {
-        match class {
-            Class::Express => &mut self.express,
-            Class::Bulk => &mut self.bulk,
-        }
     }
 }

@@ -558,6 +558,8 @@ impl Transfer {
         if self.faults.requeue_early {
             self.requeue(id);
         }
+        // It may have been woken for something.
+        self.serve(class);
         // Who cannot open a connection himself repeats what he needs.
         self.say_wanted |= !self.config.dialler;
     }

@@ -3,8 +3,6 @@
 //! `TELEPORT_SEEDS` says how many seeds (default 2,000 for two nodes; six nodes get a seventh of them). A failure names
 //! its seed; `TELEPORT_SEED=<seed>` runs just that one and prints every step.
 
-#![allow(clippy::print_stdout)] // the table of what was reached
-
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -65,7 +63,7 @@ fn check(test: &str, scenario: &Scenario, seeds: impl Iterator<Item = u64>) -> C
         match outcome(seed, &scenario) {
             Ok(run) => coverage.add(&run),
             Err(what) => panic!(
-                "{what}\nreproduce with: TELEPORT_SEED={seed} cargo test -p teleport_proto --test transfer_cluster {test}"
+                "{what}\nreproduce with: TELEPORT_SEED={seed} cargo test -p teleport_proto --test transfer {test}"
             ),
         }
     }

@@ -1,0 +1,126 @@
+//! A small message never queues behind a large one of another pair, and a slow destination slows nobody else.
+
+use super::support::{LARGE, MAILBOX, Two, WINDOW, message};
+use teleport_proto::transfer::{Action, Refused, Sent};
+use teleport_proto::wire::pool::Class;
+
+/// Sends large messages from process 1 to process 2 until one has to wait.
+fn fill_mailbox(two: &mut Two) -> u64 {
+    loop {
+        match two.send(message(1, 2, LARGE)) {
+            Ok(Sent::Accepted) => {}
+            Ok(Sent::Waiting(ticket)) => return ticket,
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+}
+
+/// Sends large messages to other and other processes until one has to wait.
+fn fill_window(two: &mut Two) {
+    let waits = (10..).find_map(|to| match two.send(message(1, to, LARGE)) {
+        Ok(Sent::Waiting(ticket)) => Some(ticket),
+        _ => None,
+    });
+    assert!(waits.is_some());
+    assert!(two.sender.in_window() + LARGE as u64 > WINDOW - WINDOW / 4);
+}
+
+#[test]
+fn small_messages_pass_while_every_bulk_connection_is_stalled() {
+    let mut two = Two::new();
+    let [express, _, first, second] = two.open_all();
+    fill_window(&mut two);
+    // Both bulk writers have a frame that does not get through.
+    assert!(two.sender.next_frame(first).is_some() && two.sender.next_frame(second).is_some());
+    for to in 200..400 {
+        assert_eq!(two.send(message(9, to, 500)), Ok(Sent::Accepted));
+    }
+    two.carry(express, Class::Express);
+    assert_eq!(two.delivered.0.len(), 200);
+}
+
+#[test]
+fn a_full_mailbox_holds_back_nobody_else() {
+    let mut two = Two::new();
+    let [_, _, bulk, _] = two.open_all();
+    fill_mailbox(&mut two);
+    two.carry(bulk, Class::Bulk);
+    two.talk().unwrap();
+    // Delivered, so out of the peer's window, and not consumed.
+    assert_eq!(two.sender.in_window(), 0);
+    assert_eq!(two.sender.stats().waiting, 1);
+    assert_eq!(two.send(message(1, 3, LARGE)), Ok(Sent::Accepted));
+    assert_eq!(two.send(message(4, 3, 100)), Ok(Sent::Accepted));
+}
+
+#[test]
+fn a_small_message_to_a_mailbox_passes_a_large_one_of_another_pair() {
+    let mut two = Two::new();
+    fill_mailbox(&mut two);
+    assert_eq!(two.send(message(9, 2, 500)), Ok(Sent::Accepted));
+}
+
+#[test]
+fn a_small_message_waits_behind_the_large_one_of_its_own_pair() {
+    let mut two = Two::new();
+    let [express, _, bulk, _] = two.open_all();
+    let large = fill_mailbox(&mut two);
+    let Ok(Sent::Waiting(small)) = two.send(message(1, 2, 500)) else { panic!("overtakes its own pair") };
+    let accepted = two.sender.stats().messages_sent as usize;
+    two.carry(bulk, Class::Bulk);
+    assert_eq!(two.delivered.0.len(), accepted);
+    for delivery in two.delivered.0.drain(..) {
+        two.receiver.consumed(delivery.credit);
+    }
+    two.talk().unwrap();
+    let granted: Vec<_> = two.actions.iter().filter(|a| matches!(a, Action::Granted(_))).collect();
+    assert_eq!(granted, [&Action::Granted(large), &Action::Granted(small)]);
+    // The small one arrives first and is held.
+    two.carry(express, Class::Express);
+    assert_eq!(two.delivered.0.len(), 0);
+    two.carry(bulk, Class::Bulk);
+    let lengths: Vec<_> = two.delivered.0.iter().map(|delivery| delivery.body.len()).collect();
+    assert_eq!(lengths, [LARGE, 500]);
+}
+
+#[test]
+fn replies_wait_for_nothing() {
+    let mut two = Two::new();
+    fill_window(&mut two);
+    fill_mailbox(&mut two);
+    while two.send(message(7, 2, 30_000)) == Ok(Sent::Accepted) {}
+    for len in [0, 500, 30_000, LARGE, MAILBOX as usize * 2] {
+        let mut reply = message(1, 2, len);
+        (reply.exempt, reply.nosuspend) = (true, true);
+        assert_eq!(two.send(reply), Ok(Sent::Accepted), "{len} bytes");
+    }
+}
+
+#[test]
+fn nosuspend_is_refused_and_leaves_nothing_behind() {
+    let mut two = Two::new();
+    let ticket = fill_mailbox(&mut two);
+    let before = two.sender.stats();
+    let mut impatient = message(5, 2, LARGE);
+    impatient.nosuspend = true;
+    assert_eq!(two.send(impatient), Err(Refused::Busy));
+    assert_eq!(two.sender.stats(), before);
+    assert!(two.sender.cancel(ticket) && !two.sender.cancel(ticket));
+    assert_eq!(two.sender.stats().waiting, 0);
+}
+
+#[test]
+fn what_a_connection_was_woken_for_goes_by_another_when_it_dies() {
+    let mut two = Two::new();
+    two.open_all();
+    two.send(message(1, 2, 10)).unwrap();
+    let Some(Action::Wake(woken)) = two.sender.poll_action() else { panic!("nobody was woken") };
+    two.sender.retire(woken);
+    let actions: Vec<_> = std::iter::from_fn(|| two.sender.poll_action()).collect();
+    let other = actions.iter().find_map(|action| match action {
+        Action::Wake(id) => Some(*id),
+        _ => None,
+    });
+    two.carry(other.expect("another is woken, before the peer has answered"), Class::Express);
+    assert_eq!(two.delivered.0.len(), 1);
+}

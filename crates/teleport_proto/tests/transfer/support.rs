@@ -1,0 +1,150 @@
+//! Two machines and nothing between them: the test carries every frame itself.
+
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use teleport_etf::Segments;
+use teleport_proto::ConnectionId;
+use teleport_proto::transfer::{
+    Action, Delivery, Disposition, Frame, Outgoing, PlainBuffers, ReceiveError, Refused, Sent, Sink,
+    Transfer, TransferConfig, Unlimited, Violation,
+};
+use teleport_proto::wire::control::ControlFrame;
+use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
+
+pub(crate) const WINDOW: u64 = 1024 * 1024;
+pub(crate) const MAILBOX: u64 = 256 * 1024;
+pub(crate) const MAX_MESSAGE: u64 = 2 * 1024 * 1024;
+pub(crate) const LARGE: usize = 150_000;
+
+pub(crate) fn config(dialler: bool) -> TransferConfig {
+    TransferConfig {
+        dialler,
+        max_message: MAX_MESSAGE,
+        send_window: WINDOW,
+        receive_window: WINDOW,
+        mailbox_window: Some(MAILBOX),
+        fragment_size: 16 * 1024,
+        express_connections: 2,
+        bulk_connections: 2,
+    }
+}
+
+pub(crate) fn machine(config: TransferConfig) -> Transfer {
+    Transfer::new(config, Arc::new(Unlimited), Arc::new(PlainBuffers))
+}
+
+pub(crate) fn process(id: u32) -> ProcessId {
+    ProcessId { id, serial: 0 }
+}
+
+pub(crate) fn message(from: u32, to: u32, len: usize) -> Outgoing {
+    let body: Bytes = (0..len).map(|i| (i % 251) as u8).collect::<Vec<u8>>().into();
+    Outgoing::new(process(from), Destination::Process(process(to)), Segments::from(body))
+}
+
+/// Every mailbox exists.
+#[derive(Default)]
+pub(crate) struct Mailboxes(pub(crate) Vec<Delivery>);
+
+impl Sink for Mailboxes {
+    fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        self.0.push(delivery);
+        Disposition::Delivered
+    }
+}
+
+/// A sender, which is the session's dialler, and a receiver.
+pub(crate) struct Two {
+    pub(crate) sender: Transfer,
+    pub(crate) receiver: Transfer,
+    pub(crate) delivered: Mailboxes,
+    pub(crate) actions: Vec<Action>,
+}
+
+impl Two {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = (machine(config(true)), machine(config(false)));
+        let mut two = Self { sender, receiver, delivered: Mailboxes::default(), actions: Vec::new() };
+        two.sender.prime();
+        two
+    }
+
+    pub(crate) fn send(&mut self, message: Outgoing) -> Result<Sent, Refused> {
+        self.sender.send(message)
+    }
+
+    /// Opens the next connection that the dialler misses.
+    pub(crate) fn open(&mut self) -> (ConnectionId, Class) {
+        let (id, class) = self.sender.next_join().expect("a connection is missing");
+        assert!(self.receiver.connection_up(id, class) && self.sender.connection_up(id, class));
+        (id, class)
+    }
+
+    /// Opens the whole pool: two express connections, then two bulk ones.
+    pub(crate) fn open_all(&mut self) -> [ConnectionId; 4] {
+        [(); 4].map(|()| self.open().0)
+    }
+
+    /// Carries every frame that the sender has for a connection.
+    pub(crate) fn carry(&mut self, id: ConnectionId, class: Class) {
+        while let Some(frame) = self.sender.next_frame(id) {
+            receive(&mut self.receiver, id, class, &joined(frame), &mut self.delivered)
+                .expect("a good frame");
+        }
+    }
+
+    /// Lets both say what they have to say, until they have nothing more.
+    pub(crate) fn talk(&mut self) -> Result<(), Violation> {
+        while self.sender.control_due().is_some() || self.receiver.control_due().is_some() {
+            hear(&mut self.receiver, &mut self.sender)?;
+            hear(&mut self.sender, &mut self.receiver)?;
+        }
+        while let Some(action) = self.sender.poll_action() {
+            self.actions.push(action);
+        }
+        Ok(())
+    }
+}
+
+fn hear(listener: &mut Transfer, speaker: &mut Transfer) -> Result<(), Violation> {
+    let mut said = BytesMut::new();
+    speaker.take_control(&mut said);
+    while let Some(frame) = ControlFrame::decode(&mut said).expect("a good control frame") {
+        if let ControlFrame::Transfer(frame) = frame {
+            listener.control(frame)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn joined(frame: Frame) -> Vec<u8> {
+    frame.into_chunks().concat()
+}
+
+/// Takes the bytes of one frame as a reader would.
+pub(crate) fn receive(
+    transfer: &mut Transfer,
+    id: ConnectionId,
+    class: Class,
+    bytes: &[u8],
+    sink: &mut dyn Sink,
+) -> Result<(), ReceiveError> {
+    match class {
+        Class::Express => {
+            let mut received = BytesMut::from(bytes);
+            let frame = split_batch(&mut received).map_err(ReceiveError::Connection)?;
+            let frame = frame.expect("a whole frame");
+            transfer.receive_batch(id, frame, sink)
+        }
+        Class::Bulk => {
+            let (fixed, rest) = bytes.split_first_chunk::<FRAGMENT_HEADER_LEN>().expect("a header");
+            let header = FragmentHeader::decode(fixed).map_err(ReceiveError::Connection)?;
+            let (head, data) = rest.split_at(header.envelope_len.into());
+            let Some(mut region) = transfer.begin_fragment(id, &header, head)? else { return Ok(()) };
+            let missing = region.missing();
+            region.bytes_mut().extend_from_slice(&data[..missing]);
+            transfer.end_fragment(id, region, sink)
+        }
+    }
+}
