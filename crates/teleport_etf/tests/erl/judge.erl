@@ -10,7 +10,10 @@ main() ->
     Compared = lists:zipwith3(fun compare/3, Corpus, Encoded, Texts),
     io:format("~b ~b", [length(Compared), length([parsed || parsed <- Compared])]).
 
-%% Returns whether there was a text to be read.
+%% Returns whether there was a text to be read. A term in local format is for the runtime that wrote it: byte for byte.
+compare(<<131, 121, _/binary>> = Original, Encoded, _) ->
+    same(Original, Encoded, local),
+    no_text;
 compare(Original, Encoded, Text) ->
     Term = binary_to_term(Original),
     same(Term, binary_to_term(Encoded), Encoded),
