@@ -53,7 +53,9 @@ fn a_corpus_from_erlang_comes_back_equal_and_reads_as_the_same_text() {
     for document in &documents {
         let term = Term::decode(document).unwrap_or_else(|error| panic!("{error}: {document:?}"));
         compressed += usize::from(validate(document, &limits).unwrap().compressed);
-        properties::any_bytes(document);
+        if document.len() < 2000 {
+            properties::any_bytes(document);
+        }
         encoded.push(term.encode().unwrap().into_contiguous());
         texts.push(if is_literal(&term) { term.to_string() } else { String::new() });
     }
@@ -75,7 +77,6 @@ fn generated_terms_pass_through_erlang() {
         unpacked(run(include_str!("erl/echo.erl"), &[("documents", &documents)]).file("echoed").unwrap());
     assert_eq!(echoed.len(), terms.len());
     for (term, document) in terms.iter().zip(&echoed) {
-        properties::round_trip(term);
         let echo = Term::decode(document).unwrap();
         assert!(echo == *term, "{term} came back as {echo}");
     }

@@ -8,17 +8,23 @@ use support::generate::{self, Seeded};
 use support::properties;
 
 #[test]
+fn generated_terms_survive_every_way_of_encoding() {
+    let mut from = Seeded(9);
+    (0..1000).for_each(|n| properties::round_trip(&generate::term(&mut from, n % 5)));
+}
+
+#[test]
 fn damaged_documents_are_refused_or_are_other_terms() {
     let mut from = Seeded(6);
     let mut accepted = 0;
-    for n in 0..30_000 {
+    for n in 0..20_000 {
         let term = generate::term(&mut from, n % 3);
         let document = term.encode().unwrap().into_contiguous();
         let document = &document[..document.len().min(2000)];
         accepted += usize::from(properties::any_bytes(&generate::damage(&mut from, document)));
     }
     // Both sides of the line are tried.
-    assert!((3_000..27_000).contains(&accepted), "{accepted} accepted");
+    assert!((2_000..18_000).contains(&accepted), "{accepted} accepted");
 }
 
 /// Also the place for inputs that once failed: add them to the seeds.
