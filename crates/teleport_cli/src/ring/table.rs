@@ -11,6 +11,9 @@ use super::stats::{Latency, Spread};
 /// Levels of a sparkline.
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
+/// With fewer round trips than this, the highest percentile rests on a few samples.
+const ENOUGH_SAMPLES: usize = 3_000;
+
 /// All results.
 pub(crate) fn render(report: &Report) -> String {
     let config = &report.config;
@@ -33,6 +36,13 @@ pub(crate) fn render(report: &Report) -> String {
     // Writing to a String cannot fail.
     for (title, table) in sections {
         let _ = write!(text, "\n{title}\n{table}\n");
+    }
+    for run in report.runs.iter().filter(|run| run.tick_ms.count.min(run.echo_ms.count) < ENOUGH_SAMPLES) {
+        let label = &run.label;
+        let _ = write!(
+            text,
+            "\n{label}: fewer than {ENOUGH_SAMPLES} round trips; more --rounds give a firmer p99\n"
+        );
     }
     for out in &config.left_out {
         let _ = write!(text, "\n{} is left out: {}\n", out.transport, out.reason);
@@ -187,6 +197,16 @@ mod tests {
         assert!(disterl.contains("0.50") && disterl.contains("2.00"), "{disterl}");
         assert!(text.contains("4200"), "{text}");
         assert!(text.contains("other is left out: `erlc` not found"), "{text}");
+    }
+
+    #[test]
+    fn few_samples_are_pointed_out() {
+        let mut report = example();
+        assert!(!render(&report).contains("fewer than"));
+        report.runs[1].echo_ms.count = ENOUGH_SAMPLES - 1;
+        let text = render(&report);
+        assert!(text.contains("disterl: fewer than 3000 round trips"), "{text}");
+        assert!(!text.contains("raw: fewer"), "{text}");
     }
 
     #[test]
