@@ -49,11 +49,19 @@ struct Account {
     window: Window,
     /// The peer has seen it, or will.
     opened: bool,
-    /// Totals that the peer has reported.
-    consumed_express: u64,
-    consumed_bulk: u64,
+    /// Bytes admitted since it was opened.
+    admitted: Totals,
+    /// Those of them that the peer has reported as consumed.
+    consumed: Totals,
     /// Those that wait for this mailbox.
     line: Line,
+}
+
+/// Bytes of each class.
+#[derive(Default, Clone, Copy)]
+struct Totals {
+    express: u64,
+    bulk: u64,
 }
 
 struct Waiter {
@@ -199,22 +207,29 @@ impl Admission {
         self.budget.give_back(class_of(body), cost(body));
     }
 
-    /// The peer's report on a mailbox. An unknown account is one that has been closed; say so again.
-    pub(crate) fn consumed(&mut self, id: AccountId, express: u64, bulk: u64, admitted: &mut Vec<Admitted>) {
+    /// The peer's report on a mailbox; `false` if it has consumed more than it can have got. An unknown account is one
+    /// that has been closed; say so again.
+    pub(crate) fn consumed(
+        &mut self,
+        id: AccountId,
+        express: u64,
+        bulk: u64,
+        admitted: &mut Vec<Admitted>,
+    ) -> bool {
         let Some(account) = self.accounts.get_mut(&id) else {
             self.closed.insert(id);
-            return;
+            return id <= self.last_account;
         };
-        let reports = [
-            (Class::Express, &mut account.consumed_express, express),
-            (Class::Bulk, &mut account.consumed_bulk, bulk),
-        ];
-        for (class, known, now) in reports {
-            account.window.give_back(class, now.saturating_sub(*known));
-            *known = now.max(*known);
+        if express > account.admitted.express || bulk > account.admitted.bulk {
+            return false;
         }
+        let Totals { express: express_before, bulk: bulk_before } = account.consumed;
+        account.window.give_back(Class::Express, express.saturating_sub(express_before));
+        account.window.give_back(Class::Bulk, bulk.saturating_sub(bulk_before));
+        account.consumed = Totals { express: express.max(express_before), bulk: bulk.max(bulk_before) };
         self.pump_account(id, admitted);
         self.close_if_empty(id);
+        true
     }
 
     /// Accounts closed since the last call, for the peer to forget.
@@ -285,10 +300,9 @@ impl Admission {
         }
         self.last_account += 1;
         self.ids.insert(to.clone(), self.last_account);
-        let (window, line) = (Window::new(size), Line::default());
-        let (consumed_express, consumed_bulk) = (0, 0);
+        let (window, line, totals) = (Window::new(size), Line::default(), Totals::default());
         let account =
-            Account { to: to.clone(), window, opened: false, consumed_express, consumed_bulk, line };
+            Account { to: to.clone(), window, opened: false, admitted: totals, consumed: totals, line };
         self.accounts.insert(self.last_account, account);
         self.last_account
     }
@@ -373,6 +387,11 @@ impl Admission {
     fn admit(&mut self, message: Outgoing, account: AccountId, ticket: Option<Ticket>) -> Admitted {
         if let Some(account) = self.accounts.get_mut(&account) {
             account.opened = true;
+            let bytes = cost(message.body_len());
+            match class_of(message.body_len()) {
+                Class::Express => account.admitted.express += bytes,
+                Class::Bulk => account.admitted.bulk += bytes,
+            }
         }
         Admitted { message, account, ticket }
     }

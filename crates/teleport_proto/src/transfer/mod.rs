@@ -256,6 +256,12 @@ pub enum Violation {
         /// Its number.
         number: u64,
     },
+    /// A mailbox's credit that was never taken came back.
+    #[error("the peer reported more bytes consumed on account {account} than it was sent; the session ends")]
+    Consumed {
+        /// The account.
+        account: AccountId,
+    },
     /// An answer from the session's own machinery that does not parse.
     #[error("the peer sent an outcome that does not parse; the session ends")]
     Outcome,
@@ -712,7 +718,9 @@ impl Transfer {
                 self.admission.pump(&mut self.admitted);
             }
             TransferFrame::Consumed { account, express, bulk } => {
-                self.admission.consumed(account, express, bulk, &mut self.admitted);
+                if !self.admission.consumed(account, express, bulk, &mut self.admitted) {
+                    return Err(Violation::Consumed { account });
+                }
             }
             TransferFrame::AccountClosed { account } => {
                 self.consumed.remove(&account);

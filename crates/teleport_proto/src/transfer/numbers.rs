@@ -33,8 +33,10 @@ impl NumberSet {
         added
     }
 
-    /// Adds the numbers from `first` to `last`, and calls `new` for those that were not in the set, ascending.
+    /// Adds the numbers from `first` to `last`, and calls `new` for those that were not in the set, ascending. The
+    /// largest number of all, which no sender reaches, is never added.
     pub(crate) fn insert_run(&mut self, first: Seq, last: Seq, mut new: impl FnMut(Seq)) {
+        let last = last.min(Seq::MAX - 1);
         let mut next = first.max(self.watermark + 1);
         if next > last {
             return;
@@ -53,7 +55,7 @@ impl NumberSet {
             (start, end) = (below, end.max(below_end));
             next = next.max(below_end + 1);
         }
-        while let Some((&run, &run_end)) = self.runs.range(start..=end.saturating_add(1)).next() {
+        while let Some((&run, &run_end)) = self.runs.range(start..=end + 1).next() {
             self.runs.remove(&run);
             (next..run.min(last + 1)).for_each(&mut new);
             next = next.max(run_end + 1);
@@ -73,6 +75,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let mut numbers = NumberSet::default();
+        for number in [Seq::MAX, Seq::MAX - 1, Seq::MAX - 2, Seq::MAX, Seq::MAX - 1] {
+            numbers.insert(number);
+        }
+        assert_eq!(numbers.runs().collect::<Vec<_>>(), [(Seq::MAX - 2, Seq::MAX - 1)]);
+        assert!(!numbers.insert(Seq::MAX));
+    }
 
     proptest! {
         #[test]
