@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout)] // the table of what was reached
 
+mod bytes;
 mod cluster;
 mod isolation;
+mod misbehaviour;
 mod support;

@@ -64,6 +64,21 @@ pub(crate) struct Two {
 
 impl Two {
     pub(crate) fn new() -> Self {
+        Self::with(config)
+    }
+
+    /// With windows that nothing fills.
+    pub(crate) fn roomy() -> Self {
+        let window = 64 * WINDOW;
+        Self::with(|dialler| TransferConfig {
+            send_window: window,
+            receive_window: window,
+            mailbox_window: Some(window),
+            ..config(dialler)
+        })
+    }
+
+    fn with(config: impl Fn(bool) -> TransferConfig) -> Self {
         let (sender, receiver) = (machine(config(true)), machine(config(false)));
         let mut two = Self { sender, receiver, delivered: Mailboxes::default(), actions: Vec::new() };
         two.sender.prime();
