@@ -1,6 +1,7 @@
 //! The messages of a session: in a virtual cluster, step by step, and byte by byte.
 
 #![allow(clippy::print_stdout)] // the table of what was reached
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod bytes;
 mod cluster;
