@@ -100,6 +100,30 @@ fn frames_put_together_by_hand_are_delivered() {
     assert_eq!(receiver.stats().undelivered_bytes, 0);
 }
 
+/// The examples in docs/protocol.md.
+#[test]
+fn the_described_bytes_are_the_bytes() {
+    let to = Destination::Name("log".into());
+    let described = Envelope { predecessor: Some(5), account: 2, to, from: process(1), ..envelope(7) };
+    let mut frame = batch(&[(described, 5)]);
+    let body = frame.len() - 5;
+    frame[body..].copy_from_slice(b"hello");
+    let expected = "00000015 01 00 0001  13 00 07 02 02 03 6c6f67 01 00  05 68656c6c6f";
+    assert_eq!(hex(&frame), expected.replace(' ', ""));
+
+    let above = [(9, 9), (11, 400)].into_iter().collect();
+    let mut said = BytesMut::new();
+    ControlFrame::Transfer(TransferFrame::Delivered { watermark: 7, above }).encode(&mut said);
+    assert_eq!(hex(&said), "0008 11 07 02  02 00  02 8503".replace(' ', ""));
+
+    use teleport_proto::wire::{control::MAX_CONTROL_LEN, envelope::MAX_ENVELOPE_LEN};
+    assert_eq!((MAX_CONTROL_LEN - 2, MAX_ENVELOPE_LEN), (5_141, 308));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn a_batch_that_does_not_parse_closes_its_connection_and_delivers_nothing() {
     let good = batch(&[(envelope(1), 10), (envelope(2), 20)]);
