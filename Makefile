@@ -1,0 +1,38 @@
+# The commands of every day. CARGO_FLAGS goes to all builds (CI: --locked), ARGS to the program that is run.
+
+CARGO_FLAGS ?=
+ARGS ?=
+FUZZ_SECONDS ?= 60
+
+.PHONY: help
+help: ## This list.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+.PHONY: test
+test: test-tools ## All tests; installs what they need, or says what to install.
+	cargo test --workspace --no-fail-fast $(CARGO_FLAGS)
+
+.PHONY: test-tools
+test-tools:
+	@scripts/install-test-tools.sh
+
+.PHONY: lint
+lint: ## Format, clippy, documentation, and who may depend on whom.
+	cargo fmt --all -- --check
+	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" cargo doc --workspace --lib --no-deps $(CARGO_FLAGS)
+	scripts/check-boundaries.sh
+	scripts/check-docs.sh
+
+.PHONY: ring
+ring: ## The benchmark; ARGS="--help" lists its options.
+	cargo run --release $(CARGO_FLAGS) -- ring $(ARGS)
+
+.PHONY: chaos
+chaos: ## Messages of all sizes while connections are killed.
+	cargo run --release $(CARGO_FLAGS) -- ring --chaos $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZ_SECONDS (60); needs nightly Rust and cargo-fuzz.
+	scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# What the documentation refers to has to be there: files that it links to, and tests that it says guard an invariant.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+failed=0
+complain() {
+    echo "$1" >&2
+    failed=1
+}
+
+for page in *.md docs/*.md; do
+    while read -r target; do
+        [[ -e $(dirname "$page")/$target ]] || complain "$page links to $target, which does not exist"
+    done < <(grep -oE '\]\([^)#:]+[)#]' "$page" | sed 's/^](//; s/.$//')
+done
+
+functions=$(grep -rhoE '\bfn [a-z0-9_]+' crates --include='*.rs' | cut -d' ' -f2 | sort -u)
+# Test names are told from other code by their many words.
+while read -r name; do
+    grep -qx "$name" <<<"$functions" || complain "ARCHITECTURE.md names the test $name, which does not exist"
+done < <(sed -n '/^## Invariants/,$p' ARCHITECTURE.md | grep -oE '`[a-z0-9]+(_[a-z0-9]+){3,}`' | tr -d '`' | sort -u)
+
+exit "$failed"

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Sees to what the tests need besides Rust: Erlang/OTP, from the distribution's packages.
+set -euo pipefail
+
+release=25
+packages=(erlang-base)
+
+# What is missing, in a few words; nothing if all is there.
+missing() {
+    local program found
+    for program in erl erlc epmd; do
+        command -v "$program" >/dev/null || { echo "no \`$program\` in PATH"; return; }
+    done
+    found=$(erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().' </dev/null 2>/dev/null) || true
+    [[ $found =~ ^[0-9]+$ ]] || { echo "\`erl\` does not run"; return; }
+    ((found >= release)) || echo "Erlang/OTP $found is too old"
+}
+
+reason=$(missing)
+[[ -n $reason ]] || exit 0
+
+give_up() {
+    echo "$1; the tests need Erlang/OTP $release or later: apt-get install --no-install-recommends ${packages[*]}" >&2
+    exit 1
+}
+
+command -v apt-get >/dev/null || give_up "$reason"
+root=()
+if ((EUID != 0)); then
+    # Only where it takes no password.
+    sudo -n true 2>/dev/null || give_up "$reason"
+    root=(sudo -n)
+fi
+
+apt() {
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+install() {
+    apt install -y --no-install-recommends "${packages[@]}"
+}
+
+echo "$reason: installing ${packages[*]}"
+# The package lists may be missing, or older than the archive.
+install || { apt update && install; } || give_up "apt-get failed"
+
+reason=$(missing)
+[[ -z $reason ]] || give_up "${packages[*]} of this distribution will not do ($reason)"
