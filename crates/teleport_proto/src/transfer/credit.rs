@@ -79,7 +79,13 @@ struct Line {
     bulk: VecDeque<Ticket>,
     /// Pairs with a message in one of the queues: which, and how many.
     pairs: FxHashMap<Pair, (Class, usize)>,
+    /// The first in the bulk queue is an express message, there for its pair's sake, and lacks room. Other express
+    /// messages wait until it has gone, or they could take the room for ever.
+    starving: bool,
 }
+
+/// The order in which queues are served: bulk first, for the sake of an express message in it.
+const QUEUES: [Class; 2] = [Class::Bulk, Class::Express];
 
 impl Line {
     /// The queue that a message has to wait in, if it must not pass yet, whatever room there is.
@@ -89,7 +95,13 @@ impl Line {
         {
             return Some(queue);
         }
-        (!self.queue(class).is_empty()).then_some(class)
+        let behind = !self.queue(class).is_empty() || (class == Class::Express && self.starving);
+        behind.then_some(class)
+    }
+
+    /// There is no room for the first in a queue.
+    fn blocked(&mut self, queue: Class, class: Class) {
+        self.starving |= queue == Class::Bulk && class == Class::Express;
     }
 
     fn enter(&mut self, ticket: Ticket, message: &Outgoing, queue: Class) {
@@ -113,12 +125,15 @@ impl Line {
         }
     }
 
-    /// The first in a queue who is still waiting.
+    /// The first in a queue who is still waiting and may be served.
     fn front<'a>(
         &mut self,
         queue: Class,
         waiting: &'a FxHashMap<Ticket, Waiter>,
     ) -> Option<(Ticket, &'a Waiter)> {
+        if queue == Class::Express && self.starving {
+            return None;
+        }
         let queue = self.queue(queue);
         while let Some(&ticket) = queue.front() {
             if let Some(waiter) = waiting.get(&ticket) {
@@ -243,13 +258,15 @@ impl Admission {
 
     /// Admits those waiting in line for whom there is room now.
     pub(crate) fn pump(&mut self, admitted: &mut Vec<Admitted>) {
-        for class in [Class::Express, Class::Bulk] {
-            while let Some((ticket, waiter)) = self.line.front(class, &self.waiting) {
+        self.line.starving = false;
+        for queue in QUEUES {
+            while let Some((ticket, waiter)) = self.line.front(queue, &self.waiting) {
                 let body = waiter.message.body_len();
                 if !self.take_room(class_of(body), cost(body)) {
+                    self.line.blocked(queue, class_of(body));
                     break;
                 }
-                self.line.queue(class).pop_front();
+                self.line.queue(queue).pop_front();
                 if let Some(Waiter { message, account, .. }) = self.waiting.remove(&ticket) {
                     self.line.leave(&message);
                     let next = self.admit(message, account, Some(ticket));
@@ -339,16 +356,20 @@ impl Admission {
 
     /// Moves on those who have waited for the mailbox.
     fn pump_account(&mut self, id: AccountId, admitted: &mut Vec<Admitted>) {
-        for class in [Class::Express, Class::Bulk] {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.line.starving = false;
+        }
+        for queue in QUEUES {
             loop {
                 let Some(account) = self.accounts.get_mut(&id) else { return };
-                let Some((ticket, waiter)) = account.line.front(class, &self.waiting) else { break };
+                let Some((ticket, waiter)) = account.line.front(queue, &self.waiting) else { break };
                 let body = waiter.message.body_len();
                 if !account.window.fits(class_of(body), cost(body)) {
+                    account.line.blocked(queue, class_of(body));
                     break;
                 }
                 account.window.take(class_of(body), cost(body));
-                account.line.queue(class).pop_front();
+                account.line.queue(queue).pop_front();
                 let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
                 account.line.leave(&waiter.message);
                 match self.try_enter(&waiter.message) {

@@ -84,6 +84,36 @@ fn a_small_message_waits_behind_the_large_one_of_its_own_pair() {
 }
 
 #[test]
+fn a_small_message_behind_a_large_one_of_its_pair_is_not_starved_by_others() {
+    let mut two = Two::new();
+    let [express, _, bulk, _] = two.open_all();
+    fill_mailbox(&mut two);
+    let Ok(Sent::Waiting(behind)) = two.send(message(1, 2, 60_000)) else { panic!("overtakes its pair") };
+    let mut impatient = message(3, 2, 5_000);
+    impatient.nosuspend = true;
+    while two.send(impatient.clone()) == Ok(Sent::Accepted) {}
+    // Room for large ones; none for the small one, which is first now.
+    two.carry(bulk, Class::Bulk);
+    two.delivered.0.drain(..).for_each(|delivery| two.receiver.consumed(delivery.credit));
+    two.talk().unwrap();
+    let granted = |two: &Two| two.actions.contains(&Action::Granted(behind));
+    assert!(!granted(&two));
+    // Other senders go on as soon as there is room for theirs.
+    for rounds in 0.. {
+        assert!(rounds < 100, "it never gets its turn");
+        two.carry(express, Class::Express);
+        let Some(first) = (!two.delivered.0.is_empty()).then(|| two.delivered.0.remove(0)) else { break };
+        two.receiver.consumed(first.credit);
+        two.talk().unwrap();
+        let _ = two.send(message(3 + rounds, 2, 5_000));
+        if granted(&two) {
+            return;
+        }
+    }
+    panic!("everything has been delivered but that message");
+}
+
+#[test]
 fn replies_wait_for_nothing() {
     let mut two = Two::new();
     fill_window(&mut two);
