@@ -1,7 +1,8 @@
 //! Setting a node up.
 
-use crate::engine::control::{ControlThread, Tick};
-use crate::engine::{Cookies, Engine, Parts};
+use crate::engine::control::Tick;
+use crate::engine::runtime::{self, BulkThreads, Thread};
+use crate::engine::{Cookies, Engine, Parts, socket};
 use crate::resolver::{Resolver, StaticPeers};
 use crate::{Config, Node, StartError};
 use std::collections::HashMap;
@@ -9,7 +10,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use teleport_proto::handshake::{Cookie, Limits, LocalNode};
 use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 /// Begun by [`Node::builder`], ended by [`Builder::start`].
@@ -108,31 +108,27 @@ impl Builder {
         let incarnation =
             new_incarnation().map_err(|source| StartError::System { what: "random bytes", source })?;
         let local = LocalNode { name: name.clone(), incarnation, features: 0, limits };
+        let threads = |source| StartError::System { what: "threads", source };
+        let bulk = BulkThreads::start(&name, self.config.worker_threads).map_err(threads)?;
+        let control = Thread::control(&name).map_err(threads)?;
         let (runtime, handle) = match self.runtime {
             Some(handle) => (None, handle),
             None => {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(self.config.worker_threads)
-                    .thread_name(format!("io {}", name.name()))
-                    .enable_all()
-                    .build()
-                    .map_err(|source| StartError::System { what: "threads", source })?;
-                let handle = runtime.handle().clone();
-                (Some(runtime), handle)
+                let main = runtime::main(&name, self.config.worker_threads).map_err(threads)?;
+                let handle = main.handle().clone();
+                (Some(main), handle)
             }
         };
-        let control = ControlThread::start(&name)
-            .map_err(|source| StartError::System { what: "a thread for ticks", source })?;
-        // The listener belongs to the runtime that accepts.
         let address = self.listen;
-        let listening = handle.spawn(async move {
-            let listener = TcpListener::bind(address).await?;
-            listener.local_addr().map(|address| (listener, address))
-        });
-        let listening = listening.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        let (listener, address) = listening.map_err(|source| StartError::Listen { address, source })?;
+        let (listener, address) = {
+            let _entered = handle.enter(); // the listener belongs to the runtime that accepts
+            let listener = socket::listen(address, &self.config);
+            let bound =
+                listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+            bound.map_err(|source| StartError::Listen { address, source })?
+        };
         let (resolver, observer, config) = (self.resolver, self.observer, self.config);
-        let parts = Parts { local, config, handle, resolver, cookies, observer, control };
+        let parts = Parts { local, config, handle, bulk, resolver, cookies, observer, control };
         let engine = Engine::start(parts, listener, address);
         Node::start(engine, runtime)
             .map_err(|error| StartError::System { what: "a process", source: std::io::Error::other(error) })

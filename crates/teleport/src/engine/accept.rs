@@ -1,7 +1,7 @@
 //! Accepting connections: whoever comes, and for as long as the node lives.
 
+use super::Engine;
 use super::handshake::{self, Failure};
-use super::{Engine, socket};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +68,7 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
 async fn prove(engine: Arc<Engine>, mut stream: TcpStream, number: u64) {
     let limit = engine.config.handshake_timeout;
     let handshake = async {
-        socket::prepare(&stream, &engine.config)?;
+        stream.set_nodelay(true)?;
         handshake::accept(&mut stream, &engine.local, &*engine).await
     };
     let result = tokio::time::timeout(limit, handshake).await;

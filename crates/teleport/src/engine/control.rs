@@ -4,6 +4,7 @@
 //! comes and goes through queues.
 
 use super::clock::Clock;
+use super::runtime::Thread;
 use super::{Event, Events};
 use crate::session::{self, Session};
 use bytes::BytesMut;
@@ -15,8 +16,7 @@ use teleport_proto::membership::EndReason;
 use teleport_proto::wire::control::{ControlFrame, MAX_CONTROL_LEN};
 use teleport_proto::{NodeName, Time};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// How long a living session has to answer a probe when another node claims its peer's name.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
@@ -54,43 +54,23 @@ pub(crate) enum Command {
     End { goodbye: bool },
 }
 
-/// The thread. Dropping it stops the thread.
-#[derive(Debug)]
-pub(crate) struct ControlThread {
-    handle: Handle,
-    _stop: oneshot::Sender<()>,
-}
-
-impl ControlThread {
-    pub(crate) fn start(name: &NodeName) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel();
-        std::thread::Builder::new().name(format!("ctl {}", name.name())).spawn(move || {
-            // Ends when the sender is dropped, with the node.
-            let _ = runtime.block_on(stopped);
-        })?;
-        Ok(Self { handle, _stop: stop })
-    }
-
-    /// Looks after a session's control connections until it ends.
-    pub(crate) fn look_after(
-        &self,
-        session: &Arc<Session>,
-        setup: Setup,
-        commands: mpsc::UnboundedReceiver<Command>,
-    ) {
-        let task = Control {
-            liveness: Liveness::new(setup.liveness, setup.clock.now()),
-            session: session.clone(),
-            setup,
-            heard: Time::ZERO,
-            connection: None,
-            out: BytesMut::new(),
-            write_asked: false,
-        };
-        self.handle.spawn(task.run(commands));
-    }
+/// Looks after a session's control connections, on the thread for them, until the session ends.
+pub(crate) fn look_after(
+    thread: &Thread,
+    session: &Arc<Session>,
+    setup: Setup,
+    commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let task = Control {
+        liveness: Liveness::new(setup.liveness, setup.clock.now()),
+        session: session.clone(),
+        setup,
+        heard: Time::ZERO,
+        connection: None,
+        out: BytesMut::new(),
+        write_asked: false,
+    };
+    thread.handle().spawn(task.run(commands));
 }
 
 /// What a control task needs besides its session.

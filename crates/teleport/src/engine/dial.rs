@@ -44,8 +44,7 @@ pub(crate) async fn connect(
 ) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let mut last = ConnectError::UnknownNode(peer.clone());
     for address in engine.resolver.resolve(peer).await {
-        let connected = TcpStream::connect(address).await;
-        match connected.and_then(|stream| socket::prepare(&stream, &engine.config).map(|()| stream)) {
+        match socket::connect(address, &engine.config).await {
             Ok(stream) => return Ok((stream, address)),
             Err(source) => {
                 last = ConnectError::Connect { peer: peer.clone(), address, source: Arc::new(source) }

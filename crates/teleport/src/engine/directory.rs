@@ -1,6 +1,6 @@
 //! Which sessions there are: asks [`Membership`], and does what it decides.
 
-use super::control::Setup;
+use super::control::{self, Setup};
 use super::dial;
 use super::{Engine, Event};
 use crate::ConnectError;
@@ -72,7 +72,7 @@ impl Directory {
                 Action::Ended { session, reason, .. } => self.end(engine, session, reason),
                 Action::Probe { session, .. } => {
                     if let Some(session) = self.session(session) {
-                        session.command(super::control::Command::Probe);
+                        session.command(control::Command::Probe);
                     }
                 }
             }
@@ -87,7 +87,7 @@ impl Directory {
             observer: engine.observer.clone(),
             events: engine.events.clone(),
         };
-        engine.control.look_after(&session, setup, commands);
+        control::look_after(&engine.control, &session, setup, commands);
         self.sessions.insert(session.id(), Entry { session: session.clone(), refused: 0 });
         engine.peers.up(&session);
         tracing::info!(node = %engine.local.name, peer = %session.peer_name(), "session up");

@@ -13,7 +13,8 @@ mod dial;
 mod directory;
 mod handshake;
 mod peer;
-mod socket;
+pub(crate) mod runtime;
+pub(crate) mod socket;
 
 use crate::monitor::Monitors;
 use crate::registry::Registry;
@@ -24,10 +25,11 @@ use accept::Unproven;
 use budget::{NodeBudget, SessionBudget};
 use buffers::BufferPool;
 use clock::Clock;
-use control::{Command, ControlThread, TickObserver};
+use control::{Command, TickObserver};
 use directory::Directory;
 pub(crate) use handshake::random;
 use peer::Peers;
+use runtime::{BulkThreads, Thread};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +74,9 @@ pub(crate) struct Engine {
     pub(crate) local: LocalNode,
     pub(crate) address: SocketAddr,
     pub(crate) config: Config,
+    /// Where express connections, accepts, handshakes and sessions run.
     pub(crate) handle: Handle,
+    bulk: BulkThreads,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) monitors: Monitors,
@@ -82,7 +86,7 @@ pub(crate) struct Engine {
     resolver: Arc<dyn Resolver>,
     cookies: Cookies,
     observer: Option<TickObserver>,
-    control: ControlThread,
+    control: Thread,
     peers: Peers,
     directory: Mutex<Directory>,
     /// The directory has a new deadline.
@@ -104,16 +108,17 @@ pub(crate) struct Parts {
     pub(crate) local: LocalNode,
     pub(crate) config: Config,
     pub(crate) handle: Handle,
+    pub(crate) bulk: BulkThreads,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) cookies: Cookies,
     pub(crate) observer: Option<TickObserver>,
-    pub(crate) control: ControlThread,
+    pub(crate) control: Thread,
 }
 
 impl Engine {
     /// Starts accepting and dialling.
     pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
-        let Parts { local, config, handle, resolver, cookies, observer, control } = parts;
+        let Parts { local, config, handle, bulk, resolver, cookies, observer, control } = parts;
         let (events, inbox) = mpsc::unbounded_channel();
         let engine = Arc::new(Self {
             directory: Mutex::new(Directory::new(local.name.clone(), config.backoff)),
@@ -132,6 +137,7 @@ impl Engine {
             address,
             config,
             handle,
+            bulk,
             resolver,
             cookies,
             observer,
@@ -276,7 +282,17 @@ impl Engine {
         if let Err(error) = socket::prepare_pool(&stream, class, &self.config) {
             tracing::debug!(%error, "a socket option was refused");
         }
-        session.attach(id, class, stream);
+        let moved = match class {
+            Class::Express => Ok((stream, &self.handle)),
+            Class::Bulk => move_to(self.bulk.next(), stream),
+        };
+        match moved {
+            Ok((stream, thread)) => drop(session.attach(id, class, stream, thread)),
+            Err(error) => {
+                tracing::warn!(%error, "a bulk connection is unusable");
+                session.join_failed(id);
+            }
+        }
     }
 
     /// Hands a control connection to the control thread, or reports its loss if there is none.
@@ -307,6 +323,13 @@ impl Engine {
     fn lock_directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A socket belongs to the runtime that waits for it.
+fn move_to(thread: &Handle, stream: TcpStream) -> std::io::Result<(TcpStream, &Handle)> {
+    let stream = stream.into_std()?;
+    let _entered = thread.enter();
+    Ok((TcpStream::from_std(stream)?, thread))
 }
 
 impl handshake::Secrets for Engine {

@@ -3,23 +3,42 @@
 use crate::Config;
 use socket2::SockRef;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 use teleport_proto::wire::pool::Class;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Packets of control connections go first, bulk last; up to 6 needs no privilege (`SO_PRIORITY`).
 const CONTROL_PRIORITY: u32 = 6;
 const EXPRESS_PRIORITY: u32 = 4;
 const BULK_PRIORITY: u32 = 2;
 
-/// Before it is known what a connection is for.
-pub(crate) fn prepare(stream: &TcpStream, config: &Config) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
+/// Connections that may wait for the accept loop.
+const BACKLOG: u32 = 1024;
+
+/// Listens. Accepted connections inherit the congestion control.
+pub(crate) fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = socket(address, config)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Connects.
+pub(crate) async fn connect(address: SocketAddr, config: &Config) -> io::Result<TcpStream> {
+    let stream = socket(address, config)?.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The congestion control is set before a connection begins: what another one has set up by then (timers for pacing)
+/// would stay.
+fn socket(address: SocketAddr, config: &Config) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if let Some(congestion) = &config.congestion {
-        socket.set_tcp_congestion(congestion.as_bytes())?;
+        SockRef::from(&socket).set_tcp_congestion(congestion.as_bytes())?;
     }
-    Ok(())
+    Ok(socket)
 }
 
 /// A control connection: first in line, and unacknowledged bytes end it when the peer would be declared down anyway.
@@ -47,4 +66,17 @@ fn set_priority(socket: &SockRef<'_>, priority: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_priority(priority)?;
     Ok(())
+}
+
+/// Lets a reader sleep until so many bytes are there (`SO_RCVLOWAT`).
+pub(crate) fn wake_at(stream: &TcpStream, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    nix::sys::socket::setsockopt(stream, lowat::ReceiveLowWater, &bytes).map_err(Into::into)
+}
+
+#[allow(unsafe_code, reason = "the macro declares a socket option that is an int, which SO_RCVLOWAT is")]
+mod lowat {
+    use nix::{libc, setsockopt_impl, sockopt_impl};
+
+    sockopt_impl!(ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32);
 }

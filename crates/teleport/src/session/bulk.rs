@@ -1,75 +1,16 @@
-//! Bulk connections: fragments of large messages, read where they belong and written from where they are.
+//! Bulk connections: fragments of large messages, read straight to where they belong.
 
 use super::Session;
 use super::link::Link;
 use crate::engine::Engine;
 use crate::engine::deliver::Deliver;
-use bytes::{BufMut, Bytes, BytesMut};
-use std::io::{self, IoSlice};
+use bytes::{BufMut, BytesMut};
+use std::io;
 use std::sync::Arc;
-use teleport_proto::transfer::{Frame, ReceiveError, Region};
+use teleport_proto::transfer::{ReceiveError, Region};
 use teleport_proto::wire::pool::{FRAGMENT_HEADER_LEN, FragmentHeader};
 
-/// The most pieces in one vectored write (Linux takes 1,024).
-const MAX_PIECES: usize = 1024;
-
-pub(super) fn spawn(engine: &Arc<Engine>, session: &Arc<Session>, link: Arc<Link>) {
-    engine.handle.spawn(write_loop(session.clone(), link.clone()));
-    engine.handle.spawn(read_loop(engine.clone(), session.clone(), link));
-}
-
-/// Writes whatever the session has for the connection, of either class, until it is retired.
-pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
-    loop {
-        let next = session.run(&mut session.lock(), |transfer| transfer.next_frame(link.id));
-        let result = match next {
-            None => return,
-            Some(Some(frame)) => write_frame(&link, frame).await,
-            Some(None) if link.work().await => continue,
-            Some(None) => return,
-        };
-        if let Err(error) = result {
-            tracing::debug!(peer = %session.peer, connection = link.id, %error, "pool connection failed");
-            session.run(&mut session.lock(), |transfer| transfer.retire(link.id));
-            return;
-        }
-        tokio::task::consume_budget().await;
-    }
-}
-
-async fn write_frame(link: &Link, frame: Frame) -> io::Result<()> {
-    let chunks = frame.into_chunks();
-    let mut rest: &[Bytes] = &chunks;
-    let mut done = 0; // of the first chunk
-    while !rest.is_empty() {
-        let mut pieces = [IoSlice::new(&[]); 16];
-        let mut large; // only for batches of many references
-        let slices = if rest.len() <= pieces.len() {
-            rest.iter().zip(&mut pieces).for_each(|(chunk, piece)| *piece = IoSlice::new(chunk));
-            &mut pieces[..rest.len()]
-        } else {
-            large = rest.iter().take(MAX_PIECES).map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
-            &mut large[..]
-        };
-        slices[0].advance(done);
-        let mut n = match link.stream.try_write_vectored(slices) {
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                link.stream.writable().await?;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        link.note_written(n);
-        n += done;
-        let whole =
-            rest.iter().take_while(|chunk| n.checked_sub(chunk.len()).map(|left| n = left).is_some()).count();
-        (rest, done) = (&rest[whole..], n);
-    }
-    Ok(())
-}
-
-async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
     let mut head = BytesMut::with_capacity(1024);
     loop {
         match read_fragment(&engine, &session, &link, &mut head).await {
@@ -133,7 +74,7 @@ async fn read_fragment(
     match ended {
         None => Ok(false),
         Some(Ok(())) => {
-            tokio::task::consume_budget().await;
+            tokio::task::yield_now().await;
             Ok(true)
         }
         Some(Err(error)) => {
@@ -144,6 +85,9 @@ async fn read_fragment(
 }
 
 /// Appends exactly `len` bytes to `buffer`; `false` at the end of the stream.
+///
+/// Asks to be woken only when a good part of what is missing is there: otherwise the reader would be woken for every few
+/// packets, which costs more than reading them.
 async fn read_exact(link: &Link, buffer: &mut BytesMut, len: usize) -> io::Result<bool> {
     let end = buffer.len() + len;
     while buffer.len() < end {
@@ -151,7 +95,10 @@ async fn read_exact(link: &Link, buffer: &mut BytesMut, len: usize) -> io::Resul
         match link.stream.try_read_buf(&mut (&mut *buffer).limit(missing)) {
             Ok(0) => return Ok(false),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => link.stream.readable().await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                link.wake_at(missing)?;
+                link.stream.readable().await?;
+            }
             Err(error) => return Err(error),
         }
     }

@@ -1,7 +1,7 @@
 //! Express connections: batches of small messages.
 
+use super::Session;
 use super::link::Link;
-use super::{Session, bulk};
 use crate::engine::Engine;
 use crate::engine::deliver::Deliver;
 use bytes::{Bytes, BytesMut};
@@ -14,12 +14,7 @@ use teleport_proto::wire::pool::split_batch;
 const LEAST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 256 * 1024;
 
-pub(super) fn spawn(engine: &Arc<Engine>, session: &Arc<Session>, link: Arc<Link>) {
-    engine.handle.spawn(bulk::write_loop(session.clone(), link.clone()));
-    engine.handle.spawn(read_loop(engine.clone(), session.clone(), link));
-}
-
-async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
     let mut input = Input { received: BytesMut::new(), room: LEAST_READ, frames: Vec::new() };
     loop {
         match read_batches(&engine, &session, &link, &mut input).await {

@@ -1,12 +1,18 @@
 //! The socket of one pool connection, as its reader, its writer and the session share it.
 
+use crate::engine::socket;
 use socket2::SockRef;
+use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use teleport_proto::ConnectionId;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+/// A reader of a large fragment sleeps until so many bytes are there, or what is missing. Small enough for the kernel's
+/// buffers, so that the sender is never held up by a reader that waits for more.
+const MOST_WAITED_FOR: usize = 512 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -16,11 +22,20 @@ pub(crate) struct Link {
     closed: AtomicBool,
     /// Bytes that the kernel has taken; tells a slow connection from one that stands still.
     written: AtomicU64,
+    /// The reader is woken when so many bytes are there.
+    low_water: AtomicUsize,
 }
 
 impl Link {
     pub(crate) fn new(id: ConnectionId, stream: TcpStream) -> Self {
-        Self { id, stream, work: Notify::new(), closed: AtomicBool::new(false), written: AtomicU64::new(0) }
+        Self {
+            id,
+            stream,
+            work: Notify::new(),
+            closed: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            low_water: AtomicUsize::new(1),
+        }
     }
 
     /// There is something for the writer.
@@ -54,6 +69,16 @@ impl Link {
         let socket = SockRef::from(&self.stream);
         let _ = socket.set_linger(Some(Duration::ZERO));
         let _ = socket.shutdown(Shutdown::Both);
+    }
+
+    /// Lets the reader, which misses so many bytes, sleep until most of them are there. Never more than that, since
+    /// nothing else may follow.
+    pub(crate) fn wake_at(&self, missing: usize) -> io::Result<()> {
+        let wanted = missing.min(MOST_WAITED_FOR);
+        if self.low_water.swap(wanted, Ordering::Relaxed) != wanted {
+            socket::wake_at(&self.stream, wanted)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn note_written(&self, bytes: usize) {

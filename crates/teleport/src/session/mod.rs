@@ -7,6 +7,7 @@ mod bulk;
 mod express;
 mod link;
 mod task;
+mod writer;
 
 use crate::engine::Engine;
 use crate::engine::clock::Moment;
@@ -15,7 +16,7 @@ use crate::error::SendError;
 use bytes::BytesMut;
 use link::Link;
 use rustc_hash::FxHashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid};
@@ -31,6 +32,7 @@ use teleport_proto::wire::envelope::ProcessId;
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What the session's task is told.
@@ -62,6 +64,7 @@ pub(crate) struct Session {
     /// The control connection has something to say, soon or now.
     soon: Notify,
     now: Notify,
+    flush_planned: AtomicBool,
     /// The node's budget has room again.
     budget_freed: Arc<Notify>,
     /// The pool has changed.
@@ -169,6 +172,7 @@ impl Session {
             }),
             soon: Notify::new(),
             now: Notify::new(),
+            flush_planned: AtomicBool::new(false),
             budget_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
@@ -290,7 +294,13 @@ impl Session {
     }
 
     /// Adds a pool connection that has proved itself. `false` if the session has no use for it.
-    pub(crate) fn attach(self: &Arc<Self>, id: ConnectionId, class: Class, stream: TcpStream) -> bool {
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        id: ConnectionId,
+        class: Class,
+        stream: TcpStream,
+        thread: &Handle,
+    ) -> bool {
         let Some(engine) = self.engine.upgrade() else { return false };
         let link = Arc::new(Link::new(id, stream));
         {
@@ -301,9 +311,10 @@ impl Session {
             inner.links.insert(id, link.clone());
         }
         match class {
-            Class::Express => express::spawn(&engine, self, link),
-            Class::Bulk => bulk::spawn(&engine, self, link),
-        }
+            Class::Express => thread.spawn(express::read_loop(engine, self.clone(), link.clone())),
+            Class::Bulk => thread.spawn(bulk::read_loop(engine, self.clone(), link.clone())),
+        };
+        thread.spawn(writer::write_loop(self.clone(), link));
         self.pool_changed.notify_waiters();
         true
     }
@@ -420,7 +431,11 @@ impl Session {
         }
         match transfer.control_due() {
             Some(Urgency::Now) => self.now.notify_one(),
-            Some(Urgency::Soon) => self.soon.notify_one(),
+            // The task is woken once for all that comes until it flushes.
+            Some(Urgency::Soon) if !self.flush_planned.swap(true, Ordering::Relaxed) => {
+                self.soon.notify_one()
+            }
+            Some(Urgency::Soon) => {}
             None => {}
         }
         Some(result)
@@ -430,6 +445,7 @@ impl Session {
     fn take_control(&self) -> Option<BytesMut> {
         let mut out = BytesMut::new();
         let mut inner = self.lock();
+        self.flush_planned.store(false, Ordering::Relaxed);
         inner.transfer.as_mut()?.take_control(&mut out);
         (!out.is_empty()).then_some(out)
     }

@@ -100,7 +100,7 @@ impl Task {
         self.flush_at = None;
         self.watch();
         if !self.connected || !self.writable {
-            return;
+            return; // the control connection's next event brings us back
         }
         if let Some(frames) = self.session.take_control() {
             self.writable = false;

@@ -1,0 +1,81 @@
+//! The threads of a node, and what each of them is for.
+//!
+//! A thread of its own for control connections, so that ticks wait for nothing. Bulk threads for large messages, at a
+//! lower priority, so that neither a small message nor the application waits behind a copy of megabytes; each has its
+//! own connections and shares nothing with the others, since waking one another would cost more than it brings. And a
+//! runtime that spreads everything else over its threads.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use teleport_proto::NodeName;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
+/// How much further back bulk threads stand in the scheduler's line (`nice`).
+const BULK_NICE: i32 = 5;
+
+/// For express connections, accepts, handshakes and sessions.
+pub(crate) fn main(name: &NodeName, threads: usize) -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).thread_name(format!("io {}", name.name())).enable_all().build()
+}
+
+/// A thread with a runtime of its own. Dropping it stops the thread.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    handle: Handle,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Thread {
+    fn start(name: String, first: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        std::thread::Builder::new().name(name).spawn(move || {
+            first();
+            // Ends when the sender is dropped, with the node.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self { handle, _stop: stop })
+    }
+
+    /// The thread for control connections.
+    pub(crate) fn control(node: &NodeName) -> io::Result<Self> {
+        Self::start(format!("ctl {}", node.name()), || {})
+    }
+
+    /// Runs tasks on the thread.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+/// The threads for bulk connections.
+#[derive(Debug)]
+pub(crate) struct BulkThreads {
+    threads: Vec<Thread>,
+    next: AtomicUsize,
+}
+
+impl BulkThreads {
+    pub(crate) fn start(node: &NodeName, count: usize) -> io::Result<Self> {
+        let thread = |i| Thread::start(format!("bulk{i} {}", node.name()), stand_back);
+        let threads = (0..count).map(thread).collect::<io::Result<_>>()?;
+        Ok(Self { threads, next: AtomicUsize::new(0) })
+    }
+
+    /// The thread for the next connection: one after the other.
+    pub(crate) fn next(&self) -> &Handle {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.threads[next % self.threads.len()].handle()
+    }
+}
+
+/// Lowers the priority of the calling thread. On Linux that is what `setpriority` does for process 0.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, BULK_NICE) {
+        tracing::debug!(%error, "cannot lower the priority of a bulk thread");
+    }
+}
