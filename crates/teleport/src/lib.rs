@@ -37,3 +37,8 @@ pub use teleport_etf::{Atom, Binary, Pid, Segments, Term};
 pub use teleport_proto::membership::{Backoff, EndReason};
 pub use teleport_proto::transfer::TransferStats;
 pub use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
+
+/// Keeps the example in the README true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
