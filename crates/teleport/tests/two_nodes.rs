@@ -1,5 +1,7 @@
 //! Two nodes in one process, over real sockets: what a user sees.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 use std::time::Duration;
 use teleport::{Binary, Node, NodeEvent, SendError, SendOptions, Sever, StaticPeers};
 

@@ -7,7 +7,9 @@ use crate::engine::deliver::Deliver;
 use bytes::{BufMut, BytesMut};
 use std::io;
 use std::sync::Arc;
+use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{ReceiveError, Region};
+use teleport_proto::wire::WireError;
 use teleport_proto::wire::pool::{FRAGMENT_HEADER_LEN, FragmentHeader};
 
 pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
@@ -40,7 +42,7 @@ async fn read_fragment(
     let header = match decoded {
         Some(Ok(header)) => header,
         Some(Err(error)) => {
-            session.receive_failed(Err(ReceiveError::Connection(error)));
+            session.out_of_step(link, error);
             return Ok(false);
         }
         None => return Ok(false),
@@ -54,7 +56,7 @@ async fn read_fragment(
         None | Some(Ok(None)) => return Ok(false),
         Some(Ok(Some(region))) => region,
         Some(Err(error)) => {
-            session.receive_failed(Err(error));
+            session.receive_failed(error);
             return Ok(false);
         }
     };
@@ -78,7 +80,7 @@ async fn read_fragment(
             Ok(true)
         }
         Some(Err(error)) => {
-            session.receive_failed(Err(error));
+            session.receive_failed(error);
             Ok(false)
         }
     }
@@ -116,12 +118,19 @@ impl Session {
         self.pool_changed.notify_waiters();
     }
 
+    /// What a connection has received is no frame.
+    pub(super) fn out_of_step(&self, link: &Link, error: WireError) {
+        let refused = self.run(&mut self.lock(), |transfer| transfer.out_of_step(link.id, error));
+        if let Some(error) = refused {
+            self.receive_failed(error);
+        }
+    }
+
     /// What a reader got could not be taken.
-    pub(super) fn receive_failed(&self, result: Result<(), ReceiveError>) {
-        let Err(error) = result else { return };
+    pub(super) fn receive_failed(&self, error: ReceiveError) {
         tracing::warn!(peer = %self.peer, %error, "received what does not fit");
         if let (ReceiveError::Session(_), Some(engine)) = (error, self.engine.upgrade()) {
-            engine.events.end(self.id, teleport_proto::membership::EndReason::ProtocolError);
+            engine.events.end(self.id, EndReason::ProtocolError);
         }
     }
 }

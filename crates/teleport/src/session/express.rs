@@ -7,7 +7,6 @@ use crate::engine::deliver::Deliver;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
-use teleport_proto::transfer::ReceiveError;
 use teleport_proto::wire::pool::split_batch;
 
 /// Room for one read: grows with what comes, so that a quiet connection costs little.
@@ -77,12 +76,11 @@ async fn read_batches(
     });
     drop(inner);
     sink.wake();
-    let result = match (result, out_of_step) {
+    match (result, out_of_step) {
         (None, _) => return Ok(false),
         (Some(Ok(())), None) => return Ok(true),
-        (Some(Ok(())), Some(error)) => Err(ReceiveError::Connection(error)),
-        (Some(error), _) => error,
-    };
-    session.receive_failed(result);
+        (Some(Ok(())), Some(error)) => session.out_of_step(link, error),
+        (Some(Err(error)), _) => session.receive_failed(error),
+    }
     Ok(false)
 }

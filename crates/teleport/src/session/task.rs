@@ -81,7 +81,7 @@ impl Task {
                     frames.into_iter().try_for_each(|frame| transfer.control(frame))
                 });
                 if let Some(Err(violation)) = result {
-                    self.session.receive_failed(Err(violation.into()));
+                    self.session.receive_failed(violation.into());
                 }
                 self.session.drained.notify_waiters();
             }

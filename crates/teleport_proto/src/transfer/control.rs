@@ -1,0 +1,171 @@
+//! What goes over the control connection, in both directions.
+
+use super::error::Violation;
+use super::outgoing::Confirmed;
+use super::pool::PoolSize;
+use super::{Transfer, Urgency};
+use crate::ConnectionId;
+use crate::wire::control::{ControlFrame, MAX_RANGES, TransferFrame};
+use bytes::BytesMut;
+
+impl Transfer {
+    /// Takes a frame that the control connection has received.
+    pub fn control(&mut self, frame: TransferFrame) -> Result<(), Violation> {
+        match frame {
+            TransferFrame::Received { connection, frames } => self.peer_received(connection, frames)?,
+            TransferFrame::Delivered { watermark, above } => {
+                let runs = [(1, watermark)].into_iter().chain(above).filter(|(first, last)| first <= last);
+                for (first, last) in runs {
+                    if !self.outbox.delivered(first, last, &mut self.confirmed) {
+                        return Err(Violation::NeverSent { what: "message", number: last });
+                    }
+                }
+                for Confirmed { len, exempt, .. } in self.confirmed.drain(..) {
+                    if !exempt {
+                        self.admission.delivered(len);
+                    }
+                }
+                self.admission.pump(&mut self.admitted);
+            }
+            TransferFrame::Consumed { account, express, bulk } => {
+                if !self.admission.consumed(account, express, bulk, &mut self.admitted) {
+                    return Err(Violation::Consumed { account });
+                }
+            }
+            TransferFrame::AccountClosed { account } => {
+                self.consumed.remove(&account);
+                self.say_consumed.remove(&account);
+            }
+            TransferFrame::Retired { connection, frames } => self.peer_retired(connection, frames)?,
+            TransferFrame::RetireNoted { connection } => {
+                if let Some(connection) = self.connection_mut(connection) {
+                    (connection.noted, connection.say_retired) = (true, false);
+                }
+            }
+            TransferFrame::RetireUnknown { connection } => {
+                if let Some(known) = self.connection_mut(connection) {
+                    (known.noted, known.say_retired) = (true, false);
+                    if known.peer_final.is_none() {
+                        self.peer_final(connection, 0)?;
+                    }
+                }
+            }
+            TransferFrame::Wanted { express, bulk } => {
+                let (most_express, most_bulk) =
+                    (self.config.express_connections, self.config.bulk_connections);
+                self.peer_target = PoolSize { express: express.min(most_express), bulk: bulk.min(most_bulk) };
+            }
+        }
+        self.accept_admitted();
+        self.forget_done();
+        Ok(())
+    }
+
+    /// Whether the control connection has something to say, and how soon.
+    pub fn control_due(&self) -> Option<Urgency> {
+        let much = self.config.receive_window / 8;
+        if self.urgent || self.say_wanted || self.delivered_since_said >= much {
+            return Some(Urgency::Now);
+        }
+        let soon = self.say_delivered
+            || !self.say_consumed.is_empty()
+            || self.admission.has_closed()
+            || self.connections.iter().any(|c| c.say_received);
+        soon.then_some(Urgency::Soon)
+    }
+
+    /// Appends everything that the control connection has to say to `out`.
+    pub fn take_control(&mut self, out: &mut BytesMut) {
+        let mut say = |frame| ControlFrame::Transfer(frame).encode(out);
+        for connection in &mut self.connections {
+            if std::mem::take(&mut connection.say_received) && connection.live {
+                let frames = connection.received;
+                #[cfg(feature = "planted-faults")]
+                let frames = frames + u64::from(self.faults.acknowledge_one_more);
+                say(TransferFrame::Received { connection: connection.id, frames });
+            }
+            if std::mem::take(&mut connection.say_retired) {
+                say(TransferFrame::Retired { connection: connection.id, frames: connection.received });
+            }
+        }
+        for connection in self.say_noted.drain() {
+            say(TransferFrame::RetireNoted { connection });
+        }
+        for connection in self.say_unknown.drain() {
+            say(TransferFrame::RetireUnknown { connection });
+        }
+        if std::mem::take(&mut self.say_delivered) {
+            let delivered = self.inbox.delivered();
+            let above = delivered.runs().take(MAX_RANGES).collect();
+            say(TransferFrame::Delivered { watermark: delivered.watermark(), above });
+        }
+        for account in self.say_consumed.drain() {
+            let (express, bulk) = self.consumed.get(&account).copied().unwrap_or_default();
+            say(TransferFrame::Consumed { account, express, bulk });
+        }
+        for account in self.admission.take_closed() {
+            say(TransferFrame::AccountClosed { account });
+        }
+        if std::mem::take(&mut self.say_wanted) {
+            let PoolSize { express, bulk } = self.target;
+            say(TransferFrame::Wanted { express, bulk });
+        }
+        (self.urgent, self.delivered_since_said) = (false, 0);
+    }
+
+    /// The control connection is up (again): everything has to be repeated that the peer may not have heard.
+    pub fn control_up(&mut self) {
+        #[cfg(feature = "planted-faults")]
+        if self.faults.resume_silently {
+            return;
+        }
+        for connection in &mut self.connections {
+            connection.say_received = connection.live && connection.received > 0;
+            connection.say_retired = connection.reader_stopped && !connection.noted;
+        }
+        self.say_delivered = true;
+        self.say_consumed = self.consumed.keys().copied().collect();
+        self.say_wanted = !self.config.dialler;
+        self.urgent = true;
+    }
+
+    pub(super) fn peer_received(&mut self, id: ConnectionId, frames: u64) -> Result<(), Violation> {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return Ok(()) };
+        let Some(records) = connection.acknowledge(frames) else {
+            return Err(Violation::NeverSent { what: "frame", number: frames });
+        };
+        records.for_each(|record| self.outbox.received(record));
+        Ok(())
+    }
+
+    pub(super) fn peer_retired(&mut self, id: ConnectionId, frames: u64) -> Result<(), Violation> {
+        self.urgent = true;
+        let Some(connection) = self.connection(id) else {
+            // Never used on this side, or long done with. If it is being opened, it must not come up any more.
+            if self.config.dialler {
+                self.joining.remove(&id);
+            } else {
+                self.known_connections.insert(id);
+            }
+            self.say_unknown.insert(id);
+            return Ok(());
+        };
+        let first = connection.peer_final.is_none();
+        self.retire(id);
+        self.say_noted.insert(id);
+        if first { self.peer_final(id, frames) } else { Ok(()) }
+    }
+
+    /// The peer has said what it got of a connection: the rest goes out again.
+    pub(super) fn peer_final(&mut self, id: ConnectionId, frames: u64) -> Result<(), Violation> {
+        self.retire(id);
+        let Some(connection) = self.connection_mut(id) else { return Ok(()) };
+        connection.peer_final = Some(frames);
+        if frames < connection.acknowledged {
+            return Err(Violation::NeverSent { what: "final frame count", number: frames });
+        }
+        self.peer_received(id, frames)?;
+        self.requeue(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What is sent and what is delivered.
+
+use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN, ProcessId, Seq};
+use crate::wire::pool::Class;
+use bytes::Bytes;
+use teleport_etf::Segments;
+
+/// Names a message that waits for credit.
+pub type Ticket = u64;
+
+/// Names an acknowledged send; chosen by the engine.
+pub type AckToken = u64;
+
+/// Who sends to whom: the unit of order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Pair {
+    pub(crate) from: ProcessId,
+    pub(crate) to: Destination,
+}
+
+/// A message on offer.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The sending process.
+    pub from: ProcessId,
+    /// Where it goes.
+    pub to: Destination,
+    /// The encoded term.
+    pub body: Segments,
+    /// Neither wait for earlier messages of the pair nor be waited for by later ones.
+    pub unordered: bool,
+    /// Refuse rather than wait for credit.
+    pub nosuspend: bool,
+    /// Report what became of it.
+    pub acknowledge: Option<AckToken>,
+    /// Never wait for credit. For replies, DOWN and errors, which somebody else's progress depends on.
+    pub exempt: bool,
+    pub(super) kind: Kind,
+}
+
+impl Outgoing {
+    /// An ordinary message: ordered, willing to wait, without acknowledgement.
+    pub fn new(from: ProcessId, to: Destination, body: Segments) -> Self {
+        let (unordered, nosuspend, acknowledge, exempt) = (false, false, None, false);
+        Self { from, to, body, unordered, nosuspend, acknowledge, exempt, kind: Kind::Data }
+    }
+
+    pub(super) fn body_len(&self) -> u64 {
+        self.body.len() as u64
+    }
+
+    pub(super) fn pair(&self) -> Pair {
+        Pair { from: self.from, to: self.to.clone() }
+    }
+}
+
+/// What became of an offered message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The session answers for it now.
+    Accepted,
+    /// It waits for credit; [`Action::Granted`] or the session's end will say more.
+    Waiting(Ticket),
+}
+
+/// A message that was not taken. Nothing of it is left behind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Larger than both sides agreed to in the handshake.
+    #[error(
+        "the message has {size} bytes, the peer takes {limit} at most; send it in parts or raise max_message on both nodes"
+    )]
+    TooLarge {
+        /// Bytes of the encoded message.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// It would have had to wait, and was not allowed to.
+    #[error("the destination's or the peer's window is full; try again later or send without nosuspend")]
+    Busy,
+    /// A registered name that no node can have.
+    #[error("the registered name has {0} bytes, {MAX_NAME_LEN} are allowed")]
+    NameTooLong(usize),
+}
+
+/// What became of an acknowledged send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the mailbox.
+    Delivered,
+    /// There was no such process.
+    NoProcess,
+}
+
+/// A received message on its way into a mailbox.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its number, for [`Transfer::finish_delivery`].
+    pub seq: Seq,
+    /// The sending process on the peer.
+    pub from: ProcessId,
+    /// The process or name it is for.
+    pub to: Destination,
+    /// The encoded term.
+    pub body: Bytes,
+    /// To be given back by [`Transfer::consumed`] when the message leaves its mailbox.
+    pub credit: Credit,
+}
+
+/// What a message holds of its destination mailbox's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credit {
+    /// The account it belongs to, 0 for none.
+    pub account: AccountId,
+    /// The part of the window.
+    pub class: Class,
+    /// How much.
+    pub bytes: u64,
+}
+
+/// What a [`Sink`] did with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is in the mailbox.
+    Delivered,
+    /// There is no such process. The session returns the message's credit itself.
+    NoProcess,
+    /// [`Transfer::finish_delivery`] will tell. Allowed for bulk messages only: small ones count as delivered, for the
+    /// order of their pair, when their batch has been received.
+    Deferred,
+}
+
+/// Where received messages go.
+pub trait Sink {
+    /// Hands a message to its mailbox. Called in the order of each pair.
+    fn deliver(&mut self, delivery: Delivery) -> Disposition;
+}

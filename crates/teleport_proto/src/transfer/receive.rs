@@ -1,0 +1,165 @@
+//! What comes over the pool.
+
+use super::assembly::Region;
+use super::credit::Admitted;
+use super::error::{ReceiveError, Violation};
+use super::incoming::Answer;
+use super::message::{Credit, Disposition, Outcome, Outgoing, Sink};
+use super::{Action, Transfer};
+use crate::ConnectionId;
+use crate::wire::WireError;
+use crate::wire::envelope::{Destination, Kind, ProcessId, Seq};
+use crate::wire::pool::{Class, FragmentHeader};
+use bytes::{Bytes, BytesMut};
+use teleport_etf::Segments;
+
+/// So many connections may get out of step in a session: more than any network damages in a session's life.
+const MOST_OUT_OF_STEP: u32 = 32;
+
+impl Transfer {
+    /// Takes a whole batch frame that an express connection has received.
+    pub fn receive_batch(
+        &mut self,
+        id: ConnectionId,
+        frame: Bytes,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ReceiveError> {
+        if !self.is_live(id) {
+            return Ok(());
+        }
+        let result = self.inbox.batch(frame, sink);
+        self.after_receiving(id, result)
+    }
+
+    /// Lends the place for a fragment's data; `None` if the connection has been retired, and its reader has to stop.
+    ///
+    /// `head` is what stands between the header and the data.
+    pub fn begin_fragment(
+        &mut self,
+        id: ConnectionId,
+        header: &FragmentHeader,
+        head: &[u8],
+    ) -> Result<Option<Region>, ReceiveError> {
+        if !self.is_live(id) {
+            return Ok(None);
+        }
+        match self.inbox.begin_fragment(header, head) {
+            Ok(region) => Ok(Some(region)),
+            Err(error) => Err(self.refuse(id, error)),
+        }
+    }
+
+    /// What a connection has received is no frame. It is replaced; a peer of which that is true again and again ends
+    /// the session.
+    pub fn out_of_step(&mut self, id: ConnectionId, error: WireError) -> ReceiveError {
+        self.refuse(id, ReceiveError::Connection(error))
+    }
+
+    /// Takes back the place for a fragment's data, filled.
+    pub fn end_fragment(
+        &mut self,
+        id: ConnectionId,
+        mut region: Region,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ReceiveError> {
+        if !self.is_live(id) {
+            // The count has been frozen: the fragment will come again.
+            region.bytes_mut().clear();
+            self.inbox.give_back(region);
+            return Ok(());
+        }
+        let result = self.inbox.end_fragment(region, sink);
+        self.after_receiving(id, result)
+    }
+
+    /// A deferred delivery has ended, as delivered or without a taker.
+    pub fn finish_delivery(
+        &mut self,
+        seq: Seq,
+        end: Disposition,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ReceiveError> {
+        let result = self.inbox.finish(seq, end, sink);
+        self.after_delivering()?;
+        result
+    }
+
+    /// A message has left its mailbox.
+    pub fn consumed(&mut self, credit: Credit) {
+        if credit.account == 0 {
+            return;
+        }
+        let (express, bulk) = self.consumed.entry(credit.account).or_default();
+        *match credit.class {
+            Class::Express => express,
+            Class::Bulk => bulk,
+        } += credit.bytes;
+        self.say_consumed.insert(credit.account);
+    }
+
+    pub(super) fn after_receiving(
+        &mut self,
+        id: ConnectionId,
+        result: Result<(), ReceiveError>,
+    ) -> Result<(), ReceiveError> {
+        let result = result.map_err(|error| self.refuse(id, error));
+        if result.is_ok()
+            && let Some(connection) = self.connection_mut(id)
+        {
+            connection.received += 1;
+            connection.say_received = true;
+        }
+        let handled = self.after_delivering();
+        result.and(handled)
+    }
+
+    /// Retires the connection that something wrong came by.
+    fn refuse(&mut self, id: ConnectionId, error: ReceiveError) -> ReceiveError {
+        self.retire(id);
+        let ReceiveError::Connection(last) = error else { return error };
+        self.out_of_step += 1;
+        if self.out_of_step < MOST_OUT_OF_STEP {
+            return ReceiveError::Connection(last);
+        }
+        Violation::OutOfStep { connections: self.out_of_step, last }.into()
+    }
+
+    pub(super) fn after_delivering(&mut self) -> Result<(), ReceiveError> {
+        self.say_delivered = true;
+        self.delivered_since_said += std::mem::take(&mut self.inbox.delivered_bytes);
+        let unclaimed = std::mem::take(&mut self.inbox.unclaimed);
+        unclaimed.into_iter().for_each(|credit| self.consumed(credit));
+        for Answer { seq, envelope, disposition } in std::mem::take(&mut self.inbox.answers) {
+            self.answer(seq, envelope.from, disposition);
+        }
+        for (_, body) in std::mem::take(&mut self.inbox.system) {
+            self.outcome(&body)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the sender of an acknowledged message what became of it.
+    pub(super) fn answer(&mut self, seq: Seq, to: ProcessId, disposition: Disposition) {
+        let mut body = BytesMut::with_capacity(9);
+        body.extend_from_slice(&seq.to_be_bytes());
+        body.extend_from_slice(&[u8::from(disposition == Disposition::NoProcess)]);
+        let from = ProcessId { id: 0, serial: 0 };
+        let mut message = Outgoing::new(from, Destination::Process(to), Segments::from(body.freeze()));
+        (message.kind, message.exempt, message.unordered) = (Kind::Outcome, true, true);
+        self.accept(Admitted { message, account: 0, ticket: None });
+    }
+
+    pub(super) fn outcome(&mut self, body: &Bytes) -> Result<(), Violation> {
+        let (seq, status) = body.split_last_chunk::<1>().ok_or(Violation::Outcome)?;
+        let seq = Seq::from_be_bytes(seq.try_into().map_err(|_| Violation::Outcome)?);
+        let outcome = match status {
+            [0] => Outcome::Delivered,
+            [1] => Outcome::NoProcess,
+            _ => return Err(Violation::Outcome),
+        };
+        if let Some(token) = self.outbox.take_acknowledgement(seq) {
+            self.actions.push_back(Action::Outcome(token, outcome));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! How a session is set up, and what it can tell about itself.
+
+use super::message::{AckToken, Ticket};
+
+/// What both sides agreed on, and how this side sets itself up.
+#[derive(Debug, Clone)]
+pub struct TransferConfig {
+    /// This side opens the session's connections.
+    pub dialler: bool,
+    /// The largest message either way, in bytes.
+    pub max_message: u64,
+    /// How much of the peer's memory this side may fill, in bytes.
+    pub send_window: u64,
+    /// How much of this side's memory the peer may fill, in bytes.
+    pub receive_window: u64,
+    /// The window of each of the peer's mailboxes, in bytes; `None` if they are unbounded.
+    pub mailbox_window: Option<u64>,
+    /// Bytes of a fragment.
+    pub fragment_size: u32,
+    /// The most express connections.
+    pub express_connections: u32,
+    /// The most bulk connections.
+    pub bulk_connections: u32,
+}
+
+/// Counters and gauges of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransferStats {
+    /// Live express connections.
+    pub express_connections: usize,
+    /// Live bulk connections.
+    pub bulk_connections: usize,
+    /// Connections that are being retired.
+    pub retiring_connections: usize,
+    /// Express messages waiting for a connection.
+    pub queued_express: usize,
+    /// Bulk messages with fragments waiting for a connection.
+    pub queued_bulk: usize,
+    /// Sends that wait for credit.
+    pub waiting: usize,
+    /// Messages accepted and not known to be delivered.
+    pub unconfirmed: u64,
+    /// Their bytes, [`MESSAGE_COST`] each included.
+    pub unconfirmed_bytes: u64,
+    /// Bytes received, or being received, and not yet delivered.
+    pub undelivered_bytes: u64,
+    /// Messages accepted since the session began.
+    pub messages_sent: u64,
+    /// Messages received whole since the session began.
+    pub messages_received: u64,
+    /// Of those, the ones for which there was no process.
+    pub no_process: u64,
+    /// Frames queued again because their connection was lost.
+    pub frames_resent: u64,
+    /// Connections retired.
+    pub connections_retired: u64,
+    /// Remembered things that go when nothing is in flight: messages, pairs, holds, accounts, partial messages.
+    pub entries: usize,
+}
+
+/// What was open when a session ended.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// Messages accepted and not known to be delivered.
+    pub unconfirmed: u64,
+    /// Sends that were still waiting; none of them was accepted.
+    pub waiting: Vec<Ticket>,
+    /// Acknowledged sends that will get no outcome.
+    pub acknowledgements: Vec<AckToken>,
+}
