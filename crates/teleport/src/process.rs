@@ -184,6 +184,9 @@ impl Process {
 
     async fn session(&self, peer: &NodeName, options: SendOptions) -> Result<Arc<Session>, SendError> {
         let engine = self.node.engine();
+        if engine.is_stopped() {
+            return Err(SendError::NotRunning);
+        }
         if options.nosuspend { engine.session_now(peer) } else { engine.session(peer).await }
     }
 

@@ -176,14 +176,14 @@ impl Control {
         self.out.clear();
         self.connection = Some(Connection { stream, generation, received: BytesMut::new() });
         self.heard = now;
+        self.session.heard(now);
         self.liveness.control_up(now);
         self.written();
         self.session.tell(session::Event::ControlUp);
     }
 
     fn poll(&mut self, now: Time) {
-        let last_heard = self.session.last_heard().max(self.heard);
-        for action in self.liveness.poll(now, last_heard, self.heard) {
+        for action in self.liveness.poll(now, self.session.last_heard(), self.heard) {
             self.act(action, now);
         }
         self.session.note_ticks(self.liveness.counts());
@@ -209,7 +209,10 @@ impl Control {
         connection.received.reserve(READ_SIZE);
         match connection.stream.try_read_buf(&mut connection.received) {
             Ok(0) => return self.lose(now, "closed by the peer"),
-            Ok(_) => self.heard = now,
+            Ok(_) => {
+                self.heard = now;
+                self.session.heard(now);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
                 tracing::debug!(peer = %self.session.peer_name(), %error, "control connection failed");

@@ -68,7 +68,7 @@ async fn read_fragment(
     }
     missing = region.missing();
     debug_assert_eq!(missing, 0);
-    session.last_heard.note(engine.clock.now());
+    session.heard(engine.clock.now());
     let mut sink = Deliver::new(engine, session);
     let ended =
         session.run(&mut session.lock(), |transfer| transfer.end_fragment(link.id, region, &mut sink));

@@ -54,7 +54,7 @@ async fn read_batches(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
         Err(error) => return Err(error),
     }
-    session.last_heard.note(engine.clock.now());
+    session.heard(engine.clock.now());
     let mut out_of_step = None;
     loop {
         match split_batch(received) {

@@ -65,6 +65,9 @@ pub(crate) struct Session {
     soon: Notify,
     now: Notify,
     flush_planned: AtomicBool,
+    /// Something is under way: it has to be watched, and is.
+    watch: Notify,
+    watched: AtomicBool,
     /// The node's budget has room again.
     budget_freed: Arc<Notify>,
     /// The pool has changed.
@@ -101,6 +104,7 @@ impl std::fmt::Debug for Inner {
 pub(crate) struct Pending {
     session: Arc<Session>,
     ticket: Ticket,
+    token: Option<AckToken>,
     granted: oneshot::Receiver<Result<(), SendError>>,
 }
 
@@ -120,6 +124,7 @@ impl Drop for Pending {
         let mut inner = self.session.lock();
         if inner.grants.remove(&ticket).is_some() {
             self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
+            self.token.map(|token| inner.outcomes.remove(&token));
         }
     }
 }
@@ -173,6 +178,8 @@ impl Session {
             soon: Notify::new(),
             now: Notify::new(),
             flush_planned: AtomicBool::new(false),
+            watch: Notify::new(),
+            watched: AtomicBool::new(false),
             budget_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
@@ -212,7 +219,12 @@ impl Session {
         self.dialled
     }
 
-    /// When the last byte came by a pool connection.
+    /// Something came from the peer.
+    pub(crate) fn heard(&self, now: teleport_proto::Time) {
+        self.last_heard.note(now);
+    }
+
+    /// When the last byte came, by any connection.
     pub(crate) fn last_heard(&self) -> teleport_proto::Time {
         self.last_heard.read()
     }
@@ -243,7 +255,7 @@ impl Session {
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
         let mut inner = self.lock();
         let sent = self.offer(&mut inner, message)?;
-        Ok(self.offered(&mut inner, sent))
+        Ok(self.offered(&mut inner, sent, None))
     }
 
     /// Offers a message, and asks what becomes of it.
@@ -258,7 +270,7 @@ impl Session {
         let sent = self.offer(&mut inner, message)?;
         let (sender, answer) = oneshot::channel();
         inner.outcomes.insert(token, sender);
-        Ok((self.offered(&mut inner, sent), answer))
+        Ok((self.offered(&mut inner, sent, Some(token)), answer))
     }
 
     /// A message has left its mailbox.
@@ -315,6 +327,9 @@ impl Session {
             Class::Bulk => thread.spawn(bulk::read_loop(engine, self.clone(), link.clone())),
         };
         thread.spawn(writer::write_loop(self.clone(), link));
+        if !self.watched.swap(true, Ordering::Relaxed) {
+            self.watch.notify_one();
+        }
         self.pool_changed.notify_waiters();
         true
     }
@@ -347,6 +362,13 @@ impl Session {
         let inner = self.lock();
         let ended = || TransferStats { unconfirmed: inner.unconfirmed, ..TransferStats::default() };
         inner.transfer.as_ref().map_or_else(ended, Transfer::stats)
+    }
+
+    /// Whether anything is under way, or there are connections that may become idle.
+    fn is_in_use(&self) -> bool {
+        let inner = self.lock();
+        let in_use = |transfer: &Transfer| transfer.is_under_way() || transfer.stats().bulk_connections > 0;
+        inner.transfer.as_ref().is_some_and(in_use)
     }
 
     /// Ends the session; returns how many accepted messages are not known to be delivered.
@@ -393,13 +415,13 @@ impl Session {
         }
     }
 
-    fn offered(self: &Arc<Self>, inner: &mut Inner, sent: Sent) -> Offered {
+    fn offered(self: &Arc<Self>, inner: &mut Inner, sent: Sent, token: Option<AckToken>) -> Offered {
         match sent {
             Sent::Accepted => Offered::Accepted,
             Sent::Waiting(ticket) => {
                 let (sender, granted) = oneshot::channel();
                 inner.grants.insert(ticket, sender);
-                Offered::Waiting(Pending { session: self.clone(), ticket, granted })
+                Offered::Waiting(Pending { session: self.clone(), ticket, token, granted })
             }
         }
     }
@@ -428,6 +450,9 @@ impl Session {
             if let Some(engine) = self.engine.upgrade() {
                 engine.clone().join(self.id, id, class);
             }
+        }
+        if transfer.is_under_way() && !self.watched.swap(true, Ordering::Relaxed) {
+            self.watch.notify_one();
         }
         match transfer.control_due() {
             Some(Urgency::Now) => self.now.notify_one(),

@@ -4,6 +4,7 @@ use super::{Event, Session};
 use crate::engine::control::Command;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use teleport_proto::ConnectionId;
 use tokio::sync::mpsc;
@@ -21,11 +22,11 @@ struct Task {
     writable: bool,
     connected: bool,
     flush_at: Option<Instant>,
-    /// While anything is under way: when to look for connections that stand still.
-    stall_check_at: Option<Instant>,
+    /// While anything is under way or there are bulk connections: when to look after them.
+    look_at: Option<Instant>,
+    /// What each connection with frames under way had achieved at the last look.
     progress: FxHashMap<ConnectionId, Progress>,
-    /// While there are bulk connections: when to look for idle ones.
-    sweep_at: Option<Instant>,
+    last_sweep: Instant,
 }
 
 pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiver<Event>) {
@@ -38,13 +39,13 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
         writable: false,
         connected: false,
         flush_at: None,
-        stall_check_at: None,
+        look_at: None,
         progress: FxHashMap::default(),
-        sweep_at: None,
+        last_sweep: Instant::now(),
     };
     drop(engine);
     loop {
-        let timer = [task.flush_at, task.stall_check_at, task.sweep_at].into_iter().flatten().min();
+        let timer = [task.flush_at, task.look_at].into_iter().flatten().min();
         tokio::select! {
             event = events.recv() => match event {
                 None | Some(Event::End) => return,
@@ -52,6 +53,7 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
             },
             () = session.now.notified() => task.flush(),
             () = session.soon.notified() => task.flush_soon(),
+            () = session.watch.notified() => task.watch(),
             () = session.budget_freed.notified() => {
                 session.run(&mut session.lock(), |transfer| transfer.budget_freed());
             }
@@ -98,7 +100,6 @@ impl Task {
     /// Hands the control connection what there is to say, unless it is still busy with the last.
     fn flush(&mut self) {
         self.flush_at = None;
-        self.watch();
         if !self.connected || !self.writable {
             return; // the control connection's next event brings us back
         }
@@ -113,31 +114,36 @@ impl Task {
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush();
         }
-        if self.stall_check_at.is_some_and(|at| at <= now) {
-            self.stall_check_at = None;
-            self.retire_stalled();
-        }
-        if self.sweep_at.is_some_and(|at| at <= now) {
-            self.sweep_at = None;
-            let left = self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
-            if let Some(engine) = self.session.engine.upgrade() {
-                engine.buffers.trim();
-            }
-            if left == Some(true) {
-                self.sweep_at = Some(now + self.bulk_idle);
-            }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            self.look_after_connections(now);
         }
     }
 
-    /// Sets the timers that only a session in use needs.
+    /// Begins to look after connections: only those of a session in use need it.
     fn watch(&mut self) {
-        let stats = self.session.stats();
-        let now = Instant::now();
-        if self.sweep_at.is_none() && stats.bulk_connections > 0 {
-            self.sweep_at = Some(now + self.bulk_idle);
+        self.last_sweep = Instant::now();
+        self.look_at = Some(self.last_sweep + self.stall_timeout.min(self.bulk_idle));
+    }
+
+    fn look_after_connections(&mut self, now: Instant) {
+        self.retire_stalled();
+        if now - self.last_sweep >= self.bulk_idle {
+            self.last_sweep = now;
+            self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
+            if let Some(engine) = self.session.engine.upgrade() {
+                engine.buffers.trim();
+            }
         }
-        if self.stall_check_at.is_none() && stats.unconfirmed > 0 {
-            self.stall_check_at = Some(now + self.stall_timeout);
+        if self.session.is_in_use() {
+            self.look_at = Some(now + self.stall_timeout.min(self.bulk_idle));
+            return;
+        }
+        self.session.watched.store(false, Ordering::Relaxed);
+        // What began in between did not see the flag down.
+        if self.session.is_in_use() {
+            self.session.watched.store(true, Ordering::Relaxed);
+            self.watch();
         }
     }
 
@@ -156,7 +162,6 @@ impl Task {
                 self.session.run(&mut inner, |transfer| transfer.retire(link.id));
             } else {
                 self.progress.insert(link.id, progress);
-                self.stall_check_at = Some(Instant::now() + self.stall_timeout);
             }
         }
     }

@@ -220,6 +220,11 @@ impl Transfer {
         }
     }
 
+    /// Whether anything accepted is not known to be delivered.
+    pub fn is_under_way(&self) -> bool {
+        self.outbox.unconfirmed_bytes() > 0
+    }
+
     /// Bytes in the peer's window: 0 when everything accepted has been delivered.
     pub fn in_window(&self) -> u64 {
         self.admission.in_window()
