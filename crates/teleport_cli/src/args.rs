@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::size::Size;
 
@@ -14,6 +15,19 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What the user wants, if it makes sense; ends the program if not.
+    pub(crate) fn parse_and_check() -> Self {
+        let cli = Self::parse();
+        if let Command::Ring(options) = &cli.command
+            && let Err(conflict) = options.check()
+        {
+            Self::command().error(ErrorKind::ArgumentConflict, conflict).exit();
+        }
+        cli
+    }
 }
 
 /// The program's commands.
@@ -27,6 +41,9 @@ pub(crate) enum Command {
     RingNode(NodeOptions),
 }
 
+/// Bytes of the smallest message in a run under chaos.
+pub(crate) const LEAST_CHAOS_SIZE: usize = 64;
+
 const RING_HELP: &str = "\
 Measure transports side by side on a ring of nodes on this machine.
 
@@ -36,7 +53,12 @@ whole and passed on until it has made nodes-1 hops, where the last node acknowle
 Meanwhile every node sends its neighbours a 16-byte tick and a 1 KiB echo every 10 ms.
 
 The rounds of all transports are interleaved, after warm-up rounds in which payloads are verified: only \
-figures of one and the same run can be compared.";
+figures of one and the same run can be compared.
+
+With --chaos it is teleport alone, and another workload: every worker pipelines numbered messages of all \
+sizes up to --size to mailboxes on several other nodes, while at least five pool connections per second are \
+killed, and control connections now and then. Afterwards nothing may be lost, doubled, out of order or \
+damaged; the exit code is 1 if anything is.";
 
 /// Options of `teleport ring`.
 #[derive(Debug, Clone, Args)]
@@ -49,7 +71,7 @@ pub(crate) struct RingOptions {
     #[arg(long, default_value_t = 6, value_name = "N", value_parser = value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
 
-    /// Size of a message, e.g. 64B, 1KiB, 10MiB, 10MB.
+    /// Size of a message, e.g. 64B, 1KiB, 10MiB, 10MB; with --chaos the largest.
     #[arg(long, default_value = "10MiB", value_name = "SIZE")]
     pub(crate) size: Size,
 
@@ -61,15 +83,9 @@ pub(crate) struct RingOptions {
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(crate) warmup: u32,
 
-    /// What to compare, separated by commas.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "teleport,raw,disterl",
-        value_name = "NAME,.."
-    )]
-    pub(crate) transport: Vec<Transport>,
+    /// What to compare, separated by commas [default: teleport,raw,disterl].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,..")]
+    transport: Vec<Transport>,
 
     /// Further flags for `erl`, as in --erl-flags "+zdbbl 131072". Give it several times to compare several
     /// settings in one run; "" stands for the defaults.
@@ -87,6 +103,66 @@ pub(crate) struct RingOptions {
     /// How long any single step, such as a round, may take before the run is given up.
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) deadline: Duration,
+
+    /// Kill teleport's connections while messages of all sizes are under way, and see that nothing is lost,
+    /// doubled, out of order or damaged.
+    #[arg(long, conflicts_with_all = ["rounds", "warmup", "erl_flags"])]
+    chaos: bool,
+
+    /// How long connections are killed [default: 60].
+    #[arg(long, value_name = "N", requires = "chaos", value_parser = value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
+
+    /// What sizes, destinations and faults are drawn from [default: random; printed].
+    #[arg(long, value_name = "N", requires = "chaos")]
+    seed: Option<u64>,
+}
+
+/// A run under chaos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChaosOptions {
+    /// How long connections are killed.
+    pub(crate) seconds: u64,
+    /// What everything is drawn from.
+    pub(crate) seed: u64,
+}
+
+impl RingOptions {
+    /// What to compare, each transport once.
+    pub(crate) fn transports(&self) -> Vec<Transport> {
+        let mut transports = Vec::new();
+        for &transport in &self.transport {
+            if !transports.contains(&transport) {
+                transports.push(transport);
+            }
+        }
+        if transports.is_empty() { Transport::value_variants().to_vec() } else { transports }
+    }
+
+    /// Set for a run under chaos. Without a seed each call draws another one.
+    pub(crate) fn chaos(&self) -> Option<ChaosOptions> {
+        let seed = || rand::random::<u32>().into(); // short enough to be typed
+        self.chaos.then(|| ChaosOptions {
+            seconds: self.seconds.unwrap_or(60),
+            seed: self.seed.unwrap_or_else(seed),
+        })
+    }
+
+    /// What the declaration cannot say.
+    fn check(&self) -> Result<(), String> {
+        if !self.chaos {
+            return Ok(());
+        }
+        if let Some(other) = self.transport.iter().find(|&&transport| transport != Transport::Teleport) {
+            let name = other.name();
+            return Err(format!("--chaos is for teleport only, not for --transport {name}: leave that out"));
+        }
+        if self.size.bytes() < LEAST_CHAOS_SIZE {
+            let size = self.size;
+            return Err(format!("--chaos sends messages of 64B and more: --size {size} is too small"));
+        }
+        Ok(())
+    }
 }
 
 /// Options of `teleport ring-node`.
@@ -115,6 +191,10 @@ pub(crate) struct NodeOptions {
     /// TCP congestion control.
     #[arg(long, value_parser = congestion)]
     pub(crate) congestion: Option<String>,
+
+    /// Be a node of a run under chaos, with this seed.
+    #[arg(long, value_name = "SEED")]
+    pub(crate) chaos: Option<u64>,
 }
 
 /// What carries the messages.
@@ -158,8 +238,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn ring(arguments: &[&str]) -> Result<RingOptions, clap::Error> {
@@ -180,7 +258,8 @@ mod tests {
         let options = ring(&[]).unwrap();
         assert_eq!((options.nodes, options.workers, options.rounds, options.warmup), (6, 6, 5, 3));
         assert_eq!(options.size.bytes(), 10 << 20);
-        assert_eq!(options.transport, [Transport::Teleport, Transport::Raw, Transport::Disterl]);
+        assert_eq!(options.chaos(), None);
+        assert_eq!(options.transports(), [Transport::Teleport, Transport::Raw, Transport::Disterl]);
         assert!(options.erl_flags.is_empty());
     }
 
@@ -189,6 +268,22 @@ mod tests {
         let options =
             ring(&["--erl-flags", "", "--erl-flags", "+zdbbl 131072", "--erl-flags", "-hidden"]).unwrap();
         assert_eq!(options.erl_flags, ["", "+zdbbl 131072", "-hidden"]);
+    }
+
+    #[test]
+    fn chaos_is_for_teleport_alone() {
+        let options = ring(&["--chaos", "--seed", "7", "--transport", "teleport,teleport"]).unwrap();
+        assert_eq!(options.chaos(), Some(ChaosOptions { seconds: 60, seed: 7 }));
+        assert_eq!(options.transports(), [Transport::Teleport]);
+        assert_eq!(options.check(), Ok(()));
+        assert_eq!(ring(&["--chaos"]).unwrap().check(), Ok(()));
+
+        let conflict = ring(&["--chaos", "--transport", "teleport,raw"]).unwrap().check().unwrap_err();
+        assert!(conflict.contains("--transport raw"), "{conflict}");
+        let conflict = ring(&["--chaos", "--size", "63B"]).unwrap().check().unwrap_err();
+        assert!(conflict.contains("--size 63B"), "{conflict}");
+        assert!(ring(&["--chaos", "--rounds", "3"]).is_err(), "there are no rounds");
+        assert!(ring(&["--seconds", "3"]).is_err(), "rounds take as long as they take");
     }
 
     #[test]

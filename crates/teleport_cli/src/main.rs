@@ -7,12 +7,10 @@ mod size;
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::parse_and_check().command {
         Command::Ring(options) => ring::run(&options).map_err(Box::<dyn Error>::from),
         Command::RingNode(options) => ring::run_node(&options).map_err(Box::<dyn Error>::from),
     };

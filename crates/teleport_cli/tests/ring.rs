@@ -65,6 +65,42 @@ fn two_nodes_are_a_ring() {
     assert_eq!((&results["runs"][0]["messages"], &results["runs"][0]["lost"]), (&16.into(), &0.into()));
 }
 
+#[test]
+fn chaos() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("results.json");
+    let output = teleport()
+        .args(["ring", "--chaos", "--nodes", "3", "--workers", "2", "--seconds", "5", "--size", "1MiB"])
+        .args(["--seed", "7", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("5 s under chaos, --seed 7") && table.contains("frames resent"), "{table}");
+
+    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(results["runs"].as_array().unwrap().len(), 1);
+    let run = &results["runs"][0];
+    assert_eq!((&run["transport"], &run["label"]), (&"teleport".into(), &"teleport chaos".into()));
+    let killed = run["connections_killed"].as_u64().unwrap();
+    assert!(killed >= 25 && run["frames_resent"].as_u64().unwrap() > 0, "{run}");
+    // Every kill is a loss that both sides see; one that is not has hit a connection already dead.
+    assert!(run["connections_retired"].as_u64().unwrap() >= killed, "{run}");
+    for count in ["lost", "doubled", "reordered", "damaged", "nodedowns", "unconfirmed"] {
+        assert_eq!(run[count], 0, "{count}");
+    }
+    assert!(run["messages"].as_u64().unwrap() > 0 && run["tick_ms"]["count"].as_u64().unwrap() > 0);
+    assert_eq!(run["rounds"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn chaos_is_for_teleport_alone() {
+    let output = teleport().args(["ring", "--chaos", "--transport", "raw"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--chaos is for teleport only"), "{}", stderr(&output));
+}
+
 /// Needs Erlang; the failure tells how to install it.
 #[test]
 fn disterl() {

@@ -78,6 +78,9 @@ pub(crate) enum NodeError {
     /// The transport's nodes are not processes of this program.
     #[error("`{0}` has no nodes in this program; use `teleport ring --transport {0}`")]
     NotRust(&'static str),
+    /// The coordinator takes this node for one of another kind of run.
+    #[error("told what a node of {0} does not do; are coordinator and nodes the same program?")]
+    WrongRole(&'static str),
     /// The product refused.
     #[error("{what}: {reason}")]
     Teleport {
@@ -105,11 +108,19 @@ impl NodeError {
     }
 }
 
+/// Follows the coordinator through the rounds.
+pub(crate) fn serve_ring(mut node: impl RingNode) -> Result<(), NodeError> {
+    serve(node.address(), |command| obey(&mut node, command))
+}
+
 /// Follows the coordinator's commands until it closes the node's stdin.
 ///
 /// The process ends with stdin even in the middle of a round, so that no node outlives its coordinator.
-pub(crate) fn serve(mut node: impl RingNode) -> Result<(), NodeError> {
-    let served = follow(&mut node);
+pub(crate) fn serve(
+    address: String,
+    obey: impl FnMut(Command) -> Result<Event, NodeError>,
+) -> Result<(), NodeError> {
+    let served = follow(address, obey);
     if let Err(error) = &served {
         let reason = crate::chain(error);
         // Should this fail too, the coordinator sees the process end.
@@ -118,13 +129,16 @@ pub(crate) fn serve(mut node: impl RingNode) -> Result<(), NodeError> {
     served
 }
 
-fn follow(node: &mut impl RingNode) -> Result<(), NodeError> {
+fn follow(
+    address: String,
+    mut obey: impl FnMut(Command) -> Result<Event, NodeError>,
+) -> Result<(), NodeError> {
     let commands = read_commands()?;
-    tell(&Event::Ready { address: node.address(), version: env!("CARGO_PKG_VERSION").to_owned() })?;
+    tell(&Event::Ready { address, version: env!("CARGO_PKG_VERSION").to_owned() })?;
     for line in commands {
         let command = serde_json::from_str(&line)
             .map_err(|source| NodeError::Command { line: line.clone(), source })?;
-        tell(&obey(node, command)?)?;
+        tell(&obey(command)?)?;
     }
     Ok(())
 }
@@ -142,6 +156,7 @@ fn obey(node: &mut impl RingNode, command: Command) -> Result<Event, NodeError> 
         }
         Command::StopProbes => Ok(Event::Probes(node.stop_probes()?)),
         Command::Report => Ok(Event::Report(node.tally())),
+        Command::Chaos { .. } => Err(NodeError::WrongRole("a ring")),
     }
 }
 

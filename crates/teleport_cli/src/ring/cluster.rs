@@ -91,9 +91,8 @@ impl Cluster {
             .await?;
         cluster.version = ready.first().map(|(_, version)| version.clone()).unwrap_or_default();
         let addresses = ready.into_iter().map(|(address, _)| address).collect();
-        cluster.tell(&Command::Peers { addresses }).await?;
         cluster
-            .gather("connect", |event| match event {
+            .ask(&Command::Peers { addresses }, "connect", |event| match event {
                 Event::Connected => Ok(()),
                 other => Err(other),
             })
@@ -115,36 +114,35 @@ impl Cluster {
     pub(crate) async fn round(&mut self, round: u32, verify: bool) -> Result<RoundOutcome, RingError> {
         let cpu_before = self.cpu_time()?;
         let start = Instant::now();
-        self.tell(&Command::Go { round, verify }).await?;
         let done = self
-            .gather(&format!("finish round {round}"), |event| match event {
+            .ask(&Command::Go { round, verify }, &format!("finish round {round}"), |event| match event {
                 Event::Done { round: of, sender_seconds } if of == round => Ok(sender_seconds),
                 other => Err(other),
             })
             .await?;
         let elapsed = start.elapsed();
         let cpu = self.cpu_time()?.saturating_sub(cpu_before);
-        self.tell(&Command::StopProbes).await?;
+        let probes = self.stop_probes(&format!("end the probes of round {round}")).await?;
+        Ok(RoundOutcome { elapsed, cpu, sender_seconds: done.concat(), probes })
+    }
+
+    /// Ends the probes of all nodes; answers what came of them.
+    pub(crate) async fn stop_probes(&mut self, what: &str) -> Result<ProbeSamples, RingError> {
         let samples = self
-            .gather(&format!("end the probes of round {round}"), |event| match event {
+            .ask(&Command::StopProbes, what, |event| match event {
                 Event::Probes(samples) => Ok(samples),
                 other => Err(other),
             })
             .await?;
         let mut probes = ProbeSamples::default();
-        for sample in samples {
-            probes.tick_us.extend(sample.tick_us);
-            probes.echo_us.extend(sample.echo_us);
-            probes.unanswered += sample.unanswered;
-        }
-        Ok(RoundOutcome { elapsed, cpu, sender_seconds: done.concat(), probes })
+        samples.into_iter().for_each(|sample| probes += sample);
+        Ok(probes)
     }
 
     /// All nodes' counts of arrived messages.
     pub(crate) async fn tally(&mut self) -> Result<Tally, RingError> {
-        self.tell(&Command::Report).await?;
         let tallies = self
-            .gather("report", |event| match event {
+            .ask(&Command::Report, "report", |event| match event {
                 Event::Report(tally) => Ok(tally),
                 other => Err(other),
             })
@@ -171,8 +169,20 @@ impl Cluster {
         }
     }
 
-    fn cpu_time(&self) -> Result<Duration, RingError> {
+    /// CPU time of all nodes so far.
+    pub(crate) fn cpu_time(&self) -> Result<Duration, RingError> {
         Ok(self.measure(process::cpu_time)?.into_iter().sum())
+    }
+
+    /// Tells all nodes to do something, and waits until each has answered with what `wanted` takes; by node.
+    pub(crate) async fn ask<T>(
+        &mut self,
+        command: &Command,
+        what: &str,
+        wanted: impl Fn(Event) -> Result<T, Event>,
+    ) -> Result<Vec<T>, RingError> {
+        self.tell(command).await?;
+        self.gather(what, wanted).await
     }
 
     fn measure<T>(&self, figure: impl Fn(u32) -> io::Result<T>) -> Result<Vec<T>, RingError> {

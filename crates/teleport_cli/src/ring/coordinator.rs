@@ -90,6 +90,7 @@ impl Contender {
             reordered: tally.reordered,
             connections_killed: 0,
             frames_resent: 0,
+            chaos: None,
         };
         self.cluster.stop().await;
         if let Some(environment) = self.environment {
@@ -105,17 +106,11 @@ async fn start(
 ) -> Result<(Vec<Contender>, Vec<LeftOut>), RingError> {
     let mut contenders = Vec::new();
     let mut left_out = Vec::new();
-    let mut transports = Vec::new();
-    for &transport in &options.transport {
-        if !transports.contains(&transport) {
-            transports.push(transport);
-        }
-    }
-    for transport in transports {
+    for transport in options.transports() {
         match transport {
             Transport::Teleport | Transport::Raw => {
                 progress.note(&format!("starting the nodes of {}", transport.name()));
-                let cluster = start_rust(options, transport).await?;
+                let cluster = start_rust(options, transport, None).await?;
                 contenders.push(Contender::new(transport, cluster, None));
             }
             Transport::Disterl => {

@@ -2,9 +2,11 @@
 //!
 //! The coordinator ([`run`]) starts the node processes of every transport ([`cluster`]), leads them through the
 //! rounds in turn ([`coordinator`]) and reports ([`report`], [`table`]). A node is either a Rust process
-//! ([`run_node`]) with one of the [`transports`], or a program that speaks the same [`protocol`].
+//! ([`run_node`]) with one of the [`transports`], or a program that speaks the same [`protocol`]. A run under
+//! [`chaos`] has no rounds, but the same processes, probes and report.
 
 mod arrivals;
+mod chaos;
 mod child;
 mod cluster;
 mod coordinator;
@@ -26,6 +28,9 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{NodeOptions, RingOptions, Transport};
+use report::Report;
+use transports::teleport::TeleportNode;
+use transports::teleport::chaos::ChaosNode;
 
 pub(crate) use child::NodeError;
 
@@ -122,9 +127,27 @@ pub(crate) enum RingError {
         /// Why.
         source: io::Error,
     },
+    /// A run under chaos went wrong, or proves nothing.
+    #[error(
+        "the run under chaos failed: {complaints}; --seed {seed} draws the same messages and faults again"
+    )]
+    Chaos {
+        /// What is not as it should be.
+        complaints: String,
+        /// Of the run.
+        seed: u64,
+    },
     /// The user or the system wants it to end.
     #[error("interrupted; all nodes are ended")]
     Interrupted,
+}
+
+/// What came of a run.
+struct Outcome {
+    /// The results.
+    report: Report,
+    /// What is wrong with them, if anything.
+    verdict: Result<(), RingError>,
 }
 
 /// Runs the benchmark and prints its results.
@@ -136,9 +159,9 @@ pub(crate) fn run(options: &RingOptions) -> Result<(), RingError> {
         .enable_all()
         .build()
         .map_err(|source| RingError::Setup { what: "start the coordinator's runtime", source })?;
-    let report = runtime.block_on(async {
+    let Outcome { report, verdict } = runtime.block_on(async {
         tokio::select! {
-            report = coordinator::measure(options) => report,
+            outcome = measure(options) => outcome,
             interrupt = interrupted() => Err(interrupt),
         }
     })?;
@@ -146,14 +169,27 @@ pub(crate) fn run(options: &RingOptions) -> Result<(), RingError> {
     if let Some(path) = &options.json {
         report::write(&report, path)?;
     }
-    Ok(())
+    verdict
+}
+
+async fn measure(options: &RingOptions) -> Result<Outcome, RingError> {
+    match options.chaos() {
+        Some(chaos) => chaos::measure(options, chaos).await,
+        None => Ok(Outcome { report: coordinator::measure(options).await?, verdict: Ok(()) }),
+    }
 }
 
 /// Runs one node until the coordinator closes its stdin.
 pub(crate) fn run_node(options: &NodeOptions) -> Result<(), NodeError> {
     match options.transport {
-        Transport::Teleport => child::serve(transports::teleport::TeleportNode::start(options)?),
-        Transport::Raw => child::serve(transports::raw::RawNode::new(options)?),
+        Transport::Teleport => {
+            let node = TeleportNode::start(options)?;
+            match options.chaos {
+                Some(seed) => ChaosNode::new(node, seed).serve(),
+                None => child::serve_ring(node),
+            }
+        }
+        Transport::Raw => child::serve_ring(transports::raw::RawNode::new(options)?),
         Transport::Disterl => Err(NodeError::NotRust("disterl")),
     }
 }

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::chaos::figures::Counts;
 use super::report::Round;
 use crate::args::RingOptions;
+
+/// Under chaos, plain lines come only so often.
+const PLAIN_LINE_SECONDS: u64 = 5;
 
 /// Shows what is going on.
 pub(crate) struct Progress {
@@ -32,12 +36,12 @@ impl Progress {
         }
     }
 
-    /// The rounds begin.
-    pub(crate) fn begin(&self, rounds: u64) {
+    /// So many rounds, or seconds, begin.
+    pub(crate) fn begin(&self, steps: u64) {
         let Some(bar) = &self.bar else { return };
         // Redrawn only between rounds: a ticker would take processor time from what is measured.
         bar.disable_steady_tick();
-        bar.set_length(rounds);
+        bar.set_length(steps);
         bar.set_message("");
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} [{elapsed}, {eta} to go] {msg}")
         {
@@ -61,6 +65,25 @@ impl Progress {
                 bar.inc(1);
             }
             None => eprintln!("{text}"),
+        }
+    }
+
+    /// Another second under chaos is over.
+    pub(crate) fn chaos(&self, elapsed: Duration, of: u64, counts: &Counts) {
+        let seconds = elapsed.as_secs().min(of);
+        let Counts { received, pool_killed, control_killed, frames_resent, .. } = counts;
+        let text = format!(
+            "{received} messages, {pool_killed} pool and {control_killed} control connections killed, {frames_resent} frames resent"
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(seconds);
+                bar.set_message(text);
+            }
+            None if seconds == of || seconds.is_multiple_of(PLAIN_LINE_SECONDS) => {
+                eprintln!("{seconds}/{of} s: {text}");
+            }
+            None => {}
         }
     }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::chaos::figures::{Counts, Ledger, Step};
+
 /// From the coordinator to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -22,6 +24,11 @@ pub(crate) enum Command {
     StopProbes,
     /// Answer [`Event::Report`].
     Report,
+    /// Do this in a run under chaos; answer [`Event::Counts`] or, if asked for it, [`Event::Ledger`].
+    Chaos {
+        /// What to do.
+        step: Step,
+    },
 }
 
 impl Command {
@@ -40,6 +47,7 @@ impl Command {
             Self::Go { round, verify } => format!("{{go,{round},{verify}}}."),
             Self::StopProbes => "stop_probes.".to_owned(),
             Self::Report => "report.".to_owned(),
+            Self::Chaos { step } => format!("{{chaos,{}}}.", step.name()),
         }
     }
 }
@@ -68,6 +76,10 @@ pub(crate) enum Event {
     Probes(ProbeSamples),
     /// All that was counted since the start.
     Report(Tally),
+    /// What was counted so far in a run under chaos.
+    Counts(Counts),
+    /// What was sent and received in a run under chaos.
+    Ledger(Ledger),
     /// The node cannot go on.
     Failed {
         /// Why.
@@ -84,6 +96,8 @@ impl Event {
             Self::Done { .. } => "done",
             Self::Probes(_) => "probes",
             Self::Report(_) => "report",
+            Self::Counts(_) => "counts",
+            Self::Ledger(_) => "ledger",
             Self::Failed { .. } => "failed",
         }
     }
@@ -98,6 +112,14 @@ pub(crate) struct ProbeSamples {
     pub(crate) echo_us: Vec<u64>,
     /// Probes that were never answered.
     pub(crate) unanswered: u64,
+}
+
+impl std::ops::AddAssign for ProbeSamples {
+    fn add_assign(&mut self, other: Self) {
+        self.tick_us.extend(other.tick_us);
+        self.echo_us.extend(other.echo_us);
+        self.unanswered += other.unanswered;
+    }
 }
 
 /// What a node counted of the messages that ended at it.
@@ -128,6 +150,11 @@ mod tests {
         let go = Command::Go { round: 4, verify: true };
         assert_eq!(go.to_json().unwrap(), r#"{"command":"go","round":4,"verify":true}"#);
         assert_eq!(go.to_erlang(), "{go,4,true}.");
+        assert_eq!(
+            Command::Chaos { step: Step::Calm }.to_json().unwrap(),
+            r#"{"command":"chaos","step":"calm"}"#
+        );
+        assert_eq!(Command::Chaos { step: Step::Calm }.to_erlang(), "{chaos,calm}.");
         let peers = Command::Peers { addresses: vec!["node0@127.0.0.1".into(), "node1@127.0.0.1".into()] };
         assert_eq!(peers.to_erlang(), "{peers,['node0@127.0.0.1','node1@127.0.0.1']}.");
         assert_eq!(serde_json::from_str::<Command>(&peers.to_json().unwrap()).unwrap(), peers);

@@ -86,6 +86,30 @@ pub(crate) struct Run {
     pub(crate) connections_killed: u64,
     /// Frames that were sent again.
     pub(crate) frames_resent: u64,
+    /// Only in a run under chaos.
+    #[serde(flatten)]
+    pub(crate) chaos: Option<ChaosRun>,
+}
+
+/// What there is to say about a run under chaos besides.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct ChaosRun {
+    /// How long connections were killed; messages under way then took a little longer.
+    pub(crate) seconds: u64,
+    /// What messages and faults were drawn from.
+    pub(crate) seed: u64,
+    /// Messages that are not what their sender made.
+    pub(crate) damaged: u64,
+    /// Control connections that were killed on purpose, besides those of the pools.
+    pub(crate) control_killed: u64,
+    /// Pool connections that the product has retired; each counts at both ends.
+    pub(crate) connections_retired: u64,
+    /// Ticks that were not answered within their interval, or at all.
+    pub(crate) ticks_missed: u64,
+    /// Sessions that ended.
+    pub(crate) nodedowns: u64,
+    /// Messages that were accepted and never confirmed.
+    pub(crate) unconfirmed: u64,
 }
 
 /// One timed round.
@@ -178,6 +202,7 @@ pub(crate) mod tests {
             reordered: 0,
             connections_killed: 0,
             frames_resent: 0,
+            chaos: None,
         };
         Report {
             config: Config::new(&options, vec![LeftOut { transport: "other".to_owned(), reason }]),
@@ -211,6 +236,24 @@ pub(crate) mod tests {
         }
         assert_eq!(run["peak_rss_mib"], serde_json::json!([100.0, 120.5]));
         assert_eq!(json["config"]["size_bytes"], 10 << 20);
+    }
+
+    #[test]
+    fn figures_of_chaos_stand_beside_the_others() {
+        let mut report = example();
+        report.runs[1].chaos = Some(ChaosRun {
+            seconds: 60,
+            seed: 7,
+            damaged: 0,
+            control_killed: 20,
+            connections_retired: 960,
+            ticks_missed: 3,
+            nodedowns: 0,
+            unconfirmed: 0,
+        });
+        let json = serde_json::to_value(report).unwrap();
+        assert_eq!((&json["runs"][1]["control_killed"], &json["runs"][1]["lost"]), (&20.into(), &0.into()));
+        assert_eq!(json["runs"][0].get("control_killed"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::report::{Report, Round, Run};
+use super::report::{ChaosRun, Config, Report, Round, Run};
 use super::stats::{Latency, Spread};
 
 /// Levels of a sparkline.
@@ -17,37 +17,43 @@ const ENOUGH_SAMPLES: usize = 3_000;
 /// All results.
 pub(crate) fn render(report: &Report) -> String {
     let config = &report.config;
-    let mut text = format!(
-        "{} nodes x {} workers x {}, {} rounds after {} to warm up, {} cores, congestion control {}\n",
-        config.nodes,
-        config.workers,
-        config.size,
-        config.rounds,
-        config.warmup,
-        config.cores,
-        if config.congestion.is_empty() { "unknown" } else { &config.congestion },
-    );
-    let sections = [
+    let chaos = report.runs.iter().find_map(|run| run.chaos);
+    let mut text = headline(config, chaos);
+    let mut sections = vec![
         ("Throughput in payload-hops: median (least - most)", throughput(report)),
         ("Round trips during the flood in ms, from the time they were due", latencies(report)),
         ("Memory and delivery", delivery(report)),
-        ("Rounds in MB/s, one after the other", rounds(report)),
     ];
+    sections.push(match chaos {
+        Some(_) => ("Faults, and what the product made of them", faults(report)),
+        None => ("Rounds in MB/s, one after the other", rounds(report)),
+    });
     // Writing to a String cannot fail.
     for (title, table) in sections {
         let _ = write!(text, "\n{title}\n{table}\n");
     }
+    let more = if chaos.is_some() { "more --seconds" } else { "more --rounds" };
     for run in report.runs.iter().filter(|run| run.tick_ms.count.min(run.echo_ms.count) < ENOUGH_SAMPLES) {
         let label = &run.label;
-        let _ = write!(
-            text,
-            "\n{label}: fewer than {ENOUGH_SAMPLES} round trips; more --rounds give a firmer p99\n"
-        );
+        let _ =
+            write!(text, "\n{label}: fewer than {ENOUGH_SAMPLES} round trips; {more} give a firmer p99\n");
     }
     for out in &config.left_out {
         let _ = write!(text, "\n{} is left out: {}\n", out.transport, out.reason);
     }
     text
+}
+
+fn headline(config: &Config, chaos: Option<ChaosRun>) -> String {
+    let Config { nodes, workers, size, cores, .. } = config;
+    let work = match chaos {
+        None => format!("{size}, {} rounds after {} to warm up", config.rounds, config.warmup),
+        Some(ChaosRun { seconds, seed, .. }) => {
+            format!("64B to {size}, {seconds} s under chaos, --seed {seed}")
+        }
+    };
+    let congestion = if config.congestion.is_empty() { "unknown" } else { &config.congestion };
+    format!("{nodes} nodes x {workers} workers x {work}, {cores} cores, congestion control {congestion}\n")
 }
 
 fn throughput(report: &Report) -> Table {
@@ -113,6 +119,28 @@ fn delivery(report: &Report) -> Table {
             run.reordered.to_string(),
         ];
         add(&mut table, row);
+    }
+    table
+}
+
+fn faults(report: &Report) -> Table {
+    let header = ["transport", "pool killed", "control killed", "frames resent", "damaged", "ticks missed"];
+    let mut header = header.map(str::to_owned).to_vec();
+    header.extend(["nodedowns", "unconfirmed"].map(str::to_owned));
+    let mut table = table(header);
+    for run in &report.runs {
+        let Some(chaos) = run.chaos else { continue };
+        let counts = [
+            run.connections_killed,
+            chaos.control_killed,
+            run.frames_resent,
+            chaos.damaged,
+            chaos.ticks_missed,
+            chaos.nodedowns,
+            chaos.unconfirmed,
+        ];
+        let figures = counts.map(|count| count.to_string());
+        add(&mut table, std::iter::once(run.label.clone()).chain(figures).collect());
     }
     table
 }

@@ -11,10 +11,14 @@ use tokio::process::Command as Program;
 
 use super::RingError;
 use super::cluster::{Cluster, Dialect};
-use crate::args::{RingOptions, Transport};
+use crate::args::{ChaosOptions, RingOptions, Transport};
 
 /// Starts the nodes of a transport that is part of this program.
-pub(crate) async fn start_rust(options: &RingOptions, transport: Transport) -> Result<Cluster, RingError> {
+pub(crate) async fn start_rust(
+    options: &RingOptions,
+    transport: Transport,
+    chaos: Option<ChaosOptions>,
+) -> Result<Cluster, RingError> {
     let own_path = std::env::current_exe()
         .map_err(|source| RingError::Setup { what: "find the path of this program", source })?;
     let node = |index: u16| {
@@ -32,8 +36,12 @@ pub(crate) async fn start_rust(options: &RingOptions, transport: Transport) -> R
         if let Some(congestion) = &options.congestion {
             program.args(["--congestion", congestion]);
         }
+        if let Some(chaos) = chaos {
+            program.args(["--chaos", &chaos.seed.to_string()]);
+        }
         program
     };
+    let label = transport.name().to_owned() + if chaos.is_some() { " chaos" } else { "" };
     let programs = (0..options.nodes).map(node).collect();
-    Cluster::start(transport.name().to_owned(), Dialect::Json, options.deadline, programs).await
+    Cluster::start(label, Dialect::Json, options.deadline, programs).await
 }

@@ -3,6 +3,7 @@
 //! A *lane* is a worker's way in one direction, at each node a mailbox and a task that passes on what comes. Ticks are
 //! the product's own, at the probes' cadence while a round runs.
 
+pub(crate) mod chaos;
 mod lane;
 mod probes;
 
@@ -93,6 +94,30 @@ impl TeleportNode {
         Ok(names)
     }
 
+    /// Takes note of where all nodes are.
+    fn learn(&self, addresses: &[String]) -> Result<(), NodeError> {
+        for (index, text) in (0u16..).zip(addresses) {
+            let address: SocketAddr =
+                text.parse().map_err(|_| NodeError::Address { node: index, address: text.clone() })?;
+            self.peers.insert(node_name(index)?, address);
+        }
+        Ok(())
+    }
+
+    fn prime(&self, peers: &[NodeName]) -> Result<(), NodeError> {
+        for peer in peers {
+            self.runtime
+                .block_on(self.node.prime(peer))
+                .map_err(NodeError::teleport(format!("cannot connect to {peer}")))?;
+        }
+        Ok(())
+    }
+
+    fn start_echoes(&mut self) -> Result<(), NodeError> {
+        self.echoes = Some(Echoes::start(&self.runtime, &self.node, self.setup, self.neighbours()?)?);
+        Ok(())
+    }
+
     fn start_lanes(&mut self) -> Result<(), NodeError> {
         let own_direction = self.setup.ring.direction(self.setup.index);
         for worker in 0..self.setup.workers {
@@ -119,20 +144,10 @@ impl RingNode for TeleportNode {
     }
 
     fn connect(&mut self, addresses: &[String]) -> Result<(), NodeError> {
-        for (index, text) in (0u16..).zip(addresses) {
-            let address: SocketAddr =
-                text.parse().map_err(|_| NodeError::Address { node: index, address: text.clone() })?;
-            self.peers.insert(node_name(index)?, address);
-        }
+        self.learn(addresses)?;
         self.start_lanes()?;
-        let neighbours = self.neighbours()?;
-        for neighbour in &neighbours {
-            self.runtime
-                .block_on(self.node.prime(neighbour))
-                .map_err(NodeError::teleport(format!("cannot connect to {neighbour}")))?;
-        }
-        self.echoes = Some(Echoes::start(&self.runtime, &self.node, self.setup, neighbours)?);
-        Ok(())
+        self.prime(&self.neighbours()?)?;
+        self.start_echoes()
     }
 
     fn start_probes(&mut self) -> Result<(), NodeError> {
