@@ -1,12 +1,15 @@
 //! What goes over the control connection, in both directions.
 
-use super::error::Violation;
+use super::error::{MOST_REMEMBERED, Violation, allow};
 use super::outgoing::Confirmed;
-use super::pool::PoolSize;
+use super::pool::{MOST_CONNECTIONS, PoolSize};
 use super::{Transfer, Urgency};
 use crate::ConnectionId;
 use crate::wire::control::{ControlFrame, MAX_RANGES, TransferFrame};
 use bytes::BytesMut;
+
+/// The most retired connections, not known here, that the peer may wait to be answered for.
+const MOST_UNKNOWN: usize = 64 * 1024;
 
 impl Transfer {
     /// Takes a frame that the control connection has received.
@@ -26,6 +29,9 @@ impl Transfer {
                     }
                 }
                 self.admission.pump(&mut self.admitted);
+                // Whoever has delivered a message has received its frame, and has to say so.
+                let log = self.connections.iter().map(|connection| connection.log.len()).max();
+                allow("frames without acknowledgement", log.unwrap_or(0), MOST_REMEMBERED)?;
             }
             TransferFrame::Consumed { account, express, bulk } => {
                 if !self.admission.consumed(account, express, bulk, &mut self.admitted) {
@@ -91,7 +97,7 @@ impl Transfer {
         for connection in self.say_noted.drain() {
             say(TransferFrame::RetireNoted { connection });
         }
-        for connection in self.say_unknown.drain() {
+        for connection in std::mem::take(&mut self.say_unknown) {
             say(TransferFrame::RetireUnknown { connection });
         }
         if std::mem::take(&mut self.say_delivered) {
@@ -99,7 +105,7 @@ impl Transfer {
             let above = delivered.runs().take(MAX_RANGES).collect();
             say(TransferFrame::Delivered { watermark: delivered.watermark(), above });
         }
-        for account in self.say_consumed.drain() {
+        for account in std::mem::take(&mut self.say_consumed) {
             let (express, bulk) = self.consumed.get(&account).copied().unwrap_or_default();
             say(TransferFrame::Consumed { account, express, bulk });
         }
@@ -146,9 +152,10 @@ impl Transfer {
                 self.joining.remove(&id);
             } else {
                 self.known_connections.insert(id);
+                self.known_connections.close_gaps(MOST_CONNECTIONS);
             }
             self.say_unknown.insert(id);
-            return Ok(());
+            return allow("connections that never were", self.say_unknown.len(), MOST_UNKNOWN);
         };
         let first = connection.peer_final.is_none();
         self.retire(id);

@@ -84,6 +84,9 @@ struct Line {
     starving: bool,
 }
 
+/// So many cancelled tickets may always stay in a queue.
+const MOST_CANCELLED: usize = 64;
+
 /// The order in which queues are served: bulk first, for the sake of an express message in it.
 const QUEUES: [Class; 2] = [Class::Bulk, Class::Express];
 
@@ -142,6 +145,15 @@ impl Line {
             queue.pop_front();
         }
         None
+    }
+
+    /// Drops cancelled tickets once they are the most: behind a sender that waits on, they would pile up.
+    fn compact(&mut self, waiting: &FxHashMap<Ticket, Waiter>) {
+        for queue in [&mut self.express, &mut self.bulk] {
+            if queue.len() > 2 * waiting.len() + MOST_CANCELLED {
+                queue.retain(|ticket| waiting.contains_key(ticket));
+            }
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -205,10 +217,12 @@ impl Admission {
         let Some(waiter) = self.waiting.remove(&ticket) else { return false };
         if waiter.has_account {
             self.line.leave(&waiter.message);
+            self.line.compact(&self.waiting);
             let body = waiter.message.body_len();
             self.release_account(waiter.account, class_of(body), cost(body));
         } else if let Some(account) = self.accounts.get_mut(&waiter.account) {
             account.line.leave(&waiter.message);
+            account.line.compact(&self.waiting);
         }
         self.pump_account(waiter.account, admitted);
         self.close_if_empty(waiter.account);
@@ -415,5 +429,36 @@ impl Admission {
             }
         }
         Admitted { message, account, ticket }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::Unlimited;
+    use super::*;
+    use crate::wire::envelope::ProcessId;
+    use bytes::Bytes;
+    use teleport_etf::Segments;
+
+    #[test]
+    fn cancelled_tickets_do_not_pile_up_behind_one_who_waits() {
+        let process = ProcessId { id: 1, serial: 0 };
+        let message = || Outgoing::new(process, Destination::Process(process), Segments::from(Bytes::new()));
+        // Room for one message in the mailbox's window, or in the peer's.
+        for (peer, mailbox) in [(u64::MAX, 1), (1, u64::MAX)] {
+            let mut admission = Admission::new(peer, Some(mailbox), Arc::new(Unlimited));
+            assert!(matches!(admission.offer(message()), Offer::Admitted(_)));
+            assert!(matches!(admission.offer(message()), Offer::Waiting(_)));
+            let mut admitted = Vec::new();
+            for _ in 0..10_000 {
+                let Offer::Waiting(ticket) = admission.offer(message()) else { panic!("there is no room") };
+                assert!(admission.cancel(ticket, &mut admitted));
+            }
+            let queued = |line: &Line| line.express.len() + line.bulk.len();
+            let queued =
+                queued(&admission.line) + admission.accounts.values().map(|a| queued(&a.line)).sum::<usize>();
+            assert!(queued <= 2 + MOST_CANCELLED + 1, "{queued}");
+            assert_eq!((admission.waiting(), admitted.len()), (1, 0));
+        }
     }
 }

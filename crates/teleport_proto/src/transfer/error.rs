@@ -80,7 +80,24 @@ pub enum Violation {
         /// What was wrong with the last.
         last: WireError,
     },
+    /// The peer makes this side remember more than any peer needs to.
+    #[error("the peer keeps more than {limit} {what} open; the session ends")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
     /// An answer from the session's own machinery that does not parse.
     #[error("the peer sent an outcome that does not parse; the session ends")]
     Outcome,
+}
+
+/// The most things of one kind that a peer can make this side remember, where no window bounds them. A full window of
+/// empty messages is half of it.
+pub(super) const MOST_REMEMBERED: usize = 1 << 20;
+
+/// Whether the peer keeps to a limit.
+pub(super) fn allow(what: &'static str, count: usize, limit: usize) -> Result<(), Violation> {
+    if count <= limit { Ok(()) } else { Err(Violation::TooMuch { what, limit }) }
 }

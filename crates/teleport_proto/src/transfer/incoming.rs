@@ -9,6 +9,7 @@ use crate::wire::pool::{FragmentHeader, batch_messages};
 use crate::wire::{WireError, take_varint};
 use bytes::{Buf, Bytes};
 use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most large messages that may be partial at the same time.
@@ -35,8 +36,8 @@ pub(crate) struct Inbox {
     max_message: u64,
     window: Window,
     delivered: NumberSet,
-    /// Messages that wait for their predecessor, by its number.
-    held: FxHashMap<Seq, (Envelope, Bytes)>,
+    /// Messages that wait for their predecessor, by its number. The peer chooses the numbers, so they are not hashed.
+    held: BTreeMap<Seq, (Envelope, Bytes)>,
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery takes longer than the call.
     deferred: FxHashMap<Seq, Handed>,
@@ -61,7 +62,7 @@ impl Inbox {
             max_message,
             window: Window::new(window),
             delivered: NumberSet::default(),
-            held: FxHashMap::default(),
+            held: BTreeMap::new(),
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
             parsed: Vec::new(),
@@ -95,6 +96,10 @@ impl Inbox {
         let mut parsed = std::mem::take(&mut self.parsed);
         let result = parse_batch(frame, &mut parsed).map_err(ReceiveError::Connection).and_then(|()| {
             parsed.drain(..).try_for_each(|(envelope, body)| {
+                let (size, limit) = (body.len() as u64, self.max_message);
+                if size > limit && envelope.kind == Kind::Data {
+                    return Err(Violation::TooLarge { size, limit }.into());
+                }
                 self.reserve(envelope.exempt, body.len() as u64)?;
                 self.complete(envelope, body, sink)
             })

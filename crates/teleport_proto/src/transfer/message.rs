@@ -59,7 +59,7 @@ impl Outgoing {
 pub enum Sent {
     /// The session answers for it now.
     Accepted,
-    /// It waits for credit; [`Action::Granted`] or the session's end will say more.
+    /// It waits for credit; [`Action::Granted`](super::Action::Granted) or the session's end will say more.
     Waiting(Ticket),
 }
 
@@ -97,7 +97,7 @@ pub enum Outcome {
 /// A received message on its way into a mailbox.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Its number, for [`Transfer::finish_delivery`].
+    /// Its number, for [`Transfer::finish_delivery`](super::Transfer::finish_delivery).
     pub seq: Seq,
     /// The sending process on the peer.
     pub from: ProcessId,
@@ -105,7 +105,7 @@ pub struct Delivery {
     pub to: Destination,
     /// The encoded term.
     pub body: Bytes,
-    /// To be given back by [`Transfer::consumed`] when the message leaves its mailbox.
+    /// To be given back by [`Transfer::consumed`](super::Transfer::consumed) when the message leaves its mailbox.
     pub credit: Credit,
 }
 
@@ -127,7 +127,7 @@ pub enum Disposition {
     Delivered,
     /// There is no such process. The session returns the message's credit itself.
     NoProcess,
-    /// [`Transfer::finish_delivery`] will tell. Allowed for bulk messages only: small ones count as delivered, for the
+    /// [`Transfer::finish_delivery`](super::Transfer::finish_delivery) will tell. Allowed for bulk messages only: small ones count as delivered, for the
     /// order of their pair, when their batch has been received.
     Deferred,
 }

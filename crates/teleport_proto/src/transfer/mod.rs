@@ -49,7 +49,7 @@ use numbers::NumberSet;
 use outgoing::{Confirmed, Outbox};
 use pool::PoolSize;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What the engine has to do.
@@ -89,14 +89,15 @@ pub struct Transfer {
     /// The pool that this side has use for, and the one that the peer asked for.
     target: PoolSize,
     peer_target: PoolSize,
-    /// What the peer has consumed is counted per account, in bytes: express and bulk.
-    consumed: FxHashMap<AccountId, (u64, u64)>,
+    /// What the peer has consumed is counted per account, in bytes: express and bulk. The peer chooses the numbers of
+    /// accounts, so they are not hashed.
+    consumed: BTreeMap<AccountId, (u64, u64)>,
     actions: VecDeque<Action>,
     // What the control connection has to say.
     say_delivered: bool,
-    say_consumed: FxHashSet<AccountId>,
+    say_consumed: BTreeSet<AccountId>,
     say_noted: FxHashSet<ConnectionId>,
-    say_unknown: FxHashSet<ConnectionId>,
+    say_unknown: BTreeSet<ConnectionId>,
     say_wanted: bool,
     urgent: bool,
     delivered_since_said: u64,
@@ -129,12 +130,12 @@ impl Transfer {
             known_connections: NumberSet::default(),
             target: PoolSize::default(),
             peer_target: PoolSize::default(),
-            consumed: FxHashMap::default(),
+            consumed: BTreeMap::new(),
             actions: VecDeque::new(),
             say_delivered: false,
-            say_consumed: FxHashSet::default(),
+            say_consumed: BTreeSet::new(),
             say_noted: FxHashSet::default(),
-            say_unknown: FxHashSet::default(),
+            say_unknown: BTreeSet::new(),
             say_wanted: false,
             urgent: false,
             delivered_since_said: 0,

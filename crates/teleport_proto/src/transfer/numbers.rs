@@ -21,6 +21,20 @@ impl NumberSet {
         self.runs.iter().map(|(&first, &last)| (first, last))
     }
 
+    /// How many runs there are above the watermark.
+    pub(crate) fn scattered(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Adds the numbers in the lowest gaps until at most `most` runs are left.
+    pub(crate) fn close_gaps(&mut self, most: usize) {
+        while self.runs.len() > most
+            && let Some((_, last)) = self.runs.pop_first()
+        {
+            self.watermark = last;
+        }
+    }
+
     pub(crate) fn contains(&self, number: Seq) -> bool {
         number <= self.watermark
             || self.runs.range(..=number).next_back().is_some_and(|(_, &last)| number <= last)
@@ -84,6 +98,20 @@ mod tests {
         }
         assert_eq!(numbers.runs().collect::<Vec<_>>(), [(Seq::MAX - 2, Seq::MAX - 1)]);
         assert!(!numbers.insert(Seq::MAX));
+    }
+
+    #[test]
+    fn the_lowest_gaps_are_closed_first() {
+        let mut numbers = NumberSet::default();
+        for number in [2, 5, 6, 9, 12] {
+            numbers.insert(number);
+        }
+        numbers.close_gaps(4);
+        assert_eq!(numbers.scattered(), 4);
+        numbers.close_gaps(2);
+        assert_eq!((numbers.watermark(), numbers.scattered()), (6, 2));
+        assert!(!numbers.insert(3) && numbers.insert(7) && numbers.insert(8));
+        assert_eq!((numbers.watermark(), numbers.scattered()), (9, 1));
     }
 
     proptest! {

@@ -12,7 +12,8 @@ use crate::wire::put_varint;
 use bytes::{Bytes, BytesMut};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use teleport_etf::Segments;
 
 /// A batch is closed once it has so many bytes: large enough to spread a system call over thousands of messages, small
@@ -24,6 +25,9 @@ const COPY_LIMIT: usize = 4 * 1024;
 
 /// The most segments by reference in one frame; `writev` takes 1,024.
 const MAX_REFERENCES: usize = 400;
+
+/// The message list may have so many places more than four times its messages before the oldest of them move out of it.
+const MOST_SPARE: usize = 256;
 
 /// Every so many fragments the oldest message is served instead of the one with the fewest bytes left.
 const OLDEST_EVERY: u32 = 8;
@@ -98,8 +102,8 @@ struct Fragments {
     count: u32,
     /// The first that has never been sent.
     next: u32,
-    /// Those to be sent again.
-    again: Vec<u32>,
+    /// Those to be sent again, lowest first.
+    again: BinaryHeap<Reverse<u32>>,
     acknowledged: u32,
 }
 
@@ -121,9 +125,12 @@ pub(crate) struct Confirmed {
 
 pub(crate) struct Outbox {
     fragment_size: u32,
-    /// Accepted and not delivered, by number from `base` on.
+    /// Accepted and not delivered, by number from `base` on, and how many of them there are.
     messages: VecDeque<Option<Outbound>>,
     base: Seq,
+    listed: usize,
+    /// Messages below `base`: a large one, say, that many small ones have overtaken. It must not keep their places.
+    stragglers: BTreeMap<Seq, Outbound>,
     delivered: NumberSet,
     /// The last message of each pair that has one in flight.
     last_of: FxHashMap<Pair, Seq>,
@@ -135,6 +142,8 @@ pub(crate) struct Outbox {
     since_oldest: u32,
     queued_bytes: u64,
     unconfirmed: u64,
+    /// Answers to acknowledged messages that the peer has not taken yet.
+    answers: usize,
     scratch: BytesMut,
 }
 
@@ -144,6 +153,8 @@ impl Outbox {
             fragment_size,
             messages: VecDeque::new(),
             base: 1,
+            listed: 0,
+            stragglers: BTreeMap::new(),
             delivered: NumberSet::default(),
             last_of: FxHashMap::default(),
             acknowledgements: FxHashMap::default(),
@@ -153,6 +164,7 @@ impl Outbox {
             since_oldest: 0,
             queued_bytes: 0,
             unconfirmed: 0,
+            answers: 0,
             scratch: BytesMut::new(),
         }
     }
@@ -172,7 +184,7 @@ impl Outbox {
             Class::Bulk => {
                 let count = len.div_ceil(self.fragment_size.into()) as u32;
                 let size = self.fragment_size;
-                let fragments = Fragments { size, count, next: 0, again: Vec::new(), acknowledged: 0 };
+                let fragments = Fragments { size, count, next: 0, again: BinaryHeap::new(), acknowledged: 0 };
                 self.bulk.insert((fragments.bytes_left(), seq));
                 self.bulk_by_age.insert(seq);
                 Some(Box::new(fragments))
@@ -183,6 +195,8 @@ impl Outbox {
         }
         self.queued_bytes += cost(len);
         self.unconfirmed += u64::from(kind == Kind::Data);
+        self.answers += usize::from(kind == Kind::Outcome);
+        self.listed += 1;
         self.messages.push_back(Some(Outbound {
             from,
             to,
@@ -227,11 +241,17 @@ impl Outbox {
         self.unconfirmed
     }
 
+    /// Answers to acknowledged messages, accepted and not delivered.
+    pub(crate) fn answers(&self) -> usize {
+        self.answers
+    }
+
     /// Pairs, acknowledgements and messages remembered; all 0 when nothing is in flight.
     pub(crate) fn entries(&self) -> usize {
         self.last_of.len()
             + self.acknowledgements.len()
             + self.messages.len()
+            + self.stragglers.len()
             + self.bulk.len()
             + self.express.len()
     }
@@ -292,10 +312,7 @@ impl Outbox {
         let mut plausible = true;
         delivered.insert_run(first, last, |seq| plausible &= self.confirm(seq, confirmed));
         self.delivered = delivered;
-        while self.messages.front().is_some_and(Option::is_none) {
-            self.messages.pop_front();
-            self.base += 1;
-        }
+        self.move_on();
         plausible
     }
 
@@ -309,14 +326,43 @@ impl Outbox {
         std::mem::take(&mut self.acknowledgements).into_values()
     }
 
+    /// Begins the list at the first message that is still out, or later if too few are left of those it has places for.
+    fn move_on(&mut self) {
+        while let Some(first) = self.messages.front() {
+            if first.is_some() && self.messages.len() <= 4 * self.listed + MOST_SPARE {
+                return;
+            }
+            if let Some(straggler) = self.messages.pop_front().flatten() {
+                self.stragglers.insert(self.base, straggler);
+                self.listed -= 1;
+            }
+            self.base += 1;
+        }
+    }
+
+    fn peek(&self, seq: Seq) -> Option<&Outbound> {
+        match seq.checked_sub(self.base) {
+            Some(index) => self.messages.get(index as usize)?.as_ref(),
+            None => self.stragglers.get(&seq),
+        }
+    }
+
     fn message(&mut self, seq: Seq) -> Option<&mut Outbound> {
-        let index = seq.checked_sub(self.base)?;
-        self.messages.get_mut(index as usize)?.as_mut()
+        match seq.checked_sub(self.base) {
+            Some(index) => self.messages.get_mut(index as usize)?.as_mut(),
+            None => self.stragglers.get_mut(&seq),
+        }
+    }
+
+    fn take(&mut self, seq: Seq) -> Option<Outbound> {
+        let Some(index) = seq.checked_sub(self.base) else { return self.stragglers.remove(&seq) };
+        let message = self.messages.get_mut(index as usize)?.take();
+        self.listed -= usize::from(message.is_some());
+        message
     }
 
     fn confirm(&mut self, seq: Seq, confirmed: &mut Vec<Confirmed>) -> bool {
-        let Some(index) = seq.checked_sub(self.base) else { return true };
-        let Some(message) = self.messages.get_mut(index as usize).and_then(Option::take) else { return true };
+        let Some(message) = self.take(seq) else { return true };
         let never_sent = match &message.fragments {
             None => message.sent.is_none(),
             Some(fragments) => fragments.left() > 0,
@@ -329,6 +375,7 @@ impl Outbox {
         }
         self.queued_bytes -= cost(message.len);
         self.unconfirmed -= u64::from(message.kind == Kind::Data);
+        self.answers -= usize::from(message.kind == Kind::Outcome);
         confirmed.push(Confirmed { len: message.len, exempt: message.exempt });
         !never_sent
     }
@@ -338,8 +385,7 @@ impl Outbox {
             return;
         };
         let before = fragments.bytes_left();
-        fragments.again.push(index);
-        fragments.again.sort_unstable_by(|a, b| b.cmp(a));
+        fragments.again.push(Reverse(index));
         let after = fragments.bytes_left();
         self.bulk.remove(&(before, seq));
         self.bulk.insert((after, seq));
@@ -352,9 +398,7 @@ impl Outbox {
     /// anything itself: then the receiver delivers it before it looks at this message.
     fn predecessor_to_name(&self, predecessor: Option<Seq>, connection: ConnectionId) -> Option<Seq> {
         let seq = predecessor?;
-        let index = seq.checked_sub(self.base)?;
-        let before = self.messages.get(index as usize)?.as_ref()?;
-        match before.sent {
+        match self.peek(seq)?.sent {
             Some((by, false)) if by == connection => None,
             _ => Some(seq),
         }
@@ -375,11 +419,8 @@ impl Outbox {
                 break;
             }
             self.express.pop_front();
-            let named = self
-                .messages
-                .get((seq - self.base) as usize)
-                .and_then(Option::as_ref)
-                .and_then(|message| self.predecessor_to_name(message.predecessor, connection));
+            let named =
+                self.peek(seq).and_then(|message| self.predecessor_to_name(message.predecessor, connection));
             let Some(message) = self.message(seq) else { continue };
             // Queued means not received, so the body is still here.
             let Some(body) = message.body.clone() else { continue };
@@ -432,15 +473,12 @@ impl Outbox {
         } else {
             self.bulk.first()?.1
         };
-        let named = self
-            .messages
-            .get((seq - self.base) as usize)
-            .and_then(Option::as_ref)
-            .and_then(|message| self.predecessor_to_name(message.predecessor, connection));
+        let named =
+            self.peek(seq).and_then(|message| self.predecessor_to_name(message.predecessor, connection));
         let message = self.message(seq)?;
         let fragments = message.fragments.as_mut()?;
         let before = fragments.bytes_left();
-        let index = fragments.again.pop().unwrap_or_else(|| {
+        let index = fragments.again.pop().map(|Reverse(index)| index).unwrap_or_else(|| {
             fragments.next += 1;
             fragments.next - 1
         });

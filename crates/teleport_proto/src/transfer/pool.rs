@@ -23,6 +23,9 @@ impl PoolSize {
     }
 }
 
+/// The most connections of a session, those included that are being retired.
+pub(super) const MOST_CONNECTIONS: usize = 256;
+
 impl Transfer {
     /// Asks for the whole pool ahead of use.
     pub fn prime(&mut self) {
@@ -42,7 +45,7 @@ impl Transfer {
     ///
     /// The caller answers with [`Transfer::connection_up`] or [`Transfer::join_failed`].
     pub fn next_join(&mut self) -> Option<(ConnectionId, Class)> {
-        if !self.config.dialler {
+        if !self.config.dialler || self.connections.len() >= MOST_CONNECTIONS {
             return None;
         }
         let class = [Class::Express, Class::Bulk].into_iter().find(|&class| {
@@ -61,15 +64,16 @@ impl Transfer {
     }
 
     /// A connection has proved itself, on this side. `false` if it must not be used: the peer has given it up already,
-    /// or its id has been used.
+    /// its id has been used, or there are too many.
     pub fn connection_up(&mut self, id: ConnectionId, class: Class) -> bool {
         let welcome = if self.config.dialler {
             self.joining.remove(&id) == Some(class)
         } else {
             let new = self.known_connections.insert(id);
+            self.known_connections.close_gaps(MOST_CONNECTIONS);
             #[cfg(feature = "planted-faults")]
             let new = new || (self.faults.readmit_connections && self.connection(id).is_none());
-            new
+            new && self.connections.len() < MOST_CONNECTIONS
         };
         if welcome {
             self.connections.push(Connection::new(id, class));

@@ -40,7 +40,7 @@ pub struct TransferStats {
     pub waiting: usize,
     /// Messages accepted and not known to be delivered.
     pub unconfirmed: u64,
-    /// Their bytes, [`MESSAGE_COST`] each included.
+    /// Their bytes, [`MESSAGE_COST`](super::MESSAGE_COST) each included.
     pub unconfirmed_bytes: u64,
     /// Bytes received, or being received, and not yet delivered.
     pub undelivered_bytes: u64,
