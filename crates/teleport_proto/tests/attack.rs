@@ -1,0 +1,252 @@
+//! A peer that has proved itself and means harm: what it can make the other side keep, compute or believe.
+//!
+//! Frames are made with the crate's own encoders, since they are well-formed; it is their sense that is wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use teleport_etf::Segments;
+use teleport_proto::transfer::{
+    Delivery, Disposition, Outgoing, PlainBuffers, ReceiveError, Sink, Transfer, TransferConfig, Unlimited,
+    Violation,
+};
+use teleport_proto::wire::control::TransferFrame;
+use teleport_proto::wire::envelope::{Destination, Envelope, Kind, ProcessId, Seq};
+use teleport_proto::wire::pool::{Class, split_batch};
+
+const EXPRESS: u64 = 1;
+const BULK: u64 = 2;
+/// Nobody sends so many by chance.
+const FLOOD: u64 = 3_000_000;
+
+fn config() -> TransferConfig {
+    TransferConfig {
+        dialler: false,
+        max_message: 1 << 30,
+        send_window: 64 << 20,
+        receive_window: 64 << 20,
+        mailbox_window: Some(32 << 20),
+        fragment_size: 16 * 1024,
+        express_connections: 1,
+        bulk_connections: 1,
+    }
+}
+
+fn victim() -> Transfer {
+    machine(config())
+}
+
+fn machine(config: TransferConfig) -> Transfer {
+    let mut transfer = Transfer::new(config, Arc::new(Unlimited), Arc::new(PlainBuffers));
+    assert!(transfer.connection_up(EXPRESS, Class::Express) && transfer.connection_up(BULK, Class::Bulk));
+    transfer
+}
+
+fn process(id: u32) -> ProcessId {
+    ProcessId { id, serial: 0 }
+}
+
+fn envelope(seq: Seq) -> Envelope {
+    Envelope {
+        seq,
+        predecessor: None,
+        account: 0,
+        kind: Kind::Data,
+        acknowledge: false,
+        exempt: false,
+        from: process(1),
+        to: Destination::Process(process(2)),
+    }
+}
+
+/// A batch of messages with an empty body.
+fn batch(envelopes: impl IntoIterator<Item = Envelope>) -> Bytes {
+    let (mut inner, mut count) = (BytesMut::new(), 0u16);
+    for envelope in envelopes {
+        envelope.encode(&mut inner);
+        inner.put_u8(0);
+        count += 1;
+    }
+    let mut frame = BytesMut::new();
+    frame.put_u32(4 + inner.len() as u32);
+    frame.put_slice(&[1, 0]);
+    frame.put_u16(count);
+    frame.put_slice(&inner);
+    split_batch(&mut frame).unwrap().unwrap()
+}
+
+fn outgoing(len: usize) -> Outgoing {
+    Outgoing::new(process(1), Destination::Process(process(2)), Segments::from(Bytes::from(vec![7; len])))
+}
+
+fn exempt() -> Outgoing {
+    let mut message = outgoing(0);
+    (message.unordered, message.exempt) = (true, true);
+    message
+}
+
+/// Takes everything, keeps nothing.
+struct Taker(Disposition);
+
+impl Sink for Taker {
+    fn deliver(&mut self, _: Delivery) -> Disposition {
+        self.0
+    }
+}
+
+/// Sends what `make` makes of 1, 2, 3, … in batches until the victim has had enough, and says why.
+fn flood(victim: &mut Transfer, end: Disposition, make: impl Fn(u64) -> Envelope) -> Option<ReceiveError> {
+    const BATCH: u64 = 4000;
+    let mut sink = Taker(end);
+    (0..FLOOD / BATCH).find_map(|i| {
+        let frame = batch((1..=BATCH).map(|k| make(i * BATCH + k)));
+        victim.receive_batch(EXPRESS, frame, &mut sink).err()
+    })
+}
+
+#[test]
+fn what_was_never_sent_cannot_be_delivered_and_the_machine_survives_the_claim() {
+    for len in [10, 100_000] {
+        let mut victim = Transfer::new(config(), Arc::new(Unlimited), Arc::new(PlainBuffers));
+        for _ in 0..3 {
+            victim.send(outgoing(len)).unwrap();
+        }
+        let claim = TransferFrame::Delivered { watermark: 3, above: Default::default() };
+        assert!(matches!(victim.control(claim), Err(Violation::NeverSent { .. })));
+        // The session ends, but not in the same instant: connections still come up and ask for work.
+        assert!(victim.connection_up(EXPRESS, Class::Express) && victim.connection_up(BULK, Class::Bulk));
+        victim.send(outgoing(len)).unwrap();
+        let _ = (victim.next_frame(EXPRESS), victim.next_frame(BULK));
+        let _ = (victim.next_frame(EXPRESS), victim.next_frame(BULK));
+    }
+}
+
+#[test]
+fn accounts_that_are_never_closed_end_the_session() {
+    let mut victim = victim();
+    let error = flood(&mut victim, Disposition::NoProcess, |i| Envelope { account: i, ..envelope(i) });
+    assert!(matches!(error, Some(ReceiveError::Session(Violation::TooMuch { .. }))), "{error:?}");
+}
+
+#[test]
+fn numbers_with_gaps_that_never_close_end_the_session() {
+    let error = flood(&mut victim(), Disposition::Delivered, |i| envelope(2 * i));
+    assert!(matches!(error, Some(ReceiveError::Session(Violation::TooMuch { .. }))), "{error:?}");
+}
+
+#[test]
+fn questions_whose_answers_are_not_fetched_end_the_session() {
+    let mut victim = victim();
+    let error = flood(&mut victim, Disposition::Delivered, |i| Envelope { acknowledge: true, ..envelope(i) });
+    assert!(matches!(error, Some(ReceiveError::Session(Violation::TooMuch { .. }))), "{error:?}");
+}
+
+#[test]
+fn connections_made_up_to_be_retired_end_the_session() {
+    let mut victim = victim();
+    let error = (0..FLOOD)
+        .find_map(|i| victim.control(TransferFrame::Retired { connection: 10 + 2 * i, frames: 0 }).err());
+    assert!(matches!(error, Some(Violation::TooMuch { .. })), "{error:?}");
+}
+
+#[test]
+fn frames_that_are_never_acknowledged_end_the_session() {
+    let mut victim = victim();
+    let error = (1..FLOOD).find_map(|seq| {
+        victim.send(exempt()).unwrap();
+        victim.next_frame(EXPRESS).unwrap();
+        victim.control(TransferFrame::Delivered { watermark: seq, above: Default::default() }).err()
+    });
+    assert!(matches!(error, Some(Violation::TooMuch { .. })), "{error:?}");
+}
+
+/// Keys that a multiplicative hash puts into one place.
+fn colliding(i: u64) -> u64 {
+    // The inverse of rustc-hash's factor, modulo 2^64.
+    let factor: u64 = 0xf135_7aea_2e62_a9c5;
+    let mut inverse = factor;
+    for _ in 0..6 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse)));
+    }
+    i.wrapping_mul(inverse)
+}
+
+#[test]
+fn numbers_chosen_for_their_hash_cost_no_more_than_others() {
+    let time = |account: &dyn Fn(u64) -> u64| {
+        let (mut victim, mut sink) = (victim(), Taker(Disposition::NoProcess));
+        let start = Instant::now();
+        for i in 0..60 {
+            let frame = batch((1..=1000).map(|k| {
+                let seq = i * 1000 + k;
+                Envelope { account: account(seq), ..envelope(seq) }
+            }));
+            victim.receive_batch(EXPRESS, frame, &mut sink).unwrap();
+        }
+        start.elapsed()
+    };
+    let (plain, crafted) = (time(&|i| i), time(&colliding));
+    assert!(crafted < 20 * plain + Duration::from_millis(200), "{plain:?} against {crafted:?}");
+}
+
+#[test]
+fn one_message_that_stays_out_does_not_make_the_others_remembered() {
+    let mut victim = machine(TransferConfig { mailbox_window: None, ..config() });
+    victim.send(outgoing(200_000)).unwrap();
+    for seq in 2..300_000 {
+        victim.send(outgoing(1)).unwrap();
+        victim.next_frame(EXPRESS).unwrap();
+        let above = [(seq, seq)].into_iter().collect();
+        victim.control(TransferFrame::Received { connection: EXPRESS, frames: seq - 1 }).unwrap();
+        victim.control(TransferFrame::Delivered { watermark: 0, above }).unwrap();
+    }
+    assert!(victim.stats().entries < 1000, "{:?}", victim.stats());
+    // It is still there, and so is the order of what follows.
+    while victim.next_frame(BULK).is_some() {}
+    victim.control(TransferFrame::Delivered { watermark: 299_999, above: Default::default() }).unwrap();
+    assert_eq!((victim.stats().unconfirmed, victim.in_window()), (0, 0));
+}
+
+#[test]
+fn a_lost_connection_with_many_fragments_is_requeued_in_no_time() {
+    let mut victim = victim();
+    let part = Bytes::from(vec![7; 16 << 20]);
+    let mut body = Segments::default();
+    (0..64).for_each(|_| body.push(part.clone()));
+    victim.send(Outgoing::new(process(1), Destination::Process(process(2)), body)).unwrap();
+    let mut frames = 0;
+    while victim.next_frame(BULK).is_some() {
+        frames += 1;
+    }
+    assert_eq!(frames, 65_536);
+    let start = Instant::now();
+    victim.control(TransferFrame::Retired { connection: BULK, frames: 0 }).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(victim.connection_up(3, Class::Bulk));
+    let again = victim.next_frame(3).unwrap().into_chunks();
+    assert_eq!(again[0][28..32], [0; 4], "the first fragment comes first");
+}
+
+#[test]
+fn a_small_message_over_the_agreed_size_ends_the_session() {
+    let mut victim = machine(TransferConfig { max_message: 100, ..config() });
+    let mut inner = BytesMut::new();
+    envelope(1).encode(&mut inner);
+    inner.put_slice(&[101]);
+    inner.put_bytes(7, 101);
+    let mut frame = BytesMut::new();
+    frame.put_u32(4 + inner.len() as u32);
+    frame.put_slice(&[1, 0, 0, 1]);
+    frame.put_slice(&inner);
+    let result = victim.receive_batch(EXPRESS, frame.freeze(), &mut Taker(Disposition::Delivered));
+    assert_eq!(result, Err(ReceiveError::Session(Violation::TooLarge { size: 101, limit: 100 })));
+}
+
+#[test]
+fn connections_without_end_are_not_taken() {
+    let mut victim = victim();
+    let taken = (3..10_000).filter(|&id| victim.connection_up(id, Class::Express)).count();
+    assert!(taken < 2000, "{taken}");
+}
