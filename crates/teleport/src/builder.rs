@@ -1,7 +1,7 @@
 //! Setting a node up.
 
 use crate::engine::control::Tick;
-use crate::engine::runtime::{self, BulkThreads, Thread};
+use crate::engine::runtime::{BulkThreads, Main, Thread};
 use crate::engine::{Cookies, Engine, Parts, socket};
 use crate::resolver::{Resolver, StaticPeers};
 use crate::{Config, Node, StartError};
@@ -114,8 +114,7 @@ impl Builder {
         let (runtime, handle) = match self.runtime {
             Some(handle) => (None, handle),
             None => {
-                let main = runtime::main(&name, self.config.worker_threads).map_err(threads)?;
-                let handle = main.handle().clone();
+                let (main, handle) = Main::start(&name, self.config.worker_threads).map_err(threads)?;
                 (Some(main), handle)
             }
         };

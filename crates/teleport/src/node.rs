@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::control::Command;
+use crate::engine::runtime::Main;
 use crate::info::{NodeInfo, PeerInfo};
 use crate::mailbox::{Inbox, Mailbox};
 use crate::monitor::NodeMonitor;
@@ -15,7 +16,6 @@ use std::time::Duration;
 use teleport_etf::{Atom, Pid};
 use teleport_proto::wire::envelope::ProcessId;
 use teleport_proto::{Incarnation, NodeName};
-use tokio::runtime::Runtime;
 
 /// A running node. Cheap to clone; the node stops when [`Node::shutdown`] is called or the last handle to it, its
 /// mailboxes and processes included, is dropped.
@@ -45,16 +45,12 @@ struct Running {
     engine: Arc<Engine>,
     own: ProcessId,
     atom: Atom,
-    runtime: Option<Runtime>,
+    _runtime: Option<Main>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.engine.stop();
-        if let Some(runtime) = self.runtime.take() {
-            // May be dropped from within a task, where waiting for the threads is not allowed.
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -81,12 +77,12 @@ impl Node {
         Builder::new(name)
     }
 
-    pub(crate) fn start(engine: Arc<Engine>, runtime: Option<Runtime>) -> Result<Self, RegisterError> {
+    pub(crate) fn start(engine: Arc<Engine>, runtime: Option<Main>) -> Result<Self, RegisterError> {
         // The node's own process has no mailbox: what is sent to it vanishes.
         let inbox = engine.registry.add(None, |process, name| Inbox::new(process, name, 1))?;
         engine.registry.remove(inbox.process, None);
         let atom = atom_of(&engine.local.name);
-        Ok(Self { running: Arc::new(Running { own: inbox.process, engine, atom, runtime }) })
+        Ok(Self { running: Arc::new(Running { own: inbox.process, engine, atom, _runtime: runtime }) })
     }
 
     /// The node's name.

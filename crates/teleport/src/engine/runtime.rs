@@ -14,10 +14,27 @@ use tokio::sync::oneshot;
 /// How much further back bulk threads stand in the scheduler's line (`nice`).
 const BULK_NICE: i32 = 5;
 
-/// For express connections, accepts, handshakes and sessions.
-pub(crate) fn main(name: &NodeName, threads: usize) -> io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(threads).thread_name(format!("io {}", name.name())).enable_all().build()
+/// For express connections, accepts, handshakes and sessions: a runtime that may be dropped anywhere, also within a
+/// task, where waiting for its threads is not allowed.
+#[derive(Debug)]
+pub(crate) struct Main(Option<Runtime>);
+
+impl Main {
+    pub(crate) fn start(name: &NodeName, threads: usize) -> io::Result<(Self, Handle)> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads).thread_name(format!("io {}", name.name())).enable_all();
+        let runtime = builder.build()?;
+        let handle = runtime.handle().clone();
+        Ok((Self(Some(runtime)), handle))
+    }
+}
+
+impl Drop for Main {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A thread with a runtime of its own. Dropping it stops the thread.
