@@ -20,6 +20,8 @@ pub(crate) struct Link {
     pub(crate) stream: TcpStream,
     work: Notify,
     closed: AtomicBool,
+    /// Broken on purpose.
+    broken: AtomicBool,
     /// Bytes that the kernel has taken; tells a slow connection from one that stands still.
     written: AtomicU64,
     /// The reader is woken when so many bytes are there.
@@ -33,6 +35,7 @@ impl Link {
             stream,
             work: Notify::new(),
             closed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             written: AtomicU64::new(0),
             low_water: AtomicUsize::new(1),
         }
@@ -64,11 +67,19 @@ impl Link {
         let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both);
     }
 
-    /// Breaks the connection as a fault would: what is under way is lost, and neither side is told why.
-    pub(crate) fn reset(&self) {
-        let socket = SockRef::from(&self.stream);
-        let _ = socket.set_linger(Some(Duration::ZERO));
-        let _ = socket.shutdown(Shutdown::Both);
+    /// Breaks the connection as a fault would: what is under way is lost, and neither side is told why. `false` if it
+    /// was broken or closed already.
+    pub(crate) fn reset(&self) -> bool {
+        if self.is_closed() || self.broken.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        // A shutdown would still deliver what the kernel has taken; this drops it, and tells the peer by RST.
+        if rustix::net::connect_unspec(&self.stream).is_err() {
+            let socket = SockRef::from(&self.stream);
+            let _ = socket.set_linger(Some(Duration::ZERO));
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        true
     }
 
     /// Lets the reader, which misses so many bytes, sleep until most of them are there. Never more than that, since

@@ -348,13 +348,13 @@ impl Session {
         self.run(&mut self.lock(), |transfer| transfer.join_failed(id));
     }
 
-    /// Breaks one pool connection as a fault would. `false` if there is none.
+    /// Breaks one pool connection as a fault would. `false` if there is none, or it was broken already.
     pub(crate) fn sever(&self, pick: usize) -> bool {
         let inner = self.lock();
         let mut ids: Vec<_> = inner.links.keys().copied().collect();
         ids.sort_unstable();
         let link = ids.get(pick % ids.len().max(1)).and_then(|id| inner.links.get(id));
-        link.map(|link| link.reset()).is_some()
+        link.is_some_and(|link| link.reset())
     }
 
     /// Counters and gauges; after the end, only how many messages were unconfirmed.
