@@ -161,8 +161,10 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
         Err(error) => {
             let failure = dial::failure(&error);
             directory.membership.dial_failed(&peer, number, failure, engine.clock.now(), random());
-            // The peer connects to us itself, or will take us once it has checked who has our name.
+            // The peer connects to us itself, or will take us once it has checked who has our name; or it never will,
+            // if that is another node that lives.
             let wait = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused).contains(&failure);
+            let wait = wait && !engine.peers.is_overdue(&peer, engine.config.setup_timeout);
             if !wait && !engine.peers.fail(&peer, &error) {
                 directory.membership.unwant(&peer);
             }

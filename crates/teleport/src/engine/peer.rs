@@ -4,6 +4,7 @@ use crate::ConnectError;
 use crate::session::Session;
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 use teleport_proto::NodeName;
 use tokio::sync::oneshot;
 
@@ -18,7 +19,13 @@ pub(crate) struct Peers {
 #[derive(Debug)]
 enum Peer {
     Up(Arc<Session>),
-    Awaited(Vec<oneshot::Sender<Result<Arc<Session>, ConnectError>>>),
+    Awaited(Awaited),
+}
+
+#[derive(Debug)]
+struct Awaited {
+    since: Instant,
+    waiting: Vec<oneshot::Sender<Result<Arc<Session>, ConnectError>>>,
 }
 
 impl Peers {
@@ -32,10 +39,12 @@ impl Peers {
     /// The session if there is one by now, or a place in the queue for it.
     pub(crate) fn wait_for(&self, peer: &NodeName) -> Result<Arc<Session>, Waiting> {
         let mut table = self.write();
-        let entry = table.entry(peer.clone()).or_insert_with(|| Peer::Awaited(Vec::new()));
+        let entry = table
+            .entry(peer.clone())
+            .or_insert_with(|| Peer::Awaited(Awaited { since: Instant::now(), waiting: Vec::new() }));
         match entry {
             Peer::Up(session) => Ok(session.clone()),
-            Peer::Awaited(waiting) => {
+            Peer::Awaited(Awaited { waiting, .. }) => {
                 let (sender, receiver) = oneshot::channel();
                 waiting.retain(|other| !other.is_closed());
                 waiting.push(sender);
@@ -46,7 +55,7 @@ impl Peers {
 
     pub(crate) fn up(&self, session: &Arc<Session>) {
         let before = self.write().insert(session.peer_name().clone(), Peer::Up(session.clone()));
-        if let Some(Peer::Awaited(waiting)) = before {
+        if let Some(Peer::Awaited(Awaited { waiting, .. })) = before {
             waiting.into_iter().for_each(|waiting| drop(waiting.send(Ok(session.clone()))));
         }
     }
@@ -59,13 +68,19 @@ impl Peers {
         }
     }
 
+    /// Whether somebody has been waiting for a session for longer than that.
+    pub(crate) fn is_overdue(&self, peer: &NodeName, limit: Duration) -> bool {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(table.get(peer), Some(Peer::Awaited(awaited)) if awaited.since.elapsed() > limit)
+    }
+
     /// An attempt has failed: tells those who wait why. `false` if nobody does any more.
     pub(crate) fn fail(&self, peer: &NodeName, error: &ConnectError) -> bool {
         let mut table = self.write();
         if !matches!(table.get(peer), Some(Peer::Awaited(_))) {
             return false;
         }
-        let Some(Peer::Awaited(waiting)) = table.remove(peer) else { return false };
+        let Some(Peer::Awaited(Awaited { waiting, .. })) = table.remove(peer) else { return false };
         drop(table);
         waiting.into_iter().fold(false, |any, waiting| waiting.send(Err(error.clone())).is_ok() | any)
     }
