@@ -70,7 +70,7 @@ pub(crate) fn look_after(
         out: BytesMut::new(),
         write_asked: false,
     };
-    thread.handle().spawn(task.run(commands));
+    thread.spawn(task.run(commands));
 }
 
 /// What a control task needs besides its session.
@@ -219,15 +219,13 @@ impl Control {
                 return self.lose(now, "failed");
             }
         }
-        let mut transfer = Vec::new();
+        let (mut transfer, mut goodbye) = (Vec::new(), false);
         while let Some(connection) = &mut self.connection {
             match ControlFrame::decode(&mut connection.received) {
                 Ok(None) => break,
                 Ok(Some(ControlFrame::Tick(seq))) => ControlFrame::TickAnswer(seq).encode(&mut self.out),
                 Ok(Some(ControlFrame::TickAnswer(seq))) => self.answered(seq, now),
-                Ok(Some(ControlFrame::Goodbye)) => {
-                    self.setup.events.end(self.session.id(), EndReason::PeerShutDown);
-                }
+                Ok(Some(ControlFrame::Goodbye)) => goodbye = true,
                 Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
                 Err(error) => {
                     tracing::warn!(peer = %self.session.peer_name(), %error, "control connection is out of step");
@@ -238,6 +236,9 @@ impl Control {
         }
         if !transfer.is_empty() {
             self.session.tell(session::Event::Control(transfer));
+        }
+        if goodbye {
+            self.session.tell(session::Event::Goodbye);
         }
         if !self.out.is_empty() {
             self.write(now);

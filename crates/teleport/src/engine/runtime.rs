@@ -5,11 +5,12 @@
 //! own connections and shares nothing with the others, since waking one another would cost more than it brings. And a
 //! runtime that spreads everything else over its threads.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use teleport_proto::NodeName;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 /// How much further back bulk threads stand in the scheduler's line (`nice`).
 const BULK_NICE: i32 = 5;
@@ -37,24 +38,24 @@ impl Drop for Main {
     }
 }
 
-/// A thread with a runtime of its own. Dropping it stops the thread.
+/// A thread with a runtime of its own. Ends when this is dropped, and the tasks have ended that it was told to see
+/// through.
 #[derive(Debug)]
 pub(crate) struct Thread {
     handle: Handle,
-    _stop: oneshot::Sender<()>,
+    in_use: mpsc::Sender<Infallible>,
 }
 
 impl Thread {
     fn start(name: String, first: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel();
+        let (in_use, mut unused) = mpsc::channel(1);
         std::thread::Builder::new().name(name).spawn(move || {
             first();
-            // Ends when the sender is dropped, with the node.
-            let _ = runtime.block_on(stopped);
+            runtime.block_on(unused.recv()); // nothing is ever sent
         })?;
-        Ok(Self { handle, _stop: stop })
+        Ok(Self { handle, in_use })
     }
 
     /// The thread for control connections.
@@ -62,7 +63,16 @@ impl Thread {
         Self::start(format!("ctl {}", node.name()), || {})
     }
 
-    /// Runs tasks on the thread.
+    /// Runs a task on the thread, to its end.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let in_use = self.in_use.clone();
+        self.handle.spawn(async move {
+            task.await;
+            drop(in_use);
+        });
+    }
+
+    /// Runs tasks on the thread, while it lasts.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }

@@ -46,6 +46,8 @@ pub(crate) enum Event {
     ControlWritten,
     /// Frames from the peer.
     Control(Vec<TransferFrame>),
+    /// The peer goes; behind everything that it had to say.
+    Goodbye,
     /// The session is over.
     End,
 }
@@ -374,8 +376,12 @@ impl Session {
     /// Ends the session; returns how many accepted messages are not known to be delivered.
     pub(crate) fn end(&self, reason: EndReason, goodbye: bool) -> u64 {
         let mut inner = self.lock();
-        let Some(transfer) = inner.transfer.take() else { return inner.unconfirmed };
+        let Some(mut transfer) = inner.transfer.take() else { return inner.unconfirmed };
         inner.ended = Some(reason);
+        let mut last_words = BytesMut::new();
+        if goodbye {
+            transfer.take_control(&mut last_words); // what has arrived is confirmed, or the peer takes it for lost
+        }
         let ending = transfer.end();
         inner.unconfirmed = ending.unconfirmed;
         inner.links.drain().for_each(|(_, link)| link.close());
@@ -389,6 +395,9 @@ impl Session {
             let _ = waiting.send(Err(SendError::Unconfirmed { peer: self.peer.clone(), reason }));
         }
         self.tell(Event::End);
+        if goodbye {
+            self.command(Command::Write(last_words));
+        }
         self.command(Command::End { goodbye });
         self.pool_changed.notify_waiters();
         self.drained.notify_waiters();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use teleport_proto::ConnectionId;
+use teleport_proto::membership::EndReason;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -86,6 +87,11 @@ impl Task {
                     self.session.receive_failed(violation.into());
                 }
                 self.session.drained.notify_waiters();
+            }
+            Event::Goodbye => {
+                if let Some(engine) = self.session.engine.upgrade() {
+                    engine.events.end(self.session.id, EndReason::PeerShutDown);
+                }
             }
             Event::End => {}
         }
