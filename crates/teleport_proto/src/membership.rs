@@ -305,7 +305,8 @@ impl Membership {
 
     /// Decides on an inbound connection that has proved itself, whatever its kind.
     pub fn inbound(&mut self, request: &Request) -> Decision {
-        if self.shutting_down {
+        // A living session may need connections to drain.
+        if self.shutting_down && request.kind == ConnectionKind::NewSession {
             return Decision::refuse(Refusal::ShuttingDown);
         }
         if request.peer == self.own {
@@ -392,7 +393,8 @@ impl Membership {
         vec![Action::Ended { peer, session, reason }]
     }
 
-    /// From now on nothing is dialled or accepted. Living sessions go on until they are [`end`](Membership::end)ed.
+    /// From now on no session begins. Living ones go on, with new connections if need be, until they are
+    /// [`end`](Membership::end)ed.
     pub fn shut_down(&mut self) {
         self.shutting_down = true;
         self.peers.retain(|_, known| matches!(known.state, State::Up(_)));

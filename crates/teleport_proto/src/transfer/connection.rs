@@ -15,7 +15,8 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) class: Class,
     pub(crate) live: bool,
-    /// Nothing is being written; the writer waits to be woken.
+    /// Nothing is being written: whoever gets the next wake-up has the connection to himself. At first that is the
+    /// connection's own writer.
     pub(crate) idle: bool,
     /// Frames received, whole.
     pub(crate) received: u64,
@@ -43,7 +44,7 @@ impl Connection {
             id,
             class,
             live: true,
-            idle: true,
+            idle: false,
             received: 0,
             say_received: false,
             sent: 0,

@@ -313,11 +313,19 @@ fn nothing_begins_while_shutting_down() {
     assert_eq!(m.want(&name("b")), []);
     assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
     assert_eq!(succeed(&mut m, "z", 1, 2, 0), (false, vec![]));
-    for request in [new("c", 1, 3, 1), join(ConnectionKind::Resume, "a", 1, 1, 1)] {
-        assert_eq!(m.inbound(&request), refused(Refusal::ShuttingDown));
-    }
+    assert_eq!(m.inbound(&new("c", 1, 3, 1)), refused(Refusal::ShuttingDown));
     assert_eq!(m.sessions().map(|(peer, _)| peer.clone()).collect::<Vec<_>>(), [name("a")]);
     assert_eq!(m.end(id(1), EndReason::Disconnected), [ended("a", 1, EndReason::Disconnected)]);
+}
+
+#[test]
+fn a_living_session_gets_connections_while_shutting_down() {
+    let mut m = membership();
+    let _ = m.inbound(&new("a", 1, 1, 4));
+    m.shut_down();
+    for request in [join(ConnectionKind::Bulk, "a", 1, 1, 1), join(ConnectionKind::Resume, "a", 1, 1, 1)] {
+        assert!(m.inbound(&request).verdict.is_ok(), "{request:?}");
+    }
 }
 
 fn membership() -> Membership {

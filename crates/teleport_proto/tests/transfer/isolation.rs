@@ -142,7 +142,9 @@ fn nosuspend_is_refused_and_leaves_nothing_behind() {
 #[test]
 fn what_a_connection_was_woken_for_goes_by_another_when_it_dies() {
     let mut two = Two::new();
-    two.open_all();
+    for id in two.open_all() {
+        assert!(two.sender.next_frame(id).is_none(), "a new connection's writer looks for work, and rests");
+    }
     two.send(message(1, 2, 10)).unwrap();
     let Some(Action::Wake(woken)) = two.sender.poll_action() else { panic!("nobody was woken") };
     two.sender.retire(woken);
