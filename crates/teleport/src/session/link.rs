@@ -1,12 +1,15 @@
 //! The socket of one pool connection, as its reader, its writer and the session share it.
 
+use super::writer::Unwritten;
 use crate::engine::socket;
 use socket2::SockRef;
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use teleport_proto::ConnectionId;
+use teleport_proto::wire::pool::Class;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -17,8 +20,11 @@ const MOST_WAITED_FOR: usize = 512 * 1024;
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: ConnectionId,
+    pub(crate) class: Class,
     pub(crate) stream: TcpStream,
     work: Notify,
+    /// What a sender could not write at once, for the writer.
+    left: Mutex<Option<Unwritten>>,
     closed: AtomicBool,
     /// Broken on purpose.
     broken: AtomicBool,
@@ -29,11 +35,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(id: ConnectionId, stream: TcpStream) -> Self {
+    pub(crate) fn new(id: ConnectionId, class: Class, stream: TcpStream) -> Self {
         Self {
             id,
+            class,
             stream,
             work: Notify::new(),
+            left: Mutex::new(None),
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -44,6 +52,17 @@ impl Link {
     /// There is something for the writer.
     pub(crate) fn wake(&self) {
         self.work.notify_one();
+    }
+
+    /// Leaves the rest of a frame to the writer.
+    pub(super) fn leave(&self, rest: Unwritten) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+        self.wake();
+    }
+
+    /// What was left to the writer.
+    pub(super) fn take_left(&self) -> Option<Unwritten> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits for [`Link::wake`]; `false` if the connection is closed.

@@ -91,6 +91,9 @@ struct Inner {
     grants: FxHashMap<Ticket, oneshot::Sender<Result<(), SendError>>>,
     outcomes: FxHashMap<AckToken, oneshot::Sender<Result<(), SendError>>>,
     last_token: AckToken,
+    /// Whoever holds the lock will write himself, on the connection that is noted here if it is idle.
+    writes_itself: bool,
+    to_write: Option<Arc<Link>>,
     /// The stats at the end, so that they can still be asked for.
     unconfirmed: u64,
 }
@@ -175,6 +178,8 @@ impl Session {
                 grants: FxHashMap::default(),
                 outcomes: FxHashMap::default(),
                 last_token: 0,
+                writes_itself: false,
+                to_write: None,
                 unconfirmed: 0,
             }),
             soon: Notify::new(),
@@ -256,8 +261,12 @@ impl Session {
     /// Offers a message.
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
         let mut inner = self.lock();
-        let sent = self.offer(&mut inner, message)?;
-        Ok(self.offered(&mut inner, sent, None))
+        let sent = self.offer_and_write(&mut inner, message);
+        let to_write = inner.to_write.take();
+        let offered = sent.map(|sent| self.offered(&mut inner, sent, None));
+        drop(inner);
+        self.write_now(to_write);
+        offered
     }
 
     /// Offers a message, and asks what becomes of it.
@@ -269,10 +278,16 @@ impl Session {
         inner.last_token += 1;
         let token = inner.last_token;
         message.acknowledge = Some(token);
-        let sent = self.offer(&mut inner, message)?;
+        let sent = self.offer_and_write(&mut inner, message);
+        let to_write = inner.to_write.take();
         let (sender, answer) = oneshot::channel();
-        inner.outcomes.insert(token, sender);
-        Ok((self.offered(&mut inner, sent, Some(token)), answer))
+        let offered = sent.map(|sent| {
+            inner.outcomes.insert(token, sender);
+            self.offered(&mut inner, sent, Some(token))
+        });
+        drop(inner);
+        self.write_now(to_write);
+        Ok((offered?, answer))
     }
 
     /// A message has left its mailbox.
@@ -316,7 +331,7 @@ impl Session {
         thread: &Handle,
     ) -> bool {
         let Some(engine) = self.engine.upgrade() else { return false };
-        let link = Arc::new(Link::new(id, stream));
+        let link = Arc::new(Link::new(id, class, stream));
         {
             let mut inner = self.lock();
             if self.run(&mut inner, |transfer| transfer.connection_up(id, class)) != Some(true) {
@@ -412,6 +427,20 @@ impl Session {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Offers a message; the caller writes to the connection that is then noted in `to_write`.
+    fn offer_and_write(&self, inner: &mut Inner, message: Outgoing) -> Result<Sent, SendError> {
+        inner.writes_itself = true;
+        let sent = self.offer(inner, message);
+        inner.writes_itself = false;
+        sent
+    }
+
+    fn write_now(&self, to_write: Option<Arc<Link>>) {
+        if let Some(link) = to_write {
+            writer::write_now(self, &link);
+        }
+    }
+
     fn offer(&self, inner: &mut Inner, message: Outgoing) -> Result<Sent, SendError> {
         match self.run(inner, |transfer| transfer.send(message)) {
             None => Err(down(&self.peer, inner.ended)),
@@ -441,7 +470,13 @@ impl Session {
         let result = change(transfer);
         while let Some(action) = transfer.poll_action() {
             match action {
-                Action::Wake(id) => drop(inner.links.get(&id).map(|link| link.wake())),
+                Action::Wake(id) => match inner.links.get(&id) {
+                    Some(link) if inner.writes_itself && link.class == Class::Express => {
+                        inner.to_write = Some(link.clone());
+                    }
+                    Some(link) => link.wake(),
+                    None => {}
+                },
                 Action::Close(id) => drop(inner.links.get(&id).map(|link| link.close())),
                 Action::Granted(ticket) => {
                     inner.grants.remove(&ticket).map(|waiting| waiting.send(Ok(())));

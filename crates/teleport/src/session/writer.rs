@@ -1,8 +1,13 @@
-//! Writing: one task per pool connection, of either class, that pulls its next frame when the last one is out.
+//! Writing: what goes out next is pulled when the last is out.
+//!
+//! Whoever gets a connection's wake-up has it to himself until there is nothing left to write. Usually that is the
+//! connection's own task. A sender of small messages that finds an express connection idle writes at once instead, which
+//! saves a change of threads.
 
 use super::Session;
 use super::link::Link;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use teleport_proto::transfer::Frame;
@@ -10,54 +15,116 @@ use teleport_proto::transfer::Frame;
 /// The most pieces in one vectored write (Linux takes 1,024).
 const MAX_PIECES: usize = 1024;
 
-/// Writes whatever the session has for the connection, until it is retired.
+/// A sender writes so many frames at once; if there is more by then, others send too, and the connection's own task goes
+/// on.
+const FRAMES_AT_ONCE: usize = 2;
+
+/// A frame, or the rest of one.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    chunks: SmallVec<[Bytes; 8]>,
+    /// Chunks that are out, and bytes of the next.
+    whole: usize,
+    part: usize,
+}
+
+impl From<Frame> for Unwritten {
+    fn from(frame: Frame) -> Self {
+        Self { chunks: frame.into_chunks(), whole: 0, part: 0 }
+    }
+}
+
+impl Unwritten {
+    /// Writes until everything is out, or the kernel takes no more: `false`.
+    fn write(&mut self, link: &Link) -> io::Result<bool> {
+        while self.whole < self.chunks.len() {
+            let rest = &self.chunks[self.whole..];
+            let mut pieces = [IoSlice::new(&[]); 16];
+            let mut large; // only for batches of many references
+            let slices = if rest.len() <= pieces.len() {
+                rest.iter().zip(&mut pieces).for_each(|(chunk, piece)| *piece = IoSlice::new(chunk));
+                &mut pieces[..rest.len()]
+            } else {
+                large = rest.iter().take(MAX_PIECES).map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
+                &mut large[..]
+            };
+            slices[0].advance(self.part);
+            match link.stream.try_write_vectored(slices) {
+                Ok(n) => {
+                    link.note_written(n);
+                    self.advance(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.part += written;
+        while let Some(chunk) = self.chunks.get(self.whole)
+            && self.part >= chunk.len()
+        {
+            self.part -= chunk.len();
+            self.whole += 1;
+        }
+    }
+}
+
+/// The task of a connection: writes whatever the session has for it, until it is retired.
 pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
     loop {
-        let next = session.run(&mut session.lock(), |transfer| transfer.next_frame(link.id));
-        let result = match next {
-            None => return,
-            Some(Some(frame)) => write_frame(&link, frame).await,
-            Some(None) if link.work().await => continue,
-            Some(None) => return,
+        let next = match link.take_left() {
+            Some(rest) => Some(rest),
+            None => match session.next_frame(&link) {
+                None => return,
+                Some(frame) => frame.map(Unwritten::from),
+            },
         };
-        if let Err(error) = result {
-            tracing::debug!(peer = %session.peer, connection = link.id, %error, "pool connection failed");
-            session.run(&mut session.lock(), |transfer| transfer.retire(link.id));
+        let Some(next) = next else {
+            if link.work().await {
+                continue;
+            }
             return;
+        };
+        if let Err(error) = write_all(&link, next).await {
+            return session.write_failed(&link, &error);
         }
         // One frame at a time: whoever else is ready comes first.
         tokio::task::yield_now().await;
     }
 }
 
-async fn write_frame(link: &Link, frame: Frame) -> io::Result<()> {
-    let chunks = frame.into_chunks();
-    let mut rest: &[Bytes] = &chunks;
-    let mut done = 0; // of the first chunk
-    while !rest.is_empty() {
-        let mut pieces = [IoSlice::new(&[]); 16];
-        let mut large; // only for batches of many references
-        let slices = if rest.len() <= pieces.len() {
-            rest.iter().zip(&mut pieces).for_each(|(chunk, piece)| *piece = IoSlice::new(chunk));
-            &mut pieces[..rest.len()]
-        } else {
-            large = rest.iter().take(MAX_PIECES).map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
-            &mut large[..]
-        };
-        slices[0].advance(done);
-        let mut n = match link.stream.try_write_vectored(slices) {
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                link.stream.writable().await?;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        link.note_written(n);
-        n += done;
-        let whole =
-            rest.iter().take_while(|chunk| n.checked_sub(chunk.len()).map(|left| n = left).is_some()).count();
-        (rest, done) = (&rest[whole..], n);
+/// Writes at once, on behalf of a sender who got the wake-up of an idle connection.
+pub(super) fn write_now(session: &Session, link: &Link) {
+    for _ in 0..FRAMES_AT_ONCE {
+        let Some(Some(frame)) = session.next_frame(link) else { return };
+        let mut frame = Unwritten::from(frame);
+        match frame.write(link) {
+            Ok(true) => {}
+            Ok(false) => return link.leave(frame),
+            Err(error) => return session.write_failed(link, &error),
+        }
+    }
+    link.wake();
+}
+
+async fn write_all(link: &Link, mut frame: Unwritten) -> io::Result<()> {
+    while !frame.write(link)? {
+        link.stream.writable().await?;
     }
     Ok(())
+}
+
+impl Session {
+    /// What to write next, if anything; `None` once the session has ended.
+    fn next_frame(&self, link: &Link) -> Option<Option<Frame>> {
+        self.run(&mut self.lock(), |transfer| transfer.next_frame(link.id))
+    }
+
+    fn write_failed(&self, link: &Link, error: &io::Error) {
+        tracing::debug!(peer = %self.peer, connection = link.id, %error, "pool connection failed");
+        self.run(&mut self.lock(), |transfer| transfer.retire(link.id));
+    }
 }
