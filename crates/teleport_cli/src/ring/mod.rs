@@ -129,7 +129,7 @@ pub(crate) enum RingError {
     },
     /// A run under chaos went wrong, or proves nothing.
     #[error(
-        "the run under chaos failed: {complaints}; --seed {seed} draws the same messages and faults again"
+        "the run under chaos failed: {complaints}; --seed {seed} draws the same messages and faults again, in other timing"
     )]
     Chaos {
         /// What is not as it should be.
