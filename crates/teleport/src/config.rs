@@ -22,16 +22,16 @@ pub struct Config {
     pub max_message: NonZeroU64,
     /// What one peer may have under way to this node, in bytes: sent and not yet in a mailbox.
     ///
-    /// Default 64 MiB, a quarter of it for messages up to 64 KiB: five messages of 10 MiB at a time, or half a
+    /// Default 32 MiB, a quarter of it for messages up to 64 KiB: two messages of 10 MiB at a time, or a quarter of a
     /// second of a 1 Gbit/s link. A larger message is let in alone.
     pub peer_window: NonZeroU64,
     /// What one peer may have waiting in one bounded mailbox of this node, in bytes.
     ///
-    /// Default 32 MiB: half the peer's window, so that one slow mailbox cannot use all of that.
+    /// Default 32 MiB, as much as the peer's window: a slow mailbox then holds what one peer can have under way.
     pub mailbox_window: NonZeroU64,
     /// What all sends of this node together may have under way, in bytes.
     ///
-    /// Default 1 GiB: sixteen peers with full windows.
+    /// Default 1 GiB: 32 peers with full windows.
     pub node_window: NonZeroU64,
     /// Bytes of a bulk fragment, 16 KiB to 16 MiB.
     ///
@@ -95,7 +95,7 @@ pub struct Config {
     pub buffer_pool: usize,
     /// Threads for pools, accepts and handshakes.
     ///
-    /// Default: the number of cores, at most 4. Ticks have a thread of their own besides.
+    /// Default: the number of cores, at most 4. As many again move large messages, and ticks have one of their own.
     pub worker_threads: usize,
     /// Unsent bytes that a bulk connection leaves to the kernel (`TCP_NOTSENT_LOWAT`).
     ///
@@ -115,7 +115,7 @@ impl Default for Config {
         let bytes = |n| NonZeroU64::new(n).unwrap_or(NonZeroU64::MIN);
         Self {
             max_message: bytes(1024 * MIB),
-            peer_window: bytes(64 * MIB),
+            peer_window: bytes(32 * MIB),
             mailbox_window: bytes(32 * MIB),
             node_window: bytes(1024 * MIB),
             fragment_size: 1024 * 1024,
@@ -159,6 +159,21 @@ impl Config {
         }
         if self.net_ticktime < Duration::from_millis(4) {
             return Some(("net_ticktime", "at least 4 ms"));
+        }
+        if self.tick_interval.is_some_and(|interval| interval > self.net_ticktime) {
+            return Some(("tick_interval", "at most net_ticktime"));
+        }
+        let longest = Duration::from_secs(24 * 3600);
+        let times = [
+            ("setup_timeout", self.setup_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+            ("backoff.first", self.backoff.first),
+            ("backoff.most", self.backoff.most),
+            ("bulk_idle", self.bulk_idle),
+            ("stall_timeout", self.stall_timeout),
+        ];
+        if let Some((field, _)) = times.into_iter().find(|(_, time)| time.is_zero() || *time > longest) {
+            return Some((field, "more than nothing and at most a day"));
         }
         if self.max_handshakes == 0 || self.max_handshakes_per_source == 0 {
             return Some(("max_handshakes and max_handshakes_per_source", "at least 1 each"));

@@ -5,14 +5,16 @@ use crate::address::Address;
 use crate::process::{Acknowledgement, Process, SendOptions};
 use crate::session::Session;
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_etf::{DecodeError, Pid};
-use teleport_proto::transfer::{Credit, Delivery};
-use teleport_proto::wire::envelope::ProcessId;
+use teleport_proto::transfer::{Credit, Delivery, Window};
+use teleport_proto::wire::envelope::{Destination, ProcessId};
 use teleport_proto::wire::pool::Class;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -107,8 +109,7 @@ impl Mailbox {
     pub fn try_recv(&mut self) -> Option<Message> {
         let (stored, empty) = {
             let mut queue = self.inbox.lock();
-            let stored = queue.messages.pop_front();
-            (stored, queue.messages.is_empty())
+            (queue.take(), queue.messages.is_empty())
         };
         let Some(stored) = stored else {
             self.give_back();
@@ -116,7 +117,7 @@ impl Mailbox {
         };
         let from = match stored.origin {
             Origin::Local { from, room: _given_back } => from,
-            Origin::Remote { from, session, credit } => {
+            Origin::Remote { from, session, credit, .. } => {
                 let from = session.pid_of(from);
                 self.owe(session, credit);
                 from
@@ -222,6 +223,8 @@ pub(crate) struct Inbox {
     /// Room for local senders, in units of [`ROOM_UNIT`] bytes; fair.
     room: Arc<Semaphore>,
     room_units: u32,
+    /// What each peer may have waiting here.
+    window: u64,
 }
 
 const ROOM_UNIT: u64 = 64;
@@ -229,6 +232,8 @@ const ROOM_UNIT: u64 = 64;
 #[derive(Default)]
 struct Queue {
     messages: VecDeque<Stored>,
+    /// How far peers have filled their windows: by session, and apart for those who send to the name and to the pid.
+    windows: FxHashMap<(usize, bool), Window>,
     /// The process is gone.
     closed: bool,
     /// No more messages will come.
@@ -243,7 +248,33 @@ struct Stored {
 /// Where a waiting message came from, and what it keeps of its sender's window.
 enum Origin {
     Local { from: Pid, room: OwnedSemaphorePermit },
-    Remote { from: ProcessId, session: Arc<Session>, credit: Credit },
+    Remote { from: ProcessId, session: Arc<Session>, credit: Credit, by_name: bool },
+}
+
+/// What became of a message from a peer.
+pub(crate) enum Put {
+    /// It waits in the mailbox, which was empty before or was not.
+    Waiting { first: bool },
+    /// The process is gone.
+    Gone,
+    /// It is more than the peer may have waiting here.
+    Overrun,
+}
+
+impl Queue {
+    fn take(&mut self) -> Option<Stored> {
+        let stored = self.messages.pop_front()?;
+        if let Origin::Remote { session, credit, by_name, .. } = &stored.origin {
+            let key = (Arc::as_ptr(session).addr(), *by_name);
+            if let Entry::Occupied(mut window) = self.windows.entry(key) {
+                window.get_mut().give_back(credit.class, credit.bytes);
+                if window.get().used() == 0 {
+                    window.remove();
+                }
+            }
+        }
+        Some(stored)
+    }
 }
 
 impl Inbox {
@@ -252,13 +283,31 @@ impl Inbox {
             u32::try_from(window / ROOM_UNIT).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         let room = Arc::new(Semaphore::new(room_units as usize));
         let (queue, arrived) = (Mutex::default(), Notify::new());
-        Arc::new(Self { process, name, queue, arrived, room, room_units })
+        Arc::new(Self { process, name, queue, arrived, room, room_units, window })
     }
 
-    /// Takes a message from a peer: whether the mailbox was empty, or `None` if its process is gone.
-    pub(crate) fn put_remote(&self, delivery: Delivery, session: &Arc<Session>) -> Option<bool> {
-        let Delivery { from, body, credit, .. } = delivery;
-        self.put(Stored { origin: Origin::Remote { from, session: session.clone(), credit }, body })
+    /// Takes a message from a peer.
+    ///
+    /// A peer that keeps to the credit that it has been given never overruns its window here: it learns later than this
+    /// that there is room again.
+    pub(crate) fn put_remote(&self, delivery: Delivery, session: &Arc<Session>) -> Put {
+        let Delivery { from, to, body, credit, .. } = delivery;
+        let by_name = matches!(to, Destination::Name(_));
+        let mut queue = self.lock();
+        if queue.closed {
+            return Put::Gone;
+        }
+        if credit.bytes > 0 {
+            let key = (Arc::as_ptr(session).addr(), by_name);
+            let window = queue.windows.entry(key).or_insert_with(|| Window::new(self.window));
+            if !window.fits(credit.class, credit.bytes) {
+                return Put::Overrun;
+            }
+            window.take(credit.class, credit.bytes);
+        }
+        let origin = Origin::Remote { from, session: session.clone(), credit, by_name };
+        queue.messages.push_back(Stored { origin, body });
+        Put::Waiting { first: queue.messages.len() == 1 }
     }
 
     /// Takes a message from this node, when there is room. `None` if the process is gone.

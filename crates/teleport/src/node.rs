@@ -7,6 +7,7 @@ use crate::info::{NodeInfo, PeerInfo};
 use crate::mailbox::{Inbox, Mailbox};
 use crate::monitor::NodeMonitor;
 use crate::process::Process;
+use crate::session::Session;
 use crate::{Builder, RegisterError, SendError};
 use serde::Serialize;
 use std::fmt;
@@ -207,9 +208,13 @@ impl Node {
         };
         // Whatever is left then is reported.
         let _ = tokio::time::timeout(deadline, draining).await;
-        let mut unconfirmed = engine.stop();
-        unconfirmed.retain(|(_, count)| *count > 0);
-        ShutdownReport { unconfirmed }
+        engine.stop();
+        // A session that ended meanwhile counts too.
+        let unconfirmed =
+            |(session, _): &(Arc<Session>, bool)| (session.peer_name().clone(), session.stats().unconfirmed);
+        ShutdownReport {
+            unconfirmed: sessions.iter().map(unconfirmed).filter(|(_, count)| *count > 0).collect(),
+        }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

@@ -28,6 +28,7 @@ fn config() -> TransferConfig {
         send_window: 64 << 20,
         receive_window: 64 << 20,
         mailbox_window: Some(32 << 20),
+        own_mailbox_window: Some(32 << 20),
         fragment_size: 16 * 1024,
         express_connections: 1,
         bulk_connections: 1,

@@ -33,16 +33,25 @@ impl Unproven {
         }
     }
 
-    fn add(&self, number: u64, source: IpAddr, task: AbortHandle) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may have come and gone before it is entered here.
-        if !task.is_finished() {
-            waiting.push_back((number, source, task));
+    /// Descriptors have run out: whoever holds one without a proof gives it back first.
+    fn drop_oldest(&self) {
+        let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        if let Some((_, _, task)) = oldest {
+            task.abort();
         }
     }
 
-    fn remove(&self, number: u64) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _, _)| *other != number);
+    /// Enters the task that `spawn` starts; it waits for the lock if it is through at once.
+    fn add(&self, number: u64, source: IpAddr, spawn: impl FnOnce() -> AbortHandle) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push_back((number, source, spawn()));
+    }
+
+    /// Takes a connection off the list; `false` if it was chosen to make room.
+    fn remove(&self, number: u64) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = waiting.iter().position(|(other, _, _)| *other == number);
+        at.and_then(|at| waiting.remove(at)).is_some()
     }
 }
 
@@ -54,13 +63,14 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(node = %engine.local.name, %error, "cannot accept; trying again");
+                engine.unproven.drop_oldest();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         engine.unproven.make_room(source.ip(), per_source, all);
-        let task = tokio::spawn(prove(engine.clone(), stream, number));
-        engine.unproven.add(number, source.ip(), task.abort_handle());
+        let proving = prove(engine.clone(), stream, number);
+        engine.unproven.add(number, source.ip(), || tokio::spawn(proving).abort_handle());
     }
 }
 
@@ -72,7 +82,9 @@ async fn prove(engine: Arc<Engine>, mut stream: TcpStream, number: u64) {
         handshake::accept(&mut stream, &engine.local, &*engine).await
     };
     let result = tokio::time::timeout(limit, handshake).await;
-    engine.unproven.remove(number);
+    if !engine.unproven.remove(number) {
+        return;
+    }
     match result {
         Ok(Ok(authenticated)) => engine.inbound(stream, authenticated).await,
         Ok(Err(Failure::Refused(error))) => {

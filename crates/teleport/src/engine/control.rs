@@ -9,6 +9,7 @@ use super::{Event, Events};
 use crate::session::{self, Session};
 use bytes::BytesMut;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::liveness::{Action, Config as LivenessConfig, Liveness};
@@ -23,6 +24,9 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes read from a control connection at once.
 const READ_SIZE: usize = 4 * MAX_CONTROL_LEN;
+
+/// Bytes of answers that a peer may leave unread before its ticks are left unread too.
+const MOST_ANSWERS: usize = 64 * 1024;
 
 /// Told of every tick that came back, on the control thread: must not block.
 pub(crate) type TickObserver = Arc<dyn Fn(&Tick) + Send + Sync>;
@@ -48,6 +52,8 @@ pub(crate) enum Command {
     Probe,
     /// Tick at another cadence.
     TickInterval(Duration),
+    /// The session has caught up with what it was told.
+    Proceed,
     /// Close the control connection, as a fault would.
     Sever,
     /// Say goodbye (if asked to) and stop.
@@ -68,6 +74,7 @@ pub(crate) fn look_after(
         heard: Time::ZERO,
         connection: None,
         out: BytesMut::new(),
+        answers: 0,
         write_asked: false,
     };
     thread.spawn(task.run(commands));
@@ -90,6 +97,8 @@ struct Control {
     connection: Option<Connection>,
     /// Bytes still to be written.
     out: BytesMut,
+    /// Answers to ticks among them, at most.
+    answers: usize,
     /// The session waits to be told that its frames are written.
     write_asked: bool,
 }
@@ -119,18 +128,22 @@ impl Control {
             }
             let woken = {
                 let stream = self.connection.as_ref().map(|connection| &connection.stream);
-                let (readable, writable) = (stream, stream.filter(|_| !self.out.is_empty()));
+                let readable = stream.filter(|_| !self.is_behind());
+                let writable = stream.filter(|_| !self.out.is_empty());
                 tokio::select! {
-                    biased;
-                    _ = ready(readable, false) => Woken::Readable,
-                    _ = ready(writable, true) => Woken::Writable,
-                    _ = &mut timer => Woken::Timer,
+                    biased; // whatever the peer floods us with comes last
                     command = commands.recv() => Woken::Command(command),
+                    _ = &mut timer => Woken::Timer,
+                    _ = ready(writable, true) => Woken::Writable,
+                    _ = ready(readable, false) => Woken::Readable,
                 }
             };
             let now = self.setup.clock.now();
             match woken {
-                Woken::Readable => self.read(now),
+                Woken::Readable => {
+                    self.read(now);
+                    tokio::task::yield_now().await; // the other sessions' turn
+                }
                 Woken::Writable => self.write(now),
                 Woken::Timer => self.poll(now),
                 Woken::Command(None) => return,
@@ -167,19 +180,30 @@ impl Control {
                 }
             }
             Command::TickInterval(interval) => self.liveness.set_tick_interval(interval, now),
+            Command::Proceed => {}
             Command::Sever => self.lose(now, "severed"),
             Command::End { .. } => {}
         }
     }
 
     fn attach(&mut self, stream: TcpStream, generation: u64, now: Time) {
+        // Two that were accepted one after the other may get here the other way around.
+        if self.connection.as_ref().is_some_and(|newer| newer.generation > generation) {
+            return;
+        }
         self.out.clear();
+        self.answers = 0;
         self.connection = Some(Connection { stream, generation, received: BytesMut::new() });
         self.heard = now;
         self.session.heard(now);
         self.liveness.control_up(now);
         self.written();
         self.session.tell(session::Event::ControlUp);
+    }
+
+    /// The peer does not read what it asked for, or says more than the session can take in. Then it is not listened to.
+    fn is_behind(&self) -> bool {
+        self.answers > MOST_ANSWERS || self.session.is_behind()
     }
 
     fn poll(&mut self, now: Time) {
@@ -220,10 +244,15 @@ impl Control {
             }
         }
         let (mut transfer, mut goodbye) = (Vec::new(), false);
+        let received = connection.received.len();
         while let Some(connection) = &mut self.connection {
             match ControlFrame::decode(&mut connection.received) {
                 Ok(None) => break,
-                Ok(Some(ControlFrame::Tick(seq))) => ControlFrame::TickAnswer(seq).encode(&mut self.out),
+                Ok(Some(ControlFrame::Tick(seq))) => {
+                    let before = self.out.len();
+                    ControlFrame::TickAnswer(seq).encode(&mut self.out);
+                    self.answers += self.out.len() - before;
+                }
                 Ok(Some(ControlFrame::TickAnswer(seq))) => self.answered(seq, now),
                 Ok(Some(ControlFrame::Goodbye)) => goodbye = true,
                 Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
@@ -235,7 +264,7 @@ impl Control {
             }
         }
         if !transfer.is_empty() {
-            self.session.tell(session::Event::Control(transfer));
+            self.session.tell_frames(transfer, received);
         }
         if goodbye {
             self.session.tell(session::Event::Goodbye);
@@ -252,7 +281,10 @@ impl Control {
         }
         self.session.note_round_trip(answer.round_trip);
         if let Some(observer) = &self.setup.observer {
-            observer(&Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip });
+            let tick = Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip };
+            if catch_unwind(AssertUnwindSafe(|| observer(&tick))).is_err() {
+                tracing::error!("the tick observer panicked");
+            }
         }
     }
 
@@ -268,6 +300,7 @@ impl Control {
                 }
             }
         }
+        self.answers = 0;
         self.written();
     }
 
@@ -281,6 +314,7 @@ impl Control {
         let Some(connection) = self.connection.take() else { return };
         tracing::info!(peer = %self.session.peer_name(), why, "control connection lost");
         self.out.clear();
+        self.answers = 0;
         self.liveness.control_down(now);
         self.session.tell(session::Event::ControlDown);
         self.written();

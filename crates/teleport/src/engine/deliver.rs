@@ -1,10 +1,11 @@
 //! Received messages into mailboxes.
 
 use super::Engine;
-use crate::mailbox::Inbox;
+use crate::mailbox::{Inbox, Put};
 use crate::session::Session;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Delivery, Disposition, Sink};
 
 /// Delivers what one read has brought. The mailboxes' owners are woken once, at the end.
@@ -29,13 +30,19 @@ impl Sink for Deliver<'_> {
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
         let Some(inbox) = self.engine.registry.find(&delivery.to) else { return Disposition::NoProcess };
         match inbox.put_remote(delivery, self.session) {
-            Some(was_empty) => {
-                if was_empty {
+            Put::Waiting { first } => {
+                if first {
                     self.woken.push(inbox);
                 }
                 Disposition::Delivered
             }
-            None => Disposition::NoProcess,
+            Put::Gone => Disposition::NoProcess,
+            Put::Overrun => {
+                let peer = self.session.peer_name();
+                tracing::warn!(%peer, mailbox = ?inbox, "more than its window came for a mailbox; the session ends");
+                self.engine.events.end(self.session.id(), EndReason::ProtocolError);
+                Disposition::NoProcess
+            }
         }
     }
 }

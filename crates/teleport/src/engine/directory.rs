@@ -29,6 +29,8 @@ struct Entry {
     session: Arc<Session>,
     /// Connections refused in a row while control was to be resumed.
     refused: u32,
+    /// [`watch_for_absence`] is at it.
+    watched: bool,
 }
 
 impl Directory {
@@ -88,7 +90,7 @@ impl Directory {
             events: engine.events.clone(),
         };
         control::look_after(&engine.control, &session, setup, commands);
-        self.sessions.insert(session.id(), Entry { session: session.clone(), refused: 0 });
+        self.sessions.insert(session.id(), Entry { session: session.clone(), refused: 0, watched: false });
         engine.peers.up(&session);
         tracing::info!(node = %engine.local.name, peer = %session.peer_name(), "session up");
         let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
@@ -131,8 +133,11 @@ fn on_event(engine: &Arc<Engine>, event: Event) {
     let actions = match event {
         Event::ControlLost { session, generation } => {
             let actions = directory.membership.control_lost(session, generation);
-            if let Some(session) = directory.session(session).filter(|session| !session.dialled()) {
-                engine.handle.spawn(watch_for_absence(engine.clone(), session));
+            // However often it is lost, one looks after it.
+            let unwatched = |entry: &&mut Entry| !entry.session.dialled() && !entry.watched;
+            if let Some(entry) = directory.sessions.get_mut(&session).filter(unwatched) {
+                entry.watched = true;
+                engine.handle.spawn(watch_for_absence(engine.clone(), entry.session.clone()));
             }
             actions
         }
@@ -214,9 +219,13 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
     let (mut refused, mut pause) = (0, engine.config.backoff.first);
     loop {
         sleep(pause).await;
-        let connected = engine.lock_directory().membership.session(session.peer_name());
-        if !connected.is_some_and(|other| other.id == session.id() && !other.control_connected) {
-            return;
+        {
+            let mut directory = engine.lock_directory();
+            let connected = directory.membership.session(session.peer_name());
+            if !connected.is_some_and(|other| other.id == session.id() && !other.control_connected) {
+                directory.sessions.entry(session.id()).and_modify(|entry| entry.watched = false);
+                return;
+            }
         }
         for address in engine.resolver.resolve(session.peer_name()).await {
             let attempt =
@@ -229,7 +238,7 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
         if refused >= REFUSALS {
             return engine.events.end(session.id(), EndReason::Gone);
         }
-        pause = (pause * 2).min(engine.config.backoff.most).max(Duration::from_millis(1));
+        pause = pause.saturating_mul(2).min(engine.config.backoff.most).max(Duration::from_millis(1));
     }
 }
 

@@ -200,25 +200,22 @@ impl Engine {
         self.peers.fail_all(&ConnectError::NotRunning);
     }
 
-    /// Ends everything. Returns the messages that are not known to be delivered, by peer.
-    pub(crate) fn stop(self: &Arc<Self>) -> Vec<(NodeName, u64)> {
+    /// Ends everything.
+    pub(crate) fn stop(self: &Arc<Self>) {
         self.close_doors();
-        let mut unconfirmed = Vec::new();
         {
             let mut directory = self.lock_directory();
             for (session, _) in directory.sessions() {
                 let actions = directory.membership.end(session.id(), EndReason::Disconnected);
                 directory.apply(self, actions, None);
-                unconfirmed.push((session.peer_name().clone(), session.stats().unconfirmed));
             }
         }
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
         self.registry.close();
         self.monitors.close();
-        unconfirmed
     }
 
-    /// Opens a pool connection for a session. After a failure the next attempt waits for the back-off.
+    /// Opens a pool connection for a session. After a failure it waits for the back-off.
     pub(crate) fn join(self: Arc<Self>, session: SessionId, id: ConnectionId, class: Class) {
         let handle = self.handle.clone();
         handle.spawn(async move {
@@ -228,6 +225,10 @@ impl Engine {
                 Class::Express => Opening::Express { session: id_of_session, key, connection: id },
                 Class::Bulk => Opening::Bulk { session: id_of_session, key, connection: id },
             };
+            if let Some(failures) = session.join_failures().checked_sub(1) {
+                let pause = self.config.backoff.first.saturating_mul(2u32.pow(failures.min(6)));
+                tokio::time::sleep(pause.min(self.config.backoff.most)).await;
+            }
             match dial::open(&self, session.peer_name(), opening).await {
                 Ok((stream, _)) => {
                     session.joined(true);
@@ -235,9 +236,7 @@ impl Engine {
                 }
                 Err(error) => {
                     tracing::debug!(peer = %session.peer_name(), %error, "cannot open a pool connection");
-                    let failures = session.joined(false);
-                    let pause = self.config.backoff.first * 2u32.pow(failures.min(6));
-                    tokio::time::sleep(pause.min(self.config.backoff.most)).await;
+                    session.joined(false);
                     session.join_failed(id);
                 }
             }

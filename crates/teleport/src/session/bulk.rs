@@ -111,6 +111,8 @@ impl Session {
     /// A reader has ended, for whatever reason: its connection is retired with what it has counted.
     pub(super) fn stop_reading(&self, link: &Link, region: Option<Region>) {
         let mut inner = self.lock();
+        let useful = link.is_old() || self.run(&mut inner, |t| t.has_carried(link.id)) == Some(true);
+        self.was_of_use(useful);
         self.run(&mut inner, |transfer| transfer.reader_stopped(link.id, region));
         inner.links.remove(&link.id);
         drop(inner);

@@ -17,7 +17,8 @@ pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: 
     let mut input = Input { received: BytesMut::new(), room: LEAST_READ, frames: Vec::new() };
     loop {
         match read_batches(&engine, &session, &link, &mut input).await {
-            Ok(true) => {}
+            // A socket that is never empty must not keep the thread.
+            Ok(true) => tokio::task::consume_budget().await,
             Ok(false) => break,
             Err(error) => {
                 tracing::debug!(peer = %session.peer, connection = link.id, %error, "express connection failed");

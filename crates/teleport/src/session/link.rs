@@ -7,7 +7,7 @@ use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use teleport_proto::ConnectionId;
 use teleport_proto::wire::pool::Class;
 use tokio::net::TcpStream;
@@ -28,6 +28,7 @@ pub(crate) struct Link {
     closed: AtomicBool,
     /// Broken on purpose.
     broken: AtomicBool,
+    opened: Instant,
     /// Bytes that the kernel has taken; tells a slow connection from one that stands still.
     written: AtomicU64,
     /// The reader is woken when so many bytes are there.
@@ -44,6 +45,7 @@ impl Link {
             left: Mutex::new(None),
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            opened: Instant::now(),
             written: AtomicU64::new(0),
             low_water: AtomicUsize::new(1),
         }
@@ -72,6 +74,11 @@ impl Link {
         }
         self.work.notified().await;
         !self.is_closed()
+    }
+
+    /// Whether it has stood for so long that its end says nothing about the next one.
+    pub(crate) fn is_old(&self) -> bool {
+        self.opened.elapsed() >= Duration::from_secs(1)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

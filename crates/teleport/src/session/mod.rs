@@ -16,7 +16,7 @@ use crate::error::SendError;
 use bytes::BytesMut;
 use link::Link;
 use rustc_hash::FxHashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid};
@@ -35,6 +35,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+/// The session's task may have control frames of so many bytes before it: as much as an honest peer says in minutes.
+const MOST_UNHANDLED: usize = 1024 * 1024;
+
 /// What the session's task is told.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -44,8 +47,8 @@ pub(crate) enum Event {
     ControlDown,
     /// What [`Command::Write`] asked for has been written.
     ControlWritten,
-    /// Frames from the peer.
-    Control(Vec<TransferFrame>),
+    /// Frames from the peer, of so many bytes.
+    Control { frames: Vec<TransferFrame>, bytes: usize },
     /// The peer goes; behind everything that it had to say.
     Goodbye,
     /// The session is over.
@@ -67,6 +70,7 @@ pub(crate) struct Session {
     soon: Notify,
     now: Notify,
     flush_planned: AtomicBool,
+    flush_begun: AtomicBool,
     /// Something is under way: it has to be watched, and is.
     watch: Notify,
     watched: AtomicBool,
@@ -78,6 +82,8 @@ pub(crate) struct Session {
     drained: Notify,
     last_heard: Moment,
     join_failures: AtomicU32,
+    /// Bytes of control frames that the session's task has not got to yet.
+    unhandled: AtomicUsize,
     ticks: Mutex<(Counts, Option<Duration>)>,
     events: mpsc::UnboundedSender<Event>,
     control: mpsc::UnboundedSender<Command>,
@@ -157,6 +163,7 @@ impl Session {
             send_window: established.send.peer_window.get(),
             receive_window: established.receive.peer_window.get(),
             mailbox_window: established.send.mailbox_window.map(Into::into),
+            own_mailbox_window: established.receive.mailbox_window.map(Into::into),
             fragment_size: engine.config.fragment_size,
             express_connections: engine.config.express_connections,
             bulk_connections: engine.config.bulk_connections,
@@ -185,6 +192,7 @@ impl Session {
             soon: Notify::new(),
             now: Notify::new(),
             flush_planned: AtomicBool::new(false),
+            flush_begun: AtomicBool::new(false),
             watch: Notify::new(),
             watched: AtomicBool::new(false),
             budget_freed,
@@ -192,6 +200,7 @@ impl Session {
             drained: Notify::new(),
             last_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
+            unhandled: AtomicUsize::new(0),
             ticks: Mutex::default(),
             events,
             control,
@@ -251,6 +260,24 @@ impl Session {
     /// Tells the session's task.
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.events.send(event); // it ends with the session
+    }
+
+    /// Tells the session's task what the peer said, in so many bytes.
+    pub(crate) fn tell_frames(&self, frames: Vec<TransferFrame>, bytes: usize) {
+        self.unhandled.fetch_add(bytes, Ordering::AcqRel);
+        self.tell(Event::Control { frames, bytes });
+    }
+
+    /// Whether the session's task has more to do than should be added to.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.unhandled.load(Ordering::Acquire) > MOST_UNHANDLED
+    }
+
+    fn handled(&self, bytes: usize) {
+        let before = self.unhandled.fetch_sub(bytes, Ordering::AcqRel);
+        if before > MOST_UNHANDLED && before - bytes <= MOST_UNHANDLED {
+            self.command(Command::Proceed);
+        }
     }
 
     /// Tells the control thread's task.
@@ -351,13 +378,25 @@ impl Session {
         true
     }
 
-    /// Notes whether a pool connection could be opened; returns how many in a row could not.
-    pub(crate) fn joined(&self, success: bool) -> u32 {
-        if success {
+    /// Pool connections in a row that could not be opened, or were of no use.
+    pub(crate) fn join_failures(&self) -> u32 {
+        self.join_failures.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a pool connection could be opened.
+    pub(crate) fn joined(&self, success: bool) {
+        // One that is open may still turn out to be of no use: then the next one waits all the same.
+        let count = |failures: u32| Some(if success { failures.min(1) } else { failures.saturating_add(1) });
+        let _ = self.join_failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+    }
+
+    /// Notes whether a pool connection that has ended was of use.
+    fn was_of_use(&self, useful: bool) {
+        if useful {
             self.join_failures.store(0, Ordering::Relaxed);
-            return 0;
+        } else {
+            self.joined(false);
         }
-        self.join_failures.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A connection that could not be opened.
@@ -471,8 +510,11 @@ impl Session {
         while let Some(action) = transfer.poll_action() {
             match action {
                 Action::Wake(id) => match inner.links.get(&id) {
+                    // One wake-up is for one writer: if there are two, the other goes to its connection's own.
                     Some(link) if inner.writes_itself && link.class == Class::Express => {
-                        inner.to_write = Some(link.clone());
+                        if let Some(other) = inner.to_write.replace(link.clone()) {
+                            other.wake();
+                        }
                     }
                     Some(link) => link.wake(),
                     None => {}
@@ -499,13 +541,12 @@ impl Session {
             self.watch.notify_one();
         }
         match transfer.control_due() {
-            Some(Urgency::Now) => self.now.notify_one(),
             // The task is woken once for all that comes until it flushes.
+            Some(Urgency::Now) if !self.flush_begun.swap(true, Ordering::Relaxed) => self.now.notify_one(),
             Some(Urgency::Soon) if !self.flush_planned.swap(true, Ordering::Relaxed) => {
                 self.soon.notify_one()
             }
-            Some(Urgency::Soon) => {}
-            None => {}
+            Some(Urgency::Now | Urgency::Soon) | None => {}
         }
         Some(result)
     }
@@ -515,6 +556,7 @@ impl Session {
         let mut out = BytesMut::new();
         let mut inner = self.lock();
         self.flush_planned.store(false, Ordering::Relaxed);
+        self.flush_begun.store(false, Ordering::Relaxed);
         inner.transfer.as_mut()?.take_control(&mut out);
         (!out.is_empty()).then_some(out)
     }

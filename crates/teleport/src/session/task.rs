@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::Urgency;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -75,11 +76,13 @@ impl Task {
             Event::ControlWritten => {
                 self.writable = true;
                 let due = self.session.lock().transfer.as_ref().and_then(|transfer| transfer.control_due());
-                if due.is_some() {
-                    self.flush_soon();
+                match due {
+                    Some(Urgency::Now) => self.flush(),
+                    Some(Urgency::Soon) => self.flush_soon(),
+                    None => {}
                 }
             }
-            Event::Control(frames) => {
+            Event::Control { frames, bytes } => {
                 let result = self.session.run(&mut self.session.lock(), |transfer| {
                     frames.into_iter().try_for_each(|frame| transfer.control(frame))
                 });
@@ -87,6 +90,7 @@ impl Task {
                     self.session.receive_failed(violation.into());
                 }
                 self.session.drained.notify_waiters();
+                self.session.handled(bytes);
             }
             Event::Goodbye => {
                 if let Some(engine) = self.session.engine.upgrade() {

@@ -69,8 +69,11 @@ impl Transfer {
 
     /// Whether the control connection has something to say, and how soon.
     pub fn control_due(&self) -> Option<Urgency> {
-        let much = self.config.receive_window / 8;
-        if self.urgent || self.say_wanted || self.delivered_since_said >= much {
+        // An eighth of a window: its sender may be waiting for it.
+        let delivered_much = self.delivered_since_said >= self.config.receive_window / 8;
+        let consumed_much =
+            self.config.own_mailbox_window.is_some_and(|window| self.consumed_since_said >= window / 8);
+        if self.urgent || self.say_wanted || delivered_much || consumed_much {
             return Some(Urgency::Now);
         }
         let soon = self.say_delivered
@@ -116,7 +119,8 @@ impl Transfer {
             let PoolSize { express, bulk } = self.target;
             say(TransferFrame::Wanted { express, bulk });
         }
-        (self.urgent, self.delivered_since_said) = (false, 0);
+        self.urgent = false;
+        (self.delivered_since_said, self.consumed_since_said) = (0, 0);
     }
 
     /// The control connection is up (again): everything has to be repeated that the peer may not have heard.

@@ -218,7 +218,8 @@ impl Inbox {
         self.messages += 1;
         let Envelope { seq, from, .. } = envelope;
         let to = envelope.to.clone();
-        match sink.deliver(Delivery { seq, from, to, body, credit }) {
+        let bytes = if envelope.exempt { 0 } else { credit.bytes };
+        match sink.deliver(Delivery { seq, from, to, body, credit: Credit { bytes, ..credit } }) {
             Disposition::Deferred => {
                 self.deferred.insert(seq, Handed { envelope, credit });
                 Ok(false)

@@ -33,7 +33,8 @@ pub struct Outgoing {
     pub nosuspend: bool,
     /// Report what became of it.
     pub acknowledge: Option<AckToken>,
-    /// Never wait for credit. For replies, DOWN and errors, which somebody else's progress depends on.
+    /// Never wait for credit. For replies, DOWN and errors, which somebody else's progress depends on. It keeps its place
+    /// behind what its pair had accepted before, but not behind what is still waiting to be.
     pub exempt: bool,
     pub(super) kind: Kind,
 }
@@ -116,7 +117,7 @@ pub struct Credit {
     pub account: AccountId,
     /// The part of the window.
     pub class: Class,
-    /// How much.
+    /// How much; nothing if it came without credit.
     pub bytes: u64,
 }
 

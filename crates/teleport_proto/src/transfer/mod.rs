@@ -101,6 +101,7 @@ pub struct Transfer {
     say_wanted: bool,
     urgent: bool,
     delivered_since_said: u64,
+    consumed_since_said: u64,
     frames_resent: u64,
     /// Connections that got out of step.
     out_of_step: u32,
@@ -139,6 +140,7 @@ impl Transfer {
             say_wanted: false,
             urgent: false,
             delivered_since_said: 0,
+            consumed_since_said: 0,
             frames_resent: 0,
             out_of_step: 0,
             connections_retired: 0,

@@ -34,9 +34,13 @@ impl Transfer {
         self.raise_target(Class::Bulk, bulk);
     }
 
-    /// Whether the pool is as large as both sides have asked for.
+    /// Whether the pool is as large as this side may expect: the dialler opens what either side asked for, up to its own
+    /// limits, which the other side does not know; there one connection of each class asked for will do.
     pub fn is_primed(&self) -> bool {
-        let enough = |class, own: u32, peer: u32| self.live(class) >= own.max(peer) as usize;
+        let enough = |class, own: u32, peer: u32| {
+            let expected = if self.config.dialler { own.max(peer) } else { own.min(1) };
+            self.live(class) >= expected as usize
+        };
         enough(Class::Express, self.target.express, self.peer_target.express)
             && enough(Class::Bulk, self.target.bulk, self.peer_target.bulk)
     }
@@ -155,6 +159,11 @@ impl Transfer {
             self.serve(Class::Bulk);
         }
         Some(frame)
+    }
+
+    /// Whether a frame is known to have gone over a connection, in either direction.
+    pub fn has_carried(&self, id: ConnectionId) -> bool {
+        self.connection(id).is_some_and(|c| c.received > 0 || c.acknowledged > 0)
     }
 
     /// Frames written on a connection that the peer has not confirmed, or `None` if it is not live.

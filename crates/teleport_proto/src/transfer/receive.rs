@@ -94,6 +94,7 @@ impl Transfer {
             Class::Express => express,
             Class::Bulk => bulk,
         } += credit.bytes;
+        self.consumed_since_said += credit.bytes;
         self.say_consumed.insert(credit.account);
     }
 

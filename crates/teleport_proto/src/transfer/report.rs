@@ -15,6 +15,8 @@ pub struct TransferConfig {
     pub receive_window: u64,
     /// The window of each of the peer's mailboxes, in bytes; `None` if they are unbounded.
     pub mailbox_window: Option<u64>,
+    /// The window of each of this side's mailboxes, in bytes; `None` if they are unbounded.
+    pub own_mailbox_window: Option<u64>,
     /// Bytes of a fragment.
     pub fragment_size: u32,
     /// The most express connections.

@@ -24,6 +24,7 @@ pub(crate) fn config(dialler: bool) -> TransferConfig {
         send_window: WINDOW,
         receive_window: WINDOW,
         mailbox_window: Some(MAILBOX),
+        own_mailbox_window: Some(MAILBOX),
         fragment_size: 16 * 1024,
         express_connections: 2,
         bulk_connections: 2,

@@ -189,6 +189,7 @@ impl World {
                 send_window: self.climate.receive_windows[there],
                 receive_window: self.climate.receive_windows[here],
                 mailbox_window: self.climate.mailbox_windows[there],
+                own_mailbox_window: self.climate.mailbox_windows[here],
                 fragment_size: self.climate.fragment_size,
                 express_connections: self.climate.express_connections,
                 bulk_connections: self.climate.bulk_connections,
