@@ -1,6 +1,6 @@
 //! Nodes that come and go.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use teleport_proto::membership::EndReason;
 use teleport_proto::{Incarnation, NodeName};
 use tokio::sync::mpsc;
@@ -41,25 +41,38 @@ impl NodeMonitor {
     }
 }
 
-/// All monitors of a node.
-#[derive(Debug, Default)]
+/// All monitors of a node; `None` once it has been shut down.
+#[derive(Debug)]
 pub(crate) struct Monitors {
-    senders: Mutex<Vec<mpsc::UnboundedSender<NodeEvent>>>,
+    senders: Mutex<Option<Vec<mpsc::UnboundedSender<NodeEvent>>>>,
+}
+
+impl Default for Monitors {
+    fn default() -> Self {
+        Self { senders: Mutex::new(Some(Vec::new())) }
+    }
 }
 
 impl Monitors {
     pub(crate) fn add(&self) -> NodeMonitor {
         let (sender, events) = mpsc::unbounded_channel();
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        if let Some(senders) = &mut *self.lock() {
+            senders.push(sender);
+        }
         NodeMonitor { events }
     }
 
     pub(crate) fn tell(&self, event: &NodeEvent) {
-        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.retain(|sender| sender.send(event.clone()).is_ok());
+        if let Some(senders) = &mut *self.lock() {
+            senders.retain(|sender| sender.send(event.clone()).is_ok());
+        }
     }
 
     pub(crate) fn close(&self) {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<mpsc::UnboundedSender<NodeEvent>>>> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
