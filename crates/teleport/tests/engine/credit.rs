@@ -1,0 +1,366 @@
+//! Bounded memory: windows per mailbox, peer and node, and what happens to sends that do not fit.
+
+use crate::common::faulty::{Kind, through_proxy};
+use crate::common::{eventually, pair_with, payload, peer_of, receive, start, within};
+use std::num::NonZeroU64;
+use std::time::Duration;
+use teleport::{Binary, Config, Node, SendError, SendOptions};
+use teleport_testkit::cluster::Rng;
+use tokio::task::JoinSet;
+
+const PEER_WINDOW: u64 = 4 << 20;
+const MAILBOX_WINDOW: u64 = 2 << 20;
+/// Three quarters of a window are for messages of this size.
+const BULK_SHARE: u64 = MAILBOX_WINDOW / 4 * 3;
+const LARGE: usize = 200_000;
+
+fn small_windows(config: &mut Config) {
+    config.peer_window = NonZeroU64::new(PEER_WINDOW).unwrap();
+    config.mailbox_window = NonZeroU64::new(MAILBOX_WINDOW).unwrap();
+}
+
+/// Large messages for a mailbox until it takes no more; how many it took.
+async fn fill(from: &Node, to: &Node, name: &str) -> usize {
+    within(from.prime(to.name())).await.unwrap();
+    let body = payload(LARGE, 1);
+    for accepted in 0.. {
+        let options = SendOptions::default().nosuspend();
+        match from.process().send_with((name, to.name()), &body, options).await {
+            Ok(()) => assert!(accepted < 1000, "the window never fills"),
+            Err(SendError::Busy) => {
+                // The peer's window may have been what was full; the mailbox's is, once everything is in it.
+                let settled = || peer_of(from, to.name()).unwrap().transfer.unconfirmed == 0;
+                if settled() {
+                    return accepted;
+                }
+                eventually("all in the mailbox", settled).await;
+                let again = from.process().send_with((name, to.name()), &body, options).await;
+                assert!(matches!(again, Err(SendError::Busy)));
+                return accepted;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    unreachable!()
+}
+
+/// After all is said and done nothing is held or remembered.
+async fn at_rest(nodes: [&Node; 2]) {
+    for node in nodes {
+        eventually("all gauges at 0", || {
+            let info = node.info();
+            let transfer = info.peers[0].transfer;
+            let bytes = transfer.unconfirmed_bytes + transfer.undelivered_bytes + info.bytes_in_flight;
+            (transfer.unconfirmed, bytes, transfer.waiting, transfer.entries) == (0, 0, 0, 0)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_flood_to_slow_mailboxes_stays_within_the_windows_and_arrives() {
+    const EACH: usize = 40;
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow: Vec<_> = (0..3).map(|i| b.register(&format!("slow{i}")).unwrap()).collect();
+    let mut senders = JoinSet::new();
+    for i in 0..6 {
+        let (from, to, name) = (a.spawn_mailbox().unwrap(), b.name().clone(), format!("slow{}", i % 3));
+        senders.spawn(async move {
+            for message in 0..EACH {
+                from.send((&*name, &to), &(message as u64, payload(LARGE, i))).await.unwrap();
+            }
+        });
+    }
+    let within_windows = || {
+        let (at_a, at_b) = (a.info(), b.info());
+        let (Some(sent), Some(received)) = (at_a.peers.first(), at_b.peers.first()) else { return };
+        assert!(sent.transfer.unconfirmed_bytes <= PEER_WINDOW, "{sent:?}");
+        assert!(received.transfer.undelivered_bytes <= PEER_WINDOW, "{received:?}");
+        assert!(at_a.bytes_in_flight <= PEER_WINDOW, "{at_a:?}");
+    };
+    eventually("all senders wait", || {
+        within_windows();
+        let peer = peer_of(&a, b.name());
+        peer.is_some_and(|peer| peer.transfer.waiting == 6 && peer.transfer.unconfirmed == 0)
+    })
+    .await;
+    for mailbox in &slow {
+        let waiting = (mailbox.len() * LARGE) as u64;
+        assert!(waiting > 0 && waiting <= BULK_SHARE, "{waiting}");
+    }
+    for _ in 0..2 * EACH {
+        for mailbox in &mut slow {
+            let (_, body): (u64, Binary) = receive(mailbox).await;
+            assert_eq!(body.len(), LARGE);
+            within_windows();
+        }
+    }
+    within(senders.join_all()).await;
+    at_rest([&a, &b]).await;
+}
+
+#[tokio::test]
+async fn nosuspend_answers_busy_and_leaves_no_trace() {
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let accepted = fill(&a, &b, "slow").await;
+    assert_eq!(accepted as u64, BULK_SHARE / (LARGE as u64 + 128 + 6));
+    let before = peer_of(&a, b.name()).unwrap().transfer;
+    for _ in 0..100 {
+        let options = SendOptions::default().nosuspend();
+        let error = a.process().send_with(("slow", b.name()), &payload(LARGE, 1), options).await.unwrap_err();
+        assert!(matches!(error, SendError::Busy));
+        crate::common::assert_says(&error, &["full", "try again later"]);
+    }
+    let after = peer_of(&a, b.name()).unwrap().transfer;
+    assert_eq!(
+        (after.waiting, after.entries, after.messages_sent),
+        (0, before.entries, before.messages_sent)
+    );
+    for _ in 0..accepted {
+        receive::<Binary>(&mut slow).await;
+    }
+    assert!(slow.try_recv().is_none());
+    at_rest([&a, &b]).await;
+}
+
+#[tokio::test]
+async fn small_messages_have_room_of_their_own_and_wait_only_behind_their_own_pair() {
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let accepted = fill(&a, &b, "slow").await;
+    // A large one waits, and behind it a small one of the same pair; others pass.
+    let (first, other) = (a.spawn_mailbox().unwrap(), a.spawn_mailbox().unwrap());
+    let (sender, to) = (first.process(), b.name().clone());
+    let large = tokio::spawn(async move { sender.send(("slow", &to), &("large", payload(LARGE, 1))).await });
+    let waits = async |count| {
+        eventually("a send that waits", || peer_of(&a, b.name()).unwrap().transfer.waiting == count).await
+    };
+    waits(1).await;
+    let (sender, to) = (first.process(), b.name().clone());
+    let small = tokio::spawn(async move { sender.send(("slow", &to), &("small", Binary::default())).await });
+    waits(2).await;
+    within(other.send(("slow", b.name()), &("other", Binary::default()))).await.unwrap();
+    let unordered = SendOptions::default().unordered();
+    let passing = ("unordered", Binary::default());
+    within(first.send_with(("slow", b.name()), &passing, unordered)).await.unwrap();
+    assert!(!large.is_finished() && !small.is_finished());
+    for _ in 0..accepted {
+        receive::<Binary>(&mut slow).await;
+    }
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        order.push(receive::<(String, Binary)>(&mut slow).await.0);
+    }
+    // Two pairs' small messages: each of its own sender, in no order between them.
+    order[..2].sort();
+    assert_eq!(order, ["other", "unordered", "large", "small"]);
+    within(large).await.unwrap().unwrap();
+    within(small).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_send_that_waits_leaves_no_trace() {
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let accepted = fill(&a, &b, "slow").await;
+    let entries = || peer_of(&a, b.name()).unwrap().transfer.entries;
+    let before = entries();
+    let (plain, acknowledged) = (a.process(), a.process());
+    for _ in 0..20 {
+        let body = payload(LARGE, 2);
+        let plain = plain.send(("slow", b.name()), &body);
+        let acknowledged = acknowledged.send_acknowledged(("slow", b.name()), &body, SendOptions::default());
+        tokio::select! {
+            biased;
+            result = plain => panic!("{result:?}"),
+            result = acknowledged => panic!("{result:?}"),
+            () = eventually("two waiting", || peer_of(&a, b.name()).unwrap().transfer.waiting == 2) => {}
+        }
+        let transfer = peer_of(&a, b.name()).unwrap().transfer;
+        assert_eq!((transfer.waiting, entries()), (0, before));
+    }
+    for _ in 0..accepted {
+        assert_eq!(receive::<Binary>(&mut slow).await, payload(LARGE, 1));
+    }
+    within(a.send(("slow", b.name()), &"last")).await.unwrap();
+    assert_eq!(receive::<String>(&mut slow).await, "last");
+    at_rest([&a, &b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_dropped_at_any_time_was_accepted_or_never_was() {
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let mut rng = Rng::new(11);
+    let (mut sends, mut tasks) = (Vec::new(), Vec::new());
+    for i in 0..300u64 {
+        let (from, to) = (a.clone(), b.name().clone());
+        sends.push(tokio::spawn(async move { from.send(("slow", &to), &(i, payload(90_000, i))).await }));
+        if rng.chance(500) {
+            let victim = rng.below(sends.len() as u64) as usize;
+            tasks.push(sends[victim].abort_handle());
+        }
+        if rng.chance(300) {
+            tasks.drain(..).for_each(|task| task.abort());
+            tokio::task::yield_now().await;
+        }
+    }
+    tasks.drain(..).for_each(|task| task.abort());
+    let mut seen = vec![false; sends.len()];
+    let ended = async { futures_all(&mut sends).await };
+    tokio::pin!(ended);
+    let mut results = None;
+    while results.is_none()
+        || !slow.is_empty()
+        || peer_of(&a, b.name()).is_some_and(|peer| peer.transfer.unconfirmed > 0)
+    {
+        tokio::select! {
+            all = &mut ended, if results.is_none() => results = Some(all),
+            message = slow.recv() => {
+                let (i, body): (u64, Binary) = message.unwrap().decode().unwrap();
+                assert_eq!(body, payload(90_000, i));
+                assert!(!std::mem::replace(&mut seen[i as usize], true), "{i} came twice");
+            }
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+    }
+    for (i, accepted) in results.unwrap().into_iter().enumerate() {
+        assert!(seen[i] || !accepted, "{i} was accepted and is lost");
+    }
+    at_rest([&a, &b]).await;
+}
+
+/// Whether each send returned that it was accepted.
+async fn futures_all(sends: &mut [tokio::task::JoinHandle<Result<(), SendError>>]) -> Vec<bool> {
+    let mut accepted = Vec::new();
+    for send in sends {
+        accepted.push(matches!(within(send).await, Ok(Ok(()))));
+    }
+    accepted
+}
+
+#[tokio::test]
+async fn a_dropped_mailbox_gives_its_credit_back_and_frees_those_who_wait() {
+    let (a, b) = pair_with(small_windows).await;
+    for _ in 0..3 {
+        let slow = b.register("slow").unwrap();
+        fill(&a, &b, "slow").await;
+        let mut waiting = JoinSet::new();
+        for _ in 0..20 {
+            let (from, to) = (a.clone(), b.name().clone());
+            waiting.spawn(async move { from.send(("slow", &to), &payload(LARGE, 2)).await });
+        }
+        eventually("all wait", || peer_of(&a, b.name()).unwrap().transfer.waiting == 20).await;
+        drop(slow);
+        within(waiting.join_all()).await.into_iter().for_each(|result| result.unwrap());
+        at_rest([&a, &b]).await;
+    }
+}
+
+#[tokio::test]
+async fn sends_within_a_node_are_bounded_too() {
+    let (a, _b) = pair_with(small_windows).await;
+    let mut slow = a.register("slow").unwrap();
+    let body = payload(LARGE, 1);
+    let options = SendOptions::default().nosuspend();
+    let mut accepted = 0;
+    while a.process().send_with("slow", &body, options).await.is_ok() {
+        accepted += 1;
+        assert!(accepted as u64 * (LARGE as u64) <= MAILBOX_WINDOW);
+    }
+    assert_eq!(slow.len(), accepted);
+    let sender = a.clone();
+    let waiting = tokio::spawn(async move { sender.send("slow", &"last").await });
+    for _ in 0..accepted {
+        assert_eq!(receive::<Binary>(&mut slow).await, body);
+    }
+    assert_eq!(receive::<String>(&mut slow).await, "last");
+    within(waiting).await.unwrap().unwrap();
+    // One that is larger than the window enters an empty mailbox.
+    let huge = payload(2 * MAILBOX_WINDOW as usize, 2);
+    a.send("slow", &huge).await.unwrap();
+    let sender = a.clone();
+    let waiting = tokio::spawn(async move { sender.send("slow", &"behind").await });
+    assert_eq!(receive::<Binary>(&mut slow).await, huge);
+    assert_eq!(receive::<String>(&mut slow).await, "behind");
+    within(waiting).await.unwrap().unwrap();
+    // Its end frees those who wait.
+    a.send("slow", &huge).await.unwrap();
+    let sender = a.clone();
+    let waiting = tokio::spawn(async move { sender.send("slow", &"too late").await });
+    tokio::task::yield_now().await;
+    drop(slow);
+    within(waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_message_larger_than_every_window_goes_alone() {
+    let (a, b) = pair_with(|config| {
+        small_windows(config);
+        config.node_window = NonZeroU64::new(1 << 20).unwrap();
+    })
+    .await;
+    let mut inbox = b.register("inbox").unwrap();
+    for i in 0..3 {
+        let (from, to) = (a.clone(), b.name().clone());
+        let send =
+            tokio::spawn(
+                async move { from.send(("inbox", &to), &payload(3 * PEER_WINDOW as usize, i)).await },
+            );
+        assert_eq!(receive::<Binary>(&mut inbox).await, payload(3 * PEER_WINDOW as usize, i));
+        within(send).await.unwrap().unwrap();
+    }
+    at_rest([&a, &b]).await;
+}
+
+#[tokio::test]
+async fn the_nodes_cap_holds_over_all_peers() {
+    const CAP: u64 = 2 << 20;
+    let cap = |config: &mut Config| config.node_window = NonZeroU64::new(CAP).unwrap();
+    let (a, b, proxy, peers) = through_proxy(cap).await;
+    let c = start("c@127.0.0.1", &peers).await;
+    let (mut at_b, mut at_c) = (b.register("inbox").unwrap(), c.register("inbox").unwrap());
+    within(a.prime(b.name())).await.unwrap();
+    within(a.prime(c.name())).await.unwrap();
+    let held = Kind::Bulk.of(&proxy);
+    held.iter().for_each(|connection| connection.stall());
+    let (body, options) = (payload(LARGE, 1), SendOptions::default().nosuspend());
+    let mut accepted = 0;
+    while a.process().send_with(("inbox", b.name()), &body, options).await.is_ok() {
+        accepted += 1;
+        assert!(a.info().bytes_in_flight <= CAP);
+    }
+    let to_c = a.process().send_with(("inbox", c.name()), &body, options).await;
+    assert!(matches!(to_c, Err(SendError::Busy)), "what b holds is missing for c");
+    // Small messages have their share, and a send that waits goes on when there is room again.
+    within(a.process().send_with(("inbox", c.name()), &Binary::default(), options)).await.unwrap();
+    assert_eq!(receive::<Binary>(&mut at_c).await.len(), 0);
+    let (from, to) = (a.clone(), c.name().clone());
+    let waiting = tokio::spawn(async move { from.send(("inbox", &to), &payload(LARGE, 2)).await });
+    eventually("it waits", || peer_of(&a, c.name()).unwrap().transfer.waiting == 1).await;
+    held.iter().for_each(|connection| connection.release());
+    assert_eq!(receive::<Binary>(&mut at_c).await, payload(LARGE, 2));
+    within(waiting).await.unwrap().unwrap();
+    for _ in 0..accepted {
+        assert_eq!(receive::<Binary>(&mut at_b).await, body);
+    }
+    eventually("nothing in flight", || a.info().bytes_in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn many_small_messages_to_a_slow_mailbox_are_bounded_by_what_they_cost() {
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    within(a.prime(b.name())).await.unwrap();
+    let options = SendOptions::default().nosuspend();
+    let mut accepted = 0u64;
+    while a.process().send_with(("slow", b.name()), &accepted, options).await.is_ok() {
+        accepted += 1;
+        assert!(accepted * 128 <= MAILBOX_WINDOW / 4, "messages without bytes cost something too");
+    }
+    for i in 0..accepted {
+        assert_eq!(receive::<u64>(&mut slow).await, i);
+    }
+    at_rest([&a, &b]).await;
+}

@@ -1,0 +1,81 @@
+//! What peers cost that say nothing: no threads, no wake-ups.
+
+use crate::common::child::{self, Child, status, switches};
+use crate::common::{name, payload, peer_of, start_with, within};
+use std::time::Duration;
+use teleport::{Config, StaticPeers};
+
+const PEERS: usize = 50;
+const WATCHED: Duration = Duration::from_secs(5);
+
+fn idle(i: usize) -> String {
+    format!("idle{i}@127.0.0.1")
+}
+
+/// Ticks far apart, so that nothing else has a reason.
+fn seldom(config: &mut Config) {
+    config.net_ticktime = Duration::from_secs(600);
+}
+
+/// A child's part: many nodes that do nothing. Tells their addresses.
+pub(crate) fn peers_process() {
+    child::run(async {
+        let (peers, mut nodes, mut inboxes) = (StaticPeers::new(), Vec::new(), Vec::new());
+        for i in 0..PEERS {
+            let quiet = |config: &mut Config| {
+                seldom(config);
+                config.worker_threads = 1; // there are many of them
+            };
+            let node = start_with(&idle(i), &peers, quiet).await;
+            inboxes.push(node.register("inbox").unwrap());
+            nodes.push(node);
+        }
+        let addresses: Vec<_> = nodes.iter().map(|node| node.address().to_string()).collect();
+        child::tell(addresses.join(" "));
+        let _parent_is_done = child::hear();
+    });
+}
+
+/// A child's part: one node that talks to all the peers that it is told once, and then to none. Tells how many threads it
+/// has more than without peers, how often its threads woke up within a while, and how many threads were watched.
+pub(crate) fn hub_process() {
+    child::run(async {
+        let peers = StaticPeers::new();
+        let node = start_with("hub@127.0.0.1", &peers, seldom).await;
+        let before = status("Threads");
+        for (i, address) in child::hear().unwrap().split(' ').enumerate() {
+            let peer = name(&idle(i));
+            peers.insert(peer.clone(), address.parse().unwrap());
+            for len in [10, 100_000] {
+                within(node.send(("inbox", &peer), &payload(len, 1))).await.unwrap();
+            }
+        }
+        for i in 0..PEERS {
+            let confirmed = || peer_of(&node, &name(&idle(i))).unwrap().transfer.unconfirmed == 0;
+            crate::common::eventually("all delivered", confirmed).await;
+        }
+        let threads = status("Threads") - before;
+        let watched = ["io hub", "ctl hub", "bulk"];
+        let (begin, _) = switches(&watched);
+        std::thread::sleep(WATCHED); // this is a measurement: the node's threads are others
+        let (end, count) = switches(&watched);
+        child::tell(format!("{threads} {} {count}", end - begin));
+    });
+}
+
+#[tokio::test]
+async fn idle_peers_cost_neither_threads_nor_wake_ups() {
+    let (mut peers, mut hub) = (Child::start("idle peers"), Child::start("hub"));
+    let addresses = peers.hear().await;
+    let answer = hub.ask(&addresses).await;
+    let [threads, wakeups, watched] =
+        answer.split(' ').map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>()[..]
+    else {
+        panic!("{answer}")
+    };
+    assert_eq!(threads, 0, "threads for {PEERS} peers");
+    assert!(watched >= 3, "{watched} threads were watched");
+    println!("{wakeups} wake-ups of {watched} threads with {PEERS} idle peers in {WATCHED:?}");
+    // One per peer in the whole time would be generous; a timer per connection would be far above it.
+    assert!(wakeups < PEERS as u64, "{wakeups} wake-ups");
+}

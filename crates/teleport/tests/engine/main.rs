@@ -1,0 +1,26 @@
+//! The engine over real sockets and between processes, one module per topic.
+
+#![allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
+
+mod bad_input;
+mod common;
+mod connect;
+mod copies;
+mod credit;
+mod idle;
+mod memory;
+mod shutdown;
+
+/// Not a test: what tests start as processes of their own.
+#[test]
+fn child_process() {
+    match common::child::role().as_deref() {
+        None => {}
+        Some("peer") => connect::peer_process(),
+        Some("cycles") => shutdown::cycles_process(),
+        Some("sender") => memory::sender_process(),
+        Some("idle peers") => idle::peers_process(),
+        Some("hub") => idle::hub_process(),
+        Some(role) => panic!("no such role: {role}"),
+    }
+}

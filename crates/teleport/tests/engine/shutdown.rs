@@ -1,0 +1,193 @@
+//! The end of a node: what is drained, refused, reported and given back.
+
+use crate::common::child::{self, Child};
+use crate::common::faulty::{Kind, through_proxy};
+use crate::common::{
+    assert_says, config, event, eventually, name, pair, payload, peer_of, receive, start, within,
+};
+use std::time::{Duration, Instant};
+use teleport::{
+    Binary, EndReason, Node, NodeEvent, RegisterError, SendError, SendOptions, ShutdownReport, StaticPeers,
+};
+
+#[tokio::test]
+async fn everything_accepted_is_delivered_first() {
+    let (a, b) = pair().await;
+    let mut inbox = b.register("inbox").unwrap();
+    for i in 0..40u64 {
+        let body = payload([10, 500_000][i as usize % 2], i);
+        within(a.send(("inbox", b.name()), &(i, body))).await.unwrap();
+    }
+    let report = within(a.shutdown(Duration::from_secs(20))).await;
+    assert_eq!(report, ShutdownReport::default());
+    assert_eq!(inbox.len(), 40, "all there when it returns");
+    for i in 0..40u64 {
+        let (number, body): (u64, Binary) = receive(&mut inbox).await;
+        assert_eq!((number, &body), (i, &payload(body.len(), i)));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_delivered_by_the_deadline_is_reported_on_both_sides() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    within(a.prime(b.name())).await.unwrap();
+    let mut events = b.monitor_nodes();
+    let inbox = b.register("inbox").unwrap();
+    for connection in [Kind::Express, Kind::Bulk].into_iter().flat_map(|kind| kind.of(&proxy)) {
+        connection.stall();
+    }
+    let (mut acks, sender) = (Vec::new(), a.process());
+    for i in 0..5u64 {
+        let body = payload([10, 500_000][i as usize % 2], i);
+        let ack = sender.send_acknowledged(("inbox", b.name()), &body, SendOptions::default());
+        acks.push(within(ack).await.unwrap());
+    }
+    let (begin, deadline) = (Instant::now(), Duration::from_millis(200));
+    let report = within(a.shutdown(deadline)).await;
+    assert_eq!(report.unconfirmed, [(b.name().clone(), 5)]);
+    assert!(begin.elapsed() >= deadline && begin.elapsed() < deadline + Duration::from_secs(5));
+    for ack in acks {
+        let error = within(ack.delivered()).await.unwrap_err();
+        assert!(matches!(error, SendError::Unconfirmed { .. }), "{error:?}");
+        assert_says(&error, &["b@127.0.0.1", "may have arrived"]);
+    }
+    let down = event(&mut events).await;
+    assert!(
+        matches!(down, NodeEvent::Down { reason: EndReason::PeerShutDown, unconfirmed: 0, .. }),
+        "{down:?}"
+    );
+    assert!(inbox.is_empty());
+}
+
+#[tokio::test]
+async fn a_node_that_drains_takes_nothing_new() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    within(a.prime(b.name())).await.unwrap();
+    let mut inbox = b.register("inbox").unwrap();
+    let held = Kind::Express.of(&proxy);
+    held.iter().for_each(|connection| connection.stall());
+    within(a.send(("inbox", b.name()), &"before")).await.unwrap();
+    let draining = a.clone();
+    let shutdown = tokio::spawn(async move { draining.shutdown(Duration::from_secs(30)).await });
+    let refused = loop {
+        // Accepted until the shutdown has begun.
+        match within(a.send(("inbox", b.name()), &"meanwhile")).await {
+            Ok(()) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, SendError::NotRunning), "{refused:?}");
+    let error = within(a.send(("inbox", "c@127.0.0.1"), &1)).await.unwrap_err();
+    assert_says(&error, &["this node has been shut down"]);
+    assert!(!shutdown.is_finished());
+    held.iter().for_each(|connection| connection.release());
+    assert_eq!(within(shutdown).await.unwrap(), ShutdownReport::default());
+    assert_eq!(receive::<String>(&mut inbox).await, "before");
+}
+
+#[tokio::test]
+async fn after_the_end_everything_says_so() {
+    let (a, b) = pair().await;
+    let mut inbox = a.register("inbox").unwrap();
+    let (mut events, mut idle) = (a.monitor_nodes(), a.spawn_mailbox().unwrap());
+    within(b.send(("inbox", a.name()), &"left over")).await.unwrap();
+    eventually("it is there", || !inbox.is_empty()).await;
+    let waiting = tokio::spawn(async move { idle.recv().await.is_none() });
+    let _report = within(a.shutdown(Duration::from_secs(5))).await;
+
+    assert!(within(waiting).await.unwrap(), "who waits for a message learns that none will come");
+    assert_eq!(receive::<String>(&mut inbox).await, "left over");
+    assert!(within(inbox.recv()).await.is_none());
+    assert!(matches!(event(&mut events).await, NodeEvent::Up { .. }));
+    assert!(matches!(event(&mut events).await, NodeEvent::Down { reason: EndReason::Disconnected, .. }));
+    assert!(within(events.next()).await.is_none());
+    for to in [("inbox", b.name()), ("inbox", a.name()), ("inbox", &name("c@127.0.0.1"))] {
+        let error = within(a.send(to, &1)).await.unwrap_err();
+        assert!(matches!(error, SendError::NotRunning), "{error:?}");
+    }
+    assert!(within(a.prime(b.name())).await.is_err());
+    assert_eq!(a.register("another").unwrap_err(), RegisterError::NotRunning);
+    assert!(within(a.monitor_nodes().next()).await.is_none(), "a monitor made too late ends at once");
+    assert!(a.info().peers.is_empty());
+    // Once more does no harm.
+    assert_eq!(within(a.shutdown(Duration::from_secs(5))).await, ShutdownReport::default());
+}
+
+#[tokio::test]
+async fn sends_that_wait_for_room_end_with_the_session() {
+    let (a, b) = pair().await;
+    let _slow = b.register("slow").unwrap();
+    let mut sends = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (from, to) = (a.clone(), b.name().clone());
+        sends.spawn(async move { from.send(("slow", &to), &payload(2 << 20, 1)).await });
+    }
+    let waits = || {
+        peer_of(&a, b.name()).is_some_and(|peer| peer.transfer.waiting > 0 && peer.transfer.unconfirmed == 0)
+    };
+    eventually("some wait", waits).await;
+    let _report = within(b.shutdown(Duration::from_secs(5))).await;
+    let failed = within(sends.join_all()).await.into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert!(!failed.is_empty());
+    for error in failed {
+        assert!(matches!(error, SendError::NodeDown { reason: EndReason::PeerShutDown, .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_nodes_port_is_free() {
+    let peers = StaticPeers::new();
+    let a = start("a@127.0.0.1", &peers).await;
+    let (address, mailbox) = (a.address(), a.register("inbox").unwrap());
+    drop(a);
+    assert!(start_at(address).await.is_err(), "a mailbox is a handle too");
+    drop(mailbox);
+    let begin = Instant::now();
+    while let Err(error) = start_at(address).await {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{error}");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn start_at(address: std::net::SocketAddr) -> Result<Node, teleport::StartError> {
+    Node::builder("a@127.0.0.1")
+        .cookie(crate::common::COOKIE)
+        .config(config(|_| {}))
+        .listen(address)
+        .start()
+        .await
+}
+
+/// A child's part: it starts and stops nodes, and tells how many threads and descriptors there were before and after.
+pub(crate) fn cycles_process() {
+    const CYCLES: usize = 100;
+    child::run(async {
+        let used = || {
+            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+            (child::status("Threads"), descriptors)
+        };
+        let before = used();
+        for cycle in 0..CYCLES {
+            let (a, b) = pair().await;
+            let mut inbox = b.register("inbox").unwrap();
+            within(a.send(("inbox", b.name()), &payload([10, 100_000][cycle % 2], 1))).await.unwrap();
+            receive::<Binary>(&mut inbox).await;
+            match cycle % 3 {
+                0 => drop(within(a.shutdown(Duration::from_secs(5))).await),
+                1 => drop((
+                    within(b.shutdown(Duration::from_secs(5))).await,
+                    within(a.shutdown(Duration::from_secs(5))).await,
+                )),
+                _ => {}
+            }
+        }
+        eventually("threads and descriptors are given back", || used() == before).await;
+        child::tell(format!("{CYCLES} {before:?}"));
+    });
+}
+
+#[tokio::test]
+async fn a_hundred_nodes_later_threads_and_descriptors_are_as_before() {
+    let mut child = Child::start("cycles");
+    assert!(child.hear().await.starts_with("100 "));
+}
