@@ -231,6 +231,20 @@ fn a_lost_connection_with_many_fragments_is_requeued_in_no_time() {
 }
 
 #[test]
+fn a_message_of_gigabytes_goes_in_no_more_fragments_than_are_taken() {
+    let mut sender = machine(TransferConfig { max_message: 1 << 40, ..config() });
+    let part = Bytes::from(vec![7; 16 << 20]);
+    let mut body = Segments::default();
+    (0..5 * 64).for_each(|_| body.push(part.clone()));
+    sender.send(Outgoing::new(process(1), Destination::Process(process(2)), body)).unwrap();
+    let (mut frames, mut bytes) = (0, 0);
+    while let Some(frame) = sender.next_frame(BULK) {
+        (frames, bytes) = (frames + 1, bytes + frame.len() - 32);
+    }
+    assert!(frames <= 262_144 && bytes >= 5 << 30, "{frames} frames, {bytes} bytes");
+}
+
+#[test]
 fn a_small_message_over_the_agreed_size_ends_the_session() {
     let mut victim = machine(TransferConfig { max_message: 100, ..config() });
     let mut inner = BytesMut::new();

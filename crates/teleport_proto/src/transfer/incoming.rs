@@ -16,7 +16,7 @@ use std::sync::Arc;
 const MAX_PARTIAL: usize = 4096;
 
 /// The most fragments of one message: bounds what a header can make us allocate besides the message itself.
-const MAX_FRAGMENTS: u64 = 1 << 18;
+pub(super) const MAX_FRAGMENTS: u64 = 1 << 18;
 
 /// A delivered message whose sender asked what became of it.
 pub(crate) struct Answer {

@@ -1,12 +1,14 @@
 //! Accepted messages on their way out: numbers, predecessors, what is queued and what is in flight.
 
+use super::incoming::MAX_FRAGMENTS;
 use super::numbers::NumberSet;
 use super::window::{class_of, cost};
 use super::{AckToken, Outgoing, Pair};
 use crate::ConnectionId;
 use crate::wire::envelope::{AccountId, Destination, Envelope, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
 use crate::wire::pool::{
-    BATCH_HEADER_LEN, Class, FRAGMENT_HEADER_LEN, FragmentHeader, MAX_BATCH_MESSAGES, put_batch_header,
+    BATCH_HEADER_LEN, Class, FRAGMENT_HEADER_LEN, FragmentHeader, MAX_BATCH_MESSAGES, MAX_FRAGMENT_SIZE,
+    put_batch_header,
 };
 use crate::wire::put_varint;
 use bytes::{Bytes, BytesMut};
@@ -182,8 +184,10 @@ impl Outbox {
                 None
             }
             Class::Bulk => {
-                let count = len.div_ceil(self.fragment_size.into()) as u32;
-                let size = self.fragment_size;
+                // A message of many gigabytes goes in larger fragments: the receiver takes so many and no more.
+                let least = len.div_ceil(MAX_FRAGMENTS).min(MAX_FRAGMENT_SIZE.into()) as u32;
+                let size = self.fragment_size.max(least);
+                let count = len.div_ceil(size.into()) as u32;
                 let fragments = Fragments { size, count, next: 0, again: BinaryHeap::new(), acknowledged: 0 };
                 self.bulk.insert((fragments.bytes_left(), seq));
                 self.bulk_by_age.insert(seq);
