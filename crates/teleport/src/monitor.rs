@@ -1,5 +1,6 @@
 //! Nodes that come and go.
 
+use crate::engine::make_room;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use teleport_proto::membership::EndReason;
 use teleport_proto::{Incarnation, NodeName};
@@ -57,6 +58,7 @@ impl Monitors {
     pub(crate) fn add(&self) -> NodeMonitor {
         let (sender, events) = mpsc::unbounded_channel();
         if let Some(senders) = &mut *self.lock() {
+            make_room(senders, |other| !other.is_closed());
             senders.push(sender);
         }
         NodeMonitor { events }
@@ -74,5 +76,19 @@ impl Monitors {
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<mpsc::UnboundedSender<NodeEvent>>>> {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_monitors_are_forgotten_though_nothing_happens() {
+        let monitors = Monitors::default();
+        let kept: Vec<_> = (0..10).map(|_| monitors.add()).collect();
+        (0..100_000).for_each(|_| drop(monitors.add()));
+        assert!(monitors.lock().as_ref().is_some_and(|senders| (10..100).contains(&senders.len())));
+        drop(kept);
     }
 }

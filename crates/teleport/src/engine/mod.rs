@@ -29,6 +29,7 @@ use control::{Command, TickObserver};
 use directory::Directory;
 pub(crate) use handshake::random;
 use peer::Peers;
+pub(crate) use peer::make_room;
 use runtime::{BulkThreads, Thread};
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -46,7 +46,7 @@ impl Peers {
             Peer::Up(session) => Ok(session.clone()),
             Peer::Awaited(Awaited { waiting, .. }) => {
                 let (sender, receiver) = oneshot::channel();
-                waiting.retain(|other| !other.is_closed());
+                make_room(waiting, |other| !other.is_closed());
                 waiting.push(sender);
                 Err(receiver)
             }
@@ -101,5 +101,14 @@ impl Peers {
 
     fn write(&self) -> RwLockWriteGuard<'_, FxHashMap<NodeName, Peer>> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drops what is of no use any more, but only when a list would grow: so that an entry costs the same in lists of any
+/// length.
+pub(crate) fn make_room<T>(list: &mut Vec<T>, of_use: impl FnMut(&T) -> bool) {
+    if list.len() == list.capacity() {
+        list.retain(of_use);
+        list.reserve(list.len().max(4));
     }
 }
