@@ -294,26 +294,6 @@ async fn connections_that_die_at_once_are_not_opened_without_end() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_waits_for_a_session_is_no_slower_than_its_size() {
-    const CROWD: usize = 40_000;
-    let peers = StaticPeers::new();
-    let node = start("a@127.0.0.1", &peers, config(|config| config.setup_timeout = SECOND)).await;
-    // Something listens there, and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    peers.insert("x@127.0.0.1".parse().unwrap(), silent.local_addr().unwrap());
-    let begun = Instant::now();
-    let mut crowd = tokio::task::JoinSet::new();
-    for i in 0..CROWD {
-        let sender = node.process();
-        crowd.spawn(async move { sender.send(("inbox", "x@127.0.0.1"), &i).await });
-    }
-    while let Some(sent) = crowd.join_next().await {
-        assert!(matches!(sent.unwrap(), Err(SendError::NoConnection(_))));
-    }
-    assert!(begun.elapsed() < 6 * SECOND, "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
 async fn a_name_that_is_taken_for_good_fails_the_send() {
     let peers = StaticPeers::new();
     let soon = || config(|config| config.setup_timeout = SECOND);

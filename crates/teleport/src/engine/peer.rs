@@ -112,3 +112,21 @@ pub(crate) fn make_room<T>(list: &mut Vec<T>, of_use: impl FnMut(&T) -> bool) {
         list.reserve(list.len().max(4));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_not_searched_for_every_entry() {
+        let (mut list, mut looked_at) = (Vec::new(), 0);
+        for i in 0..100_000 {
+            make_room(&mut list, |_| {
+                looked_at += 1;
+                true
+            });
+            list.push(i);
+        }
+        assert!(looked_at < 300_000, "{looked_at}");
+    }
+}
