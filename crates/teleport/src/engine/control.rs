@@ -8,7 +8,9 @@ use super::runtime::Thread;
 use super::{Event, Events};
 use crate::session::{self, Session};
 use bytes::BytesMut;
+use socket2::SockRef;
 use std::io;
+use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -331,7 +333,18 @@ impl Control {
                     match connection.stream.try_write(&self.out) {
                         Ok(n) => bytes::Buf::advance(&mut self.out, n),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(_) => break,
+                        Err(_) => return,
+                    }
+                }
+                // Closed with something unread, it would be reset, and the goodbye might be lost.
+                let _ = SockRef::from(&connection.stream).shutdown(Shutdown::Write);
+                let mut unread = [0; 256];
+                while connection.stream.readable().await.is_ok() {
+                    match connection.stream.try_read(&mut unread) {
+                        // A flood must not keep the thread, nor the time limit from being noticed.
+                        Ok(1..) => tokio::task::yield_now().await,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Ok(0) | Err(_) => return,
                     }
                 }
             };
