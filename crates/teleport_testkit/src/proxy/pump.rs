@@ -1,7 +1,7 @@
 //! One direction of a connection.
 
 use super::Fault;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -73,7 +73,9 @@ impl Way<'_> {
             if let Fault::Drip { pause, .. } = self.fault {
                 tokio::time::sleep(pause).await;
             }
-            self.write(&buffer[..len]).await?;
+            if self.write(&buffer[..len]).await.is_err() {
+                return Ok(()); // the other direction sees the end too, after what came before it
+            }
             passed += len as u64;
             self.forwarded.fetch_add(len as u64, Ordering::Relaxed);
         }
@@ -121,19 +123,19 @@ impl Way<'_> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.from.readable().await.map_err(|_| Flow::Cut)?;
                 }
-                Err(_) => return Err(Flow::Reset), // passed on as it came
+                Err(_) => return Err(Flow::Reset), // passed on as it came, after what came before
             }
         }
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> Result<(), Flow> {
+    async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.to.try_write(bytes) {
                 Ok(len) => bytes = &bytes[len..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.to.writable().await.map_err(|_| Flow::Cut)?;
+                    self.to.writable().await?;
                 }
-                Err(_) => return Err(Flow::Reset),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
