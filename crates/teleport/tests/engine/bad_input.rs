@@ -1,10 +1,12 @@
 //! What bad input gets: a typed error that names the thing and the way out. No hang, no panic, nobody else disturbed.
 
+use crate::common::child::{self, Child};
 use crate::common::script::{Script, closed_by_peer, read};
 use crate::common::{
     COOKIE, MIB, assert_says, config, events_so_far, nobodys_address, pair, payload, peer_of, receive, start,
     start_apart, start_with, within,
 };
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::net::SocketAddr;
 use std::time::Duration;
 use teleport::{
@@ -391,4 +393,37 @@ async fn a_pool_connection_that_gets_garbage_closes_alone() {
     let peer = peer_of(&b, &"script@127.0.0.1".parse().unwrap()).unwrap();
     assert!(peer.control_connected, "the session lives");
     assert_eq!(events_so_far(&mut events).await.len(), 1);
+}
+
+/// A child's part: a node that has hardly any file descriptors left, and tells what it receives.
+pub(crate) fn scarce_process() {
+    child::run(async {
+        let b = start("b@127.0.0.1", &StaticPeers::new()).await;
+        let mut inbox = b.register("inbox").unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        let limit = Rlimit { current: Some(open + 12), maximum: Some(open + 12) };
+        setrlimit(Resource::Nofile, limit).unwrap();
+        child::tell(b.address());
+        child::tell(receive::<String>(&mut inbox).await);
+        let _parent_is_done = child::hear();
+    });
+}
+
+#[tokio::test]
+async fn a_node_without_descriptors_accepts_again_when_there_are_some() {
+    let mut child = Child::start("scarce");
+    let address: SocketAddr = child.hear().await.parse().unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        crowd.push(TcpStream::connect(address).await.unwrap());
+    }
+    // They wait in the kernel's queue; so does this one, until the crowd has gone.
+    let peers = StaticPeers::new();
+    let a = start("a@127.0.0.1", &peers).await;
+    peers.insert("b@127.0.0.1".parse().unwrap(), address);
+    let send = tokio::spawn(async move { (a.send(("inbox", "b@127.0.0.1"), &"made it").await, a) });
+    drop(crowd);
+    let (sent, _a) = within(send).await.unwrap();
+    sent.unwrap();
+    assert_eq!(child.hear().await, "made it");
 }

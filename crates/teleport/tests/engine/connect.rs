@@ -209,7 +209,7 @@ async fn a_killed_peer_is_noticed_at_once_and_what_it_did_not_confirm_is_counted
         within(ack.delivered()).await.unwrap();
         eventually("the report on it", || peer_of(&a, &to).unwrap().transfer.unconfirmed == 0).await;
         // A stopped process confirms nothing.
-        child.signal(Signal::STOP);
+        child.stop().await;
         let mut acks = Vec::new();
         for i in 0..7u64 {
             let body = payload(if i % 2 == 0 { 100 } else { 100_000 }, i);
@@ -264,7 +264,7 @@ async fn a_stopped_peer_is_down_after_the_ticktime_and_comes_back_as_a_new_sessi
     peers.insert(to.clone(), child.hear().await.parse().unwrap());
     within(a.prime(&to)).await.unwrap();
     let mut events = a.monitor_nodes();
-    child.signal(Signal::STOP);
+    child.stop().await;
     let down = event(&mut events).await;
     assert!(matches!(down, NodeEvent::Down { reason: EndReason::Silent, .. }), "{down:?}");
     child.signal(Signal::CONT);

@@ -1,6 +1,7 @@
 //! No copy of large binaries in user space, shown by where they lie.
 
 use crate::common::{MIB, pair, payload, receive, start, within};
+use bytes::Bytes;
 use teleport::etf::to_segments;
 use teleport::{Binary, Segments, SendOptions, StaticPeers};
 
@@ -59,4 +60,22 @@ async fn a_message_within_a_node_is_the_senders_memory() {
     let place = body.as_ptr();
     a.process().send_encoded("inbox", Segments::from(body), SendOptions::default()).await.unwrap();
     assert_eq!(within(inbox.recv()).await.unwrap().body().as_ptr(), place);
+}
+
+#[tokio::test]
+async fn a_message_of_more_pieces_than_one_write_takes_arrives() {
+    let (a, b) = pair().await;
+    let mut inbox = b.register("inbox").unwrap();
+    for (count, len) in [(3000, 1000), (1025, 40), (5, 300_000)] {
+        let pieces: Vec<_> = (0..count).map(|i| payload(len, i)).collect();
+        let split = |segment: &Bytes| {
+            let cuts =
+                (0..segment.len()).step_by(len / 3 + 1).map(|at| (at, segment.len().min(at + len / 3 + 1)));
+            cuts.map(|(from, to)| segment.slice(from..to)).collect::<Vec<_>>()
+        };
+        let encoded: Segments = to_segments(&pieces).unwrap().iter().flat_map(split).collect();
+        assert!(encoded.count() > 2 * count as usize);
+        within(a.process().send_encoded(("inbox", b.name()), encoded, SendOptions::default())).await.unwrap();
+        assert!(receive::<Vec<Binary>>(&mut inbox).await == pieces);
+    }
 }

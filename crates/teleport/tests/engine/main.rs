@@ -7,6 +7,7 @@ mod common;
 mod connect;
 mod copies;
 mod credit;
+mod faults;
 mod idle;
 mod memory;
 mod shutdown;
@@ -20,6 +21,7 @@ fn child_process() {
         Some("cycles") => shutdown::cycles_process(),
         Some("sender") => memory::sender_process(),
         Some("idle peers") => idle::peers_process(),
+        Some("scarce") => bad_input::scarce_process(),
         Some("hub") => idle::hub_process(),
         Some(role) => panic!("no such role: {role}"),
     }

@@ -3,7 +3,7 @@
 //! Both sides talk in lines. Lines of the child's begin with a mark, as the test harness prints on the same stream. A
 //! child ends when its parent's end of the line closes.
 
-use super::within;
+use super::{eventually, within};
 use std::io::{BufRead, Write};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -51,6 +51,17 @@ impl Child {
     pub(crate) async fn ask(&mut self, line: &str) -> String {
         self.say(line).await;
         self.hear().await
+    }
+
+    /// Stops all its threads, which takes a moment.
+    pub(crate) async fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.process.id().unwrap());
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            stat.rsplit(") ").next().unwrap().starts_with('T')
+        };
+        eventually("all threads stopped", || std::fs::read_dir(&tasks).unwrap().all(stopped)).await;
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

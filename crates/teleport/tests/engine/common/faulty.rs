@@ -5,7 +5,7 @@ use teleport::{Config, Node, StaticPeers};
 use teleport_testkit::proxy::{Connection, Proxy};
 
 /// What a connection is for, which its hello says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Control,
     Express,
