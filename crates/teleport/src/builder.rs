@@ -121,6 +121,10 @@ impl Builder {
         let address = self.listen;
         let (listener, address) = {
             let _entered = handle.enter(); // the listener belongs to the runtime that accepts
+            if let Some(name) = &self.config.congestion {
+                let known = socket::knows_congestion(name);
+                known.map_err(|source| StartError::Congestion { name: name.clone(), source })?;
+            }
             let listener = socket::listen(address, &self.config);
             let bound =
                 listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));

@@ -28,6 +28,7 @@ pub struct Config {
     /// What one peer may have waiting in one bounded mailbox of this node, in bytes.
     ///
     /// Default 32 MiB, as much as the peer's window: a slow mailbox then holds what one peer can have under way.
+    /// A larger message is let in alone; the next send then waits, for as long as it takes, until that one is read.
     pub mailbox_window: NonZeroU64,
     /// What all sends of this node together may have under way, in bytes.
     ///
@@ -172,6 +173,7 @@ impl Config {
             ("backoff.most", self.backoff.most),
             ("bulk_idle", self.bulk_idle),
             ("stall_timeout", self.stall_timeout),
+            ("flush_delay", self.flush_delay),
         ];
         if let Some((field, _)) = times.into_iter().find(|(_, time)| time.is_zero() || *time > longest) {
             return Some((field, "more than nothing and at most a day"));

@@ -29,8 +29,16 @@ pub enum StartError {
         /// What it takes.
         allowed: &'static str,
     },
+    /// The kernel does not have the congestion control.
+    #[error("the kernel has no congestion control {name:?}; see net.ipv4.tcp_available_congestion_control")]
+    Congestion {
+        /// As configured.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The address to listen on is taken, or not ours.
-    #[error("cannot listen on {address}: {source}; choose another address, or port 0 for any free one")]
+    #[error("cannot listen on {address}; choose another address, or port 0 for any free one")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -143,7 +151,9 @@ pub enum SendError {
         reason: EndReason,
     },
     /// It would have had to wait, and `nosuspend` was asked for. Nothing was sent.
-    #[error("the way to the destination is full; try again later, or send without nosuspend")]
+    #[error(
+        "the way to the destination is full, or its session is still being set up; try again later, or send without nosuspend"
+    )]
     Busy,
     /// Larger than the two nodes have agreed on. Nothing was sent.
     #[error(

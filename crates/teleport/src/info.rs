@@ -21,7 +21,8 @@ pub struct NodeInfo {
     pub peers: Vec<PeerInfo>,
 }
 
-/// A peer with a session.
+/// A peer with a session. What is under way is known from acknowledgements, which lag by
+/// [`flush_delay`](crate::Config::flush_delay).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PeerInfo {
@@ -35,7 +36,7 @@ pub struct PeerInfo {
     pub control_connected: bool,
     /// How long ago anything was heard from the peer.
     pub last_heard: Duration,
-    /// The round trip of the last tick that was answered.
+    /// The round trip of the last tick that was answered; `None` before the first.
     pub tick_round_trip: Option<Duration>,
     /// Ticks not answered within an interval.
     pub ticks_missed: u64,

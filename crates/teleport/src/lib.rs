@@ -4,6 +4,9 @@
 //! ticks and acknowledgements, express connections for small messages and bulk connections for large ones. Inside a
 //! session nothing is lost, doubled or put out of order, whatever happens to single connections.
 //!
+//! How Rust types map to Erlang terms is in [`etf`]; use [`Binary`] for bytes. Logs go through `tracing`: install a
+//! subscriber to see them.
+//!
 //! Begin with [`Node`]. `ARCHITECTURE.md` shows how the house is built.
 
 mod address;
@@ -33,9 +36,10 @@ pub use process::{Acknowledgement, Process, SendOptions};
 pub use resolver::{Resolver, Resolving, StaticPeers};
 
 pub use teleport_etf as etf;
-pub use teleport_etf::{Atom, Binary, Pid, Segments, Term};
+pub use teleport_etf::{Atom, Binary, DecodeError, EncodeError, Pid, Segments, Term};
+pub use teleport_proto::handshake::{HandshakeError, UnusableCookie};
 pub use teleport_proto::membership::{Backoff, EndReason};
-pub use teleport_proto::transfer::TransferStats;
+pub use teleport_proto::transfer::{MESSAGE_COST, TransferStats};
 pub use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
 
 /// Keeps the example in the README true.

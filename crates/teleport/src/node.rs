@@ -135,8 +135,8 @@ impl Node {
         self.engine().monitors.add()
     }
 
-    /// Ticks at another cadence with all peers that have a session now, like Erlang's `net_kernel:set_net_ticktime/1`.
-    /// When a peer is declared down stays as configured.
+    /// Ticks at another cadence with all peers that have a session now. Unlike Erlang's `net_kernel:set_net_ticktime/1`
+    /// this does not change when a peer is declared down, and later sessions tick as configured.
     pub fn set_tick_interval(&self, interval: Duration) {
         for (session, _) in self.engine().sessions() {
             session.command(Command::TickInterval(interval));

@@ -138,3 +138,11 @@ async fn bad_addresses_are_named() {
     let error = a.send(("x", "unknown@127.0.0.1"), &1).await.unwrap_err();
     assert!(error.to_string().contains("unknown@127.0.0.1"), "{error}");
 }
+
+#[tokio::test]
+async fn a_congestion_control_that_the_kernel_lacks_is_named() {
+    let mut config = teleport::Config::default();
+    config.congestion = Some("nosuch".to_owned());
+    let error = Node::builder("a@127.0.0.1").cookie(COOKIE).config(config).start().await.unwrap_err();
+    assert!(error.to_string().contains("\"nosuch\""), "{error}");
+}

@@ -16,6 +16,11 @@ const BULK_PRIORITY: u32 = 2;
 /// Connections that may wait for the accept loop.
 const BACKLOG: u32 = 1024;
 
+/// Whether the kernel has a congestion control of that name.
+pub(crate) fn knows_congestion(name: &str) -> io::Result<()> {
+    SockRef::from(&TcpSocket::new_v4()?).set_tcp_congestion(name.as_bytes())
+}
+
 /// Listens. Accepted connections inherit the congestion control.
 pub(crate) fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = socket(address, config)?;

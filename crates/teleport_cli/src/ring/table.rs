@@ -177,6 +177,9 @@ fn add(table: &mut Table, row: Vec<String>) {
 
 fn latency(latency: Latency) -> [String; 4] {
     let Latency { p50, p99, max, count } = latency;
+    if count == 0 {
+        return [dash(), dash(), dash(), count.to_string()];
+    }
     [format!("{p50:.2}"), format!("{p99:.2}"), format!("{max:.2}"), count.to_string()]
 }
 
