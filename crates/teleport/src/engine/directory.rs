@@ -227,14 +227,15 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
                 return;
             }
         }
-        for address in engine.resolver.resolve(session.peer_name()).await {
+        let addresses = engine.resolver.resolve(session.peer_name()).await;
+        // A connection of the pool that lives shows that the process does, whatever its address says.
+        let mut gone = !addresses.is_empty() && !session.has_links();
+        for address in addresses {
             let attempt =
                 tokio::time::timeout(engine.config.setup_timeout, TcpStream::connect(address)).await;
-            match attempt {
-                Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => refused += 1,
-                _ => refused = 0,
-            }
+            gone &= matches!(attempt, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused);
         }
+        refused = if gone { refused + 1 } else { 0 };
         if refused >= REFUSALS {
             return engine.events.end(session.id(), EndReason::Gone);
         }

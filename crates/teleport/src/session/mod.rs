@@ -420,6 +420,11 @@ impl Session {
         inner.transfer.as_ref().map_or_else(ended, Transfer::stats)
     }
 
+    /// Whether any pool connection lives.
+    pub(crate) fn has_links(&self) -> bool {
+        !self.lock().links.is_empty()
+    }
+
     /// Whether anything is under way, or there are connections that may become idle.
     fn is_in_use(&self) -> bool {
         let inner = self.lock();
