@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use teleport::{Backoff, Binary, Config, EndReason, Mailbox, Node, NodeEvent, NodeName, SendError};
 use teleport_testkit::cluster::Rng;
-use teleport_testkit::proxy::{Fault, Faults, Proxy};
+use teleport_testkit::proxy::{Fault, Faults, Opening, Proxy};
 use tokio::task::JoinSet;
 
 /// Bytes of the handshake in the dialler's direction (hello, proof) and in the acceptor's (challenge, verdict).
@@ -59,21 +59,12 @@ async fn at_rest(nodes: [&Node; 2]) {
     }
 }
 
-/// Ends every connection at a random byte, in a random way, early enough for its kind to get there.
-fn cut_all(proxy: &Proxy, seed: u64) {
-    let mut rng = Rng::new(seed);
-    proxy.plan(move |opening| {
-        let most = match Kind::by(opening.first) {
-            Kind::Control => 3000,
-            Kind::Express => 3_000_000, // a frame has up to 1 MiB, and has to get through at last
-            Kind::Bulk => 3_000_000,
-        };
-        let mut fault = || {
-            let at = rng.below(most);
-            rng.pick(&[Fault::Cut { at }, Fault::Reset { at }, Fault::HalfClose { at }])
-        };
-        Faults { to_server: fault(), to_client: fault() }
-    });
+/// Where a connection ends at last: early, and late enough that a frame gets through now and then (up to 1 MiB).
+fn end_of(opening: &Opening<'_>) -> u64 {
+    match Kind::by(opening.first) {
+        Kind::Control => 3000,
+        Kind::Express | Kind::Bulk => 3_000_000,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,7 +76,7 @@ async fn connections_cut_at_any_byte_lose_double_and_reorder_nothing() {
         let (mut at_a, mut at_b) = (a.register("inbox").unwrap(), b.register("inbox").unwrap());
         let (mut events_a, mut events_b) = (a.monitor_nodes(), b.monitor_nodes());
         within(a.prime(b.name())).await.unwrap();
-        cut_all(&proxy, seed);
+        proxy.plan_cuts(seed, end_of);
         proxy.connections().iter().for_each(|connection| connection.cut());
         let there = traffic(&a, b.name(), SENDERS, EACH);
         let back = traffic(&b, a.name(), SENDERS, EACH);

@@ -154,13 +154,14 @@ impl Proxy {
         *lock(&self.shared.plan) = Box::new(plan);
     }
 
-    /// Ends every connection that comes from now on at a random byte in either direction, up to `most`, in one of the
-    /// ways that networks have. The same seed, the same bytes.
-    pub fn plan_cuts(&self, seed: u64, most: u64) {
+    /// Ends every connection that comes from now on at a random byte in either direction, before the one that `end`
+    /// names for it, in one of the ways that networks have. The same seed, the same bytes.
+    pub fn plan_cuts(&self, seed: u64, mut end: impl FnMut(&Opening<'_>) -> u64 + Send + 'static) {
         let mut rng = Rng::new(seed);
-        self.plan(move |_| {
+        self.plan(move |opening| {
+            let end = end(opening);
             let mut fault = || {
-                let at = rng.below(most);
+                let at = rng.below(end);
                 rng.pick(&[Fault::Cut { at }, Fault::Reset { at }, Fault::HalfClose { at }])
             };
             Faults { to_server: fault(), to_client: fault() }

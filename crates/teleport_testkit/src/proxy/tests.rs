@@ -83,3 +83,24 @@ async fn living_connections_end_at_a_word() {
     assert_eq!(all(&mut server).await.1, Some(io::ErrorKind::ConnectionReset));
     assert_eq!((proxy.struck(), proxy.connections().len()), (1, 0));
 }
+
+#[tokio::test]
+async fn random_cuts_are_those_of_their_seed() {
+    let cuts = async |seed| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).await.unwrap();
+        proxy.plan_cuts(seed, |opening| opening.first.len() as u64);
+        let mut received = Vec::new();
+        for _ in 0..10 {
+            let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+            client.write_all(&[7; 50]).await.unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            received.push(all(&mut server).await.0.len());
+        }
+        received
+    };
+    let (first, again, other) = (cuts(1).await, cuts(1).await, cuts(2).await);
+    assert!(first.iter().all(|len| *len < 50));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}
