@@ -43,6 +43,7 @@ async fn the_memory_of_a_dropped_message_receives_the_next_and_that_of_a_held_on
     let first = next(1).await;
     let place = first.body().as_ptr();
     drop(first);
+    let _plug = vec![1u8; 10 * MIB + 1000]; // would be put there if that memory had gone back to the allocator
     let second = next(2).await;
     assert_eq!(second.body().as_ptr(), place, "the same buffer");
     let held: Binary = second.decode().unwrap();
