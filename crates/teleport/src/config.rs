@@ -87,7 +87,7 @@ pub struct Config {
     pub stall_timeout: Duration,
     /// How long acknowledgements may wait for more to go with them.
     ///
-    /// Default 10 ms: one control frame then speaks for thousands of messages, and a sender's copy is kept 10 ms longer.
+    /// Default 20 ms: one control frame then speaks for thousands of messages, and a sender's copy is kept 20 ms longer.
     /// When an eighth of a window has been delivered, it does not wait.
     pub flush_delay: Duration,
     /// Received buffers of 256 KiB and more that are kept for reuse, in bytes.
@@ -132,7 +132,7 @@ impl Default for Config {
             backoff: Backoff::default(),
             bulk_idle: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
-            flush_delay: Duration::from_millis(10),
+            flush_delay: Duration::from_millis(20),
             buffer_pool: 256 * MIB as usize,
             worker_threads: cores.min(4),
             notsent_lowat: 128 * 1024,
