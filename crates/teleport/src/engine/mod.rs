@@ -1,7 +1,9 @@
 //! The engine of a node: sockets, threads and buffers around the state machines of `teleport_proto`.
 //!
-//! Two places are locked: the [`Directory`](directory::Directory), which decides on sessions and is asked when
-//! connections come and go, and each [`Session`]'s machine, which messages pass. The control thread takes neither.
+//! Two locks matter: that of the [`Directory`](directory::Directory), which decides on sessions and is asked when
+//! connections come and go, and that of each [`Session`]'s machine, which messages pass. The control thread takes
+//! neither. Those below them are held for a look-up or a push. They are taken in this order, never back: directory,
+//! session, then any one of registry, inbox, budget and buffers; and directory, then peers or monitors.
 
 mod accept;
 pub(crate) mod budget;

@@ -1,7 +1,7 @@
 //! One session with a peer: the transfer machine, and what drives it.
 //!
 //! Senders, the readers and writers of pool connections and the session's own task all work on one
-//! [`Transfer`] under one lock, which is held for the time of a state change and never across a system call.
+//! [`Transfer`] under one lock, which is held for the time of a state change and never while a socket is read or written.
 
 mod bulk;
 mod express;
