@@ -15,6 +15,8 @@ thread_local! {
     static BYTES: RefCell<Option<Bytes>> = const { RefCell::new(None) };
     static SEGMENTS: Cell<Request> = const { Cell::new(Request::None) };
     static TERM: RefCell<Option<Term>> = const { RefCell::new(None) };
+    // Not `BYTES`: the bytes of a binary, which are whatever a peer sent, must never pass for a term that was checked.
+    static RAW_TERM: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
 /// Runs `call`, during which [`claim_bytes`] of exactly this memory finds the owner.
@@ -40,6 +42,18 @@ pub(crate) fn with_term<R>(term: Term, call: impl FnOnce() -> R) -> R {
 /// The term that has been laid down, if there is one.
 pub(crate) fn claim_term() -> Option<Term> {
     take(&TERM)
+}
+
+/// Runs `call`, during which [`claim_raw_term`] finds the bytes of a term that has been checked.
+pub(crate) fn with_raw_term<R>(term: Bytes, call: impl FnOnce() -> R) -> R {
+    let _cleared = Cleared(&RAW_TERM);
+    put(&RAW_TERM, term);
+    call()
+}
+
+/// The bytes of the term that has been laid down, if there is one.
+pub(crate) fn claim_raw_term() -> Option<Bytes> {
+    take(&RAW_TERM)
 }
 
 /// Runs `call`, during which [`offer_segments`] is answered; returns what was offered.

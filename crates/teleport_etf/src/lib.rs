@@ -3,6 +3,7 @@
 //! - [`to_segments`] encodes any serde type into [`Segments`]: large [`Binary`]s stay the memory they are.
 //! - [`from_bytes`] decodes: binaries are slices of the buffer that was received.
 //! - [`Term`] is any Erlang term, with equality, order and syntax as in Erlang.
+//! - [`RawTerm`] is a term kept as the bytes it came in, checked and not yet decoded.
 //! - [`Limits`] says what is refused; [`validate`] checks a document without building anything. Nothing here recurses on
 //!   input without a limit, or reserves memory for what the input only claims.
 //!
@@ -20,7 +21,7 @@
 //! | [`Binary`], bytes | binary | list of bytes |
 //! | [`Atom`] | atom | |
 //! | [`Pid`], [`Port`], [`Reference`] | pid, port, reference | |
-//! | [`Term`] | any term | |
+//! | [`Term`], [`RawTerm`] | any term | |
 //! | `Option`: `None` | `undefined` | `nil` |
 //! | `Option`: `Some(v)` | `v` | |
 //! | `()` | `nil` | `ok`, `undefined`, `{}` |
@@ -40,7 +41,7 @@
 //! Names are taken as they are; `#[serde(rename_all = "snake_case")]` makes Erlang's usual ones of them.
 //!
 //! Adapters that buffer (`#[serde(untagged)]`, `#[serde(flatten)]`, internally tagged enums) see plain serde: a `Binary` in
-//! them is copied, a [`Term`] in them is not possible, and a struct that flattens another is a map with text as keys.
+//! them is copied, a [`Term`] or [`RawTerm`] in them is not possible, and a struct that flattens another is a map with text as keys.
 
 mod atom;
 mod binary;
@@ -50,6 +51,7 @@ mod error;
 mod handoff;
 mod ident;
 mod limits;
+mod raw;
 mod segments;
 mod tags;
 mod term;
@@ -62,6 +64,7 @@ pub use encode::{BY_REFERENCE, to_segments};
 pub use error::{AtomError, DecodeError, EncodeError};
 pub use ident::{Pid, Port, Reference};
 pub use limits::Limits;
+pub use raw::RawTerm;
 pub use segments::Segments;
 pub use term::{BitString, Export, Fun, ImproperList, Map, Term};
 

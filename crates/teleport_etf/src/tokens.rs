@@ -7,3 +7,5 @@ pub(crate) const ATOM: &str = "$teleport_etf::Atom";
 pub(crate) const RAW: &str = "$teleport_etf::Raw";
 /// A [`Term`](crate::Term), handed over as such; in another format like [`RAW`].
 pub(crate) const TERM: &str = "$teleport_etf::Term";
+/// A [`RawTerm`](crate::RawTerm), handed over without the version byte; in another format like [`RAW`].
+pub(crate) const RAW_TERM: &str = "$teleport_etf::RawTerm";

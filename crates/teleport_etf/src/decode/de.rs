@@ -4,6 +4,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visit
 
 use super::reader::{Name, Reader, Token};
 use super::term::read_term;
+use super::validate::walk;
 use super::{Source, opened};
 use crate::error::DecodeError;
 use crate::limits::Limits;
@@ -23,12 +24,19 @@ pub fn from_bytes<T: DeserializeOwned>(document: &Bytes) -> Result<T, DecodeErro
 
 /// Decodes a document into a value, within limits of the caller's choice; see [`from_bytes`].
 pub fn from_bytes_with<T: DeserializeOwned>(document: &Bytes, limits: &Limits) -> Result<T, DecodeError> {
-    opened(document, limits, |reader, source| {
-        let mut deserializer = Deserializer { reader, source, depth: 0, injected: None, token_at: 0 };
-        let value = T::deserialize(&mut deserializer)?;
-        deserializer.reader.finish()?;
-        Ok(value)
-    })
+    opened(document, limits, read_value)
+}
+
+/// Decodes a term without the version byte before it.
+pub(crate) fn from_term_with<T: DeserializeOwned>(term: &Bytes, limits: &Limits) -> Result<T, DecodeError> {
+    read_value(Reader::new(term, 0, limits), Source::new(term, limits.backing_len))
+}
+
+fn read_value<'a, T: DeserializeOwned>(reader: Reader<'a>, source: Source<'a>) -> Result<T, DecodeError> {
+    let mut deserializer = Deserializer { reader, source, depth: 0, injected: None, token_at: 0 };
+    let value = T::deserialize(&mut deserializer)?;
+    deserializer.reader.finish()?;
+    Ok(value)
 }
 
 struct Deserializer<'a> {
@@ -216,6 +224,16 @@ impl<'a> Deserializer<'a> {
         }
         read_term(&mut self.reader, &self.source)
     }
+
+    /// The bytes of the next term, after a walk over it.
+    fn raw_term(&mut self) -> Result<Bytes, DecodeError> {
+        if let Some(byte) = self.injected.take() {
+            return Ok(Bytes::copy_from_slice(&[tags::SMALL_INTEGER_EXT, byte]));
+        }
+        let start = self.reader.position();
+        walk(&mut self.reader)?;
+        Ok(self.source.slice(self.reader.since(start)))
+    }
 }
 
 fn as_document(term: &[u8]) -> Vec<u8> {
@@ -378,6 +396,10 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
             tokens::TERM => {
                 let term = self.term()?;
                 handoff::with_term(term, || visitor.visit_unit())
+            }
+            tokens::RAW_TERM => {
+                let term = self.raw_term()?;
+                handoff::with_raw_term(term, || visitor.visit_unit())
             }
             _ => self.nested(|deserializer| visitor.visit_newtype_struct(deserializer)),
         }

@@ -6,6 +6,7 @@ pub(crate) mod reader;
 mod term;
 mod validate;
 
+pub(crate) use de::from_term_with;
 pub use de::{from_bytes, from_bytes_with};
 pub(crate) use reader::{FunHead, Reader, Token};
 pub(crate) use term::decode;
@@ -46,6 +47,11 @@ impl<'a> Source<'a> {
     /// A part of the document, as a slice of it or as a copy if it is small.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Bytes {
         if self.is_sliced(bytes) { self.owner.slice_ref(bytes) } else { Bytes::copy_from_slice(bytes) }
+    }
+
+    /// A part of the document as a slice of it, however small.
+    pub(crate) fn slice(&self, bytes: &[u8]) -> Bytes {
+        self.owner.slice_ref(bytes)
     }
 }
 

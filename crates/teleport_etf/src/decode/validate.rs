@@ -51,9 +51,9 @@ type OnAtom<'a> = Option<&'a mut dyn FnMut(&str) -> bool>;
 
 fn check(document: &[u8], limits: &Limits, on_atom: OnAtom<'_>) -> Result<Summary, DecodeError> {
     match body(document, limits)? {
-        Body::Plain(data) => walk(data, 1, limits, on_atom),
+        Body::Plain(data) => walk_whole(data, 1, limits, on_atom),
         Body::Inflated(data) => {
-            walk(&data, 0, limits, on_atom).map(|summary| Summary { compressed: true, ..summary })
+            walk_whole(&data, 0, limits, on_atom).map(|summary| Summary { compressed: true, ..summary })
         }
     }
 }
@@ -65,11 +65,24 @@ struct Open {
     is_list: bool,
 }
 
-fn walk(data: &[u8], start: usize, limits: &Limits, on_atom: OnAtom<'_>) -> Result<Summary, DecodeError> {
+fn walk_whole(
+    data: &[u8],
+    start: usize,
+    limits: &Limits,
+    on_atom: OnAtom<'_>,
+) -> Result<Summary, DecodeError> {
     let mut reader = Reader::new(data, start, limits);
     if let Some(on_atom) = on_atom {
         reader.on_atom(on_atom);
     }
+    let summary = walk(&mut reader)?;
+    reader.finish()?;
+    Ok(summary)
+}
+
+/// Walks over the next term, whose depth counts from itself; the elements are those of all that has been read.
+pub(super) fn walk(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
+    let max_depth = reader.limits().max_depth;
     let mut summary = Summary { elements: 0, depth: 0, largest_binary: 0, compressed: false };
     let mut open: SmallVec<[Open; 16]> = SmallVec::new();
     loop {
@@ -96,8 +109,8 @@ fn walk(data: &[u8], start: usize, limits: &Limits, on_atom: OnAtom<'_>) -> Resu
                 }
                 _ => {}
             }
-            if open.len() == limits.max_depth {
-                return Err(DecodeError::TooDeep { limit: limits.max_depth });
+            if open.len() == max_depth {
+                return Err(DecodeError::TooDeep { limit: max_depth });
             }
             open.push(Open { left, is_list });
             summary.depth = summary.depth.max(open.len());
@@ -117,7 +130,6 @@ fn walk(data: &[u8], start: usize, limits: &Limits, on_atom: OnAtom<'_>) -> Resu
             break;
         }
     }
-    reader.finish()?;
     summary.elements = reader.elements();
     Ok(summary)
 }

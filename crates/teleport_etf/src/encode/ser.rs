@@ -63,6 +63,20 @@ impl Serializer {
         segments.map_or(Ok(()), |segments| self.put_document(segments))
     }
 
+    /// A raw term that hands over its bytes, or else its document as bytes.
+    fn put_raw_term<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        let is_whole = self.out.position() == 1;
+        let (result, segments) = handoff::requesting_segments(|| self.within(Inside::Document, value));
+        result?;
+        for bytes in segments.into_iter().flatten() {
+            if !is_whole && is_local(&bytes) {
+                return Err(EncodeError::NestedLocal);
+            }
+            self.out.put_shared(bytes);
+        }
+        Ok(())
+    }
+
     fn put_document(&mut self, document: Segments) -> Result<(), EncodeError> {
         let is_whole = self.out.position() == 1;
         let mut parts = document.into_iter();
@@ -84,6 +98,14 @@ impl Serializer {
     fn counted(&mut self, what: &'static str, announced: usize) -> Counted<'_> {
         Counted { serializer: self, what, announced, written: 0 }
     }
+}
+
+/// True if the term is in local format, be it as the tail of lists without elements.
+fn is_local(mut term: &[u8]) -> bool {
+    while let Some(tail) = term.strip_prefix(&[tags::LIST_EXT, 0, 0, 0, 0]) {
+        term = tail;
+    }
+    term.first() == Some(&tags::LOCAL_EXT)
 }
 
 /// `Ok` and `Err` of Rust's `Result` are `ok` and `error` in Erlang.
@@ -226,6 +248,7 @@ impl<'a> ser::Serializer for &'a mut Serializer {
             tokens::ATOM => self.within(Inside::Atom, value),
             tokens::RAW => self.within(Inside::Document, value),
             tokens::TERM => self.put_term(value),
+            tokens::RAW_TERM => self.put_raw_term(value),
             _ => value.serialize(self),
         }
     }

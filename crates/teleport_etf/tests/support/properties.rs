@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use teleport_etf::{Atom, Binary, DecodeError, Limits, Pid, Segments, Term};
-use teleport_etf::{from_bytes_with, to_segments, validate, validate_with};
+use teleport_etf::{Atom, Binary, DecodeError, Limits, Pid, RawTerm, Segments, Term};
+use teleport_etf::{from_bytes, from_bytes_with, to_segments, validate, validate_with};
 
 /// Decoding ends with a term or an error, all ways to decode agree, and what was decoded survives another round.
 /// Returns whether it was a document.
@@ -22,6 +22,11 @@ pub fn any_bytes(bytes: &[u8]) -> bool {
         (a, b) => panic!("decode says {a:?}, validate says {b:?}"),
     }
     as_serde_types(&document, &limits);
+    let raw = RawTerm::from_bytes_with(document.clone(), &limits);
+    assert_eq!(raw.as_ref().err(), summary.as_ref().err());
+    if let Ok(raw) = &raw {
+        raw_term(raw, &decoded);
+    }
     let Ok(term) = decoded else { return false };
     if !matches!(term, Term::Local(_)) {
         from_bytes_with::<IgnoredAny>(&document, &limits).unwrap();
@@ -33,6 +38,22 @@ pub fn any_bytes(bytes: &[u8]) -> bool {
     true
 }
 
+/// A raw term decodes as its document does, and stays the same bytes wherever it goes.
+fn raw_term(raw: &RawTerm, decoded: &Result<Term, DecodeError>) {
+    assert_eq!(raw.decode::<Term>().ok().as_ref(), decoded.as_ref().ok());
+    let document = raw.to_bytes();
+    assert_eq!((document[0], &document[1..]), (131, raw.as_slice()));
+    assert_eq!(RawTerm::from_bytes(document.clone()).as_ref(), Ok(raw));
+    assert_eq!(to_segments(raw).unwrap(), Segments::from(document));
+    if let Ok(nested) = to_segments(&(1u8, [raw], 2u8)) {
+        let nested = nested.into_contiguous();
+        let (_, [same], _): (u8, [RawTerm; 1], u8) = from_bytes(&nested).unwrap();
+        assert_eq!(same, *raw);
+    } else {
+        assert!(matches!(decoded, Ok(Term::Local(_))));
+    }
+}
+
 /// Encoding gives a document that decodes to the same term, by whichever way, and then to the same bytes.
 pub fn round_trip(term: &Term) {
     let encoded = term.encode().unwrap();
@@ -41,6 +62,10 @@ pub fn round_trip(term: &Term) {
     assert!(again == *term, "{term} came back as {again}");
     assert_eq!(again.encode().unwrap(), encoded, "{term}");
     assert_eq!(to_segments(term).unwrap(), encoded);
+    let raw = RawTerm::new(term).unwrap();
+    assert!(raw.decode::<Term>().as_ref() == Ok(term), "{term} raw");
+    let spliced = to_segments(&(&raw, [Some(&raw)], HashMap::from([("k", &raw)])));
+    assert_eq!(spliced, to_segments(&(term, [Some(term)], HashMap::from([("k", term)]))));
     assert!(again.to_string() == term.to_string());
     assert!(validate(&document, &Limits::default()).is_ok());
     let middle = encoded.len() / 2;
