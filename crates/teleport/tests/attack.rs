@@ -159,8 +159,8 @@ fn message(seq: u64, to: &str, account: u64, len: usize) -> BytesMut {
     let mut inner = BytesMut::new();
     let from = ProcessId { id: 1, serial: 0 };
     let to = Destination::Name(to.into());
-    let (kind, acknowledge, exempt) = (Kind::Data, false, false);
-    Envelope { seq, predecessor: None, account, kind, acknowledge, exempt, from, to }.encode(&mut inner);
+    let (kind, acknowledge) = (Kind::Data, false);
+    Envelope { seq, predecessor: None, account, kind, acknowledge, from, to }.encode(&mut inner);
     let mut rest = len;
     while rest >= 0x80 {
         inner.put_u8(rest as u8 | 0x80);

@@ -13,7 +13,7 @@ use teleport_proto::transfer::{
     Violation,
 };
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::{Destination, Envelope, Kind, ProcessId, Seq};
+use teleport_proto::wire::envelope::{Destination, Envelope, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::{Class, split_batch};
 
 const EXPRESS: u64 = 1;
@@ -56,7 +56,6 @@ fn envelope(seq: Seq) -> Envelope {
         account: 0,
         kind: Kind::Data,
         acknowledge: false,
-        exempt: false,
         from: process(1),
         to: Destination::Process(process(2)),
     }
@@ -84,7 +83,7 @@ fn outgoing(len: usize) -> Outgoing {
 
 fn exempt() -> Outgoing {
     let mut message = outgoing(0);
-    (message.unordered, message.exempt) = (true, true);
+    (message.unordered, message.kind) = (true, Kind::Reply(RefId::new(&[1]).unwrap()));
     message
 }
 

@@ -6,6 +6,7 @@ use super::pool::{MOST_CONNECTIONS, PoolSize};
 use super::{Transfer, Urgency};
 use crate::ConnectionId;
 use crate::wire::control::{ControlFrame, MAX_RANGES, TransferFrame};
+use crate::wire::pool::Class;
 use bytes::BytesMut;
 
 /// The most retired connections, not known here, that the peer may wait to be answered for.
@@ -29,6 +30,7 @@ impl Transfer {
                     }
                 }
                 self.admission.pump(&mut self.admitted);
+                [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what is exempt
                 // Whoever has delivered a message has received its frame, and has to say so.
                 let log = self.connections.iter().map(|connection| connection.log.len()).max();
                 allow("frames without acknowledgement", log.unwrap_or(0), MOST_REMEMBERED)?;

@@ -35,6 +35,8 @@ pub(crate) struct Inbox {
     buffers: Arc<dyn Buffers + Send + Sync>,
     max_message: u64,
     window: Window,
+    /// For what comes without credit: the sender has a window of the same size for it.
+    exempt: Window,
     delivered: NumberSet,
     /// Messages that wait for their predecessor, by its number. The peer chooses the numbers, so they are not hashed.
     held: BTreeMap<Seq, (Envelope, Bytes)>,
@@ -61,6 +63,7 @@ impl Inbox {
             buffers,
             max_message,
             window: Window::new(window),
+            exempt: Window::new(window),
             delivered: NumberSet::default(),
             held: BTreeMap::new(),
             assemblies: FxHashMap::default(),
@@ -83,7 +86,7 @@ impl Inbox {
 
     /// Bytes received, or being received, and not delivered.
     pub(crate) fn undelivered_bytes(&self) -> u64 {
-        self.window.used()
+        self.window.used() + self.exempt.used()
     }
 
     /// Messages that are partial, wait for their predecessor or are being delivered.
@@ -97,10 +100,10 @@ impl Inbox {
         let result = parse_batch(frame, &mut parsed).map_err(ReceiveError::Connection).and_then(|()| {
             parsed.drain(..).try_for_each(|(envelope, body)| {
                 let (size, limit) = (body.len() as u64, self.max_message);
-                if size > limit && envelope.kind == Kind::Data {
+                if size > limit && envelope.kind != Kind::Outcome {
                     return Err(Violation::TooLarge { size, limit }.into());
                 }
-                self.reserve(envelope.exempt, body.len() as u64)?;
+                self.reserve(envelope.kind.is_exempt(), body.len() as u64)?;
                 self.complete(envelope, body, sink)
             })
         });
@@ -210,16 +213,16 @@ impl Inbox {
     ) -> Result<bool, ReceiveError> {
         let len = body.len() as u64;
         let credit = Credit { account: envelope.account, class: class_of(len), bytes: cost(len) };
-        if envelope.kind != Kind::Data {
+        if envelope.kind == Kind::Outcome {
             self.system.push((envelope.clone(), body));
             self.settle(Handed { envelope, credit }, Disposition::Delivered)?;
             return Ok(true);
         }
-        self.messages += 1;
-        let Envelope { seq, from, .. } = envelope;
+        self.messages += u64::from(envelope.kind.is_message());
+        let Envelope { seq, from, kind, .. } = envelope;
         let to = envelope.to.clone();
-        let bytes = if envelope.exempt { 0 } else { credit.bytes };
-        match sink.deliver(Delivery { seq, from, to, body, credit: Credit { bytes, ..credit } }) {
+        let bytes = if kind.is_exempt() { 0 } else { credit.bytes };
+        match sink.deliver(Delivery { seq, from, to, kind, body, credit: Credit { bytes, ..credit } }) {
             Disposition::Deferred => {
                 self.deferred.insert(seq, Handed { envelope, credit });
                 Ok(false)
@@ -236,9 +239,7 @@ impl Inbox {
         if !self.delivered.insert(envelope.seq) {
             return Err(Violation::Duplicate { seq: envelope.seq }.into());
         }
-        if !envelope.exempt {
-            self.window.give_back(credit.class, credit.bytes);
-        }
+        self.window_of(envelope.kind.is_exempt()).give_back(credit.class, credit.bytes);
         self.delivered_bytes += credit.bytes;
         if end == Disposition::NoProcess {
             self.no_process += 1;
@@ -251,15 +252,17 @@ impl Inbox {
     }
 
     fn reserve(&mut self, exempt: bool, len: u64) -> Result<(), ReceiveError> {
-        if exempt {
-            return Ok(());
-        }
         let (class, bytes) = (class_of(len), cost(len));
-        if !self.window.fits(class, bytes) {
-            return Err(Violation::Credit { used: self.window.used(), bytes }.into());
+        let window = self.window_of(exempt);
+        if !window.fits(class, bytes) {
+            return Err(Violation::Credit { used: window.used(), bytes }.into());
         }
-        self.window.take(class, bytes);
+        window.take(class, bytes);
         Ok(())
+    }
+
+    fn window_of(&mut self, exempt: bool) -> &mut Window {
+        if exempt { &mut self.exempt } else { &mut self.window }
     }
 }
 
@@ -294,7 +297,7 @@ fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<O
         return Ok(None);
     }
     let envelope = Envelope::decode(&mut head)?;
-    if !head.is_empty() || envelope.seq != header.seq || envelope.exempt != header.exempt {
+    if !head.is_empty() || envelope.seq != header.seq || envelope.kind.is_exempt() != header.exempt {
         let (value, allowed) = (envelope.seq, header.seq);
         return Err(WireError::OutOfRange { field: "message number in an envelope", value, allowed });
     }

@@ -33,17 +33,16 @@ pub struct Outgoing {
     pub nosuspend: bool,
     /// Report what became of it.
     pub acknowledge: Option<AckToken>,
-    /// Never wait for credit. For replies, DOWN and errors, which somebody else's progress depends on. It keeps its place
-    /// behind what its pair had accepted before, but not behind what is still waiting to be.
-    pub exempt: bool,
-    pub(super) kind: Kind,
+    /// What it is for. A kind that is [exempt](Kind::is_exempt) never waits for credit. It keeps its place behind what its
+    /// pair had accepted before, but not behind what is still waiting to be.
+    pub kind: Kind,
 }
 
 impl Outgoing {
     /// An ordinary message: ordered, willing to wait, without acknowledgement.
     pub fn new(from: ProcessId, to: Destination, body: Segments) -> Self {
-        let (unordered, nosuspend, acknowledge, exempt) = (false, false, None, false);
-        Self { from, to, body, unordered, nosuspend, acknowledge, exempt, kind: Kind::Data }
+        let (unordered, nosuspend, acknowledge) = (false, false, None);
+        Self { from, to, body, unordered, nosuspend, acknowledge, kind: Kind::Data }
     }
 
     pub(super) fn body_len(&self) -> u64 {
@@ -104,6 +103,8 @@ pub struct Delivery {
     pub from: ProcessId,
     /// The process or name it is for.
     pub to: Destination,
+    /// What it is for; never an outcome.
+    pub kind: Kind,
     /// The encoded term.
     pub body: Bytes,
     /// To be given back by [`Transfer::consumed`](super::Transfer::consumed) when the message leaves its mailbox.

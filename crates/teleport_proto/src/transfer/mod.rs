@@ -40,7 +40,7 @@ pub use window::{Budget, MESSAGE_COST, Unlimited, Window};
 pub(crate) use message::Pair;
 
 use crate::ConnectionId;
-use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN};
+use crate::wire::envelope::{AccountId, Destination, MAX_NAME_LEN};
 use crate::wire::pool::Class;
 use connection::Connection;
 use credit::{Admission, Admitted, Offer};
@@ -122,7 +122,7 @@ impl Transfer {
     ) -> Self {
         Self {
             admission: Admission::new(config.send_window, config.mailbox_window, budget),
-            outbox: Outbox::new(config.fragment_size),
+            outbox: Outbox::new(config.fragment_size, config.send_window),
             inbox: Inbox::new(buffers, config.max_message, config.receive_window),
             config,
             connections: Vec::new(),
@@ -207,6 +207,7 @@ impl Transfer {
             queued_express: self.outbox.queued_express(),
             queued_bulk: self.outbox.queued_bulk(),
             waiting: self.admission.waiting(),
+            exempt_waiting: self.outbox.exempt_waiting(),
             unconfirmed: self.outbox.unconfirmed(),
             unconfirmed_bytes: self.outbox.unconfirmed_bytes(),
             undelivered_bytes: self.inbox.undelivered_bytes(),
@@ -244,7 +245,7 @@ impl Transfer {
     }
 
     fn accept(&mut self, Admitted { message, account, ticket }: Admitted) {
-        self.messages_sent += u64::from(message.kind == Kind::Data);
+        self.messages_sent += u64::from(message.kind.is_message());
         let (_, class) = self.outbox.accept(message, account);
         if let Some(ticket) = ticket {
             self.actions.push_back(Action::Granted(ticket));

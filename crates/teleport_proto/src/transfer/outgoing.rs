@@ -2,7 +2,7 @@
 
 use super::incoming::MAX_FRAGMENTS;
 use super::numbers::NumberSet;
-use super::window::{class_of, cost};
+use super::window::{Window, class_of, cost};
 use super::{AckToken, Outgoing, Pair};
 use crate::ConnectionId;
 use crate::wire::envelope::{AccountId, Destination, Envelope, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
@@ -85,7 +85,6 @@ struct Outbound {
     to: Destination,
     kind: Kind,
     acknowledge: bool,
-    exempt: bool,
     unordered: bool,
     account: AccountId,
     /// The message of the same pair before it, if that one was in flight at acceptance.
@@ -125,6 +124,23 @@ pub(crate) struct Confirmed {
     pub(crate) exempt: bool,
 }
 
+/// Accepted messages without credit. They take turns, in the order of their numbers, in a window of their own: so the
+/// receiver needs no more memory for them, and the first of them always has room.
+struct Exempt {
+    window: Window,
+    express: VecDeque<Seq>,
+    bulk: VecDeque<Seq>,
+}
+
+impl Exempt {
+    fn queue(&mut self, class: Class) -> &mut VecDeque<Seq> {
+        match class {
+            Class::Express => &mut self.express,
+            Class::Bulk => &mut self.bulk,
+        }
+    }
+}
+
 pub(crate) struct Outbox {
     fragment_size: u32,
     /// Accepted and not delivered, by number from `base` on, and how many of them there are.
@@ -137,6 +153,7 @@ pub(crate) struct Outbox {
     /// The last message of each pair that has one in flight.
     last_of: FxHashMap<Pair, Seq>,
     acknowledgements: FxHashMap<Seq, AckToken>,
+    exempt: Exempt,
     express: VecDeque<Seq>,
     /// Bulk messages with fragments to send: by bytes left, and by age.
     bulk: BTreeSet<(u64, Seq)>,
@@ -150,9 +167,11 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(fragment_size: u32) -> Self {
+    pub(crate) fn new(fragment_size: u32, window: u64) -> Self {
+        let (express, bulk) = (VecDeque::new(), VecDeque::new());
         Self {
             fragment_size,
+            exempt: Exempt { window: Window::new(window), express, bulk },
             messages: VecDeque::new(),
             base: 1,
             listed: 0,
@@ -177,28 +196,22 @@ impl Outbox {
         let predecessor = if message.unordered { None } else { self.last_of.insert(message.pair(), seq) };
         let len = message.body_len();
         let class = class_of(len);
-        let Outgoing { from, to, kind, body, unordered, acknowledge, exempt, .. } = message;
+        let Outgoing { from, to, kind, body, unordered, acknowledge, .. } = message;
         let fragments = match class {
-            Class::Express => {
-                self.express.push_back(seq);
-                None
-            }
+            Class::Express => None,
             Class::Bulk => {
                 // A message of many gigabytes goes in larger fragments: the receiver takes so many and no more.
                 let least = len.div_ceil(MAX_FRAGMENTS).min(MAX_FRAGMENT_SIZE.into()) as u32;
                 let size = self.fragment_size.max(least);
                 let count = len.div_ceil(size.into()) as u32;
-                let fragments = Fragments { size, count, next: 0, again: BinaryHeap::new(), acknowledged: 0 };
-                self.bulk.insert((fragments.bytes_left(), seq));
-                self.bulk_by_age.insert(seq);
-                Some(Box::new(fragments))
+                Some(Box::new(Fragments { size, count, next: 0, again: BinaryHeap::new(), acknowledged: 0 }))
             }
         };
         if let Some(token) = acknowledge {
             self.acknowledgements.insert(seq, token);
         }
         self.queued_bytes += cost(len);
-        self.unconfirmed += u64::from(kind == Kind::Data);
+        self.unconfirmed += u64::from(kind.is_message());
         self.answers += usize::from(kind == Kind::Outcome);
         self.listed += 1;
         self.messages.push_back(Some(Outbound {
@@ -206,7 +219,6 @@ impl Outbox {
             to,
             kind,
             acknowledge: acknowledge.is_some(),
-            exempt,
             unordered,
             account,
             predecessor,
@@ -215,7 +227,38 @@ impl Outbox {
             sent: None,
             fragments,
         }));
+        if kind.is_exempt() {
+            self.exempt.queue(class).push_back(seq);
+            self.admit_exempt(class);
+        } else {
+            self.queue(seq);
+        }
         (seq, class)
+    }
+
+    /// Queues those of the messages without credit that there is room for.
+    fn admit_exempt(&mut self, class: Class) {
+        while let Some(&seq) = self.exempt.queue(class).front() {
+            let bytes = self.peek(seq).map_or(0, |message| cost(message.len));
+            if !self.exempt.window.fits(class, bytes) {
+                return;
+            }
+            self.exempt.window.take(class, bytes);
+            self.exempt.queue(class).pop_front();
+            self.queue(seq);
+        }
+    }
+
+    /// An accepted message may go out.
+    fn queue(&mut self, seq: Seq) {
+        let Some(message) = self.peek(seq) else { return };
+        match &message.fragments {
+            None => self.express.push_back(seq),
+            Some(fragments) => {
+                self.bulk.insert((fragments.bytes_left(), seq));
+                self.bulk_by_age.insert(seq);
+            }
+        }
     }
 
     /// Whether a connection of that class has something to write.
@@ -233,6 +276,11 @@ impl Outbox {
 
     pub(crate) fn queued_express(&self) -> usize {
         self.express.len()
+    }
+
+    /// Messages without credit that wait for their turn.
+    pub(crate) fn exempt_waiting(&self) -> usize {
+        self.exempt.express.len() + self.exempt.bulk.len()
     }
 
     /// Bytes accepted and not delivered, messages' own cost included.
@@ -258,6 +306,7 @@ impl Outbox {
             + self.stragglers.len()
             + self.bulk.len()
             + self.express.len()
+            + self.exempt_waiting()
     }
 
     /// The next frame for a connection of that class.
@@ -317,6 +366,8 @@ impl Outbox {
         delivered.insert_run(first, last, |seq| plausible &= self.confirm(seq, confirmed));
         self.delivered = delivered;
         self.move_on();
+        self.admit_exempt(Class::Express);
+        self.admit_exempt(Class::Bulk);
         plausible
     }
 
@@ -378,9 +429,13 @@ impl Outbox {
             }
         }
         self.queued_bytes -= cost(message.len);
-        self.unconfirmed -= u64::from(message.kind == Kind::Data);
+        self.unconfirmed -= u64::from(message.kind.is_message());
         self.answers -= usize::from(message.kind == Kind::Outcome);
-        confirmed.push(Confirmed { len: message.len, exempt: message.exempt });
+        let exempt = message.kind.is_exempt();
+        if exempt {
+            self.exempt.window.give_back(class_of(message.len), cost(message.len));
+        }
+        confirmed.push(Confirmed { len: message.len, exempt });
         !never_sent
     }
 
@@ -487,7 +542,7 @@ impl Outbox {
             fragments.next - 1
         });
         let (left, after, fragment_size) = (fragments.left(), fragments.bytes_left(), fragments.size);
-        let (total, exempt) = (message.len, message.exempt);
+        let (total, exempt) = (message.len, message.kind.is_exempt());
         let mut head = BytesMut::with_capacity(FRAGMENT_HEADER_LEN + MAX_ENVELOPE_LEN);
         let mut envelope = BytesMut::new();
         if index == 0 {
@@ -522,7 +577,6 @@ impl Outbound {
             account: self.account,
             kind: self.kind,
             acknowledge: self.acknowledge,
-            exempt: self.exempt,
             from: self.from,
             to: self.to.clone(),
         }

@@ -149,7 +149,7 @@ impl Transfer {
         body.extend_from_slice(&[u8::from(disposition == Disposition::NoProcess)]);
         let from = ProcessId { id: 0, serial: 0 };
         let mut message = Outgoing::new(from, Destination::Process(to), Segments::from(body.freeze()));
-        (message.kind, message.exempt, message.unordered) = (Kind::Outcome, true, true);
+        (message.kind, message.unordered) = (Kind::Outcome, true);
         self.accept(Admitted { message, account: 0, ticket: None });
     }
 

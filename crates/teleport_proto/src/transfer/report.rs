@@ -40,6 +40,8 @@ pub struct TransferStats {
     pub queued_bulk: usize,
     /// Sends that wait for credit.
     pub waiting: usize,
+    /// Messages without credit, such as replies, that wait for their turn.
+    pub exempt_waiting: usize,
     /// Messages accepted and not known to be delivered.
     pub unconfirmed: u64,
     /// Their bytes, [`MESSAGE_COST`](super::MESSAGE_COST) each included.

@@ -41,13 +41,99 @@ impl fmt::Debug for Destination {
 }
 
 /// What a message is for.
+///
+/// A *watch* is what one process asks to be told of another: a call waits for a reply or the server's end, a monitor for
+/// the end. It is named by a [`RefId`] of the watcher's node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum Kind {
     /// A term for a mailbox.
-    Data = 0,
+    Data,
     /// The answer to an acknowledged send; handled by the session itself.
-    Outcome = 1,
+    Outcome,
+    /// A term for a mailbox that is answered under the reference; begins a watch.
+    Request(RefId),
+    /// The answer to a request; ends the watch.
+    Reply(RefId),
+    /// Begins a watch. Has no body.
+    Monitor(RefId),
+    /// The watcher ends a watch. Has no body.
+    Demonitor(RefId),
+    /// The watched process has ended, or there is none; ends the watch. The body is the reason.
+    Down(RefId),
+}
+
+impl Kind {
+    /// Whether it goes without credit: somebody else's progress depends on it, and it needs no room in a mailbox that
+    /// its taker has not asked for.
+    pub fn is_exempt(self) -> bool {
+        !matches!(self, Self::Data | Self::Request(_))
+    }
+
+    /// Whether an application sent it: the rest is the nodes' own affair.
+    pub fn is_message(self) -> bool {
+        matches!(self, Self::Data | Self::Request(_) | Self::Reply(_))
+    }
+
+    /// The watch that it is about.
+    pub fn reference(self) -> Option<RefId> {
+        match self {
+            Self::Data | Self::Outcome => None,
+            Self::Request(reference)
+            | Self::Reply(reference)
+            | Self::Monitor(reference)
+            | Self::Demonitor(reference)
+            | Self::Down(reference) => Some(reference),
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Data => 0,
+            Self::Outcome => 1,
+            Self::Request(_) => 2,
+            Self::Reply(_) => 3,
+            Self::Monitor(_) => 4,
+            Self::Demonitor(_) => 5,
+            Self::Down(_) => 6,
+        }
+    }
+}
+
+/// The words of an Erlang reference. Which node and incarnation made it, the session knows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RefId {
+    len: u8,
+    words: [u32; MAX_REF_WORDS],
+}
+
+/// Words of the longest reference.
+pub const MAX_REF_WORDS: usize = 5;
+
+impl RefId {
+    /// A reference of 1 to 5 words.
+    ///
+    /// ```
+    /// use teleport_proto::wire::envelope::RefId;
+    ///
+    /// assert_eq!(RefId::new(&[1, 2, 3]).unwrap().words(), [1, 2, 3]);
+    /// assert!(RefId::new(&[]).is_none());
+    /// ```
+    pub fn new(words: &[u32]) -> Option<Self> {
+        let mut all = [0; MAX_REF_WORDS];
+        all.get_mut(..words.len()).filter(|_| !words.is_empty())?.copy_from_slice(words);
+        Some(Self { len: words.len() as u8, words: all })
+    }
+
+    /// Its words, in the order in which the external term format has them.
+    pub fn words(&self) -> &[u32] {
+        &self.words[..self.len.into()]
+    }
+}
+
+impl fmt::Debug for RefId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.words()).finish()
+    }
 }
 
 /// A message without its body.
@@ -63,8 +149,6 @@ pub struct Envelope {
     pub kind: Kind,
     /// The sender wants to be told what became of it.
     pub acknowledge: bool,
-    /// It did not wait for credit and is not counted against any window.
-    pub exempt: bool,
     /// The sending process.
     pub from: ProcessId,
     /// The receiving process or name.
@@ -75,14 +159,13 @@ pub struct Envelope {
 pub const MAX_NAME_LEN: usize = 255;
 
 /// The longest encoded envelope, in bytes.
-pub const MAX_ENVELOPE_LEN: usize = 2 + 3 * 10 + 1 + MAX_NAME_LEN + 4 * 5;
+pub const MAX_ENVELOPE_LEN: usize = 2 + 3 * 10 + 1 + 4 * MAX_REF_WORDS + 1 + MAX_NAME_LEN + 4 * 5;
 
 const PREDECESSOR: u8 = 1;
 const ACCOUNT: u8 = 2;
 const ACKNOWLEDGE: u8 = 4;
-const EXEMPT: u8 = 8;
-const TO_NAME: u8 = 16;
-const KNOWN_FLAGS: u8 = PREDECESSOR | ACCOUNT | ACKNOWLEDGE | EXEMPT | TO_NAME;
+const TO_NAME: u8 = 8;
+const KNOWN_FLAGS: u8 = PREDECESSOR | ACCOUNT | ACKNOWLEDGE | TO_NAME;
 
 impl Envelope {
     /// Appends the envelope's bytes to `out`.
@@ -92,16 +175,19 @@ impl Envelope {
             flag(self.predecessor.is_some(), PREDECESSOR)
                 | flag(self.account != 0, ACCOUNT)
                 | flag(self.acknowledge, ACKNOWLEDGE)
-                | flag(self.exempt, EXEMPT)
                 | flag(matches!(self.to, Destination::Name(_)), TO_NAME),
         );
-        out.put_u8(self.kind as u8);
+        out.put_u8(self.kind.code());
         put_varint(out, self.seq);
         if let Some(predecessor) = self.predecessor {
             put_varint(out, self.seq - predecessor);
         }
         if self.account != 0 {
             put_varint(out, self.account);
+        }
+        if let Some(reference) = self.kind.reference() {
+            out.put_u8(reference.len);
+            reference.words().iter().for_each(|&word| out.put_u32(word));
         }
         match &self.to {
             Destination::Name(name) => {
@@ -119,11 +205,7 @@ impl Envelope {
         if flags & !KNOWN_FLAGS != 0 {
             return Err(WireError::Unknown { field: "envelope flags", value: flags.into() });
         }
-        let kind = match take_u8(input)? {
-            0 => Kind::Data,
-            1 => Kind::Outcome,
-            other => return Err(WireError::Unknown { field: "message kind", value: other.into() }),
-        };
+        let code = take_u8(input)?;
         let seq = take_varint(input, "message number")?;
         let predecessor = if flags & PREDECESSOR == 0 {
             None
@@ -143,6 +225,16 @@ impl Envelope {
             return Err(WireError::OutOfRange { field: "message number", value: 0, allowed: u64::MAX });
         }
         let account = if flags & ACCOUNT == 0 { 0 } else { take_varint(input, "credit account")? };
+        let kind = match code {
+            0 => Kind::Data,
+            1 => Kind::Outcome,
+            2 => Kind::Request(take_reference(input)?),
+            3 => Kind::Reply(take_reference(input)?),
+            4 => Kind::Monitor(take_reference(input)?),
+            5 => Kind::Demonitor(take_reference(input)?),
+            6 => Kind::Down(take_reference(input)?),
+            other => return Err(WireError::Unknown { field: "message kind", value: other.into() }),
+        };
         let to = if flags & TO_NAME == 0 {
             Destination::Process(take_process(input)?)
         } else {
@@ -152,8 +244,7 @@ impl Envelope {
             Destination::Name(std::str::from_utf8(name).map_err(|_| WireError::NameNotUtf8)?.into())
         };
         let from = take_process(input)?;
-        let (acknowledge, exempt) = (flags & ACKNOWLEDGE != 0, flags & EXEMPT != 0);
-        Ok(Self { seq, predecessor, account, kind, acknowledge, exempt, from, to })
+        Ok(Self { seq, predecessor, account, kind, acknowledge: flags & ACKNOWLEDGE != 0, from, to })
     }
 }
 
@@ -164,6 +255,20 @@ fn put_process(out: &mut BytesMut, process: ProcessId) {
 
 fn take_process(input: &mut &[u8]) -> Result<ProcessId, WireError> {
     Ok(ProcessId { id: take_u32(input, "process id")?, serial: take_u32(input, "process serial")? })
+}
+
+fn take_reference(input: &mut &[u8]) -> Result<RefId, WireError> {
+    let len = usize::from(take_u8(input)?);
+    if !(1..=MAX_REF_WORDS).contains(&len) {
+        let (value, allowed) = (len as u64, MAX_REF_WORDS as u64);
+        return Err(WireError::OutOfRange { field: "words of a reference", value, allowed });
+    }
+    let (bytes, rest) = input.split_at_checked(4 * len).ok_or(WireError::Truncated("reference"))?;
+    *input = rest;
+    let mut words = [0; MAX_REF_WORDS];
+    let (chunks, _) = bytes.as_chunks::<4>();
+    words.iter_mut().zip(chunks).for_each(|(word, chunk)| *word = u32::from_be_bytes(*chunk));
+    Ok(RefId { len: len as u8, words })
 }
 
 fn take_u32(input: &mut &[u8], field: &'static str) -> Result<u32, WireError> {
@@ -188,19 +293,29 @@ mod tests {
             "\\PC{0,60}".prop_map(|name| Destination::Name(name.as_str().into())),
             process.clone().prop_map(Destination::Process),
         ];
+        let reference = prop::collection::vec(any::<u32>(), 1..=MAX_REF_WORDS)
+            .prop_map(|words| RefId::new(&words).expect("one to five words"));
+        let kinds = (0..7, reference).prop_map(|(code, reference)| match code {
+            0 => Kind::Data,
+            1 => Kind::Outcome,
+            2 => Kind::Request(reference),
+            3 => Kind::Reply(reference),
+            4 => Kind::Monitor(reference),
+            5 => Kind::Demonitor(reference),
+            _ => Kind::Down(reference),
+        });
         let numbers = (2u64..u64::MAX, any::<prop::sample::Index>(), any::<u64>());
-        (numbers, any::<[bool; 4]>(), process, to).prop_map(|((seq, distance, account), bits, from, to)| {
-            Envelope {
+        (numbers, any::<[bool; 3]>(), kinds, process, to).prop_map(
+            |((seq, distance, account), bits, kind, from, to)| Envelope {
                 seq,
                 predecessor: bits[0].then(|| seq - 1 - distance.index(seq.min(1000) as usize - 1) as u64),
                 account: if bits[1] { account } else { 0 },
-                kind: Kind::Data,
+                kind,
                 acknowledge: bits[2],
-                exempt: bits[3],
                 from,
                 to,
-            }
-        })
+            },
+        )
     }
 
     proptest! {

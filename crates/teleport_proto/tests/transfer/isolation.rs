@@ -1,7 +1,8 @@
 //! A small message never queues behind a large one of another pair, and a slow destination slows nobody else.
 
-use super::support::{LARGE, MAILBOX, Two, WINDOW, message};
+use super::support::{LARGE, MAILBOX, Two, WINDOW, message, reference};
 use teleport_proto::transfer::{Action, Refused, Sent};
+use teleport_proto::wire::envelope::Kind;
 use teleport_proto::wire::pool::Class;
 
 /// Sends large messages from process 1 to process 2 until one has to wait.
@@ -121,7 +122,7 @@ fn replies_wait_for_nothing() {
     while two.send(message(7, 2, 30_000)) == Ok(Sent::Accepted) {}
     for len in [0, 500, 30_000, LARGE, MAILBOX as usize * 2] {
         let mut reply = message(1, 2, len);
-        (reply.exempt, reply.nosuspend) = (true, true);
+        (reply.kind, reply.nosuspend) = (Kind::Reply(reference(1)), true);
         assert_eq!(two.send(reply), Ok(Sent::Accepted), "{len} bytes");
     }
 }

@@ -3,7 +3,7 @@
 //! The frames are put together by hand, after docs/protocol.md, so that they can be wrong.
 
 use super::support::{
-    LARGE, MAX_MESSAGE, Mailboxes, Two, WINDOW, config, joined, machine, message, process, receive,
+    LARGE, MAX_MESSAGE, Mailboxes, Two, WINDOW, config, joined, machine, message, process, receive, reference,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
@@ -32,7 +32,6 @@ fn envelope(seq: Seq) -> Envelope {
         account: 0,
         kind: Kind::Data,
         acknowledge: false,
-        exempt: false,
         from: process(1),
         to: Destination::Process(process(2)),
     }
@@ -68,7 +67,7 @@ fn fragment(envelope: &Envelope, total: u64, index: u32) -> Vec<u8> {
     let data = (total - offset).min(FRAGMENT.into()) as usize;
     let mut frame = BytesMut::new();
     frame.put_u32((28 + head.len() + data) as u32);
-    frame.put_slice(&[2, envelope.exempt.into()]);
+    frame.put_slice(&[2, envelope.kind.is_exempt().into()]);
     frame.put_u16(head.len() as u16);
     frame.put_u64(envelope.seq);
     frame.put_u64(total);
@@ -108,7 +107,7 @@ fn the_described_bytes_are_the_bytes() {
     let mut frame = batch(&[(described, 5)]);
     let body = frame.len() - 5;
     frame[body..].copy_from_slice(b"hello");
-    let expected = "00000015 01 00 0001  13 00 07 02 02 03 6c6f67 01 00  05 68656c6c6f";
+    let expected = "00000015 01 00 0001  0b 00 07 02 02 03 6c6f67 01 00  05 68656c6c6f";
     assert_eq!(hex(&frame), expected.replace(' ', ""));
 
     let above = [(9, 9), (11, 400)].into_iter().collect();
@@ -274,11 +273,13 @@ fn more_than_the_credit_ends_the_session() {
     let used = part - 200 + 128;
     let result = bulk(&mut receiver, &fragment(&envelope(2), 100_000, 0), &mut sink);
     assert_ends(result, Violation::Credit { used, bytes });
-    // What is exempt takes none.
-    let reply = Envelope { exempt: true, ..envelope(3) };
+    // What is exempt has a window of its own.
+    let reply = |seq| Envelope { kind: Kind::Reply(reference(1)), ..envelope(seq) };
     let (mut receiver, mut sink) = (self::receiver(), Mailboxes::default());
     bulk(&mut receiver, &fragment(&envelope(1), part, 0), &mut sink).unwrap();
-    assert_eq!(bulk(&mut receiver, &fragment(&reply, 100_000, 0), &mut sink), Ok(()));
+    assert_eq!(bulk(&mut receiver, &fragment(&reply(3), part - 200, 0), &mut sink), Ok(()));
+    let result = bulk(&mut receiver, &fragment(&reply(4), 100_000, 0), &mut sink);
+    assert_ends(result, Violation::Credit { used, bytes });
 }
 
 #[test]

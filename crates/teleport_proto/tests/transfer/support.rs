@@ -9,7 +9,7 @@ use teleport_proto::transfer::{
     Transfer, TransferConfig, Unlimited, Violation,
 };
 use teleport_proto::wire::control::ControlFrame;
-use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
 
 pub(crate) const WINDOW: u64 = 1024 * 1024;
@@ -42,6 +42,11 @@ pub(crate) fn process(id: u32) -> ProcessId {
 pub(crate) fn message(from: u32, to: u32, len: usize) -> Outgoing {
     let body: Bytes = (0..len).map(|i| (i % 251) as u8).collect::<Vec<u8>>().into();
     Outgoing::new(process(from), Destination::Process(process(to)), Segments::from(body))
+}
+
+/// A reference that some caller might use.
+pub(crate) fn reference(word: u32) -> RefId {
+    RefId::new(&[word]).expect("one word")
 }
 
 /// Every mailbox exists.

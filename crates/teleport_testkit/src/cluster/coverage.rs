@@ -77,6 +77,8 @@ counters! {
     cancelled,
     /// Messages larger than their part of the peer's window.
     oversize,
+    /// Messages without credit that had to wait for their turn.
+    exempt_waited,
     /// Deliveries that took longer than the call.
     deferred,
     /// `Delivered` frames with two or more ranges above the watermark.

@@ -54,8 +54,8 @@ pub(super) struct Side {
     /// Something that was said has been lost.
     pub(super) lost: bool,
     pub(super) control_frames: u64,
-    /// The largest cost of an accepted message, express and bulk.
-    pub(super) largest: [u64; 2],
+    /// The largest cost of an accepted message, express and bulk, with credit and without.
+    pub(super) largest: [[u64; 2]; 2],
 }
 
 /// The session's control connection.

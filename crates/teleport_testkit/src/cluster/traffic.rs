@@ -7,7 +7,7 @@ use super::session::Who;
 use super::world::{World, class_of, place, trace};
 use super::{Broken, Micros};
 use teleport_proto::transfer::{Credit, Disposition, MESSAGE_COST, Outcome, Outgoing, Refused, Sent, Ticket};
-use teleport_proto::wire::envelope::{Destination, ProcessId, Seq};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::EXPRESS_LIMIT;
 
 /// Bodies from this size on say which message they are.
@@ -61,20 +61,25 @@ impl World {
         let mut message =
             Outgoing::new(from, destination(mailbox as usize), body(ledger.tag(), id, size as usize, pieces));
         (message.unordered, message.nosuspend) = (unordered, nosuspend);
-        (message.acknowledge, message.exempt) = (token, exempt);
+        message.acknowledge = token;
+        if exempt {
+            message.kind = RefId::new(&[id as u32]).map_or(Kind::Data, Kind::Reply);
+        }
         ledger.offer(id, &message);
         let to = message.to.clone();
         // Then it can only be the mailbox that it waits for.
         let room_left = transfer.in_window() + size + MESSAGE_COST <= part;
+        let exempt_waiting = transfer.stats().exempt_waiting;
         let sent = transfer.send(message);
         let mut waited = None;
         match &sent {
             Ok(Sent::Accepted) => {
                 ledger.accept(id);
                 let class = place(class_of(size as usize));
-                if !exempt {
-                    side.largest[class] = side.largest[class].max(size + MESSAGE_COST);
-                }
+                let largest = &mut side.largest[usize::from(exempt)][class];
+                *largest = (*largest).max(size + MESSAGE_COST);
+                self.coverage.exempt_waited +=
+                    u64::from(exempt && transfer.stats().exempt_waiting > exempt_waiting);
                 self.coverage.accepted += 1;
                 self.coverage.oversize += u64::from(size + MESSAGE_COST > part && !exempt);
             }
@@ -84,7 +89,7 @@ impl World {
                 }
                 ledger.wait(id, *ticket)?;
                 let class = place(class_of(size as usize));
-                side.largest[class] = side.largest[class].max(size + MESSAGE_COST);
+                side.largest[0][class] = side.largest[0][class].max(size + MESSAGE_COST);
                 waited = Some(*ticket);
             }
             Err(refused) => {

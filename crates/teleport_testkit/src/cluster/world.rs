@@ -254,7 +254,7 @@ impl World {
     }
 
     fn arrived(&mut self, who: Who, delivery: Delivery, disposition: Disposition) -> Result<(), Broken> {
-        let Delivery { seq, from, to, body, credit } = delivery;
+        let Delivery { seq, from, to, body, credit, .. } = delivery;
         let session = &mut self.sessions[who.session];
         let [ours, theirs] = {
             let [a, b] = &mut session.sides;
@@ -338,7 +338,8 @@ impl World {
         };
         let Some(transfer) = self.transfer(who) else { return Ok(()) };
         let undelivered = transfer.stats().undelivered_bytes;
-        let most = (window / 4).max(largest[0]) + (window - window / 4).max(largest[1]);
+        let most = |largest: [u64; 2]| (window / 4).max(largest[0]) + (window - window / 4).max(largest[1]);
+        let most: u64 = largest.into_iter().map(most).sum();
         if undelivered > most {
             return Err(Broken::new(format!("{undelivered} bytes undelivered, {most} are allowed")));
         }
