@@ -33,6 +33,10 @@ ring: ## The benchmark; ARGS="--help" lists its options.
 chaos: ## Messages of all sizes while connections are killed.
 	cargo run --release $(CARGO_FLAGS) -- ring --chaos $(ARGS)
 
+.PHONY: rate
+rate: ## Small messages per second, and calls; ARGS="--help" lists its options.
+	cargo run --release $(CARGO_FLAGS) -- rate $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZ_SECONDS (60); needs nightly Rust and cargo-fuzz.
 	scripts/fuzz.sh $(FUZZ_SECONDS)

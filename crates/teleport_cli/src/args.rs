@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod rate;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::size::Size;
+
+pub(crate) use rate::{Mode, RateNodeOptions, RateOptions, RateTransport, Threads};
 
 /// Messages of any size between the nodes of an Erlang-style cluster.
 #[derive(Debug, Parser)]
@@ -39,6 +43,12 @@ pub(crate) enum Command {
     /// One node of a ring; started by `teleport ring`, which speaks to it over stdin and stdout.
     #[command(hide = true)]
     RingNode(NodeOptions),
+    /// Measure how many small messages, or calls, per second go from one node to another.
+    #[command(long_about = rate::HELP)]
+    Rate(RateOptions),
+    /// One node of `teleport rate`.
+    #[command(hide = true)]
+    RateNode(RateNodeOptions),
 }
 
 /// Bytes of the smallest message in a run under chaos.
@@ -244,7 +254,7 @@ mod tests {
         let cli = Cli::try_parse_from(["teleport", "ring"].iter().chain(arguments))?;
         match cli.command {
             Command::Ring(options) => Ok(options),
-            Command::RingNode(_) => unreachable!("`ring` was parsed"),
+            _ => unreachable!("`ring` was parsed"),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The program `teleport`.
 
 mod args;
+mod bench;
+mod rate;
 mod ring;
 mod size;
 
@@ -12,6 +14,8 @@ use args::{Cli, Command};
 fn main() -> ExitCode {
     let outcome = match Cli::parse_and_check().command {
         Command::Ring(options) => ring::run(&options).map_err(Box::<dyn Error>::from),
+        Command::Rate(options) => rate::run(&options).map_err(Box::<dyn Error>::from),
+        Command::RateNode(options) => rate::run_node(&options).map_err(Box::<dyn Error>::from),
         Command::RingNode(options) => ring::run_node(&options).map_err(Box::<dyn Error>::from),
     };
     match outcome {

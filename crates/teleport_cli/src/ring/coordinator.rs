@@ -1,12 +1,12 @@
 //! Leads all transports' nodes through the rounds.
 
 use super::RingError;
-use super::cluster::{Cluster, RoundOutcome};
-use super::progress::Progress;
 use super::report::{Config, LeftOut, Report, Round, Run};
-use super::stats::Latency;
+use super::rounds::{Ring, RoundOutcome};
 use super::transports::{disterl, start_rust};
 use crate::args::{RingOptions, Transport};
+use crate::bench::progress::{Progress, round_name};
+use crate::bench::stats::Latency;
 
 /// Starts all nodes, runs all rounds, ends all nodes.
 pub(crate) async fn measure(options: &RingOptions) -> Result<Report, RingError> {
@@ -40,7 +40,7 @@ pub(crate) async fn measure(options: &RingOptions) -> Result<Report, RingError> 
 /// A transport under measurement.
 struct Contender {
     transport: Transport,
-    cluster: Cluster,
+    cluster: Ring,
     /// What the nodes need as long as they live.
     environment: Option<disterl::Environment>,
     cold_seconds: Option<f64>,
@@ -60,7 +60,14 @@ impl Contender {
         let warmup = round <= options.warmup;
         let outcome = self.cluster.round(round, warmup).await?;
         let figures = figures(options, &outcome);
-        progress.round(self.cluster.label(), options, round, &figures);
+        progress.step(format!(
+            "{} {}: {:.3} s, {:.0} MB/s, {:.2} CPU s/GB",
+            round_name(round, options.warmup, options.rounds),
+            self.cluster.label(),
+            figures.seconds,
+            figures.megabytes_per_second,
+            figures.cpu_seconds_per_gigabyte
+        ));
         if warmup {
             self.cold_seconds.get_or_insert(figures.seconds);
             return Ok(());
@@ -134,7 +141,7 @@ async fn start(
 }
 
 impl Contender {
-    const fn new(transport: Transport, cluster: Cluster, environment: Option<disterl::Environment>) -> Self {
+    const fn new(transport: Transport, cluster: Ring, environment: Option<disterl::Environment>) -> Self {
         Self {
             transport,
             cluster,

@@ -1,70 +1,57 @@
-//! What coordinator and nodes say to each other: one line each, over the node's stdin and stdout.
+//! What the ring's coordinator and nodes say to each other besides the greeting.
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::protocol;
+
 use super::chaos::figures::{Counts, Ledger, Step};
+
+/// From the coordinator to a node, the greeting included.
+pub(crate) type Command = protocol::Command<Order>;
+
+/// From a node to the coordinator, the greeting included.
+pub(crate) type Event = protocol::Event<Answer>;
 
 /// From the coordinator to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
-pub(crate) enum Command {
-    /// The addresses of all nodes by index: connect to the neighbours, answer [`Event::Connected`].
-    Peers {
-        /// As told in [`Event::Ready`].
-        addresses: Vec<String>,
-    },
-    /// Start the probes, let every worker send its message, answer [`Event::Done`]. The probes go on.
+pub(crate) enum Order {
+    /// Start the probes, let every worker send its message, answer [`Answer::Done`]. The probes go on.
     Go {
         /// Counts all rounds from 1.
         round: u32,
         /// Whether the last node checks the payload.
         verify: bool,
     },
-    /// End the probes, wait for answers under way, answer [`Event::Probes`].
+    /// End the probes, wait for answers under way, answer [`Answer::Probes`].
     StopProbes,
-    /// Answer [`Event::Report`].
+    /// Answer [`Answer::Report`].
     Report,
-    /// Do this in a run under chaos; answer [`Event::Counts`] or, if asked for it, [`Event::Ledger`].
+    /// Do this in a run under chaos; answer [`Answer::Counts`] or, if asked for it, [`Answer::Ledger`].
     Chaos {
         /// What to do.
         step: Step,
     },
 }
 
-impl Command {
-    /// The line that a Rust node reads.
-    pub(crate) fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
-    }
-
-    /// The line that an Erlang node reads: a term, since JSON came only with OTP 27.
-    pub(crate) fn to_erlang(&self) -> String {
-        match self {
-            Self::Peers { addresses } => {
-                let names: Vec<String> = addresses.iter().map(|name| format!("'{name}'")).collect();
-                format!("{{peers,[{}]}}.", names.join(","))
-            }
-            Self::Go { round, verify } => format!("{{go,{round},{verify}}}."),
-            Self::StopProbes => "stop_probes.".to_owned(),
-            Self::Report => "report.".to_owned(),
-            Self::Chaos { step } => format!("{{chaos,{}}}.", step.name()),
+/// The line that an Erlang node reads: a term, since JSON came only with OTP 27.
+pub(crate) fn to_erlang(command: &Command) -> Result<String, serde_json::Error> {
+    Ok(match command {
+        Command::Peers { addresses } => {
+            let names: Vec<String> = addresses.iter().map(|name| format!("'{name}'")).collect();
+            format!("{{peers,[{}]}}.", names.join(","))
         }
-    }
+        Command::Order(Order::Go { round, verify }) => format!("{{go,{round},{verify}}}."),
+        Command::Order(Order::StopProbes) => "stop_probes.".to_owned(),
+        Command::Order(Order::Report) => "report.".to_owned(),
+        Command::Order(Order::Chaos { step }) => format!("{{chaos,{}}}.", step.name()),
+    })
 }
 
 /// From a node to the coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub(crate) enum Event {
-    /// The node can be reached.
-    Ready {
-        /// Where, in the transport's own notation.
-        address: String,
-        /// Of the transport's implementation.
-        version: String,
-    },
-    /// The node has reached its neighbours, and they have reached it.
-    Connected,
+pub(crate) enum Answer {
     /// All messages of this node's workers are acknowledged.
     Done {
         /// The round.
@@ -80,27 +67,6 @@ pub(crate) enum Event {
     Counts(Counts),
     /// What was sent and received in a run under chaos.
     Ledger(Ledger),
-    /// The node cannot go on.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Event {
-    /// The event's name in the protocol.
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Self::Ready { .. } => "ready",
-            Self::Connected => "connected",
-            Self::Done { .. } => "done",
-            Self::Probes(_) => "probes",
-            Self::Report(_) => "report",
-            Self::Counts(_) => "counts",
-            Self::Ledger(_) => "ledger",
-            Self::Failed { .. } => "failed",
-        }
-    }
 }
 
 /// Round trips of one round's probes, each from the time it was due.
@@ -147,25 +113,26 @@ mod tests {
 
     #[test]
     fn commands_in_both_dialects() {
-        let go = Command::Go { round: 4, verify: true };
+        let erlang = |command: Command| to_erlang(&command).unwrap();
+        let go = Command::Order(Order::Go { round: 4, verify: true });
         assert_eq!(go.to_json().unwrap(), r#"{"command":"go","round":4,"verify":true}"#);
-        assert_eq!(go.to_erlang(), "{go,4,true}.");
-        assert_eq!(
-            Command::Chaos { step: Step::Calm }.to_json().unwrap(),
-            r#"{"command":"chaos","step":"calm"}"#
-        );
-        assert_eq!(Command::Chaos { step: Step::Calm }.to_erlang(), "{chaos,calm}.");
+        assert_eq!(erlang(go), "{go,4,true}.");
+        let calm = Command::Order(Order::Chaos { step: Step::Calm });
+        assert_eq!(calm.to_json().unwrap(), r#"{"command":"chaos","step":"calm"}"#);
+        assert_eq!(serde_json::from_str::<Command>(&calm.to_json().unwrap()).unwrap(), calm);
+        assert_eq!(erlang(calm), "{chaos,calm}.");
         let peers = Command::Peers { addresses: vec!["node0@127.0.0.1".into(), "node1@127.0.0.1".into()] };
-        assert_eq!(peers.to_erlang(), "{peers,['node0@127.0.0.1','node1@127.0.0.1']}.");
         assert_eq!(serde_json::from_str::<Command>(&peers.to_json().unwrap()).unwrap(), peers);
+        assert_eq!(erlang(peers), "{peers,['node0@127.0.0.1','node1@127.0.0.1']}.");
     }
 
     #[test]
     fn events_as_erlang_prints_them() {
         let line = r#"{"event":"probes","tick_us":[1,2],"echo_us":[],"unanswered":0}"#;
         let expected = ProbeSamples { tick_us: vec![1, 2], ..ProbeSamples::default() };
-        assert_eq!(serde_json::from_str::<Event>(line).unwrap(), Event::Probes(expected));
+        assert_eq!(serde_json::from_str::<Event>(line).unwrap(), Event::Answer(Answer::Probes(expected)));
         let line = r#"{"event":"report","messages":3,"doubled":0,"reordered":0}"#;
-        assert!(matches!(serde_json::from_str(line).unwrap(), Event::Report(Tally { messages: 3, .. })));
+        let report = serde_json::from_str(line).unwrap();
+        assert!(matches!(report, Event::Answer(Answer::Report(Tally { messages: 3, .. }))));
     }
 }

@@ -1,16 +1,12 @@
 //! The results, as they are stored.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::path::Path;
-use std::thread::available_parallelism;
 
 use serde::Serialize;
 
-use super::RingError;
-use super::stats::{Latency, Spread};
 use crate::args::RingOptions;
+use crate::bench::results;
+use crate::bench::stats::{Latency, Spread};
 
 /// All results of one run of the program.
 #[derive(Debug, Serialize)]
@@ -128,12 +124,6 @@ pub(crate) struct Round {
 impl Config {
     /// What is known before the nodes have told their versions.
     pub(crate) fn new(options: &RingOptions, left_out: Vec<LeftOut>) -> Self {
-        let mut versions = BTreeMap::new();
-        versions.insert("program".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        if let Some(kernel) = kernel("osrelease") {
-            versions.insert("kernel".to_owned(), kernel);
-        }
-        let system_congestion = || kernel("../net/ipv4/tcp_congestion_control");
         Self {
             nodes: options.nodes,
             workers: options.workers,
@@ -141,9 +131,9 @@ impl Config {
             size_bytes: options.size.bytes(),
             rounds: options.rounds,
             warmup: options.warmup,
-            congestion: options.congestion.clone().or_else(system_congestion).unwrap_or_default(),
-            cores: available_parallelism().map_or(0, usize::from),
-            versions,
+            congestion: results::congestion(options.congestion.as_deref()),
+            cores: results::cores(),
+            versions: results::versions(),
             left_out,
         }
     }
@@ -154,25 +144,6 @@ impl Run {
     pub(crate) fn spread(&self, figure: impl Fn(&Round) -> f64) -> Option<Spread> {
         Spread::of(self.rounds.iter().map(figure))
     }
-}
-
-/// Tells before the run whether its results can be stored after it.
-pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
-    let existed = path.exists();
-    OpenOptions::new().append(true).create(true).open(path)?;
-    if existed { Ok(()) } else { fs::remove_file(path) }
-}
-
-/// Stores the results.
-pub(crate) fn write(report: &Report, path: &Path) -> Result<(), RingError> {
-    let mut json = serde_json::to_string_pretty(report)?;
-    json.push('\n');
-    fs::write(path, json).map_err(|source| RingError::Write { path: path.to_owned(), source })
-}
-
-fn kernel(name: &str) -> Option<String> {
-    let text = fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?;
-    Some(text.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -254,17 +225,5 @@ pub(crate) mod tests {
         let json = serde_json::to_value(report).unwrap();
         assert_eq!((&json["runs"][1]["control_killed"], &json["runs"][1]["lost"]), (&20.into(), &0.into()));
         assert_eq!(json["runs"][0].get("control_killed"), None);
-    }
-
-    #[test]
-    fn an_unwritable_file_is_known_before_the_run() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("results.json");
-        check_writable(&path).unwrap();
-        assert!(!path.exists(), "the check leaves nothing behind");
-        assert!(check_writable(&directory.path().join("missing/results.json")).is_err());
-        write(&example(), &path).unwrap();
-        let stored: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(stored["runs"].as_array().unwrap().len(), 2);
     }
 }

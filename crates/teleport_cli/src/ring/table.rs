@@ -2,14 +2,11 @@
 
 use std::fmt::Write;
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::Table;
 
 use super::report::{ChaosRun, Config, Report, Round, Run};
-use super::stats::{Latency, Spread};
-
-/// Levels of a sparkline.
-const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+use crate::bench::stats::{Latency, Spread};
+use crate::bench::table::{self, add, dash, ratio, spread, table};
 
 /// With fewer round trips than this, the highest percentile rests on a few samples.
 const ENOUGH_SAMPLES: usize = 3_000;
@@ -66,14 +63,14 @@ fn throughput(report: &Report) -> Table {
     let mut table = table(header);
     for run in &report.runs {
         let mut row = vec![run.label.clone(), spread(run.spread(speed), 0)];
-        row.extend(references.iter().map(|reference| ratio(run, reference, speed)));
+        row.extend(references.iter().map(|reference| ratio(run.spread(speed), reference.spread(speed))));
         row.push(spread(run.spread(|round| round.seconds), 3));
         row.push(run.cold_seconds.map_or_else(dash, |seconds| format!("{seconds:.3}")));
         row.push(
             run.spread(|round| round.mean_sender_seconds).map_or_else(dash, |s| format!("{:.3}", s.median)),
         );
         row.push(spread(run.spread(cpu), 2));
-        row.extend(references.iter().map(|reference| ratio(run, reference, cpu)));
+        row.extend(references.iter().map(|reference| ratio(run.spread(cpu), reference.spread(cpu))));
         add(&mut table, row);
     }
     table
@@ -146,33 +143,8 @@ fn faults(report: &Report) -> Table {
 }
 
 fn rounds(report: &Report) -> Table {
-    let all = report.runs.iter().flat_map(|run| &run.rounds).map(speed);
-    let most = all.fold(0.0, f64::max);
-    let mut table = table(["transport", "", "MB/s"].map(str::to_owned).to_vec());
-    for run in &report.runs {
-        let speeds: Vec<f64> = run.rounds.iter().map(speed).collect();
-        let spark = speeds.iter().map(|&speed| level(speed, most)).collect();
-        let figures = speeds.iter().take(10).map(|speed| format!("{speed:.0}")).collect::<Vec<_>>().join(" ");
-        let more = if speeds.len() > 10 { " .." } else { "" };
-        add(&mut table, vec![run.label.clone(), spark, format!("{figures}{more}")]);
-    }
-    table
-}
-
-fn table(header: Vec<String>) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(header);
-    table
-}
-
-/// A row: a name, then figures.
-fn add(table: &mut Table, row: Vec<String>) {
-    let align = |(column, text)| {
-        let alignment = if column == 0 { CellAlignment::Left } else { CellAlignment::Right };
-        Cell::new(text).set_alignment(alignment)
-    };
-    table.add_row(row.into_iter().enumerate().map(align).collect::<Vec<_>>());
+    let speeds = |run: &Run| (run.label.clone(), run.rounds.iter().map(speed).collect());
+    table::rounds("MB/s", &report.runs.iter().map(speeds).collect::<Vec<_>>())
 }
 
 fn latency(latency: Latency) -> [String; 4] {
@@ -183,35 +155,12 @@ fn latency(latency: Latency) -> [String; 4] {
     [format!("{p50:.2}"), format!("{p99:.2}"), format!("{max:.2}"), count.to_string()]
 }
 
-fn spread(spread: Option<Spread>, decimals: usize) -> String {
-    spread.map_or_else(dash, |Spread { median, min, max }| {
-        format!("{median:.decimals$} ({min:.decimals$} - {max:.decimals$})")
-    })
-}
-
-fn ratio(run: &Run, reference: &Run, figure: impl Fn(&Round) -> f64 + Copy) -> String {
-    match (run.spread(figure), reference.spread(figure)) {
-        (Some(own), Some(other)) if other.median > 0.0 => format!("{:.2}", own.median / other.median),
-        _ => dash(),
-    }
-}
-
 fn speed(round: &Round) -> f64 {
     round.megabytes_per_second
 }
 
 fn cpu(round: &Round) -> f64 {
     round.cpu_seconds_per_gigabyte
-}
-
-/// A figure's height on a scale from zero.
-fn level(figure: f64, most: f64) -> char {
-    let step = (figure / most * LEVELS.len() as f64).ceil() as usize;
-    LEVELS[step.clamp(1, LEVELS.len()) - 1]
-}
-
-fn dash() -> String {
-    "-".to_owned()
 }
 
 #[cfg(test)]
@@ -238,11 +187,5 @@ mod tests {
         let text = render(&report);
         assert!(text.contains("disterl: fewer than 3000 round trips"), "{text}");
         assert!(!text.contains("raw: fewer"), "{text}");
-    }
-
-    #[test]
-    fn sparkline_levels() {
-        assert_eq!([0.0, 1.0, 50.0, 100.0].map(|figure| level(figure, 100.0)), ['▁', '▁', '▄', '█']);
-        assert_eq!(level(0.0, 0.0), '▁');
     }
 }

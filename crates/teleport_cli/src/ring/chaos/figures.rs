@@ -64,6 +64,14 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// What has come of the run so far, in a line.
+    pub(crate) fn summary(&self) -> String {
+        let Self { received, pool_killed, control_killed, frames_resent, .. } = self;
+        format!(
+            "{received} messages, {pool_killed} pool and {control_killed} control connections killed, {frames_resent} frames resent"
+        )
+    }
+
     /// Whether everything sent is received, and everybody knows.
     pub(crate) const fn is_settled(&self) -> bool {
         self.senders == 0 && self.unconfirmed == 0 && self.received >= self.sent

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::cluster::Cluster;
-use super::progress::Progress;
-use super::protocol::{Command, Event, ProbeSamples};
+use super::protocol::{Answer, Order, ProbeSamples};
 use super::report::{ChaosRun, Config, Report, Round, Run};
-use super::stats::Latency;
+use super::rounds::Ring;
 use super::transports::start_rust;
 use super::{Outcome, RingError};
 use crate::args::{ChaosOptions, RingOptions, Transport};
+use crate::bench::progress::Progress;
+use crate::bench::stats::Latency;
 use figures::{Counts, Ledger, Step};
 use verdict::{Balance, complaints};
 
@@ -40,8 +40,8 @@ pub(crate) async fn measure(options: &RingOptions, chaos: ChaosOptions) -> Resul
     progress.finish();
     let what = "tell what they sent and received";
     let ledgers = cluster
-        .ask(&Command::Chaos { step: Step::Ledger }, what, |event| match event {
-            Event::Ledger(ledger) => Ok(ledger),
+        .ask(Order::Chaos { step: Step::Ledger }, what, |answer| match answer {
+            Answer::Ledger(ledger) => Ok(ledger),
             other => Err(other),
         })
         .await?;
@@ -61,7 +61,7 @@ struct Reign {
 }
 
 async fn reign(
-    cluster: &mut Cluster,
+    cluster: &mut Ring,
     options: &RingOptions,
     chaos: ChaosOptions,
     progress: &Progress,
@@ -78,7 +78,8 @@ async fn reign(
             _ = tick.tick() => {}
             () = sleep(end.saturating_duration_since(Instant::now())) => {}
         }
-        progress.chaos(start.elapsed(), chaos.seconds, &count(cluster, Step::Count).await?);
+        let counts = count(cluster, Step::Count).await?;
+        progress.second(start.elapsed().as_secs().min(chaos.seconds), chaos.seconds, counts.summary());
     }
     let mut counts = count(cluster, Step::Calm).await?;
     let probes = cluster.stop_probes("end the probes").await?;
@@ -91,11 +92,11 @@ async fn reign(
     Ok(Reign { elapsed: start.elapsed(), cpu, probes, counts })
 }
 
-async fn count(cluster: &mut Cluster, step: Step) -> Result<Counts, RingError> {
+async fn count(cluster: &mut Ring, step: Step) -> Result<Counts, RingError> {
     let what = format!("{} and tell their counts", step.name());
     let counts = cluster
-        .ask(&Command::Chaos { step }, &what, |event| match event {
-            Event::Counts(counts) => Ok(counts),
+        .ask(Order::Chaos { step }, &what, |answer| match answer {
+            Answer::Counts(counts) => Ok(counts),
             other => Err(other),
         })
         .await?;
@@ -103,7 +104,7 @@ async fn count(cluster: &mut Cluster, step: Step) -> Result<Counts, RingError> {
 }
 
 fn settle_account(
-    cluster: &Cluster,
+    cluster: &Ring,
     options: &RingOptions,
     chaos: ChaosOptions,
     reign: Reign,

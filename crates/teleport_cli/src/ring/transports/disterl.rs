@@ -17,8 +17,9 @@ use tokio::process::{Child, Command as Program};
 use tokio::time::{sleep, timeout};
 
 use crate::args::RingOptions;
-use crate::ring::RingError;
-use crate::ring::cluster::{Cluster, Dialect};
+use crate::bench::BenchError;
+use crate::ring::protocol::to_erlang;
+use crate::ring::rounds::Ring;
 
 const SOURCE: &str = include_str!("../../../erl/ring.erl");
 
@@ -67,7 +68,7 @@ pub(crate) fn label(flags: &str) -> String {
 pub(crate) async fn start(
     options: &RingOptions,
     flags: &str,
-) -> Result<Result<(Cluster, Environment), Unavailable>, RingError> {
+) -> Result<Result<(Ring, Environment), Unavailable>, BenchError> {
     let environment = match Environment::new().await {
         Ok(environment) => environment,
         Err(unavailable) => return Ok(Err(unavailable)),
@@ -76,7 +77,7 @@ pub(crate) async fn start(
     rand::rng().fill_bytes(&mut cookie);
     let cookie: String = cookie.iter().map(|byte| format!("{byte:02x}")).collect();
     let programs = (0..options.nodes).map(|index| environment.node(options, flags, index, &cookie)).collect();
-    let cluster = Cluster::start(label(flags), Dialect::Erlang, options.deadline, programs).await?;
+    let cluster = Ring::start(label(flags), to_erlang, options.deadline, programs).await?;
     Ok(Ok((cluster, environment)))
 }
 

@@ -19,8 +19,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::args::NodeOptions;
+use crate::bench::child::NodeError;
+use crate::bench::socket;
 use crate::ring::arrivals::Arrivals;
-use crate::ring::child::{NodeError, RingNode};
+use crate::ring::node::RingNode;
 use crate::ring::probe::Kind;
 use crate::ring::protocol::{ProbeSamples, Tally};
 use crate::ring::topology::{Direction, Topology};
@@ -77,7 +79,7 @@ impl RawNode {
             ring: Topology::new(options.nodes),
             congestion: options.congestion.clone(),
         };
-        let listener = wire::listen(Ipv4Addr::LOCALHOST, setup.congestion.as_deref())?;
+        let listener = socket::listen(Ipv4Addr::LOCALHOST, setup.congestion.as_deref())?;
         let address = listener.local_addr().map_err(NodeError::io("cannot tell the listener's address"))?;
         let (reporter, reports) = mpsc::channel();
         Ok(Self {

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::ring::child::NodeError;
+use crate::bench::child::NodeError;
 use crate::ring::probe::{INTERVAL, Kind};
 
 use super::is_end;

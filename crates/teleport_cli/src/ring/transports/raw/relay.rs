@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use crate::bench::child::NodeError;
 use crate::ring::arrivals::Arrivals;
-use crate::ring::child::NodeError;
 use crate::ring::payload::checksum;
 
 use super::buffers::Buffers;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rand::Rng;
 
-use crate::ring::child::NodeError;
+use crate::bench::child::NodeError;
 use crate::ring::payload::checksum;
 
 use super::wire::{self, ACK, Header};

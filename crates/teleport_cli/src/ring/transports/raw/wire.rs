@@ -1,12 +1,10 @@
 //! Sockets, the hello that opens a connection, and the header in front of a message.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::ring::child::NodeError;
+use crate::bench::child::NodeError;
+use crate::bench::socket::{self, HELLO_DEADLINE};
 use crate::ring::probe::Kind;
 use crate::ring::topology::Direction;
 
@@ -17,12 +15,6 @@ pub(super) const HEADER: usize = 32;
 pub(super) const ACK: usize = 4;
 
 const HELLO: usize = 4;
-
-/// Room for a neighbour's connections until this node accepts them.
-const BACKLOG: i32 = 1024;
-
-/// Neighbours are on this machine, and write their hello at once.
-const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,17 +38,6 @@ impl Purpose {
     }
 }
 
-/// A listening socket on a free port.
-pub(super) fn listen(host: Ipv4Addr, congestion: Option<&str>) -> Result<TcpListener, NodeError> {
-    let bind = || {
-        let socket = socket(congestion)?;
-        socket.bind(&SocketAddr::from((host, 0)).into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    bind().map_err(NodeError::io(format!("cannot listen on {host}{}", asked(congestion))))
-}
-
 /// Connects, and says what for.
 pub(super) fn dial(
     address: SocketAddr,
@@ -64,15 +45,11 @@ pub(super) fn dial(
     direction: Direction,
     purpose: Purpose,
 ) -> Result<TcpStream, NodeError> {
-    let connect = || {
-        let socket = socket(congestion)?;
-        socket.connect(&address.into())?;
-        let mut stream = TcpStream::from(socket);
-        stream.set_nodelay(true)?;
-        stream.write_all(&hello(direction, purpose))?;
-        Ok(stream)
-    };
-    connect().map_err(NodeError::io(format!("cannot connect to {address}{}", asked(congestion))))
+    let mut stream = socket::dial(address, congestion)?;
+    stream
+        .write_all(&hello(direction, purpose))
+        .map_err(NodeError::io(format!("cannot tell {address} what a connection is for")))?;
+    Ok(stream)
 }
 
 /// Waits for a connection and its hello.
@@ -165,21 +142,6 @@ fn part<const N: usize>(bytes: &[u8; HEADER], at: usize) -> [u8; N] {
     part
 }
 
-/// Buffer sizes are left alone: setting them would end the kernel's own tuning.
-fn socket(congestion: Option<&str>) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    if let Some(name) = congestion {
-        socket.set_tcp_congestion(name.as_bytes())?;
-    }
-    Ok(socket)
-}
-
-fn asked(congestion: Option<&str>) -> String {
-    congestion.map_or_else(String::new, |name| {
-        format!(" with congestion control `{name}` (see net.ipv4.tcp_available_congestion_control)")
-    })
-}
-
 fn hello(direction: Direction, purpose: Purpose) -> [u8; HELLO] {
     let (kind, worker) = match purpose {
         Purpose::Lane(worker) => (b'l', worker),
@@ -211,6 +173,7 @@ fn parse_hello([kind, way, low, high]: [u8; HELLO], workers: u16) -> Option<(Dir
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::thread;
 
     use super::*;
@@ -242,14 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn unknown_congestion_control_is_named() {
-        let error = listen(Ipv4Addr::LOCALHOST, Some("no-such")).unwrap_err();
-        assert!(error.to_string().contains("`no-such`"), "{error}");
-    }
-
-    #[test]
     fn a_message_larger_than_the_socket_buffers() {
-        let listener = listen(Ipv4Addr::LOCALHOST, None).unwrap();
+        let listener = socket::listen(Ipv4Addr::LOCALHOST, None).unwrap();
         let address = listener.local_addr().unwrap();
         let payload: Vec<u8> = (0..20_000_000u32).map(|i| i as u8).collect();
         let header =

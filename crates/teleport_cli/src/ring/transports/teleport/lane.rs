@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use teleport::{Binary, Mailbox, Node};
 
 use super::{Setup, node_name};
+use crate::bench::child::NodeError;
 use crate::ring::arrivals::Arrivals;
-use crate::ring::child::NodeError;
 use crate::ring::payload::checksum;
 use crate::ring::topology::Direction;
 

@@ -16,17 +16,16 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::args::NodeOptions;
+use crate::bench::COOKIE;
+use crate::bench::child::NodeError;
 use crate::ring::arrivals::Arrivals;
-use crate::ring::child::{NodeError, RingNode};
+use crate::ring::node::RingNode;
 use crate::ring::probe::INTERVAL;
 use crate::ring::protocol::{ProbeSamples, Tally};
 use crate::ring::topology::{Direction, Topology};
 
 use lane::{Job, Sender};
 use probes::{Echoes, Ticks};
-
-/// All nodes of the benchmark are on this machine and trust one another; the cookie only has to be one.
-const COOKIE: &str = "ring benchmark on loopback";
 
 /// Ticks while no round runs: as good as none.
 const AT_REST: Duration = Duration::from_secs(15);

@@ -10,7 +10,7 @@ use teleport::{Binary, Node, NodeName};
 use tokio::runtime::{Handle, Runtime};
 
 use super::Setup;
-use crate::ring::child::NodeError;
+use crate::bench::child::NodeError;
 use crate::ring::probe::{ECHO_SIZE, INTERVAL, Kind};
 
 /// Answers not here so long after the last probe are counted as missing.

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use teleport::{Node, NodeName, Sever};
 
 use super::payload::random;
-use crate::ring::child::NodeError;
+use crate::bench::child::NodeError;
 
 /// From one pool connection killed in the cluster to the next: 8 per second, where 5 are asked for.
 const POOL_EVERY: Duration = Duration::from_millis(125);

@@ -14,9 +14,10 @@ use teleport::{NodeEvent, NodeName};
 use tokio::sync::mpsc;
 
 use super::{TeleportNode, node_name};
+use crate::bench::child::{self, NodeError};
 use crate::ring::chaos::figures::{Counts, Ledger, Pair, Step};
-use crate::ring::child::{self, NodeError, RingNode};
-use crate::ring::protocol::{Command, Event};
+use crate::ring::node::RingNode;
+use crate::ring::protocol::{Answer, Command, Event, Order};
 
 use faults::{Faults, Killed};
 use payload::Payloads;
@@ -77,14 +78,20 @@ impl ChaosNode {
                 self.connect(&addresses)?;
                 return Ok(Event::Connected);
             }
-            Command::Chaos { step: Step::Begin } => self.begin()?,
-            Command::Chaos { step: Step::Count } => {}
-            Command::Chaos { step: Step::Calm } => self.calm()?,
-            Command::Chaos { step: Step::Ledger } => return Ok(Event::Ledger(self.ledger())),
-            Command::StopProbes => return self.base.stop_probes().map(Event::Probes),
-            Command::Go { .. } | Command::Report => return Err(NodeError::WrongRole("a run under chaos")),
+            Command::Order(Order::Chaos { step: Step::Begin }) => self.begin()?,
+            Command::Order(Order::Chaos { step: Step::Count }) => {}
+            Command::Order(Order::Chaos { step: Step::Calm }) => self.calm()?,
+            Command::Order(Order::Chaos { step: Step::Ledger }) => {
+                return Ok(Event::Answer(Answer::Ledger(self.ledger())));
+            }
+            Command::Order(Order::StopProbes) => {
+                return Ok(Event::Answer(Answer::Probes(self.base.stop_probes()?)));
+            }
+            Command::Order(Order::Go { .. } | Order::Report) => {
+                return Err(NodeError::WrongRole("a run under chaos"));
+            }
         }
-        Ok(Event::Counts(self.counts()?))
+        Ok(Event::Answer(Answer::Counts(self.counts()?)))
     }
 
     fn connect(&mut self, addresses: &[String]) -> Result<(), NodeError> {

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use teleport::{Address, Binary, Mailbox, Message, Node};
 
 use super::payload::{Payloads, random};
+use crate::bench::child::NodeError;
 use crate::ring::arrivals::Arrivals;
 use crate::ring::chaos::figures::{Pair, Received, Sent};
-use crate::ring::child::NodeError;
 use crate::ring::protocol::Tally;
 use crate::ring::transports::teleport::node_name;
 

@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::chaos::figures::Counts;
-use super::report::Round;
-use crate::args::RingOptions;
-
-/// Under chaos, plain lines come only so often.
+/// Seconds make a plain line only so often.
 const PLAIN_LINE_SECONDS: u64 = 5;
 
 /// Shows what is going on.
@@ -36,10 +32,10 @@ impl Progress {
         }
     }
 
-    /// So many rounds, or seconds, begin.
+    /// So many steps, or seconds, begin.
     pub(crate) fn begin(&self, steps: u64) {
         let Some(bar) = &self.bar else { return };
-        // Redrawn only between rounds: a ticker would take processor time from what is measured.
+        // Redrawn only between steps: a ticker would take processor time from what is measured.
         bar.disable_steady_tick();
         bar.set_length(steps);
         bar.set_message("");
@@ -49,16 +45,8 @@ impl Progress {
         }
     }
 
-    /// A round is over.
-    pub(crate) fn round(&self, label: &str, options: &RingOptions, round: u32, figures: &Round) {
-        let number = match round.checked_sub(options.warmup) {
-            None | Some(0) => format!("warm-up {round}/{}", options.warmup),
-            Some(timed) => format!("round {timed}/{}", options.rounds),
-        };
-        let text = format!(
-            "{number} {label}: {:.3} s, {:.0} MB/s, {:.2} CPU s/GB",
-            figures.seconds, figures.megabytes_per_second, figures.cpu_seconds_per_gigabyte
-        );
+    /// Another step is done.
+    pub(crate) fn step(&self, text: String) {
         match &self.bar {
             Some(bar) => {
                 bar.set_message(text);
@@ -68,13 +56,8 @@ impl Progress {
         }
     }
 
-    /// Another second under chaos is over.
-    pub(crate) fn chaos(&self, elapsed: Duration, of: u64, counts: &Counts) {
-        let seconds = elapsed.as_secs().min(of);
-        let Counts { received, pool_killed, control_killed, frames_resent, .. } = counts;
-        let text = format!(
-            "{received} messages, {pool_killed} pool and {control_killed} control connections killed, {frames_resent} frames resent"
-        );
+    /// So many seconds are over, of so many.
+    pub(crate) fn second(&self, seconds: u64, of: u64, text: String) {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(seconds);
@@ -87,10 +70,18 @@ impl Progress {
         }
     }
 
-    /// All rounds are over.
+    /// All steps are done.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// What to call a round, counted from the first of the warm-up.
+pub(crate) fn round_name(round: u32, warmup: u32, rounds: u32) -> String {
+    match round.checked_sub(warmup) {
+        None | Some(0) => format!("warm-up {round}/{warmup}"),
+        Some(timed) => format!("round {timed}/{rounds}"),
     }
 }

@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::io;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command as Program};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use super::RingError;
+use super::BenchError;
 use super::process;
-use super::protocol::{Command, Event, ProbeSamples, Tally};
+use super::protocol::{Command, Event};
 
 /// How long nodes may take to end after their stdin is closed.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -20,35 +22,17 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Lines a node printed that are no events; kept to explain its end.
 const REMARKS: usize = 5;
 
-/// Which notation a transport's nodes read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// Rust nodes.
-    Json,
-    /// Erlang nodes.
-    Erlang,
-}
+/// How a transport's nodes are told something.
+pub(crate) type Notation<O> = fn(&Command<O>) -> Result<String, serde_json::Error>;
 
 /// All nodes of one transport. Dropping it kills them.
-pub(crate) struct Cluster {
+pub(crate) struct Cluster<O, A> {
     label: String,
-    dialect: Dialect,
+    notation: Notation<O>,
     deadline: Duration,
     nodes: Vec<NodeProcess>,
-    inbox: mpsc::UnboundedReceiver<(usize, Heard)>,
+    inbox: mpsc::UnboundedReceiver<(usize, Heard<A>)>,
     version: String,
-}
-
-/// What came of one round.
-pub(crate) struct RoundOutcome {
-    /// From the go signal to the last sender's acknowledgement.
-    pub(crate) elapsed: Duration,
-    /// Of all node processes.
-    pub(crate) cpu: Duration,
-    /// Of all senders.
-    pub(crate) sender_seconds: Vec<f64>,
-    /// Of all nodes.
-    pub(crate) probes: ProbeSamples,
 }
 
 struct NodeProcess {
@@ -58,41 +42,42 @@ struct NodeProcess {
 }
 
 /// What a node's reader tells.
-enum Heard {
-    Event(Event),
+enum Heard<A> {
+    Event(Event<A>),
     /// The end of the node's output, with the last things it printed apart from events.
     End(String),
 }
 
-impl Cluster {
+impl<O, A: Serialize + DeserializeOwned + Send + 'static> Cluster<O, A> {
     /// Starts the processes and connects them with each other.
     pub(crate) async fn start(
         label: String,
-        dialect: Dialect,
+        notation: Notation<O>,
         deadline: Duration,
         programs: Vec<Program>,
-    ) -> Result<Self, RingError> {
+    ) -> Result<Self, BenchError> {
         let (heard, inbox) = mpsc::unbounded_channel();
         let mut nodes = Vec::with_capacity(programs.len());
         for (index, program) in programs.into_iter().enumerate() {
-            let node = spawn(program, index, &heard).map_err(|source| RingError::Spawn {
+            let node = spawn(program, index, &heard).map_err(|source| BenchError::Spawn {
                 transport: label.clone(),
                 node: index,
                 source,
             })?;
             nodes.push(node);
         }
-        let mut cluster = Self { label, dialect, deadline, nodes, inbox, version: String::new() };
+        let mut cluster = Self { label, notation, deadline, nodes, inbox, version: String::new() };
         let ready = cluster
-            .gather("start", |event| match event {
+            .hear("start", |event| match event {
                 Event::Ready { address, version } => Ok((address, version)),
                 other => Err(other),
             })
             .await?;
         cluster.version = ready.first().map(|(_, version)| version.clone()).unwrap_or_default();
         let addresses = ready.into_iter().map(|(address, _)| address).collect();
+        cluster.tell(&Command::Peers { addresses }).await?;
         cluster
-            .ask(&Command::Peers { addresses }, "connect", |event| match event {
+            .hear("connect", |event| match event {
                 Event::Connected => Ok(()),
                 other => Err(other),
             })
@@ -110,50 +95,8 @@ impl Cluster {
         &self.version
     }
 
-    /// One message per worker, and the probes meanwhile.
-    pub(crate) async fn round(&mut self, round: u32, verify: bool) -> Result<RoundOutcome, RingError> {
-        let cpu_before = self.cpu_time()?;
-        let start = Instant::now();
-        let done = self
-            .ask(&Command::Go { round, verify }, &format!("finish round {round}"), |event| match event {
-                Event::Done { round: of, sender_seconds } if of == round => Ok(sender_seconds),
-                other => Err(other),
-            })
-            .await?;
-        let elapsed = start.elapsed();
-        let cpu = self.cpu_time()?.saturating_sub(cpu_before);
-        let probes = self.stop_probes(&format!("end the probes of round {round}")).await?;
-        Ok(RoundOutcome { elapsed, cpu, sender_seconds: done.concat(), probes })
-    }
-
-    /// Ends the probes of all nodes; answers what came of them.
-    pub(crate) async fn stop_probes(&mut self, what: &str) -> Result<ProbeSamples, RingError> {
-        let samples = self
-            .ask(&Command::StopProbes, what, |event| match event {
-                Event::Probes(samples) => Ok(samples),
-                other => Err(other),
-            })
-            .await?;
-        let mut probes = ProbeSamples::default();
-        samples.into_iter().for_each(|sample| probes += sample);
-        Ok(probes)
-    }
-
-    /// All nodes' counts of arrived messages.
-    pub(crate) async fn tally(&mut self) -> Result<Tally, RingError> {
-        let tallies = self
-            .ask(&Command::Report, "report", |event| match event {
-                Event::Report(tally) => Ok(tally),
-                other => Err(other),
-            })
-            .await?;
-        let mut sum = Tally::default();
-        tallies.into_iter().for_each(|tally| sum += tally);
-        Ok(sum)
-    }
-
     /// Each node's peak resident memory in MiB.
-    pub(crate) fn peak_rss_mib(&self) -> Result<Vec<f64>, RingError> {
+    pub(crate) fn peak_rss_mib(&self) -> Result<Vec<f64>, BenchError> {
         self.measure(process::peak_rss_mib)
     }
 
@@ -170,24 +113,43 @@ impl Cluster {
     }
 
     /// CPU time of all nodes so far.
-    pub(crate) fn cpu_time(&self) -> Result<Duration, RingError> {
+    pub(crate) fn cpu_time(&self) -> Result<Duration, BenchError> {
         Ok(self.measure(process::cpu_time)?.into_iter().sum())
     }
 
     /// Tells all nodes to do something, and waits until each has answered with what `wanted` takes; by node.
     pub(crate) async fn ask<T>(
         &mut self,
-        command: &Command,
+        order: O,
         what: &str,
-        wanted: impl Fn(Event) -> Result<T, Event>,
-    ) -> Result<Vec<T>, RingError> {
-        self.tell(command).await?;
-        self.gather(what, wanted).await
+        wanted: impl Fn(A) -> Result<T, A>,
+    ) -> Result<Vec<T>, BenchError> {
+        self.tell(&Command::Order(order)).await?;
+        self.hear(what, |event| match event {
+            Event::Answer(answer) => wanted(answer).map_err(Event::Answer),
+            other => Err(other),
+        })
+        .await
     }
 
-    fn measure<T>(&self, figure: impl Fn(u32) -> io::Result<T>) -> Result<Vec<T>, RingError> {
+    /// Lets the nodes work for a while, unless one of them ends or gives up.
+    pub(crate) async fn rest(&mut self, time: Duration, what: &str) -> Result<(), BenchError> {
+        let end = tokio::time::Instant::now() + time;
+        match timeout_at(end, self.inbox.recv()).await {
+            Err(_) => Ok(()),
+            Ok(Some((index, Heard::Event(Event::Failed { reason })))) => {
+                Err(BenchError::NodeFailed { transport: self.label.clone(), node: index, reason })
+            }
+            Ok(Some((index, Heard::Event(event)))) => Err(self.unexpected(index, what, &event.name())),
+            Ok(Some((index, Heard::End(last_words)))) => Err(self.ended(index, what, last_words)),
+            // The channel ends when all readers have, and each of them says so before.
+            Ok(None) => Err(self.ended(0, what, String::new())),
+        }
+    }
+
+    fn measure<T>(&self, figure: impl Fn(u32) -> io::Result<T>) -> Result<Vec<T>, BenchError> {
         let measure = |(index, node): (usize, &NodeProcess)| {
-            figure(node.pid).map_err(|source| RingError::Measure {
+            figure(node.pid).map_err(|source| BenchError::Measure {
                 transport: self.label.clone(),
                 node: index,
                 source,
@@ -196,16 +158,13 @@ impl Cluster {
         self.nodes.iter().enumerate().map(measure).collect()
     }
 
-    async fn tell(&mut self, command: &Command) -> Result<(), RingError> {
-        let line = match self.dialect {
-            Dialect::Json => command.to_json()?,
-            Dialect::Erlang => command.to_erlang(),
-        };
+    async fn tell(&mut self, command: &Command<O>) -> Result<(), BenchError> {
+        let line = (self.notation)(command)?;
         for (index, node) in self.nodes.iter_mut().enumerate() {
             if let Err(source) = node.stdin.write_all(format!("{line}\n").as_bytes()).await {
                 // A node that has ended has said why, if it could.
                 let last_words = last_words(&mut self.inbox, index).await;
-                return Err(RingError::NodeEnded {
+                return Err(BenchError::NodeEnded {
                     transport: self.label.clone(),
                     node: index,
                     what: format!("be told `{line}` ({source})"),
@@ -217,11 +176,11 @@ impl Cluster {
     }
 
     /// Waits until every node has sent what `wanted` takes.
-    async fn gather<T>(
+    async fn hear<T>(
         &mut self,
         what: &str,
-        wanted: impl Fn(Event) -> Result<T, Event>,
-    ) -> Result<Vec<T>, RingError> {
+        wanted: impl Fn(Event<A>) -> Result<T, Event<A>>,
+    ) -> Result<Vec<T>, BenchError> {
         let end = tokio::time::Instant::now() + self.deadline;
         let mut answers: Vec<Option<T>> = self.nodes.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
@@ -232,29 +191,28 @@ impl Cluster {
             let Some((index, heard)) = heard else { return Err(self.overdue(what, &answers)) };
             match heard {
                 Heard::Event(Event::Failed { reason }) => {
-                    return Err(RingError::NodeFailed { transport: self.label.clone(), node: index, reason });
+                    return Err(BenchError::NodeFailed {
+                        transport: self.label.clone(),
+                        node: index,
+                        reason,
+                    });
                 }
                 Heard::Event(event) => match wanted(event) {
                     Ok(answer) if answers[index].is_none() => answers[index] = Some(answer),
                     Ok(_) => return Err(self.unexpected(index, what, "the same answer twice")),
-                    Err(event) => return Err(self.unexpected(index, what, event.name())),
+                    Err(event) => return Err(self.unexpected(index, what, &event.name())),
                 },
                 Heard::End(last_words) => {
-                    return Err(RingError::NodeEnded {
-                        transport: self.label.clone(),
-                        node: index,
-                        what: what.to_owned(),
-                        last_words,
-                    });
+                    return Err(self.ended(index, what, last_words));
                 }
             }
         }
         Ok(answers.into_iter().flatten().collect())
     }
 
-    fn overdue<T>(&self, what: &str, answers: &[Option<T>]) -> RingError {
+    fn overdue<T>(&self, what: &str, answers: &[Option<T>]) -> BenchError {
         let missing = answers.iter().enumerate().filter(|(_, answer)| answer.is_none());
-        RingError::Overdue {
+        BenchError::Overdue {
             transport: self.label.clone(),
             nodes: missing.map(|(index, _)| index.to_string()).collect::<Vec<_>>().join(", "),
             what: what.to_owned(),
@@ -262,8 +220,12 @@ impl Cluster {
         }
     }
 
-    fn unexpected(&self, node: usize, what: &str, event: &str) -> RingError {
-        RingError::Unexpected {
+    fn ended(&self, node: usize, what: &str, last_words: String) -> BenchError {
+        BenchError::NodeEnded { transport: self.label.clone(), node, what: what.to_owned(), last_words }
+    }
+
+    fn unexpected(&self, node: usize, what: &str, event: &str) -> BenchError {
+        BenchError::Unexpected {
             transport: self.label.clone(),
             node,
             what: what.to_owned(),
@@ -273,10 +235,10 @@ impl Cluster {
 }
 
 /// A node's process, and a task that reads what it says.
-fn spawn(
+fn spawn<A: DeserializeOwned + Send + 'static>(
     mut program: Program,
     index: usize,
-    heard: &mpsc::UnboundedSender<(usize, Heard)>,
+    heard: &mpsc::UnboundedSender<(usize, Heard<A>)>,
 ) -> io::Result<NodeProcess> {
     // Of a process group of its own, so that Ctrl-C reaches the coordinator alone, which ends its nodes in order.
     let mut child =
@@ -289,10 +251,10 @@ fn spawn(
     Ok(NodeProcess { pid, child, stdin })
 }
 
-async fn listen(
+async fn listen<A: DeserializeOwned>(
     mut lines: Lines<BufReader<ChildStdout>>,
     index: usize,
-    heard: mpsc::UnboundedSender<(usize, Heard)>,
+    heard: mpsc::UnboundedSender<(usize, Heard<A>)>,
 ) {
     let mut remarks = VecDeque::new();
     // What cannot be read ends it like the end of output: the node does not keep to the protocol.
@@ -322,7 +284,7 @@ async fn listen(
 }
 
 /// The reason a node gave for its end, from what it said before.
-async fn last_words(inbox: &mut mpsc::UnboundedReceiver<(usize, Heard)>, node: usize) -> String {
+async fn last_words<A>(inbox: &mut mpsc::UnboundedReceiver<(usize, Heard<A>)>, node: usize) -> String {
     let end = tokio::time::Instant::now() + FAREWELL;
     while let Ok(Some((index, heard))) = timeout_at(end, inbox.recv()).await {
         match heard {
@@ -336,39 +298,67 @@ async fn last_words(inbox: &mut mpsc::UnboundedReceiver<(usize, Heard)>, node: u
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
-    /// A node played by a shell script.
-    async fn scripted(script: &str) -> Result<Cluster, RingError> {
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(tag = "command", rename_all = "snake_case")]
+    enum Order {
+        Count,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(tag = "event", rename_all = "snake_case")]
+    enum Answer {
+        Counted { messages: u64 },
+        Other,
+    }
+
+    type Scripted = Cluster<Order, Answer>;
+
+    /// Nodes played by a shell script.
+    async fn scripted(script: &str) -> Result<Scripted, BenchError> {
         let node = |_| {
             let mut program = Program::new("sh");
             program.args(["-c", script]);
             program
         };
         let programs = (0..2).map(node).collect();
-        Cluster::start("scripted".to_owned(), Dialect::Erlang, Duration::from_secs(30), programs).await
+        Cluster::start("scripted".to_owned(), Command::to_json, Duration::from_secs(30), programs).await
+    }
+
+    async fn count(nodes: &mut Scripted) -> Result<Vec<u64>, BenchError> {
+        nodes
+            .ask(Order::Count, "count", |answer| match answer {
+                Answer::Counted { messages } => Ok(messages),
+                other => Err(other),
+            })
+            .await
     }
 
     const GREETING: &str = r#"echo '{"event":"ready","address":"a","version":"1"}'
         read peers; echo '{"event":"connected"}'"#;
 
+    /// After the greeting, nodes that print this line when they are told to count.
+    async fn answering(line: &str) -> Result<Vec<u64>, BenchError> {
+        let mut nodes = scripted(&format!("{GREETING}; read count; echo '{line}'; read end")).await.unwrap();
+        let answer = count(&mut nodes).await;
+        nodes.stop().await;
+        answer
+    }
+
     #[tokio::test]
-    async fn a_round() {
-        let script = r#"read go; echo '{"event":"done","round":7,"sender_seconds":[0.5]}'
-            read stop; echo '{"event":"probes","tick_us":[1,2],"echo_us":[3],"unanswered":0}'; read end"#;
-        let mut cluster = scripted(&format!("{GREETING}; {script}")).await.unwrap();
-        let outcome = cluster.round(7, false).await.unwrap();
-        assert_eq!(outcome.sender_seconds, [0.5, 0.5]);
-        assert_eq!((outcome.probes.tick_us.len(), outcome.probes.echo_us.len()), (4, 2));
-        cluster.stop().await;
+    async fn every_node_answers() {
+        assert_eq!(answering(r#"{"event":"counted","messages":7}"#).await.unwrap(), [7, 7]);
     }
 
     #[tokio::test]
     async fn a_node_that_hangs_is_named() {
-        let mut cluster = scripted(&format!("{GREETING}; read go; read never")).await.unwrap();
-        cluster.deadline = Duration::from_millis(50);
-        let error = cluster.round(1, false).await.map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("nodes 0, 1") && error.contains("finish round 1"), "{error}");
+        let mut nodes = scripted(&format!("{GREETING}; read count; read never")).await.unwrap();
+        nodes.deadline = Duration::from_millis(50);
+        let error = count(&mut nodes).await.unwrap_err().to_string();
+        assert!(error.contains("nodes 0, 1") && error.contains("count"), "{error}");
     }
 
     #[tokio::test]
@@ -378,16 +368,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_makes_no_sense_is_quoted() {
-        let script = r#"read report; echo '{"event":"report","messages":-1}'; read end"#;
-        let error = scripted(&format!("{GREETING}; {script}")).await.unwrap().tally().await.unwrap_err();
+    async fn a_node_that_ends_while_nothing_is_asked_is_noticed() {
+        let mut nodes = scripted(&format!("{GREETING}; read never")).await.unwrap();
+        nodes.nodes[1].child.start_kill().unwrap();
+        let error = nodes.rest(Duration::from_secs(30), "go on").await.unwrap_err().to_string();
+        assert!(error.contains("node 1 ended before it could go on"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_makes_no_sense_is_quoted() {
+        let error = answering(r#"{"event":"counted","messages":-1}"#).await.unwrap_err();
         assert!(error.to_string().contains(r#""messages":-1"#), "{error}");
     }
 
     #[tokio::test]
+    async fn an_answer_to_another_question_is_named() {
+        let error = answering(r#"{"event":"other"}"#).await.unwrap_err();
+        assert!(error.to_string().contains("said `other`"), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_node_that_fails_gives_its_reason() {
-        let failing = r#"read report; echo '{"event":"failed","reason":"out of luck"}'; read end"#;
-        let error = scripted(&format!("{GREETING}; {failing}")).await.unwrap().tally().await.unwrap_err();
+        let error = answering(r#"{"event":"failed","reason":"out of luck"}"#).await.unwrap_err();
         assert!(error.to_string().contains("out of luck"), "{error}");
     }
 }

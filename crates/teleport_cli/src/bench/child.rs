@@ -1,34 +1,14 @@
-//! A Rust node of the ring: the part that is the same for every transport.
+//! A node that is a process of this program: the part that is the same in every benchmark.
 
 use std::io::{self, BufRead, Write};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::protocol::{Command, Event, ProbeSamples, Tally};
-
-/// A transport's node. One thread calls it, and waits as long as it takes: the coordinator has the deadlines.
-pub(crate) trait RingNode {
-    /// Where other nodes reach this one.
-    fn address(&self) -> String;
-
-    /// Connects to the neighbours, and waits until they are connected to this node.
-    fn connect(&mut self, addresses: &[String]) -> Result<(), NodeError>;
-
-    /// Starts the probes.
-    fn start_probes(&mut self) -> Result<(), NodeError>;
-
-    /// Lets each worker send its message; answers how long each waited for the acknowledgement.
-    fn round(&mut self, round: u32, verify: bool) -> Result<Vec<Duration>, NodeError>;
-
-    /// Ends the probes, and waits for those under way.
-    fn stop_probes(&mut self) -> Result<ProbeSamples, NodeError>;
-
-    /// What was counted so far.
-    fn tally(&self) -> Tally;
-}
+use super::protocol::{Command, Event};
 
 /// Why a node cannot go on.
 #[derive(Debug, Error)]
@@ -108,33 +88,26 @@ impl NodeError {
     }
 }
 
-/// Follows the coordinator through the rounds.
-pub(crate) fn serve_ring(mut node: impl RingNode) -> Result<(), NodeError> {
-    serve(node.address(), |command| obey(&mut node, command))
+/// Runs a node to its end; a failure, also before it could be told anything, is the coordinator's to know.
+pub(crate) fn run(node: impl FnOnce() -> Result<(), NodeError>) -> Result<(), NodeError> {
+    node().inspect_err(tell_failure)
+}
+
+/// Ends the process from one of its other threads, with the reason for the coordinator.
+pub(crate) fn give_up(error: &NodeError) -> ! {
+    tell_failure(error);
+    std::process::exit(1);
 }
 
 /// Follows the coordinator's commands until it closes the node's stdin.
 ///
 /// The process ends with stdin even in the middle of a round, so that no node outlives its coordinator.
-pub(crate) fn serve(
+pub(crate) fn serve<O: DeserializeOwned, A: Serialize>(
     address: String,
-    obey: impl FnMut(Command) -> Result<Event, NodeError>,
-) -> Result<(), NodeError> {
-    let served = follow(address, obey);
-    if let Err(error) = &served {
-        let reason = crate::chain(error);
-        // Should this fail too, the coordinator sees the process end.
-        let _ = tell(&Event::Failed { reason });
-    }
-    served
-}
-
-fn follow(
-    address: String,
-    mut obey: impl FnMut(Command) -> Result<Event, NodeError>,
+    mut obey: impl FnMut(Command<O>) -> Result<Event<A>, NodeError>,
 ) -> Result<(), NodeError> {
     let commands = read_commands()?;
-    tell(&Event::Ready { address, version: env!("CARGO_PKG_VERSION").to_owned() })?;
+    tell(&Event::<A>::Ready { address, version: env!("CARGO_PKG_VERSION").to_owned() })?;
     for line in commands {
         let command = serde_json::from_str(&line)
             .map_err(|source| NodeError::Command { line: line.clone(), source })?;
@@ -143,21 +116,10 @@ fn follow(
     Ok(())
 }
 
-fn obey(node: &mut impl RingNode, command: Command) -> Result<Event, NodeError> {
-    match command {
-        Command::Peers { addresses } => {
-            node.connect(&addresses)?;
-            Ok(Event::Connected)
-        }
-        Command::Go { round, verify } => {
-            node.start_probes()?;
-            let waits = node.round(round, verify)?;
-            Ok(Event::Done { round, sender_seconds: waits.iter().map(Duration::as_secs_f64).collect() })
-        }
-        Command::StopProbes => Ok(Event::Probes(node.stop_probes()?)),
-        Command::Report => Ok(Event::Report(node.tally())),
-        Command::Chaos { .. } => Err(NodeError::WrongRole("a ring")),
-    }
+fn tell_failure(error: &NodeError) {
+    let reason = crate::chain(error);
+    // Should this fail too, the coordinator sees the process end.
+    let _ = tell(&Event::<()>::Failed { reason });
 }
 
 fn read_commands() -> Result<mpsc::Receiver<String>, NodeError> {
@@ -178,7 +140,7 @@ fn read_commands() -> Result<mpsc::Receiver<String>, NodeError> {
     Ok(receiver)
 }
 
-fn tell(event: &Event) -> Result<(), NodeError> {
+fn tell<A: Serialize>(event: &Event<A>) -> Result<(), NodeError> {
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, event)
         .map_err(io::Error::from)

@@ -1,0 +1,67 @@
+//! What every benchmark of this program needs: node processes and a coordinator that leads them, figures, tables.
+//!
+//! A benchmark's coordinator ([`lead`]) starts its nodes as child processes ([`cluster`]) and speaks a [`protocol`] with
+//! them; a node that is a process of this program follows it with [`child`].
+
+pub(crate) mod child;
+pub(crate) mod cluster;
+mod error;
+pub(crate) mod process;
+pub(crate) mod progress;
+pub(crate) mod protocol;
+pub(crate) mod results;
+pub(crate) mod socket;
+pub(crate) mod stats;
+pub(crate) mod table;
+
+use tokio::process::Command as Program;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use error::BenchError;
+
+/// The cookie of the product's nodes: all of them are on this machine and trust one another.
+pub(crate) const COOKIE: &str = "benchmark on loopback";
+
+/// Runs a coordinator to its end, or until the program is told to end.
+pub(crate) fn lead<T, E: From<BenchError>>(coordinator: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| BenchError::Setup { what: "start the coordinator's runtime", source })?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = coordinator => outcome,
+            interrupt = interrupted() => Err(interrupt.into()),
+        }
+    })
+}
+
+/// This program, to be run as a node: a hidden command with options.
+pub(crate) fn own_program(arguments: &[String]) -> Result<Program, BenchError> {
+    let path = std::env::current_exe()
+        .map_err(|source| BenchError::Setup { what: "find the path of this program", source })?;
+    let mut program = Program::new(path);
+    program.args(arguments);
+    Ok(program)
+}
+
+/// Prints results.
+#[allow(clippy::print_stdout, reason = "results are what this program prints")]
+pub(crate) fn print(results: &str) {
+    println!("{results}");
+}
+
+/// The reason why a run ends early.
+async fn interrupted() -> BenchError {
+    let watch = |kind| signal(kind).map_err(|source| BenchError::Setup { what: "watch for signals", source });
+    match (watch(SignalKind::interrupt()), watch(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            BenchError::Interrupted
+        }
+        (Err(error), _) | (_, Err(error)) => error,
+    }
+}

@@ -1,0 +1,104 @@
+//! The results, as people read them.
+
+use comfy_table::Table;
+
+use super::report::{Outcome, Run, unit};
+use crate::args::{Mode, RateTransport};
+use crate::bench::stats::{Microseconds, Spread};
+use crate::bench::table::{self, add, dash, ratio, spread, table};
+
+/// All results.
+pub(crate) fn render(outcome: &Outcome) -> String {
+    let unit = unit(outcome.mode);
+    let config = &outcome.config;
+    let congestion = if config.congestion.is_empty() { "unknown" } else { &config.congestion };
+    let mut text = format!(
+        "{} x {} {unit}, {} rounds of {} s, {} cores, --threads {}, congestion control {congestion}\n",
+        config.pairs, config.size, config.rounds, config.seconds, config.cores, config.threads
+    );
+    text += &format!("\nMedian (least - most)\n{}\n", figures(outcome));
+    if outcome.mode == Mode::Call {
+        text += &format!("\nRound trips in microseconds\n{}\n", round_trips(outcome));
+    }
+    let rounds = |run: &Run| (run.transport.name().to_owned(), run.rounds.clone());
+    let rounds = table::rounds(&format!("{unit}/s"), &outcome.runs.iter().map(rounds).collect::<Vec<_>>());
+    text += &format!("\nRounds, one after the other\n{rounds}\n");
+    text
+}
+
+fn figures(outcome: &Outcome) -> Table {
+    let raw = raw(outcome);
+    let mut header = vec!["transport".to_owned(), format!("{}/s", unit(outcome.mode))];
+    let ratio_column = raw.map(|_| "x raw".to_owned());
+    header.extend(ratio_column.clone());
+    header.push("CPU us each".to_owned());
+    header.extend(ratio_column);
+    let mut table = table(header);
+    for run in &outcome.runs {
+        let mut row = vec![run.transport.name().to_owned(), spread(run.rate(), 0)];
+        row.extend(raw.map(|raw| ratio(run.rate(), raw.rate())));
+        row.push(spread(run.cpu(), 2));
+        row.extend(raw.map(|raw| ratio(run.cpu(), raw.cpu())));
+        add(&mut table, row);
+    }
+    table
+}
+
+fn round_trips(outcome: &Outcome) -> Table {
+    let raw = raw(outcome);
+    let mut header = vec!["transport"];
+    for name in ["p50", "p99"] {
+        header.push(name);
+        header.extend(raw.map(|_| "x raw"));
+    }
+    header.extend(["max", "count"]);
+    let mut table = table(header.into_iter().map(str::to_owned).collect());
+    let percentiles: [fn(Microseconds) -> f64; 2] = [|us| us.p50, |us| us.p99];
+    for run in &outcome.runs {
+        let own = run.round_trips.microseconds();
+        let mut row = vec![run.transport.name().to_owned()];
+        for percentile in percentiles {
+            let figure = |us: Option<Microseconds>| Spread::of(us.map(percentile));
+            row.push(own.map_or_else(dash, |us| format!("{:.1}", percentile(us))));
+            row.extend(raw.map(|raw| ratio(figure(own), figure(raw.round_trips.microseconds()))));
+        }
+        row.push(own.map_or_else(dash, |us| format!("{:.1}", us.max)));
+        row.push(run.round_trips.count().to_string());
+        add(&mut table, row);
+    }
+    table
+}
+
+/// What others are compared with.
+fn raw(outcome: &Outcome) -> Option<&Run> {
+    outcome.runs.iter().find(|run| run.transport == RateTransport::Raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::example;
+    use super::*;
+
+    #[test]
+    fn medians_spreads_and_ratios() {
+        let text = render(&example(&[]));
+        let teleport = text.lines().find(|line| line.contains("1000000 (500000 - 1500000)")).unwrap();
+        assert!(teleport.contains("0.25") && teleport.contains("4.00"), "{teleport}");
+        assert!(text.contains("messages/s") && !text.contains("p99"), "{text}");
+    }
+
+    #[test]
+    fn calls_have_round_trips() {
+        let text = render(&example(&["--mode", "call"]));
+        let raw = text.lines().rfind(|line| line.contains("raw") && line.contains("400.0")).unwrap();
+        assert!(raw.contains("30.0") && raw.contains("1.00") && raw.contains(" 3 "), "{raw}");
+        assert!(text.contains("calls/s"), "{text}");
+    }
+
+    #[test]
+    fn without_raw_there_are_no_ratios() {
+        let mut outcome = example(&["--mode", "call"]);
+        outcome.runs.pop();
+        assert!(!render(&outcome).contains("raw"));
+    }
+}

@@ -1,0 +1,4 @@
+//! One module per transport.
+
+pub(crate) mod raw;
+pub(crate) mod teleport;
