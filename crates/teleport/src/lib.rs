@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod info;
 mod mailbox;
+pub mod metrics;
 mod monitor;
 mod node;
 mod process;

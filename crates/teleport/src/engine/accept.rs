@@ -2,10 +2,14 @@
 
 use super::Engine;
 use super::handshake::{self, Failure};
+use super::seldom::Seldom;
+use crate::metrics::{self, NodeMeter};
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::mem::{Discriminant, discriminant};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use teleport_proto::handshake::HandshakeError;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -55,8 +59,31 @@ impl Unproven {
     }
 }
 
+/// Connections that were refused, for whoever looks after the node.
+struct Refusals {
+    /// By where they came from and what was wrong.
+    said: Seldom<(IpAddr, Discriminant<HandshakeError>)>,
+    meter: NodeMeter,
+}
+
+impl Refusals {
+    fn note(&self, engine: &Engine, source: SocketAddr, error: &HandshakeError) {
+        self.meter.handshakes_refused.increment(1);
+        let node = &engine.local.name;
+        match self.said.note((source.ip(), discriminant(error)), Instant::now()) {
+            Some(times) => {
+                tracing::warn!(%node, %source, %error, not_said = times, "inbound connection refused");
+            }
+            None => tracing::debug!(%node, %source, %error, "inbound connection refused again"),
+        }
+    }
+}
+
 /// Accepts until the node goes. No error of a single connection ends it.
 pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
+    metrics::describe();
+    let refusals = Refusals { said: Seldom::default(), meter: NodeMeter::new(&engine.local.name) };
+    let refusals = Arc::new(refusals);
     let (per_source, all) = (engine.config.max_handshakes_per_source, engine.config.max_handshakes);
     for number in 0u64.. {
         let (stream, source) = match listener.accept().await {
@@ -69,13 +96,19 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
             }
         };
         engine.unproven.make_room(source.ip(), per_source, all);
-        let proving = prove(engine.clone(), stream, number);
+        let proving = prove(engine.clone(), stream, source, number, refusals.clone());
         engine.unproven.add(number, source.ip(), || tokio::spawn(proving).abort_handle());
     }
 }
 
 /// One inbound connection, until it has proved itself and belongs to a session, or is closed.
-async fn prove(engine: Arc<Engine>, mut stream: TcpStream, number: u64) {
+async fn prove(
+    engine: Arc<Engine>,
+    mut stream: TcpStream,
+    source: SocketAddr,
+    number: u64,
+    refusals: Arc<Refusals>,
+) {
     let limit = engine.config.handshake_timeout;
     let handshake = async {
         stream.set_nodelay(true)?;
@@ -87,15 +120,15 @@ async fn prove(engine: Arc<Engine>, mut stream: TcpStream, number: u64) {
     }
     match result {
         Ok(Ok(authenticated)) => engine.inbound(stream, authenticated).await,
-        Ok(Err(Failure::Refused(error))) => {
-            tracing::warn!(node = %engine.local.name, source = ?stream.peer_addr().ok(), %error, "inbound connection refused");
-        }
+        Ok(Err(Failure::Refused(error))) => refusals.note(&engine, source, &error),
         Ok(Err(Failure::Io(error))) => {
-            tracing::debug!(node = %engine.local.name, %error, "inbound connection lost")
+            tracing::debug!(node = %engine.local.name, %source, %error, "inbound connection lost")
         }
-        Ok(Err(Failure::Closed)) => tracing::debug!(node = %engine.local.name, "inbound connection closed"),
+        Ok(Err(Failure::Closed)) => {
+            tracing::debug!(node = %engine.local.name, %source, "inbound connection closed")
+        }
         Err(_) => {
-            tracing::debug!(node = %engine.local.name, ?limit, "inbound connection took too long to prove itself")
+            tracing::debug!(node = %engine.local.name, %source, ?limit, "inbound connection took too long to prove itself")
         }
     }
 }

@@ -163,7 +163,7 @@ impl Control {
             Command::Attach { stream, generation } => match TcpStream::from_std(stream) {
                 Ok(stream) => self.attach(stream, generation, now),
                 Err(error) => {
-                    tracing::warn!(peer = %self.session.peer_name(), %error, "control connection unusable");
+                    tracing::warn!(parent: self.session.span(), %error, "control connection unusable");
                     self.setup.events.send(Event::ControlLost { session: self.session.id(), generation });
                 }
             },
@@ -212,7 +212,14 @@ impl Control {
         for action in self.liveness.poll(now, self.session.last_heard(), self.heard) {
             self.act(action, now);
         }
-        self.session.note_ticks(self.liveness.counts());
+        let (counts, (before, _)) = (self.liveness.counts(), self.session.ticks());
+        if counts.missed > before.missed {
+            let missed = counts.missed - before.missed;
+            let silent_for = now.saturating_sub(self.session.last_heard());
+            tracing::warn!(parent: self.session.span(), missed, in_all = counts.missed, ?silent_for, "tick missed");
+            self.session.meter().ticks_missed(missed);
+        }
+        self.session.note_ticks(counts);
     }
 
     fn act(&mut self, action: Action, now: Time) {
@@ -222,7 +229,7 @@ impl Control {
                 self.write(now);
             }
             Action::ReconnectControl => {
-                tracing::warn!(peer = %self.session.peer_name(), "control connection is silent; opening another one");
+                tracing::warn!(parent: self.session.span(), "control connection is silent; opening another one");
                 self.lose(now, "silent");
             }
             Action::ProbeUnanswered => self.setup.events.end(self.session.id(), EndReason::ProbeUnanswered),
@@ -241,7 +248,7 @@ impl Control {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
-                tracing::debug!(peer = %self.session.peer_name(), %error, "control connection failed");
+                tracing::debug!(parent: self.session.span(), %error, "control connection failed");
                 return self.lose(now, "failed");
             }
         }
@@ -259,7 +266,7 @@ impl Control {
                 Ok(Some(ControlFrame::Goodbye)) => goodbye = true,
                 Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
                 Err(error) => {
-                    tracing::warn!(peer = %self.session.peer_name(), %error, "control connection is out of step");
+                    tracing::warn!(parent: self.session.span(), %error, "control connection is out of step");
                     self.lose(now, "out of step");
                     break;
                 }
@@ -282,6 +289,7 @@ impl Control {
             self.setup.events.send(Event::ProbeAnswered { session: self.session.id() });
         }
         self.session.note_round_trip(answer.round_trip);
+        self.session.meter().tick_answered(answer.round_trip);
         if let Some(observer) = &self.setup.observer {
             let tick = Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip };
             if catch_unwind(AssertUnwindSafe(|| observer(&tick))).is_err() {
@@ -297,7 +305,7 @@ impl Control {
                 Ok(n) => bytes::Buf::advance(&mut self.out, n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    tracing::debug!(peer = %self.session.peer_name(), %error, "control connection failed");
+                    tracing::debug!(parent: self.session.span(), %error, "control connection failed");
                     return self.lose(now, "failed");
                 }
             }
@@ -314,7 +322,8 @@ impl Control {
 
     fn lose(&mut self, now: Time, why: &str) {
         let Some(connection) = self.connection.take() else { return };
-        tracing::info!(peer = %self.session.peer_name(), why, "control connection lost");
+        tracing::info!(parent: self.session.span(), why, "control connection lost");
+        self.session.meter().control_lost.increment(1);
         self.out.clear();
         self.answers = 0;
         self.liveness.control_down(now);

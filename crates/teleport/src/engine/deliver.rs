@@ -38,8 +38,8 @@ impl Sink for Deliver<'_> {
             }
             Put::Gone => Disposition::NoProcess,
             Put::Overrun => {
-                let peer = self.session.peer_name();
-                tracing::warn!(%peer, mailbox = ?inbox, "more than its window came for a mailbox; the session ends");
+                let span = self.session.span();
+                tracing::warn!(parent: span, mailbox = ?inbox, "more than its window came for a mailbox; the session ends");
                 self.engine.events.end(self.session.id(), EndReason::ProtocolError);
                 Disposition::NoProcess
             }

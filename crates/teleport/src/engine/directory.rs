@@ -2,15 +2,17 @@
 
 use super::control::{self, Setup};
 use super::dial;
+use super::seldom::Seldom;
 use super::{Engine, Event};
 use crate::ConnectError;
 use crate::monitor::NodeEvent;
 use crate::session::Session;
 use rustc_hash::FxHashMap;
 use std::io::ErrorKind;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_proto::handshake::{Established, Opening, Refusal};
+use teleport_proto::handshake::{Established, HandshakeError, Opening, Refusal};
 use teleport_proto::membership::{Action, Backoff, EndReason, Failure, Membership};
 use teleport_proto::{NodeName, SessionId};
 use tokio::net::TcpStream;
@@ -23,6 +25,8 @@ const REFUSALS: u32 = 3;
 pub(crate) struct Directory {
     pub(super) membership: Membership,
     sessions: FxHashMap<SessionId, Entry>,
+    /// Failed handshakes, by what was wrong.
+    refusals: Seldom<(NodeName, Discriminant<HandshakeError>)>,
 }
 
 struct Entry {
@@ -35,7 +39,11 @@ struct Entry {
 
 impl Directory {
     pub(super) fn new(own: NodeName, backoff: Backoff) -> Self {
-        Self { membership: Membership::new(own, backoff), sessions: FxHashMap::default() }
+        Self {
+            membership: Membership::new(own, backoff),
+            sessions: FxHashMap::default(),
+            refusals: Seldom::default(),
+        }
     }
 
     pub(super) fn session(&self, id: SessionId) -> Option<Arc<Session>> {
@@ -81,6 +89,17 @@ impl Directory {
         }
     }
 
+    /// Whether a failed attempt is to be warned of, and how many before it were not: one that no further attempt mends.
+    /// Peers that are not there are not: who sends to them is told, and they may come.
+    fn unlike_the_last(&self, peer: &NodeName, error: &ConnectError) -> Option<u64> {
+        let ConnectError::Handshake { source, .. } = error else { return None };
+        let passes = [Refusal::Simultaneous, Refusal::ShuttingDown];
+        if matches!(source, HandshakeError::Refused { refusal, .. } if passes.contains(refusal)) {
+            return None;
+        }
+        self.refusals.note((peer.clone(), discriminant(source)), std::time::Instant::now())
+    }
+
     fn begin(&mut self, engine: &Arc<Engine>, established: &Established) {
         let (session, commands) = Session::new(engine, established);
         let setup = Setup {
@@ -92,7 +111,7 @@ impl Directory {
         control::look_after(&engine.control, &session, setup, commands);
         self.sessions.insert(session.id(), Entry { session: session.clone(), refused: 0, watched: false });
         engine.peers.up(&session);
-        tracing::info!(node = %engine.local.name, peer = %session.peer_name(), "session up");
+        tracing::info!(parent: session.span(), dialled = session.dialled(), "session up");
         let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
         engine.monitors.tell(&NodeEvent::Up { peer, incarnation });
     }
@@ -102,7 +121,7 @@ impl Directory {
         engine.peers.down(&session);
         let goodbye = matches!(reason, EndReason::Disconnected | EndReason::ProtocolError);
         let unconfirmed = session.end(reason, goodbye);
-        tracing::info!(node = %engine.local.name, peer = %session.peer_name(), %reason, unconfirmed, "session down");
+        tracing::info!(parent: session.span(), %reason, unconfirmed, "session down");
         let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
         engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
     }
@@ -173,7 +192,12 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             if !wait && !engine.peers.fail(&peer, &error) {
                 directory.membership.unwant(&peer);
             }
-            tracing::debug!(node = %engine.local.name, %peer, %error, "cannot connect");
+            match directory.unlike_the_last(&peer, &error) {
+                Some(times) => {
+                    tracing::warn!(node = %engine.local.name, %peer, %error, not_said = times, "refused by the peer");
+                }
+                None => tracing::debug!(node = %engine.local.name, %peer, %error, "cannot connect"),
+            }
         }
     }
     drop(directory);
@@ -191,6 +215,7 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
             directory.apply(&engine, outcome.actions, None);
             if outcome.keep {
                 directory.sessions.entry(id).and_modify(|entry| entry.refused = 0);
+                tracing::info!(parent: session.span(), generation, "control connection resumed");
                 engine.attach_control(&session, generation, Some(stream));
             }
         }

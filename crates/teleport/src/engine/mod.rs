@@ -16,6 +16,7 @@ mod directory;
 mod handshake;
 mod peer;
 pub(crate) mod runtime;
+mod seldom;
 pub(crate) mod socket;
 
 use crate::monitor::Monitors;
@@ -47,6 +48,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
+
+/// So many failures in a row to open a pool connection are worth a warning.
+const JOINS_TO_WARN_AFTER: u32 = 5;
 
 /// What concerns the set of sessions, from wherever it was noticed.
 #[derive(Debug)]
@@ -238,7 +242,7 @@ impl Engine {
                     self.attach(&session, id, class, stream);
                 }
                 Err(error) => {
-                    tracing::debug!(peer = %session.peer_name(), %error, "cannot open a pool connection");
+                    self.note_failed_join(&session, &error);
                     session.joined(false);
                     session.join_failed(id);
                 }
@@ -259,7 +263,7 @@ impl Engine {
                     (verdict, directory.session(established.session))
                 }
                 Err(refusal) => {
-                    tracing::info!(peer = %request.peer, kind = ?request.kind, %refusal, "inbound connection refused");
+                    tracing::info!(node = %self.local.name, peer = %request.peer, kind = ?request.kind, %refusal, "inbound connection refused");
                     directory.apply(self, decision.actions, None);
                     (authenticated.refuse(refusal), None)
                 }
@@ -280,9 +284,21 @@ impl Engine {
         }
     }
 
+    /// Once is nothing; again and again means that messages wait though the peer ticks.
+    fn note_failed_join(&self, session: &Session, error: &ConnectError) {
+        match session.join_failures() + 1 {
+            failures @ JOINS_TO_WARN_AFTER => {
+                tracing::warn!(parent: session.span(), failures, %error, "cannot open pool connections; trying again");
+            }
+            failures => {
+                tracing::debug!(parent: session.span(), failures, %error, "cannot open a pool connection")
+            }
+        }
+    }
+
     fn attach(&self, session: &Arc<Session>, id: ConnectionId, class: Class, stream: TcpStream) {
         if let Err(error) = socket::prepare_pool(&stream, class, &self.config) {
-            tracing::debug!(%error, "a socket option was refused");
+            tracing::debug!(parent: session.span(), %error, "a socket option was refused");
         }
         let moved = match class {
             Class::Express => Ok((stream, &self.handle)),
@@ -291,7 +307,7 @@ impl Engine {
         match moved {
             Ok((stream, thread)) => drop(session.attach(id, class, stream, thread)),
             Err(error) => {
-                tracing::warn!(%error, "a bulk connection is unusable");
+                tracing::warn!(parent: session.span(), connection = id, %error, "a bulk connection is unusable");
                 session.join_failed(id);
             }
         }
@@ -301,7 +317,7 @@ impl Engine {
     fn attach_control(&self, session: &Session, generation: u64, stream: Option<TcpStream>) {
         let stream = stream.and_then(|stream| {
             if let Err(error) = socket::prepare_control(&stream, &self.config) {
-                tracing::debug!(%error, "a socket option was refused");
+                tracing::debug!(parent: session.span(), %error, "a socket option was refused");
             }
             stream.into_std().ok()
         });

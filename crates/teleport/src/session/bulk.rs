@@ -19,7 +19,7 @@ pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: 
             Ok(true) => {}
             Ok(false) => return session.stop_reading(&link, None),
             Err((error, region)) => {
-                tracing::debug!(peer = %session.peer, connection = link.id, %error, "bulk connection failed");
+                tracing::debug!(parent: &session.span, connection = link.id, %error, "bulk connection failed");
                 return session.stop_reading(&link, region);
             }
         }
@@ -130,7 +130,7 @@ impl Session {
 
     /// What a reader got could not be taken.
     pub(super) fn receive_failed(&self, error: ReceiveError) {
-        tracing::warn!(peer = %self.peer, %error, "received what does not fit");
+        tracing::warn!(parent: &self.span, %error, "received what does not fit");
         if let (ReceiveError::Session(_), Some(engine)) = (error, self.engine.upgrade()) {
             engine.events.end(self.id, EndReason::ProtocolError);
         }

@@ -21,7 +21,7 @@ pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: 
             Ok(true) => tokio::task::consume_budget().await,
             Ok(false) => break,
             Err(error) => {
-                tracing::debug!(peer = %session.peer, connection = link.id, %error, "express connection failed");
+                tracing::debug!(parent: &session.span, connection = link.id, %error, "express connection failed");
                 break;
             }
         }

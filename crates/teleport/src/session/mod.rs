@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::engine::clock::Moment;
 use crate::engine::control::Command;
 use crate::error::SendError;
+use crate::metrics::SessionMeter;
 use bytes::BytesMut;
 use link::Link;
 use rustc_hash::FxHashMap;
@@ -71,6 +72,8 @@ pub(crate) struct Session {
     now: Notify,
     flush_planned: AtomicBool,
     flush_begun: AtomicBool,
+    /// The same for the metrics.
+    show_planned: AtomicBool,
     /// Something is under way: it has to be watched, and is.
     watch: Notify,
     watched: AtomicBool,
@@ -87,6 +90,9 @@ pub(crate) struct Session {
     ticks: Mutex<(Counts, Option<Duration>)>,
     events: mpsc::UnboundedSender<Event>,
     control: mpsc::UnboundedSender<Command>,
+    /// What is said about the session is said within it.
+    span: tracing::Span,
+    meter: SessionMeter,
 }
 
 struct Inner {
@@ -136,6 +142,7 @@ impl Drop for Pending {
         if inner.grants.remove(&ticket).is_some() {
             self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
             self.token.map(|token| inner.outcomes.remove(&token));
+            self.session.show_soon();
         }
     }
 }
@@ -193,6 +200,7 @@ impl Session {
             now: Notify::new(),
             flush_planned: AtomicBool::new(false),
             flush_begun: AtomicBool::new(false),
+            show_planned: AtomicBool::new(false),
             watch: Notify::new(),
             watched: AtomicBool::new(false),
             budget_freed,
@@ -204,6 +212,8 @@ impl Session {
             ticks: Mutex::default(),
             events,
             control,
+            span: span(engine, established),
+            meter: SessionMeter::new(&engine.local.name, &established.peer),
         });
         engine.handle.spawn(task::run(session.clone(), inbox));
         (session, commands)
@@ -233,6 +243,14 @@ impl Session {
 
     pub(crate) fn dialled(&self) -> bool {
         self.dialled
+    }
+
+    pub(crate) fn span(&self) -> &tracing::Span {
+        &self.span
+    }
+
+    pub(crate) fn meter(&self) -> &SessionMeter {
+        &self.meter
     }
 
     /// Something came from the peer.
@@ -441,12 +459,14 @@ impl Session {
         if goodbye {
             transfer.take_control(&mut last_words); // what has arrived is confirmed, or the peer takes it for lost
         }
+        let last = transfer.stats();
         let ending = transfer.end();
         inner.unconfirmed = ending.unconfirmed;
         inner.links.drain().for_each(|(_, link)| link.close());
         let grants = std::mem::take(&mut inner.grants);
         let outcomes = std::mem::take(&mut inner.outcomes);
         drop(inner);
+        self.meter.end(&last, reason, ending.unconfirmed);
         for (_, waiting) in grants {
             let _ = waiting.send(Err(SendError::NodeDown { peer: self.peer.clone(), reason }));
         }
@@ -461,6 +481,13 @@ impl Session {
         self.pool_changed.notify_waiters();
         self.drained.notify_waiters();
         ending.unconfirmed
+    }
+
+    /// Lets the task run soon, though there may be nothing to say to the peer: sends that wait are to be seen.
+    fn show_soon(&self) {
+        if !self.show_planned.swap(true, Ordering::AcqRel) {
+            self.soon.notify_one();
+        }
     }
 
     fn node_down(&self) -> SendError {
@@ -503,6 +530,7 @@ impl Session {
             Sent::Waiting(ticket) => {
                 let (sender, granted) = oneshot::channel();
                 inner.grants.insert(ticket, sender);
+                self.show_soon();
                 Offered::Waiting(Pending { session: self.clone(), ticket, token, granted })
             }
         }
@@ -524,7 +552,10 @@ impl Session {
                     Some(link) => link.wake(),
                     None => {}
                 },
-                Action::Close(id) => drop(inner.links.get(&id).map(|link| link.close())),
+                Action::Close(id) => {
+                    tracing::debug!(parent: &self.span, connection = id, "pool connection retired");
+                    let _ = inner.links.get(&id).map(|link| link.close());
+                }
                 Action::Granted(ticket) => {
                     inner.grants.remove(&ticket).map(|waiting| waiting.send(Ok(())));
                 }
@@ -565,6 +596,12 @@ impl Session {
         inner.transfer.as_mut()?.take_control(&mut out);
         (!out.is_empty()).then_some(out)
     }
+}
+
+/// An error's span, so that no level filters it away from below what is said.
+fn span(engine: &Engine, established: &Established) -> tracing::Span {
+    let (node, peer, incarnation) = (&engine.local.name, &established.peer, established.peer_incarnation);
+    tracing::error_span!(parent: None, "session", %node, %peer, %incarnation, id = %established.session)
 }
 
 fn down(peer: &NodeName, reason: Option<EndReason>) -> SendError {

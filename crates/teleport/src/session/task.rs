@@ -91,6 +91,7 @@ impl Task {
                 }
                 self.session.drained.notify_waiters();
                 self.session.handled(bytes);
+                self.publish();
             }
             Event::Goodbye => {
                 if let Some(engine) = self.session.engine.upgrade() {
@@ -110,12 +111,25 @@ impl Task {
     /// Hands the control connection what there is to say, unless it is still busy with the last.
     fn flush(&mut self) {
         self.flush_at = None;
+        self.publish();
         if !self.connected || !self.writable {
             return; // the control connection's next event brings us back
         }
         if let Some(frames) = self.session.take_control() {
             self.writable = false;
             self.session.command(Command::Write(frames));
+        }
+    }
+
+    /// Brings the metrics up to date; called when the task is awake anyway.
+    fn publish(&self) {
+        self.session.show_planned.store(false, Ordering::Release);
+        let Some(stats) = self.session.lock().transfer.as_ref().map(|transfer| transfer.stats()) else {
+            return;
+        };
+        let frames = self.session.meter.publish(&stats);
+        if frames > 0 {
+            tracing::debug!(parent: &self.session.span, frames, "frames of lost connections go out again");
         }
     }
 
@@ -138,6 +152,7 @@ impl Task {
 
     fn look_after_connections(&mut self, now: Instant) {
         self.retire_stalled();
+        self.publish();
         if now - self.last_sweep >= self.bulk_idle {
             self.last_sweep = now;
             self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
@@ -168,7 +183,7 @@ impl Task {
             let progress = (link.written(), acknowledged);
             // Without control nothing is acknowledged: that is no fault of the connection.
             if self.connected && before.get(&link.id) == Some(&progress) {
-                tracing::warn!(peer = %self.session.peer, connection = link.id, "pool connection stands still; replacing it");
+                tracing::warn!(parent: &self.session.span, connection = link.id, "pool connection stands still; replacing it");
                 self.session.run(&mut inner, |transfer| transfer.retire(link.id));
             } else {
                 self.progress.insert(link.id, progress);

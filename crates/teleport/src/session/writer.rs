@@ -124,7 +124,7 @@ impl Session {
     }
 
     fn write_failed(&self, link: &Link, error: &io::Error) {
-        tracing::debug!(peer = %self.peer, connection = link.id, %error, "pool connection failed");
+        tracing::debug!(parent: &self.span, connection = link.id, %error, "pool connection failed");
         self.run(&mut self.lock(), |transfer| transfer.retire(link.id));
     }
 }

@@ -10,6 +10,7 @@ mod credit;
 mod faults;
 mod idle;
 mod memory;
+mod operations;
 mod shutdown;
 
 /// Not a test: what tests start as processes of their own.

@@ -50,6 +50,8 @@ pub(crate) struct Inbox {
     /// Credit of messages that had no taker.
     pub(crate) unclaimed: Vec<Credit>,
     pub(crate) messages: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
     /// Bytes delivered since they were last asked for.
     pub(crate) delivered_bytes: u64,
     pub(crate) no_process: u64,
@@ -73,6 +75,7 @@ impl Inbox {
             system: Vec::new(),
             unclaimed: Vec::new(),
             messages: 0,
+            bytes: 0,
             delivered_bytes: 0,
             no_process: 0,
             #[cfg(feature = "planted-faults")]
@@ -219,6 +222,7 @@ impl Inbox {
             return Ok(true);
         }
         self.messages += u64::from(envelope.kind.is_message());
+        self.bytes += if envelope.kind.is_message() { len } else { 0 };
         let Envelope { seq, from, kind, .. } = envelope;
         let to = envelope.to.clone();
         let bytes = if kind.is_exempt() { 0 } else { credit.bytes };

@@ -107,6 +107,7 @@ pub struct Transfer {
     out_of_step: u32,
     connections_retired: u64,
     messages_sent: u64,
+    bytes_sent: u64,
     admitted: Vec<Admitted>,
     confirmed: Vec<Confirmed>,
     #[cfg(feature = "planted-faults")]
@@ -145,6 +146,7 @@ impl Transfer {
             out_of_step: 0,
             connections_retired: 0,
             messages_sent: 0,
+            bytes_sent: 0,
             admitted: Vec::new(),
             confirmed: Vec::new(),
             #[cfg(feature = "planted-faults")]
@@ -213,6 +215,8 @@ impl Transfer {
             undelivered_bytes: self.inbox.undelivered_bytes(),
             messages_sent: self.messages_sent,
             messages_received: self.inbox.messages,
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.inbox.bytes,
             no_process: self.inbox.no_process,
             frames_resent: self.frames_resent,
             connections_retired: self.connections_retired,
@@ -246,6 +250,7 @@ impl Transfer {
 
     fn accept(&mut self, Admitted { message, account, ticket }: Admitted) {
         self.messages_sent += u64::from(message.kind.is_message());
+        self.bytes_sent += if message.kind.is_message() { message.body_len() } else { 0 };
         let (_, class) = self.outbox.accept(message, account);
         if let Some(ticket) = ticket {
             self.actions.push_back(Action::Granted(ticket));

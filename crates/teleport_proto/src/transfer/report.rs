@@ -52,6 +52,10 @@ pub struct TransferStats {
     pub messages_sent: u64,
     /// Messages received whole since the session began.
     pub messages_received: u64,
+    /// Encoded bytes of the messages sent.
+    pub bytes_sent: u64,
+    /// Encoded bytes of the messages received.
+    pub bytes_received: u64,
     /// Of those, the ones for which there was no process.
     pub no_process: u64,
     /// Frames queued again because their connection was lost.

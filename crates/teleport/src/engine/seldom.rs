@@ -1,0 +1,77 @@
+//! Warnings that whoever tries again for ever would repeat for ever.
+
+use rustc_hash::FxHashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The same is said again after so long.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// So many different ones are told apart; what comes on top in one pause is not said. Strangers cause these warnings, so
+/// this bounds what they write into a log, and what is remembered of them.
+const MOST: usize = 128;
+
+/// Which occasions are worth a warning.
+#[derive(Debug)]
+pub(crate) struct Seldom<K>(Mutex<FxHashMap<K, Last>>);
+
+#[derive(Debug)]
+struct Last {
+    said: Instant,
+    since: u64,
+}
+
+impl<K> Default for Seldom<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Seldom<K> {
+    /// Notes one more occasion. If it is to be said: how many were not, since the last that was.
+    pub(crate) fn note(&self, key: K, now: Instant) -> Option<u64> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = table.get_mut(&key) {
+            if now.saturating_duration_since(last.said) < PAUSE {
+                last.since += 1;
+                return None;
+            }
+            let since = last.since;
+            *last = Last { said: now, since: 0 };
+            return Some(since);
+        }
+        if table.len() >= MOST {
+            table.retain(|_, last| now.saturating_duration_since(last.said) < PAUSE);
+        }
+        if table.len() >= MOST {
+            return None;
+        }
+        table.insert(key, Last { said: now, since: 0 });
+        Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_said_once_a_minute_and_with_how_often_it_was_not() {
+        let (seldom, begin) = (Seldom::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert_eq!(seldom.note("a", at(0)), Some(0));
+        assert_eq!(seldom.note("b", at(1)), Some(0), "something else");
+        (1..50).for_each(|second| assert_eq!(seldom.note("a", at(second)), None));
+        assert_eq!(seldom.note("a", at(60)), Some(49));
+        assert_eq!(seldom.note("a", at(61)), None);
+    }
+
+    #[test]
+    fn a_crowd_of_strangers_is_not_listed_for_ever() {
+        let (seldom, begin) = (Seldom::default(), Instant::now());
+        let said = (0..10_000).filter(|stranger| seldom.note(*stranger, begin).is_some()).count();
+        assert_eq!(said, MOST);
+        assert_eq!(seldom.note(20_000, begin + PAUSE), Some(0), "the old ones make room");
+    }
+}
