@@ -1,9 +1,11 @@
 //! One typed error per operation. Each names the thing and the way out.
 
+use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use teleport_etf::{Binary, DecodeError, Term};
 use teleport_proto::NodeName;
 use teleport_proto::handshake::{HandshakeError, UnusableCookie};
 use teleport_proto::membership::EndReason;
@@ -174,4 +176,63 @@ pub enum SendError {
     /// This node has been shut down.
     #[error("this node has been shut down")]
     NotRunning,
+}
+
+/// Why a call has no reply. Every call ends exactly once, with a reply or one of these.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The request was not sent.
+    #[error("the request was not sent: {0}")]
+    Send(SendError),
+    /// No reply within the time given. The server may have got the request; a reply that still comes is dropped.
+    #[error("no reply within {0:?}; the server may still be at it")]
+    Timeout(Duration),
+    /// There is no such process, or name.
+    #[error("there is no such process")]
+    NoProcess,
+    /// The server ended before it answered; this is its exit reason.
+    #[error("the server ended before it answered: {0:?}")]
+    Exit(Term),
+    /// The server goes on, but this request is not going to be answered: it could not be read, say.
+    #[error("the request was rejected: {0}")]
+    Rejected(String),
+    /// The server's node went down, or the session with it ended. The server may have got the request.
+    #[error("{peer} went down before it answered: {reason}; the server may have got the request")]
+    NodeDown {
+        /// The peer.
+        peer: NodeName,
+        /// Why the session ended.
+        reason: EndReason,
+    },
+    /// A process cannot wait for an answer from itself.
+    #[error("a process called itself, which would wait for ever; call a function instead, or send")]
+    CallingSelf,
+    /// The reply is of another type than the caller expects.
+    #[error("the reply is not of the type that was asked for: {0}")]
+    Reply(#[source] DecodeError),
+}
+
+impl From<SendError> for CallError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::NoProcess => Self::NoProcess,
+            error => Self::Send(error),
+        }
+    }
+}
+
+impl CallError {
+    /// What a DOWN in place of a reply means.
+    pub(crate) fn from_reason(reason: &Bytes) -> Self {
+        let reason = Term::decode(reason).unwrap_or_else(|_| Term::atom("undefined"));
+        match reason.as_tuple() {
+            Some([kind, why]) if *kind == Term::atom("rejected") => {
+                let text = why.as_binary().map(Binary::as_ref).map(String::from_utf8_lossy);
+                Self::Rejected(text.unwrap_or_default().into_owned())
+            }
+            None if reason == Term::atom("noproc") => Self::NoProcess,
+            _ => Self::Exit(reason),
+        }
+    }
 }

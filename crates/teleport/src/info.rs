@@ -17,6 +17,10 @@ pub struct NodeInfo {
     pub address: SocketAddr,
     /// Bytes that all sends together have under way.
     pub bytes_in_flight: u64,
+    /// Calls and monitors that this node's processes wait for.
+    pub watching: usize,
+    /// Answers to calls that came after the caller had given up, or a second time; they were dropped.
+    pub late_replies: u64,
     /// Its peers, by name.
     pub peers: Vec<PeerInfo>,
 }
@@ -40,6 +44,8 @@ pub struct PeerInfo {
     pub tick_round_trip: Option<Duration>,
     /// Ticks not answered within an interval.
     pub ticks_missed: u64,
+    /// Calls and monitors that the peer's processes have on processes of this node.
+    pub watched: usize,
     /// Messages, queues, connections: counters and gauges.
     pub transfer: TransferStats,
 }

@@ -11,7 +11,9 @@
 
 mod address;
 mod builder;
+mod call;
 mod config;
+mod down;
 mod engine;
 mod error;
 mod info;
@@ -23,12 +25,15 @@ mod process;
 mod registry;
 mod resolver;
 mod session;
+mod watch;
 
 pub use address::Address;
 pub use builder::Builder;
+pub use call::{Caller, MultiCall, Response};
 pub use config::Config;
+pub use down::Down;
 pub use engine::control::Tick;
-pub use error::{ConnectError, RegisterError, SendError, StartError};
+pub use error::{CallError, ConnectError, RegisterError, SendError, StartError};
 pub use info::{NodeInfo, PeerInfo};
 pub use mailbox::{Mailbox, Message};
 pub use monitor::{NodeEvent, NodeMonitor};
@@ -37,7 +42,7 @@ pub use process::{Acknowledgement, Process, SendOptions};
 pub use resolver::{Resolver, Resolving, StaticPeers};
 
 pub use teleport_etf as etf;
-pub use teleport_etf::{Atom, Binary, DecodeError, EncodeError, Pid, Segments, Term};
+pub use teleport_etf::{Atom, Binary, DecodeError, EncodeError, Pid, RawTerm, Reference, Segments, Term};
 pub use teleport_proto::handshake::{HandshakeError, UnusableCookie};
 pub use teleport_proto::membership::{Backoff, EndReason};
 pub use teleport_proto::transfer::{MESSAGE_COST, TransferStats};

@@ -2,19 +2,21 @@
 
 use crate::SendError;
 use crate::address::Address;
+use crate::down::Down;
 use crate::process::{Acknowledgement, Process, SendOptions};
 use crate::session::Session;
+use crate::watch::{Watchers, reason};
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport_etf::{DecodeError, Pid};
+use teleport_etf::{DecodeError, Pid, Reference, Term};
 use teleport_proto::transfer::{Credit, Delivery, Window};
-use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use teleport_proto::wire::pool::Class;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -25,10 +27,12 @@ const RETURN_STEP: u64 = 64 * 1024;
 ///
 /// Bounded in bytes: each peer, and all local senders together, may have
 /// [`mailbox_window`](crate::Config::mailbox_window) bytes waiting in it; over that their sends wait. Dropping it ends
-/// the process: its name is free, and what was waiting is gone, as in Erlang.
+/// the process with the reason `normal`: its name is free, and what was waiting is gone, as in Erlang. Whoever monitors
+/// it gets DOWN, and calls that it has not answered fail.
 pub struct Mailbox {
     process: Process,
     inbox: Arc<Inbox>,
+    exit_reason: Term,
     /// Credit of messages taken out and not yet given back.
     owed: Option<(Arc<Session>, Credit)>,
 }
@@ -42,7 +46,7 @@ pub struct Message {
 
 impl Mailbox {
     pub(crate) fn new(process: Process, inbox: Arc<Inbox>) -> Self {
-        Self { process, inbox, owed: None }
+        Self { process, inbox, exit_reason: reason::normal(), owed: None }
     }
 
     /// The process's pid.
@@ -117,6 +121,7 @@ impl Mailbox {
         };
         let from = match stored.origin {
             Origin::Local { from, room: _given_back } => from,
+            Origin::Down(_) => self.pid(),
             Origin::Remote { from, session, credit, .. } => {
                 let from = session.pid_of(from);
                 self.owe(session, credit);
@@ -127,6 +132,29 @@ impl Mailbox {
             self.give_back();
         }
         Some(Message { from, body: stored.body })
+    }
+
+    /// Watches another process: when it ends, a [`Down`] is received here, behind everything that it sent to this
+    /// process's pid before.
+    ///
+    /// As in Erlang there is no error for a process that does not exist or cannot be reached: DOWN says `noproc` or
+    /// `noconnection` then.
+    pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, SendError> {
+        self.process.monitor(to.into(), &self.inbox).await
+    }
+
+    /// Ends a monitor: no [`Down`] of it is received any more. One that is waiting is taken out of the mailbox.
+    pub fn demonitor(&mut self, monitor: &Reference) {
+        let Some(id) = RefId::new(monitor.words()) else { return };
+        if !self.process.node().engine().watching.cancel(id) {
+            let is_it = |stored: &Stored| matches!(stored.origin, Origin::Down(down) if down == id);
+            self.inbox.lock().messages.retain(|stored| !is_it(stored));
+        }
+    }
+
+    /// Ends the process with a reason, for those who monitor it and for callers who wait for an answer.
+    pub fn exit(mut self, reason: Term) {
+        self.exit_reason = reason;
     }
 
     /// Messages waiting.
@@ -169,11 +197,15 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         self.process.node().unregister(&self.inbox);
-        let left = {
+        let (left, monitors) = {
             let mut queue = self.inbox.lock();
             queue.closed = true;
-            std::mem::take(&mut queue.messages)
+            (std::mem::take(&mut queue.messages), std::mem::take(&mut queue.monitors))
         };
+        for monitor in monitors {
+            self.process.node().engine().watching.cancel(monitor);
+        }
+        self.inbox.tell_watchers(&reason::encode(&self.exit_reason));
         self.inbox.room.close(); // local senders who wait for room
         for stored in left {
             if let Origin::Remote { session, credit, .. } = stored.origin {
@@ -201,6 +233,11 @@ impl Message {
         teleport_etf::from_bytes(&self.body)
     }
 
+    /// What it says if it is the DOWN of a monitor.
+    pub fn down(&self) -> Option<Down> {
+        Down::decode(&self.body)
+    }
+
     /// The encoded term.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -218,6 +255,8 @@ impl fmt::Debug for Message {
 pub(crate) struct Inbox {
     pub(crate) process: ProcessId,
     pub(crate) name: Option<Arc<str>>,
+    /// Who has to be told when the process ends.
+    pub(crate) watchers: Watchers,
     queue: Mutex<Queue>,
     arrived: Notify,
     /// Room for local senders, in units of [`ROOM_UNIT`] bytes; fair.
@@ -234,6 +273,8 @@ struct Queue {
     messages: VecDeque<Stored>,
     /// How far peers have filled their windows: by session, and apart for those who send to the name and to the pid.
     windows: FxHashMap<(usize, bool), Window>,
+    /// Monitors that the process has.
+    monitors: FxHashSet<RefId>,
     /// The process is gone.
     closed: bool,
     /// No more messages will come.
@@ -247,8 +288,18 @@ struct Stored {
 
 /// Where a waiting message came from, and what it keeps of its sender's window.
 enum Origin {
-    Local { from: Pid, room: OwnedSemaphorePermit },
-    Remote { from: ProcessId, session: Arc<Session>, credit: Credit, by_name: bool },
+    Local {
+        from: Pid,
+        room: OwnedSemaphorePermit,
+    },
+    /// The DOWN of one of the process's own monitors; there is at most one for each.
+    Down(RefId),
+    Remote {
+        from: ProcessId,
+        session: Arc<Session>,
+        credit: Credit,
+        by_name: bool,
+    },
 }
 
 /// What became of a message from a peer.
@@ -283,7 +334,8 @@ impl Inbox {
             u32::try_from(window / ROOM_UNIT).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         let room = Arc::new(Semaphore::new(room_units as usize));
         let (queue, arrived) = (Mutex::default(), Notify::new());
-        Arc::new(Self { process, name, queue, arrived, room, room_units, window })
+        let watchers = Watchers::default();
+        Arc::new(Self { process, name, watchers, queue, arrived, room, room_units, window })
     }
 
     /// Takes a message from a peer.
@@ -332,6 +384,20 @@ impl Inbox {
             self.wake();
         }
         Ok(put.map(|_| ()))
+    }
+
+    /// The DOWN of one of the process's monitors.
+    pub(crate) fn put_down(&self, monitor: RefId, body: Bytes) {
+        self.note_monitor(monitor, false);
+        if self.put(Stored { origin: Origin::Down(monitor), body }) == Some(true) {
+            self.wake();
+        }
+    }
+
+    /// The process has a monitor, or has it no longer.
+    pub(crate) fn note_monitor(&self, monitor: RefId, present: bool) {
+        let monitors = &mut self.lock().monitors;
+        let _changed = if present { monitors.insert(monitor) } else { monitors.remove(&monitor) };
     }
 
     /// Wakes the owner.

@@ -14,8 +14,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_etf::{Atom, Pid};
-use teleport_proto::wire::envelope::ProcessId;
+use teleport_etf::{Atom, Pid, Reference};
+use teleport_proto::wire::envelope::{ProcessId, RefId};
 use teleport_proto::{Incarnation, NodeName};
 
 /// A running node. Cheap to clone; the node stops when [`Node::shutdown`] is called or the last handle to it, its
@@ -165,6 +165,7 @@ impl Node {
                     last_heard: now.saturating_sub(session.last_heard()),
                     tick_round_trip,
                     ticks_missed: ticks.missed,
+                    watched: session.watched_processes().len(),
                     transfer: session.stats(),
                 }
             })
@@ -175,6 +176,8 @@ impl Node {
             incarnation: self.incarnation(),
             address: self.address(),
             bytes_in_flight: engine.budget.used(),
+            watching: engine.watching.len(),
+            late_replies: engine.watching.late_replies(),
             peers,
         }
     }
@@ -224,6 +227,17 @@ impl Node {
     pub(crate) fn pid_of(&self, process: ProcessId) -> Pid {
         let ProcessId { id, serial } = process;
         Pid { node: self.running.atom.clone(), id, serial, creation: self.incarnation().as_u32() }
+    }
+
+    pub(crate) fn reference_of(&self, reference: RefId) -> Reference {
+        let reference =
+            Reference::new(self.running.atom.clone(), self.incarnation().as_u32(), reference.words());
+        reference.unwrap_or_else(|| unreachable!("a RefId has the words of a reference"))
+    }
+
+    /// Whether it is the pid of a process of this node's present life.
+    pub(crate) fn is_own(&self, pid: &Pid) -> bool {
+        pid.node == self.running.atom && pid.creation == self.incarnation().as_u32()
     }
 
     pub(crate) fn unregister(&self, inbox: &Inbox) {

@@ -2,15 +2,18 @@
 
 use crate::SendError;
 use crate::address::{Address, Target};
-use crate::node::Node;
+use crate::down;
+use crate::mailbox::Inbox;
+use crate::node::{Node, atom_of};
 use crate::session::{Answer, Offered, Session};
+use crate::watch::{Refused, Via};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
-use teleport_etf::{Pid, Segments};
+use teleport_etf::{Atom, Pid, Reference, Segments, Term};
 use teleport_proto::NodeName;
 use teleport_proto::transfer::Outgoing;
-use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
 /// How a message is sent. The default is Erlang's `!`: in order, and waiting while the way is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,7 +68,7 @@ impl Acknowledgement {
 }
 
 /// Where an address leads.
-enum Route {
+pub(crate) enum Route {
     Here(Destination),
     There(NodeName, Destination, Option<u32>),
 }
@@ -160,7 +163,62 @@ impl Process {
         }
     }
 
-    fn route(&self, to: Address) -> Result<Route, SendError> {
+    /// Watches a process on behalf of the one that the inbox is of. There is always an answer, in the inbox.
+    pub(crate) async fn monitor(&self, to: Address, inbox: &Arc<Inbox>) -> Result<Reference, SendError> {
+        let engine = self.node.engine();
+        if engine.is_stopped() {
+            return Err(SendError::NotRunning);
+        }
+        let id = engine.watching.make_reference();
+        let reference = self.node.reference_of(id);
+        let object = self.object(&to)?;
+        let here = Via::Here(Arc::downgrade(engine));
+        let (via, to) = match self.route(to)? {
+            Route::Here(to) => (here, to),
+            Route::There(peer, to, incarnation) => match self.session(&peer, SendOptions::default()).await {
+                Ok(session) if is_stale(&session, incarnation) => (here, NOBODY),
+                Ok(session) => (Via::There(session), to),
+                Err(_) => {
+                    inbox.put_down(id, down::message(&reference, &object, down::no_connection()));
+                    return Ok(reference);
+                }
+            },
+        };
+        engine.watching.monitor((id, reference.clone()), via.clone(), inbox, to.clone(), object);
+        match &via {
+            Via::Here(_) => {
+                let found = engine.registry.find(&to).ok_or(Refused::NoProcess);
+                if let Err(refused) = found.and_then(|watched| via.begin(id, self.id, &watched)) {
+                    engine.watching.down(id, refused.reason().into_contiguous(), &via);
+                }
+            }
+            Via::There(session) => {
+                if !session.tell_process(self.id, to, Kind::Monitor(id), Segments::default()) {
+                    engine.watching.down(id, down::no_connection(), &via);
+                }
+            }
+        }
+        Ok(reference)
+    }
+
+    /// What DOWN calls the process: the pid, or the name with its node.
+    fn object(&self, to: &Address) -> Result<Term, SendError> {
+        let named = |name: &str, node: &NodeName| {
+            let name = Atom::new(name).map_err(|_| SendError::NameTooLong(name.len()))?;
+            Ok(Term::tuple([name.into(), atom_of(node).into()]))
+        };
+        match &to.0 {
+            Target::Local(name) => named(name, self.node.name()),
+            Target::Remote(name, node) => named(name, node.as_ref().map_err(Clone::clone)?),
+            Target::Pid(pid) => Ok(pid.clone().into()),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    pub(crate) fn route(&self, to: Address) -> Result<Route, SendError> {
         let own = self.node.name();
         Ok(match to.0 {
             Target::Local(name) => Route::Here(Destination::Name(name)),
@@ -175,14 +233,17 @@ impl Process {
                 } else if pid.creation == self.node.incarnation().as_u32() {
                     Route::Here(to)
                 } else {
-                    // A process of an earlier life of this node: id 0 is never given out.
-                    Route::Here(Destination::Process(ProcessId { id: 0, serial: 0 }))
+                    Route::Here(NOBODY) // a process of an earlier life of this node
                 }
             }
         })
     }
 
-    async fn session(&self, peer: &NodeName, options: SendOptions) -> Result<Arc<Session>, SendError> {
+    pub(crate) async fn session(
+        &self,
+        peer: &NodeName,
+        options: SendOptions,
+    ) -> Result<Arc<Session>, SendError> {
         let engine = self.node.engine();
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
@@ -202,6 +263,13 @@ impl Process {
         body: Segments,
         options: SendOptions,
     ) -> Result<(), SendError> {
+        let inbox = self.inbox_for(&to, &body)?;
+        let put = inbox.put_local(self.pid(), body.into_contiguous(), !options.nosuspend).await?;
+        put.ok_or(SendError::NoProcess)
+    }
+
+    /// The inbox on this node that a message goes to, if it may.
+    pub(crate) fn inbox_for(&self, to: &Destination, body: &Segments) -> Result<Arc<Inbox>, SendError> {
         let engine = self.node.engine();
         let (size, limit) = (body.len() as u64, engine.config.max_message.get());
         if size > limit {
@@ -210,11 +278,12 @@ impl Process {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        let inbox = engine.registry.find(&to).ok_or(SendError::NoProcess)?;
-        let put = inbox.put_local(self.pid(), body.into_contiguous(), !options.nosuspend).await?;
-        put.ok_or(SendError::NoProcess)
+        engine.registry.find(to).ok_or(SendError::NoProcess)
     }
 }
+
+/// Id 0 is never given out.
+const NOBODY: Destination = Destination::Process(ProcessId { id: 0, serial: 0 });
 
 /// A message without a taker vanishes, as in Erlang.
 fn ignore_no_process(error: SendError) -> Result<(), SendError> {
@@ -222,7 +291,7 @@ fn ignore_no_process(error: SendError) -> Result<(), SendError> {
 }
 
 /// A pid of an earlier incarnation: its process is gone.
-fn is_stale(session: &Session, incarnation: Option<u32>) -> bool {
+pub(crate) fn is_stale(session: &Session, incarnation: Option<u32>) -> bool {
     incarnation.is_some_and(|creation| creation != session.peer_incarnation().as_u32())
 }
 

@@ -1,34 +1,51 @@
-//! Received messages into mailboxes.
+//! Received messages to where they belong.
 
 use super::Engine;
 use crate::mailbox::{Inbox, Put};
 use crate::session::Session;
+use crate::watch::{Answer, Refused, Via};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Delivery, Disposition, Sink};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 
-/// Delivers what one read has brought. The mailboxes' owners are woken once, at the end.
+/// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
+/// owners, ending calls, and telling the peer of processes that do not exist.
 pub(crate) struct Deliver<'a> {
     engine: &'a Engine,
     session: &'a Arc<Session>,
     woken: SmallVec<[Arc<Inbox>; 4]>,
+    answers: SmallVec<[Answer; 4]>,
+    refused: SmallVec<[(ProcessId, RefId, Refused); 4]>,
 }
 
 impl<'a> Deliver<'a> {
     pub(crate) fn new(engine: &'a Engine, session: &'a Arc<Session>) -> Self {
-        Self { engine, session, woken: SmallVec::new() }
+        let (woken, answers, refused) = Default::default();
+        Self { engine, session, woken, answers, refused }
     }
 
-    /// Wakes those who got something; after the session's lock has been released.
-    pub(crate) fn wake(self) {
+    /// Does what is left to do; after the session's lock has been released.
+    pub(crate) fn finish(self) {
         self.woken.iter().for_each(|inbox| inbox.wake());
+        self.answers.into_iter().for_each(Answer::give);
+        for (watcher, reference, refused) in self.refused {
+            let nobody = ProcessId { id: 0, serial: 0 };
+            let to = Destination::Process(watcher);
+            self.session.tell_process(nobody, to, Kind::Down(reference), refused.reason());
+        }
     }
-}
 
-impl Sink for Deliver<'_> {
-    fn deliver(&mut self, delivery: Delivery) -> Disposition {
-        let Some(inbox) = self.engine.registry.find(&delivery.to) else { return Disposition::NoProcess };
+    /// Begins a watch on behalf of the peer's process, which is told if that is not possible.
+    fn watch(&mut self, reference: RefId, watcher: ProcessId, to: &Destination) -> Option<Arc<Inbox>> {
+        let found = self.engine.registry.find(to).ok_or(Refused::NoProcess);
+        let via = Via::There(self.session.clone());
+        let begun = found.and_then(|inbox| via.begin(reference, watcher, &inbox).map(|()| inbox));
+        begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
+    }
+
+    fn put(&mut self, inbox: Arc<Inbox>, delivery: Delivery) -> Disposition {
         match inbox.put_remote(delivery, self.session) {
             Put::Waiting { first } => {
                 if first {
@@ -43,6 +60,41 @@ impl Sink for Deliver<'_> {
                 self.engine.events.end(self.session.id(), EndReason::ProtocolError);
                 Disposition::NoProcess
             }
+        }
+    }
+}
+
+impl Sink for Deliver<'_> {
+    fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        match delivery.kind {
+            Kind::Data => match self.engine.registry.find(&delivery.to) {
+                Some(inbox) => self.put(inbox, delivery),
+                None => Disposition::NoProcess,
+            },
+            // If the process ends before it has the message, it tells its watchers.
+            Kind::Request(reference) => match self.watch(reference, delivery.from, &delivery.to) {
+                Some(inbox) => self.put(inbox, delivery),
+                None => Disposition::NoProcess,
+            },
+            Kind::Monitor(reference) => {
+                self.watch(reference, delivery.from, &delivery.to);
+                Disposition::Delivered
+            }
+            Kind::Demonitor(reference) => {
+                Via::There(self.session.clone()).end(reference);
+                Disposition::Delivered
+            }
+            Kind::Reply(reference) => {
+                self.answers.extend(self.engine.watching.reply(reference, delivery.body));
+                Disposition::Delivered
+            }
+            Kind::Down(reference) => {
+                let via = Via::There(self.session.clone());
+                self.answers.extend(self.engine.watching.down(reference, delivery.body, &via));
+                Disposition::Delivered
+            }
+            // The session's own.
+            Kind::Outcome => Disposition::Delivered,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::monitor::Monitors;
 use crate::registry::Registry;
 use crate::resolver::Resolver;
 use crate::session::Session;
+use crate::watch::{Watched, Watching};
 use crate::{Config, ConnectError, SendError};
 use accept::Unproven;
 use budget::{NodeBudget, SessionBudget};
@@ -87,6 +88,9 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) monitors: Monitors,
+    /// What this node's processes wait for, and which of them wait for each other.
+    pub(crate) watching: Watching,
+    pub(crate) watched: Watched,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) budget: Arc<NodeBudget>,
     pub(crate) events: Events,
@@ -134,6 +138,8 @@ impl Engine {
             clock: Clock::start(),
             registry: Registry::default(),
             monitors: Monitors::default(),
+            watching: Watching::default(),
+            watched: Watched::default(),
             events: Events(events),
             peers: Peers::default(),
             deadline_changed: Notify::new(),
@@ -171,6 +177,11 @@ impl Engine {
         };
         self.want(peer)?;
         waiting.await.unwrap_or(Err(ConnectError::NotRunning)).map_err(Into::into)
+    }
+
+    /// The session with a peer, if there is one.
+    pub(crate) fn session_if_up(&self, peer: &NodeName) -> Option<Arc<Session>> {
+        self.peers.session(peer)
     }
 
     /// The session with a peer, if there is one; begins to set one up if not.

@@ -14,13 +14,14 @@ use crate::engine::clock::Moment;
 use crate::engine::control::Command;
 use crate::error::SendError;
 use crate::metrics::SessionMeter;
+use crate::watch::{Via, Watched, outgoing};
 use bytes::BytesMut;
 use link::Link;
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use teleport_etf::{Atom, Pid};
+use teleport_etf::{Atom, Pid, Segments};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
 use teleport_proto::membership::EndReason;
@@ -29,7 +30,7 @@ use teleport_proto::transfer::{
     TransferStats, Urgency,
 };
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::ProcessId;
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::net::TcpStream;
@@ -65,6 +66,7 @@ pub(crate) struct Session {
     peer_incarnation: Incarnation,
     key: SessionKey,
     dialled: bool,
+    max_message: u64,
     engine: Weak<Engine>,
     inner: Mutex<Inner>,
     /// The control connection has something to say, soon or now.
@@ -83,6 +85,8 @@ pub(crate) struct Session {
     pool_changed: Notify,
     /// Everything accepted has been delivered, maybe.
     drained: Notify,
+    /// Processes of this node that the peer's processes watch.
+    watched_processes: Watched,
     last_heard: Moment,
     join_failures: AtomicU32,
     /// Bytes of control frames that the session's task has not got to yet.
@@ -184,6 +188,7 @@ impl Session {
             peer_incarnation: established.peer_incarnation,
             key: established.key.clone(),
             dialled: established.role == Role::Dialler,
+            max_message: established.max_message.get(),
             engine: Arc::downgrade(engine),
             inner: Mutex::new(Inner {
                 transfer: Some(transfer),
@@ -206,6 +211,7 @@ impl Session {
             budget_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
+            watched_processes: Watched::default(),
             last_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
             unhandled: AtomicUsize::new(0),
@@ -335,6 +341,38 @@ impl Session {
         Ok((offered?, answer))
     }
 
+    /// Sends what waits for no credit, and says something about a watch. `false` if the session has ended, or the body is
+    /// too large.
+    pub(crate) fn tell_process(&self, from: ProcessId, to: Destination, kind: Kind, body: Segments) -> bool {
+        self.answer(from, to, kind, body).is_ok()
+    }
+
+    /// Sends what waits for no credit.
+    pub(crate) fn answer(
+        &self,
+        from: ProcessId,
+        to: Destination,
+        kind: Kind,
+        body: Segments,
+    ) -> Result<(), SendError> {
+        debug_assert!(kind.is_exempt());
+        let mut inner = self.lock();
+        let sent = self.offer_and_write(&mut inner, outgoing(from, to, kind, body));
+        let to_write = inner.to_write.take();
+        drop(inner);
+        self.write_now(to_write);
+        sent.map(drop)
+    }
+
+    pub(crate) fn watched_processes(&self) -> &Watched {
+        &self.watched_processes
+    }
+
+    /// The largest message that it takes, in bytes.
+    pub(crate) fn max_message(&self) -> u64 {
+        self.max_message
+    }
+
     /// A message has left its mailbox.
     pub(crate) fn consumed(&self, credit: Credit) {
         self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
@@ -451,7 +489,7 @@ impl Session {
     }
 
     /// Ends the session; returns how many accepted messages are not known to be delivered.
-    pub(crate) fn end(&self, reason: EndReason, goodbye: bool) -> u64 {
+    pub(crate) fn end(self: &Arc<Self>, reason: EndReason, goodbye: bool) -> u64 {
         let mut inner = self.lock();
         let Some(mut transfer) = inner.transfer.take() else { return inner.unconfirmed };
         inner.ended = Some(reason);
@@ -473,6 +511,10 @@ impl Session {
         for (_, waiting) in outcomes {
             let _ = waiting.send(Err(SendError::Unconfirmed { peer: self.peer.clone(), reason }));
         }
+        if let Some(engine) = self.engine.upgrade() {
+            engine.watching.session_down(self, reason);
+        }
+        Via::There(self.clone()).end_all();
         self.tell(Event::End);
         if goodbye {
             self.command(Command::Write(last_words));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
 
 mod bad_input;
+mod calls;
 mod common;
 mod connect;
 mod copies;
@@ -10,6 +11,7 @@ mod credit;
 mod faults;
 mod idle;
 mod memory;
+mod monitors;
 mod operations;
 mod shutdown;
 

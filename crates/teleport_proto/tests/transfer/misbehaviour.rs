@@ -116,7 +116,7 @@ fn the_described_bytes_are_the_bytes() {
     assert_eq!(hex(&said), "0008 11 07 02  02 00  02 8503".replace(' ', ""));
 
     use teleport_proto::wire::{control::MAX_CONTROL_LEN, envelope::MAX_ENVELOPE_LEN};
-    assert_eq!((MAX_CONTROL_LEN - 2, MAX_ENVELOPE_LEN), (5_141, 308));
+    assert_eq!((MAX_CONTROL_LEN - 2, MAX_ENVELOPE_LEN), (5_141, 329));
 }
 
 fn hex(bytes: &[u8]) -> String {

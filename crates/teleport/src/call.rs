@@ -1,0 +1,375 @@
+//! Calls: requests that are answered, in the shapes of OTP's `gen_server`.
+
+use crate::address::Address;
+use crate::error::{CallError, SendError};
+use crate::mailbox::Message;
+use crate::node::Node;
+use crate::process::{Process, Route, SendOptions, is_stale};
+use crate::session::{Offered, Session};
+use crate::watch::{Answer, Ended, Outcome, Via, outgoing, reason};
+use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use teleport_etf::{Atom, Pid, RawTerm, Reference, Segments, Term, to_segments};
+use teleport_proto::NodeName;
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
+use tokio::sync::oneshot;
+
+const CALL: Atom = Atom::from_static("$gen_call");
+const CAST: Atom = Atom::from_static("$gen_cast");
+const ALIAS: &str = "alias";
+
+/// Who waits for an answer, and under which tag: the `From` of OTP's `{'$gen_call', From, Request}`.
+///
+/// A value like any other: it can be kept, cloned, compared, and sent to another process, also on another node, which then
+/// answers in its place with [`Process::reply`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Caller(Pid, Term);
+
+impl Caller {
+    fn new(pid: Pid, reference: Reference) -> Self {
+        Self(pid, Term::improper_list([Term::atom(ALIAS)], reference.into()))
+    }
+
+    /// The process that called.
+    pub fn pid(&self) -> &Pid {
+        &self.0
+    }
+
+    /// What the answer goes to, for the tags `[alias|Ref]` and `[[alias|Ref]|_]`; `gen:reply/2` decides so too.
+    fn alias(&self) -> Option<&Reference> {
+        let Term::ImproperList(tag) = &self.1 else { return None };
+        match tag.elements() {
+            [Term::Atom(atom)] if atom.as_str() == ALIAS => tag.tail().as_reference(),
+            [Term::ImproperList(inner), ..] => match inner.elements() {
+                [Term::Atom(atom)] if atom.as_str() == ALIAS => inner.tail().as_reference(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A request that has been sent: a future of its answer. Dropping it gives the answer up: one that still comes is dropped
+/// and counted.
+///
+/// The answer need not be awaited at once, and [`tokio::time::timeout`] on `&mut response` waits for a while without giving
+/// it up, like `gen_server:wait_response/2`.
+#[must_use = "the answer is given up when this is dropped"]
+pub struct Response<R> {
+    waiting: Waiting,
+    answer: oneshot::Receiver<Outcome>,
+    reply: PhantomData<fn() -> R>,
+}
+
+/// A call in the node's table; dropping it takes the call back.
+struct Waiting {
+    node: Node,
+    reference: RefId,
+    /// For the error.
+    peer: NodeName,
+    /// The other side knows of it.
+    asked: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let watching = &self.node.engine().watching;
+        if self.asked {
+            watching.cancel(self.reference);
+        } else {
+            watching.withdraw(self.reference);
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Future for Response<R> {
+    type Output = Result<R, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.answer).poll(context));
+        Poll::Ready(match outcome {
+            Ok(Ok(reply)) => teleport_etf::from_bytes(&reply).map_err(CallError::Reply),
+            Ok(Err(Ended::Down(reason))) => Err(CallError::from_reason(&reason)),
+            Ok(Err(Ended::NodeDown(reason))) => {
+                Err(CallError::NodeDown { peer: self.waiting.peer.clone(), reason })
+            }
+            // The table is gone with the node.
+            Err(_) => Err(SendError::NotRunning.into()),
+        })
+    }
+}
+
+impl<R> fmt::Debug for Response<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Response").field(&self.waiting.reference).finish()
+    }
+}
+
+/// What came of a [`multi_call`](Process::multi_call).
+#[derive(Debug)]
+pub struct MultiCall<R> {
+    /// Who answered, and what.
+    pub replies: Vec<(NodeName, R)>,
+    /// Who did not, and why: OTP's bad nodes.
+    pub failures: Vec<(NodeName, CallError)>,
+}
+
+impl Process {
+    /// Calls a server and waits for its answer, like `gen_server:call/3`.
+    ///
+    /// The server gets `{'$gen_call', From, Request}`, whatever it is written in. The call ends exactly once: with the
+    /// reply, or with an error that says why there is none. After a timeout a reply may still come; it is dropped, and
+    /// never gets into a mailbox.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use teleport::{CallError, Node};
+    /// # let node = Node::builder("shop@127.0.0.1").cookie("cEbLxqUGdSvV2N9x").start().await?;
+    /// let price: Result<u64, CallError> = node.process().call("prices", &"apples", Duration::from_secs(5)).await;
+    /// assert!(matches!(price, Err(CallError::NoProcess)));
+    /// # Ok(()) }
+    /// ```
+    pub async fn call<Q: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        to: impl Into<Address>,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<R, CallError> {
+        let call = async { self.send_request(to, request).await?.await };
+        tokio::time::timeout(timeout, call).await.unwrap_or(Err(CallError::Timeout(timeout)))
+    }
+
+    /// Sends a request, and leaves it to the caller when to wait for the answer; like `gen_server:send_request/2`.
+    ///
+    /// Returns when the request is accepted, as [`send`](Self::send) does.
+    pub async fn send_request<Q: Serialize + ?Sized, R>(
+        &self,
+        to: impl Into<Address>,
+        request: &Q,
+    ) -> Result<Response<R>, CallError> {
+        let route = self.route(to.into())?;
+        let (engine, node) = (self.node().engine(), self.node());
+        let (via, to, peer) = match route {
+            Route::Here(to) => (Via::Here(Arc::downgrade(engine)), to, node.name().clone()),
+            Route::There(peer, to, incarnation) => {
+                let session = self.session(&peer, SendOptions::default()).await?;
+                if is_stale(&session, incarnation) {
+                    return Err(CallError::NoProcess);
+                }
+                (Via::There(session), to, peer)
+            }
+        };
+        let reference = engine.watching.make_reference();
+        let caller = Caller::new(self.pid(), node.reference_of(reference));
+        let body = to_segments(&(CALL, caller, request)).map_err(SendError::from)?;
+        let answer = engine.watching.call(reference, via.clone(), self.id(), to.clone());
+        let mut waiting = Waiting { node: node.clone(), reference, peer, asked: false };
+        match via {
+            Via::Here(_) => self.ask_here(&via, &mut waiting, to, body).await?,
+            Via::There(session) => self.ask_there(&session, &mut waiting, to, body).await?,
+        }
+        Ok(Response { waiting, answer, reply: PhantomData })
+    }
+
+    /// Sends a cast: a request without an answer, like `gen_server:cast/2`.
+    pub async fn cast<M: Serialize + ?Sized>(
+        &self,
+        to: impl Into<Address>,
+        message: &M,
+    ) -> Result<(), SendError> {
+        self.send(to, &(CAST, message)).await
+    }
+
+    /// Sends a cast to the servers of one name on several nodes, like `gen_server:abcast/3`. Returns when each of them is
+    /// accepted or known not to be; the errors say which.
+    pub async fn abcast<M: Serialize + ?Sized>(
+        &self,
+        nodes: impl IntoIterator<Item = NodeName>,
+        name: &str,
+        message: &M,
+    ) -> Result<Vec<(NodeName, SendError)>, teleport_etf::EncodeError> {
+        let body = to_segments(&(CAST, message))?;
+        let casts = nodes.into_iter().map(|node| {
+            let body = body.clone();
+            async {
+                let sent = self.send_encoded((name, &node), body, SendOptions::default()).await;
+                sent.err().map(|error| (node, error))
+            }
+        });
+        Ok(join_all(casts).await.into_iter().flatten().collect())
+    }
+
+    /// Calls the servers of one name on several nodes at the same time, like `gen_server:multi_call/4`.
+    pub async fn multi_call<Q: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        nodes: impl IntoIterator<Item = NodeName>,
+        name: &str,
+        request: &Q,
+        timeout: Duration,
+    ) -> MultiCall<R> {
+        let calls = nodes.into_iter().map(|node| async {
+            let result = self.call((name, &node), request, timeout).await;
+            (node, result)
+        });
+        let mut all = MultiCall { replies: Vec::new(), failures: Vec::new() };
+        for (node, result) in join_all(calls).await {
+            match result {
+                Ok(reply) => all.replies.push((node, reply)),
+                Err(error) => all.failures.push((node, error)),
+            }
+        }
+        all
+    }
+
+    /// Answers a call, like `gen_server:reply/2`. Any process may, once; later answers are dropped.
+    ///
+    /// Never waits: an answer needs no credit. If it cannot be sent because it is too large or has no form, the caller is
+    /// told so, and so is whoever answers. A caller who is gone is no error.
+    pub fn reply<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
+        let Some(alias) = to.alias() else { return self.reply_plainly(to, reply) };
+        let body = to_segments(reply).map_err(SendError::from);
+        let sent = body.and_then(|body| self.answer(to.pid(), alias, Kind::Reply, body));
+        sent.inspect_err(|error| self.reject(to, &error.to_string()))
+    }
+
+    /// Tells a caller that his request is not going to be answered: his call ends with [`CallError::Rejected`].
+    pub fn reject(&self, to: &Caller, why: &str) {
+        if let Some(alias) = to.alias() {
+            let told = self.answer(to.pid(), alias, Kind::Down, reason::rejected(why));
+            told.unwrap_or_else(|error| tracing::debug!(%error, "a rejection was not sent"));
+        }
+    }
+
+    /// To a tag of another kind the answer is a message like any other.
+    fn reply_plainly<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
+        let message = to_segments(&(&to.1, reply))?;
+        let (process, pid) = (self.clone(), to.pid().clone());
+        self.node().engine().handle.spawn(async move {
+            let sent = process.send_encoded(pid, message, SendOptions::default()).await;
+            sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
+        });
+        Ok(())
+    }
+
+    async fn ask_here(
+        &self,
+        via: &Via,
+        waiting: &mut Waiting,
+        to: Destination,
+        body: Segments,
+    ) -> Result<(), CallError> {
+        let inbox = self.inbox_for(&to, &body).map_err(|error| match error {
+            SendError::NoProcess => CallError::NoProcess,
+            error => error.into(),
+        })?;
+        if inbox.process == self.id() {
+            return Err(CallError::CallingSelf);
+        }
+        via.begin(waiting.reference, self.id(), &inbox).map_err(|_| CallError::NoProcess)?;
+        waiting.asked = true; // from now on there is something to take back
+        match inbox.put_local(self.pid(), body.into_contiguous(), true).await? {
+            Some(()) => Ok(()),
+            None => Err(CallError::NoProcess),
+        }
+    }
+
+    async fn ask_there(
+        &self,
+        session: &Arc<Session>,
+        waiting: &mut Waiting,
+        to: Destination,
+        body: Segments,
+    ) -> Result<(), CallError> {
+        match session.send(outgoing(self.id(), to, Kind::Request(waiting.reference), body))? {
+            Offered::Accepted => {}
+            Offered::Waiting(pending) => pending.accepted().await?,
+        }
+        waiting.asked = true;
+        Ok(())
+    }
+
+    /// Sends what ends a call to where the call came from.
+    fn answer(
+        &self,
+        caller: &Pid,
+        alias: &Reference,
+        kind: fn(RefId) -> Kind,
+        body: Segments,
+    ) -> Result<(), SendError> {
+        let Some(reference) = RefId::new(alias.words()) else { return Ok(()) };
+        let engine = self.node().engine();
+        if self.node().is_own(caller) {
+            let (size, limit) = (body.len() as u64, engine.config.max_message.get());
+            if size > limit {
+                return Err(SendError::TooLarge { size, limit });
+            }
+            let via = Via::Here(Arc::downgrade(engine));
+            via.end(reference);
+            let body = body.into_contiguous();
+            let answer = match kind(reference) {
+                Kind::Reply(_) => engine.watching.reply(reference, body),
+                _ => engine.watching.down(reference, body, &via),
+            };
+            answer.into_iter().for_each(Answer::give);
+            return Ok(());
+        }
+        let peer = NodeName::new(caller.node.as_str())?;
+        let to = ProcessId { id: caller.id, serial: caller.serial };
+        if let Some(session) = engine.session_if_up(&peer) {
+            return answer_over(&session, self.id(), caller, to, kind(reference), body);
+        }
+        // It was handed on by a node of which this one is not a peer yet, or nobody waits any more.
+        let (engine, from, caller) = (engine.clone(), self.id(), caller.clone());
+        engine.clone().handle.spawn(async move {
+            let session = engine.session(&peer).await;
+            let sent =
+                session.and_then(|session| answer_over(&session, from, &caller, to, kind(reference), body));
+            sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
+        });
+        Ok(())
+    }
+}
+
+fn answer_over(
+    session: &Arc<Session>,
+    from: ProcessId,
+    caller: &Pid,
+    to: ProcessId,
+    kind: Kind,
+    body: Segments,
+) -> Result<(), SendError> {
+    if is_stale(session, Some(caller.creation)) {
+        return Ok(());
+    }
+    if body.len() as u64 > session.max_message() {
+        return Err(SendError::TooLarge { size: body.len() as u64, limit: session.max_message() });
+    }
+    kind.reference().map(|reference| Via::There(session.clone()).end(reference));
+    match session.answer(from, Destination::Process(to), kind, body) {
+        // Its calls ended with the session.
+        Err(SendError::NodeDown { .. }) => Ok(()),
+        sent => sent,
+    }
+}
+
+impl Message {
+    /// Who calls and what is asked, if the message is a call: `{'$gen_call', From, Request}`.
+    pub fn call(&self) -> Option<(Caller, RawTerm)> {
+        let (kind, caller, request): (Atom, Caller, RawTerm) = self.decode().ok()?;
+        (kind == CALL).then_some((caller, request))
+    }
+
+    /// What is said, if the message is a cast: `{'$gen_cast', Message}`.
+    pub fn cast(&self) -> Option<RawTerm> {
+        let (kind, message): (Atom, RawTerm) = self.decode().ok()?;
+        (kind == CAST).then_some(message)
+    }
+}

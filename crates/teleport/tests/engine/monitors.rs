@@ -1,0 +1,129 @@
+//! Monitors: DOWN comes once, with the reason, behind what the process sent before.
+
+use crate::common::{MIB, eventually, pair, payload, within};
+use teleport::{Address, Binary, Down, Mailbox, Node, Sever, Term};
+
+async fn next_down(mailbox: &mut Mailbox) -> Down {
+    within(mailbox.recv()).await.unwrap().down().expect("a DOWN")
+}
+
+fn atom(name: &'static str) -> Term {
+    Term::atom(name)
+}
+
+#[tokio::test]
+async fn down_tells_how_a_process_ended() {
+    let (a, b) = pair().await;
+    let mut watcher = a.spawn_mailbox().unwrap();
+    for node in [&a, &b] {
+        let server = node.register("server").unwrap();
+        let by_pid = watcher.monitor(server.pid()).await.unwrap();
+        let by_name = watcher.monitor(("server", node.name())).await.unwrap();
+        // Behind both monitors, so that they are there.
+        let told =
+            watcher.process().send_acknowledged(server.pid(), "hello", Default::default()).await.unwrap();
+        within(told.delivered()).await.unwrap();
+        let told =
+            watcher.process().send_acknowledged(("server", node.name()), "hello", Default::default()).await;
+        within(told.unwrap().delivered()).await.unwrap();
+        let pid = server.pid();
+        server.exit(atom("tired"));
+        let mut downs = [next_down(&mut watcher).await, next_down(&mut watcher).await];
+        if downs[0].reference != by_pid {
+            downs.reverse();
+        }
+        assert_eq!(downs[0], Down { reference: by_pid, object: pid.into(), reason: atom("tired") });
+        let name = Term::tuple([atom("server"), downs[1].object.as_tuple().unwrap()[1].clone()]);
+        assert_eq!(downs[1], Down { reference: by_name, object: name, reason: atom("tired") });
+        assert_eq!(downs[1].object.as_tuple().unwrap()[1].as_atom().unwrap().as_str(), node.name().as_str());
+    }
+    assert!(watcher.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_down_at_once() {
+    let (a, b) = pair().await;
+    let mut watcher = a.spawn_mailbox().unwrap();
+    let gone = b.spawn_mailbox().unwrap().pid();
+    let nobody: [(Address, &str); 4] = [
+        ("nobody".into(), "noproc"),
+        (("nobody", b.name()).into(), "noproc"),
+        (gone.into(), "noproc"),
+        (("nobody", "nobody@nowhere").into(), "noconnection"),
+    ];
+    for (to, reason) in nobody {
+        let monitor = watcher.monitor(&to).await.unwrap();
+        let down = next_down(&mut watcher).await;
+        assert_eq!((down.reference, down.reason.as_atom().unwrap().as_str()), (monitor, reason), "{to}");
+    }
+}
+
+#[tokio::test]
+async fn down_keeps_its_place_behind_what_the_process_sent() {
+    let (a, b) = pair().await;
+    b.prime(a.name()).await.unwrap();
+    for round in 0..20 {
+        let mut watcher = a.spawn_mailbox().unwrap();
+        let server = b.spawn_mailbox().unwrap();
+        let monitor = watcher.monitor(server.pid()).await.unwrap();
+        eventually("the monitor is there", || b.info().peers[0].transfer.entries == 0).await;
+        // The large one takes the longer way, and its connection may die meanwhile.
+        server.send(watcher.pid(), &payload(2 * MIB, round)).await.unwrap();
+        server.send(watcher.pid(), &payload(10, round)).await.unwrap();
+        b.sever(a.name(), Sever::Pool(round as usize));
+        drop(server);
+        for size in [2 * MIB, 10] {
+            let message = within(watcher.recv()).await.unwrap();
+            assert_eq!(message.decode::<Binary>().unwrap(), payload(size, round));
+        }
+        assert_eq!(next_down(&mut watcher).await.reference, monitor);
+    }
+}
+
+#[tokio::test]
+async fn no_down_after_demonitor() {
+    let (a, b) = pair().await;
+    for node in [&a, &b] {
+        let mut watcher = a.spawn_mailbox().unwrap();
+        let (first, second) = (node.spawn_mailbox().unwrap(), node.spawn_mailbox().unwrap());
+        // One ends before and one after; the third tells that both would have come.
+        let (early, late) =
+            (watcher.monitor(first.pid()).await.unwrap(), watcher.monitor(second.pid()).await.unwrap());
+        let third = node.spawn_mailbox().unwrap();
+        let last = watcher.monitor(third.pid()).await.unwrap();
+        drop(first);
+        eventually("DOWN is there", || watcher.len() == 1).await;
+        watcher.demonitor(&early);
+        watcher.demonitor(&late);
+        drop((second, third));
+        assert_eq!(next_down(&mut watcher).await.reference, last);
+        assert!(watcher.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_session_is_no_connection() {
+    let (a, b) = pair().await;
+    let mut watcher = a.spawn_mailbox().unwrap();
+    let server = b.spawn_mailbox().unwrap();
+    let monitor = watcher.monitor(server.pid()).await.unwrap();
+    a.disconnect(b.name());
+    let down = next_down(&mut watcher).await;
+    assert_eq!((down.reference, down.reason), (monitor, atom("noconnection")));
+    drop(server);
+    assert!(watcher.is_empty());
+}
+
+#[tokio::test]
+async fn watches_leave_nothing_behind() {
+    let (a, b) = pair().await;
+    let server = b.register("server").unwrap();
+    let watched = |node: &Node| node.info().peers.iter().map(|peer| peer.watched).sum::<usize>();
+    for _ in 0..100 {
+        let watcher = a.spawn_mailbox().unwrap();
+        watcher.monitor(server.pid()).await.unwrap();
+        let _given_up = watcher.process().send_request::<_, Term>(("server", b.name()), "?").await.unwrap();
+    }
+    eventually("all watches are gone", || watched(&b) == 0 && a.info().watching == 0).await;
+    assert_eq!(server.len(), 100);
+}
