@@ -23,12 +23,11 @@ use crate::bench::child::NodeError;
 use crate::bench::socket;
 use crate::ring::arrivals::Arrivals;
 use crate::ring::node::RingNode;
-use crate::ring::probe::Kind;
+use crate::ring::probe::{Kind, Prober};
 use crate::ring::protocol::{ProbeSamples, Tally};
 use crate::ring::topology::{Direction, Topology};
 
 use buffers::Buffers;
-use probes::Prober;
 use relay::Relay;
 use sender::{Job, Sender};
 use wire::Purpose;
@@ -41,7 +40,7 @@ pub(crate) struct RawNode {
     arrivals: Arc<Mutex<Arrivals>>,
     /// Each worker's queue; empty before the node is connected.
     senders: Vec<mpsc::Sender<Job>>,
-    probers: Vec<Prober>,
+    probers: Vec<(Kind, Prober)>,
     reports: mpsc::Receiver<Report>,
     reporter: mpsc::Sender<Report>,
 }
@@ -170,8 +169,8 @@ impl RawNode {
             let to_neighbours =
                 Direction::BOTH.map(|direction| Arc::clone(&dialled[&(direction, purpose)])).to_vec();
             let (prober, tasks) =
-                Prober::new(kind, kind.offset(self.setup.index, self.setup.nodes), to_neighbours);
-            self.probers.push(prober);
+                probes::prober(kind, kind.offset(self.setup.index, self.setup.nodes), to_neighbours);
+            self.probers.push((kind, prober));
             for task in tasks {
                 self.spawn("probe".to_owned(), move |_| task())?;
             }
@@ -215,7 +214,7 @@ impl RingNode for RawNode {
     }
 
     fn start_probes(&mut self) -> Result<(), NodeError> {
-        self.probers.iter_mut().try_for_each(Prober::start)
+        self.probers.iter_mut().try_for_each(|(_, prober)| prober.start())
     }
 
     fn round(&mut self, round: u32, verify: bool) -> Result<Vec<Duration>, NodeError> {
@@ -244,9 +243,9 @@ impl RingNode for RawNode {
 
     fn stop_probes(&mut self) -> Result<ProbeSamples, NodeError> {
         let mut samples = ProbeSamples::default();
-        for prober in &self.probers {
+        for (kind, prober) in &self.probers {
             let (round_trips, unanswered) = prober.stop()?;
-            match prober.kind() {
+            match kind {
                 Kind::Tick => samples.tick_us = round_trips,
                 Kind::Echo => samples.echo_us = round_trips,
             }

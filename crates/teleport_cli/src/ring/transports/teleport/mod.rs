@@ -20,12 +20,12 @@ use crate::bench::COOKIE;
 use crate::bench::child::NodeError;
 use crate::ring::arrivals::Arrivals;
 use crate::ring::node::RingNode;
-use crate::ring::probe::INTERVAL;
+use crate::ring::probe::{INTERVAL, Prober};
 use crate::ring::protocol::{ProbeSamples, Tally};
 use crate::ring::topology::{Direction, Topology};
 
 use lane::{Job, Sender};
-use probes::{Echoes, Ticks};
+use probes::Ticks;
 
 /// Ticks while no round runs: as good as none.
 const AT_REST: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ pub(crate) struct TeleportNode {
     arrivals: Arc<Mutex<Arrivals>>,
     senders: Vec<Sender>,
     ticks: Arc<Ticks>,
-    echoes: Option<Echoes>,
+    echoes: Option<Prober>,
     failures: (mpsc::UnboundedSender<NodeError>, mpsc::UnboundedReceiver<NodeError>),
 }
 
@@ -113,7 +113,7 @@ impl TeleportNode {
     }
 
     fn start_echoes(&mut self) -> Result<(), NodeError> {
-        self.echoes = Some(Echoes::start(&self.runtime, &self.node, self.setup, self.neighbours()?)?);
+        self.echoes = Some(probes::echoes(&self.runtime, &self.node, self.setup, self.neighbours()?)?);
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl RingNode for TeleportNode {
     fn start_probes(&mut self) -> Result<(), NodeError> {
         self.ticks.start();
         self.node.set_tick_interval(INTERVAL);
-        self.echoes.as_mut().map_or(Ok(()), Echoes::start_probing)
+        self.echoes.as_mut().map_or(Ok(()), Prober::start)
     }
 
     fn round(&mut self, round: u32, verify: bool) -> Result<Vec<Duration>, NodeError> {
@@ -181,8 +181,7 @@ impl RingNode for TeleportNode {
 
     fn stop_probes(&mut self) -> Result<ProbeSamples, NodeError> {
         self.node.set_tick_interval(AT_REST);
-        let (echo_us, unanswered) =
-            self.echoes.as_mut().map_or(Ok(Default::default()), Echoes::stop_probing)?;
+        let (echo_us, unanswered) = self.echoes.as_ref().map_or(Ok(Default::default()), Prober::stop)?;
         Ok(ProbeSamples { tick_us: self.ticks.stop(), echo_us, unanswered })
     }
 
