@@ -288,12 +288,13 @@ impl Process {
         to: Destination,
         body: Segments,
     ) -> Result<(), CallError> {
-        match session.send(outgoing(self.id(), to, Kind::Request(waiting.reference), body))? {
-            Offered::Accepted => {}
-            Offered::Waiting(pending) => pending.accepted().await?,
-        }
+        let offered = session.send(outgoing(self.id(), to, Kind::Request(waiting.reference), body))?;
+        // If it waits and is taken back, so that nobody was asked, taking the watch back is harmless.
         waiting.asked = true;
-        Ok(())
+        match offered {
+            Offered::Accepted => Ok(()),
+            Offered::Waiting(pending) => Ok(pending.accepted().await?),
+        }
     }
 
     /// Sends what ends a call to where the call came from.
@@ -353,7 +354,7 @@ fn answer_over(
         return Err(SendError::TooLarge { size: body.len() as u64, limit: session.max_message() });
     }
     kind.reference().map(|reference| Via::There(session.clone()).end(reference));
-    match session.answer(from, Destination::Process(to), kind, body) {
+    match session.send_exempt(from, Destination::Process(to), kind, body) {
         // Its calls ended with the session.
         Err(SendError::NodeDown { .. }) => Ok(()),
         sent => sent,

@@ -193,7 +193,7 @@ impl Process {
                 }
             }
             Via::There(session) => {
-                if !session.tell_process(self.id, to, Kind::Monitor(id), Segments::default()) {
+                if session.send_exempt(self.id, to, Kind::Monitor(id), Segments::default()).is_err() {
                     engine.watching.down(id, down::no_connection(), &via);
                 }
             }

@@ -33,7 +33,7 @@ impl<'a> Deliver<'a> {
         for (watcher, reference, refused) in self.refused {
             let nobody = ProcessId { id: 0, serial: 0 };
             let to = Destination::Process(watcher);
-            self.session.tell_process(nobody, to, Kind::Down(reference), refused.reason());
+            let _ = self.session.send_exempt(nobody, to, Kind::Down(reference), refused.reason());
         }
     }
 

@@ -341,14 +341,8 @@ impl Session {
         Ok((offered?, answer))
     }
 
-    /// Sends what waits for no credit, and says something about a watch. `false` if the session has ended, or the body is
-    /// too large.
-    pub(crate) fn tell_process(&self, from: ProcessId, to: Destination, kind: Kind, body: Segments) -> bool {
-        self.answer(from, to, kind, body).is_ok()
-    }
-
     /// Sends what waits for no credit.
-    pub(crate) fn answer(
+    pub(crate) fn send_exempt(
         &self,
         from: ProcessId,
         to: Destination,

@@ -47,7 +47,8 @@ impl Via {
                 }
             }
             Self::There(session) => {
-                session.tell_process(from, Destination::Process(to), kind, reason);
+                // If the session has ended, its watches have too.
+                let _ = session.send_exempt(from, Destination::Process(to), kind, reason);
             }
         }
     }

@@ -48,6 +48,24 @@ enum Waiter {
     Monitor { inbox: Arc<Inbox>, reference: Reference, object: Term },
 }
 
+impl Waiter {
+    /// DOWN goes to the mailbox while the table is locked, so that whoever finds no watch in it finds the DOWN there. A
+    /// caller's answer is given later.
+    fn end(self, id: RefId, ended: Ended) -> Option<Answer> {
+        match self {
+            Self::Call(caller) => Some(Answer(caller, Err(ended))),
+            Self::Monitor { inbox, reference, object } => {
+                let reason = match ended {
+                    Ended::Down(reason) => reason,
+                    Ended::NodeDown(_) => down::no_connection(),
+                };
+                inbox.put_down(id, down::message(&reference, &object, reason));
+                None
+            }
+        }
+    }
+}
+
 /// What a caller is to be told, when no lock is held.
 #[derive(Debug)]
 pub(crate) struct Answer(oneshot::Sender<Outcome>, Outcome);
@@ -107,19 +125,10 @@ impl Watching {
 
     /// What is watched has ended. DOWN is in the mailbox when this returns.
     pub(crate) fn down(&self, reference: RefId, reason: Bytes, via: &Via) -> Option<Answer> {
-        let watch = {
-            let mut table = self.lock();
-            // Only the node that it is on can say that a process has ended.
-            table.get(&reference).filter(|watch| watch.via.key() == via.key())?;
-            table.remove(&reference)?
-        };
-        match watch.waiter {
-            Waiter::Call(caller) => Some(Answer(caller, Err(Ended::Down(reason)))),
-            Waiter::Monitor { inbox, reference: public, object } => {
-                inbox.put_down(reference, down::message(&public, &object, reason));
-                None
-            }
-        }
+        let mut table = self.lock();
+        // Only the node that it is on can say that a process has ended.
+        table.get(&reference).filter(|watch| watch.via.key() == via.key())?;
+        table.remove(&reference)?.waiter.end(reference, Ended::Down(reason))
     }
 
     /// Nobody waits any more; the other side is told. `false` if it had ended already.
@@ -128,7 +137,13 @@ impl Watching {
         match watch.via {
             Via::Here(_) => drop(watch.via.end(reference)),
             Via::There(session) => {
-                session.tell_process(watch.from, watch.to, Kind::Demonitor(reference), Segments::default());
+                // If the session has ended, so has the watch.
+                let _ = session.send_exempt(
+                    watch.from,
+                    watch.to,
+                    Kind::Demonitor(reference),
+                    Segments::default(),
+                );
             }
         }
         true
@@ -141,19 +156,13 @@ impl Watching {
 
     /// The session is over: all that was waited for over it ends so.
     pub(crate) fn session_down(&self, session: &Arc<Session>, reason: EndReason) {
-        let ended: Vec<_> = {
+        let answers: Vec<_> = {
             let mut table = self.lock();
             let over_it = |watch: &Watch| matches!(&watch.via, Via::There(via) if Arc::ptr_eq(via, session));
-            table.extract_if(|_, watch| over_it(watch)).collect()
+            let ended = table.extract_if(|_, watch| over_it(watch));
+            ended.filter_map(|(id, watch)| watch.waiter.end(id, Ended::NodeDown(reason))).collect()
         };
-        for (reference, watch) in ended {
-            match watch.waiter {
-                Waiter::Call(caller) => Answer(caller, Err(Ended::NodeDown(reason))).give(),
-                Waiter::Monitor { inbox, reference: public, object } => {
-                    inbox.put_down(reference, down::message(&public, &object, down::no_connection()));
-                }
-            }
-        }
+        answers.into_iter().for_each(Answer::give);
     }
 
     /// How many calls and monitors are waited for.
