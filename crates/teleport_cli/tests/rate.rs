@@ -61,10 +61,12 @@ fn a_node_may_share_its_threads_with_the_application() {
 
 #[test]
 fn calls() {
-    let (table, results) = short_round(&["--mode", "call", "--transport", "raw", "--pairs", "2"]);
+    let (table, results) = short_round(&["--mode", "call", "--pairs", "2"]);
     assert!(table.contains("calls/s") && table.contains("p99"), "{table}");
-    for run in results["runs"].as_array().unwrap() {
-        check_run(run, "raw");
+    let runs = results["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for (run, transport) in runs.iter().zip(["teleport", "raw"]) {
+        check_run(run, transport);
         let us = |name: &str| run["call_us"][name].as_f64().unwrap();
         assert!(us("p50") > 0.0 && us("p50") <= us("p99") && us("p99") <= us("max"), "{run}");
     }

@@ -1,7 +1,8 @@
-//! `teleport`: the product, used as an application would: mailboxes, names, `send`.
+//! `teleport`: the product, used as an application would: mailboxes, names, `send`, `call` and `reply`.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use teleport::{Address, Binary, Config, Mailbox, Node, NodeName, StaticPeers};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -16,6 +17,9 @@ use crate::rate::payload;
 
 /// What encoding adds to a binary: the version, a tag and the length.
 const OVERHEAD: usize = 6;
+
+/// More than the coordinator's patience: a call ends because it is answered.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A node of the product.
 pub(crate) struct TeleportNode {
@@ -181,7 +185,7 @@ impl Sender {
         while signals.recv().await.is_some() {
             match mode {
                 Mode::Send => self.send(&meters).await?,
-                Mode::Call => return Err(NodeError::WrongRole("a run of calls")),
+                Mode::Call => self.call(&meters).await?,
             }
             // Who waits for it is gone only if the node is ending.
             let _ = done.send(());
@@ -206,6 +210,28 @@ impl Sender {
         while !meter.is_halted() {
             self.mailbox.send(self.to.clone(), &message).await.map_err(failed())?;
             meter.add(1);
+        }
+        Ok(())
+    }
+
+    /// Calls until it is told to end.
+    async fn call(&self, meters: &Meters) -> Result<(), NodeError> {
+        let meter = meters.pair(self.pair);
+        let verify = meter.verifies();
+        let (process, mut request, mut turn) = (self.mailbox.process(), self.message(0), 0);
+        while !meter.is_halted() {
+            if verify {
+                request = self.message(turn);
+            }
+            let begun = Instant::now();
+            let reply: Binary = process
+                .call(self.to.clone(), &request, CALL_TIMEOUT)
+                .await
+                .map_err(NodeError::teleport("a call failed"))?;
+            meter.answered(begun);
+            if verify {
+                meter.verify(&mut turn, &reply, self.payload)?;
+            }
         }
         Ok(())
     }
@@ -241,8 +267,18 @@ impl Receiver {
         Ok(())
     }
 
-    async fn answer(self, _meters: Arc<Meters>) -> Result<(), NodeError> {
-        Err(NodeError::WrongRole("a run of calls"))
+    /// Sends every request back, until the node ends.
+    async fn answer(mut self, meters: Arc<Meters>) -> Result<(), NodeError> {
+        let (meter, process) = (meters.pair(self.pair), self.mailbox.process());
+        while let Some(message) = self.mailbox.recv().await {
+            let (caller, request) = message.call().ok_or_else(|| NodeError::Protocol {
+                from: format!("the caller of pair {}", self.pair),
+                what: "what is no call".to_owned(),
+            })?;
+            process.reply(&caller, &request).map_err(NodeError::teleport("cannot answer"))?;
+            meter.add(1);
+        }
+        Ok(())
     }
 }
 
