@@ -77,8 +77,7 @@ impl Contender {
         let programs = vec![node(0)?, node(1)?];
         let label = transport.name().to_owned();
         let nodes = Cluster::start(label, Command::to_json, options.deadline, programs).await?;
-        let run = Run { transport, rounds: Vec::new(), cpu: Vec::new(), round_trips: RoundTrips::default() };
-        Ok(Self { nodes, mode: options.mode, run })
+        Ok(Self { nodes, mode: options.mode, run: Run::new(transport) })
     }
 
     async fn round(
@@ -171,7 +170,33 @@ fn rate(begin: &Counts, end: &Counts, figure: impl Fn(&Counts) -> u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::process::Command as Program;
+
     use super::*;
+
+    /// Nodes played by a shell script, which have counted four messages whatever they are told.
+    #[tokio::test]
+    async fn a_message_that_does_not_arrive_is_missed() {
+        let script = r#"echo '{"event":"ready","address":"a","version":"1"}'
+            read peers; echo '{"event":"connected"}'
+            while read order; do echo '{"event":"counts","messages":4,"elapsed_ns":1,"cpu_ns":1}'; done"#;
+        let node = |_| {
+            let mut program = Program::new("sh");
+            program.args(["-c", script]);
+            program
+        };
+        let (label, patience) = ("scripted".to_owned(), Duration::from_secs(30));
+        let programs = (0..2).map(node).collect();
+        let nodes = Cluster::start(label, Command::to_json, patience, programs).await.unwrap();
+        let run = Run::new(RateTransport::Raw);
+        let mut contender = Contender { nodes, mode: Mode::Send, run };
+        contender.settle(4, "round 1/1", Duration::ZERO).await.unwrap();
+        for (sent, patience) in [(5, Duration::ZERO), (3, patience)] {
+            let error = contender.settle(sent, "round 1/1", patience).await.unwrap_err().to_string();
+            assert!(error.contains(&format!("{sent} messages were sent in round 1/1, but 4")), "{error}");
+        }
+        contender.nodes.stop().await;
+    }
 
     #[test]
     fn rates_are_differences() {

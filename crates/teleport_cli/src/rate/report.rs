@@ -107,6 +107,11 @@ impl<'a> Report<'a> {
 }
 
 impl Run {
+    /// No rounds yet.
+    pub(crate) fn new(transport: RateTransport) -> Self {
+        Self { transport, rounds: Vec::new(), cpu: Vec::new(), round_trips: RoundTrips::default() }
+    }
+
     /// Messages or calls per second.
     pub(crate) fn rate(&self) -> Option<Spread> {
         Spread::of(self.rounds.iter().copied())
