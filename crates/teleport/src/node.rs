@@ -63,6 +63,9 @@ pub struct ShutdownReport {
     pub unconfirmed: Vec<(NodeName, u64)>,
 }
 
+/// How long all goodbyes may take. Each has half of it, and they go side by side.
+const MOST_PARTING: Duration = Duration::from_secs(1);
+
 /// A connection to break on purpose; see [`Node::sever`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sever {
@@ -198,20 +201,33 @@ impl Node {
         }
     }
 
-    /// Stops the node: refuses what is new, waits until everything accepted is delivered, at most for `deadline`, and
-    /// says goodbye to its peers.
+    /// Stops the node: refuses new sends and sessions, waits until everything accepted is delivered, at most for
+    /// `deadline`, and says goodbye to its peers, for which it takes up to a second more. The process may end then.
+    ///
+    /// Sends that wait for room are seen through as well if it comes while anything accepted is under way; if not they
+    /// fail with [`SendError::NodeDown`]. A mailbox that nobody empties does not hold a shutdown up. Messages from peers
+    /// arrive until the end, and stay in their mailboxes. Of two calls the one that is done first ends the other.
+    ///
+    /// A node that is dropped instead says goodbye as well, but what is under way is lost.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let engine = self.engine();
         engine.close_doors();
         let sessions = engine.sessions();
         let draining = async {
-            for (session, _) in &sessions {
+            // While one is waited for, sends to another may get room.
+            while let Some((session, _)) = sessions.iter().find(|(session, _)| !session.is_drained()) {
                 session.drained().await;
             }
         };
         // Whatever is left then is reported.
         let _ = tokio::time::timeout(deadline, draining).await;
         engine.stop();
+        let parting = async {
+            for (session, _) in &sessions {
+                session.said_goodbye().await;
+            }
+        };
+        let _ = tokio::time::timeout(MOST_PARTING, parting).await; // who does not answer learns it from the silence
         // A session that ended meanwhile counts too.
         let unconfirmed =
             |(session, _): &(Arc<Session>, bool)| (session.peer_name().clone(), session.stats().unconfirmed);

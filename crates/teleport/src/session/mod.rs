@@ -392,11 +392,21 @@ impl Session {
     pub(crate) async fn drained(&self) {
         loop {
             let drained = self.drained.notified();
-            if self.lock().transfer.as_ref().is_none_or(|transfer| transfer.stats().unconfirmed == 0) {
+            if self.is_drained() {
                 return;
             }
             drained.await;
         }
+    }
+
+    /// Whether everything that was accepted has been delivered, or the session has ended.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lock().transfer.as_ref().is_none_or(|transfer| transfer.stats().unconfirmed == 0)
+    }
+
+    /// Returns once an ended session has said goodbye: its control task has given up its end of the queue.
+    pub(crate) async fn said_goodbye(&self) {
+        self.control.closed().await;
     }
 
     /// Adds a pool connection that has proved itself. `false` if the session has no use for it.

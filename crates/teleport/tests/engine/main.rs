@@ -21,6 +21,7 @@ fn child_process() {
     match common::child::role().as_deref() {
         None => {}
         Some("peer") => connect::peer_process(),
+        Some("leaver") => shutdown::leaver_process(),
         Some("cycles") => shutdown::cycles_process(),
         Some("sender") => memory::sender_process(),
         Some("idle peers") => idle::peers_process(),

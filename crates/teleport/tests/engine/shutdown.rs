@@ -3,12 +3,13 @@
 use crate::common::child::{self, Child};
 use crate::common::faulty::{Kind, through_proxy};
 use crate::common::{
-    assert_says, config, event, eventually, name, pair, payload, peer_of, receive, start, within,
+    assert_says, config, event, eventually, name, pair, payload, peer_of, receive, start, start_apart, within,
 };
 use std::time::{Duration, Instant};
 use teleport::{
     Binary, EndReason, Node, NodeEvent, RegisterError, SendError, SendOptions, ShutdownReport, StaticPeers,
 };
+use teleport_testkit::proxy::Proxy;
 
 #[tokio::test]
 async fn everything_accepted_is_delivered_first() {
@@ -131,6 +132,197 @@ async fn sends_that_wait_for_room_end_with_the_session() {
     assert!(!failed.is_empty());
     for error in failed {
         assert!(matches!(error, SendError::NodeDown { reason: EndReason::PeerShutDown, .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mailbox_that_nobody_empties_does_not_hold_a_shutdown_up() {
+    let (a, b) = pair().await;
+    let _slow = b.register("slow").unwrap();
+    let sends = many_sends(&a, "slow", &b);
+    let waits = || {
+        peer_of(&a, b.name()).is_some_and(|peer| peer.transfer.waiting > 0 && peer.transfer.unconfirmed == 0)
+    };
+    eventually("some wait", waits).await;
+    let begin = Instant::now();
+    assert_eq!(within(a.shutdown(Duration::from_secs(60))).await, ShutdownReport::default());
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    let failed = within(sends.join_all()).await.into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert!(!failed.is_empty());
+    for error in failed {
+        assert!(matches!(error, SendError::NodeDown { reason: EndReason::Disconnected, .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn sends_that_get_room_during_the_drain_are_seen_through() {
+    let (a, b, proxy, _peers) =
+        through_proxy(|config| config.mailbox_window = std::num::NonZeroU64::new(1 << 30).unwrap()).await;
+    within(a.prime(b.name())).await.unwrap();
+    let inbox = b.register("inbox").unwrap();
+    let held = Kind::Bulk.of(&proxy);
+    held.iter().for_each(|connection| connection.stall());
+    let sends = many_sends(&a, "inbox", &b);
+    let waiting = || peer_of(&a, b.name()).is_some_and(|peer| peer.transfer.waiting >= 20);
+    eventually("most wait for room", waiting).await;
+    let (draining, shutdown) = (a.clone(), Duration::from_secs(30));
+    let shutdown = tokio::spawn(async move { draining.shutdown(shutdown).await });
+    begun(&a).await;
+    held.iter().for_each(|connection| connection.release());
+    assert_eq!(within(shutdown).await.unwrap(), ShutdownReport::default());
+    for sent in within(sends.join_all()).await {
+        sent.unwrap();
+    }
+    assert_eq!(inbox.len(), 40);
+}
+
+#[tokio::test]
+async fn sends_that_get_room_while_another_peer_is_waited_for_are_seen_through() {
+    let peers = StaticPeers::new();
+    let a = start("a@127.0.0.1", &peers).await;
+    let (mut nodes, mut proxies) = (Vec::new(), Vec::new());
+    for peer in ["b@127.0.0.1", "c@127.0.0.1"] {
+        let node = start_apart(peer, &StaticPeers::new(), |_| {}).await;
+        proxies.push(Proxy::start(node.address()).await.unwrap());
+        peers.insert(node.name().clone(), proxies.last().unwrap().address());
+        within(a.prime(node.name())).await.unwrap();
+        nodes.push(node);
+    }
+    let state = |i: usize| peer_of(&a, nodes[i].name()).unwrap().transfer;
+    let (mut full, _inbox) = (nodes[0].register("full").unwrap(), nodes[1].register("inbox").unwrap());
+    let sends = many_sends(&a, "full", &nodes[0]);
+    eventually("some wait", || state(0).waiting > 0 && state(0).unconfirmed == 0).await;
+    let held_c = Kind::Express.of(&proxies[1]);
+    held_c.iter().for_each(|connection| connection.stall());
+    within(a.send(("inbox", nodes[1].name()), &"held")).await.unwrap();
+    let draining = a.clone();
+    let shutdown = tokio::spawn(async move { draining.shutdown(Duration::from_secs(60)).await });
+    begun(&a).await;
+
+    // Now some of the sends to b get room, and their messages are held.
+    let held_b = Kind::Bulk.of(&proxies[0]);
+    held_b.iter().for_each(|connection| connection.stall());
+    while state(0).unconfirmed == 0 {
+        let taken = within(full.recv()).await;
+        assert!(taken.is_some());
+        tokio::time::timeout(Duration::from_millis(100), eventually("", || state(0).unconfirmed > 0))
+            .await
+            .ok();
+    }
+    held_c.iter().for_each(|connection| connection.release());
+    eventually("c has all", || state(1).unconfirmed == 0).await;
+    assert!(!shutdown.is_finished());
+    held_b.iter().for_each(|connection| connection.release());
+    assert_eq!(within(shutdown).await.unwrap(), ShutdownReport::default());
+    drop(sends);
+}
+
+/// Returns when a node takes nothing more.
+async fn begun(node: &Node) {
+    while within(node.send(("nobody", node.name()), &1)).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// More than fits into the windows, each by a task of its own.
+fn many_sends(from: &Node, to: &'static str, node: &Node) -> tokio::task::JoinSet<Result<(), SendError>> {
+    let mut sends = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (from, node) = (from.clone(), node.name().clone());
+        sends.spawn(async move { from.send((to, &node), &payload(2 << 20, 1)).await });
+    }
+    sends
+}
+
+#[tokio::test]
+async fn messages_from_peers_arrive_during_the_drain_and_can_be_taken_out() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    within(a.prime(b.name())).await.unwrap();
+    let (mut at_a, mut at_b) = (a.register("inbox").unwrap(), b.register("inbox").unwrap());
+    let held = Kind::Express.of(&proxy);
+    held.iter().for_each(|connection| connection.stall());
+    within(a.send(("inbox", b.name()), &"held")).await.unwrap();
+    let draining = a.clone();
+    let shutdown = tokio::spawn(async move { draining.shutdown(Duration::from_secs(30)).await });
+    begun(&a).await;
+    let large = payload(1 << 20, 1);
+    within(b.send(("inbox", a.name()), &large)).await.unwrap();
+    assert_eq!(receive::<Binary>(&mut at_a).await, large);
+    assert!(!shutdown.is_finished());
+    let refused = within(at_a.send(("inbox", b.name()), &"an answer")).await.unwrap_err();
+    assert!(matches!(refused, SendError::NotRunning), "{refused:?}");
+    held.iter().for_each(|connection| connection.release());
+    assert_eq!(within(shutdown).await.unwrap(), ShutdownReport::default());
+    assert_eq!(receive::<String>(&mut at_b).await, "held");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_costs_no_time_if_nothing_is_open() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    within(a.prime(b.name())).await.unwrap();
+    proxy.connections().iter().for_each(|connection| connection.stall());
+    let begin = Instant::now();
+    assert_eq!(within(a.shutdown(Duration::from_secs(60))).await, ShutdownReport::default());
+    assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn a_second_call_with_a_shorter_deadline_hurries_the_first() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    within(a.prime(b.name())).await.unwrap();
+    let _inbox = b.register("inbox").unwrap();
+    Kind::Express.of(&proxy).iter().for_each(|connection| connection.stall());
+    within(a.send(("inbox", b.name()), &"held")).await.unwrap();
+    let draining = a.clone();
+    let first = tokio::spawn(async move { draining.shutdown(Duration::from_secs(600)).await });
+    begun(&a).await;
+    let second = within(a.shutdown(Duration::from_millis(100))).await;
+    assert_eq!(second.unconfirmed, [(b.name().clone(), 1)]);
+    assert_eq!(within(first).await.unwrap(), second);
+}
+
+#[tokio::test]
+async fn a_node_that_is_dropped_says_goodbye_and_answers_for_nothing() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    within(a.prime(b.name())).await.unwrap();
+    let (mut events, inbox) = (b.monitor_nodes(), b.register("inbox").unwrap());
+    Kind::Express.of(&proxy).iter().for_each(|connection| connection.stall());
+    let sender = a.process();
+    let ack = sender.send_acknowledged(("inbox", b.name()), &1, SendOptions::default());
+    let ack = within(ack).await.unwrap();
+    drop((sender, a));
+    let error = within(ack.delivered()).await.unwrap_err();
+    assert!(matches!(error, SendError::Unconfirmed { reason: EndReason::Disconnected, .. }), "{error:?}");
+    let down = event(&mut events).await;
+    assert!(matches!(down, NodeEvent::Down { reason: EndReason::PeerShutDown, .. }), "{down:?}");
+    assert!(inbox.is_empty());
+}
+
+/// A child's part: it sends one message, shuts down, and its process ends at once.
+pub(crate) fn leaver_process() {
+    child::run(async {
+        let peers = StaticPeers::new();
+        let node = start("leaver@127.0.0.1", &peers).await;
+        let stays = name("stays@127.0.0.1");
+        peers.insert(stays.clone(), child::hear().unwrap().parse().unwrap());
+        within(node.send(("inbox", &stays), &payload(300_000, 1))).await.unwrap();
+        let report = node.shutdown(Duration::from_secs(20)).await;
+        std::process::exit(i32::from(report != ShutdownReport::default()));
+    });
+}
+
+#[tokio::test]
+async fn a_process_may_end_as_soon_as_the_shutdown_returns() {
+    let peers = StaticPeers::new();
+    let stays = start("stays@127.0.0.1", &peers).await;
+    let (mut events, mut inbox) = (stays.monitor_nodes(), stays.register("inbox").unwrap());
+    for _ in 0..10 {
+        let mut leaver = Child::start("leaver");
+        leaver.say(&stays.address().to_string()).await;
+        assert_eq!(receive::<Binary>(&mut inbox).await, payload(300_000, 1));
+        assert!(matches!(event(&mut events).await, NodeEvent::Up { .. }));
+        let down = event(&mut events).await;
+        assert!(matches!(down, NodeEvent::Down { reason: EndReason::PeerShutDown, .. }), "{down:?}");
     }
 }
 
