@@ -78,6 +78,7 @@ pub(crate) fn look_after(
         out: BytesMut::new(),
         answers: 0,
         write_asked: false,
+        goodbye: false,
     };
     thread.spawn(task.run(commands));
 }
@@ -103,6 +104,8 @@ struct Control {
     answers: usize,
     /// The session waits to be told that its frames are written.
     write_asked: bool,
+    /// The peer has said goodbye: what follows is the end, not a loss to be made good.
+    goodbye: bool,
 }
 
 struct Connection {
@@ -252,7 +255,7 @@ impl Control {
                 return self.lose(now, "failed");
             }
         }
-        let (mut transfer, mut goodbye) = (Vec::new(), false);
+        let mut transfer = Vec::new();
         let received = connection.received.len();
         while let Some(connection) = &mut self.connection {
             match ControlFrame::decode(&mut connection.received) {
@@ -263,7 +266,7 @@ impl Control {
                     self.answers += self.out.len() - before;
                 }
                 Ok(Some(ControlFrame::TickAnswer(seq))) => self.answered(seq, now),
-                Ok(Some(ControlFrame::Goodbye)) => goodbye = true,
+                Ok(Some(ControlFrame::Goodbye)) => self.goodbye = true,
                 Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
                 Err(error) => {
                     tracing::warn!(parent: self.session.span(), %error, "control connection is out of step");
@@ -275,7 +278,7 @@ impl Control {
         if !transfer.is_empty() {
             self.session.tell_frames(transfer, received);
         }
-        if goodbye {
+        if self.goodbye {
             self.session.tell(session::Event::Goodbye);
         }
         if !self.out.is_empty() {
@@ -322,13 +325,16 @@ impl Control {
 
     fn lose(&mut self, now: Time, why: &str) {
         let Some(connection) = self.connection.take() else { return };
-        tracing::info!(parent: self.session.span(), why, "control connection lost");
-        self.session.meter().control_lost.increment(1);
         self.out.clear();
         self.answers = 0;
         self.liveness.control_down(now);
         self.session.tell(session::Event::ControlDown);
         self.written();
+        if self.goodbye {
+            return; // to resume would only be refused, and might be before the session has come to the goodbye
+        }
+        tracing::info!(parent: self.session.span(), why, "control connection lost");
+        self.session.meter().control_lost.increment(1);
         let (session, generation) = (self.session.id(), connection.generation);
         self.setup.events.send(Event::ControlLost { session, generation });
     }
