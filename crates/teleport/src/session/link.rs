@@ -13,6 +13,10 @@ use teleport_proto::wire::pool::Class;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+/// Who sends again so soon after a write is in the middle of sending many messages: the connection's own task then
+/// writes, and what is sent until it runs goes out together. Less than an answer takes to come back.
+const MORE_TO_COME: Duration = Duration::from_micros(10);
+
 /// A reader of a large fragment sleeps until so many bytes are there, or what is missing. Small enough for the kernel's
 /// buffers, so that the sender is never held up by a reader that waits for more.
 const MOST_WAITED_FOR: usize = 512 * 1024;
@@ -31,6 +35,8 @@ pub(crate) struct Link {
     opened: Instant,
     /// Bytes that the kernel has taken; tells a slow connection from one that stands still.
     written: AtomicU64,
+    /// When it last took some, in nanoseconds since `opened`.
+    written_at: AtomicU64,
     /// The reader is woken when so many bytes are there.
     low_water: AtomicUsize,
 }
@@ -47,6 +53,7 @@ impl Link {
             broken: AtomicBool::new(false),
             opened: Instant::now(),
             written: AtomicU64::new(0),
+            written_at: AtomicU64::new(0),
             low_water: AtomicUsize::new(1),
         }
     }
@@ -120,6 +127,17 @@ impl Link {
 
     pub(crate) fn note_written(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written_at.store(self.nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether the last write was so long ago that nothing is likely to follow at once.
+    pub(super) fn is_rested(&self) -> bool {
+        let rest = self.nanos().saturating_sub(self.written_at.load(Ordering::Relaxed));
+        u128::from(rest) >= MORE_TO_COME.as_nanos()
+    }
+
+    fn nanos(&self) -> u64 {
+        self.opened.elapsed().as_nanos() as u64
     }
 
     pub(crate) fn written(&self) -> u64 {
