@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -17,11 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_etf::{DecodeError, Pid, Reference, Term};
 use teleport_proto::transfer::{Credit, Delivery, Window};
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
-use teleport_proto::wire::pool::Class;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-/// Credit is given back in steps of this many bytes while a mailbox is busy, and at once when it is empty.
-const RETURN_STEP: u64 = 64 * 1024;
+/// A run ends with this many bytes of credit, which go back together.
+const RUN_BYTES: u64 = 64 * 1024;
+
+/// And with this many messages, in case they came without credit.
+const RUN_MESSAGES: usize = 1024;
 
 /// A process: a pid, perhaps a name, an inbox, and the sender of its own messages.
 ///
@@ -33,8 +36,8 @@ pub struct Mailbox {
     process: Process,
     inbox: Arc<Inbox>,
     exit_reason: Term,
-    /// Credit of messages taken out and not yet given back.
-    owed: Option<(Arc<Session>, Credit)>,
+    /// Messages taken out of the inbox together, one lock for all, that the application has not got yet.
+    run: Option<Taken>,
 }
 
 /// A message as it came: who sent it, and an encoded term.
@@ -46,7 +49,7 @@ pub struct Message {
 
 impl Mailbox {
     pub(crate) fn new(process: Process, inbox: Arc<Inbox>) -> Self {
-        Self { process, inbox, exit_reason: reason::normal(), owed: None }
+        Self { process, inbox, exit_reason: reason::normal(), run: None }
     }
 
     /// The process's pid.
@@ -111,27 +114,23 @@ impl Mailbox {
 
     /// Takes the next message out, if there is one.
     pub fn try_recv(&mut self) -> Option<Message> {
-        let (stored, empty) = {
-            let mut queue = self.inbox.lock();
-            (queue.take(), queue.messages.is_empty())
-        };
-        let Some(stored) = stored else {
-            self.give_back();
-            return None;
-        };
-        let from = match stored.origin {
-            Origin::Local { from, room: _given_back } => from,
-            Origin::Down(_) => self.pid(),
-            Origin::Remote { from, session, credit, .. } => {
-                let from = session.pid_of(from);
-                self.owe(session, credit);
-                from
-            }
-        };
-        if empty {
-            self.give_back();
+        if self.run.is_none() {
+            self.run = self.inbox.lock().next_run(None);
         }
-        Some(Message { from, body: stored.body })
+        let run = self.run.as_mut()?;
+        let Stored { from, body } = run.messages.next()?; // a run goes with its last message
+        let from = match &run.origin {
+            Origin::Local { from, .. } => from.clone(),
+            Origin::Down(_) => self.process.pid(),
+            Origin::Remote { session, .. } => session.pid_of(from),
+        };
+        if run.messages.len() == 0
+            && let Some(Taken { origin, .. }) = self.run.take()
+        {
+            self.run = self.inbox.lock().next_run(Some(&origin));
+            origin.consumed();
+        }
+        Some(Message { from, body })
     }
 
     /// Watches another process: when it ends, a [`Down`] is received here, behind everything that it sent to this
@@ -147,8 +146,14 @@ impl Mailbox {
     pub fn demonitor(&mut self, monitor: &Reference) {
         let Some(id) = RefId::new(monitor.words()) else { return };
         if !self.process.node().engine().watching.cancel(id) {
-            let is_it = |stored: &Stored| matches!(stored.origin, Origin::Down(down) if down == id);
-            self.inbox.lock().messages.retain(|stored| !is_it(stored));
+            let is_it = |origin: &Origin| matches!(origin, Origin::Down(down) if *down == id);
+            let mut queue = self.inbox.lock();
+            let before = queue.runs.len();
+            queue.runs.retain(|run| !is_it(&run.origin));
+            queue.waiting -= before - queue.runs.len(); // it is alone in its run
+            if self.run.as_ref().is_some_and(|run| is_it(&run.origin)) {
+                self.run = queue.next_run(None);
+            }
         }
     }
 
@@ -159,38 +164,12 @@ impl Mailbox {
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        self.inbox.lock().messages.len()
+        self.inbox.lock().waiting + self.run.as_ref().map_or(0, |run| run.messages.len())
     }
 
     /// Whether none is waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Remembers the credit of a message, and returns what has come together.
-    fn owe(&mut self, session: Arc<Session>, credit: Credit) {
-        match &mut self.owed {
-            Some((same, owed))
-                if Arc::ptr_eq(same, &session)
-                    && (owed.account, owed.class) == (credit.account, credit.class) =>
-            {
-                owed.bytes += credit.bytes;
-            }
-            _ => {
-                self.give_back();
-                self.owed = Some((session, credit));
-            }
-        }
-        if self.owed.as_ref().is_some_and(|(_, owed)| owed.bytes >= RETURN_STEP || owed.class == Class::Bulk)
-        {
-            self.give_back();
-        }
-    }
-
-    fn give_back(&mut self) {
-        if let Some((session, credit)) = self.owed.take() {
-            session.consumed(credit);
-        }
     }
 }
 
@@ -200,19 +179,15 @@ impl Drop for Mailbox {
         let (left, monitors) = {
             let mut queue = self.inbox.lock();
             queue.closed = true;
-            (std::mem::take(&mut queue.messages), std::mem::take(&mut queue.monitors))
+            (std::mem::take(&mut queue.runs), std::mem::take(&mut queue.monitors))
         };
         for monitor in monitors {
             self.process.node().engine().watching.cancel(monitor);
         }
         self.inbox.tell_watchers(&reason::encode(&self.exit_reason));
         self.inbox.room.close(); // local senders who wait for room
-        for stored in left {
-            if let Origin::Remote { session, credit, .. } = stored.origin {
-                self.owe(session, credit);
-            }
-        }
-        self.give_back();
+        self.run.take().into_iter().for_each(|run| run.origin.consumed());
+        left.into_iter().for_each(|run| run.origin.consumed());
     }
 }
 
@@ -270,7 +245,9 @@ const ROOM_UNIT: u64 = 64;
 
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<Stored>,
+    runs: VecDeque<Run>,
+    /// Messages in them.
+    waiting: usize,
     /// How far peers have filled their windows: by session, and apart for those who send to the name and to the pid.
     windows: FxHashMap<(usize, bool), Window>,
     /// Monitors that the process has.
@@ -281,25 +258,74 @@ struct Queue {
     finished: bool,
 }
 
-struct Stored {
+/// Messages one behind the other that came the same way: what they have in common, they share.
+struct Run {
     origin: Origin,
+    messages: SmallVec<[Stored; 1]>,
+}
+
+/// A run that is being read. It holds its credit until its last message has been taken.
+struct Taken {
+    origin: Origin,
+    messages: smallvec::IntoIter<[Stored; 1]>,
+}
+
+struct Stored {
+    from: ProcessId,
     body: Bytes,
 }
 
-/// Where a waiting message came from, and what it keeps of its sender's window.
+/// Where a run came from, and what it keeps of its sender's window.
 enum Origin {
     Local {
         from: Pid,
-        room: OwnedSemaphorePermit,
+        _room: OwnedSemaphorePermit,
     },
     /// The DOWN of one of the process's own monitors; there is at most one for each.
     Down(RefId),
     Remote {
-        from: ProcessId,
         session: Arc<Session>,
-        credit: Credit,
         by_name: bool,
+        credit: Credit,
     },
+}
+
+impl Origin {
+    /// Returns the credit to whom it came from.
+    fn consumed(self) {
+        if let Self::Remote { session, credit, .. } = self {
+            session.consumed(credit);
+        }
+    }
+}
+
+impl Run {
+    fn new(origin: Origin, message: Stored) -> Self {
+        Self { origin, messages: SmallVec::from_buf([message]) }
+    }
+
+    /// Adds a message if it belongs here, or gives it back.
+    fn add(
+        &mut self,
+        from: &Arc<Session>,
+        to_name: bool,
+        more: Credit,
+        message: Stored,
+    ) -> Result<(), Stored> {
+        match &mut self.origin {
+            Origin::Remote { session, by_name, credit }
+                if Arc::ptr_eq(session, from)
+                    && (*by_name, credit.account, credit.class) == (to_name, more.account, more.class)
+                    && credit.bytes + more.bytes <= RUN_BYTES
+                    && self.messages.len() < RUN_MESSAGES =>
+            {
+                credit.bytes += more.bytes;
+                self.messages.push(message);
+                Ok(())
+            }
+            _ => Err(message),
+        }
+    }
 }
 
 /// What became of a message from a peer.
@@ -313,18 +339,19 @@ pub(crate) enum Put {
 }
 
 impl Queue {
-    fn take(&mut self) -> Option<Stored> {
-        let stored = self.messages.pop_front()?;
-        if let Origin::Remote { session, credit, by_name, .. } = &stored.origin {
-            let key = (Arc::as_ptr(session).addr(), *by_name);
-            if let Entry::Occupied(mut window) = self.windows.entry(key) {
-                window.get_mut().give_back(credit.class, credit.bytes);
-                if window.get().used() == 0 {
-                    window.remove();
-                }
+    /// Takes the next run out; the last one has been read, and leaves its window.
+    fn next_run(&mut self, last: Option<&Origin>) -> Option<Taken> {
+        if let Some(Origin::Remote { session, by_name, credit }) = last
+            && let Entry::Occupied(mut window) = self.windows.entry((Arc::as_ptr(session).addr(), *by_name))
+        {
+            window.get_mut().give_back(credit.class, credit.bytes);
+            if window.get().used() == 0 {
+                window.remove();
             }
         }
-        Some(stored)
+        let Run { origin, messages } = self.runs.pop_front()?;
+        self.waiting -= messages.len();
+        Some(Taken { origin, messages: messages.into_iter() })
     }
 }
 
@@ -357,9 +384,17 @@ impl Inbox {
             }
             window.take(credit.class, credit.bytes);
         }
-        let origin = Origin::Remote { from, session: session.clone(), credit, by_name };
-        queue.messages.push_back(Stored { origin, body });
-        Put::Waiting { first: queue.messages.len() == 1 }
+        let message = Stored { from, body };
+        let apart = match queue.runs.back_mut() {
+            Some(run) => run.add(session, by_name, credit, message).err(),
+            None => Some(message),
+        };
+        if let Some(message) = apart {
+            let origin = Origin::Remote { session: session.clone(), by_name, credit };
+            queue.runs.push_back(Run::new(origin, message));
+        }
+        queue.waiting += 1;
+        Put::Waiting { first: queue.waiting == 1 }
     }
 
     /// Takes a message from this node, when there is room. `None` if the process is gone.
@@ -379,7 +414,8 @@ impl Inbox {
                 Err(_) => return Ok(None),
             },
         };
-        let put = self.put(Stored { origin: Origin::Local { from, room }, body });
+        let message = Stored { from: ProcessId { id: from.id, serial: from.serial }, body };
+        let put = self.put(Run::new(Origin::Local { from, _room: room }, message));
         if put == Some(true) {
             self.wake();
         }
@@ -389,7 +425,8 @@ impl Inbox {
     /// The DOWN of one of the process's monitors.
     pub(crate) fn put_down(&self, monitor: RefId, body: Bytes) {
         self.note_monitor(monitor, false);
-        if self.put(Stored { origin: Origin::Down(monitor), body }) == Some(true) {
+        let message = Stored { from: self.process, body };
+        if self.put(Run::new(Origin::Down(monitor), message)) == Some(true) {
             self.wake();
         }
     }
@@ -412,13 +449,14 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    fn put(&self, stored: Stored) -> Option<bool> {
+    fn put(&self, run: Run) -> Option<bool> {
         let mut queue = self.lock();
         if queue.closed {
             return None;
         }
-        queue.messages.push_back(stored);
-        Some(queue.messages.len() == 1)
+        queue.waiting += run.messages.len();
+        queue.runs.push_back(run);
+        Some(queue.waiting == 1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

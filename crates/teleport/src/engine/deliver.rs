@@ -15,6 +15,8 @@ use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 pub(crate) struct Deliver<'a> {
     engine: &'a Engine,
     session: &'a Arc<Session>,
+    /// Where the last message went: the next one often has the same destination.
+    last: Option<(Destination, Arc<Inbox>)>,
     woken: SmallVec<[Arc<Inbox>; 4]>,
     answers: SmallVec<[Answer; 4]>,
     refused: SmallVec<[(ProcessId, RefId, Refused); 4]>,
@@ -23,7 +25,7 @@ pub(crate) struct Deliver<'a> {
 impl<'a> Deliver<'a> {
     pub(crate) fn new(engine: &'a Engine, session: &'a Arc<Session>) -> Self {
         let (woken, answers, refused) = Default::default();
-        Self { engine, session, woken, answers, refused }
+        Self { engine, session, last: None, woken, answers, refused }
     }
 
     /// Does what is left to do; after the session's lock has been released.
@@ -45,11 +47,11 @@ impl<'a> Deliver<'a> {
         begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
     }
 
-    fn put(&mut self, inbox: Arc<Inbox>, delivery: Delivery) -> Disposition {
+    fn put(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) -> Disposition {
         match inbox.put_remote(delivery, self.session) {
             Put::Waiting { first } => {
                 if first {
-                    self.woken.push(inbox);
+                    self.woken.push(inbox.clone());
                 }
                 Disposition::Delivered
             }
@@ -67,13 +69,22 @@ impl<'a> Deliver<'a> {
 impl Sink for Deliver<'_> {
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
         match delivery.kind {
-            Kind::Data => match self.engine.registry.find(&delivery.to) {
-                Some(inbox) => self.put(inbox, delivery),
-                None => Disposition::NoProcess,
-            },
+            Kind::Data => {
+                let last = self.last.take().filter(|(to, _)| *to == delivery.to);
+                let found = last.or_else(|| {
+                    let inbox = self.engine.registry.find(&delivery.to)?;
+                    Some((delivery.to.clone(), inbox))
+                });
+                let Some((to, inbox)) = found else { return Disposition::NoProcess };
+                let end = self.put(&inbox, delivery);
+                if end == Disposition::Delivered {
+                    self.last = Some((to, inbox)); // else its name may belong to another one by now
+                }
+                end
+            }
             // If the process ends before it has the message, it tells its watchers.
             Kind::Request(reference) => match self.watch(reference, delivery.from, &delivery.to) {
-                Some(inbox) => self.put(inbox, delivery),
+                Some(inbox) => self.put(&inbox, delivery),
                 None => Disposition::NoProcess,
             },
             Kind::Monitor(reference) => {
