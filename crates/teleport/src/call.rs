@@ -4,7 +4,7 @@ use crate::address::Address;
 use crate::error::{CallError, SendError};
 use crate::mailbox::Message;
 use crate::node::Node;
-use crate::process::{Process, Route, SendOptions, is_stale};
+use crate::process::{Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
 use crate::watch::{Answer, Ended, Outcome, Via, outgoing, reason};
 use futures_util::future::join_all;
@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use teleport_etf::{Atom, Pid, RawTerm, Reference, Segments, Term, to_segments};
+use teleport_etf::{Atom, Pid, RawTerm, Reference, Segments, Term};
 use teleport_proto::NodeName;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 use tokio::sync::oneshot;
@@ -169,7 +169,7 @@ impl Process {
         };
         let reference = engine.watching.make_reference();
         let caller = Caller::new(self.pid(), node.reference_of(reference));
-        let body = to_segments(&(CALL, caller, request)).map_err(SendError::from)?;
+        let body = encode(&(CALL, caller, request)).map_err(SendError::from)?;
         let answer = engine.watching.call(reference, via.clone(), self.id(), to.clone());
         let mut waiting = Waiting { node: node.clone(), reference, peer, asked: false };
         match via {
@@ -196,7 +196,7 @@ impl Process {
         name: &str,
         message: &M,
     ) -> Result<Vec<(NodeName, SendError)>, teleport_etf::EncodeError> {
-        let body = to_segments(&(CAST, message))?;
+        let body = encode(&(CAST, message))?;
         let casts = nodes.into_iter().map(|node| {
             let body = body.clone();
             async {
@@ -235,7 +235,7 @@ impl Process {
     /// told so, and so is whoever answers. A caller who is gone is no error.
     pub fn reply<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
         let Some(alias) = to.alias() else { return self.reply_plainly(to, reply) };
-        let body = to_segments(reply).map_err(SendError::from);
+        let body = encode(reply).map_err(SendError::from);
         let sent = body.and_then(|body| self.answer(to.pid(), alias, Kind::Reply, body));
         sent.inspect_err(|error| self.reject(to, &error.to_string()))
     }
@@ -250,7 +250,7 @@ impl Process {
 
     /// To a tag of another kind the answer is a message like any other.
     fn reply_plainly<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
-        let message = to_segments(&(&to.1, reply))?;
+        let message = encode(&(&to.1, reply))?;
         let (process, pid) = (self.clone(), to.pid().clone());
         self.node().engine().handle.spawn(async move {
             let sent = process.send_encoded(pid, message, SendOptions::default()).await;

@@ -8,9 +8,10 @@ use crate::node::{Node, atom_of};
 use crate::session::{Answer, Offered, Session};
 use crate::watch::{Refused, Via};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use teleport_etf::{Atom, Pid, Reference, Segments, Term};
+use teleport_etf::{Atom, EncodeError, Encoder, Pid, Reference, Segments, Term};
 use teleport_proto::NodeName;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
@@ -111,7 +112,7 @@ impl Process {
         message: &M,
         options: SendOptions,
     ) -> Result<(), SendError> {
-        self.send_encoded(to, teleport_etf::to_segments(message)?, options).await
+        self.send_encoded(to, encode(message)?, options).await
     }
 
     /// Sends a term that is encoded already, such as the [`body`](crate::Message::body) of a message passed on.
@@ -143,7 +144,7 @@ impl Process {
         message: &M,
         options: SendOptions,
     ) -> Result<Acknowledgement, SendError> {
-        let body = teleport_etf::to_segments(message)?;
+        let body = encode(message)?;
         match self.route(to.into())? {
             Route::Here(to) => match self.send_here(to, body, options).await {
                 Err(error) if !matches!(error, SendError::NoProcess) => Err(error),
@@ -284,6 +285,18 @@ impl Process {
 
 /// Id 0 is never given out.
 const NOBODY: Destination = Destination::Process(ProcessId { id: 0, serial: 0 });
+
+thread_local! {
+    static ENCODER: RefCell<Encoder> = RefCell::default();
+}
+
+/// Encodes a message to be sent, as good as without an allocation if it is small.
+pub(crate) fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Segments, EncodeError> {
+    ENCODER.with(|encoder| match encoder.try_borrow_mut() {
+        Ok(mut encoder) => encoder.to_segments(message),
+        Err(_) => teleport_etf::to_segments(message), // within the encoding of another one
+    })
+}
 
 /// A message without a taker vanishes, as in Erlang.
 fn ignore_no_process(error: SendError) -> Result<(), SendError> {

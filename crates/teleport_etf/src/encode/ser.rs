@@ -1,7 +1,8 @@
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::ser::{self, Serialize};
+use std::fmt;
 
-use super::writer::{Writer, count};
+use super::writer::{Writer, count, join};
 use crate::error::EncodeError;
 use crate::segments::Segments;
 use crate::{atom, handoff, tags, tokens};
@@ -21,9 +22,67 @@ use crate::{atom, handoff, tags, tokens};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn to_segments<T: Serialize + ?Sized>(value: &T) -> Result<Segments, EncodeError> {
-    let mut serializer = Serializer { out: Writer::document(), inside: Inside::Value, unit_at: usize::MAX };
+    Ok(write(value, Writer::document())?.finish())
+}
+
+fn write<T: Serialize + ?Sized>(value: &T, out: Writer) -> Result<Writer, EncodeError> {
+    let mut serializer = Serializer { out, inside: Inside::Value, unit_at: usize::MAX };
     value.serialize(&mut serializer)?;
-    Ok(serializer.out.finish())
+    Ok(serializer.out)
+}
+
+/// Encodes one small document after the other without an allocation for each.
+///
+/// What is small of a document, if it is no more than 1 KiB, shares a block of 4 KiB with others; it is freed when the
+/// last of them is dropped. For documents that
+/// are of use for about the same time, as messages on their way are. Those that are to be kept, [`to_segments`] encodes
+/// into memory of their own.
+///
+/// ```
+/// let mut encoder = teleport_etf::Encoder::new();
+/// let one = encoder.to_segments(&("deposit", 100))?;
+/// let two = encoder.to_segments(&("deposit", 200))?;
+/// assert_eq!(one, teleport_etf::to_segments(&("deposit", 100))?);
+/// assert_eq!(two, teleport_etf::to_segments(&("deposit", 200))?);
+/// # Ok::<(), teleport_etf::EncodeError>(())
+/// ```
+#[derive(Default)]
+pub struct Encoder {
+    scratch: Vec<u8>,
+    block: BytesMut,
+}
+
+/// Bytes of a block that documents share, and the most that one of them may take.
+const BLOCK: usize = 4 * 1024;
+const SHARES_BLOCK: usize = 1024;
+
+impl Encoder {
+    /// An encoder that has no block yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Encodes a value; see [`to_segments`].
+    pub fn to_segments<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Segments, EncodeError> {
+        let written = write(value, Writer::document_in(std::mem::take(&mut self.scratch)))?;
+        let (small, large) = written.into_parts();
+        if small.len() > SHARES_BLOCK {
+            return Ok(join(small.into(), large));
+        }
+        if self.block.capacity() < small.len() {
+            self.block = BytesMut::with_capacity(BLOCK);
+        }
+        self.block.extend_from_slice(&small);
+        self.scratch = small;
+        Ok(join(self.block.split().freeze(), large))
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what it has encoded: payloads do not belong in logs.
+        f.debug_struct("Encoder").finish_non_exhaustive()
+    }
 }
 
 struct Serializer {

@@ -17,29 +17,33 @@ pub const BY_REFERENCE: usize = 1024;
 /// The block is one piece until the end, so that lengths that are known late can be filled in.
 pub(crate) struct Writer {
     block: Vec<u8>,
-    cuts: SmallVec<[(usize, Bytes); 2]>,
+    cuts: Cuts,
 }
+
+/// Large binaries with their places in the block.
+pub(crate) type Cuts = SmallVec<[(usize, Bytes); 2]>;
 
 impl Writer {
     /// A writer that has written the version byte.
     pub(crate) fn document() -> Writer {
-        let mut block = Vec::with_capacity(128);
+        Writer::document_in(Vec::with_capacity(128))
+    }
+
+    /// The same in memory that has been used before.
+    pub(crate) fn document_in(mut block: Vec<u8>) -> Writer {
+        block.clear();
         block.push(tags::VERSION);
         Writer { block, cuts: SmallVec::new() }
     }
 
     /// The document, cut into segments.
     pub(crate) fn finish(self) -> Segments {
-        let block = Bytes::from(self.block);
-        let mut segments = Segments::new();
-        let mut from = 0;
-        for (at, bytes) in self.cuts {
-            segments.push(block.slice(from..at));
-            segments.push(bytes);
-            from = at;
-        }
-        segments.push(if from == 0 { block } else { block.slice(from..) });
-        segments
+        join(self.block.into(), self.cuts)
+    }
+
+    /// The block, and the large binaries with their places in it; for [`join`].
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Cuts) {
+        (self.block, self.cuts)
     }
 
     /// What has been written, for documents without large binaries.
@@ -232,6 +236,19 @@ impl Writer {
         self.put_slice(&[tags::SMALL_BIG_EXT, len as u8, u8::from(negative)]);
         self.put_slice(&magnitude.to_le_bytes()[..len]);
     }
+}
+
+/// A document from its block and its large binaries.
+pub(crate) fn join(block: Bytes, cuts: Cuts) -> Segments {
+    let mut segments = Segments::new();
+    let mut from = 0;
+    for (at, bytes) in cuts {
+        segments.push(block.slice(from..at));
+        segments.push(bytes);
+        from = at;
+    }
+    segments.push(if from == 0 { block } else { block.slice(from..) });
+    segments
 }
 
 /// A length as the format's 32 bits.
