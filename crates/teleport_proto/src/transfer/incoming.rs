@@ -4,12 +4,13 @@ use super::assembly::{Assembly, Buffers, Region};
 use super::numbers::NumberSet;
 use super::window::{Window, class_of, cost};
 use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
-use crate::wire::envelope::{Envelope, Kind, Seq};
+use crate::wire::envelope::{Envelope, Kind, ProcessId, Seq};
 use crate::wire::pool::{FragmentHeader, batch_messages};
 use crate::wire::{WireError, take_varint};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The most large messages that may be partial at the same time.
@@ -18,16 +19,22 @@ const MAX_PARTIAL: usize = 4096;
 /// The most fragments of one message: bounds what a header can make us allocate besides the message itself.
 pub(super) const MAX_FRAGMENTS: u64 = 1 << 18;
 
+/// Bodies of a batch share blocks of up to so many bytes.
+const BLOCK: usize = 4 * 1024;
+
 /// A delivered message whose sender asked what became of it.
 pub(crate) struct Answer {
     pub(crate) seq: Seq,
-    pub(crate) envelope: Envelope,
+    pub(crate) from: ProcessId,
     pub(crate) disposition: Disposition,
 }
 
 /// A message handed to the mailbox, or its delivery begun.
 struct Handed {
-    envelope: Envelope,
+    seq: Seq,
+    from: ProcessId,
+    acknowledge: bool,
+    exempt: bool,
     credit: Credit,
 }
 
@@ -43,10 +50,12 @@ pub(crate) struct Inbox {
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery takes longer than the call.
     deferred: FxHashMap<Seq, Handed>,
-    parsed: Vec<(Envelope, Bytes)>,
+    /// Of one batch: envelopes with the places of their bodies, and the bodies.
+    parsed: Vec<(Envelope, Range<usize>)>,
+    bodies: Vec<Bytes>,
     /// What the session has to answer or handle itself, filled by the calls below.
     pub(crate) answers: Vec<Answer>,
-    pub(crate) system: Vec<(Envelope, Bytes)>,
+    pub(crate) system: Vec<Bytes>,
     /// Credit of messages that had no taker.
     pub(crate) unclaimed: Vec<Credit>,
     pub(crate) messages: u64,
@@ -71,6 +80,7 @@ impl Inbox {
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
             parsed: Vec::new(),
+            bodies: Vec::new(),
             answers: Vec::new(),
             system: Vec::new(),
             unclaimed: Vec::new(),
@@ -98,10 +108,11 @@ impl Inbox {
     }
 
     /// All messages of one batch. Nothing is delivered of a frame that does not parse as a whole.
-    pub(crate) fn batch(&mut self, frame: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
-        let mut parsed = std::mem::take(&mut self.parsed);
+    pub(crate) fn batch(&mut self, frame: &[u8], sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        let (mut parsed, mut bodies) = (std::mem::take(&mut self.parsed), std::mem::take(&mut self.bodies));
         let result = parse_batch(frame, &mut parsed).map_err(ReceiveError::Connection).and_then(|()| {
-            parsed.drain(..).try_for_each(|(envelope, body)| {
+            copy_bodies(frame, &parsed, &mut bodies);
+            parsed.drain(..).zip(bodies.drain(..)).try_for_each(|((envelope, _), body)| {
                 let (size, limit) = (body.len() as u64, self.max_message);
                 if size > limit && envelope.kind != Kind::Outcome {
                     return Err(Violation::TooLarge { size, limit }.into());
@@ -111,7 +122,8 @@ impl Inbox {
             })
         });
         parsed.clear();
-        self.parsed = parsed;
+        bodies.clear();
+        (self.parsed, self.bodies) = (parsed, bodies);
         result
     }
 
@@ -216,41 +228,42 @@ impl Inbox {
     ) -> Result<bool, ReceiveError> {
         let len = body.len() as u64;
         let credit = Credit { account: envelope.account, class: class_of(len), bytes: cost(len) };
-        if envelope.kind == Kind::Outcome {
-            self.system.push((envelope.clone(), body));
-            self.settle(Handed { envelope, credit }, Disposition::Delivered)?;
+        let Envelope { seq, from, to, kind, acknowledge, .. } = envelope;
+        let exempt = kind.is_exempt();
+        let handed = Handed { seq, from, acknowledge, exempt, credit };
+        if kind == Kind::Outcome {
+            self.system.push(body);
+            self.settle(handed, Disposition::Delivered)?;
             return Ok(true);
         }
-        self.messages += u64::from(envelope.kind.is_message());
-        self.bytes += if envelope.kind.is_message() { len } else { 0 };
-        let Envelope { seq, from, kind, .. } = envelope;
-        let to = envelope.to.clone();
-        let bytes = if kind.is_exempt() { 0 } else { credit.bytes };
+        self.messages += u64::from(kind.is_message());
+        self.bytes += if kind.is_message() { len } else { 0 };
+        let bytes = if exempt { 0 } else { credit.bytes };
         match sink.deliver(Delivery { seq, from, to, kind, body, credit: Credit { bytes, ..credit } }) {
             Disposition::Deferred => {
-                self.deferred.insert(seq, Handed { envelope, credit });
+                self.deferred.insert(seq, handed);
                 Ok(false)
             }
             end => {
-                self.settle(Handed { envelope, credit }, end)?;
+                self.settle(handed, end)?;
                 Ok(true)
             }
         }
     }
 
     fn settle(&mut self, handed: Handed, end: Disposition) -> Result<(), ReceiveError> {
-        let Handed { envelope, credit } = handed;
-        if !self.delivered.insert(envelope.seq) {
-            return Err(Violation::Duplicate { seq: envelope.seq }.into());
+        let Handed { seq, from, acknowledge, exempt, credit } = handed;
+        if !self.delivered.insert(seq) {
+            return Err(Violation::Duplicate { seq }.into());
         }
-        self.window_of(envelope.kind.is_exempt()).give_back(credit.class, credit.bytes);
+        self.window_of(exempt).give_back(credit.class, credit.bytes);
         self.delivered_bytes += credit.bytes;
         if end == Disposition::NoProcess {
             self.no_process += 1;
             self.unclaimed.push(credit);
         }
-        if envelope.acknowledge {
-            self.answers.push(Answer { seq: envelope.seq, envelope, disposition: end });
+        if acknowledge {
+            self.answers.push(Answer { seq, from, disposition: end });
         }
         Ok(())
     }
@@ -270,21 +283,17 @@ impl Inbox {
     }
 }
 
-fn parse_batch(frame: Bytes, out: &mut Vec<(Envelope, Bytes)>) -> Result<(), WireError> {
+fn parse_batch(frame: &[u8], out: &mut Vec<(Envelope, Range<usize>)>) -> Result<(), WireError> {
     let (count, mut rest) = batch_messages(frame)?;
     for _ in 0..count {
-        let mut input = &rest[..];
-        let envelope = Envelope::decode(&mut input)?;
-        let len = take_varint(&mut input, "body length")?;
-        if len > input.len() as u64 {
+        let envelope = Envelope::decode_next(&mut rest, out.last().map(|(last, _)| &last.to))?;
+        let len = take_varint(&mut rest, "body length")?;
+        if len > rest.len() as u64 {
             return Err(WireError::Truncated("message"));
         }
-        let head = rest.len() - input.len();
-        rest.advance(head);
-        // Copied, so that a message which stays in a mailbox does not keep a whole read buffer alive.
-        let body = Bytes::copy_from_slice(&rest[..len as usize]);
-        rest.advance(len as usize);
-        out.push((envelope, body));
+        let start = frame.len() - rest.len();
+        rest = &rest[len as usize..];
+        out.push((envelope, start..frame.len() - rest.len()));
     }
     if rest.is_empty() {
         return Ok(());
@@ -294,6 +303,27 @@ fn parse_batch(frame: Bytes, out: &mut Vec<(Envelope, Bytes)>) -> Result<(), Wir
         value: rest.len() as u64,
         allowed: 0,
     })
+}
+
+/// Copies the bodies of a batch, so that a message which stays in a mailbox does not keep a whole read buffer alive.
+///
+/// Small ones with the same destination share a block: a mailbox takes them in one after the other and gives them out
+/// likewise, so only what an application keeps, or what is next in a mailbox, keeps more than itself alive.
+fn copy_bodies(frame: &[u8], parsed: &[(Envelope, Range<usize>)], bodies: &mut Vec<Bytes>) {
+    let mut rest = parsed;
+    while let [(first, _), ..] = rest {
+        let mut block = 0;
+        let fits = |(envelope, body): &&(Envelope, Range<usize>)| {
+            block += body.len();
+            block <= BLOCK && envelope.to == first.to
+        };
+        let (run, behind) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        rest = behind;
+        let mut joined = Vec::with_capacity(run.iter().map(|(_, body)| body.len()).sum());
+        run.iter().for_each(|(_, body)| joined.extend_from_slice(&frame[body.clone()]));
+        let mut joined = Bytes::from(joined);
+        bodies.extend(run.iter().map(|(_, body)| joined.split_to(body.len())));
+    }
 }
 
 fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<Option<Envelope>, WireError> {

@@ -27,7 +27,7 @@ impl Transfer {
         if !self.is_live(id) {
             return Ok(());
         }
-        let result = self.inbox.batch(frame, sink);
+        let result = self.inbox.batch(&frame, sink);
         self.after_receiving(id, result)
     }
 
@@ -130,10 +130,10 @@ impl Transfer {
         self.delivered_since_said += std::mem::take(&mut self.inbox.delivered_bytes);
         let unclaimed = std::mem::take(&mut self.inbox.unclaimed);
         unclaimed.into_iter().for_each(|credit| self.consumed(credit));
-        for Answer { seq, envelope, disposition } in std::mem::take(&mut self.inbox.answers) {
-            self.answer(seq, envelope.from, disposition);
+        for Answer { seq, from, disposition } in std::mem::take(&mut self.inbox.answers) {
+            self.answer(seq, from, disposition);
         }
-        for (_, body) in std::mem::take(&mut self.inbox.system) {
+        for body in std::mem::take(&mut self.inbox.system) {
             self.outcome(&body)?;
         }
         allow("accounts", self.consumed.len(), MOST_REMEMBERED)?;

@@ -70,13 +70,10 @@ pub fn split_batch(received: &mut BytesMut) -> Result<Result<Bytes, usize>, Wire
 }
 
 /// The number of messages that a batch frame says it has, and their bytes.
-pub(crate) fn batch_messages(mut frame: Bytes) -> Result<(usize, Bytes), WireError> {
-    if frame.len() < BATCH_HEADER_LEN {
-        return Err(WireError::Truncated("batch"));
-    }
-    let count = usize::from(u16::from_be_bytes([frame[6], frame[7]]));
-    frame.advance(BATCH_HEADER_LEN);
-    Ok((count, frame))
+pub(crate) fn batch_messages(frame: &[u8]) -> Result<(usize, &[u8]), WireError> {
+    let (header, messages) =
+        frame.split_first_chunk::<BATCH_HEADER_LEN>().ok_or(WireError::Truncated("batch"))?;
+    Ok((usize::from(u16::from_be_bytes([header[6], header[7]])), messages))
 }
 
 /// The fixed header of a fragment.
