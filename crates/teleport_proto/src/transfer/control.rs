@@ -1,7 +1,7 @@
 //! What goes over the control connection, in both directions.
 
 use super::error::{MOST_REMEMBERED, Violation, allow};
-use super::outgoing::Confirmed;
+use super::outgoing::Returned;
 use super::pool::{MOST_CONNECTIONS, PoolSize};
 use super::{Transfer, Urgency};
 use crate::ConnectionId;
@@ -19,16 +19,14 @@ impl Transfer {
             TransferFrame::Received { connection, frames } => self.peer_received(connection, frames)?,
             TransferFrame::Delivered { watermark, above } => {
                 let runs = [(1, watermark)].into_iter().chain(above).filter(|(first, last)| first <= last);
+                let mut returned = Returned::default();
                 for (first, last) in runs {
-                    if !self.outbox.delivered(first, last, &mut self.confirmed) {
+                    if !self.outbox.delivered(first, last, &mut returned) {
                         return Err(Violation::NeverSent { what: "message", number: last });
                     }
                 }
-                for Confirmed { len, exempt, .. } in self.confirmed.drain(..) {
-                    if !exempt {
-                        self.admission.delivered(len);
-                    }
-                }
+                self.admission.delivered(Class::Express, returned.express);
+                self.admission.delivered(Class::Bulk, returned.bulk);
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what is exempt
                 // Whoever has delivered a message has received its frame, and has to say so.

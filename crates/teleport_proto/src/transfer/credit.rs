@@ -36,6 +36,8 @@ pub(crate) struct Admission {
     ids: FxHashMap<Destination, AccountId>,
     accounts: FxHashMap<AccountId, Account>,
     last_account: AccountId,
+    /// That of the message before: the next one often goes the same way.
+    recent: AccountId,
     waiting: FxHashMap<Ticket, Waiter>,
     last_ticket: Ticket,
     /// Those that wait for the peer's window or the node's budget.
@@ -94,6 +96,7 @@ impl Line {
     /// The queue that a message has to wait in, if it must not pass yet, whatever room there is.
     fn ahead(&mut self, message: &Outgoing, class: Class) -> Option<Class> {
         if !message.unordered
+            && !self.pairs.is_empty()
             && let Some(&(queue, _)) = self.pairs.get(&message.pair())
         {
             return Some(queue);
@@ -177,6 +180,7 @@ impl Admission {
             ids: FxHashMap::default(),
             accounts: FxHashMap::default(),
             last_account: 0,
+            recent: 0,
             waiting: FxHashMap::default(),
             last_ticket: 0,
             line: Line::default(),
@@ -230,10 +234,12 @@ impl Admission {
         true
     }
 
-    /// A message has been delivered: its room in the peer's window and the node's budget is free again.
-    pub(crate) fn delivered(&mut self, body: u64) {
-        self.peer.give_back(class_of(body), cost(body));
-        self.budget.give_back(class_of(body), cost(body));
+    /// Messages have been delivered: their room in the peer's window and the node's budget is free again.
+    pub(crate) fn delivered(&mut self, class: Class, bytes: u64) {
+        if bytes > 0 {
+            self.peer.give_back(class, bytes);
+            self.budget.give_back(class, bytes);
+        }
     }
 
     /// The peer's report on a mailbox; `false` if it has consumed more than it can have got. An unknown account is one
@@ -326,10 +332,15 @@ impl Admission {
     /// The destination's account, opened if need be; 0 if mailboxes are unbounded.
     fn account_of(&mut self, to: &Destination) -> AccountId {
         let Some(size) = self.mailbox_window else { return 0 };
+        if self.accounts.get(&self.recent).is_some_and(|account| account.to == *to) {
+            return self.recent;
+        }
         if let Some(&id) = self.ids.get(to) {
+            self.recent = id;
             return id;
         }
         self.last_account += 1;
+        self.recent = self.last_account;
         self.ids.insert(to.clone(), self.last_account);
         let (window, line, totals) = (Window::new(size), Line::default(), Totals::default());
         let account =

@@ -23,6 +23,7 @@ mod incoming;
 mod message;
 mod numbers;
 mod outgoing;
+mod pairs;
 mod pool;
 mod receive;
 mod report;
@@ -46,7 +47,7 @@ use connection::Connection;
 use credit::{Admission, Admitted, Offer};
 use incoming::Inbox;
 use numbers::NumberSet;
-use outgoing::{Confirmed, Outbox};
+use outgoing::Outbox;
 use pool::PoolSize;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -109,7 +110,6 @@ pub struct Transfer {
     messages_sent: u64,
     bytes_sent: u64,
     admitted: Vec<Admitted>,
-    confirmed: Vec<Confirmed>,
     #[cfg(feature = "planted-faults")]
     faults: Faults,
 }
@@ -148,7 +148,6 @@ impl Transfer {
             messages_sent: 0,
             bytes_sent: 0,
             admitted: Vec::new(),
-            confirmed: Vec::new(),
             #[cfg(feature = "planted-faults")]
             faults: Faults::default(),
         }

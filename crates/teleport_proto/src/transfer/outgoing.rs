@@ -2,10 +2,11 @@
 
 use super::incoming::MAX_FRAGMENTS;
 use super::numbers::NumberSet;
+use super::pairs::{PairId, Pairs};
 use super::window::{Window, class_of, cost};
 use super::{AckToken, Outgoing, Pair};
 use crate::ConnectionId;
-use crate::wire::envelope::{AccountId, Destination, Envelope, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
+use crate::wire::envelope::{AccountId, Head, Kind, MAX_ENVELOPE_LEN, Seq};
 use crate::wire::pool::{
     BATCH_HEADER_LEN, Class, FRAGMENT_HEADER_LEN, FragmentHeader, MAX_BATCH_MESSAGES, MAX_FRAGMENT_SIZE,
     put_batch_header,
@@ -81,11 +82,9 @@ pub(crate) enum Record {
 
 /// An accepted message that is not yet known to be delivered.
 struct Outbound {
-    from: ProcessId,
-    to: Destination,
+    pair: PairId,
     kind: Kind,
     acknowledge: bool,
-    unordered: bool,
     account: AccountId,
     /// The message of the same pair before it, if that one was in flight at acceptance.
     predecessor: Option<Seq>,
@@ -118,10 +117,11 @@ impl Fragments {
     }
 }
 
-/// A message that the peer says it has delivered.
-pub(crate) struct Confirmed {
-    pub(crate) len: u64,
-    pub(crate) exempt: bool,
+/// Credit that has come back with messages that the peer says it has delivered, in bytes.
+#[derive(Default)]
+pub(crate) struct Returned {
+    pub(crate) express: u64,
+    pub(crate) bulk: u64,
 }
 
 /// Accepted messages without credit. They take turns, in the order of their numbers, in a window of their own: so the
@@ -150,8 +150,7 @@ pub(crate) struct Outbox {
     /// Messages below `base`: a large one, say, that many small ones have overtaken. It must not keep their places.
     stragglers: BTreeMap<Seq, Outbound>,
     delivered: NumberSet,
-    /// The last message of each pair that has one in flight.
-    last_of: FxHashMap<Pair, Seq>,
+    pairs: Pairs,
     acknowledgements: FxHashMap<Seq, AckToken>,
     exempt: Exempt,
     express: VecDeque<Seq>,
@@ -177,7 +176,7 @@ impl Outbox {
             listed: 0,
             stragglers: BTreeMap::new(),
             delivered: NumberSet::default(),
-            last_of: FxHashMap::default(),
+            pairs: Pairs::default(),
             acknowledgements: FxHashMap::default(),
             express: VecDeque::new(),
             bulk: BTreeSet::new(),
@@ -193,10 +192,11 @@ impl Outbox {
     /// Numbers a message and queues it.
     pub(crate) fn accept(&mut self, message: Outgoing, account: AccountId) -> (Seq, Class) {
         let seq = self.base + self.messages.len() as u64;
-        let predecessor = if message.unordered { None } else { self.last_of.insert(message.pair(), seq) };
         let len = message.body_len();
         let class = class_of(len);
         let Outgoing { from, to, kind, body, unordered, acknowledge, .. } = message;
+        let pair = self.pairs.enter(from, to);
+        let predecessor = if unordered { None } else { self.pairs.follow(pair, seq) };
         let fragments = match class {
             Class::Express => None,
             Class::Bulk => {
@@ -215,11 +215,9 @@ impl Outbox {
         self.answers += usize::from(kind == Kind::Outcome);
         self.listed += 1;
         self.messages.push_back(Some(Outbound {
-            from,
-            to,
+            pair,
             kind,
             acknowledge: acknowledge.is_some(),
-            unordered,
             account,
             predecessor,
             len,
@@ -300,7 +298,7 @@ impl Outbox {
 
     /// Pairs, acknowledgements and messages remembered; all 0 when nothing is in flight.
     pub(crate) fn entries(&self) -> usize {
-        self.last_of.len()
+        self.pairs.len()
             + self.acknowledgements.len()
             + self.messages.len()
             + self.stragglers.len()
@@ -355,15 +353,16 @@ impl Outbox {
         }
     }
 
-    /// The peer has delivered the messages from `first` to `last`; those not known before go into `confirmed`.
+    /// The peer has delivered the messages from `first` to `last`; the credit of those not known before is
+    /// added to `returned`.
     /// `false` if the peer cannot have had one of them.
-    pub(crate) fn delivered(&mut self, first: Seq, last: Seq, confirmed: &mut Vec<Confirmed>) -> bool {
+    pub(crate) fn delivered(&mut self, first: Seq, last: Seq, returned: &mut Returned) -> bool {
         if last >= self.base + self.messages.len() as u64 {
             return false;
         }
         let mut delivered = std::mem::take(&mut self.delivered);
         let mut plausible = true;
-        delivered.insert_run(first, last, |seq| plausible &= self.confirm(seq, confirmed));
+        delivered.insert_run(first, last, |seq| plausible &= self.confirm(seq, returned));
         self.delivered = delivered;
         self.move_on();
         self.admit_exempt(Class::Express);
@@ -416,26 +415,25 @@ impl Outbox {
         message
     }
 
-    fn confirm(&mut self, seq: Seq, confirmed: &mut Vec<Confirmed>) -> bool {
+    fn confirm(&mut self, seq: Seq, returned: &mut Returned) -> bool {
         let Some(message) = self.take(seq) else { return true };
         let never_sent = match &message.fragments {
             None => message.sent.is_none(),
             Some(fragments) => fragments.left() > 0,
         };
-        if !message.unordered {
-            let pair = Pair { from: message.from, to: message.to };
-            if self.last_of.get(&pair) == Some(&seq) {
-                self.last_of.remove(&pair);
-            }
-        }
-        self.queued_bytes -= cost(message.len);
+        self.pairs.leave(message.pair, seq);
+        let (class, bytes) = (class_of(message.len), cost(message.len));
+        self.queued_bytes -= bytes;
         self.unconfirmed -= u64::from(message.kind.is_message());
         self.answers -= usize::from(message.kind == Kind::Outcome);
-        let exempt = message.kind.is_exempt();
-        if exempt {
-            self.exempt.window.give_back(class_of(message.len), cost(message.len));
+        if message.kind.is_exempt() {
+            self.exempt.window.give_back(class, bytes);
+        } else {
+            *match class {
+                Class::Express => &mut returned.express,
+                Class::Bulk => &mut returned.bulk,
+            } += bytes;
         }
-        confirmed.push(Confirmed { len: message.len, exempt });
         !never_sent
     }
 
@@ -481,10 +479,11 @@ impl Outbox {
             let named =
                 self.peek(seq).and_then(|message| self.predecessor_to_name(message.predecessor, connection));
             let Some(message) = self.message(seq) else { continue };
-            // Queued means not received, so the body is still here.
-            let Some(body) = message.body.clone() else { continue };
             message.sent = Some((connection, named.is_some()));
-            message.envelope(seq, named).encode(&mut block);
+            let Some(message) = self.peek(seq) else { continue };
+            // Queued means not received, so the body is still here; and in flight, so the pair is.
+            let (Some(body), Some(pair)) = (&message.body, self.pairs.pair(message.pair)) else { continue };
+            message.head(seq, named, pair).encode(&mut block);
             put_varint(&mut block, message.len);
             for segment in body.iter() {
                 if segment.len() <= COPY_LIMIT {
@@ -534,19 +533,19 @@ impl Outbox {
         };
         let named =
             self.peek(seq).and_then(|message| self.predecessor_to_name(message.predecessor, connection));
-        let message = self.message(seq)?;
-        let fragments = message.fragments.as_mut()?;
+        let fragments = self.message(seq)?.fragments.as_mut()?;
         let before = fragments.bytes_left();
         let index = fragments.again.pop().map(|Reverse(index)| index).unwrap_or_else(|| {
             fragments.next += 1;
             fragments.next - 1
         });
         let (left, after, fragment_size) = (fragments.left(), fragments.bytes_left(), fragments.size);
+        let message = self.peek(seq)?;
         let (total, exempt) = (message.len, message.kind.is_exempt());
         let mut head = BytesMut::with_capacity(FRAGMENT_HEADER_LEN + MAX_ENVELOPE_LEN);
         let mut envelope = BytesMut::new();
         if index == 0 {
-            message.envelope(seq, named).encode(&mut envelope);
+            message.head(seq, named, self.pairs.pair(message.pair)?).encode(&mut envelope);
         }
         let envelope_len = envelope.len() as u16;
         let header = FragmentHeader { seq, total, fragment_size, index, envelope_len, exempt };
@@ -570,16 +569,9 @@ impl Outbox {
 }
 
 impl Outbound {
-    fn envelope(&self, seq: Seq, predecessor: Option<Seq>) -> Envelope {
-        Envelope {
-            seq,
-            predecessor,
-            account: self.account,
-            kind: self.kind,
-            acknowledge: self.acknowledge,
-            from: self.from,
-            to: self.to.clone(),
-        }
+    fn head<'a>(&self, seq: Seq, predecessor: Option<Seq>, pair: &'a Pair) -> Head<'a> {
+        let Self { account, kind, acknowledge, .. } = *self;
+        Head { seq, predecessor, account, kind, acknowledge, from: pair.from, to: &pair.to }
     }
 }
 

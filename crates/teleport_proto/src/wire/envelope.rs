@@ -170,37 +170,17 @@ const KNOWN_FLAGS: u8 = PREDECESSOR | ACCOUNT | ACKNOWLEDGE | TO_NAME;
 impl Envelope {
     /// Appends the envelope's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
-        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        out.put_u8(
-            flag(self.predecessor.is_some(), PREDECESSOR)
-                | flag(self.account != 0, ACCOUNT)
-                | flag(self.acknowledge, ACKNOWLEDGE)
-                | flag(matches!(self.to, Destination::Name(_)), TO_NAME),
-        );
-        out.put_u8(self.kind.code());
-        put_varint(out, self.seq);
-        if let Some(predecessor) = self.predecessor {
-            put_varint(out, self.seq - predecessor);
-        }
-        if self.account != 0 {
-            put_varint(out, self.account);
-        }
-        if let Some(reference) = self.kind.reference() {
-            out.put_u8(reference.len);
-            reference.words().iter().for_each(|&word| out.put_u32(word));
-        }
-        match &self.to {
-            Destination::Name(name) => {
-                out.put_u8(name.len() as u8);
-                out.put_slice(name.as_bytes());
-            }
-            Destination::Process(process) => put_process(out, *process),
-        }
-        put_process(out, self.from);
+        let &Self { seq, predecessor, account, kind, acknowledge, from, ref to } = self;
+        Head { seq, predecessor, account, kind, acknowledge, from, to }.encode(out);
     }
 
     /// Takes one envelope off the front of `input`.
     pub fn decode(input: &mut &[u8]) -> Result<Self, WireError> {
+        Self::decode_next(input, None)
+    }
+
+    /// The same for one of many: a name is shared with the `last` destination if it is that one again.
+    pub(crate) fn decode_next(input: &mut &[u8], last: Option<&Destination>) -> Result<Self, WireError> {
         let flags = take_u8(input)?;
         if flags & !KNOWN_FLAGS != 0 {
             return Err(WireError::Unknown { field: "envelope flags", value: flags.into() });
@@ -241,10 +221,56 @@ impl Envelope {
             let len = usize::from(take_u8(input)?);
             let (name, rest) = input.split_at_checked(len).ok_or(WireError::Truncated("name"))?;
             *input = rest;
-            Destination::Name(std::str::from_utf8(name).map_err(|_| WireError::NameNotUtf8)?.into())
+            match last {
+                Some(Destination::Name(last)) if last.as_bytes() == name => Destination::Name(last.clone()),
+                _ => Destination::Name(std::str::from_utf8(name).map_err(|_| WireError::NameNotUtf8)?.into()),
+            }
         };
         let from = take_process(input)?;
         Ok(Self { seq, predecessor, account, kind, acknowledge: flags & ACKNOWLEDGE != 0, from, to })
+    }
+}
+
+/// An envelope on its way out: its destination is somebody else's.
+pub(crate) struct Head<'a> {
+    pub(crate) seq: Seq,
+    pub(crate) predecessor: Option<Seq>,
+    pub(crate) account: AccountId,
+    pub(crate) kind: Kind,
+    pub(crate) acknowledge: bool,
+    pub(crate) from: ProcessId,
+    pub(crate) to: &'a Destination,
+}
+
+impl Head<'_> {
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        out.put_u8(
+            flag(self.predecessor.is_some(), PREDECESSOR)
+                | flag(self.account != 0, ACCOUNT)
+                | flag(self.acknowledge, ACKNOWLEDGE)
+                | flag(matches!(self.to, Destination::Name(_)), TO_NAME),
+        );
+        out.put_u8(self.kind.code());
+        put_varint(out, self.seq);
+        if let Some(predecessor) = self.predecessor {
+            put_varint(out, self.seq - predecessor);
+        }
+        if self.account != 0 {
+            put_varint(out, self.account);
+        }
+        if let Some(reference) = self.kind.reference() {
+            out.put_u8(reference.len);
+            reference.words().iter().for_each(|&word| out.put_u32(word));
+        }
+        match self.to {
+            Destination::Name(name) => {
+                out.put_u8(name.len() as u8);
+                out.put_slice(name.as_bytes());
+            }
+            Destination::Process(process) => put_process(out, *process),
+        }
+        put_process(out, self.from);
     }
 }
 
