@@ -6,7 +6,7 @@ use crate::mailbox::Message;
 use crate::node::Node;
 use crate::process::{Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
-use crate::watch::{Answer, Ended, Outcome, Via, outgoing, reason};
+use crate::watch::{Ended, Outcome, Via, outgoing, reason};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,6 @@ impl Caller {
 #[must_use = "the answer is given up when this is dropped"]
 pub struct Response<R> {
     waiting: Waiting,
-    answer: oneshot::Receiver<Outcome>,
     reply: PhantomData<fn() -> R>,
 }
 
@@ -72,6 +71,7 @@ pub struct Response<R> {
 struct Waiting {
     node: Node,
     reference: RefId,
+    answer: oneshot::Receiver<Outcome>,
     /// For the error.
     peer: NodeName,
     /// The other side knows of it.
@@ -81,6 +81,10 @@ struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let watching = &self.node.engine().watching;
+        self.answer.close();
+        if let Ok(Ok(_reply)) = self.answer.try_recv() {
+            watching.count_late();
+        }
         if self.asked {
             watching.cancel(self.reference);
         } else {
@@ -93,7 +97,7 @@ impl<R: DeserializeOwned> Future for Response<R> {
     type Output = Result<R, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.answer).poll(context));
+        let outcome = ready!(Pin::new(&mut self.waiting.answer).poll(context));
         Poll::Ready(match outcome {
             Ok(Ok(reply)) => teleport_etf::from_bytes(&reply).map_err(CallError::Reply),
             Ok(Err(Ended::Down(reason))) => Err(CallError::from_reason(&reason)),
@@ -171,12 +175,12 @@ impl Process {
         let caller = Caller::new(self.pid(), node.reference_of(reference));
         let body = encode(&(CALL, caller, request)).map_err(SendError::from)?;
         let answer = engine.watching.call(reference, via.clone(), self.id(), to.clone());
-        let mut waiting = Waiting { node: node.clone(), reference, peer, asked: false };
+        let mut waiting = Waiting { node: node.clone(), reference, answer, peer, asked: false };
         match via {
             Via::Here(_) => self.ask_here(&via, &mut waiting, to, body).await?,
             Via::There(session) => self.ask_there(&session, &mut waiting, to, body).await?,
         }
-        Ok(Response { waiting, answer, reply: PhantomData })
+        Ok(Response { waiting, reply: PhantomData })
     }
 
     /// Sends a cast: a request without an answer, like `gen_server:cast/2`.
@@ -316,10 +320,10 @@ impl Process {
             via.end(reference);
             let body = body.into_contiguous();
             let answer = match kind(reference) {
-                Kind::Reply(_) => engine.watching.reply(reference, body),
+                Kind::Reply(_) => engine.watching.reply(reference, body, &via),
                 _ => engine.watching.down(reference, body, &via),
             };
-            answer.into_iter().for_each(Answer::give);
+            answer.into_iter().for_each(|answer| answer.give(&engine.watching));
             return Ok(());
         }
         let peer = NodeName::new(caller.node.as_str())?;

@@ -251,6 +251,13 @@ impl Node {
         reference.unwrap_or_else(|| unreachable!("a RefId has the words of a reference"))
     }
 
+    /// What the node knows a reference by, if it is one of its present life.
+    pub(crate) fn own_reference(&self, reference: &Reference) -> Option<RefId> {
+        let own =
+            *reference.node() == self.running.atom && reference.creation() == self.incarnation().as_u32();
+        RefId::new(reference.words()).filter(|_| own)
+    }
+
     /// Whether it is the pid of a process of this node's present life.
     pub(crate) fn is_own(&self, pid: &Pid) -> bool {
         pid.node == self.running.atom && pid.creation == self.incarnation().as_u32()

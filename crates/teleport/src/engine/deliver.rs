@@ -31,7 +31,7 @@ impl<'a> Deliver<'a> {
     /// Does what is left to do; after the session's lock has been released.
     pub(crate) fn finish(self) {
         self.woken.iter().for_each(|inbox| inbox.wake());
-        self.answers.into_iter().for_each(Answer::give);
+        self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watching));
         for (watcher, reference, refused) in self.refused {
             let nobody = ProcessId { id: 0, serial: 0 };
             let to = Destination::Process(watcher);
@@ -49,11 +49,11 @@ impl<'a> Deliver<'a> {
 
     fn put(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) -> Disposition {
         match inbox.put_remote(delivery, self.session) {
-            Put::Waiting { first } => {
+            Put::Waiting { first, bounded } => {
                 if first {
                     self.woken.push(inbox.clone());
                 }
-                Disposition::Delivered
+                if bounded { Disposition::Delivered } else { Disposition::Consumed }
             }
             Put::Gone => Disposition::NoProcess,
             Put::Overrun => {
@@ -77,7 +77,7 @@ impl Sink for Deliver<'_> {
                 });
                 let Some((to, inbox)) = found else { return Disposition::NoProcess };
                 let end = self.put(&inbox, delivery);
-                if end == Disposition::Delivered {
+                if end != Disposition::NoProcess {
                     self.last = Some((to, inbox)); // else its name may belong to another one by now
                 }
                 end
@@ -96,7 +96,8 @@ impl Sink for Deliver<'_> {
                 Disposition::Delivered
             }
             Kind::Reply(reference) => {
-                self.answers.extend(self.engine.watching.reply(reference, delivery.body));
+                let via = Via::There(self.session.clone());
+                self.answers.extend(self.engine.watching.reply(reference, delivery.body, &via));
                 Disposition::Delivered
             }
             Kind::Down(reference) => {

@@ -12,10 +12,12 @@ mod watcher;
 pub(crate) use watched::{Refused, Watched, Watchers};
 pub(crate) use watcher::{Answer, Ended, Outcome, Watching};
 
+use crate::SendError;
 use crate::engine::Engine;
 use crate::session::Session;
+use bytes::Bytes;
 use std::sync::{Arc, Weak};
-use teleport_etf::{Atom, Segments, Term};
+use teleport_etf::{Atom, Binary, Segments, Term};
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
@@ -43,12 +45,15 @@ impl Via {
             Self::Here(engine) => {
                 if let (Some(engine), Kind::Down(reference)) = (engine.upgrade(), kind) {
                     let told = engine.watching.down(reference, reason.into_contiguous(), self);
-                    told.into_iter().for_each(Answer::give);
+                    told.into_iter().for_each(|answer| answer.give(&engine.watching));
                 }
             }
             Self::There(session) => {
+                let tell = |reason| session.send_exempt(from, Destination::Process(to), kind, reason);
                 // If the session has ended, its watches have too.
-                let _ = session.send_exempt(from, Destination::Process(to), kind, reason);
+                if let Err(SendError::TooLarge { .. }) = tell(reason) {
+                    let _ = tell(reason::too_large());
+                }
             }
         }
     }
@@ -64,7 +69,7 @@ impl Via {
 
 /// Reasons that nodes give themselves.
 pub(crate) mod reason {
-    use super::{Atom, Segments, Term};
+    use super::{Atom, Binary, Bytes, Segments, Term};
 
     /// There is no such process.
     pub(crate) fn noproc() -> Segments {
@@ -81,10 +86,21 @@ pub(crate) mod reason {
         atom("system_limit")
     }
 
+    /// In place of a reason that is larger than any message.
+    pub(crate) fn too_large() -> Segments {
+        atom("too_large")
+    }
+
     /// This request could not be read, or its answer not be sent.
     pub(crate) fn rejected(why: &str) -> Segments {
-        let text = teleport_etf::Binary::from(why.to_owned());
+        let text = Binary::from(why.to_owned());
         encode(&Term::tuple([Atom::from_static("rejected").into(), text.into()]))
+    }
+
+    /// Whether somebody who may answer a request says that nobody will.
+    pub(crate) fn is_rejection(reason: &Bytes) -> bool {
+        let decoded = teleport_etf::from_bytes::<(Atom, Binary)>(reason);
+        decoded.is_ok_and(|(kind, _text)| kind.as_str() == "rejected")
     }
 
     pub(crate) fn encode(reason: &Term) -> Segments {

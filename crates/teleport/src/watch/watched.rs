@@ -33,15 +33,22 @@ impl Refused {
 ///
 /// The watcher's node chooses the references, so they are not hashed.
 #[derive(Debug)]
-pub(crate) struct Watched(Mutex<Option<BTreeMap<RefId, Arc<Inbox>>>>);
+pub(crate) struct Watched {
+    table: Mutex<Option<BTreeMap<RefId, Arc<Inbox>>>>,
+    most: usize,
+}
 
 impl Default for Watched {
     fn default() -> Self {
-        Self(Mutex::new(Some(BTreeMap::new())))
+        Self::with_limit(MOST_WATCHES)
     }
 }
 
 impl Watched {
+    fn with_limit(most: usize) -> Self {
+        Self { table: Mutex::new(Some(BTreeMap::new())), most }
+    }
+
     /// How many watches there are.
     pub(crate) fn len(&self) -> usize {
         self.lock().as_ref().map_or(0, BTreeMap::len)
@@ -50,7 +57,7 @@ impl Watched {
     fn insert(&self, reference: RefId, inbox: &Arc<Inbox>) -> Result<(), Refused> {
         let mut table = self.lock();
         let table = table.as_mut().ok_or(Refused::Limit)?;
-        if table.len() >= MOST_WATCHES || table.contains_key(&reference) {
+        if table.len() >= self.most || table.contains_key(&reference) {
             return Err(Refused::Limit);
         }
         table.insert(reference, inbox.clone());
@@ -66,7 +73,7 @@ impl Watched {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<RefId, Arc<Inbox>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -141,5 +148,54 @@ impl Inbox {
                 via.down(self.process, process, Kind::Down(reference), reason.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
+mod tests {
+    use super::*;
+    use teleport_etf::Term;
+
+    fn reference(number: u32) -> RefId {
+        RefId::new(&[number]).unwrap()
+    }
+
+    fn inbox() -> Arc<Inbox> {
+        Inbox::new(ProcessId { id: 1, serial: 0 }, None, 1024)
+    }
+
+    #[test]
+    fn there_are_so_many_watches_and_no_more() {
+        assert_eq!(Watched::default().most, 1 << 20);
+        let (watched, inbox) = (Watched::with_limit(3), inbox());
+        (1..=3).for_each(|number| watched.insert(reference(number), &inbox).unwrap());
+        assert_eq!(watched.insert(reference(4), &inbox), Err(Refused::Limit));
+        assert_eq!(watched.len(), 3);
+        // Each that ends makes room for another one.
+        assert!(watched.remove(reference(2)).is_some());
+        watched.insert(reference(4), &inbox).unwrap();
+        assert_eq!(
+            Term::decode(&Refused::Limit.reason().into_contiguous()).unwrap(),
+            Term::atom("system_limit")
+        );
+    }
+
+    #[test]
+    fn a_reference_that_is_taken_is_refused_and_the_first_watch_stays() {
+        let (watched, first, second) = (Watched::default(), inbox(), inbox());
+        watched.insert(reference(1), &first).unwrap();
+        assert_eq!(watched.insert(reference(1), &second), Err(Refused::Limit));
+        assert!(Arc::ptr_eq(&watched.remove(reference(1)).unwrap(), &first));
+        assert!(watched.remove(reference(1)).is_none(), "it can be taken out once");
+    }
+
+    #[test]
+    fn when_nobody_can_be_told_any_more_nothing_is_watched() {
+        let (watched, inbox) = (Watched::default(), inbox());
+        watched.insert(reference(1), &inbox).unwrap();
+        assert_eq!(watched.close().len(), 1);
+        assert_eq!(watched.insert(reference(2), &inbox), Err(Refused::Limit));
+        assert_eq!((watched.len(), watched.close().len()), (0, 0));
     }
 }

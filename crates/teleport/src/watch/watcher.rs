@@ -1,6 +1,6 @@
 //! The watcher's side: who waits for a reply, or for the end of a process.
 
-use super::Via;
+use super::{Via, reason};
 use crate::down;
 use crate::mailbox::Inbox;
 use crate::session::Session;
@@ -35,11 +35,30 @@ pub(crate) struct Watching {
 
 #[derive(Debug)]
 struct Watch {
+    path: Path,
+    waiter: Waiter,
+}
+
+/// The process that waits, and what it waits for.
+#[derive(Debug)]
+struct Path {
     via: Via,
-    /// The process that waits, and what it waits for.
     from: ProcessId,
     to: Destination,
-    waiter: Waiter,
+}
+
+impl Path {
+    /// Ends the watch on the other side too.
+    fn end(self, reference: RefId) {
+        match self.via {
+            Via::Here(_) => drop(self.via.end(reference)),
+            Via::There(session) => {
+                // If the session has ended, so has the watch.
+                let kind = Kind::Demonitor(reference);
+                let _ = session.send_exempt(self.from, self.to, kind, Segments::default());
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -53,7 +72,7 @@ impl Waiter {
     /// caller's answer is given later.
     fn end(self, id: RefId, ended: Ended) -> Option<Answer> {
         match self {
-            Self::Call(caller) => Some(Answer(caller, Err(ended))),
+            Self::Call(caller) => Some(Answer { caller, outcome: Err(ended), over: None }),
             Self::Monitor { inbox, reference, object } => {
                 let reason = match ended {
                     Ended::Down(reason) => reason,
@@ -68,11 +87,22 @@ impl Waiter {
 
 /// What a caller is to be told, when no lock is held.
 #[derive(Debug)]
-pub(crate) struct Answer(oneshot::Sender<Outcome>, Outcome);
+pub(crate) struct Answer {
+    caller: oneshot::Sender<Outcome>,
+    outcome: Outcome,
+    /// The watch, if the server's side of it is still there because somebody elsewhere has answered.
+    over: Option<(RefId, Path)>,
+}
 
 impl Answer {
-    pub(crate) fn give(self) {
-        let _ = self.0.send(self.1); // it may have given up just now
+    pub(crate) fn give(self, watching: &Watching) {
+        // The caller may have given up just now.
+        if let Err(Ok(_reply)) = self.caller.send(self.outcome) {
+            watching.count_late();
+        }
+        if let Some((reference, path)) = self.over {
+            path.end(reference);
+        }
     }
 }
 
@@ -94,7 +124,8 @@ impl Watching {
         to: Destination,
     ) -> oneshot::Receiver<Outcome> {
         let (sender, answer) = oneshot::channel();
-        self.lock().insert(reference, Watch { via, from, to, waiter: Waiter::Call(sender) });
+        let path = Path { via, from, to };
+        self.lock().insert(reference, Watch { path, waiter: Waiter::Call(sender) });
         answer
     }
 
@@ -109,44 +140,46 @@ impl Watching {
     ) {
         let waiter = Waiter::Monitor { inbox: inbox.clone(), reference, object };
         inbox.note_monitor(id, true);
-        self.lock().insert(id, Watch { via, from: inbox.process, to, waiter });
+        let path = Path { via, from: inbox.process, to };
+        self.lock().insert(id, Watch { path, waiter });
     }
 
-    /// The reply to a call has come. Late ones are counted.
-    pub(crate) fn reply(&self, reference: RefId, reply: Bytes) -> Option<Answer> {
-        match self.take_call(reference) {
-            Some(caller) => Some(Answer(caller, Ok(reply))),
-            None => {
-                self.late.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+    /// The reply to a call has come: from its server, or from whom that has handed it on to. Late ones are counted.
+    pub(crate) fn reply(&self, reference: RefId, reply: Bytes, from: &Via) -> Option<Answer> {
+        let answer = self.take_call(reference, from, Ok(reply));
+        if answer.is_none() {
+            self.count_late();
         }
+        answer
     }
 
     /// What is watched has ended. DOWN is in the mailbox when this returns.
-    pub(crate) fn down(&self, reference: RefId, reason: Bytes, via: &Via) -> Option<Answer> {
+    pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: &Via) -> Option<Answer> {
         let mut table = self.lock();
-        // Only the node that it is on can say that a process has ended.
-        table.get(&reference).filter(|watch| watch.via.key() == via.key())?;
+        // Only the node that it is on can say that a process has ended; but who may answer may also refuse to.
+        if table.get(&reference)?.path.via.key() != from.key() {
+            drop(table);
+            if !reason::is_rejection(&reason) {
+                return None;
+            }
+            return self.take_call(reference, from, Err(Ended::Down(reason)));
+        }
         table.remove(&reference)?.waiter.end(reference, Ended::Down(reason))
     }
 
     /// Nobody waits any more; the other side is told. `false` if it had ended already.
     pub(crate) fn cancel(&self, reference: RefId) -> bool {
         let Some(watch) = self.forget(reference) else { return false };
-        match watch.via {
-            Via::Here(_) => drop(watch.via.end(reference)),
-            Via::There(session) => {
-                // If the session has ended, so has the watch.
-                let _ = session.send_exempt(
-                    watch.from,
-                    watch.to,
-                    Kind::Demonitor(reference),
-                    Segments::default(),
-                );
-            }
-        }
+        watch.path.end(reference);
         true
+    }
+
+    /// Ends a monitor of that process. `false` if it had ended already, or is none of its monitors.
+    pub(crate) fn cancel_monitor(&self, reference: RefId, of: ProcessId) -> bool {
+        let is_it = |watch: &Watch| watch.path.from == of && matches!(watch.waiter, Waiter::Monitor { .. });
+        // Nobody else ends a monitor of a process than the process itself, except for good.
+        let found = self.lock().get(&reference).is_some_and(is_it);
+        found && self.cancel(reference)
     }
 
     /// Nobody waits for what was never asked for.
@@ -158,11 +191,12 @@ impl Watching {
     pub(crate) fn session_down(&self, session: &Arc<Session>, reason: EndReason) {
         let answers: Vec<_> = {
             let mut table = self.lock();
-            let over_it = |watch: &Watch| matches!(&watch.via, Via::There(via) if Arc::ptr_eq(via, session));
+            let over_it =
+                |watch: &Watch| matches!(&watch.path.via, Via::There(via) if Arc::ptr_eq(via, session));
             let ended = table.extract_if(|_, watch| over_it(watch));
             ended.filter_map(|(id, watch)| watch.waiter.end(id, Ended::NodeDown(reason))).collect()
         };
-        answers.into_iter().for_each(Answer::give);
+        answers.into_iter().for_each(|answer| answer.give(self));
     }
 
     /// How many calls and monitors are waited for.
@@ -175,15 +209,20 @@ impl Watching {
         self.late.load(Ordering::Relaxed)
     }
 
-    fn take_call(&self, reference: RefId) -> Option<oneshot::Sender<Outcome>> {
+    /// A reply has come, and nobody has looked at it.
+    pub(crate) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The call that this ends, if it is one that somebody waits for.
+    fn take_call(&self, reference: RefId, from: &Via, outcome: Outcome) -> Option<Answer> {
         let mut table = self.lock();
         if !matches!(table.get(&reference)?.waiter, Waiter::Call(_)) {
-            return None; // a reply to what was no call
+            return None; // an answer to what was no call
         }
-        match table.remove(&reference)?.waiter {
-            Waiter::Call(caller) => Some(caller),
-            Waiter::Monitor { .. } => None,
-        }
+        let Watch { path, waiter: Waiter::Call(caller) } = table.remove(&reference)? else { return None };
+        let elsewhere = path.via.key() != from.key();
+        Some(Answer { caller, outcome, over: elsewhere.then_some((reference, path)) })
     }
 
     fn forget(&self, reference: RefId) -> Option<Watch> {
