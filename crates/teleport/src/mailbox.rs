@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_etf::{DecodeError, Pid, Reference, Term};
 use teleport_proto::transfer::{Credit, Delivery, Window};
@@ -164,6 +165,16 @@ impl Mailbox {
         self.exit_reason = reason;
     }
 
+    /// Gives the mailbox no bounds, as mailboxes in Erlang have none: nobody who sends to it waits for it to be read.
+    ///
+    /// For processes that must not be waited for, such as two that send to each other whatever the other does: with
+    /// bounds, each may end up waiting for room at the other, for ever. Their memory is then up to you.
+    pub fn unbounded(self) -> Self {
+        self.inbox.unbounded.store(true, Ordering::Relaxed);
+        self.inbox.room.close(); // whoever waits for it goes on
+        self
+    }
+
     /// Messages waiting.
     pub fn len(&self) -> usize {
         self.inbox.lock().waiting + self.run.as_ref().map_or(0, |run| run.messages.len())
@@ -241,6 +252,8 @@ pub(crate) struct Inbox {
     room_units: u32,
     /// What each peer may have waiting here.
     window: u64,
+    /// Nobody waits for room here.
+    unbounded: AtomicBool,
 }
 
 const ROOM_UNIT: u64 = 64;
@@ -281,7 +294,8 @@ struct Stored {
 enum Origin {
     Local {
         from: Pid,
-        _room: OwnedSemaphorePermit,
+        /// `None` if it needs none.
+        _room: Option<OwnedSemaphorePermit>,
     },
     /// The DOWN of one of the process's own monitors; there is at most one for each.
     Down(RefId),
@@ -295,7 +309,9 @@ enum Origin {
 impl Origin {
     /// Returns the credit to whom it came from.
     fn consumed(self) {
-        if let Self::Remote { session, credit, .. } = self {
+        if let Self::Remote { session, credit, .. } = self
+            && credit.account != 0
+        {
             session.consumed(credit);
         }
     }
@@ -332,8 +348,8 @@ impl Run {
 
 /// What became of a message from a peer.
 pub(crate) enum Put {
-    /// It waits in the mailbox, which was empty before or was not.
-    Waiting { first: bool },
+    /// It waits in the mailbox, which was empty before or was not, and keeps its credit or does not.
+    Waiting { first: bool, bounded: bool },
     /// The process is gone.
     Gone,
     /// It is more than the peer may have waiting here.
@@ -364,7 +380,17 @@ impl Inbox {
         let room = Arc::new(Semaphore::new(room_units as usize));
         let (queue, arrived) = (Mutex::default(), Notify::new());
         let watchers = Watchers::default();
-        Arc::new(Self { process, name, watchers, queue, arrived, room, room_units, window })
+        Arc::new(Self {
+            process,
+            name,
+            watchers,
+            queue,
+            arrived,
+            room,
+            room_units,
+            window,
+            unbounded: AtomicBool::new(false),
+        })
     }
 
     /// Takes a message from a peer.
@@ -372,13 +398,16 @@ impl Inbox {
     /// A peer that keeps to the credit that it has been given never overruns its window here: it learns later than this
     /// that there is room again.
     pub(crate) fn put_remote(&self, delivery: Delivery, session: &Arc<Session>) -> Put {
-        let Delivery { from, to, body, credit, .. } = delivery;
+        let Delivery { from, to, body, mut credit, .. } = delivery;
         let by_name = matches!(to, Destination::Name(_));
         let mut queue = self.lock();
         if queue.closed {
             return Put::Gone;
         }
-        if credit.bytes > 0 {
+        let bounded = !self.unbounded.load(Ordering::Relaxed);
+        if !bounded {
+            credit = Credit { account: 0, bytes: 0, ..credit };
+        } else if credit.bytes > 0 {
             let key = (Arc::as_ptr(session).addr(), by_name);
             let window = queue.windows.entry(key).or_insert_with(|| Window::new(self.window));
             if !window.fits(credit.class, credit.bytes) {
@@ -396,7 +425,7 @@ impl Inbox {
             queue.runs.push_back(Run::new(origin, message));
         }
         queue.waiting += 1;
-        Put::Waiting { first: queue.waiting == 1 }
+        Put::Waiting { first: queue.waiting == 1, bounded }
     }
 
     /// Takes a message from this node, when there is room. `None` if the process is gone.
@@ -408,14 +437,13 @@ impl Inbox {
     ) -> Result<Option<()>, SendError> {
         let units = u32::try_from(body.len() as u64 / ROOM_UNIT + 1).unwrap_or(u32::MAX).min(self.room_units);
         let room = match self.room.clone().try_acquire_many_owned(units) {
-            Ok(room) => room,
-            Err(TryAcquireError::Closed) => return Ok(None),
             Err(TryAcquireError::NoPermits) if !wait => return Err(SendError::Busy),
-            Err(TryAcquireError::NoPermits) => match self.room.clone().acquire_many_owned(units).await {
-                Ok(room) => room,
-                Err(_) => return Ok(None),
-            },
+            Err(TryAcquireError::NoPermits) => self.room.clone().acquire_many_owned(units).await.ok(),
+            taken => taken.ok(),
         };
+        if room.is_none() && !self.unbounded.load(Ordering::Relaxed) {
+            return Ok(None); // the process is gone
+        }
         let message = Stored { from: ProcessId { id: from.id, serial: from.serial }, body };
         let put = self.put(Run::new(Origin::Local { from, _room: room }, message));
         if put == Some(true) {

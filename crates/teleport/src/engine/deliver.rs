@@ -49,11 +49,11 @@ impl<'a> Deliver<'a> {
 
     fn put(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) -> Disposition {
         match inbox.put_remote(delivery, self.session) {
-            Put::Waiting { first } => {
+            Put::Waiting { first, bounded } => {
                 if first {
                     self.woken.push(inbox.clone());
                 }
-                Disposition::Delivered
+                if bounded { Disposition::Delivered } else { Disposition::Consumed }
             }
             Put::Gone => Disposition::NoProcess,
             Put::Overrun => {
@@ -77,7 +77,7 @@ impl Sink for Deliver<'_> {
                 });
                 let Some((to, inbox)) = found else { return Disposition::NoProcess };
                 let end = self.put(&inbox, delivery);
-                if end == Disposition::Delivered {
+                if end != Disposition::NoProcess {
                     self.last = Some((to, inbox)); // else its name may belong to another one by now
                 }
                 end

@@ -1,7 +1,7 @@
 //! Bounded memory: windows per mailbox, peer and node, and what happens to sends that do not fit.
 
 use crate::common::faulty::{Kind, through_proxy};
-use crate::common::{eventually, pair_with, payload, peer_of, receive, start, within};
+use crate::common::{MIB, eventually, pair_with, payload, peer_of, receive, start, within};
 use std::num::NonZeroU64;
 use std::time::Duration;
 use teleport::{Binary, Config, Node, SendError, SendOptions};
@@ -363,4 +363,47 @@ async fn many_small_messages_to_a_slow_mailbox_are_bounded_by_what_they_cost() {
         assert_eq!(receive::<u64>(&mut slow).await, i);
     }
     at_rest([&a, &b]).await;
+}
+
+#[tokio::test]
+async fn a_mailbox_without_bounds_makes_nobody_wait() {
+    let (a, b) = pair_with(|config| config.mailbox_window = (MIB as u64).try_into().unwrap()).await;
+    let mut sink = b.register("sink").unwrap().unbounded();
+    let sender = a.spawn_mailbox().unwrap();
+    for round in 0..10 {
+        for size in [10, 60_000, MIB] {
+            within(sender.send(("sink", b.name()), &payload(size, round))).await.unwrap();
+            within(b.send("sink", &payload(size, round))).await.unwrap();
+        }
+    }
+    eventually("everything is there", || sink.len() == 60).await;
+    for _ in 0..60 {
+        within(sink.recv()).await.unwrap();
+    }
+    drop(sink);
+    eventually("no credit is out", || a.info().peers[0].transfer.entries == 0).await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_room_goes_on_when_the_bounds_go() {
+    let (a, b) = pair_with(|config| config.mailbox_window = (MIB as u64).try_into().unwrap()).await;
+    let sink = b.register("sink").unwrap();
+    b.send("sink", &payload(MIB, 1)).await.unwrap();
+    let here = tokio::spawn({
+        let b = b.clone();
+        async move { b.send("sink", &payload(MIB, 2)).await }
+    });
+    a.send(("sink", b.name()), &payload(MIB, 3)).await.unwrap();
+    let there = tokio::spawn({
+        let (a, b) = (a.clone(), b.name().clone());
+        async move { a.send(("sink", &b), &payload(MIB, 4)).await }
+    });
+    eventually("one waits over there", || a.info().peers[0].transfer.waiting == 1).await;
+    let mut sink = sink.unbounded();
+    within(here).await.unwrap().unwrap();
+    // What came before keeps its room until it is read.
+    for _ in 0..4 {
+        within(sink.recv()).await.unwrap();
+    }
+    within(there).await.unwrap().unwrap();
 }

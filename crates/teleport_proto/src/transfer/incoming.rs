@@ -258,8 +258,8 @@ impl Inbox {
         }
         self.window_of(exempt).give_back(credit.class, credit.bytes);
         self.delivered_bytes += credit.bytes;
-        if end == Disposition::NoProcess {
-            self.no_process += 1;
+        self.no_process += u64::from(end == Disposition::NoProcess);
+        if end != Disposition::Delivered {
             self.unclaimed.push(credit);
         }
         if acknowledge {

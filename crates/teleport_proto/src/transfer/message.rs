@@ -127,6 +127,9 @@ pub struct Credit {
 pub enum Disposition {
     /// It is in the mailbox.
     Delivered,
+    /// It is in a mailbox without bounds, which keeps nothing of its sender's window. The session returns the message's
+    /// credit itself.
+    Consumed,
     /// There is no such process. The session returns the message's credit itself.
     NoProcess,
     /// [`Transfer::finish_delivery`](super::Transfer::finish_delivery) will tell. Allowed for bulk messages only: small ones count as delivered, for the

@@ -87,6 +87,8 @@ counters! {
     accounts_reopened,
     /// Acknowledged sends that were answered.
     outcomes,
+    /// Messages into a mailbox without bounds.
+    consumed_at_once,
     /// Messages without a taker.
     no_process,
     /// Connections closed because they were idle.

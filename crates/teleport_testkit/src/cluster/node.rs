@@ -56,7 +56,7 @@ impl Sink for Arrivals<'_> {
         let disposition = if large && self.rng.chance(self.defer_permille) {
             Disposition::Deferred
         } else if mailbox_of(&delivery.to).is_some() {
-            Disposition::Delivered
+            if self.rng.chance(50) { Disposition::Consumed } else { Disposition::Delivered }
         } else {
             Disposition::NoProcess
         };

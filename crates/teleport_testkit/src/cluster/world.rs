@@ -271,6 +271,12 @@ impl World {
         }
         match disposition {
             Disposition::Delivered => self.delivered(who, id, to, credit),
+            Disposition::Consumed => {
+                ledger.settled(id, Outcome::Delivered);
+                self.coverage.delivered += 1;
+                self.coverage.consumed_at_once += 1;
+                Ok(())
+            }
             Disposition::NoProcess => {
                 ledger.settled(id, Outcome::NoProcess);
                 self.coverage.delivered += 1;
