@@ -73,7 +73,7 @@ pub(crate) async fn run(
     let name = format!("sender-{}@127.0.0.1", std::process::id());
     let node = Node::builder(&name).cookie(COOKIE).resolver(peers).start().await?;
 
-    let style = "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} {msg}";
+    let style = "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
     let bar = ProgressBar::new(size).with_style(ProgressStyle::with_template(style)?);
     let process = node.process();
     let mut handoff = Handoff { process, receiver, partition, bar, break_every, broken: 0 };
@@ -82,7 +82,7 @@ pub(crate) async fn run(
         match handoff.attempt(&mut file, size).await {
             Ok(done) => break done,
             Err(failure) if failure.may_pass() && attempt < ATTEMPTS => {
-                handoff.bar.set_message(format!("attempt {attempt}: {failure}"));
+                handoff.bar.suspend(|| eprintln!("attempt {attempt}: {failure}; trying again"));
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }
