@@ -9,6 +9,7 @@ mod connect;
 mod copies;
 mod credit;
 mod faults;
+mod gen_server;
 mod idle;
 mod memory;
 mod monitors;
