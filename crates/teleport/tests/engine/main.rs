@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
 
 mod bad_input;
+mod call_faults;
 mod calls;
 mod common;
 mod connect;
@@ -27,6 +28,7 @@ fn child_process() {
         Some("sender") => memory::sender_process(),
         Some("idle peers") => idle::peers_process(),
         Some("scarce") => bad_input::scarce_process(),
+        Some("servers") => common::servers::process(),
         Some("hub") => idle::hub_process(),
         Some(role) => panic!("no such role: {role}"),
     }

@@ -3,6 +3,7 @@
 pub(crate) mod child;
 pub(crate) mod faulty;
 pub(crate) mod script;
+pub(crate) mod servers;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
