@@ -101,6 +101,8 @@ metrics! {
         "Sends that wait for room in a window.";
     HANDSHAKES_REFUSED = "teleport_handshakes_refused_total", Counter, Count, NODE,
         "Inbound connections that did not prove themselves, such as those with another cookie.";
+    LATE_REPLIES = "teleport_late_replies_total", Counter, Count, NODE,
+        "Answers to calls that came after the caller had given up, or a second time.";
 }
 
 /// Tells the recorder what there is.
@@ -118,11 +120,16 @@ pub(crate) fn describe() {
 #[derive(Debug)]
 pub(crate) struct NodeMeter {
     pub(crate) handshakes_refused: Counter,
+    pub(crate) late_replies: Counter,
 }
 
 impl NodeMeter {
     pub(crate) fn new(node: &NodeName) -> Self {
-        Self { handshakes_refused: counter!(HANDSHAKES_REFUSED, vec![label("node", node)]) }
+        let labels = vec![label("node", node)];
+        Self {
+            handshakes_refused: counter!(HANDSHAKES_REFUSED, labels.clone()),
+            late_replies: counter!(LATE_REPLIES, labels),
+        }
     }
 }
 

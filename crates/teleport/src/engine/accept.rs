@@ -3,7 +3,6 @@
 use super::Engine;
 use super::handshake::{self, Failure};
 use super::seldom::Seldom;
-use crate::metrics::{self, NodeMeter};
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant};
 use std::net::{IpAddr, SocketAddr};
@@ -63,12 +62,11 @@ impl Unproven {
 struct Refusals {
     /// By where they came from and what was wrong.
     said: Seldom<(IpAddr, Discriminant<HandshakeError>)>,
-    meter: NodeMeter,
 }
 
 impl Refusals {
     fn note(&self, engine: &Engine, source: SocketAddr, error: &HandshakeError) {
-        self.meter.handshakes_refused.increment(1);
+        engine.meter.handshakes_refused.increment(1);
         let node = &engine.local.name;
         match self.said.note((source.ip(), discriminant(error)), Instant::now()) {
             Some(times) => {
@@ -81,9 +79,7 @@ impl Refusals {
 
 /// Accepts until the node goes. No error of a single connection ends it.
 pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
-    metrics::describe();
-    let refusals = Refusals { said: Seldom::default(), meter: NodeMeter::new(&engine.local.name) };
-    let refusals = Arc::new(refusals);
+    let refusals = Arc::new(Refusals { said: Seldom::default() });
     let (per_source, all) = (engine.config.max_handshakes_per_source, engine.config.max_handshakes);
     for number in 0u64.. {
         let (stream, source) = match listener.accept().await {

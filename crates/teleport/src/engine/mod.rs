@@ -19,6 +19,7 @@ pub(crate) mod runtime;
 mod seldom;
 pub(crate) mod socket;
 
+use crate::metrics::{self, NodeMeter};
 use crate::monitor::Monitors;
 use crate::registry::Registry;
 use crate::resolver::Resolver;
@@ -88,6 +89,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) monitors: Monitors,
+    meter: NodeMeter,
     /// What this node's processes wait for, and which of them wait for each other.
     pub(crate) watching: Watching,
     pub(crate) watched: Watched,
@@ -131,6 +133,8 @@ impl Engine {
     pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
         let Parts { local, config, handle, bulk, resolver, cookies, observer, control } = parts;
         let (events, inbox) = mpsc::unbounded_channel();
+        metrics::describe();
+        let meter = NodeMeter::new(&local.name);
         let engine = Arc::new(Self {
             directory: Mutex::new(Directory::new(local.name.clone(), config.backoff)),
             buffers: BufferPool::new(config.buffer_pool),
@@ -138,7 +142,8 @@ impl Engine {
             clock: Clock::start(),
             registry: Registry::default(),
             monitors: Monitors::default(),
-            watching: Watching::default(),
+            watching: Watching::new(meter.late_replies.clone()),
+            meter,
             watched: Watched::default(),
             events: Events(events),
             peers: Peers::default(),

@@ -4,6 +4,7 @@ use super::{Via, reason};
 use crate::down;
 use crate::mailbox::Inbox;
 use crate::session::Session;
+use ::metrics::Counter;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,11 +27,12 @@ pub(crate) enum Ended {
 pub(crate) type Outcome = Result<Bytes, Ended>;
 
 /// Everything that this node's processes wait for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watching {
     last: AtomicU64,
     table: Mutex<FxHashMap<RefId, Watch>>,
     late: AtomicU64,
+    late_meter: Counter,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,11 @@ impl Answer {
 }
 
 impl Watching {
+    /// Nothing is waited for. Late replies are also counted by the meter.
+    pub(crate) fn new(late_meter: Counter) -> Self {
+        Self { last: AtomicU64::new(0), table: Mutex::default(), late: AtomicU64::new(0), late_meter }
+    }
+
     /// A reference that has not been used before.
     pub(crate) fn make_reference(&self) -> RefId {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
@@ -212,6 +219,7 @@ impl Watching {
     /// A reply has come, and nobody has looked at it.
     pub(crate) fn count_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
+        self.late_meter.increment(1);
     }
 
     /// The call that this ends, if it is one that somebody waits for.
