@@ -3,17 +3,17 @@
 use crate::SendError;
 use crate::address::Address;
 use crate::down::Down;
-use crate::process::{Acknowledgement, Process, SendOptions};
+use crate::process::Process;
 use crate::session::Session;
 use crate::watch::{Watchers, reason};
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_etf::{DecodeError, Pid, Reference, Term};
@@ -53,11 +53,6 @@ impl Mailbox {
         Self { process, inbox, exit_reason: reason::normal(), run: None }
     }
 
-    /// The process's pid.
-    pub fn pid(&self) -> Pid {
-        self.process.pid()
-    }
-
     /// The name it was registered under, if any.
     pub fn name(&self) -> Option<&str> {
         self.inbox.name.as_deref()
@@ -66,35 +61,6 @@ impl Mailbox {
     /// A handle that sends as this process, for use by other tasks. It does not keep the process alive.
     pub fn process(&self) -> Process {
         self.process.clone()
-    }
-
-    /// Sends a message; see [`Process::send`].
-    pub async fn send<M: Serialize + ?Sized>(
-        &self,
-        to: impl Into<Address>,
-        message: &M,
-    ) -> Result<(), SendError> {
-        self.process.send(to, message).await
-    }
-
-    /// Sends a message with options; see [`Process::send_with`].
-    pub async fn send_with<M: Serialize + ?Sized>(
-        &self,
-        to: impl Into<Address>,
-        message: &M,
-        options: SendOptions,
-    ) -> Result<(), SendError> {
-        self.process.send_with(to, message, options).await
-    }
-
-    /// Sends a message and asks what became of it; see [`Process::send_acknowledged`].
-    pub async fn send_acknowledged<M: Serialize + ?Sized>(
-        &self,
-        to: impl Into<Address>,
-        message: &M,
-        options: SendOptions,
-    ) -> Result<Acknowledgement, SendError> {
-        self.process.send_acknowledged(to, message, options).await
     }
 
     /// Takes the next message out; waits for one. `None` once the node has been shut down and nothing is left.
@@ -140,7 +106,7 @@ impl Mailbox {
     /// As in Erlang there is no error for a process that does not exist or cannot be reached: DOWN says `noproc` or
     /// `noconnection` then.
     pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, SendError> {
-        self.process.monitor(to.into(), &self.inbox).await
+        self.process.watch(to.into(), &self.inbox).await
     }
 
     /// Ends a monitor: no [`Down`] of it is received any more. One that is waiting is taken out of the mailbox.
@@ -183,6 +149,15 @@ impl Mailbox {
     /// Whether none is waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A mailbox sends, calls and casts as its process.
+impl Deref for Mailbox {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 

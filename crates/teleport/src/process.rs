@@ -165,7 +165,7 @@ impl Process {
     }
 
     /// Watches a process on behalf of the one that the inbox is of. There is always an answer, in the inbox.
-    pub(crate) async fn monitor(&self, to: Address, inbox: &Arc<Inbox>) -> Result<Reference, SendError> {
+    pub(crate) async fn watch(&self, to: Address, inbox: &Arc<Inbox>) -> Result<Reference, SendError> {
         let engine = self.node.engine();
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
