@@ -223,3 +223,23 @@ async fn handoff_replaces_what_is_of_another_file() {
     assert!(partition.is_stored("7"));
     assert!(server.interrupt().await.success());
 }
+
+#[tokio::test]
+async fn kv_server_keeps_what_it_is_given() {
+    let (mut server, address) = Server::start(example("kv_server", &["serve"])).await;
+    let ask = async |request: &[&str]| says("kv_server", &[&[&*address], request].concat()).await;
+    for (key, value) in [("a/1", "blue"), ("a/2", ""), ("b/1", "grün")] {
+        assert_eq!(ask(&["put", key, value]).await, "ok\n");
+        assert_eq!(ask(&["get", key]).await, format!("{value}\n"));
+    }
+    assert_eq!(ask(&["list"]).await, "a/1\na/2\nb/1\n");
+    assert_eq!(ask(&["list", "a/"]).await, "a/1\na/2\n");
+    assert_eq!(ask(&["delete", "a/1"]).await, "ok\n");
+    for request in ["get", "delete"] {
+        let output = run("kv_server", &[&address, request, "a/1"]).await;
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b"not found\n"[..]));
+    }
+    assert!(complains("kv_server", &[&address, "steal"]).await.contains("usage: kv_server"));
+    assert!(server.interrupt().await.success());
+    assert_eq!(server.hear().await, "the store ends with 2 keys: normal");
+}
