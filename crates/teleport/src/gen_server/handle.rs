@@ -82,7 +82,8 @@ impl<S: GenServer> ServerAddress<S> {
     }
 }
 
-/// A server on this node, from outside. Cheap to clone; the server goes on without it.
+/// A server on this node, from outside. Cheap to clone. The server goes on without it; like a [`Process`] it is a handle that
+/// keeps the node running.
 pub struct ServerRef<S> {
     address: ServerAddress<S>,
     /// Of the node itself.

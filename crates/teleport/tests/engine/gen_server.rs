@@ -1,248 +1,20 @@
-//! GenServer: what comes to which callback, how a server ends, and what does not end it.
+//! GenServer: what comes to which callback, and what does a server no harm.
 
-use crate::common::{MIB, eventually, pair, pair_with, payload, within};
-use serde::{Deserialize, Deserializer, Serialize};
-use std::sync::Arc;
+mod desk;
+mod ends;
+
+use crate::common::{MIB, child, eventually, pair, pair_with, payload, within};
+use desk::{Ask, Desk, Event, LONG, Plain, Tell, ask, atom, client, desk, is_well};
+use std::fmt::{Debug, Write};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use teleport::etf::Limits;
 use teleport::{
-    Answer, Atom, Binary, CallError, Caller, Context, Down, GenServer, Mailbox, Message, Node, Pid, Process,
-    RawTerm, Reference, RegisterError, SendError, ServerAddress, ServerRef, Term,
+    Answer, Atom, CallError, Caller, Context, Down, GenServer, RawTerm, RegisterError, ServerAddress, Term,
 };
-use tokio::sync::mpsc;
-
-const LONG: Duration = Duration::from_secs(60);
-
-/// What came to a desk.
-#[derive(Debug, Clone, PartialEq)]
-enum Event {
-    Init,
-    Told(Term),
-    Info(Term),
-    Down(Down),
-    Terminate(Term),
-    Dropped,
-}
-
-#[derive(Serialize, Deserialize)]
-enum Ask {
-    Echo(Term),
-    Large(usize),
-    /// Answered when `AnswerAll` comes.
-    Later(u64),
-    /// Answers all that wait, the last one first.
-    AnswerAll,
-    /// Never returns.
-    Stuck,
-    Stop(Term),
-    StopAndReply(Term),
-    Panic(String),
-    Watch(Pid),
-    Unwatch(Reference),
-    CallYourself,
-}
-
-#[derive(Serialize, Deserialize)]
-enum Tell {
-    Note(Term),
-    Stop(Term),
-    Panic(String),
-    Poisoned(Poison),
-}
-
-/// Its decoding panics.
-#[derive(Serialize)]
-struct Poison;
-
-impl<'de> Deserialize<'de> for Poison {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        panic!("poison")
-    }
-}
-
-struct Desk {
-    events: mpsc::UnboundedSender<Event>,
-    waiting: Vec<(Caller, u64)>,
-    init: Option<Trouble>,
-    terminate: Option<Trouble>,
-    drop: Option<Trouble>,
-}
-
-#[derive(Clone)]
-enum Trouble {
-    Panic(&'static str),
-    Stop(&'static str),
-}
-
-impl Desk {
-    fn new() -> (Self, Events) {
-        let (events, seen) = mpsc::unbounded_channel();
-        (Self { events, waiting: Vec::new(), init: None, terminate: None, drop: None }, Events(seen))
-    }
-
-    fn saw(&self, event: Event) {
-        let _ = self.events.send(event); // a test may not look
-    }
-}
-
-impl Trouble {
-    fn make(trouble: &Option<Self>, context: Option<&mut Context>) {
-        match trouble {
-            None => {}
-            Some(Self::Panic(text)) => panic!("{text}"),
-            Some(Self::Stop(reason)) => context.unwrap().stop(Term::atom(reason)),
-        }
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        self.saw(Event::Dropped);
-        Trouble::make(&self.drop, None);
-    }
-}
-
-impl GenServer for Desk {
-    type Call = Ask;
-    type Reply = Term;
-    type Cast = Tell;
-
-    async fn init(&mut self, context: &mut Context) {
-        self.saw(Event::Init);
-        Trouble::make(&self.init, Some(context));
-    }
-
-    async fn handle_call(&mut self, request: Ask, caller: &Caller, context: &mut Context) -> Answer<Term> {
-        match request {
-            Ask::Echo(term) => term.into(),
-            Ask::Large(size) => Term::from(payload(size, 1)).into(),
-            Ask::Later(number) => {
-                self.waiting.push((caller.clone(), number));
-                Answer::Later
-            }
-            Ask::AnswerAll => {
-                for (caller, number) in self.waiting.drain(..).rev() {
-                    context.process().reply(&caller, &number).unwrap();
-                }
-                atom("ok").into()
-            }
-            Ask::Stuck => std::future::pending().await,
-            Ask::Stop(reason) => {
-                context.stop(reason);
-                Answer::Later
-            }
-            Ask::StopAndReply(reason) => {
-                context.stop(reason);
-                atom("bye").into()
-            }
-            Ask::Panic(text) => panic!("{text}"),
-            Ask::Watch(pid) => {
-                let monitor = context.monitor(&pid).await.unwrap();
-                // The answer to what comes behind it says that the monitor is there.
-                let () = context.process().call(&pid, &(), LONG).await.unwrap();
-                Term::from(monitor).into()
-            }
-            Ask::Unwatch(monitor) => {
-                context.demonitor(&monitor);
-                atom("ok").into()
-            }
-            Ask::CallYourself => {
-                let result: Result<Term, _> = context.process().call(context.pid(), "?", LONG).await;
-                Term::from(matches!(result, Err(CallError::CallingSelf))).into()
-            }
-        }
-    }
-
-    async fn handle_cast(&mut self, message: Tell, context: &mut Context) {
-        match message {
-            Tell::Note(term) => self.saw(Event::Told(term)),
-            Tell::Stop(reason) => context.stop(reason),
-            Tell::Panic(text) => panic!("{text}"),
-            Tell::Poisoned(_) => unreachable!(),
-        }
-    }
-
-    async fn handle_info(&mut self, message: Message, _: &mut Context) {
-        match message.down() {
-            Some(down) => self.saw(Event::Down(down)),
-            None if message.decode::<Atom>().is_ok_and(|atom| atom == "panic") => panic!("on request"),
-            None => self.saw(Event::Info(message.decode().unwrap())),
-        }
-    }
-
-    async fn terminate(&mut self, reason: &Term, _: &mut Context) {
-        self.saw(Event::Terminate(reason.clone()));
-        Trouble::make(&self.terminate, None);
-    }
-}
-
-/// Does as little as a server can.
-struct Plain;
-
-impl GenServer for Plain {
-    type Call = ();
-    type Reply = ();
-    type Cast = ();
-
-    async fn handle_call(&mut self, _: (), _: &Caller, _: &mut Context) -> Answer<()> {
-        ().into()
-    }
-}
-
-struct Events(mpsc::UnboundedReceiver<Event>);
-
-impl Events {
-    async fn next(&mut self) -> Event {
-        within(self.0.recv()).await.expect("the server lives")
-    }
-
-    /// All that are left, when the server is gone.
-    async fn rest(mut self) -> Vec<Event> {
-        let mut rest = Vec::new();
-        while let Some(event) = within(self.0.recv()).await {
-            rest.push(event);
-        }
-        rest
-    }
-}
-
-fn atom(name: &'static str) -> Term {
-    Term::atom(name)
-}
-
-fn panicked(text: &'static str) -> Term {
-    Term::tuple([atom("panic"), Binary::from(text.to_owned()).into()])
-}
-
-/// A server without troubles of its own.
-fn desk(node: &Node, name: &str) -> (ServerRef<Desk>, Events) {
-    let (desk, events) = Desk::new();
-    (node.register_server(name, desk).unwrap(), events)
-}
-
-fn client(node: &Node) -> Process {
-    node.spawn_mailbox().unwrap().process()
-}
-
-async fn ask(server: &ServerRef<Desk>, from: &Process, request: Ask) -> Result<Term, CallError> {
-    within(server.call(from, &request, LONG)).await
-}
-
-async fn is_well(server: &ServerRef<Desk>, from: &Process) -> bool {
-    ask(server, from, Ask::Echo(atom("well"))).await.is_ok_and(|reply| reply == atom("well"))
-}
-
-fn exit_reason<T: std::fmt::Debug>(result: Result<T, CallError>) -> Term {
-    match result {
-        Err(CallError::Exit(reason)) => reason,
-        other => panic!("not an exit reason: {other:?}"),
-    }
-}
-
-async fn next_down(mailbox: &mut Mailbox) -> Down {
-    within(mailbox.recv()).await.unwrap().down().expect("a DOWN")
-}
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 /// No limits.
 fn all() -> Limits {
@@ -330,38 +102,6 @@ async fn callers_with_older_tags_are_answered_in_their_mailbox() {
 }
 
 #[tokio::test]
-async fn otp_can_stop_it_and_is_told_what_else_is_not_there() {
-    let (a, b) = pair().await;
-    for node in [&a, &b] {
-        let (server, mut events) = desk(node, "desk");
-        assert_eq!(events.next().await, Event::Init);
-        let mut caller = a.spawn_mailbox().unwrap();
-        let monitor = caller.monitor(&server).await.unwrap();
-        let system = Atom::from_static("system");
-        let state = (&system, (caller.pid(), 1), Atom::from_static("get_state"));
-        caller.send(server.pid(), &state).await.unwrap();
-        let answer: (u8, Result<Term, (Atom, Atom)>) = within(caller.recv()).await.unwrap().decode().unwrap();
-        let unknown = (Atom::from_static("unknown_system_msg"), Atom::from_static("get_state"));
-        assert_eq!(answer, (1, Err(unknown)));
-
-        let stop =
-            (&system, (caller.pid(), 2), (Atom::from_static("terminate"), Atom::from_static("enough")));
-        caller.send(server.pid(), &stop).await.unwrap();
-        let (mut answers, mut downs) = (Vec::new(), Vec::new());
-        for _ in 0..2 {
-            let message = within(caller.recv()).await.unwrap();
-            match message.down() {
-                Some(down) => downs.push(down),
-                None => answers.push(message.decode::<(u8, Atom)>().unwrap()),
-            }
-        }
-        assert_eq!(answers, [(2, Atom::from_static("ok"))]);
-        assert_eq!((&downs[0].reference, &downs[0].reason), (&monitor, &atom("enough")));
-        assert_eq!(events.rest().await, [Event::Terminate(atom("enough")), Event::Dropped]);
-    }
-}
-
-#[tokio::test]
 async fn answers_may_come_later_and_in_another_order() {
     let (a, b) = pair().await;
     let (server, _events) = desk(&b, "desk");
@@ -377,154 +117,6 @@ async fn answers_may_come_later_and_in_another_order() {
         }
     }
     assert_eq!((a.info().late_replies, a.info().watching, b.info().watching), (0, 0, 0));
-}
-
-#[tokio::test]
-async fn a_last_reply_comes_after_terminate_and_the_name_is_free_then() {
-    let (a, b) = pair().await;
-    for node in [&a, &b] {
-        let (server, mut events) = desk(node, "desk");
-        let mut watcher = a.spawn_mailbox().unwrap();
-        let monitor = watcher.monitor(&server).await.unwrap();
-        assert_eq!(events.next().await, Event::Init);
-        let reason = Term::tuple([atom("shutdown"), 17.into()]);
-        let reply = ask(&server, &watcher.process(), Ask::StopAndReply(reason.clone())).await.unwrap();
-        // It is there already: terminate was before the reply.
-        assert_eq!((reply, events.0.try_recv()), (atom("bye"), Ok(Event::Terminate(reason.clone()))));
-        assert_eq!(within(server.wait()).await, reason);
-        let down = next_down(&mut watcher).await;
-        assert_eq!((down.reference, down.reason), (monitor, reason));
-        assert_eq!(events.rest().await, [Event::Dropped]);
-        drop(node.register("desk").expect("the name is free"));
-    }
-}
-
-#[tokio::test]
-async fn the_end_of_a_server_ends_all_calls_that_it_has_not_answered() {
-    let (a, b) = pair().await;
-    for node in [&a, &b] {
-        let (server, _events) = desk(node, "desk");
-        let client = client(&a);
-        let kept = server.address().send_request(&client, &Ask::Later(1)).await.unwrap();
-        let stopping = server.address().send_request(&client, &Ask::Stop(atom("tired"))).await.unwrap();
-        let behind = server.address().send_request(&client, &Ask::Echo(1.into())).await.unwrap();
-        assert_eq!(exit_reason(within(kept).await), atom("tired"));
-        assert_eq!(exit_reason(within(stopping).await), atom("tired"));
-        let behind = within(behind).await; // it may have come when nobody was there any more
-        assert!(
-            matches!(&behind, Err(CallError::Exit(reason)) if *reason == atom("tired"))
-                || matches!(behind, Err(CallError::NoProcess)),
-            "{behind:?}"
-        );
-        let dead = ask(&server, &client, Ask::Echo(1.into())).await;
-        assert!(matches!(dead, Err(CallError::NoProcess)), "{dead:?}");
-        server.cast(&client, &Tell::Note(1.into())).await.expect("vanishes, as in Erlang");
-    }
-    assert_eq!(a.info().watching, 0);
-}
-
-#[tokio::test]
-async fn a_cast_can_stop_it_and_so_can_whoever_started_it_after_what_was_sent_before() {
-    let (a, b) = pair().await;
-    let (server, _events) = desk(&b, "desk");
-    server.cast(&client(&a), &Tell::Stop(atom("told"))).await.unwrap();
-    assert_eq!(within(server.wait()).await, atom("told"));
-
-    let (server, events) = desk(&a, "desk");
-    for number in 0..1000 {
-        server.cast(&a.process(), &Tell::Note(number.into())).await.unwrap();
-    }
-    assert_eq!(within(server.stop(Term::atom("normal"))).await.unwrap(), atom("normal"));
-    let events = events.rest().await;
-    assert_eq!(events.len(), 1 + 1000 + 2);
-    assert_eq!(events[1001], Event::Terminate(atom("normal")));
-    let again = within(server.clone().stop(Term::atom("again"))).await.unwrap();
-    assert_eq!(again, atom("normal"), "it had ended");
-}
-
-#[tokio::test]
-async fn a_reason_that_cannot_be_sent_stops_nobody() {
-    let (a, _b) = pair_with(|config| config.max_message = (MIB as u64).try_into().unwrap()).await;
-    let (server, _events) = desk(&a, "desk");
-    let refused = within(server.stop(payload(2 * MIB, 1))).await;
-    assert!(matches!(refused, Err(SendError::TooLarge { .. })), "{refused:?}");
-    assert!(is_well(&server, &client(&a)).await);
-}
-
-#[tokio::test]
-async fn a_server_that_stops_in_init_is_not_terminated() {
-    let (a, b) = pair().await;
-    let (mut desk, events) = Desk::new();
-    desk.init = Some(Trouble::Stop("no_disk"));
-    // The request is there before the server begins.
-    let mailbox = b.register("desk").unwrap();
-    let waiting = client(&a).send_request::<_, Term>(("desk", b.name()), &Ask::Stuck).await.unwrap();
-    eventually("the request is there", || mailbox.len() == 1).await;
-    let server = mailbox.serve(desk);
-    assert_eq!(within(server.wait()).await, atom("no_disk"));
-    assert_eq!(exit_reason(within(waiting).await), atom("no_disk"));
-    assert_eq!(events.rest().await, [Event::Init, Event::Dropped]);
-}
-
-#[tokio::test]
-async fn a_panic_in_any_callback_is_the_exit_reason_for_everybody() {
-    let (a, b) = pair().await;
-    let (other, _events) = desk(&b, "other");
-    for text in ["in a call", "in a cast", "on request", "poison"] {
-        for node in [&a, &b] {
-            let (server, events) = desk(node, "desk");
-            let mut watcher = a.spawn_mailbox().unwrap();
-            let monitor = watcher.monitor(&server).await.unwrap();
-            let waiting = server.address().send_request(&watcher.process(), &Ask::Later(1)).await.unwrap();
-            let client = watcher.process();
-            match text {
-                "in a call" => {
-                    let result = ask(&server, &client, Ask::Panic(text.into())).await;
-                    assert_eq!(exit_reason(result), panicked(text));
-                }
-                "in a cast" => server.cast(&client, &Tell::Panic(text.into())).await.unwrap(),
-                "on request" => client.send(&server, &Atom::from_static("panic")).await.unwrap(),
-                _ => server.cast(&client, &Tell::Poisoned(Poison)).await.unwrap(),
-            }
-            assert_eq!(exit_reason(within(waiting).await), panicked(text));
-            assert_eq!(within(server.wait()).await, panicked(text));
-            let down = next_down(&mut watcher).await;
-            assert_eq!((down.reference, down.reason), (monitor, panicked(text)));
-            assert_eq!(events.rest().await, [Event::Init, Event::Dropped], "{text}");
-            drop(node.register("desk").expect("the name is free"));
-        }
-    }
-    assert!(is_well(&other, &client(&a)).await);
-}
-
-#[tokio::test]
-async fn a_panic_at_the_begin_or_the_end_is_an_exit_reason_too() {
-    let (a, _b) = pair().await;
-    let client = client(&a);
-    let (mut desk, events) = Desk::new();
-    desk.init = Some(Trouble::Panic("at the begin"));
-    let server = a.spawn_server(desk).unwrap();
-    assert_eq!(within(server.wait()).await, panicked("at the begin"));
-    assert_eq!(events.rest().await, [Event::Init, Event::Dropped]);
-
-    let (mut desk, _events) = Desk::new();
-    desk.terminate = Some(Trouble::Panic("at the end"));
-    let server = a.spawn_server(desk).unwrap();
-    let reply = ask(&server, &client, Ask::StopAndReply(atom("normal"))).await;
-    assert_eq!(reply.unwrap(), atom("bye"), "the last reply is sent all the same");
-    assert_eq!(within(server.wait()).await, panicked("at the end"));
-
-    let (mut desk, _events) = Desk::new();
-    desk.drop = Some(Trouble::Panic("in drop"));
-    let server = a.spawn_server(desk).unwrap();
-    assert_eq!(within(server.stop(Term::atom("normal"))).await.unwrap(), panicked("in drop"));
-
-    let (desk, _events) = Desk::new();
-    let server = a.spawn_server(desk).unwrap();
-    let long = "ä".repeat(10_000);
-    let reason = exit_reason(ask(&server, &client, Ask::Panic(format!("a{long}"))).await);
-    let text = reason.as_tuple().unwrap()[1].as_binary().unwrap().clone();
-    assert_eq!(text.len(), 4095, "cut between characters");
 }
 
 #[tokio::test]
@@ -656,62 +248,6 @@ async fn down_is_a_message_of_the_server_s() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_node_ends_its_servers_in_order() {
-    let (a, b) = pair().await;
-    let (server, mut events) = desk(&b, "desk");
-    assert!(is_well(&server, &client(&a)).await);
-    assert_eq!(events.next().await, Event::Init);
-    for number in 0..1000 {
-        server.cast(&b.process(), &Tell::Note(number.into())).await.unwrap();
-    }
-    let _report = within(b.shutdown(LONG)).await;
-    assert_eq!(within(server.wait()).await, atom("shutdown"));
-    for number in 0..1000 {
-        assert_eq!(events.next().await, Event::Told(number.into()), "what was there is done");
-    }
-    assert_eq!(events.rest().await, [Event::Terminate(atom("shutdown")), Event::Dropped]);
-    assert_eq!(within(server.stop(Term::atom("late"))).await.unwrap(), atom("shutdown"));
-    let (late, _events) = Desk::new();
-    assert_eq!(b.spawn_server(late).unwrap_err(), RegisterError::NotRunning);
-}
-
-#[tokio::test]
-async fn a_stuck_server_can_be_killed() {
-    let (a, b) = pair().await;
-    for node in [&a, &b] {
-        let (server, events) = desk(node, "desk");
-        let watcher = a.spawn_mailbox().unwrap();
-        watcher.monitor(&server).await.unwrap();
-        let stuck = server.address().send_request(&watcher.process(), &Ask::Stuck).await.unwrap();
-        eventually("it has begun", || !events.0.is_empty()).await;
-        server.kill();
-        assert_eq!(within(server.wait()).await, atom("killed"));
-        let stuck = within(stuck).await;
-        // From elsewhere the request may have come too late.
-        assert!(matches!(stuck, Err(CallError::Exit(_) | CallError::NoProcess)), "{stuck:?}");
-        assert_eq!(events.rest().await, [Event::Init, Event::Dropped]);
-        drop(node.register("desk").expect("the name is free"));
-    }
-}
-
-#[test]
-fn a_server_runs_on_the_runtime_it_was_started_on_or_on_the_node_s() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (outer, inner) = (runtime(), runtime());
-    let (a, _b) = outer.block_on(pair());
-    let (desk, events) = Desk::new();
-    let server = inner.block_on(async { a.spawn_server(desk).unwrap() });
-    drop(inner);
-    assert_eq!(outer.block_on(server.wait()), atom("killed"));
-    assert_eq!(outer.block_on(events.rest()).last(), Some(&Event::Dropped));
-
-    let (desk, _events) = Desk::new();
-    let server = a.spawn_server(desk).unwrap();
-    assert!(outer.block_on(is_well(&server, &client(&a))));
-    assert_eq!(outer.block_on(server.stop(Term::atom("normal"))).unwrap(), atom("normal"));
-}
-
-#[tokio::test]
 async fn a_server_with_much_to_do_lets_others_run() {
     /// Counts what it is told while another task has not run.
     struct Busy(Arc<AtomicBool>, u64);
@@ -753,4 +289,58 @@ async fn what_a_server_does_not_handle_is_dropped() {
         server.cast(&client, &()).await.unwrap();
         within(server.call(&client, &(), LONG)).await.unwrap();
     }
+}
+
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn Debug) {
+                write!(self.0, " {field}={value:?}").unwrap();
+            }
+        }
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_warned_of_once_and_never_shown() {
+    // In a process of its own: whether anybody listens is remembered for all threads.
+    const ALONE: &str = "TELEPORT_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return child::run(warn_once());
+    }
+    let myself = "gen_server::what_cannot_be_read_is_warned_of_once_and_never_shown";
+    let mut process = Command::new(std::env::current_exe().unwrap());
+    let output = process.args([myself, "--exact"]).env(ALONE, "1").output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && shown.contains("1 passed"), "{shown}");
+}
+
+async fn warn_once() {
+    let lines = Lines::default();
+    // Servers run on this thread.
+    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let (a, _b) = pair().await;
+    let (server, _events) = desk(&a, "desk");
+    let client = client(&a);
+    for _ in 0..100 {
+        // What serde says of it names the variant.
+        client.cast(&server, &(Term::atom("secret"), "secret")).await.unwrap();
+        client.cast(&server, &("secret", "secret")).await.unwrap();
+    }
+    assert!(is_well(&server, &client).await);
+    let _ = ask(&server, &client, Ask::Panic("secret".into())).await.unwrap_err();
+    let lines = lines.0.lock().unwrap().clone();
+    let of = |level: &str, what: &str| {
+        lines.iter().filter(|line| line.starts_with(level) && line.contains(what)).count()
+    };
+    assert_eq!((of("WARN", "a cast cannot be read"), of("ERROR", "a server panicked")), (1, 1), "{lines:?}");
+    assert_eq!(of("", "secret"), 0, "{lines:?}");
 }
