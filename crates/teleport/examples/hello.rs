@@ -68,7 +68,7 @@ async fn greet(address: &str) -> Result<(), Box<dyn Error>> {
     let answer = tokio::time::timeout(Duration::from_secs(10), visitor.recv()).await;
     let answer = answer.map_err(|_| "no answer within 10 s")?.ok_or("the node has been shut down")?;
     println!("{} answers {:?}", answer.from().node.as_str(), answer.decode::<String>()?);
-    // Confirms the answer, and says goodbye: without it the listener would wait for us to come back.
+    // Confirms the answer and says goodbye. The listener might wait for us to come back without it.
     let _nothing_is_lost = node.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

@@ -121,7 +121,7 @@ async fn ask(address: &str, request: Request) -> Result<ExitCode, Box<dyn Error>
     // The types of requests and replies are the server's, wherever it runs.
     let store = ServerAddress::<Store>::new(("store", SERVER));
     let reply = store.call(&node.process(), &request, PATIENCE).await;
-    // Confirms the reply, and says goodbye: without it the server would wait for us to come back.
+    // Confirms the reply and says goodbye. The server's node might wait for us to come back without it.
     let _nothing_is_lost = node.shutdown(PATIENCE).await;
     match reply? {
         Reply::Ok => println!("ok"),
