@@ -182,7 +182,7 @@ async fn a_hundred_thousand_calls_end_once_each_while_connections_are_cut_and_pe
     let mut restarts = 0;
     let restarting = async {
         // At shares of the work rather than of time: so that it is as often on every machine.
-        for at in (1..16).map(|part| part * CALLS / 16) {
+        for at in (1..32).map(|part| part * CALLS / 32) {
             while done.load(Ordering::Relaxed) < at {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -199,7 +199,7 @@ async fn a_hundred_thousand_calls_end_once_each_while_connections_are_cut_and_pe
     let severable = names.each_ref().map(|peer| (&a, peer));
     let work = async { tokio::join!(callers.join_all(), restarting) };
     let ((callers, (mut child, dropped)), severed) =
-        severing(&severable, Duration::from_millis(4), work).await;
+        severing(&severable, Duration::from_millis(2), work).await;
     proxy.plan_none();
 
     let (mailboxes, counts): (Vec<_>, Vec<_>) = callers.into_iter().unzip();

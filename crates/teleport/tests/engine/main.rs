@@ -13,6 +13,7 @@ mod faults;
 mod gen_server;
 mod idle;
 mod memory;
+mod monitor_faults;
 mod monitors;
 mod operations;
 mod shutdown;

@@ -1,6 +1,7 @@
 //! A peer that does just what a test writes: it speaks the handshake, and then whatever bytes it is given.
 
 use super::COOKIE;
+use bytes::{BufMut, BytesMut};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use teleport::NodeName;
@@ -9,6 +10,7 @@ use teleport_proto::handshake::{
     CHALLENGE_LEN, Cookie, Dialler, Established, HELLO_LEN, HandshakeError, Limits, LocalNode, Opening,
     VERDICT_LEN,
 };
+use teleport_proto::wire::envelope::Envelope;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -69,4 +71,25 @@ pub(crate) async fn closed_by_peer(stream: &mut TcpStream) {
     let mut bytes = Vec::new();
     // Closed or reset: both are an end.
     let _ = super::within(stream.read_to_end(&mut bytes)).await;
+}
+
+/// A batch of one message, as it goes over an express connection.
+pub(crate) fn batch(envelope: &Envelope, body: &[u8]) -> BytesMut {
+    let mut message = BytesMut::new();
+    envelope.encode(&mut message);
+    put_varint(&mut message, body.len());
+    message.put_slice(body);
+    let mut frame = BytesMut::new();
+    frame.put_u32(4 + message.len() as u32);
+    frame.put_slice(&[1, 0, 0, 1]);
+    frame.put_slice(&message);
+    frame
+}
+
+fn put_varint(out: &mut BytesMut, mut value: usize) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
 }
