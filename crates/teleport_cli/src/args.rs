@@ -25,9 +25,12 @@ impl Cli {
     /// What the user wants, if it makes sense; ends the program if not.
     pub(crate) fn parse_and_check() -> Self {
         let cli = Self::parse();
-        if let Command::Ring(options) = &cli.command
-            && let Err(conflict) = options.check()
-        {
+        let checked = match &cli.command {
+            Command::Ring(options) => options.check(),
+            Command::Rate(options) => options.check(),
+            Command::RingNode(_) | Command::RateNode(_) => Ok(()),
+        };
+        if let Err(conflict) = checked {
             Self::command().error(ErrorKind::ArgumentConflict, conflict).exit();
         }
         cli

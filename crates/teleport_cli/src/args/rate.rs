@@ -20,15 +20,25 @@ Measure how many small messages per second go from one node to another.
 Both nodes are processes of their own on this machine. Every pair has a sender at the first node and a receiver, \
 a registered mailbox, at the second; senders send as fast as they are let. A message is one Binary whose encoded \
 term has --size bytes; it is made once and sent with `send` over and over. Counted is what receivers take out of \
-their mailboxes. `raw` moves the same bytes over one plain blocking socket per pair, with a length in front of each \
-message: the sender copies messages into blocks of 64 KiB, the receiver makes an owned copy of each.
+their mailboxes. There are two baselines of plain blocking sockets, one per pair, with the same bytes and a length in \
+front of each message:
+
+  raw     The sender hands a copy of each message through a queue to a thread that owns the socket, and that writes \
+what has come together, up to 64 KiB at once. At the other node a thread reads large blocks and hands a copy of each \
+message through a queue to the receiver, which takes one at a time. A handover at either side is what every program \
+needs in which processes share a socket and have mailboxes; there is no order, credit or acknowledgement beyond TCP's. \
+`x raw` in the table is the ratio to it.
+
+  inline  No queues: one thread makes the messages, copies them into a block of 64 KiB and writes it; another one \
+reads blocks, copies each message out and counts. The bound that nothing with a handover reaches.
 
 With --mode call every pair has a caller that makes one call after the other, and nothing else goes on; request and \
-reply are such messages. `raw` writes the same bytes to a socket, and reads them back.
+reply are such messages. `raw` writes the same bytes to a socket, and reads them back, on one thread at either side; \
+there is no `inline`.
 
 Most of a call's time, and much of a lone pair's, goes into waking threads. An application that does little but \
 pass messages on can have its node run on its own runtime with `Builder::runtime`: --threads shared or single. \
-On two cores that made round trips a third as long as with threads of the node's own.
+That makes round trips much shorter than threads of the node's own do.
 
 The rounds of the transports are interleaved, after a warm-up round each in which it is verified that messages \
 arrive complete and in order. After every round all messages that were sent must have arrived.";
@@ -56,7 +66,7 @@ pub(crate) struct RateOptions {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
 
-    /// What to compare, separated by commas [default: teleport,raw].
+    /// What to compare, separated by commas [default: teleport,raw,inline; of calls teleport,raw].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,..")]
     transport: Vec<RateTransport>,
 
@@ -86,7 +96,21 @@ impl RateOptions {
                 transports.push(transport);
             }
         }
-        if transports.is_empty() { RateTransport::value_variants().to_vec() } else { transports }
+        if transports.is_empty() {
+            transports.extend(RateTransport::value_variants());
+            transports.retain(|&transport| self.mode == Mode::Send || transport != RateTransport::Inline);
+        }
+        transports
+    }
+
+    /// What the declaration cannot say.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.mode == Mode::Call && self.transport.contains(&RateTransport::Inline) {
+            return Err("--mode call has no `--transport inline`: calls have one baseline, `raw`, which \
+                        hands nothing from thread to thread either"
+                .to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -136,8 +160,10 @@ pub(crate) enum Mode {
 pub(crate) enum RateTransport {
     /// This product.
     Teleport,
-    /// Blocking sockets with next to no protocol: the ceiling.
+    /// Blocking sockets with next to no protocol, and a thread for each that messages are handed to and from.
     Raw,
+    /// The same without handing anything over: the bound.
+    Inline,
 }
 
 /// Which threads a node of the product runs on.
@@ -167,6 +193,7 @@ impl RateTransport {
         match self {
             Self::Teleport => "teleport",
             Self::Raw => "raw",
+            Self::Inline => "inline",
         }
     }
 }
@@ -217,7 +244,18 @@ mod tests {
         let options = rate(&[]).unwrap();
         assert_eq!((options.mode, options.pairs, options.rounds), (Mode::Send, 1, 5));
         assert_eq!((options.size.bytes(), options.seconds), (64, Duration::from_secs(5)));
+        let all = [RateTransport::Teleport, RateTransport::Raw, RateTransport::Inline];
+        assert_eq!(options.transports(), all);
+        assert_eq!(options.check(), Ok(()));
+    }
+
+    #[test]
+    fn calls_have_one_baseline() {
+        let options = rate(&["--mode", "call"]).unwrap();
         assert_eq!(options.transports(), [RateTransport::Teleport, RateTransport::Raw]);
+        assert_eq!(options.check(), Ok(()));
+        let conflict = rate(&["--mode", "call", "--transport", "raw,inline"]).unwrap().check().unwrap_err();
+        assert!(conflict.contains("--transport inline"), "{conflict}");
     }
 
     #[test]

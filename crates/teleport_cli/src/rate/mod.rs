@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::args::{RateNodeOptions, RateOptions, RateTransport};
 use crate::bench::child::{self, NodeError};
 use crate::bench::{BenchError, lead, print, results};
-use transports::raw::RawNode;
+use transports::plain::PlainNode;
 use transports::teleport::TeleportNode;
 
 /// Why there are no results.
@@ -65,6 +65,6 @@ pub(crate) fn run(options: &RateOptions) -> Result<(), RateError> {
 pub(crate) fn run_node(options: &RateNodeOptions) -> Result<(), NodeError> {
     child::run(|| match options.transport {
         RateTransport::Teleport => node::serve_rate(TeleportNode::start(options)?),
-        RateTransport::Raw => node::serve_rate(RawNode::new(options)?),
+        RateTransport::Raw | RateTransport::Inline => node::serve_rate(PlainNode::new(options)?),
     })
 }

@@ -152,7 +152,9 @@ pub(crate) mod tests {
             }
             Run { transport, rounds: vec![rate, rate * 1.5, rate * 0.5], cpu: vec![2e6 / rate], round_trips }
         };
-        Outcome::new(&options, vec![run(RateTransport::Teleport, 1e6), run(RateTransport::Raw, 4e6)])
+        let rates = [1e6, 4e6, 8e6];
+        let runs = options.transports().into_iter().zip(rates).map(|(transport, rate)| run(transport, rate));
+        Outcome::new(&options, runs.collect())
     }
 
     #[test]
@@ -168,5 +170,6 @@ pub(crate) mod tests {
         assert_eq!(json["runs"][0], expected);
         let json = serde_json::to_value(Report::of(&example(&[]))).unwrap();
         assert_eq!(json["runs"][1]["call_us"], serde_json::Value::Null);
+        assert_eq!(json["runs"][2]["transport"], "inline");
     }
 }

@@ -23,7 +23,27 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     let rounds = |run: &Run| (run.transport.name().to_owned(), run.rounds.clone());
     let rounds = table::rounds(&format!("{unit}/s"), &outcome.runs.iter().map(rounds).collect::<Vec<_>>());
     text += &format!("\nRounds, one after the other\n{rounds}\n");
+    let notes: Vec<_> = outcome.runs.iter().filter_map(|run| note(outcome.mode, run.transport)).collect();
+    if !notes.is_empty() {
+        text += &format!("\n{}\n", notes.join("\n"));
+    }
     text
+}
+
+/// What a baseline is.
+fn note(mode: Mode, transport: RateTransport) -> Option<&'static str> {
+    match (mode, transport) {
+        (_, RateTransport::Teleport) => None,
+        (Mode::Send, RateTransport::Raw) => Some(
+            "raw: plain sockets; a queue to the thread that writes, and one from the thread that reads to the receiver",
+        ),
+        (Mode::Send, RateTransport::Inline) => {
+            Some("inline: plain sockets without handing over: the bound that nothing with queues reaches")
+        }
+        (Mode::Call, _) => {
+            Some("raw: plain sockets; request and reply are written and read by one thread at either side")
+        }
+    }
 }
 
 fn figures(outcome: &Outcome) -> Table {
@@ -85,6 +105,9 @@ mod tests {
         let teleport = text.lines().find(|line| line.contains("1000000 (500000 - 1500000)")).unwrap();
         assert!(teleport.contains("0.25") && teleport.contains("4.00"), "{teleport}");
         assert!(text.contains("messages/s") && !text.contains("p99"), "{text}");
+        let inline = text.lines().find(|line| line.contains("8000000 (4000000 - 12000000)")).unwrap();
+        assert!(inline.contains("inline") && inline.contains("2.00"), "{inline}");
+        assert!(text.contains("\nraw: ") && text.contains("\ninline: "), "{text}");
     }
 
     #[test]
@@ -92,7 +115,7 @@ mod tests {
         let text = render(&example(&["--mode", "call"]));
         let raw = text.lines().rfind(|line| line.contains("raw") && line.contains("400.0")).unwrap();
         assert!(raw.contains("30.0") && raw.contains("1.00") && raw.contains(" 3 "), "{raw}");
-        assert!(text.contains("calls/s"), "{text}");
+        assert!(text.contains("calls/s") && !text.contains("inline"), "{text}");
     }
 
     #[test]

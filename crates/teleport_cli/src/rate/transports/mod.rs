@@ -1,4 +1,4 @@
-//! One module per transport.
+//! One module for the product, one for the baselines.
 
-pub(crate) mod raw;
+pub(crate) mod plain;
 pub(crate) mod teleport;
