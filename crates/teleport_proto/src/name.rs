@@ -94,7 +94,7 @@ impl Borrow<str> for NodeName {
 }
 
 /// A text that is not a node name.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[error("{input:?} is not a node name: {flaw}; a node name looks like \"shop@10.0.0.7\"")]
 pub struct InvalidNodeName {
     input: String,

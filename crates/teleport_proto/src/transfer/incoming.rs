@@ -56,7 +56,7 @@ pub(crate) struct Inbox {
     /// What the session has to answer or handle itself, filled by the calls below.
     pub(crate) answers: Vec<Answer>,
     pub(crate) system: Vec<Bytes>,
-    /// Credit of messages that had no taker.
+    /// Credit that no mailbox keeps: of messages without a taker, or in a mailbox without bounds.
     pub(crate) unclaimed: Vec<Credit>,
     pub(crate) messages: u64,
     /// Their bytes.

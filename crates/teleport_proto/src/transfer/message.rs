@@ -41,8 +41,12 @@ pub struct Outgoing {
 impl Outgoing {
     /// An ordinary message: ordered, willing to wait, without acknowledgement.
     pub fn new(from: ProcessId, to: Destination, body: Segments) -> Self {
-        let (unordered, nosuspend, acknowledge) = (false, false, None);
-        Self { from, to, body, unordered, nosuspend, acknowledge, kind: Kind::Data }
+        Self::of_kind(Kind::Data, from, to, body)
+    }
+
+    /// A message of another kind: ordered, and willing to wait if its kind has to.
+    pub fn of_kind(kind: Kind, from: ProcessId, to: Destination, body: Segments) -> Self {
+        Self { from, to, body, unordered: false, nosuspend: false, acknowledge: None, kind }
     }
 
     pub(super) fn body_len(&self) -> u64 {
@@ -65,7 +69,6 @@ pub enum Sent {
 
 /// A message that was not taken. Nothing of it is left behind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Refused {
     /// Larger than both sides agreed to in the handshake.
     #[error(

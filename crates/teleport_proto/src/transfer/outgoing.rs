@@ -19,9 +19,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use teleport_etf::Segments;
 
-/// A batch is closed once it has so many bytes: large enough to spread a system call over thousands of messages, small
+/// Bytes of a batch, as long as connections last: large enough to spread a system call over thousands of messages, small
 /// enough that what is queued next does not wait for long.
 const BATCH_TARGET: usize = 256 * 1024;
+
+/// Smaller ones are not tried, however short connections live.
+const LEAST_BATCH: usize = 4 * 1024;
 
 /// Segments up to this are copied into the batch, larger ones go by reference: below it an iovec costs more.
 const COPY_LIMIT: usize = 4 * 1024;
@@ -154,11 +157,13 @@ pub(crate) struct Outbox {
     acknowledgements: FxHashMap<Seq, AckToken>,
     exempt: Exempt,
     express: VecDeque<Seq>,
+    /// A batch is closed once it has so many bytes.
+    batch_target: usize,
     /// Bulk messages with fragments to send: by bytes left, and by age.
     bulk: BTreeSet<(u64, Seq)>,
     bulk_by_age: BTreeSet<Seq>,
     since_oldest: u32,
-    queued_bytes: u64,
+    unconfirmed_bytes: u64,
     unconfirmed: u64,
     /// Answers to acknowledged messages that the peer has not taken yet.
     answers: usize,
@@ -179,10 +184,11 @@ impl Outbox {
             pairs: Pairs::default(),
             acknowledgements: FxHashMap::default(),
             express: VecDeque::new(),
+            batch_target: BATCH_TARGET,
             bulk: BTreeSet::new(),
             bulk_by_age: BTreeSet::new(),
             since_oldest: 0,
-            queued_bytes: 0,
+            unconfirmed_bytes: 0,
             unconfirmed: 0,
             answers: 0,
             scratch: BytesMut::new(),
@@ -210,7 +216,7 @@ impl Outbox {
         if let Some(token) = acknowledge {
             self.acknowledgements.insert(seq, token);
         }
-        self.queued_bytes += cost(len);
+        self.unconfirmed_bytes += cost(len);
         self.unconfirmed += u64::from(kind.is_message());
         self.answers += usize::from(kind == Kind::Outcome);
         self.listed += 1;
@@ -267,7 +273,7 @@ impl Outbox {
         }
     }
 
-    /// Fragments waiting for a bulk connection.
+    /// Bulk messages with fragments waiting for a connection.
     pub(crate) fn queued_bulk(&self) -> usize {
         self.bulk.len()
     }
@@ -283,7 +289,7 @@ impl Outbox {
 
     /// Bytes accepted and not delivered, messages' own cost included.
     pub(crate) fn unconfirmed_bytes(&self) -> u64 {
-        self.queued_bytes
+        self.unconfirmed_bytes
     }
 
     /// Messages (of applications) accepted and not delivered.
@@ -319,6 +325,7 @@ impl Outbox {
     pub(crate) fn received(&mut self, record: Record) {
         match record {
             Record::Batch(runs) => {
+                self.batch_target = (2 * self.batch_target).min(BATCH_TARGET);
                 for seq in numbers(&runs) {
                     if let Some(message) = self.message(seq) {
                         message.body = None;
@@ -347,6 +354,8 @@ impl Outbox {
         }
         batched.retain(|&seq| self.message(seq).map(|message| message.sent = None).is_some());
         if !batched.is_empty() {
+            // Where connections die before a whole batch has got through, a smaller one may.
+            self.batch_target = (self.batch_target / 2).max(LEAST_BATCH);
             batched.extend(self.express.drain(..));
             batched.sort_unstable();
             self.express = batched.into();
@@ -354,8 +363,7 @@ impl Outbox {
     }
 
     /// The peer has delivered the messages from `first` to `last`; the credit of those not known before is
-    /// added to `returned`.
-    /// `false` if the peer cannot have had one of them.
+    /// added to `returned`. `false` if the peer cannot have had one of them.
     pub(crate) fn delivered(&mut self, first: Seq, last: Seq, returned: &mut Returned) -> bool {
         if last >= self.base + self.messages.len() as u64 {
             return false;
@@ -423,7 +431,7 @@ impl Outbox {
         };
         self.pairs.leave(message.pair, seq);
         let (class, bytes) = (class_of(message.len), cost(message.len));
-        self.queued_bytes -= bytes;
+        self.unconfirmed_bytes -= bytes;
         self.unconfirmed -= u64::from(message.kind.is_message());
         self.answers -= usize::from(message.kind == Kind::Outcome);
         if message.kind.is_exempt() {
@@ -469,7 +477,7 @@ impl Outbox {
         let (mut count, mut referenced) = (0u16, 0usize);
         block.resize(BATCH_HEADER_LEN, 0);
         while let Some(&seq) = self.express.front() {
-            let full = block.len() + referenced >= BATCH_TARGET
+            let full = block.len() + referenced >= self.batch_target
                 || usize::from(count) == MAX_BATCH_MESSAGES
                 || references.len() >= MAX_REFERENCES;
             if full {

@@ -147,9 +147,9 @@ impl Transfer {
         let mut body = BytesMut::with_capacity(9);
         body.extend_from_slice(&seq.to_be_bytes());
         body.extend_from_slice(&[u8::from(disposition == Disposition::NoProcess)]);
-        let from = ProcessId { id: 0, serial: 0 };
-        let mut message = Outgoing::new(from, Destination::Process(to), Segments::from(body.freeze()));
-        (message.kind, message.unordered) = (Kind::Outcome, true);
+        let (to, body) = (Destination::Process(to), Segments::from(body.freeze()));
+        let mut message = Outgoing::of_kind(Kind::Outcome, ProcessId::NOBODY, to, body);
+        message.unordered = true;
         self.accept(Admitted { message, account: 0, ticket: None });
     }
 

@@ -56,7 +56,7 @@ pub struct TransferStats {
     pub bytes_sent: u64,
     /// Encoded bytes of the messages received.
     pub bytes_received: u64,
-    /// Of those, the ones for which there was no process.
+    /// Messages received for which there was no process.
     pub no_process: u64,
     /// Frames queued again because their connection was lost.
     pub frames_resent: u64,

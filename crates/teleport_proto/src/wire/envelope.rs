@@ -20,6 +20,12 @@ pub struct ProcessId {
     pub serial: u32,
 }
 
+impl ProcessId {
+    /// No process: what a node sends for itself comes from it, and what is sent to it has no taker. No process is ever
+    /// given the id 0.
+    pub const NOBODY: Self = Self { id: 0, serial: 0 };
+}
+
 /// Where a message goes on the receiving node.
 ///
 /// A name and the pid behind it are two destinations, as far as order is concerned.

@@ -147,6 +147,33 @@ fn cut_at(class: Class, lengths: &[usize], cut: usize) {
     assert_eq!((receiver.entries, receiver.undelivered_bytes), (0, 0), "cut at {cut}");
 }
 
+/// Connections that each live for less than a large batch: batches get smaller until they get through.
+#[test]
+fn connections_that_die_young_carry_everything_in_the_end() {
+    const LIFETIME: usize = 40_000;
+    let lengths = [1_000; 1_000];
+    let (mut two, mut id) = sent(Class::Express, &lengths);
+    let mut connections = 0;
+    while two.sender.stats().unconfirmed > 0 {
+        connections += 1;
+        assert!(connections < 100, "{} messages are left", two.sender.stats().unconfirmed);
+        let mut left = LIFETIME;
+        while let Some(frame) = two.sender.next_frame(id).map(joined).filter(|frame| frame.len() <= left) {
+            left -= frame.len();
+            super::support::receive(&mut two.receiver, id, Class::Express, &frame, &mut two.delivered)
+                .unwrap();
+        }
+        two.receiver.reader_stopped(id, None);
+        two.sender.reader_stopped(id, None);
+        two.talk().unwrap();
+        while let Some((next, class)) = two.sender.next_join() {
+            assert!(two.receiver.connection_up(next, class) && two.sender.connection_up(next, class));
+            id = if class == Class::Express { next } else { id };
+        }
+    }
+    assert_eq!(two.delivered.0.len(), lengths.len());
+}
+
 /// A control connection that is cut at every byte, and resumed, says everything in the end.
 #[test]
 fn control_cut_at_any_byte_is_made_good_by_its_resumption() {
