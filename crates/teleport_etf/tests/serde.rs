@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use teleport_etf::{
-    Atom, BY_REFERENCE, Binary, DecodeError, EncodeError, Limits, Pid, Port, Reference, Term,
+    Atom, BY_REFERENCE, Binary, DecodeError, EncodeError, Encoder, Limits, Pid, Port, Reference, Term,
 };
 use teleport_etf::{from_bytes, from_bytes_with, to_segments};
 
@@ -333,4 +333,23 @@ fn types_that_recurse_end_at_the_limit() {
     let limit = DecodeError::TooRecursive { limit: Limits::MAX_RECURSION };
     assert_eq!(from_bytes::<Tree>(&deep(10_000)).unwrap_err(), limit);
     assert_eq!(refuses::<Endless>(1.into()), limit);
+}
+
+#[test]
+fn an_encoder_encodes_as_if_each_document_were_the_only_one() {
+    let mut encoder = Encoder::new();
+    let large = Binary::from(vec![3; BY_REFERENCE]);
+    let mut documents = Vec::new();
+    for len in [0, 1, 10, 1000, 2000, 5, 4000, 900, 900, 900, 900, 900, 7] {
+        let value = ("text", "x".repeat(len), large.clone());
+        let document = encoder.to_segments(&value).unwrap();
+        assert!(document.iter().any(|segment| segment.as_ptr() == large.as_ptr()));
+        documents.push((document, to_segments(&value).unwrap()));
+        assert!(matches!(encoder.to_segments(&("lost", f64::NAN)), Err(EncodeError::NotFinite(_))));
+        documents.push((encoder.to_segments(&len).unwrap(), to_segments(&len).unwrap()));
+    }
+    documents.iter().for_each(|(shared, alone)| assert_eq!(shared, alone));
+    let ends = |i: usize| documents[i].0.iter().next().map(|segment| segment.as_ptr_range().end);
+    let begins = |i: usize| documents[i].0.iter().next().map(|segment| segment.as_ptr());
+    assert_eq!(ends(1), begins(2), "small ones lie side by side");
 }

@@ -407,3 +407,19 @@ async fn whoever_waits_for_room_goes_on_when_the_bounds_go() {
     }
     within(there).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_mailbox_that_is_dropped_half_read_returns_all_of_its_credit() {
+    let (a, b) = pair_with(small_windows).await;
+    let (mut first, second) = (b.register("first").unwrap(), b.register("second").unwrap());
+    for i in 0..2000u64 {
+        a.send((["first", "second"][i as usize % 2], b.name()), &(i, payload(100, 1))).await.unwrap();
+    }
+    eventually("all are there", || first.len() + second.len() == 2000).await;
+    for i in 0..300u64 {
+        let (number, _): (u64, Binary) = receive(&mut first).await;
+        assert_eq!((number, first.len() as u64), (2 * i, 999 - i));
+    }
+    drop((first, second));
+    at_rest([&a, &b]).await;
+}

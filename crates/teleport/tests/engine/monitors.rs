@@ -1,6 +1,6 @@
 //! Monitors: DOWN comes once, with the reason, behind what the process sent before.
 
-use crate::common::{MIB, eventually, pair, payload, within};
+use crate::common::{MIB, eventually, pair, payload, receive, within};
 use teleport::{Address, Binary, Down, Mailbox, Node, Sever, Term};
 
 async fn next_down(mailbox: &mut Mailbox) -> Down {
@@ -91,9 +91,14 @@ async fn no_down_after_demonitor() {
             (watcher.monitor(first.pid()).await.unwrap(), watcher.monitor(second.pid()).await.unwrap());
         let third = node.spawn_mailbox().unwrap();
         let last = watcher.monitor(third.pid()).await.unwrap();
+        // What is read first leaves the DOWN as the next to be read.
+        a.send(watcher.pid(), &"first").await.unwrap();
         drop(first);
-        eventually("DOWN is there", || watcher.len() == 1).await;
+        eventually("DOWN is there", || watcher.len() == 2).await;
+        assert_eq!(receive::<String>(&mut watcher).await, "first");
+        assert_eq!(watcher.len(), 1);
         watcher.demonitor(&early);
+        assert!(watcher.is_empty());
         watcher.demonitor(&late);
         drop((second, third));
         assert_eq!(next_down(&mut watcher).await.reference, last);

@@ -337,3 +337,36 @@ fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<O
     }
     Ok(Some(envelope))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::envelope::Destination;
+
+    #[test]
+    fn small_bodies_for_one_destination_share_a_block_and_no_others_do() {
+        let lens = [100, 200, BLOCK - 300, 1, 0, 50_000, 7, 8];
+        let names = ["a", "a", "a", "a", "a", "a", "b", "a"];
+        let frame: Vec<u8> = (0..lens.iter().sum::<usize>()).map(|i| (i % 251) as u8).collect();
+        let (mut parsed, mut start) = (Vec::new(), 0);
+        for (seq, (len, name)) in (1..).zip(lens.into_iter().zip(names)) {
+            let from = ProcessId { id: 1, serial: 0 };
+            let (to, kind) = (Destination::Name(name.into()), Kind::Data);
+            let envelope =
+                Envelope { seq, predecessor: None, account: 0, kind, acknowledge: false, from, to };
+            parsed.push((envelope, start..start + len));
+            start += len;
+        }
+        let mut bodies = Vec::new();
+        copy_bodies(&frame, &parsed, &mut bodies);
+        assert_eq!(bodies.len(), lens.len());
+        bodies.iter().zip(&parsed).for_each(|(body, (_, range))| assert_eq!(body, &frame[range.clone()]));
+        // A body that has its memory to itself can be taken as a vector.
+        let next_to = |i: usize| bodies[i].as_ptr().wrapping_add(lens[i]) == bodies[i + 1].as_ptr();
+        assert!(next_to(0) && next_to(1));
+        for alone in [5, 6, 7] {
+            assert!(bodies[alone].is_unique(), "{alone}");
+        }
+        assert!(!bodies[0].is_unique());
+    }
+}
