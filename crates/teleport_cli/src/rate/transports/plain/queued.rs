@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::net::TcpStream;
 
-use super::queue::{Consumer, Producer};
+use super::queue::{Consumer, Copier, Producer};
 use super::wire::{LENGTH, Reader, WRITE_BLOCK, put};
 use crate::bench::child::NodeError;
 use crate::rate::meter::PairMeter;
@@ -20,12 +20,13 @@ pub(super) fn send(queue: &mut Producer, size: usize, meter: &PairMeter<'_>) -> 
     let verify = meter.verifies();
     let (mut message, mut number) = (vec![0; size], 0);
     payload::fill(number, &mut message);
+    let mut copier = Copier::default();
     while !meter.is_halted() {
         if verify {
             payload::fill(number, &mut message);
             number += 1;
         }
-        queue.push(message.as_slice().into()).map_err(|_| NodeError::ThreadGone("writer"))?;
+        queue.push(copier.copy(&message)).map_err(|_| NodeError::ThreadGone("writer"))?;
         meter.add(1);
     }
     Ok(())
@@ -52,10 +53,10 @@ pub(super) fn write(mut stream: TcpStream, mut queue: Consumer) -> Result<(), No
 /// Reads until the sender closes the connection.
 pub(super) fn read(stream: TcpStream, size: usize, mut queue: Producer) -> Result<(), NodeError> {
     let mut reader = Reader::new(stream, size);
-    let mut batch = VecDeque::new();
+    let (mut copier, mut batch) = (Copier::default(), VecDeque::new());
     loop {
         let open = reader.read(|message| {
-            batch.push_back(message.into());
+            batch.push_back(copier.copy(message));
             Ok(())
         })?;
         queue.push_all(&mut batch).map_err(|_| NodeError::ThreadGone("receiver"))?;
