@@ -6,7 +6,7 @@ use crate::mailbox::Message;
 use crate::node::Node;
 use crate::process::{Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
-use crate::watch::{Ended, Outcome, Via, outgoing, reason};
+use crate::watch::{Ended, Outcome, Via, reason};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,11 +18,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid, RawTerm, Reference, Segments, Term};
 use teleport_proto::NodeName;
+use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 use tokio::sync::oneshot;
 
-const CALL: Atom = Atom::from_static("$gen_call");
-const CAST: Atom = Atom::from_static("$gen_cast");
+pub(crate) const CALL: Atom = Atom::from_static("$gen_call");
+pub(crate) const CAST: Atom = Atom::from_static("$gen_cast");
 const ALIAS: &str = "alias";
 
 /// Who waits for an answer, and under which tag: the `From` of OTP's `{'$gen_call', From, Request}`.
@@ -292,7 +293,8 @@ impl Process {
         to: Destination,
         body: Segments,
     ) -> Result<(), CallError> {
-        let offered = session.send(outgoing(self.id(), to, Kind::Request(waiting.reference), body))?;
+        let offered =
+            session.send(Outgoing::of_kind(Kind::Request(waiting.reference), self.id(), to, body))?;
         // If it waits and is taken back, so that nobody was asked, taking the watch back is harmless.
         waiting.asked = true;
         match offered {

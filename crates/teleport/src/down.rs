@@ -40,10 +40,3 @@ pub(crate) fn message(reference: &Reference, object: &Term, reason: Bytes) -> By
         .map(teleport_etf::Segments::into_contiguous)
         .unwrap_or_default()
 }
-
-/// The encoded reason of those whose node went down.
-pub(crate) fn no_connection() -> Bytes {
-    to_segments(&Atom::from_static("noconnection"))
-        .map(teleport_etf::Segments::into_contiguous)
-        .unwrap_or_default()
-}

@@ -1,11 +1,12 @@
 //! One typed error per operation. Each names the thing and the way out.
 
+use crate::watch::reason;
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_etf::{Binary, DecodeError, Term};
+use teleport_etf::{DecodeError, Term};
 use teleport_proto::NodeName;
 use teleport_proto::handshake::{HandshakeError, UnusableCookie};
 use teleport_proto::membership::EndReason;
@@ -184,7 +185,7 @@ pub enum SendError {
 pub enum CallError {
     /// The request was not sent.
     #[error("the request was not sent: {0}")]
-    Send(SendError),
+    Send(#[source] SendError),
     /// No reply within the time given. The server may have got the request; a reply that still comes is dropped.
     #[error("no reply within {0:?}; the server may still be at it")]
     Timeout(Duration),
@@ -225,14 +226,33 @@ impl From<SendError> for CallError {
 impl CallError {
     /// What a DOWN in place of a reply means.
     pub(crate) fn from_reason(reason: &Bytes) -> Self {
-        let reason = Term::decode(reason).unwrap_or_else(|_| Term::atom("undefined"));
-        match reason.as_tuple() {
-            Some([kind, why]) if *kind == Term::atom("rejected") => {
-                let text = why.as_binary().map(Binary::as_ref).map(String::from_utf8_lossy);
-                Self::Rejected(text.unwrap_or_default().into_owned())
-            }
-            None if reason == Term::atom("noproc") => Self::NoProcess,
-            _ => Self::Exit(reason),
+        if let Some(why) = reason::rejection(reason) {
+            return Self::Rejected(why);
         }
+        let reason = Term::decode(reason).unwrap_or_else(|_| Term::atom("undefined"));
+        if reason == Term::atom("noproc") { Self::NoProcess } else { Self::Exit(reason) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teleport_etf::Binary;
+
+    fn from(reason: Term) -> CallError {
+        CallError::from_reason(&reason::encode(&reason).into_contiguous())
+    }
+
+    #[test]
+    fn only_what_is_a_rejection_is_taken_for_one() {
+        let why = || Term::from(Binary::from("why".to_owned()));
+        let reason = |what: Term| Term::tuple([Term::atom("rejected"), what]);
+        assert!(matches!(from(reason(why())), CallError::Rejected(text) if text == "why"));
+        for exit in
+            [reason(Term::atom("why")), Term::tuple([Term::atom("refused"), why()]), Term::atom("rejected")]
+        {
+            assert!(matches!(from(exit.clone()), CallError::Exit(reason) if reason == exit), "{exit:?}");
+        }
+        assert!(matches!(from(Term::atom("noproc")), CallError::NoProcess));
     }
 }

@@ -6,7 +6,7 @@ use crate::down;
 use crate::mailbox::Inbox;
 use crate::node::{Node, atom_of};
 use crate::session::{Answer, Offered, Session};
-use crate::watch::{Refused, Via};
+use crate::watch::{Refused, Via, reason};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::fmt;
@@ -92,8 +92,8 @@ impl Process {
     /// Sends a message, like Erlang's `!`.
     ///
     /// Returns when the message is accepted: from then on the session with the peer answers for it. Waits while a
-    /// window on the way is full, and for the session at the first send. Dropping the future before it is ready sends
-    /// nothing.
+    /// window on the way is full, and for the session at the first send. Dropping the future takes the message back,
+    /// unless it was accepted at that very moment; it is never half sent.
     ///
     /// A message for a process that does not exist vanishes, as in Erlang;
     /// [`send_acknowledged`](Self::send_acknowledged) tells.
@@ -180,7 +180,10 @@ impl Process {
                 Ok(session) if is_stale(&session, incarnation) => (here, NOBODY),
                 Ok(session) => (Via::There(session), to),
                 Err(_) => {
-                    inbox.put_down(id, down::message(&reference, &object, down::no_connection()));
+                    inbox.put_down(
+                        id,
+                        down::message(&reference, &object, reason::no_connection().into_contiguous()),
+                    );
                     return Ok(reference);
                 }
             },
@@ -195,7 +198,7 @@ impl Process {
             }
             Via::There(session) => {
                 if session.send_exempt(self.id, to, Kind::Monitor(id), Segments::default()).is_err() {
-                    engine.watching.down(id, down::no_connection(), &via);
+                    engine.watching.down(id, reason::no_connection().into_contiguous(), &via);
                 }
             }
         }
@@ -283,8 +286,7 @@ impl Process {
     }
 }
 
-/// Id 0 is never given out.
-const NOBODY: Destination = Destination::Process(ProcessId { id: 0, serial: 0 });
+const NOBODY: Destination = Destination::Process(ProcessId::NOBODY);
 
 thread_local! {
     static ENCODER: RefCell<Encoder> = RefCell::default();

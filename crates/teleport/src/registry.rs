@@ -19,7 +19,7 @@ struct Tables {
     closed: bool,
 }
 
-/// The last process id given out. The first is 1: 0 is the session's own.
+/// The last process id given out. The first is 1: 0 is [`ProcessId::NOBODY`]'s.
 #[derive(Debug, Default)]
 struct LastProcess {
     id: u32,

@@ -33,9 +33,8 @@ impl<'a> Deliver<'a> {
         self.woken.iter().for_each(|inbox| inbox.wake());
         self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watching));
         for (watcher, reference, refused) in self.refused {
-            let nobody = ProcessId { id: 0, serial: 0 };
             let to = Destination::Process(watcher);
-            let _ = self.session.send_exempt(nobody, to, Kind::Down(reference), refused.reason());
+            let _ = self.session.send_exempt(ProcessId::NOBODY, to, Kind::Down(reference), refused.reason());
         }
     }
 

@@ -14,7 +14,7 @@ use crate::engine::clock::Moment;
 use crate::engine::control::Command;
 use crate::error::SendError;
 use crate::metrics::SessionMeter;
-use crate::watch::{Via, Watched, outgoing};
+use crate::watch::{Via, Watched};
 use bytes::BytesMut;
 use link::Link;
 use rustc_hash::FxHashMap;
@@ -76,9 +76,9 @@ pub(crate) struct Session {
     flush_begun: AtomicBool,
     /// The same for the metrics.
     show_planned: AtomicBool,
-    /// Something is under way: it has to be watched, and is.
-    watch: Notify,
-    watched: AtomicBool,
+    /// Something is under way: connections have to be looked after, and are.
+    in_use: Notify,
+    looked_after: AtomicBool,
     /// The node's budget has room again.
     budget_freed: Arc<Notify>,
     /// The pool has changed.
@@ -110,7 +110,7 @@ struct Inner {
     /// Whoever holds the lock will write himself, on the connection that is noted here if it is idle.
     writes_itself: bool,
     to_write: Option<Arc<Link>>,
-    /// The stats at the end, so that they can still be asked for.
+    /// At the end, so that it can still be asked for.
     unconfirmed: u64,
 }
 
@@ -206,8 +206,8 @@ impl Session {
             flush_planned: AtomicBool::new(false),
             flush_begun: AtomicBool::new(false),
             show_planned: AtomicBool::new(false),
-            watch: Notify::new(),
-            watched: AtomicBool::new(false),
+            in_use: Notify::new(),
+            looked_after: AtomicBool::new(false),
             budget_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
@@ -351,7 +351,7 @@ impl Session {
     ) -> Result<(), SendError> {
         debug_assert!(kind.is_exempt());
         let mut inner = self.lock();
-        let sent = self.offer_and_write(&mut inner, outgoing(from, to, kind, body));
+        let sent = self.offer_and_write(&mut inner, Outgoing::of_kind(kind, from, to, body));
         let to_write = inner.to_write.take();
         drop(inner);
         self.write_now(to_write);
@@ -431,8 +431,8 @@ impl Session {
             Class::Bulk => thread.spawn(bulk::read_loop(engine, self.clone(), link.clone())),
         };
         thread.spawn(writer::write_loop(self.clone(), link));
-        if !self.watched.swap(true, Ordering::Relaxed) {
-            self.watch.notify_one();
+        if !self.looked_after.swap(true, Ordering::Relaxed) {
+            self.in_use.notify_one();
         }
         self.pool_changed.notify_waiters();
         true
@@ -565,8 +565,6 @@ impl Session {
             Some(Err(Refused::Busy)) => Err(SendError::Busy),
             Some(Err(Refused::TooLarge { size, limit })) => Err(SendError::TooLarge { size, limit }),
             Some(Err(Refused::NameTooLong(len))) => Err(SendError::NameTooLong(len)),
-            // The enum may grow; whatever it is, nothing was sent.
-            Some(Err(_)) => Err(SendError::Busy),
         }
     }
 
@@ -600,7 +598,9 @@ impl Session {
                 },
                 Action::Close(id) => {
                     tracing::debug!(parent: &self.span, connection = id, "pool connection retired");
-                    let _ = inner.links.get(&id).map(|link| link.close());
+                    if let Some(link) = inner.links.get(&id) {
+                        link.close();
+                    }
                 }
                 Action::Granted(ticket) => {
                     inner.grants.remove(&ticket).map(|waiting| waiting.send(Ok(())));
@@ -619,8 +619,8 @@ impl Session {
                 engine.clone().join(self.id, id, class);
             }
         }
-        if transfer.is_under_way() && !self.watched.swap(true, Ordering::Relaxed) {
-            self.watch.notify_one();
+        if transfer.is_under_way() && !self.looked_after.swap(true, Ordering::Relaxed) {
+            self.in_use.notify_one();
         }
         match transfer.control_due() {
             // The task is woken once for all that comes until it flushes.

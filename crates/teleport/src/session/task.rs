@@ -55,7 +55,7 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
             },
             () = session.now.notified() => task.flush(),
             () = session.soon.notified() => task.flush_soon(),
-            () = session.watch.notified() => task.watch(),
+            () = session.in_use.notified() => task.begin_to_look(),
             () = session.budget_freed.notified() => {
                 session.run(&mut session.lock(), |transfer| transfer.budget_freed());
             }
@@ -145,7 +145,7 @@ impl Task {
     }
 
     /// Begins to look after connections: only those of a session in use need it.
-    fn watch(&mut self) {
+    fn begin_to_look(&mut self) {
         self.last_sweep = Instant::now();
         self.look_at = Some(self.last_sweep + self.stall_timeout.min(self.bulk_idle));
     }
@@ -164,11 +164,11 @@ impl Task {
             self.look_at = Some(now + self.stall_timeout.min(self.bulk_idle));
             return;
         }
-        self.session.watched.store(false, Ordering::Relaxed);
+        self.session.looked_after.store(false, Ordering::Relaxed);
         // What began in between did not see the flag down.
         if self.session.is_in_use() {
-            self.session.watched.store(true, Ordering::Relaxed);
-            self.watch();
+            self.session.looked_after.store(true, Ordering::Relaxed);
+            self.begin_to_look();
         }
     }
 

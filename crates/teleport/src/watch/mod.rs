@@ -18,7 +18,6 @@ use crate::session::Session;
 use bytes::Bytes;
 use std::sync::{Arc, Weak};
 use teleport_etf::{Atom, Binary, Segments, Term};
-use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
 /// The other side of a watch.
@@ -76,6 +75,11 @@ pub(crate) mod reason {
         atom("noproc")
     }
 
+    /// Its node went down, or cannot be reached.
+    pub(crate) fn no_connection() -> Segments {
+        atom("noconnection")
+    }
+
     /// The process ended without saying why.
     pub(crate) fn normal() -> Term {
         Atom::from_static("normal").into()
@@ -97,10 +101,10 @@ pub(crate) mod reason {
         encode(&Term::tuple([Atom::from_static("rejected").into(), text.into()]))
     }
 
-    /// Whether somebody who may answer a request says that nobody will.
-    pub(crate) fn is_rejection(reason: &Bytes) -> bool {
-        let decoded = teleport_etf::from_bytes::<(Atom, Binary)>(reason);
-        decoded.is_ok_and(|(kind, _text)| kind.as_str() == "rejected")
+    /// Why, if somebody who may answer a request says that nobody will.
+    pub(crate) fn rejection(reason: &Bytes) -> Option<String> {
+        let (kind, text) = teleport_etf::from_bytes::<(Atom, Binary)>(reason).ok()?;
+        (kind == "rejected").then(|| String::from_utf8_lossy(&text).into_owned())
     }
 
     pub(crate) fn encode(reason: &Term) -> Segments {
@@ -111,11 +115,4 @@ pub(crate) mod reason {
     fn atom(name: &'static str) -> Segments {
         Term::from(Atom::from_static(name)).encode().unwrap_or_default()
     }
-}
-
-/// A message of the nodes' own, or an answer: it waits for nothing.
-pub(crate) fn outgoing(from: ProcessId, to: Destination, kind: Kind, body: Segments) -> Outgoing {
-    let mut message = Outgoing::new(from, to, body);
-    message.kind = kind;
-    message
 }

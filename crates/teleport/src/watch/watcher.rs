@@ -78,7 +78,7 @@ impl Waiter {
             Self::Monitor { inbox, reference, object } => {
                 let reason = match ended {
                     Ended::Down(reason) => reason,
-                    Ended::NodeDown(_) => down::no_connection(),
+                    Ended::NodeDown(_) => reason::no_connection().into_contiguous(),
                 };
                 inbox.put_down(id, down::message(&reference, &object, reason));
                 None
@@ -166,9 +166,7 @@ impl Watching {
         // Only the node that it is on can say that a process has ended; but who may answer may also refuse to.
         if table.get(&reference)?.path.via.key() != from.key() {
             drop(table);
-            if !reason::is_rejection(&reason) {
-                return None;
-            }
+            reason::rejection(&reason)?;
             return self.take_call(reference, from, Err(Ended::Down(reason)));
         }
         table.remove(&reference)?.waiter.end(reference, Ended::Down(reason))
