@@ -1,8 +1,9 @@
 //! Setting a node up.
 
-use crate::engine::control::Tick;
+use crate::engine::control::TickObserver;
 use crate::engine::runtime::{BulkThreads, Main, Thread};
 use crate::engine::{Cookies, Engine, Parts, socket};
+use crate::info::Tick;
 use crate::resolver::{Resolver, StaticPeers};
 use crate::{Config, Node, StartError};
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ pub struct Builder {
     resolver: Arc<dyn Resolver>,
     config: Config,
     runtime: Option<Handle>,
-    observer: Option<crate::engine::control::TickObserver>,
+    observer: Option<TickObserver>,
 }
 
 impl Builder {

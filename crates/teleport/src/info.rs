@@ -1,4 +1,4 @@
-//! What a node can say about itself and its peers.
+//! What a node can say about itself, its peers and their ticks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,4 +48,14 @@ pub struct PeerInfo {
     pub watched: usize,
     /// Messages, queues, connections: counters and gauges.
     pub transfer: TransferStats,
+}
+
+/// A tick that came back; see [`Builder::on_tick`](crate::Builder::on_tick).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Tick {
+    /// From whom.
+    pub peer: NodeName,
+    /// From the moment it was due until its answer.
+    pub round_trip: Duration,
 }

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::handshake::{self, Failure};
-use super::seldom::Seldom;
+use crate::seldom::Seldom;
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant};
 use std::net::{IpAddr, SocketAddr};

@@ -6,6 +6,7 @@
 use super::clock::Clock;
 use super::runtime::Thread;
 use super::{Event, Events};
+use crate::info::Tick;
 use crate::session::{self, Session};
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -14,10 +15,10 @@ use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
+use teleport_proto::Time;
 use teleport_proto::liveness::{Action, Config as LivenessConfig, Liveness};
 use teleport_proto::membership::EndReason;
 use teleport_proto::wire::control::{ControlFrame, MAX_CONTROL_LEN};
-use teleport_proto::{NodeName, Time};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -32,16 +33,6 @@ const MOST_ANSWERS: usize = 64 * 1024;
 
 /// Told of every tick that came back, on the control thread: must not block.
 pub(crate) type TickObserver = Arc<dyn Fn(&Tick) + Send + Sync>;
-
-/// A tick that came back.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Tick {
-    /// From whom.
-    pub peer: NodeName,
-    /// From the moment it was due until its answer.
-    pub round_trip: Duration,
-}
 
 /// What the control task of a session is told.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use super::control::{self, Setup};
 use super::dial;
-use super::seldom::Seldom;
 use super::{Engine, Event};
 use crate::ConnectError;
 use crate::monitor::NodeEvent;
+use crate::seldom::Seldom;
 use crate::session::Session;
 use rustc_hash::FxHashMap;
 use std::io::ErrorKind;
@@ -91,7 +91,7 @@ impl Directory {
 
     /// Whether a failed attempt is to be warned of, and how many before it were not: one that no further attempt mends.
     /// Peers that are not there are not: who sends to them is told, and they may come.
-    fn unlike_the_last(&self, peer: &NodeName, error: &ConnectError) -> Option<u64> {
+    fn worth_a_warning(&self, peer: &NodeName, error: &ConnectError) -> Option<u64> {
         let ConnectError::Handshake { source, .. } = error else { return None };
         let passes = [Refusal::Simultaneous, Refusal::ShuttingDown];
         if matches!(source, HandshakeError::Refused { refusal, .. } if passes.contains(refusal)) {
@@ -192,7 +192,7 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             if !wait && !engine.peers.fail(&peer, &error) {
                 directory.membership.unwant(&peer);
             }
-            match directory.unlike_the_last(&peer, &error) {
+            match directory.worth_a_warning(&peer, &error) {
                 Some(times) => {
                     tracing::warn!(node = %engine.local.name, %peer, %error, not_said = times, "refused by the peer");
                 }

@@ -16,7 +16,6 @@ mod directory;
 mod handshake;
 mod peer;
 pub(crate) mod runtime;
-mod seldom;
 pub(crate) mod socket;
 
 use crate::metrics::{self, NodeMeter};

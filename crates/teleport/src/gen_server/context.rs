@@ -5,7 +5,7 @@ use crate::error::SendError;
 use crate::mailbox::Mailbox;
 use crate::node::Node;
 use crate::process::Process;
-use std::time::{Duration, Instant};
+use crate::seldom::Seldom;
 use teleport_etf::{Pid, Reference, Term};
 
 /// The process that a [`GenServer`](crate::GenServer) runs as, lent to its callbacks.
@@ -14,13 +14,14 @@ pub struct Context {
     pub(super) mailbox: Mailbox,
     process: Process,
     pub(super) stopping: Option<Term>,
-    pub(super) complaints: Complaints,
+    /// What the server could not do, by what it was: whoever sends to it decides how often that happens.
+    pub(super) complaints: Seldom<Complaint>,
 }
 
 impl Context {
     pub(super) fn new(mailbox: Mailbox) -> Self {
         let process = mailbox.process();
-        Self { mailbox, process, stopping: None, complaints: Complaints::default() }
+        Self { mailbox, process, stopping: None, complaints: Seldom::default() }
     }
 
     /// The server's pid.
@@ -66,21 +67,9 @@ impl Context {
     }
 }
 
-/// What a server could not do, told once a minute: whoever sends to it decides how often it happens.
-#[derive(Debug, Default)]
-pub(super) struct Complaints {
-    said: Option<Instant>,
-    not_said: u64,
-}
-
-impl Complaints {
-    /// Whether to tell; if so, how many times it has not been told.
-    pub(super) fn note(&mut self) -> Option<u64> {
-        if self.said.is_some_and(|said| said.elapsed() < Duration::from_secs(60)) {
-            self.not_said += 1;
-            return None;
-        }
-        self.said = Some(Instant::now());
-        Some(std::mem::take(&mut self.not_said))
-    }
+/// What a server could not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Complaint {
+    Reply,
+    Cast,
 }

@@ -1,6 +1,6 @@
 //! What a message is to a server, told by OTP's shapes.
 
-use crate::call::Caller;
+use crate::call::{CALL, CAST, Caller};
 use crate::mailbox::Message;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use teleport_etf::{Atom, DecodeError, Limits, RawTerm, from_bytes_with};
@@ -38,13 +38,13 @@ impl Envelope {
             },
             Err(_) => return Self::Info,
         };
-        if kind == "$gen_cast" { Self::Cast(cast) } else { Self::Info }
+        if kind == CAST { Self::Cast(cast) } else { Self::Info }
     }
 
     fn with_caller(kind: &Atom, caller: Caller, request: Result<RawTerm, DecodeError>) -> Self {
-        match kind.as_str() {
-            "$gen_call" => Self::Call(caller, request),
-            "system" => Self::System(caller, request),
+        match kind {
+            kind if *kind == CALL => Self::Call(caller, request),
+            kind if *kind == "system" => Self::System(caller, request),
             _ => Self::Info,
         }
     }

@@ -1,6 +1,6 @@
 //! A server's life, from `init` to its exit reason.
 
-use super::context::Context;
+use super::context::{Complaint, Context};
 use super::envelope::Envelope;
 use super::{Answer, GenServer};
 use crate::call::Caller;
@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Instant;
 use teleport_etf::{Atom, Binary, DecodeError, RawTerm, Term};
 use tokio::sync::watch;
 use tokio::task::coop;
@@ -47,8 +48,7 @@ impl Drop for Life {
     }
 }
 
-/// Runs a server until it ends.
-/// If it is given up in between, the state is dropped before the process ends, too.
+/// Runs a server until it ends. If it is given up in between, the state is dropped before the process ends, too.
 pub(super) async fn run<S: GenServer>(mut life: Life, mut server: S) {
     let Some(context) = &mut life.context else { return };
     let lived = caught(live(&mut server, context)).await.flatten();
@@ -154,7 +154,7 @@ fn reject(context: &Context, caller: &Caller, error: &DecodeError) {
 
 /// The caller has been told; a type's own words may repeat what it was given, which does not belong in a log.
 fn complain_of_reply(context: &mut Context, caller: &Caller, error: &SendError) {
-    let Some(not_said) = context.complaints.note() else { return };
+    let Some(not_said) = context.complaints.note(Complaint::Reply, Instant::now()) else { return };
     let (node, server, caller) = (context.node().name(), context.pid(), caller.pid());
     let error: &dyn std::fmt::Display = match error {
         SendError::Encode(_) => &"it has no form in the external term format",
@@ -164,7 +164,7 @@ fn complain_of_reply(context: &mut Context, caller: &Caller, error: &SendError) 
 }
 
 fn complain_of_cast(context: &mut Context, message: &Message, error: &DecodeError) {
-    let Some(not_said) = context.complaints.note() else { return };
+    let Some(not_said) = context.complaints.note(Complaint::Cast, Instant::now()) else { return };
     let (node, server, from) = (context.node().name(), context.pid(), message.from());
     let error: &dyn std::fmt::Display = match error {
         DecodeError::Custom(_) => &"its type refuses it",
