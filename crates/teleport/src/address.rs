@@ -17,10 +17,10 @@ use teleport_proto::{InvalidNodeName, NodeName};
 /// assert_eq!(there.to_string(), "{logger, shop@10.0.0.7}");
 /// # let _ = here;
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address(pub(crate) Target);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Local(Arc<str>),
     Remote(Arc<str>, Result<NodeName, InvalidNodeName>),
@@ -40,6 +40,12 @@ impl std::fmt::Display for Address {
 
 impl From<&str> for Address {
     fn from(name: &str) -> Self {
+        Self(Target::Local(name.into()))
+    }
+}
+
+impl From<String> for Address {
+    fn from(name: String) -> Self {
         Self(Target::Local(name.into()))
     }
 }

@@ -127,8 +127,8 @@ impl Mailbox {
 
     /// Ends the process with a reason, for those who monitor it and for callers who wait for an answer. In place of one
     /// that is larger than a message may be, other nodes are told `too_large`.
-    pub fn exit(mut self, reason: Term) {
-        self.exit_reason = reason;
+    pub fn exit(mut self, reason: impl Into<Term>) {
+        self.exit_reason = reason.into();
     }
 
     /// Gives the mailbox no bounds, as mailboxes in Erlang have none: nobody who sends to it waits for it to be read.

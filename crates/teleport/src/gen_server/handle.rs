@@ -134,6 +134,18 @@ impl<S: GenServer> ServerRef<S> {
         self.address.call(from, request, timeout).await
     }
 
+    /// Calls the server, and waits for its answer later; see [`Process::send_request`].
+    pub async fn send_request(
+        &self,
+        from: &Process,
+        request: &S::Call,
+    ) -> Result<Response<S::Reply>, CallError>
+    where
+        S::Call: Serialize,
+    {
+        self.address.send_request(from, request).await
+    }
+
     /// Sends the server a cast; see [`Process::cast`].
     pub async fn cast(&self, from: &Process, message: &S::Cast) -> Result<(), SendError>
     where

@@ -450,7 +450,7 @@ async fn a_server_that_ends_while_requests_arrive_leaves_nobody_waiting() {
             let (caller, _) = within(server.recv()).await.unwrap().call().unwrap();
             server.process().reply(&caller, &answer).unwrap();
         }
-        server.exit(Term::from(round as i64));
+        server.exit(round as i64);
         let mut answered = 0;
         for end in within(callers.join_all()).await {
             match end {
@@ -497,7 +497,7 @@ async fn an_exit_reason_larger_than_any_message_is_told_as_such() {
     let monitor = watcher.monitor(("server", b.name())).await.unwrap();
     let call = watcher.process().send_request::<_, u8>(("server", b.name()), &1).await.unwrap();
     within(server.recv()).await.unwrap();
-    server.exit(payload(2 * MIB, 1).into());
+    server.exit(payload(2 * MIB, 1));
     let end = within(call).await;
     assert!(matches!(&end, Err(CallError::Exit(why)) if *why == Term::atom("too_large")), "{end:?}");
     let down = within(watcher.recv()).await.unwrap().down().unwrap();

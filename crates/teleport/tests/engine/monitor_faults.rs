@@ -143,7 +143,7 @@ async fn down_comes_behind_large_messages_while_connections_are_severed() {
                 for &len in &lens {
                     server.send(watcher.pid(), &body(len, len)).await.unwrap();
                 }
-                server.exit(Term::from(process as i64));
+                server.exit(process as i64);
                 for len in lens {
                     assert!(receive::<Binary>(&mut watcher).await == body(len, len));
                 }
