@@ -5,7 +5,7 @@ use crate::address::{Address, Target};
 use crate::down;
 use crate::mailbox::Inbox;
 use crate::node::{Node, atom_of};
-use crate::session::{Answer, Offered, Session};
+use crate::session::{Confirmation, Offered, Session};
 use crate::watch::{Refused, Via, reason};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use teleport_etf::{Atom, EncodeError, Encoder, Pid, Reference, Segments, Term};
 use teleport_proto::NodeName;
+use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
@@ -51,7 +52,7 @@ pub struct Acknowledgement(Ack);
 #[derive(Debug)]
 enum Ack {
     Now(Result<(), SendError>),
-    Later(Answer, NodeName),
+    Later(Confirmation, NodeName),
 }
 
 impl Acknowledgement {
@@ -60,10 +61,9 @@ impl Acknowledgement {
     pub async fn delivered(self) -> Result<(), SendError> {
         match self.0 {
             Ack::Now(result) => result,
-            Ack::Later(answer, peer) => answer.await.unwrap_or_else(|_| {
-                let reason = teleport_proto::membership::EndReason::Disconnected;
-                Err(SendError::Unconfirmed { peer, reason })
-            }),
+            Ack::Later(confirmation, peer) => confirmation
+                .await
+                .unwrap_or(Err(SendError::Unconfirmed { peer, reason: EndReason::Disconnected })),
         }
     }
 }

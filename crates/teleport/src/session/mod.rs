@@ -6,6 +6,8 @@
 mod bulk;
 mod express;
 mod link;
+mod pool;
+mod send;
 mod task;
 mod writer;
 
@@ -18,23 +20,21 @@ use crate::watch::{Via, Watched};
 use bytes::BytesMut;
 use link::Link;
 use rustc_hash::FxHashMap;
+pub(crate) use send::{Confirmation, Offered};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use teleport_etf::{Atom, Pid, Segments};
+use teleport_etf::{Atom, Pid};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{
-    AckToken, Action, Credit, Outcome, Outgoing, Refused, Sent, Ticket, Transfer, TransferConfig,
-    TransferStats, Urgency,
+    AckToken, Action, Credit, Outcome, Ticket, Transfer, TransferConfig, TransferStats, Urgency,
 };
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
+use teleport_proto::wire::envelope::ProcessId;
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
-use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The session's task may have control frames of so many bytes before it: as much as an honest peer says in minutes.
@@ -119,46 +119,6 @@ impl std::fmt::Debug for Inner {
         f.debug_struct("Inner").field("ended", &self.ended).finish_non_exhaustive()
     }
 }
-
-/// A message that waits to be accepted. Dropping it takes the message back.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    session: Arc<Session>,
-    ticket: Ticket,
-    token: Option<AckToken>,
-    granted: oneshot::Receiver<Result<(), SendError>>,
-}
-
-impl Pending {
-    /// Waits until the message is accepted, or never will be.
-    pub(crate) async fn accepted(mut self) -> Result<(), SendError> {
-        match (&mut self.granted).await {
-            Ok(result) => result,
-            Err(_) => Err(self.session.node_down()),
-        }
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let ticket = self.ticket;
-        let mut inner = self.session.lock();
-        if inner.grants.remove(&ticket).is_some() {
-            self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
-            self.token.map(|token| inner.outcomes.remove(&token));
-            self.session.show_soon();
-        }
-    }
-}
-
-/// What became of a message offered to the session.
-pub(crate) enum Offered {
-    Accepted,
-    Waiting(Pending),
-}
-
-/// The answer to an acknowledged send, when it comes.
-pub(crate) type Answer = oneshot::Receiver<Result<(), SendError>>;
 
 impl Session {
     pub(crate) fn new(
@@ -309,55 +269,6 @@ impl Session {
         let _ = self.control.send(command);
     }
 
-    /// Offers a message.
-    pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
-        let mut inner = self.lock();
-        let sent = self.offer_and_write(&mut inner, message);
-        let to_write = inner.to_write.take();
-        let offered = sent.map(|sent| self.offered(&mut inner, sent, None));
-        drop(inner);
-        self.write_now(to_write);
-        offered
-    }
-
-    /// Offers a message, and asks what becomes of it.
-    pub(crate) fn send_acknowledged(
-        self: &Arc<Self>,
-        mut message: Outgoing,
-    ) -> Result<(Offered, Answer), SendError> {
-        let mut inner = self.lock();
-        inner.last_token += 1;
-        let token = inner.last_token;
-        message.acknowledge = Some(token);
-        let sent = self.offer_and_write(&mut inner, message);
-        let to_write = inner.to_write.take();
-        let (sender, answer) = oneshot::channel();
-        let offered = sent.map(|sent| {
-            inner.outcomes.insert(token, sender);
-            self.offered(&mut inner, sent, Some(token))
-        });
-        drop(inner);
-        self.write_now(to_write);
-        Ok((offered?, answer))
-    }
-
-    /// Sends what waits for no credit.
-    pub(crate) fn send_exempt(
-        &self,
-        from: ProcessId,
-        to: Destination,
-        kind: Kind,
-        body: Segments,
-    ) -> Result<(), SendError> {
-        debug_assert!(kind.is_exempt());
-        let mut inner = self.lock();
-        let sent = self.offer_and_write(&mut inner, Outgoing::of_kind(kind, from, to, body));
-        let to_write = inner.to_write.take();
-        drop(inner);
-        self.write_now(to_write);
-        sent.map(drop)
-    }
-
     pub(crate) fn watched_processes(&self) -> &Watched {
         &self.watched_processes
     }
@@ -370,22 +281,6 @@ impl Session {
     /// A message has left its mailbox.
     pub(crate) fn consumed(&self, credit: Credit) {
         self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
-    }
-
-    /// Opens the whole pool; returns when it is up or the session has ended.
-    pub(crate) async fn prime(&self) -> Result<(), SendError> {
-        self.run(&mut self.lock(), Transfer::prime);
-        loop {
-            let changed = self.pool_changed.notified();
-            {
-                let inner = self.lock();
-                let Some(transfer) = &inner.transfer else { return Err(down(&self.peer, inner.ended)) };
-                if transfer.is_primed() {
-                    return Ok(());
-                }
-            }
-            changed.await;
-        }
     }
 
     /// Returns when everything that was accepted has been delivered, or the session has ended.
@@ -409,80 +304,11 @@ impl Session {
         self.control.closed().await;
     }
 
-    /// Adds a pool connection that has proved itself. `false` if the session has no use for it.
-    pub(crate) fn attach(
-        self: &Arc<Self>,
-        id: ConnectionId,
-        class: Class,
-        stream: TcpStream,
-        thread: &Handle,
-    ) -> bool {
-        let Some(engine) = self.engine.upgrade() else { return false };
-        let link = Arc::new(Link::new(id, class, stream));
-        {
-            let mut inner = self.lock();
-            if self.run(&mut inner, |transfer| transfer.connection_up(id, class)) != Some(true) {
-                return false;
-            }
-            inner.links.insert(id, link.clone());
-        }
-        match class {
-            Class::Express => thread.spawn(express::read_loop(engine, self.clone(), link.clone())),
-            Class::Bulk => thread.spawn(bulk::read_loop(engine, self.clone(), link.clone())),
-        };
-        thread.spawn(writer::write_loop(self.clone(), link));
-        if !self.looked_after.swap(true, Ordering::Relaxed) {
-            self.in_use.notify_one();
-        }
-        self.pool_changed.notify_waiters();
-        true
-    }
-
-    /// Pool connections in a row that could not be opened, or were of no use.
-    pub(crate) fn join_failures(&self) -> u32 {
-        self.join_failures.load(Ordering::Relaxed)
-    }
-
-    /// Notes whether a pool connection could be opened.
-    pub(crate) fn joined(&self, success: bool) {
-        // One that is open may still turn out to be of no use: then the next one waits all the same.
-        let count = |failures: u32| Some(if success { failures.min(1) } else { failures.saturating_add(1) });
-        let _ = self.join_failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
-    }
-
-    /// Notes whether a pool connection that has ended was of use.
-    fn was_of_use(&self, useful: bool) {
-        if useful {
-            self.join_failures.store(0, Ordering::Relaxed);
-        } else {
-            self.joined(false);
-        }
-    }
-
-    /// A connection that could not be opened.
-    pub(crate) fn join_failed(self: &Arc<Self>, id: ConnectionId) {
-        self.run(&mut self.lock(), |transfer| transfer.join_failed(id));
-    }
-
-    /// Breaks one pool connection as a fault would. `false` if there is none, or it was broken already.
-    pub(crate) fn sever(&self, pick: usize) -> bool {
-        let inner = self.lock();
-        let mut ids: Vec<_> = inner.links.keys().copied().collect();
-        ids.sort_unstable();
-        let link = ids.get(pick % ids.len().max(1)).and_then(|id| inner.links.get(id));
-        link.is_some_and(|link| link.reset())
-    }
-
     /// Counters and gauges; after the end, only how many messages were unconfirmed.
     pub(crate) fn stats(&self) -> TransferStats {
         let inner = self.lock();
         let ended = || TransferStats { unconfirmed: inner.unconfirmed, ..TransferStats::default() };
         inner.transfer.as_ref().map_or_else(ended, Transfer::stats)
-    }
-
-    /// Whether any pool connection lives.
-    pub(crate) fn has_links(&self) -> bool {
-        !self.lock().links.is_empty()
     }
 
     /// Whether anything is under way, or there are connections that may become idle.
@@ -536,48 +362,8 @@ impl Session {
         }
     }
 
-    fn node_down(&self) -> SendError {
-        down(&self.peer, self.lock().ended)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Offers a message; the caller writes to the connection that is then noted in `to_write`.
-    fn offer_and_write(&self, inner: &mut Inner, message: Outgoing) -> Result<Sent, SendError> {
-        inner.writes_itself = true;
-        let sent = self.offer(inner, message);
-        inner.writes_itself = false;
-        sent
-    }
-
-    fn write_now(&self, to_write: Option<Arc<Link>>) {
-        if let Some(link) = to_write {
-            writer::write_now(self, &link);
-        }
-    }
-
-    fn offer(&self, inner: &mut Inner, message: Outgoing) -> Result<Sent, SendError> {
-        match self.run(inner, |transfer| transfer.send(message)) {
-            None => Err(down(&self.peer, inner.ended)),
-            Some(Ok(sent)) => Ok(sent),
-            Some(Err(Refused::Busy)) => Err(SendError::Busy),
-            Some(Err(Refused::TooLarge { size, limit })) => Err(SendError::TooLarge { size, limit }),
-            Some(Err(Refused::NameTooLong(len))) => Err(SendError::NameTooLong(len)),
-        }
-    }
-
-    fn offered(self: &Arc<Self>, inner: &mut Inner, sent: Sent, token: Option<AckToken>) -> Offered {
-        match sent {
-            Sent::Accepted => Offered::Accepted,
-            Sent::Waiting(ticket) => {
-                let (sender, granted) = oneshot::channel();
-                inner.grants.insert(ticket, sender);
-                self.show_soon();
-                Offered::Waiting(Pending { session: self.clone(), ticket, token, granted })
-            }
-        }
     }
 
     /// Changes the machine's state, and does what it asks for. `None` once the session has ended.
@@ -648,8 +434,4 @@ impl Session {
 fn span(engine: &Engine, established: &Established) -> tracing::Span {
     let (node, peer, incarnation) = (&engine.local.name, &established.peer, established.peer_incarnation);
     tracing::error_span!(parent: None, "session", %node, %peer, %incarnation, id = %established.session)
-}
-
-fn down(peer: &NodeName, reason: Option<EndReason>) -> SendError {
-    SendError::NodeDown { peer: peer.clone(), reason: reason.unwrap_or(EndReason::Disconnected) }
 }

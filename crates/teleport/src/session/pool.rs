@@ -1,0 +1,100 @@
+//! The session's pool of connections: how they come, go and fail.
+
+use super::link::Link;
+use super::send::down;
+use super::{Session, bulk, express, writer};
+use crate::error::SendError;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use teleport_proto::ConnectionId;
+use teleport_proto::transfer::Transfer;
+use teleport_proto::wire::pool::Class;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+
+impl Session {
+    /// Opens the whole pool; returns when it is up or the session has ended.
+    pub(crate) async fn prime(&self) -> Result<(), SendError> {
+        self.run(&mut self.lock(), Transfer::prime);
+        loop {
+            let changed = self.pool_changed.notified();
+            {
+                let inner = self.lock();
+                let Some(transfer) = &inner.transfer else { return Err(down(&self.peer, inner.ended)) };
+                if transfer.is_primed() {
+                    return Ok(());
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Adds a pool connection that has proved itself. `false` if the session has no use for it.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        id: ConnectionId,
+        class: Class,
+        stream: TcpStream,
+        thread: &Handle,
+    ) -> bool {
+        let Some(engine) = self.engine.upgrade() else { return false };
+        let link = Arc::new(Link::new(id, class, stream));
+        {
+            let mut inner = self.lock();
+            if self.run(&mut inner, |transfer| transfer.connection_up(id, class)) != Some(true) {
+                return false;
+            }
+            inner.links.insert(id, link.clone());
+        }
+        match class {
+            Class::Express => thread.spawn(express::read_loop(engine, self.clone(), link.clone())),
+            Class::Bulk => thread.spawn(bulk::read_loop(engine, self.clone(), link.clone())),
+        };
+        thread.spawn(writer::write_loop(self.clone(), link));
+        if !self.looked_after.swap(true, Ordering::Relaxed) {
+            self.in_use.notify_one();
+        }
+        self.pool_changed.notify_waiters();
+        true
+    }
+
+    /// Pool connections in a row that could not be opened, or were of no use.
+    pub(crate) fn join_failures(&self) -> u32 {
+        self.join_failures.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a pool connection could be opened.
+    pub(crate) fn joined(&self, success: bool) {
+        // One that is open may still turn out to be of no use: then the next one waits all the same.
+        let count = |failures: u32| Some(if success { failures.min(1) } else { failures.saturating_add(1) });
+        let _ = self.join_failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+    }
+
+    /// Notes whether a pool connection that has ended was of use.
+    pub(super) fn was_of_use(&self, useful: bool) {
+        if useful {
+            self.join_failures.store(0, Ordering::Relaxed);
+        } else {
+            self.joined(false);
+        }
+    }
+
+    /// A connection that could not be opened.
+    pub(crate) fn join_failed(self: &Arc<Self>, id: ConnectionId) {
+        self.run(&mut self.lock(), |transfer| transfer.join_failed(id));
+    }
+
+    /// Breaks one pool connection as a fault would. `false` if there is none, or it was broken already.
+    pub(crate) fn sever(&self, pick: usize) -> bool {
+        let inner = self.lock();
+        let mut ids: Vec<_> = inner.links.keys().copied().collect();
+        ids.sort_unstable();
+        let link = ids.get(pick % ids.len().max(1)).and_then(|id| inner.links.get(id));
+        link.is_some_and(|link| link.reset())
+    }
+
+    /// Whether any pool connection lives.
+    pub(crate) fn has_links(&self) -> bool {
+        !self.lock().links.is_empty()
+    }
+}

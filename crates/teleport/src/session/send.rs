@@ -1,0 +1,133 @@
+//! Sending: a message is offered to the machine, and accepted, refused or told to wait.
+
+use super::{Inner, Session, writer};
+use crate::error::SendError;
+use std::sync::Arc;
+use teleport_etf::Segments;
+use teleport_proto::NodeName;
+use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::{AckToken, Outgoing, Refused, Sent, Ticket};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
+use tokio::sync::oneshot;
+
+/// A message that waits to be accepted. Dropping it takes the message back.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    session: Arc<Session>,
+    ticket: Ticket,
+    token: Option<AckToken>,
+    granted: oneshot::Receiver<Result<(), SendError>>,
+}
+
+impl Pending {
+    /// Waits until the message is accepted, or never will be.
+    pub(crate) async fn accepted(mut self) -> Result<(), SendError> {
+        match (&mut self.granted).await {
+            Ok(result) => result,
+            Err(_) => Err(self.session.node_down()),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let ticket = self.ticket;
+        let mut inner = self.session.lock();
+        if inner.grants.remove(&ticket).is_some() {
+            self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
+            self.token.map(|token| inner.outcomes.remove(&token));
+            self.session.show_soon();
+        }
+    }
+}
+
+/// What became of a message offered to the session.
+pub(crate) enum Offered {
+    Accepted,
+    Waiting(Pending),
+}
+
+/// The answer to an acknowledged send, when it comes.
+pub(crate) type Confirmation = oneshot::Receiver<Result<(), SendError>>;
+
+impl Session {
+    /// Offers a message.
+    pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
+        self.offering(|inner| {
+            let sent = self.offer(inner, message)?;
+            Ok(self.offered(inner, sent, None))
+        })
+    }
+
+    /// Offers a message, and asks what becomes of it.
+    pub(crate) fn send_acknowledged(
+        self: &Arc<Self>,
+        mut message: Outgoing,
+    ) -> Result<(Offered, Confirmation), SendError> {
+        self.offering(|inner| {
+            inner.last_token += 1;
+            let token = inner.last_token;
+            message.acknowledge = Some(token);
+            let sent = self.offer(inner, message)?;
+            let (sender, answer) = oneshot::channel();
+            inner.outcomes.insert(token, sender);
+            Ok((self.offered(inner, sent, Some(token)), answer))
+        })
+    }
+
+    /// Sends what waits for no credit.
+    pub(crate) fn send_exempt(
+        &self,
+        from: ProcessId,
+        to: Destination,
+        kind: Kind,
+        body: Segments,
+    ) -> Result<(), SendError> {
+        debug_assert!(kind.is_exempt());
+        self.offering(|inner| self.offer(inner, Outgoing::of_kind(kind, from, to, body)).map(drop))
+    }
+
+    /// Lets a sender offer something under the lock, and then write it on an idle connection himself.
+    fn offering<R>(&self, offer: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = self.lock();
+        inner.writes_itself = true;
+        let result = offer(&mut inner);
+        inner.writes_itself = false;
+        let to_write = inner.to_write.take();
+        drop(inner);
+        if let Some(link) = to_write {
+            writer::write_now(self, &link);
+        }
+        result
+    }
+
+    fn offer(&self, inner: &mut Inner, message: Outgoing) -> Result<Sent, SendError> {
+        match self.run(inner, |transfer| transfer.send(message)) {
+            None => Err(down(&self.peer, inner.ended)),
+            Some(Ok(sent)) => Ok(sent),
+            Some(Err(Refused::Busy)) => Err(SendError::Busy),
+            Some(Err(Refused::TooLarge { size, limit })) => Err(SendError::TooLarge { size, limit }),
+            Some(Err(Refused::NameTooLong(len))) => Err(SendError::NameTooLong(len)),
+        }
+    }
+
+    fn offered(self: &Arc<Self>, inner: &mut Inner, sent: Sent, token: Option<AckToken>) -> Offered {
+        match sent {
+            Sent::Accepted => Offered::Accepted,
+            Sent::Waiting(ticket) => {
+                let (sender, granted) = oneshot::channel();
+                inner.grants.insert(ticket, sender);
+                self.show_soon();
+                Offered::Waiting(Pending { session: self.clone(), ticket, token, granted })
+            }
+        }
+    }
+
+    pub(super) fn node_down(&self) -> SendError {
+        down(&self.peer, self.lock().ended)
+    }
+}
+
+pub(super) fn down(peer: &NodeName, reason: Option<EndReason>) -> SendError {
+    SendError::NodeDown { peer: peer.clone(), reason: reason.unwrap_or(EndReason::Disconnected) }
+}
