@@ -7,7 +7,7 @@ use crate::node::Node;
 use crate::process::{Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
 use crate::watch::{Ended, Outcome, Via, reason};
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -257,10 +257,14 @@ impl Process {
     fn reply_plainly<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
         let message = encode(&(&to.1, reply))?;
         let (process, pid) = (self.clone(), to.pid().clone());
-        self.node().engine().handle.spawn(async move {
+        let mut sending = Box::pin(async move {
             let sent = process.send_encoded(pid, message, SendOptions::default()).await;
             sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
         });
+        // It takes its place before what the process sends next, even if it has to wait there for room.
+        if (&mut sending).now_or_never().is_none() {
+            self.node().engine().handle.spawn(sending);
+        }
         Ok(())
     }
 

@@ -39,6 +39,25 @@ async fn a_call_is_answered_here_and_there_whatever_its_size() {
     assert_eq!((a.info().late_replies, b.info().late_replies), (0, 0));
 }
 
+/// As `gen_server:call` of old asked: the answer is a message `{Tag, Reply}`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_a_plain_tag_keeps_its_place() {
+    let (a, b) = pair().await;
+    let mut caller = a.spawn_mailbox().unwrap();
+    for node in [&a, &b] {
+        let mut server = node.spawn_mailbox().unwrap();
+        for round in 0..100 {
+            let request = (Atom::from_static("$gen_call"), (caller.pid(), "tag"), round);
+            caller.send(&server.pid(), &request).await.unwrap();
+            let (from, request) = next_call(&mut server).await;
+            server.reply(&from, &request).unwrap();
+            server.send(&caller.pid(), &"next").await.unwrap();
+            assert_eq!(receive::<(String, i32)>(&mut caller).await, ("tag".to_owned(), round));
+            assert_eq!(receive::<String>(&mut caller).await, "next");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_server_sees_the_shapes_of_otp() {
     let (a, b) = pair().await;
