@@ -60,3 +60,21 @@ impl Resolver for StaticPeers {
         Box::pin(std::future::ready(found.into_iter().collect()))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn a_clone_is_the_same_table_and_what_is_removed_is_unknown() {
+        let (node, address) =
+            (NodeName::new("shop@10.0.0.7").unwrap(), SocketAddr::from(([10, 0, 0, 7], 4370)));
+        let peers: StaticPeers = [(node.clone(), address)].into_iter().collect();
+        let found = |peers: &StaticPeers| peers.resolve(&node).now_or_never().unwrap();
+        assert_eq!(found(&peers.clone()), [address]);
+        peers.clone().remove(&node);
+        assert_eq!(found(&peers), []);
+    }
+}
