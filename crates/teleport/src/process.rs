@@ -252,6 +252,8 @@ impl Process {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
+        // Whoever sends and sends must not keep the thread from those who write.
+        tokio::task::coop::consume_budget().await;
         if options.nosuspend { engine.session_now(peer) } else { engine.session(peer).await }
     }
 

@@ -18,14 +18,10 @@ fn stderr(output: &Output) -> String {
 
 /// One short round; returns its table and its JSON.
 fn short_round(further: &[&str]) -> (String, Value) {
-    round_of("0.2", further)
-}
-
-fn round_of(seconds: &str, further: &[&str]) -> (String, Value) {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("results.json");
     let mut command = teleport();
-    command.args(["rate", "--seconds", seconds, "--rounds", "1"]).args(further).arg("--json").arg(&json);
+    command.args(["rate", "--seconds", "0.2", "--rounds", "1"]).args(further).arg("--json").arg(&json);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let results = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
@@ -54,12 +50,10 @@ fn messages() {
     }
 }
 
-/// On shared threads a sender does not give way until its credit is used up: without optimisation that takes a good
-/// part of a second.
 #[test]
 fn a_node_may_share_its_threads_with_the_application() {
     for threads in ["shared", "single"] {
-        let (_, results) = round_of("1", &["--transport", "teleport", "--threads", threads]);
+        let (_, results) = short_round(&["--transport", "teleport", "--threads", threads]);
         check_run(&results["runs"][0], "teleport");
         assert_eq!(results["config"]["threads"], threads);
     }
