@@ -21,6 +21,7 @@ use teleport_proto::NodeName;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 use tokio::sync::oneshot;
+use tokio::task::coop::unconstrained;
 
 pub(crate) const CALL: Atom = Atom::from_static("$gen_call");
 pub(crate) const CAST: Atom = Atom::from_static("$gen_cast");
@@ -257,11 +258,12 @@ impl Process {
     fn reply_plainly<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
         let message = encode(&(&to.1, reply))?;
         let (process, pid) = (self.clone(), to.pid().clone());
-        let mut sending = Box::pin(async move {
+        let mut sending = Box::pin(unconstrained(async move {
             let sent = process.send_encoded(pid, message, SendOptions::default()).await;
             sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
-        });
-        // It takes its place before what the process sends next, even if it has to wait there for room.
+        }));
+        // It takes its place before what the process sends next, even if it has to wait there for room. Only for that, so
+        // not for its turn on the thread.
         if (&mut sending).now_or_never().is_none() {
             self.node().engine().handle.spawn(sending);
         }
