@@ -11,7 +11,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use teleport::{Node, StaticPeers};
+use teleport::{Node, SendOptions, StaticPeers};
 
 /// The secret that all nodes of a cluster share. A real one comes from a file that only its nodes can read.
 const COOKIE: &str = "3mVbX0cU9rTqQwYf";
@@ -44,8 +44,13 @@ async fn listen() -> Result<(), Box<dyn Error>> {
         match message.decode::<String>() {
             Ok(greeting) => {
                 println!("{} says {greeting:?}", message.from().node.as_str());
-                // `from` is the pid of whoever sent it; the answer goes by the session that is there.
-                greeter.send(message.from(), &format!("{greeting} to you, too")).await?;
+                // `from` is the pid of whoever sent it; the answer goes by the session that is there. One visitor who is
+                // gone, or does not read, must not hold up the others: an answer that would have to wait is left out.
+                let answer = format!("{greeting} to you, too");
+                let now = SendOptions::default().nosuspend();
+                if let Err(error) = greeter.send_with(message.from(), &answer, now).await {
+                    println!("no answer to {}: {error}", message.from().node.as_str());
+                }
             }
             Err(error) => println!("{} sent no text: {error}", message.from().node.as_str()),
         }
