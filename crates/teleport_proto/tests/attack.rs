@@ -144,6 +144,24 @@ fn questions_whose_answers_are_not_fetched_end_the_session() {
 }
 
 #[test]
+fn watches_of_nobody_whose_ends_are_not_fetched_end_the_session() {
+    let mut victim = victim();
+    let mut tell = |from, times| {
+        let (kind, to) = (Kind::Down(RefId::new(&[1]).unwrap()), Destination::Process(process(2)));
+        for _ in 0..times {
+            victim.send(Outgoing::of_kind(kind, from, to.clone(), Segments::default())).unwrap();
+        }
+        let seq = victim.stats().messages_received + 1;
+        victim.receive_batch(EXPRESS, batch([envelope(seq)]), &mut Taker(Disposition::Delivered)).err()
+    };
+    // Processes that have ended are as many as there were.
+    assert_eq!(tell(process(1), 1), None);
+    assert_eq!(tell(ProcessId::NOBODY, 1 << 20), None);
+    let error = tell(ProcessId::NOBODY, 1);
+    assert!(matches!(error, Some(ReceiveError::Session(Violation::TooMuch { .. }))), "{error:?}");
+}
+
+#[test]
 fn connections_made_up_to_be_retired_end_the_session() {
     let mut victim = victim();
     let error = (0..FLOOD)

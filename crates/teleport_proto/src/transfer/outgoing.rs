@@ -6,7 +6,7 @@ use super::pairs::{PairId, Pairs};
 use super::window::{Window, class_of, cost};
 use super::{AckToken, Outgoing, Pair};
 use crate::ConnectionId;
-use crate::wire::envelope::{AccountId, Head, Kind, MAX_ENVELOPE_LEN, Seq};
+use crate::wire::envelope::{AccountId, Head, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
 use crate::wire::pool::{
     BATCH_HEADER_LEN, Class, FRAGMENT_HEADER_LEN, FragmentHeader, MAX_BATCH_MESSAGES, MAX_FRAGMENT_SIZE,
     put_batch_header,
@@ -88,6 +88,8 @@ struct Outbound {
     pair: PairId,
     kind: Kind,
     acknowledge: bool,
+    /// See [`is_answer`].
+    answer: bool,
     account: AccountId,
     /// The message of the same pair before it, if that one was in flight at acceptance.
     predecessor: Option<Seq>,
@@ -165,7 +167,7 @@ pub(crate) struct Outbox {
     since_oldest: u32,
     unconfirmed_bytes: u64,
     unconfirmed: u64,
-    /// Answers to acknowledged messages that the peer has not taken yet.
+    /// What this side has answered by itself, and the peer has not taken yet.
     answers: usize,
     scratch: BytesMut,
 }
@@ -218,12 +220,14 @@ impl Outbox {
         }
         self.unconfirmed_bytes += cost(len);
         self.unconfirmed += u64::from(kind.is_message());
-        self.answers += usize::from(kind == Kind::Outcome);
+        let answer = is_answer(kind, from);
+        self.answers += usize::from(answer);
         self.listed += 1;
         self.messages.push_back(Some(Outbound {
             pair,
             kind,
             acknowledge: acknowledge.is_some(),
+            answer,
             account,
             predecessor,
             len,
@@ -297,7 +301,7 @@ impl Outbox {
         self.unconfirmed
     }
 
-    /// Answers to acknowledged messages, accepted and not delivered.
+    /// What this side has answered by itself, accepted and not delivered.
     pub(crate) fn answers(&self) -> usize {
         self.answers
     }
@@ -433,7 +437,7 @@ impl Outbox {
         let (class, bytes) = (class_of(message.len), cost(message.len));
         self.unconfirmed_bytes -= bytes;
         self.unconfirmed -= u64::from(message.kind.is_message());
-        self.answers -= usize::from(message.kind == Kind::Outcome);
+        self.answers -= usize::from(message.answer);
         if message.kind.is_exempt() {
             self.exempt.window.give_back(class, bytes);
         } else {
@@ -581,6 +585,12 @@ impl Outbound {
         let Self { account, kind, acknowledge, .. } = *self;
         Head { seq, predecessor, account, kind, acknowledge, from: pair.from, to: &pair.to }
     }
+}
+
+/// Whether a node says that by itself, whatever its applications do: what became of an acknowledged message, and that there
+/// is nobody to be watched. The peer alone decides how many there are.
+fn is_answer(kind: Kind, from: ProcessId) -> bool {
+    kind == Kind::Outcome || (from == ProcessId::NOBODY && matches!(kind, Kind::Down(_)))
 }
 
 fn numbers(runs: &[(Seq, u32)]) -> impl Iterator<Item = Seq> + '_ {
