@@ -24,7 +24,10 @@ impl Envelope {
         match message.decode::<(Atom, Caller, RawTerm)>() {
             Ok((kind, caller, request)) => return Self::with_caller(&kind, caller, Ok(request)),
             Err(error) if is_limit(&error) => {
-                if let Ok((kind, caller, _)) = unlimited::<(Atom, Caller, IgnoredAny)>(message) {
+                // Who asks is kept, and has the usual limits.
+                if let Ok((kind, from, _)) = unlimited::<(Atom, RawTerm, IgnoredAny)>(message)
+                    && let Ok(caller) = from.decode()
+                {
                     return Self::with_caller(&kind, caller, Err(error));
                 }
             }
@@ -54,7 +57,7 @@ fn is_limit(error: &DecodeError) -> bool {
     matches!(error, DecodeError::TooDeep { .. } | DecodeError::TooManyElements { .. })
 }
 
-/// Decodes with as many terms as there are. What is ignored may be of any depth, too, and takes no memory.
+/// Decodes with as many terms as there are: for types that build nothing of them. What is ignored may be of any depth, too.
 fn unlimited<T: DeserializeOwned>(message: &Message) -> Result<T, DecodeError> {
     from_bytes_with(message.body(), &Limits { max_elements: usize::MAX, ..Limits::default() })
 }

@@ -4,15 +4,17 @@ mod desk;
 mod ends;
 
 use crate::common::{MIB, child, eventually, pair, pair_with, payload, within};
+use bytes::Bytes;
 use desk::{Ask, Desk, Event, LONG, Plain, Tell, ask, atom, client, desk, is_well};
 use std::fmt::{Debug, Write};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use teleport::etf::Limits;
+use teleport::etf::{Limits, Segments};
 use teleport::{
-    Answer, Atom, CallError, Caller, Context, Down, GenServer, RawTerm, RegisterError, ServerAddress, Term,
+    Answer, Atom, CallError, Caller, Context, Down, GenServer, Message, RawTerm, RegisterError, SendOptions,
+    ServerAddress, Term,
 };
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
@@ -142,6 +144,46 @@ async fn what_cannot_be_read_is_refused_and_the_server_goes_on() {
         assert_eq!(events.next().await, Event::Told(1.into()), "nothing of it came to a callback");
         assert!(is_well(&server, &client).await);
     }
+}
+
+#[tokio::test]
+async fn whoever_asks_has_the_limits_of_decoding_too() {
+    struct Server(tokio::sync::mpsc::UnboundedSender<usize>);
+
+    impl GenServer for Server {
+        type Call = Term;
+        type Reply = ();
+        type Cast = ();
+
+        async fn handle_call(&mut self, _: Term, _: &Caller, _: &mut Context) -> Answer<()> {
+            ().into()
+        }
+
+        async fn handle_info(&mut self, message: Message, _: &mut Context) {
+            self.0.send(message.body().len()).unwrap();
+        }
+    }
+
+    let (a, _b) = pair().await;
+    let (events, mut infos) = tokio::sync::mpsc::unbounded_channel();
+    let server = a.spawn_server(Server(events)).unwrap();
+    let client = client(&a);
+    // {'$gen_call', {Pid, [[], [], ...]}, 1}: built as a term, the tag would take forty times as many bytes.
+    let mut message = vec![131, 104, 3, 119, 9];
+    message.extend(b"$gen_call");
+    message.extend([104, 2]);
+    message.extend(&Term::from(client.pid()).encode().unwrap().into_contiguous()[1..]);
+    let count = Limits::default().max_elements as u32;
+    message.push(108);
+    message.extend(count.to_be_bytes());
+    message.resize(message.len() + count as usize + 1, 106);
+    message.extend([97, 1]);
+    let len = message.len();
+    let message = Segments::from(Bytes::from(message));
+    within(client.send_encoded(server.pid(), message, SendOptions::default())).await.unwrap();
+    assert_eq!(within(infos.recv()).await, Some(len), "it is no call");
+    let well: () = within(server.call(&client, &1.into(), LONG)).await.unwrap();
+    assert_eq!(well, ());
 }
 
 #[tokio::test]
