@@ -210,6 +210,35 @@ fn numbers_chosen_for_their_hash_cost_no_more_than_others() {
 }
 
 #[test]
+fn processes_chosen_for_their_hash_cost_no_more_than_others() {
+    const COUNT: usize = 100_000;
+    let plain: Vec<_> = (1..=COUNT as u32).map(process).collect();
+    let time = |askers: &[ProcessId]| {
+        let (mut victim, mut sink) = (victim(), Taker(Disposition::Delivered));
+        let start = Instant::now();
+        for (i, askers) in askers.chunks(1000).enumerate() {
+            let first = 1000 * i as u64 + 1;
+            let frame = batch((first..).zip(askers).map(|(seq, &from)| Envelope {
+                acknowledge: true,
+                from,
+                ..envelope(seq)
+            }));
+            victim.receive_batch(EXPRESS, frame, &mut sink).unwrap();
+        }
+        start.elapsed()
+    };
+    // Each is told what became of its message. What rustc-hash makes of where that goes is the same in all the bits that
+    // choose a place in a table of so many.
+    let step = |hash: u64, word: u32| hash.wrapping_add(word.into()).wrapping_mul(0xf135_7aea_2e62_a9c5);
+    let to_process = [0, 0, 1].into_iter().fold(0, step);
+    let all = (1..).flat_map(|id| (0..1 << 20).map(move |serial| ProcessId { id, serial }));
+    let in_one_place = |p: &ProcessId| (step(step(to_process, p.id), p.serial) >> 44) & 0xfff == 0;
+    let crafted: Vec<_> = all.filter(in_one_place).take(COUNT).collect();
+    let (plain, crafted) = (time(&plain), time(&crafted));
+    assert!(crafted < 5 * plain + Duration::from_millis(200), "{plain:?} against {crafted:?}");
+}
+
+#[test]
 fn one_message_that_stays_out_does_not_make_the_others_remembered() {
     let mut victim = machine(TransferConfig { mailbox_window: None, ..config() });
     victim.send(outgoing(200_000)).unwrap();

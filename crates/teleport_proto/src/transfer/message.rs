@@ -3,6 +3,7 @@
 use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN, ProcessId, Seq};
 use crate::wire::pool::Class;
 use bytes::Bytes;
+use std::cmp::Ordering;
 use teleport_etf::Segments;
 
 /// Names a message that waits for credit.
@@ -16,6 +17,28 @@ pub type AckToken = u64;
 pub(crate) struct Pair {
     pub(crate) from: ProcessId,
     pub(crate) to: Destination,
+}
+
+impl Pair {
+    fn order(&self) -> (ProcessId, Result<ProcessId, &str>) {
+        let to = match &self.to {
+            Destination::Process(process) => Ok(*process),
+            Destination::Name(name) => Err(&**name),
+        };
+        (self.from, to)
+    }
+}
+
+impl Ord for Pair {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A message on offer.

@@ -2,8 +2,8 @@
 
 use super::Pair;
 use crate::wire::envelope::{Destination, ProcessId, Seq};
-use rustc_hash::FxHashMap;
 use slab::Slab;
+use std::collections::BTreeMap;
 
 /// Names a pair while it has messages in flight.
 pub(crate) type PairId = usize;
@@ -11,7 +11,8 @@ pub(crate) type PairId = usize;
 /// Pairs by small numbers, so that a message does not carry its own.
 #[derive(Default)]
 pub(crate) struct Pairs {
-    ids: FxHashMap<Pair, PairId>,
+    /// Answers go to processes that the peer chooses, so they are not hashed.
+    ids: BTreeMap<Pair, PairId>,
     entries: Slab<Entry>,
     /// That of the message before: the next one is often of the same.
     recent: PairId,
