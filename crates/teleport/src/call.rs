@@ -6,7 +6,7 @@ use crate::mailbox::Message;
 use crate::node::Node;
 use crate::process::{Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
-use crate::watch::{Ended, Outcome, Via, reason};
+use crate::watch::{Ended, Outcome, Via};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,7 @@ impl<R: DeserializeOwned> Future for Response<R> {
         Poll::Ready(match outcome {
             Ok(Ok(reply)) => teleport_etf::from_bytes(&reply).map_err(CallError::Reply),
             Ok(Err(Ended::Down(reason))) => Err(CallError::from_reason(&reason)),
+            Ok(Err(Ended::Rejected(why))) => Err(CallError::from_rejection(&why)),
             Ok(Err(Ended::NodeDown(reason))) => {
                 Err(CallError::NodeDown { peer: self.waiting.peer.clone(), reason })
             }
@@ -120,6 +121,7 @@ impl<R> fmt::Debug for Response<R> {
 
 /// What came of a [`multi_call`](Process::multi_call).
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct MultiCall<R> {
     /// Who answered, and what.
     pub replies: Vec<(NodeName, R)>,
@@ -249,7 +251,8 @@ impl Process {
     /// Tells a caller that his request is not going to be answered: his call ends with [`CallError::Rejected`].
     pub fn reject(&self, to: &Caller, why: &str) {
         if let Some(alias) = to.alias() {
-            let told = self.answer(to.pid(), alias, Kind::Down, reason::rejected(why));
+            let body = encode(why).map_err(SendError::from);
+            let told = body.and_then(|body| self.answer(to.pid(), alias, Kind::Reject, body));
             told.unwrap_or_else(|error| tracing::debug!(%error, "a rejection was not sent"));
         }
     }
@@ -329,7 +332,7 @@ impl Process {
             let body = body.into_contiguous();
             let answer = match kind(reference) {
                 Kind::Reply(_) => engine.watching.reply(reference, body, &via),
-                _ => engine.watching.down(reference, body, &via),
+                _ => engine.watching.reject(reference, body, &via),
             };
             answer.into_iter().for_each(|answer| answer.give(&engine.watching));
             return Ok(());

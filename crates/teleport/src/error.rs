@@ -1,6 +1,5 @@
 //! One typed error per operation. Each names the thing and the way out.
 
-use crate::watch::reason;
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +40,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The address to listen on is taken, or not ours.
-    #[error("cannot listen on {address}; choose another address, or port 0 for any free one")]
+    #[error("cannot listen on {address}: {source}; choose another address, or port 0 for any free one")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -226,33 +225,12 @@ impl From<SendError> for CallError {
 impl CallError {
     /// What a DOWN in place of a reply means.
     pub(crate) fn from_reason(reason: &Bytes) -> Self {
-        if let Some(why) = reason::rejection(reason) {
-            return Self::Rejected(why);
-        }
         let reason = Term::decode(reason).unwrap_or_else(|_| Term::atom("undefined"));
         if reason == Term::atom("noproc") { Self::NoProcess } else { Self::Exit(reason) }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use teleport_etf::Binary;
-
-    fn from(reason: Term) -> CallError {
-        CallError::from_reason(&reason::encode(&reason).into_contiguous())
-    }
-
-    #[test]
-    fn only_what_is_a_rejection_is_taken_for_one() {
-        let why = || Term::from(Binary::from("why".to_owned()));
-        let reason = |what: Term| Term::tuple([Term::atom("rejected"), what]);
-        assert!(matches!(from(reason(why())), CallError::Rejected(text) if text == "why"));
-        for exit in
-            [reason(Term::atom("why")), Term::tuple([Term::atom("refused"), why()]), Term::atom("rejected")]
-        {
-            assert!(matches!(from(exit.clone()), CallError::Exit(reason) if reason == exit), "{exit:?}");
-        }
-        assert!(matches!(from(Term::atom("noproc")), CallError::NoProcess));
+    /// What a rejection says.
+    pub(crate) fn from_rejection(why: &Bytes) -> Self {
+        Self::Rejected(teleport_etf::from_bytes(why).unwrap_or_default())
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 /// A session began or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NodeEvent {
     /// Erlang's `nodeup`.
     Up {

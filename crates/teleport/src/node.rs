@@ -58,6 +58,7 @@ impl Drop for Running {
 /// What [`Node::shutdown`] could not see through: messages accepted and not confirmed as delivered, by peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use = "tells whether anything may have been lost"]
+#[non_exhaustive]
 pub struct ShutdownReport {
     /// Peers with unconfirmed messages, and how many.
     pub unconfirmed: Vec<(NodeName, u64)>,
@@ -68,6 +69,7 @@ const MOST_PARTING: Duration = Duration::from_secs(1);
 
 /// A connection to break on purpose; see [`Node::sever`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sever {
     /// The session's control connection.
     Control,

@@ -99,6 +99,11 @@ impl Sink for Deliver<'_> {
                 self.answers.extend(self.engine.watching.reply(reference, delivery.body, &via));
                 Disposition::Delivered
             }
+            Kind::Reject(reference) => {
+                let via = Via::There(self.session.clone());
+                self.answers.extend(self.engine.watching.reject(reference, delivery.body, &via));
+                Disposition::Delivered
+            }
             Kind::Down(reference) => {
                 let via = Via::There(self.session.clone());
                 self.answers.extend(self.engine.watching.down(reference, delivery.body, &via));

@@ -70,14 +70,16 @@ use tokio::runtime::Handle;
 /// let node = Node::builder("shop@127.0.0.1").cookie("cEbLxqUGdSvV2N9x").start().await?;
 /// let store = node.register_server("store", Store::default())?;
 ///
-/// let (client, timeout) = (node.spawn_mailbox()?.process(), Duration::from_secs(5));
+/// let (client, timeout) = (node.process(), Duration::from_secs(5));
 /// store.call(&client, &Request::Put("apples".into(), Binary::from(b"red".to_vec())), timeout).await?;
 /// let colour = store.call(&client, &Request::Get("apples".into()), timeout).await?;
 /// assert_eq!(colour.as_deref(), Some(&b"red"[..]));
 ///
-/// // From anywhere in the cluster, and like gen_server:call({store, 'shop@127.0.0.1'}, {get, <<"apples">>}) in Erlang:
-/// let colour: Binary = client.call(("store", node.name()), &("get", "pears"), timeout).await.unwrap_or_default();
-/// # let _ = colour;
+/// // From anywhere in the cluster, and without the server's types; in Erlang
+/// // gen_server:call({store, 'shop@127.0.0.1'}, {get, <<"apples">>}).
+/// let request = (Atom::from_static("get"), "apples");
+/// let colour: Option<Binary> = client.call(("store", node.name()), &request, timeout).await?;
+/// assert_eq!(colour.as_deref(), Some(&b"red"[..]));
 /// assert_eq!(store.stop(Atom::from_static("normal")).await?.as_atom().unwrap(), "normal");
 /// # Ok(()) }
 /// ```

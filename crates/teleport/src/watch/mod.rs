@@ -15,9 +15,8 @@ pub(crate) use watcher::{Answer, Ended, Outcome, Watching};
 use crate::SendError;
 use crate::engine::Engine;
 use crate::session::Session;
-use bytes::Bytes;
 use std::sync::{Arc, Weak};
-use teleport_etf::{Atom, Binary, Segments, Term};
+use teleport_etf::{Atom, Segments, Term};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
 /// The other side of a watch.
@@ -68,7 +67,7 @@ impl Via {
 
 /// Reasons that nodes give themselves.
 pub(crate) mod reason {
-    use super::{Atom, Binary, Bytes, Segments, Term};
+    use super::{Atom, Segments, Term};
 
     /// There is no such process.
     pub(crate) fn noproc() -> Segments {
@@ -93,18 +92,6 @@ pub(crate) mod reason {
     /// In place of a reason that is larger than any message.
     pub(crate) fn too_large() -> Segments {
         atom("too_large")
-    }
-
-    /// This request could not be read, or its answer not be sent.
-    pub(crate) fn rejected(why: &str) -> Segments {
-        let text = Binary::from(why.to_owned());
-        encode(&Term::tuple([Atom::from_static("rejected").into(), text.into()]))
-    }
-
-    /// Why, if somebody who may answer a request says that nobody will.
-    pub(crate) fn rejection(reason: &Bytes) -> Option<String> {
-        let (kind, text) = teleport_etf::from_bytes::<(Atom, Binary)>(reason).ok()?;
-        (kind == "rejected").then(|| String::from_utf8_lossy(&text).into_owned())
     }
 
     pub(crate) fn encode(reason: &Term) -> Segments {

@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 pub(crate) enum Ended {
     /// The server ended, or was not there: the encoded reason.
     Down(Bytes),
+    /// It goes on, and nobody is going to answer: the encoded text.
+    Rejected(Bytes),
     /// Its node went down.
     NodeDown(EndReason),
 }
@@ -77,7 +79,7 @@ impl Waiter {
             Self::Call(caller) => Some(Answer { caller, outcome: Err(ended), over: None }),
             Self::Monitor { inbox, reference, object } => {
                 let reason = match ended {
-                    Ended::Down(reason) => reason,
+                    Ended::Down(reason) | Ended::Rejected(reason) => reason,
                     Ended::NodeDown(_) => reason::no_connection().into_contiguous(),
                 };
                 inbox.put_down(id, down::message(&reference, &object, reason));
@@ -160,15 +162,16 @@ impl Watching {
         answer
     }
 
+    /// Who may answer says that nobody will.
+    pub(crate) fn reject(&self, reference: RefId, why: Bytes, from: &Via) -> Option<Answer> {
+        self.take_call(reference, from, Err(Ended::Rejected(why)))
+    }
+
     /// What is watched has ended. DOWN is in the mailbox when this returns.
     pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: &Via) -> Option<Answer> {
         let mut table = self.lock();
-        // Only the node that it is on can say that a process has ended; but who may answer may also refuse to.
-        if table.get(&reference)?.path.via.key() != from.key() {
-            drop(table);
-            reason::rejection(&reason)?;
-            return self.take_call(reference, from, Err(Ended::Down(reason)));
-        }
+        // Only the node that it is on can say that a process has ended.
+        table.get(&reference).filter(|watch| watch.path.via.key() == from.key())?;
         table.remove(&reference)?.waiter.end(reference, Ended::Down(reason))
     }
 

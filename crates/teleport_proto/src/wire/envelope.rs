@@ -66,6 +66,8 @@ pub enum Kind {
     Demonitor(RefId),
     /// The watched process has ended, or there is none; ends the watch. The body is the reason.
     Down(RefId),
+    /// A request is not going to be answered, though its server goes on; ends the watch. The body is a text, as a term.
+    Reject(RefId),
 }
 
 impl Kind {
@@ -88,7 +90,8 @@ impl Kind {
             | Self::Reply(reference)
             | Self::Monitor(reference)
             | Self::Demonitor(reference)
-            | Self::Down(reference) => Some(reference),
+            | Self::Down(reference)
+            | Self::Reject(reference) => Some(reference),
         }
     }
 
@@ -101,6 +104,7 @@ impl Kind {
             Self::Monitor(_) => 4,
             Self::Demonitor(_) => 5,
             Self::Down(_) => 6,
+            Self::Reject(_) => 7,
         }
     }
 }
@@ -219,6 +223,7 @@ impl Envelope {
             4 => Kind::Monitor(take_reference(input)?),
             5 => Kind::Demonitor(take_reference(input)?),
             6 => Kind::Down(take_reference(input)?),
+            7 => Kind::Reject(take_reference(input)?),
             other => return Err(WireError::Unknown { field: "message kind", value: other.into() }),
         };
         let to = if flags & TO_NAME == 0 {
@@ -327,14 +332,15 @@ mod tests {
         ];
         let reference = prop::collection::vec(any::<u32>(), 1..=MAX_REF_WORDS)
             .prop_map(|words| RefId::new(&words).expect("one to five words"));
-        let kinds = (0..7, reference).prop_map(|(code, reference)| match code {
+        let kinds = (0..8, reference).prop_map(|(code, reference)| match code {
             0 => Kind::Data,
             1 => Kind::Outcome,
             2 => Kind::Request(reference),
             3 => Kind::Reply(reference),
             4 => Kind::Monitor(reference),
             5 => Kind::Demonitor(reference),
-            _ => Kind::Down(reference),
+            6 => Kind::Down(reference),
+            _ => Kind::Reject(reference),
         });
         let numbers = (2u64..u64::MAX, any::<prop::sample::Index>(), any::<u64>());
         (numbers, any::<[bool; 3]>(), kinds, process, to).prop_map(

@@ -1,22 +1,17 @@
-//! Mailboxes: where messages wait for their process.
+//! The shared half of a mailbox: what is put in by those who deliver, and taken out in runs.
 
 use crate::SendError;
-use crate::address::Address;
-use crate::down::Down;
-use crate::process::Process;
 use crate::session::Session;
-use crate::watch::{Watchers, reason};
+use crate::watch::Watchers;
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
-use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport_etf::{DecodeError, Pid, Reference, Term};
+use teleport_etf::Pid;
 use teleport_proto::transfer::{Credit, Delivery, Window};
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
@@ -26,193 +21,6 @@ const RUN_BYTES: u64 = 64 * 1024;
 
 /// And with this many messages, in case they came without credit.
 const RUN_MESSAGES: usize = 1024;
-
-/// A process: a pid, perhaps a name, an inbox, and the sender of its own messages.
-///
-/// Bounded in bytes: each peer, and all local senders together, may have
-/// [`mailbox_window`](crate::Config::mailbox_window) bytes waiting in it; over that their sends wait. Dropping it ends
-/// the process with the reason `normal`: its name is free, and what was waiting is gone, as in Erlang. Whoever monitors
-/// it gets DOWN, and calls that it has not answered fail.
-pub struct Mailbox {
-    process: Process,
-    inbox: Arc<Inbox>,
-    exit_reason: Term,
-    /// Messages taken out of the inbox together, one lock for all, that the application has not got yet.
-    run: Option<Taken>,
-}
-
-/// A message as it came: who sent it, and an encoded term.
-#[derive(Clone)]
-pub struct Message {
-    from: Pid,
-    body: Bytes,
-}
-
-impl Mailbox {
-    pub(crate) fn new(process: Process, inbox: Arc<Inbox>) -> Self {
-        Self { process, inbox, exit_reason: reason::normal(), run: None }
-    }
-
-    /// The name it was registered under, if any.
-    pub fn name(&self) -> Option<&str> {
-        self.inbox.name.as_deref()
-    }
-
-    /// A handle that sends as this process, for use by other tasks. It does not keep the process alive.
-    pub fn process(&self) -> Process {
-        self.process.clone()
-    }
-
-    /// Takes the next message out; waits for one. `None` once the node has been shut down and nothing is left.
-    ///
-    /// A dropped future has taken nothing.
-    pub async fn recv(&mut self) -> Option<Message> {
-        loop {
-            if let Some(message) = self.try_recv() {
-                return Some(message);
-            }
-            if self.inbox.lock().finished {
-                return None;
-            }
-            // A message that comes in between leaves a permit.
-            self.inbox.arrived.notified().await;
-        }
-    }
-
-    /// Takes the next message out, if there is one.
-    pub fn try_recv(&mut self) -> Option<Message> {
-        if self.run.is_none() {
-            self.run = self.inbox.lock().next_run(None);
-        }
-        let run = self.run.as_mut()?;
-        let Stored { from, body } = run.messages.next()?; // a run goes with its last message
-        let from = match &run.origin {
-            Origin::Local { from, .. } => from.clone(),
-            Origin::Down(_) => self.process.pid(),
-            Origin::Remote { session, .. } => session.pid_of(from),
-        };
-        if run.messages.len() == 0
-            && let Some(Taken { origin, .. }) = self.run.take()
-        {
-            self.run = self.inbox.lock().next_run(Some(&origin));
-            origin.consumed();
-        }
-        Some(Message { from, body })
-    }
-
-    /// Watches another process: when it ends, a [`Down`] is received here, behind everything that it sent to this
-    /// process's pid before.
-    ///
-    /// As in Erlang there is no error for a process that does not exist or cannot be reached: DOWN says `noproc` or
-    /// `noconnection` then.
-    pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, SendError> {
-        self.process.watch(to.into(), &self.inbox).await
-    }
-
-    /// Ends a monitor: no [`Down`] of it is received any more. One that is waiting is taken out of the mailbox.
-    pub fn demonitor(&mut self, monitor: &Reference) {
-        let node = self.process.node();
-        let Some(id) = node.own_reference(monitor) else { return };
-        if !node.engine().watching.cancel_monitor(id, self.inbox.process) {
-            let is_it = |origin: &Origin| matches!(origin, Origin::Down(down) if *down == id);
-            let mut queue = self.inbox.lock();
-            let before = queue.runs.len();
-            queue.runs.retain(|run| !is_it(&run.origin));
-            queue.waiting -= before - queue.runs.len(); // it is alone in its run
-            if self.run.as_ref().is_some_and(|run| is_it(&run.origin)) {
-                self.run = queue.next_run(None);
-            }
-        }
-    }
-
-    /// Ends the process with a reason, for those who monitor it and for callers who wait for an answer. In place of one
-    /// that is larger than a message may be, other nodes are told `too_large`.
-    pub fn exit(mut self, reason: impl Into<Term>) {
-        self.exit_reason = reason.into();
-    }
-
-    /// Gives the mailbox no bounds, as mailboxes in Erlang have none: nobody who sends to it waits for it to be read.
-    ///
-    /// For processes that must not be waited for, such as two that send to each other whatever the other does: with
-    /// bounds, each may end up waiting for room at the other, for ever. Their memory is then up to you.
-    pub fn unbounded(self) -> Self {
-        self.inbox.unbounded.store(true, Ordering::Relaxed);
-        self.inbox.room.close(); // whoever waits for it goes on
-        self
-    }
-
-    /// Messages waiting.
-    pub fn len(&self) -> usize {
-        self.inbox.lock().waiting + self.run.as_ref().map_or(0, |run| run.messages.len())
-    }
-
-    /// Whether none is waiting.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// A mailbox sends, calls and casts as its process.
-impl Deref for Mailbox {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.process
-    }
-}
-
-impl Drop for Mailbox {
-    fn drop(&mut self) {
-        self.process.node().unregister(&self.inbox);
-        let (left, monitors) = {
-            let mut queue = self.inbox.lock();
-            queue.closed = true;
-            (std::mem::take(&mut queue.runs), std::mem::take(&mut queue.monitors))
-        };
-        for monitor in monitors {
-            self.process.node().engine().watching.cancel(monitor);
-        }
-        self.inbox.tell_watchers(&reason::encode(&self.exit_reason));
-        self.inbox.room.close(); // local senders who wait for room
-        self.run.take().into_iter().for_each(|run| run.origin.consumed());
-        left.into_iter().for_each(|run| run.origin.consumed());
-    }
-}
-
-impl fmt::Debug for Mailbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("pid", &self.pid()).field("name", &self.inbox.name).finish()
-    }
-}
-
-impl Message {
-    /// The process that sent it.
-    pub fn from(&self) -> &Pid {
-        &self.from
-    }
-
-    /// The message as a value of a type of your own.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        teleport_etf::from_bytes(&self.body)
-    }
-
-    /// What it says if it is the DOWN of a monitor.
-    pub fn down(&self) -> Option<Down> {
-        Down::decode(&self.body)
-    }
-
-    /// The encoded term.
-    pub fn body(&self) -> &Bytes {
-        &self.body
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the payload: it may be large, or secret.
-        f.debug_struct("Message").field("from", &self.from).field("bytes", &self.body.len()).finish()
-    }
-}
 
 /// The shared half of a mailbox.
 pub(crate) struct Inbox {
@@ -255,18 +63,18 @@ struct Run {
 }
 
 /// A run that is being read. It holds its credit until its last message has been taken.
-struct Taken {
-    origin: Origin,
-    messages: smallvec::IntoIter<[Stored; 1]>,
+pub(super) struct Taken {
+    pub(super) origin: Origin,
+    pub(super) messages: smallvec::IntoIter<[Stored; 1]>,
 }
 
-struct Stored {
-    from: ProcessId,
-    body: Bytes,
+pub(super) struct Stored {
+    pub(super) from: ProcessId,
+    pub(super) body: Bytes,
 }
 
 /// Where a run came from, and what it keeps of its sender's window.
-enum Origin {
+pub(super) enum Origin {
     Local {
         from: Pid,
         /// `None` if it needs none.
@@ -282,8 +90,13 @@ enum Origin {
 }
 
 impl Origin {
+    /// Whether it is the DOWN of that monitor.
+    pub(super) fn is_down(&self, monitor: RefId) -> bool {
+        matches!(self, Self::Down(down) if *down == monitor)
+    }
+
     /// Returns the credit to whom it came from.
-    fn consumed(self) {
+    pub(super) fn consumed(self) {
         if let Self::Remote { session, credit, .. } = self
             && credit.account != 0
         {
@@ -366,6 +179,51 @@ impl Inbox {
             window,
             unbounded: AtomicBool::new(false),
         })
+    }
+
+    /// Takes the next run out; the last one has been read, and leaves its window.
+    pub(super) fn next_run(&self, last: Option<&Origin>) -> Option<Taken> {
+        self.lock().next_run(last)
+    }
+
+    /// Waits until something has come. What comes before this is called leaves a permit.
+    pub(super) async fn arrival(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// No more messages will come.
+    pub(super) fn is_finished(&self) -> bool {
+        self.lock().finished
+    }
+
+    /// Messages that nobody has taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    /// Takes out the DOWN of a monitor.
+    pub(super) fn remove_down(&self, monitor: RefId) {
+        let mut queue = self.lock();
+        let before = queue.runs.len();
+        queue.runs.retain(|run| !run.origin.is_down(monitor));
+        queue.waiting -= before - queue.runs.len(); // it is alone in its run
+    }
+
+    /// From now on nobody waits for room.
+    pub(super) fn lift_bounds(&self) {
+        self.unbounded.store(true, Ordering::Relaxed);
+        self.room.close(); // whoever waits for it goes on
+    }
+
+    /// The process is gone: nothing is put in any more. Gives what was there, and the monitors that the process had.
+    pub(super) fn close(&self) -> (Vec<Origin>, FxHashSet<RefId>) {
+        let (runs, monitors) = {
+            let mut queue = self.lock();
+            queue.closed = true;
+            (std::mem::take(&mut queue.runs), std::mem::take(&mut queue.monitors))
+        };
+        self.room.close(); // local senders who wait for room
+        (runs.into_iter().map(|run| run.origin).collect(), monitors)
     }
 
     /// Takes a message from a peer.
