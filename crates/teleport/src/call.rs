@@ -6,7 +6,7 @@ use crate::mailbox::Message;
 use crate::node::Node;
 use crate::process::{Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
-use crate::watch::{Ended, Outcome, Via};
+use crate::watch::{Ended, Outcome, Purpose, Via};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -287,7 +287,7 @@ impl Process {
         if inbox.process == self.id() {
             return Err(CallError::CallingSelf);
         }
-        via.begin(waiting.reference, self.id(), &inbox).map_err(|_| CallError::NoProcess)?;
+        via.begin(Purpose::Call, waiting.reference, self.id(), &inbox).map_err(|_| CallError::NoProcess)?;
         waiting.asked = true; // from now on there is something to take back
         match inbox.put_local(self.pid(), body.into_contiguous(), true).await? {
             Some(()) => Ok(()),
@@ -328,7 +328,9 @@ impl Process {
                 return Err(SendError::TooLarge { size, limit });
             }
             let via = Via::Here(Arc::downgrade(engine));
-            via.end(reference);
+            if via.end_call(reference).is_err() {
+                return Ok(());
+            }
             let body = body.into_contiguous();
             let answer = match kind(reference) {
                 Kind::Reply(_) => engine.watching.reply(reference, body, &via),
@@ -368,7 +370,10 @@ fn answer_over(
     if body.len() as u64 > session.max_message() {
         return Err(SendError::TooLarge { size: body.len() as u64, limit: session.max_message() });
     }
-    kind.reference().map(|reference| Via::There(session.clone()).end(reference));
+    let ended = kind.reference().map(|reference| Via::There(session.clone()).end_call(reference));
+    if matches!(ended, Some(Err(_))) {
+        return Ok(());
+    }
     match session.send_exempt(from, Destination::Process(to), kind, body) {
         // Its calls ended with the session.
         Err(SendError::NodeDown { .. }) => Ok(()),

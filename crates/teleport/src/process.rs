@@ -6,7 +6,7 @@ use crate::down;
 use crate::mailbox::Inbox;
 use crate::node::{Node, atom_of};
 use crate::session::{Confirmation, Offered, Session};
-use crate::watch::{Refused, Via, reason};
+use crate::watch::{Purpose, Refused, Via, reason};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::fmt;
@@ -192,7 +192,9 @@ impl Process {
         match &via {
             Via::Here(_) => {
                 let found = engine.registry.find(&to).ok_or(Refused::NoProcess);
-                if let Err(refused) = found.and_then(|watched| via.begin(id, self.id, &watched)) {
+                if let Err(refused) =
+                    found.and_then(|watched| via.begin(Purpose::Monitor, id, self.id, &watched))
+                {
                     engine.watching.down(id, refused.reason().into_contiguous(), &via);
                 }
             }

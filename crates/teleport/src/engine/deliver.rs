@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::mailbox::{Inbox, Put};
 use crate::session::Session;
-use crate::watch::{Answer, Refused, Via};
+use crate::watch::{Answer, Purpose, Refused, Via};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
@@ -39,10 +39,16 @@ impl<'a> Deliver<'a> {
     }
 
     /// Begins a watch on behalf of the peer's process, which is told if that is not possible.
-    fn watch(&mut self, reference: RefId, watcher: ProcessId, to: &Destination) -> Option<Arc<Inbox>> {
+    fn watch(
+        &mut self,
+        purpose: Purpose,
+        reference: RefId,
+        watcher: ProcessId,
+        to: &Destination,
+    ) -> Option<Arc<Inbox>> {
         let found = self.engine.registry.find(to).ok_or(Refused::NoProcess);
         let via = Via::There(self.session.clone());
-        let begun = found.and_then(|inbox| via.begin(reference, watcher, &inbox).map(|()| inbox));
+        let begun = found.and_then(|inbox| via.begin(purpose, reference, watcher, &inbox).map(|()| inbox));
         begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
     }
 
@@ -82,12 +88,14 @@ impl Sink for Deliver<'_> {
                 end
             }
             // If the process ends before it has the message, it tells its watchers.
-            Kind::Request(reference) => match self.watch(reference, delivery.from, &delivery.to) {
-                Some(inbox) => self.put(&inbox, delivery),
-                None => Disposition::NoProcess,
-            },
+            Kind::Request(reference) => {
+                match self.watch(Purpose::Call, reference, delivery.from, &delivery.to) {
+                    Some(inbox) => self.put(&inbox, delivery),
+                    None => Disposition::NoProcess,
+                }
+            }
             Kind::Monitor(reference) => {
-                self.watch(reference, delivery.from, &delivery.to);
+                self.watch(Purpose::Monitor, reference, delivery.from, &delivery.to);
                 Disposition::Delivered
             }
             Kind::Demonitor(reference) => {

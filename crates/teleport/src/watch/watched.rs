@@ -29,14 +29,25 @@ impl Refused {
     }
 }
 
+/// What a process is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its answer to a request, or its end.
+    Call,
+    /// Its end.
+    Monitor,
+}
+
 /// The processes here that one peer, or this node itself, watches; `None` once nobody is left to be told.
 ///
 /// The watcher's node chooses the references, so they are not hashed.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    table: Mutex<Option<BTreeMap<RefId, Arc<Inbox>>>>,
+    table: Mutex<Option<Table>>,
     most: usize,
 }
+
+type Table = BTreeMap<RefId, (Purpose, Arc<Inbox>)>;
 
 impl Default for Watched {
     fn default() -> Self {
@@ -54,28 +65,42 @@ impl Watched {
         self.lock().as_ref().map_or(0, BTreeMap::len)
     }
 
-    fn insert(&self, reference: RefId, inbox: &Arc<Inbox>) -> Result<(), Refused> {
+    fn insert(&self, reference: RefId, purpose: Purpose, inbox: &Arc<Inbox>) -> Result<(), Refused> {
         let mut table = self.lock();
         let table = table.as_mut().ok_or(Refused::Limit)?;
         if table.len() >= self.most || table.contains_key(&reference) {
             return Err(Refused::Limit);
         }
-        table.insert(reference, inbox.clone());
+        table.insert(reference, (purpose, inbox.clone()));
         Ok(())
     }
 
     fn remove(&self, reference: RefId) -> Option<Arc<Inbox>> {
-        self.lock().as_mut()?.remove(&reference)
+        self.lock().as_mut()?.remove(&reference).map(|(_, inbox)| inbox)
     }
 
-    fn close(&self) -> BTreeMap<RefId, Arc<Inbox>> {
+    /// Takes out what an answer ends: a call, if it is of this table at all. An error if it is a monitor.
+    fn remove_call(&self, reference: RefId) -> Result<Option<Arc<Inbox>>, IsMonitor> {
+        let mut table = self.lock();
+        let Some(table) = table.as_mut() else { return Ok(None) };
+        match table.get(&reference) {
+            Some((Purpose::Monitor, _)) => Err(IsMonitor),
+            _ => Ok(table.remove(&reference).map(|(_, inbox)| inbox)),
+        }
+    }
+
+    fn close(&self) -> Table {
         self.lock().take().unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<RefId, Arc<Inbox>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Table>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// No answer ends it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IsMonitor;
 
 /// Who watches one process; `None` once it has ended.
 #[derive(Debug)]
@@ -103,11 +128,12 @@ impl Via {
     /// A process there watches one here.
     pub(crate) fn begin(
         &self,
+        purpose: Purpose,
         reference: RefId,
         process: ProcessId,
         inbox: &Arc<Inbox>,
     ) -> Result<(), Refused> {
-        self.watched(|watched| watched.insert(reference, inbox)).unwrap_or(Err(Refused::Limit))?;
+        self.watched(|watched| watched.insert(reference, purpose, inbox)).unwrap_or(Err(Refused::Limit))?;
         let begun = inbox.watchers.lock().as_mut().map(|watchers| {
             watchers.insert((self.key(), reference), Watcher { via: self.clone(), process });
         });
@@ -118,17 +144,24 @@ impl Via {
         Ok(())
     }
 
-    /// A process there watches no longer, or has got its reply. `false` if it did not.
-    pub(crate) fn end(&self, reference: RefId) -> bool {
-        let Some(inbox) = self.watched(|watched| watched.remove(reference)).flatten() else { return false };
-        self.forget(reference, &inbox);
-        true
+    /// A process there watches no longer.
+    pub(crate) fn end(&self, reference: RefId) {
+        let ended = self.watched(|watched| watched.remove(reference)).flatten();
+        ended.inspect(|inbox| self.forget(reference, inbox));
+    }
+
+    /// A process there is answered. An error if that would not be an answer: whoever made a request can have written the
+    /// reference of somebody's monitor into it, which must neither end nor be told anything for that.
+    pub(crate) fn end_call(&self, reference: RefId) -> Result<(), IsMonitor> {
+        let ended = self.watched(|watched| watched.remove_call(reference)).unwrap_or(Ok(None))?;
+        ended.inspect(|inbox| self.forget(reference, inbox));
+        Ok(())
     }
 
     /// Nobody there can be told any more.
     pub(crate) fn end_all(&self) {
         let left = self.watched(Watched::close).unwrap_or_default();
-        left.into_iter().for_each(|(reference, inbox)| self.forget(reference, &inbox));
+        left.into_iter().for_each(|(reference, (_, inbox))| self.forget(reference, &inbox));
     }
 
     fn forget(&self, reference: RefId, inbox: &Inbox) {
@@ -169,12 +202,12 @@ mod tests {
     fn there_are_so_many_watches_and_no_more() {
         assert_eq!(Watched::default().most, 1 << 20);
         let (watched, inbox) = (Watched::with_limit(3), inbox());
-        (1..=3).for_each(|number| watched.insert(reference(number), &inbox).unwrap());
-        assert_eq!(watched.insert(reference(4), &inbox), Err(Refused::Limit));
+        (1..=3).for_each(|number| watched.insert(reference(number), Purpose::Monitor, &inbox).unwrap());
+        assert_eq!(watched.insert(reference(4), Purpose::Monitor, &inbox), Err(Refused::Limit));
         assert_eq!(watched.len(), 3);
         // Each that ends makes room for another one.
         assert!(watched.remove(reference(2)).is_some());
-        watched.insert(reference(4), &inbox).unwrap();
+        watched.insert(reference(4), Purpose::Monitor, &inbox).unwrap();
         assert_eq!(
             Term::decode(&Refused::Limit.reason().into_contiguous()).unwrap(),
             Term::atom("system_limit")
@@ -184,8 +217,8 @@ mod tests {
     #[test]
     fn a_reference_that_is_taken_is_refused_and_the_first_watch_stays() {
         let (watched, first, second) = (Watched::default(), inbox(), inbox());
-        watched.insert(reference(1), &first).unwrap();
-        assert_eq!(watched.insert(reference(1), &second), Err(Refused::Limit));
+        watched.insert(reference(1), Purpose::Monitor, &first).unwrap();
+        assert_eq!(watched.insert(reference(1), Purpose::Monitor, &second), Err(Refused::Limit));
         assert!(Arc::ptr_eq(&watched.remove(reference(1)).unwrap(), &first));
         assert!(watched.remove(reference(1)).is_none(), "it can be taken out once");
     }
@@ -193,9 +226,9 @@ mod tests {
     #[test]
     fn when_nobody_can_be_told_any_more_nothing_is_watched() {
         let (watched, inbox) = (Watched::default(), inbox());
-        watched.insert(reference(1), &inbox).unwrap();
+        watched.insert(reference(1), Purpose::Monitor, &inbox).unwrap();
         assert_eq!(watched.close().len(), 1);
-        assert_eq!(watched.insert(reference(2), &inbox), Err(Refused::Limit));
+        assert_eq!(watched.insert(reference(2), Purpose::Monitor, &inbox), Err(Refused::Limit));
         assert_eq!((watched.len(), watched.close().len()), (0, 0));
     }
 }

@@ -55,7 +55,7 @@ impl Path {
     /// Ends the watch on the other side too.
     fn end(self, reference: RefId) {
         match self.via {
-            Via::Here(_) => drop(self.via.end(reference)),
+            Via::Here(_) => self.via.end(reference),
             Via::There(session) => {
                 // If the session has ended, so has the watch.
                 let kind = Kind::Demonitor(reference);
@@ -171,8 +171,17 @@ impl Watching {
     pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: &Via) -> Option<Answer> {
         let mut table = self.lock();
         // Only the node that it is on can say that a process has ended.
-        table.get(&reference).filter(|watch| watch.path.via.key() == from.key())?;
-        table.remove(&reference)?.waiter.end(reference, Ended::Down(reason))
+        let watch = table.get(&reference).filter(|watch| watch.path.via.key() == from.key())?;
+        let Waiter::Monitor { reference: monitor, object, .. } = &watch.waiter else {
+            return table.remove(&reference)?.waiter.end(reference, Ended::Down(reason));
+        };
+        let (monitor, object) = (monitor.clone(), object.clone());
+        drop(table); // a reason may be large, and nobody else's watch should wait for it
+        let message = down::message(&monitor, &object, reason);
+        let mut table = self.lock();
+        let Waiter::Monitor { inbox, .. } = table.remove(&reference)?.waiter else { return None };
+        inbox.put_down(reference, message);
+        None
     }
 
     /// Nobody waits any more; the other side is told. `false` if it had ended already.

@@ -289,3 +289,60 @@ async fn a_peer_that_forges_replies_and_ends_of_others_harms_nobody() {
     assert_eq!((down.reference, down.reason), (monitor, Term::atom("normal")));
     eventually("nothing is left", || a.info().watching + watched(&a) + watched(&b) == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_ends_nobodys_monitor_whoever_is_said_to_have_asked() {
+    let (a, b) = pair().await;
+    let (mut watcher, stranger) = (a.spawn_mailbox().unwrap(), b.spawn_mailbox().unwrap());
+    let (near, far) = (a.spawn_mailbox().unwrap(), b.spawn_mailbox().unwrap());
+    let monitors = [watcher.monitor(near.pid()).await.unwrap(), watcher.monitor(far.pid()).await.unwrap()];
+    eventually("b knows of its monitor", || watched(&b) == 1).await;
+
+    // A request names who is to be answered, and nobody can check it: here it is the monitors.
+    for node in [&a, &b] {
+        let mut server = node.register("server").unwrap();
+        for monitor in &monitors {
+            let alias = Term::improper_list([Term::atom("alias")], monitor.clone().into());
+            let from = Term::tuple([watcher.pid().into(), alias]);
+            let request = Term::tuple([Term::atom("$gen_call"), from, 1.into()]);
+            stranger.send(("server", node.name()), &request).await.unwrap();
+            let (caller, _) = within(server.recv()).await.unwrap().call().unwrap();
+            server.reject(&caller, "no");
+            server.reply(&caller, &1).unwrap();
+        }
+        server.send(watcher.pid(), &"behind all answers").await.unwrap();
+        assert_eq!(receive::<String>(&mut watcher).await, "behind all answers");
+    }
+
+    // The monitors go on, and tell the truth.
+    for (target, monitor, reason) in [(near, &monitors[0], "near"), (far, &monitors[1], "far")] {
+        target.exit(Term::atom(reason));
+        let down = within(watcher.recv()).await.unwrap().down().unwrap();
+        assert_eq!((&down.reference, down.reason), (monitor, Term::atom(reason)));
+    }
+    eventually("nothing is left", || a.info().watching + watched(&a) + watched(&b) == 0).await;
+}
+
+#[tokio::test]
+async fn a_reason_does_not_become_larger_than_it_came() {
+    let a = start_with("a@127.0.0.1", &StaticPeers::new(), |_| {}).await;
+    let mut peer = Script::new("x@127.0.0.1", a.name(), a.address());
+    let (_control, session) = peer.session().await;
+    let (session, key) = (session.session, session.key.clone());
+    let (mut express, _) = peer.open(Opening::Express { session, key, connection: 1 }).await.unwrap();
+    let mut watcher = a.spawn_mailbox().unwrap();
+    let monitor = watcher.monitor(("target", "x@127.0.0.1")).await.unwrap();
+
+    // A binary of 100 zeros in 22 bytes; it might as well be 64 MiB in 64 KiB.
+    let compressed = [&[131, 80, 0, 0, 0, 105][..], &COMPRESSED].concat();
+    assert!(teleport_etf::from_bytes::<Binary>(&compressed.clone().into()).is_ok());
+    let (seq, kind) = (1, Kind::Down(id_of(&monitor)));
+    let (from, to) = (ProcessId::NOBODY, Destination::Process(process_of(&watcher.pid())));
+    let (predecessor, account, acknowledge) = (None, 0, false);
+    let envelope = Envelope { seq, predecessor, account, kind, acknowledge, from, to };
+    express.write_all(&batch(&envelope, &compressed)).await.unwrap();
+    let down = within(watcher.recv()).await.unwrap().down().unwrap();
+    assert_eq!((down.reference, down.reason), (monitor, Term::atom("undefined")));
+}
+
+const COMPRESSED: [u8; 16] = [120, 218, 203, 101, 96, 96, 72, 97, 160, 3, 0, 0, 84, 146, 0, 210];
