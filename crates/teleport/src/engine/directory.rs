@@ -189,7 +189,9 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             // if that is another node that lives.
             let wait = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused).contains(&failure);
             let wait = wait && !engine.peers.is_overdue(&peer, engine.config.setup_timeout);
-            if !wait && !engine.peers.fail(&peer, &error) {
+            // Where nothing was dialled there is nothing to spare: the next send asks the resolver again at once.
+            let nobody_was_bothered = matches!(error, ConnectError::UnknownNode(_));
+            if !wait && (!engine.peers.fail(&peer, &error) || nobody_was_bothered) {
                 directory.membership.unwant(&peer);
             }
             match directory.worth_a_warning(&peer, &error) {

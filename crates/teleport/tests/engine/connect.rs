@@ -351,3 +351,16 @@ async fn nosuspend_does_not_wait_for_the_first_session_and_begins_it() {
     a.process().send_with(("inbox", b.name()), &1, options).await.unwrap();
     assert_eq!(receive::<u8>(&mut inbox).await, 1);
 }
+
+#[tokio::test]
+async fn sends_to_a_node_that_nobody_knows_fail_at_once_each_of_them() {
+    let hour = Duration::from_secs(3600);
+    let a = start_with("a@127.0.0.1", &StaticPeers::new(), |config| {
+        (config.backoff.first, config.backoff.most) = (hour, hour);
+    })
+    .await;
+    for _ in 0..20 {
+        let error = within(a.send(("inbox", "nobody@127.0.0.1"), &1)).await.unwrap_err();
+        assert!(matches!(error, SendError::NoConnection(teleport::ConnectError::UnknownNode(_))), "{error}");
+    }
+}
