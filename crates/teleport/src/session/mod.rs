@@ -5,6 +5,7 @@
 
 mod bulk;
 mod express;
+mod linger;
 mod link;
 mod pool;
 mod send;

@@ -5,6 +5,7 @@
 //! saves a change of threads; but not message by message when it sends many in a row.
 
 use super::Session;
+use super::linger::{Linger, MANY};
 use super::link::Link;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -26,11 +27,13 @@ pub(crate) struct Unwritten {
     /// Chunks that are out, and bytes of the next.
     whole: usize,
     part: usize,
+    messages: usize,
 }
 
 impl From<Frame> for Unwritten {
     fn from(frame: Frame) -> Self {
-        Self { chunks: frame.into_chunks(), whole: 0, part: 0 }
+        let messages = frame.messages();
+        Self { chunks: frame.into_chunks(), whole: 0, part: 0, messages }
     }
 }
 
@@ -74,6 +77,7 @@ impl Unwritten {
 
 /// The task of a connection: writes whatever the session has for it, until it is retired.
 pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
+    let mut linger = Linger::default();
     loop {
         let next = match link.take_left() {
             Some(rest) => Some(rest),
@@ -88,11 +92,16 @@ pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
             }
             return;
         };
+        let messages = next.messages;
         if let Err(error) = write_all(&link, next).await {
             return session.write_failed(&link, &error);
         }
-        // One frame at a time: whoever else is ready comes first.
-        tokio::task::yield_now().await;
+        if messages >= MANY {
+            linger.rest().await;
+        } else {
+            // One frame at a time: whoever else is ready comes first.
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -69,10 +69,9 @@ impl Transfer {
 
     /// Whether the control connection has something to say, and how soon.
     pub fn control_due(&self) -> Option<Urgency> {
-        // An eighth of a window: its sender may be waiting for it.
-        let delivered_much = self.delivered_since_said >= self.config.receive_window / 8;
+        let delivered_much = self.delivered_since_said.is_much_of(self.config.receive_window);
         let consumed_much =
-            self.config.own_mailbox_window.is_some_and(|window| self.consumed_since_said >= window / 8);
+            self.config.own_mailbox_window.is_some_and(|window| self.consumed_since_said.is_much_of(window));
         if self.urgent || self.say_wanted || delivered_much || consumed_much {
             return Some(Urgency::Now);
         }
@@ -120,7 +119,7 @@ impl Transfer {
             say(TransferFrame::Wanted { express, bulk });
         }
         self.urgent = false;
-        (self.delivered_since_said, self.consumed_since_said) = (0, 0);
+        (self.delivered_since_said, self.consumed_since_said) = Default::default();
     }
 
     /// The control connection is up (again): everything has to be repeated that the peer may not have heard.

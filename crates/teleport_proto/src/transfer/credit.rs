@@ -4,7 +4,7 @@
 //! accepted; or it waits in a line for one of them. Credit is taken for whole messages, first come first served per
 //! class, so that a small message never waits behind a large one, unless that is of its own pair.
 
-use super::window::{Budget, Window, class_of, cost};
+use super::window::{Budget, Totals, Window, class_of, cost};
 use super::{Outgoing, Pair, Ticket};
 use crate::wire::envelope::{AccountId, Destination};
 use crate::wire::pool::Class;
@@ -57,13 +57,6 @@ struct Account {
     consumed: Totals,
     /// Those that wait for this mailbox.
     line: Line,
-}
-
-/// Bytes of each class.
-#[derive(Default, Clone, Copy)]
-struct Totals {
-    express: u64,
-    bulk: u64,
 }
 
 struct Waiter {
@@ -434,10 +427,7 @@ impl Admission {
         if let Some(account) = self.accounts.get_mut(&account) {
             account.opened = true;
             let bytes = cost(message.body_len());
-            match class_of(message.body_len()) {
-                Class::Express => account.admitted.express += bytes,
-                Class::Bulk => account.admitted.bulk += bytes,
-            }
+            account.admitted.add(class_of(message.body_len()), bytes);
         }
         Admitted { message, account, ticket }
     }

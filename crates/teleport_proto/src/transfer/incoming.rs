@@ -2,7 +2,7 @@
 
 use super::assembly::{Assembly, Buffers, Region};
 use super::numbers::NumberSet;
-use super::window::{Window, class_of, cost};
+use super::window::{Totals, Window, class_of, cost};
 use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
 use crate::wire::envelope::{Envelope, Kind, ProcessId, Seq};
 use crate::wire::pool::{FragmentHeader, batch_messages};
@@ -62,7 +62,7 @@ pub(crate) struct Inbox {
     /// Their bytes.
     pub(crate) bytes: u64,
     /// Bytes delivered since they were last asked for.
-    pub(crate) delivered_bytes: u64,
+    pub(crate) delivered_bytes: Totals,
     pub(crate) no_process: u64,
     #[cfg(feature = "planted-faults")]
     pub(crate) faults: super::Faults,
@@ -86,7 +86,7 @@ impl Inbox {
             unclaimed: Vec::new(),
             messages: 0,
             bytes: 0,
-            delivered_bytes: 0,
+            delivered_bytes: Totals::default(),
             no_process: 0,
             #[cfg(feature = "planted-faults")]
             faults: super::Faults::default(),
@@ -257,7 +257,7 @@ impl Inbox {
             return Err(Violation::Duplicate { seq }.into());
         }
         self.window_of(exempt).give_back(credit.class, credit.bytes);
-        self.delivered_bytes += credit.bytes;
+        self.delivered_bytes.add(credit.class, credit.bytes);
         self.no_process += u64::from(end == Disposition::NoProcess);
         if end != Disposition::Delivered {
             self.unclaimed.push(credit);

@@ -52,6 +52,7 @@ use pool::PoolSize;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use window::Totals;
 
 /// What the engine has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +102,8 @@ pub struct Transfer {
     say_unknown: BTreeSet<ConnectionId>,
     say_wanted: bool,
     urgent: bool,
-    delivered_since_said: u64,
-    consumed_since_said: u64,
+    delivered_since_said: Totals,
+    consumed_since_said: Totals,
     frames_resent: u64,
     /// Connections that got out of step.
     out_of_step: u32,
@@ -140,8 +141,8 @@ impl Transfer {
             say_unknown: BTreeSet::new(),
             say_wanted: false,
             urgent: false,
-            delivered_since_said: 0,
-            consumed_since_said: 0,
+            delivered_since_said: Totals::default(),
+            consumed_since_said: Totals::default(),
             frames_resent: 0,
             out_of_step: 0,
             connections_retired: 0,

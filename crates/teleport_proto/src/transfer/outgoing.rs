@@ -43,6 +43,7 @@ const OLDEST_EVERY: u32 = 8;
 pub struct Frame {
     chunks: SmallVec<[Bytes; 8]>,
     len: usize,
+    messages: usize,
 }
 
 impl Frame {
@@ -54,6 +55,11 @@ impl Frame {
     /// Takes the chunks.
     pub fn into_chunks(self) -> SmallVec<[Bytes; 8]> {
         self.chunks
+    }
+
+    /// How many messages are in it, wholly or in part.
+    pub fn messages(&self) -> usize {
+        self.messages
     }
 
     /// How many bytes in all.
@@ -520,7 +526,7 @@ impl Outbox {
         put_batch_header(&mut block[..BATCH_HEADER_LEN], len, count);
         let bytes = block.split().freeze();
         self.scratch = block;
-        let mut frame = Frame::default();
+        let mut frame = Frame { messages: count.into(), ..Frame::default() };
         let mut done = 0;
         for (at, segment) in references {
             if at > done {
@@ -573,7 +579,7 @@ impl Outbox {
         } else {
             self.bulk_by_age.remove(&seq);
         }
-        let mut frame = Frame::default();
+        let mut frame = Frame { messages: 1, ..Frame::default() };
         frame.push(head.freeze());
         data.iter().for_each(|segment| frame.push(segment.clone()));
         Some((frame, Record::Fragment { seq, index }))

@@ -94,7 +94,7 @@ impl Transfer {
             Class::Express => express,
             Class::Bulk => bulk,
         } += credit.bytes;
-        self.consumed_since_said += credit.bytes;
+        self.consumed_since_said.add(credit.class, credit.bytes);
         self.say_consumed.insert(credit.account);
     }
 
@@ -127,7 +127,9 @@ impl Transfer {
 
     pub(super) fn after_delivering(&mut self) -> Result<(), ReceiveError> {
         self.say_delivered = true;
-        self.delivered_since_said += std::mem::take(&mut self.inbox.delivered_bytes);
+        let delivered = std::mem::take(&mut self.inbox.delivered_bytes);
+        self.delivered_since_said.add(Class::Express, delivered.express);
+        self.delivered_since_said.add(Class::Bulk, delivered.bulk);
         let unclaimed = std::mem::take(&mut self.inbox.unclaimed);
         unclaimed.into_iter().for_each(|credit| self.consumed(credit));
         for Answer { seq, from, disposition } in std::mem::take(&mut self.inbox.answers) {

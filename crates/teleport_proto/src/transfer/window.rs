@@ -16,6 +16,28 @@ pub(crate) fn class_of(body: u64) -> Class {
     if body <= EXPRESS_LIMIT as u64 { Class::Express } else { Class::Bulk }
 }
 
+/// Bytes of each class.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Totals {
+    pub(crate) express: u64,
+    pub(crate) bulk: u64,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, class: Class, bytes: u64) {
+        match class {
+            Class::Express => self.express += bytes,
+            Class::Bulk => self.bulk += bytes,
+        }
+    }
+
+    /// Whether it is an eighth of either part of a window of that size: its sender may be waiting to hear of it.
+    pub(crate) fn is_much_of(self, window: u64) -> bool {
+        let express = window / 4;
+        self.express >= express / 8 || self.bulk >= (window - express) / 8
+    }
+}
+
 /// How much of one receiver's memory a sender may fill.
 ///
 /// A quarter of it belongs to express messages and the rest to bulk, so that neither can shut the other out. A message
