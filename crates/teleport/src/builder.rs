@@ -1,5 +1,6 @@
 //! Setting a node up.
 
+use crate::embed::{Embedded, Host, Hosting};
 use crate::engine::control::TickObserver;
 use crate::engine::runtime::{BulkThreads, Main, Thread};
 use crate::engine::{Cookies, Engine, Parts, socket};
@@ -24,6 +25,8 @@ pub struct Builder {
     config: Config,
     runtime: Option<Handle>,
     observer: Option<TickObserver>,
+    incarnation: Option<u32>,
+    hosting: Option<Hosting>,
 }
 
 impl Builder {
@@ -37,6 +40,8 @@ impl Builder {
             config: Config::default(),
             runtime: None,
             observer: None,
+            incarnation: None,
+            hosting: None,
         }
     }
 
@@ -84,6 +89,19 @@ impl Builder {
         self
     }
 
+    /// The node's life, for one that is identified by more than this crate: an Erlang node's creation. It must differ from
+    /// that of every earlier life of the name, and not be 0. Default: random.
+    pub fn incarnation(mut self, incarnation: u32) -> Self {
+        self.incarnation = Some(incarnation);
+        self
+    }
+
+    /// Starts the node in a host, which has processes of its own; see [`embed`](crate::embed).
+    pub async fn embed(mut self, host: Arc<dyn Host>) -> Result<Embedded, StartError> {
+        self.hosting = Some(Hosting::new(host));
+        Ok(Embedded::new(self.start().await?))
+    }
+
     /// Starts the node: it listens when this returns.
     pub async fn start(self) -> Result<Node, StartError> {
         let name = self.name?;
@@ -104,10 +122,15 @@ impl Builder {
         let limits = Limits {
             max_message: self.config.max_message,
             peer_window: self.config.peer_window,
-            mailbox_window: Some(self.config.mailbox_window),
+            mailbox_window: self.hosting.is_none().then_some(self.config.mailbox_window),
         };
-        let incarnation =
-            new_incarnation().map_err(|source| StartError::System { what: "random bytes", source })?;
+        let incarnation = match self.incarnation {
+            Some(given) => Incarnation::new(given)
+                .ok_or(StartError::Config { field: "incarnation", allowed: "any number but 0" })?,
+            None => {
+                new_incarnation().map_err(|source| StartError::System { what: "random bytes", source })?
+            }
+        };
         let local = LocalNode { name: name.clone(), incarnation, features: 0, limits };
         let threads = |source| StartError::System { what: "threads", source };
         let bulk = BulkThreads::start(&name, self.config.worker_threads).map_err(threads)?;
@@ -131,8 +154,8 @@ impl Builder {
                 listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
             bound.map_err(|source| StartError::Listen { address, source })?
         };
-        let (resolver, observer, config) = (self.resolver, self.observer, self.config);
-        let parts = Parts { local, config, handle, bulk, resolver, cookies, observer, control };
+        let (resolver, observer, config, hosting) = (self.resolver, self.observer, self.config, self.hosting);
+        let parts = Parts { local, config, handle, bulk, resolver, cookies, observer, control, hosting };
         let engine = Engine::start(parts, listener, address);
         Node::start(engine, runtime)
             .map_err(|error| StartError::System { what: "a process", source: std::io::Error::other(error) })

@@ -6,7 +6,7 @@ use crate::mailbox::Message;
 use crate::node::Node;
 use crate::process::{Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
-use crate::watch::{Ended, Outcome, Purpose, Via};
+use crate::watch::{Ended, Outcome, Purpose, Subject, Via};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -287,7 +287,8 @@ impl Process {
         if inbox.process == self.id() {
             return Err(CallError::CallingSelf);
         }
-        via.begin(Purpose::Call, waiting.reference, self.id(), &inbox).map_err(|_| CallError::NoProcess)?;
+        via.begin(Purpose::Call, waiting.reference, self.id(), Subject::Inbox(inbox.clone()))
+            .map_err(|_| CallError::NoProcess)?;
         waiting.asked = true; // from now on there is something to take back
         match inbox.put_local(self.pid(), body.into_contiguous(), true).await? {
             Some(()) => Ok(()),

@@ -14,6 +14,7 @@ mod builder;
 mod call;
 mod config;
 mod down;
+pub mod embed;
 mod engine;
 mod error;
 mod gen_server;

@@ -6,7 +6,7 @@ use crate::down;
 use crate::mailbox::Inbox;
 use crate::node::{Node, atom_of};
 use crate::session::{Confirmation, Offered, Session};
-use crate::watch::{Purpose, Refused, Via, reason};
+use crate::watch::{Purpose, Refused, Subject, Via, reason};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::fmt;
@@ -34,6 +34,17 @@ impl SendOptions {
     /// is begun).
     pub fn nosuspend(self) -> Self {
         Self { nosuspend: true, ..self }
+    }
+
+    pub(crate) fn is_nosuspend(self) -> bool {
+        self.nosuspend
+    }
+
+    /// The message, sent like that.
+    pub(crate) fn outgoing(self, from: ProcessId, to: Destination, body: Segments) -> Outgoing {
+        let mut message = Outgoing::new(from, to, body);
+        (message.unordered, message.nosuspend) = (self.unordered, self.nosuspend);
+        message
     }
 }
 
@@ -129,7 +140,7 @@ impl Process {
                 if is_stale(&session, incarnation) {
                     return Ok(());
                 }
-                match session.send(self.outgoing(to, body, options))? {
+                match session.send(options.outgoing(self.id, to, body))? {
                     Offered::Accepted => Ok(()),
                     Offered::Waiting(pending) => pending.accepted().await,
                 }
@@ -155,7 +166,7 @@ impl Process {
                 if is_stale(&session, incarnation) {
                     return Ok(Acknowledgement(Ack::Now(Err(SendError::NoProcess))));
                 }
-                let (offered, answer) = session.send_acknowledged(self.outgoing(to, body, options))?;
+                let (offered, answer) = session.send_acknowledged(options.outgoing(self.id, to, body))?;
                 if let Offered::Waiting(pending) = offered {
                     pending.accepted().await?;
                 }
@@ -192,8 +203,8 @@ impl Process {
         match &via {
             Via::Here(_) => {
                 let found = engine.registry.find(&to).ok_or(Refused::NoProcess);
-                if let Err(refused) =
-                    found.and_then(|watched| via.begin(Purpose::Monitor, id, self.id, &watched))
+                if let Err(refused) = found
+                    .and_then(|watched| via.begin(Purpose::Monitor, id, self.id, Subject::Inbox(watched)))
                 {
                     engine.watching.down(id, refused.reason().into_contiguous(), &via);
                 }
@@ -257,12 +268,6 @@ impl Process {
         // Whoever sends and sends must not keep the thread from those who write.
         tokio::task::coop::consume_budget().await;
         if options.nosuspend { engine.session_now(peer) } else { engine.session(peer).await }
-    }
-
-    fn outgoing(&self, to: Destination, body: Segments, options: SendOptions) -> Outgoing {
-        let mut message = Outgoing::new(self.id, to, body);
-        (message.unordered, message.nosuspend) = (options.unordered, options.nosuspend);
-        message
     }
 
     async fn send_here(

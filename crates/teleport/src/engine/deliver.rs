@@ -1,25 +1,34 @@
-//! Received messages to where they belong.
+//! Received messages to where they belong: a mailbox of this node, or the host.
 
 use super::Engine;
+use crate::embed::{Arrival, Hosting, Inbound, Receipt, Watch};
 use crate::mailbox::{Inbox, Put};
 use crate::session::Session;
-use crate::watch::{Answer, Purpose, Refused, Via};
+use crate::watch::{Answer, Purpose, Refused, Subject, Via};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Delivery, Disposition, Sink};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
+use teleport_proto::wire::pool::Class;
 
 /// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
-/// owners, ending calls, and telling the peer of processes that do not exist.
+/// owners, ending calls, telling the host, and telling the peer of processes that do not exist.
 pub(crate) struct Deliver<'a> {
     engine: &'a Engine,
     session: &'a Arc<Session>,
     /// Where the last message went: the next one often has the same destination.
-    last: Option<(Destination, Arc<Inbox>)>,
+    last: Option<(Destination, Taker)>,
     woken: SmallVec<[Arc<Inbox>; 4]>,
     answers: SmallVec<[Answer; 4]>,
     refused: SmallVec<[(ProcessId, RefId, Refused); 4]>,
+}
+
+/// Who takes a message.
+#[derive(Clone)]
+enum Taker {
+    Inbox(Arc<Inbox>),
+    Hosted(ProcessId),
 }
 
 impl<'a> Deliver<'a> {
@@ -30,11 +39,31 @@ impl<'a> Deliver<'a> {
 
     /// Does what is left to do; after the session's lock has been released.
     pub(crate) fn finish(self) {
+        let (engine, session) = (self.engine, self.session);
+        self.finish_here();
+        engine.hosting.iter().for_each(|hosting| session.arrivals().hand_over(hosting));
+    }
+
+    /// The same, for a reader, which must not bring more than is taken.
+    pub(crate) fn finish_reading(self) {
+        let (engine, session) = (self.engine, self.session);
+        self.finish_here();
+        engine.hosting.iter().for_each(|hosting| session.arrivals().hand_over_and_wait(hosting));
+    }
+
+    fn finish_here(self) {
         self.woken.iter().for_each(|inbox| inbox.wake());
         self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watching));
         for (watcher, reference, refused) in self.refused {
             let to = Destination::Process(watcher);
             let _ = self.session.send_exempt(ProcessId::NOBODY, to, Kind::Down(reference), refused.reason());
+        }
+    }
+
+    fn find(&self, to: &Destination) -> Option<Taker> {
+        match &self.engine.hosting {
+            None => self.engine.registry.find(to).map(Taker::Inbox),
+            Some(hosting) => hosting.host.find(to).map(Taker::Hosted),
         }
     }
 
@@ -45,10 +74,18 @@ impl<'a> Deliver<'a> {
         reference: RefId,
         watcher: ProcessId,
         to: &Destination,
-    ) -> Option<Arc<Inbox>> {
-        let found = self.engine.registry.find(to).ok_or(Refused::NoProcess);
+    ) -> Option<Subject> {
+        let found = self.find(to).ok_or(Refused::NoProcess);
+        let subject = found.map(|taker| match taker {
+            Taker::Inbox(inbox) => Subject::Inbox(inbox),
+            Taker::Hosted(process) => {
+                let number = self.engine.hosting.as_ref().map_or(0, Hosting::next_watch);
+                Subject::Hosted(process, number)
+            }
+        });
         let via = Via::There(self.session.clone());
-        let begun = found.and_then(|inbox| via.begin(purpose, reference, watcher, &inbox).map(|()| inbox));
+        let begun = subject
+            .and_then(|subject| via.begin(purpose, reference, watcher, subject.clone()).map(|()| subject));
         begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
     }
 
@@ -69,53 +106,103 @@ impl<'a> Deliver<'a> {
             }
         }
     }
+
+    /// What goes to the host: a large message counts as delivered when the host says so.
+    fn hand_over(
+        &self,
+        delivery: Delivery,
+        arrival: impl FnOnce(Delivery, Receipt) -> Arrival,
+    ) -> Disposition {
+        let (receipt, disposition) = match delivery.credit.class {
+            Class::Express => (Receipt::none(), Disposition::Consumed),
+            Class::Bulk => (Receipt::new(self.session.clone(), delivery.seq), Disposition::Deferred),
+        };
+        self.session.arrivals().push(arrival(delivery, receipt));
+        disposition
+    }
+
+    /// A call or a monitor has ended.
+    fn answer(&mut self, delivery: Delivery, answer: Option<Answer>) -> Disposition {
+        match answer {
+            Some(answer) if self.engine.hosting.is_some() => {
+                self.hand_over(delivery, |_, receipt| Arrival::Answer(answer, receipt))
+            }
+            answer => {
+                self.answers.extend(answer);
+                Disposition::Delivered
+            }
+        }
+    }
 }
 
 impl Sink for Deliver<'_> {
-    fn deliver(&mut self, delivery: Delivery) -> Disposition {
+    fn deliver(&mut self, mut delivery: Delivery) -> Disposition {
         match delivery.kind {
             Kind::Data => {
                 let last = self.last.take().filter(|(to, _)| *to == delivery.to);
-                let found = last.or_else(|| {
-                    let inbox = self.engine.registry.find(&delivery.to)?;
-                    Some((delivery.to.clone(), inbox))
-                });
-                let Some((to, inbox)) = found else { return Disposition::NoProcess };
-                let end = self.put(&inbox, delivery);
+                let found = last.or_else(|| Some((delivery.to.clone(), self.find(&delivery.to)?)));
+                let Some((to, taker)) = found else { return Disposition::NoProcess };
+                let end = match &taker {
+                    Taker::Inbox(inbox) => self.put(inbox, delivery),
+                    Taker::Hosted(process) => self.hand_over(delivery, |delivery, receipt| {
+                        let body = delivery.body;
+                        Arrival::Inbound(Inbound::Message { to: *process, body, receipt })
+                    }),
+                };
                 if end != Disposition::NoProcess {
-                    self.last = Some((to, inbox)); // else its name may belong to another one by now
+                    self.last = Some((to, taker)); // else its name may belong to another one by now
                 }
                 end
             }
             // If the process ends before it has the message, it tells its watchers.
             Kind::Request(reference) => {
                 match self.watch(Purpose::Call, reference, delivery.from, &delivery.to) {
-                    Some(inbox) => self.put(&inbox, delivery),
+                    Some(Subject::Inbox(inbox)) => self.put(&inbox, delivery),
+                    Some(Subject::Hosted(to, number)) => {
+                        let ids = (number, reference);
+                        let watch = Watch::new(self.session.clone(), Purpose::Call, ids, delivery.from, to);
+                        self.hand_over(delivery, |delivery, receipt| {
+                            Arrival::Inbound(Inbound::Request { to, body: delivery.body, watch, receipt })
+                        })
+                    }
                     None => Disposition::NoProcess,
                 }
             }
             Kind::Monitor(reference) => {
-                self.watch(Purpose::Monitor, reference, delivery.from, &delivery.to);
+                let purpose = Purpose::Monitor;
+                let subject = self.watch(purpose, reference, delivery.from, &delivery.to);
+                if let Some(Subject::Hosted(process, number)) = subject {
+                    let ids = (number, reference);
+                    let watch = Watch::new(self.session.clone(), purpose, ids, delivery.from, process);
+                    self.session.arrivals().push(Arrival::Inbound(Inbound::Monitor(watch)));
+                }
                 Disposition::Delivered
             }
             Kind::Demonitor(reference) => {
-                Via::There(self.session.clone()).end(reference);
+                if let Some(Subject::Hosted(process, watch)) = Via::There(self.session.clone()).end(reference)
+                {
+                    let unwatched = Inbound::Unwatched { process, watch };
+                    self.session.arrivals().push(Arrival::Inbound(unwatched));
+                }
                 Disposition::Delivered
             }
             Kind::Reply(reference) => {
                 let via = Via::There(self.session.clone());
-                self.answers.extend(self.engine.watching.reply(reference, delivery.body, &via));
-                Disposition::Delivered
+                let reply = std::mem::take(&mut delivery.body);
+                let answer = self.engine.watching.reply(reference, reply, &via);
+                self.answer(delivery, answer)
             }
             Kind::Reject(reference) => {
                 let via = Via::There(self.session.clone());
-                self.answers.extend(self.engine.watching.reject(reference, delivery.body, &via));
-                Disposition::Delivered
+                let why = std::mem::take(&mut delivery.body);
+                let answer = self.engine.watching.reject(reference, why, &via);
+                self.answer(delivery, answer)
             }
             Kind::Down(reference) => {
                 let via = Via::There(self.session.clone());
-                self.answers.extend(self.engine.watching.down(reference, delivery.body, &via));
-                Disposition::Delivered
+                let reason = std::mem::take(&mut delivery.body);
+                let answer = self.engine.watching.down(reference, reason, &via);
+                self.answer(delivery, answer)
             }
             // The session's own.
             Kind::Outcome => Disposition::Delivered,

@@ -18,6 +18,7 @@ mod peer;
 pub(crate) mod runtime;
 pub(crate) mod socket;
 
+use crate::embed::Hosting;
 use crate::metrics::{self, NodeMeter};
 use crate::monitor::Monitors;
 use crate::registry::Registry;
@@ -87,6 +88,8 @@ pub(crate) struct Engine {
     bulk: BulkThreads,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
+    /// Whom the processes belong to that are not in the registry.
+    pub(crate) hosting: Option<Hosting>,
     pub(crate) monitors: Monitors,
     meter: NodeMeter,
     /// What this node's processes wait for, and which of them wait for each other.
@@ -125,12 +128,13 @@ pub(crate) struct Parts {
     pub(crate) cookies: Cookies,
     pub(crate) observer: Option<TickObserver>,
     pub(crate) control: Thread,
+    pub(crate) hosting: Option<Hosting>,
 }
 
 impl Engine {
     /// Starts accepting and dialling.
     pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
-        let Parts { local, config, handle, bulk, resolver, cookies, observer, control } = parts;
+        let Parts { local, config, handle, bulk, resolver, cookies, observer, control, hosting } = parts;
         let (events, inbox) = mpsc::unbounded_channel();
         metrics::describe();
         let meter = NodeMeter::new(&local.name);
@@ -140,6 +144,7 @@ impl Engine {
             budget: NodeBudget::new(config.node_window.get()),
             clock: Clock::start(),
             registry: Registry::default(),
+            hosting,
             monitors: Monitors::default(),
             watching: Watching::new(meter.late_replies.clone()),
             meter,

@@ -72,7 +72,7 @@ async fn read_fragment(
     let mut sink = Deliver::new(engine, session);
     let ended =
         session.run(&mut session.lock(), |transfer| transfer.end_fragment(link.id, region, &mut sink));
-    sink.finish();
+    sink.finish_reading();
     match ended {
         None => Ok(false),
         Some(Ok(())) => {

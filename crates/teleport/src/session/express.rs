@@ -76,7 +76,7 @@ async fn read_batches(
         frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, &mut sink))
     });
     drop(inner);
-    sink.finish();
+    sink.finish_reading();
     match (result, out_of_step) {
         (None, _) => return Ok(false),
         (Some(Ok(())), None) => return Ok(true),

@@ -12,12 +12,14 @@ mod send;
 mod task;
 mod writer;
 
+use crate::embed::{Arrivals, Inbound};
 use crate::engine::Engine;
 use crate::engine::clock::Moment;
 use crate::engine::control::Command;
+use crate::engine::deliver::Deliver;
 use crate::error::SendError;
 use crate::metrics::SessionMeter;
-use crate::watch::{Via, Watched};
+use crate::watch::{Subject, Via, Watched};
 use bytes::BytesMut;
 use link::Link;
 use rustc_hash::FxHashMap;
@@ -30,10 +32,10 @@ use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{
-    AckToken, Action, Credit, Outcome, Ticket, Transfer, TransferConfig, TransferStats, Urgency,
+    AckToken, Action, Credit, Disposition, Outcome, Ticket, Transfer, TransferConfig, TransferStats, Urgency,
 };
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::ProcessId;
+use teleport_proto::wire::envelope::{ProcessId, Seq};
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -88,6 +90,8 @@ pub(crate) struct Session {
     drained: Notify,
     /// Processes of this node that the peer's processes watch.
     watched_processes: Watched,
+    /// What is on its way to the host, if there is one.
+    arrivals: Arrivals,
     last_heard: Moment,
     join_failures: AtomicU32,
     /// Bytes of control frames that the session's task has not got to yet.
@@ -173,6 +177,7 @@ impl Session {
             pool_changed: Notify::new(),
             drained: Notify::new(),
             watched_processes: Watched::default(),
+            arrivals: Arrivals::default(),
             last_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
             unhandled: AtomicUsize::new(0),
@@ -279,6 +284,21 @@ impl Session {
         self.max_message
     }
 
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    /// A delivery that was deferred has ended.
+    pub(crate) fn finish_delivery(self: &Arc<Self>, seq: Seq, end: Disposition) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let mut sink = Deliver::new(&engine, self);
+        let finished = self.run(&mut self.lock(), |t| t.finish_delivery(seq, end, &mut sink));
+        sink.finish();
+        if let Some(Err(error)) = finished {
+            self.receive_failed(error);
+        }
+    }
+
     /// A message has left its mailbox.
     pub(crate) fn consumed(&self, credit: Credit) {
         self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
@@ -342,10 +362,18 @@ impl Session {
         for (_, waiting) in outcomes {
             let _ = waiting.send(Err(SendError::Unconfirmed { peer: self.peer.clone(), reason }));
         }
-        if let Some(engine) = self.engine.upgrade() {
+        let engine = self.engine.upgrade();
+        let hosting = engine.as_ref().and_then(|engine| engine.hosting.as_ref());
+        // What was delivered comes before the end.
+        hosting.into_iter().for_each(|hosting| self.arrivals.hand_over_all(hosting));
+        if let Some(engine) = &engine {
             engine.watching.session_down(self, reason);
         }
-        Via::There(self.clone()).end_all();
+        for subject in Via::There(self.clone()).end_all() {
+            if let (Subject::Hosted(process, watch), Some(hosting)) = (subject, hosting) {
+                hosting.host.take(Inbound::Unwatched { process, watch });
+            }
+        }
         self.tell(Event::End);
         if goodbye {
             self.command(Command::Write(last_words));

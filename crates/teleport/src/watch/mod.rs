@@ -9,7 +9,7 @@
 mod watched;
 mod watcher;
 
-pub(crate) use watched::{Purpose, Refused, Watched, Watchers};
+pub(crate) use watched::{Purpose, Refused, Subject, Watched, Watchers};
 pub(crate) use watcher::{Answer, Ended, Outcome, Watching};
 
 use crate::SendError;
@@ -38,7 +38,7 @@ impl Via {
     }
 
     /// Tells a watcher there that what it watches has ended.
-    fn down(&self, from: ProcessId, to: ProcessId, kind: Kind, reason: Segments) {
+    pub(crate) fn down(&self, from: ProcessId, to: ProcessId, kind: Kind, reason: Segments) {
         match self {
             Self::Here(engine) => {
                 if let (Some(engine), Kind::Down(reference)) = (engine.upgrade(), kind) {

@@ -38,6 +38,15 @@ pub(crate) enum Purpose {
     Monitor,
 }
 
+/// A process here that is watched.
+#[derive(Debug, Clone)]
+pub(crate) enum Subject {
+    /// One of the node's own: its inbox has a list of who watches.
+    Inbox(Arc<Inbox>),
+    /// One of the host's, and the number of the watch: the host tells when it ends.
+    Hosted(ProcessId, u64),
+}
+
 /// The processes here that one peer, or this node itself, watches; `None` once nobody is left to be told.
 ///
 /// The watcher's node chooses the references, so they are not hashed.
@@ -47,7 +56,7 @@ pub(crate) struct Watched {
     most: usize,
 }
 
-type Table = BTreeMap<RefId, (Purpose, Arc<Inbox>)>;
+type Table = BTreeMap<RefId, (Purpose, Subject)>;
 
 impl Default for Watched {
     fn default() -> Self {
@@ -65,27 +74,27 @@ impl Watched {
         self.lock().as_ref().map_or(0, BTreeMap::len)
     }
 
-    fn insert(&self, reference: RefId, purpose: Purpose, inbox: &Arc<Inbox>) -> Result<(), Refused> {
+    fn insert(&self, reference: RefId, purpose: Purpose, subject: Subject) -> Result<(), Refused> {
         let mut table = self.lock();
         let table = table.as_mut().ok_or(Refused::Limit)?;
         if table.len() >= self.most || table.contains_key(&reference) {
             return Err(Refused::Limit);
         }
-        table.insert(reference, (purpose, inbox.clone()));
+        table.insert(reference, (purpose, subject));
         Ok(())
     }
 
-    fn remove(&self, reference: RefId) -> Option<Arc<Inbox>> {
-        self.lock().as_mut()?.remove(&reference).map(|(_, inbox)| inbox)
+    fn remove(&self, reference: RefId) -> Option<Subject> {
+        self.lock().as_mut()?.remove(&reference).map(|(_, subject)| subject)
     }
 
     /// Takes out what an answer ends: a call, if it is of this table at all. An error if it is a monitor.
-    fn remove_call(&self, reference: RefId) -> Result<Option<Arc<Inbox>>, IsMonitor> {
+    fn remove_call(&self, reference: RefId) -> Result<Option<Subject>, IsMonitor> {
         let mut table = self.lock();
         let Some(table) = table.as_mut() else { return Ok(None) };
         match table.get(&reference) {
             Some((Purpose::Monitor, _)) => Err(IsMonitor),
-            _ => Ok(table.remove(&reference).map(|(_, inbox)| inbox)),
+            _ => Ok(table.remove(&reference).map(|(_, subject)| subject)),
         }
     }
 
@@ -131,9 +140,11 @@ impl Via {
         purpose: Purpose,
         reference: RefId,
         process: ProcessId,
-        inbox: &Arc<Inbox>,
+        subject: Subject,
     ) -> Result<(), Refused> {
-        self.watched(|watched| watched.insert(reference, purpose, inbox)).unwrap_or(Err(Refused::Limit))?;
+        let insert = |watched: &Watched| watched.insert(reference, purpose, subject.clone());
+        self.watched(insert).unwrap_or(Err(Refused::Limit))?;
+        let Subject::Inbox(inbox) = subject else { return Ok(()) };
         let begun = inbox.watchers.lock().as_mut().map(|watchers| {
             watchers.insert((self.key(), reference), Watcher { via: self.clone(), process });
         });
@@ -144,27 +155,29 @@ impl Via {
         Ok(())
     }
 
-    /// A process there watches no longer.
-    pub(crate) fn end(&self, reference: RefId) {
+    /// A process there watches no longer. Returns what it watched, if it did.
+    pub(crate) fn end(&self, reference: RefId) -> Option<Subject> {
         let ended = self.watched(|watched| watched.remove(reference)).flatten();
-        ended.inspect(|inbox| self.forget(reference, inbox));
+        ended.inspect(|subject| self.forget(reference, subject))
     }
 
     /// A process there is answered. An error if that would not be an answer: whoever made a request can have written the
     /// reference of somebody's monitor into it, which must neither end nor be told anything for that.
     pub(crate) fn end_call(&self, reference: RefId) -> Result<(), IsMonitor> {
         let ended = self.watched(|watched| watched.remove_call(reference)).unwrap_or(Ok(None))?;
-        ended.inspect(|inbox| self.forget(reference, inbox));
+        ended.inspect(|subject| self.forget(reference, subject));
         Ok(())
     }
 
-    /// Nobody there can be told any more.
-    pub(crate) fn end_all(&self) {
+    /// Nobody there can be told any more. Returns what was watched.
+    pub(crate) fn end_all(&self) -> impl Iterator<Item = Subject> {
         let left = self.watched(Watched::close).unwrap_or_default();
-        left.into_iter().for_each(|(reference, (_, inbox))| self.forget(reference, &inbox));
+        left.iter().for_each(|(reference, (_, subject))| self.forget(*reference, subject));
+        left.into_values().map(|(_, subject)| subject)
     }
 
-    fn forget(&self, reference: RefId, inbox: &Inbox) {
+    fn forget(&self, reference: RefId, subject: &Subject) {
+        let Subject::Inbox(inbox) = subject else { return };
         let key = (self.key(), reference);
         let gone = inbox.watchers.lock().as_mut().and_then(|watchers| watchers.remove(&key));
         drop(gone); // after the lock: it may be the last of its session
@@ -194,20 +207,25 @@ mod tests {
         RefId::new(&[number]).unwrap()
     }
 
-    fn inbox() -> Arc<Inbox> {
-        Inbox::new(ProcessId { id: 1, serial: 0 }, None, 1024)
+    fn inbox() -> Subject {
+        Subject::Inbox(Inbox::new(ProcessId { id: 1, serial: 0 }, None, 1024))
+    }
+
+    fn is_same(subject: Option<Subject>, other: &Subject) -> bool {
+        matches!((subject, other), (Some(Subject::Inbox(a)), Subject::Inbox(b)) if Arc::ptr_eq(&a, b))
     }
 
     #[test]
     fn there_are_so_many_watches_and_no_more() {
         assert_eq!(Watched::default().most, 1 << 20);
         let (watched, inbox) = (Watched::with_limit(3), inbox());
-        (1..=3).for_each(|number| watched.insert(reference(number), Purpose::Monitor, &inbox).unwrap());
-        assert_eq!(watched.insert(reference(4), Purpose::Monitor, &inbox), Err(Refused::Limit));
+        (1..=3)
+            .for_each(|number| watched.insert(reference(number), Purpose::Monitor, inbox.clone()).unwrap());
+        assert_eq!(watched.insert(reference(4), Purpose::Monitor, inbox.clone()), Err(Refused::Limit));
         assert_eq!(watched.len(), 3);
         // Each that ends makes room for another one.
         assert!(watched.remove(reference(2)).is_some());
-        watched.insert(reference(4), Purpose::Monitor, &inbox).unwrap();
+        watched.insert(reference(4), Purpose::Monitor, inbox.clone()).unwrap();
         assert_eq!(
             Term::decode(&Refused::Limit.reason().into_contiguous()).unwrap(),
             Term::atom("system_limit")
@@ -217,18 +235,18 @@ mod tests {
     #[test]
     fn a_reference_that_is_taken_is_refused_and_the_first_watch_stays() {
         let (watched, first, second) = (Watched::default(), inbox(), inbox());
-        watched.insert(reference(1), Purpose::Monitor, &first).unwrap();
-        assert_eq!(watched.insert(reference(1), Purpose::Monitor, &second), Err(Refused::Limit));
-        assert!(Arc::ptr_eq(&watched.remove(reference(1)).unwrap(), &first));
+        watched.insert(reference(1), Purpose::Monitor, first.clone()).unwrap();
+        assert_eq!(watched.insert(reference(1), Purpose::Monitor, second.clone()), Err(Refused::Limit));
+        assert!(is_same(watched.remove(reference(1)), &first));
         assert!(watched.remove(reference(1)).is_none(), "it can be taken out once");
     }
 
     #[test]
     fn when_nobody_can_be_told_any_more_nothing_is_watched() {
         let (watched, inbox) = (Watched::default(), inbox());
-        watched.insert(reference(1), Purpose::Monitor, &inbox).unwrap();
+        watched.insert(reference(1), Purpose::Monitor, inbox.clone()).unwrap();
         assert_eq!(watched.close().len(), 1);
-        assert_eq!(watched.insert(reference(2), Purpose::Monitor, &inbox), Err(Refused::Limit));
+        assert_eq!(watched.insert(reference(2), Purpose::Monitor, inbox.clone()), Err(Refused::Limit));
         assert_eq!((watched.len(), watched.close().len()), (0, 0));
     }
 }

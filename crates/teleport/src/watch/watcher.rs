@@ -2,6 +2,7 @@
 
 use super::{Via, reason};
 use crate::down;
+use crate::embed::{Host, Inbound, Receipt};
 use crate::mailbox::Inbox;
 use crate::session::Session;
 use ::metrics::Counter;
@@ -55,7 +56,7 @@ impl Path {
     /// Ends the watch on the other side too.
     fn end(self, reference: RefId) {
         match self.via {
-            Via::Here(_) => self.via.end(reference),
+            Via::Here(_) => drop(self.via.end(reference)),
             Via::There(session) => {
                 // If the session has ended, so has the watch.
                 let kind = Kind::Demonitor(reference);
@@ -65,18 +66,45 @@ impl Path {
     }
 }
 
-#[derive(Debug)]
 enum Waiter {
     Call(oneshot::Sender<Outcome>),
-    Monitor { inbox: Arc<Inbox>, reference: Reference, object: Term },
+    Monitor {
+        inbox: Arc<Inbox>,
+        reference: Reference,
+        object: Term,
+    },
+    /// A call or a monitor of one of the host's processes.
+    Host {
+        host: Arc<dyn Host>,
+        is_call: bool,
+    },
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Call(_) => "Call",
+            Self::Monitor { .. } => "Monitor",
+            Self::Host { .. } => "Host",
+        })
+    }
 }
 
 impl Waiter {
+    fn is_call(&self) -> bool {
+        matches!(self, Self::Call(_) | Self::Host { is_call: true, .. })
+    }
+
     /// DOWN goes to the mailbox while the table is locked, so that whoever finds no watch in it finds the DOWN there. A
     /// caller's answer is given later.
     fn end(self, id: RefId, ended: Ended) -> Option<Answer> {
         match self {
-            Self::Call(caller) => Some(Answer { caller, outcome: Err(ended), over: None }),
+            Self::Call(caller) => {
+                Some(Answer { taker: Taker::Caller(caller), outcome: Err(ended), over: None })
+            }
+            Self::Host { host, .. } => {
+                Some(Answer { taker: Taker::Host(host, id), outcome: Err(ended), over: None })
+            }
             Self::Monitor { inbox, reference, object } => {
                 let reason = match ended {
                     Ended::Down(reason) | Ended::Rejected(reason) => reason,
@@ -90,19 +118,39 @@ impl Waiter {
 }
 
 /// What a caller is to be told, when no lock is held.
-#[derive(Debug)]
 pub(crate) struct Answer {
-    caller: oneshot::Sender<Outcome>,
+    taker: Taker,
     outcome: Outcome,
     /// The watch, if the server's side of it is still there because somebody elsewhere has answered.
     over: Option<(RefId, Path)>,
 }
 
+enum Taker {
+    Caller(oneshot::Sender<Outcome>),
+    Host(Arc<dyn Host>, RefId),
+}
+
 impl Answer {
     pub(crate) fn give(self, watching: &Watching) {
-        // The caller may have given up just now.
-        if let Err(Ok(_reply)) = self.caller.send(self.outcome) {
-            watching.count_late();
+        self.give_with(Receipt::none(), || watching.count_late());
+    }
+
+    /// One for a process of the host's, which says itself if it came late.
+    pub(crate) fn give_to_host(self, receipt: Receipt) {
+        self.give_with(receipt, || ());
+    }
+
+    fn give_with(self, receipt: Receipt, late: impl FnOnce()) {
+        match self.taker {
+            Taker::Host(host, reference) => {
+                host.take(Inbound::Ended { reference, end: self.outcome.into(), receipt });
+            }
+            Taker::Caller(caller) => {
+                // The caller may have given up just now.
+                if let Err(Ok(_reply)) = caller.send(self.outcome) {
+                    late();
+                }
+            }
         }
         if let Some((reference, path)) = self.over {
             path.end(reference);
@@ -151,6 +199,20 @@ impl Watching {
         inbox.note_monitor(id, true);
         let path = Path { via, from: inbox.process, to };
         self.lock().insert(id, Watch { path, waiter });
+    }
+
+    /// A call or monitor of one of the host's processes: the host is told.
+    pub(crate) fn for_host(
+        &self,
+        reference: RefId,
+        via: Via,
+        from: ProcessId,
+        to: Destination,
+        is_call: bool,
+        host: Arc<dyn Host>,
+    ) {
+        let (path, waiter) = (Path { via, from, to }, Waiter::Host { host, is_call });
+        self.lock().insert(reference, Watch { path, waiter });
     }
 
     /// The reply to a call has come: from its server, or from whom that has handed it on to. Late ones are counted.
@@ -235,12 +297,17 @@ impl Watching {
     /// The call that this ends, if it is one that somebody waits for.
     fn take_call(&self, reference: RefId, from: &Via, outcome: Outcome) -> Option<Answer> {
         let mut table = self.lock();
-        if !matches!(table.get(&reference)?.waiter, Waiter::Call(_)) {
+        if !table.get(&reference)?.waiter.is_call() {
             return None; // an answer to what was no call
         }
-        let Watch { path, waiter: Waiter::Call(caller) } = table.remove(&reference)? else { return None };
+        let Watch { path, waiter } = table.remove(&reference)?;
+        let taker = match waiter {
+            Waiter::Call(caller) => Taker::Caller(caller),
+            Waiter::Host { host, .. } => Taker::Host(host, reference),
+            Waiter::Monitor { .. } => return None, // is no call
+        };
         let elsewhere = path.via.key() != from.key();
-        Some(Answer { caller, outcome, over: elsewhere.then_some((reference, path)) })
+        Some(Answer { taker, outcome, over: elsewhere.then_some((reference, path)) })
     }
 
     fn forget(&self, reference: RefId) -> Option<Watch> {

@@ -1,0 +1,98 @@
+//! What has come over a session for the processes of a host, on its way to it.
+//!
+//! The order is made while the session is locked; the host is called when it is not. One thread at a time hands over, for
+//! all: so nothing overtakes.
+
+use super::{End, Hosting, Inbound, Receipt};
+use crate::watch::Answer;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// So many may wait for another thread to hand them over before a reader waits too.
+const MOST_WAITING: usize = 1024;
+
+/// Something on its way to the host.
+pub(crate) enum Arrival {
+    Inbound(Inbound),
+    /// The answer to a call or the end of a monitor of one of its processes.
+    Answer(Answer, Receipt),
+}
+
+#[derive(Default)]
+pub(crate) struct Arrivals {
+    queue: Mutex<VecDeque<Arrival>>,
+    /// Held by whoever hands over.
+    turn: Mutex<()>,
+}
+
+impl Arrivals {
+    /// Called with the session locked.
+    pub(crate) fn push(&self, arrival: Arrival) {
+        self.lock().push_back(arrival);
+    }
+
+    /// Hands everything over, or leaves it to the one who is at it, unless that one is far behind.
+    pub(crate) fn hand_over(&self, hosting: &Hosting) {
+        loop {
+            match self.turn.try_lock() {
+                Ok(_turn) => self.hand_over_now(hosting),
+                Err(TryLockError::Poisoned(_)) => self.hand_over_now(hosting),
+                Err(TryLockError::WouldBlock) => return,
+            }
+            // What came at the end of the turn was left to it.
+            if self.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The same, for who brings more and more: waits if too much is there.
+    pub(crate) fn hand_over_and_wait(&self, hosting: &Hosting) {
+        self.hand_over(hosting);
+        if self.lock().len() > MOST_WAITING {
+            self.hand_over_all(hosting);
+        }
+    }
+
+    /// Returns when everything that is there now has been handed over. Never to be called by the host.
+    pub(crate) fn hand_over_all(&self, hosting: &Hosting) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hand_over_now(hosting);
+    }
+
+    fn hand_over_now(&self, hosting: &Hosting) {
+        loop {
+            let arrived = std::mem::take(&mut *self.lock());
+            if arrived.is_empty() {
+                return;
+            }
+            for arrival in arrived {
+                match arrival {
+                    Arrival::Inbound(inbound) => hosting.host.take(inbound),
+                    Arrival::Answer(answer, receipt) => answer.give_to_host(receipt),
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arrival>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Arrivals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arrivals").field("waiting", &self.lock().len()).finish()
+    }
+}
+
+impl From<crate::watch::Outcome> for End {
+    fn from(outcome: crate::watch::Outcome) -> Self {
+        match outcome {
+            Ok(reply) => Self::Reply(reply),
+            Err(crate::watch::Ended::Down(reason)) => Self::Down(reason),
+            Err(crate::watch::Ended::Rejected(why)) => Self::Rejected(why),
+            Err(crate::watch::Ended::NodeDown(reason)) => Self::NodeDown(reason),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A node for hosts that have processes, mailboxes and a scheduler of their own, such as the Erlang virtual machine.
+//!
+//! [`Builder::embed`](crate::Builder::embed) starts a node without processes of Rust: the host implements [`Host`], which is
+//! handed everything that comes for its processes, and sends in their names with [`Embedded`], whose functions never
+//! block and are not async. The protocol, with all its rules about order, credit, calls and monitors, stays on this side.
+//!
+//! Mailboxes of a host have no bounds: a message is consumed when it has been delivered.
+//!
+//! | from peers, [`Host::take`] | to peers |
+//! |---|---|
+//! | [`Inbound::Message`] | [`Embedded::send`] |
+//! | [`Inbound::Request`], a call of one of the host's processes | [`Watch::reply`], [`Watch::down`] |
+//! | [`Inbound::Monitor`] of one of the host's processes | [`Watch::down`] |
+//! | [`Inbound::Unwatched`]: nobody waits for that any more | [`Embedded::cancel`] |
+//! | [`Inbound::Ended`]: how a call or a monitor ended | [`Embedded::request`], [`Embedded::monitor`] |
+
+mod arrivals;
+mod node;
+
+pub(crate) use arrivals::{Arrival, Arrivals};
+pub use node::{Embedded, Recipient, Sent, Waiting};
+
+use crate::process::encode;
+use crate::session::Session;
+use crate::watch::{Purpose, Via, reason};
+use crate::{EndReason, SendError};
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use teleport_etf::{Pid, Segments};
+use teleport_proto::transfer::Disposition;
+pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
+use teleport_proto::wire::envelope::{Kind, Seq};
+
+/// What has processes of its own. All functions are called on the node's threads.
+pub trait Host: Send + Sync + 'static {
+    /// The process that is meant, if it lives.
+    ///
+    /// Asked for every message, with a session locked: it must only look the process up, and must not call the node.
+    fn find(&self, to: &Destination) -> Option<ProcessId>;
+
+    /// Something from a peer, in its place: what was sent from one process to another comes in the order it was sent in.
+    ///
+    /// No lock is held that the node needs. What takes long should be done elsewhere, and the [`Receipt`] dropped when it
+    /// is done; meanwhile nothing that has to come behind it comes.
+    fn take(&self, inbound: Inbound);
+}
+
+/// What comes to a [`Host`].
+#[derive(Debug)]
+pub enum Inbound {
+    /// A message.
+    Message {
+        /// Whose mailbox it is for.
+        to: ProcessId,
+        /// The encoded term.
+        body: Bytes,
+        /// To be dropped when it is in the mailbox.
+        receipt: Receipt,
+    },
+    /// A message that is answered. The process has to be watched from now on: if it ends without having answered, that is the
+    /// answer.
+    Request {
+        /// Whose mailbox it is for.
+        to: ProcessId,
+        /// The encoded term: a tuple of three whose second element is `{Pid, [alias|Ref]}`.
+        body: Bytes,
+        /// To be answered.
+        watch: Watch,
+        /// To be dropped when it is in the mailbox.
+        receipt: Receipt,
+    },
+    /// A process has to be watched from now on. To be answered when it has ended.
+    Monitor(Watch),
+    /// Nobody waits for the answer to that request or monitor any more.
+    Unwatched {
+        /// The process that was watched.
+        process: ProcessId,
+        /// As in [`Watch::id`].
+        watch: u64,
+    },
+    /// A call or monitor of one of the host's processes has ended. Comes once for each that was begun and not cancelled.
+    Ended {
+        /// As given to [`Embedded::request`] or [`Embedded::monitor`].
+        reference: RefId,
+        /// How.
+        end: End,
+        /// To be dropped when the process has been told.
+        receipt: Receipt,
+    },
+}
+
+/// How a call or monitor ended.
+#[derive(Debug)]
+pub enum End {
+    /// The reply: an encoded term.
+    Reply(Bytes),
+    /// The process ended, or was not there: the reason, an encoded term. One that is compressed counts as `undefined`.
+    Down(Bytes),
+    /// Only of a call: nobody is going to answer, though the process goes on. The text, an encoded binary.
+    Rejected(Bytes),
+    /// The session with its node ended.
+    NodeDown(EndReason),
+}
+
+/// Somebody who looks after what a node is embedded in, and the numbers of watches.
+pub(crate) struct Hosting {
+    pub(crate) host: Arc<dyn Host>,
+    last_watch: AtomicU64,
+}
+
+impl Hosting {
+    pub(crate) fn new(host: Arc<dyn Host>) -> Self {
+        Self { host, last_watch: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn next_watch(&self) -> u64 {
+        self.last_watch.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// A process of a peer waits to be told of one of the host's: of its answer, or its end.
+///
+/// Dropped without either it says that nobody is going to answer, or of a monitor that it is `noconnection`.
+pub struct Watch {
+    session: Arc<Session>,
+    purpose: Purpose,
+    id: u64,
+    reference: RefId,
+    watcher: ProcessId,
+    watched: ProcessId,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        session: Arc<Session>,
+        purpose: Purpose,
+        (id, reference): (u64, RefId),
+        watcher: ProcessId,
+        watched: ProcessId,
+    ) -> Self {
+        Self { session, purpose, id, reference, watcher, watched }
+    }
+
+    /// Its number, which no other watch of this node's life has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The process that waits.
+    pub fn watcher(&self) -> Pid {
+        self.session.pid_of(self.watcher)
+    }
+
+    /// The process that is watched.
+    pub fn watched(&self) -> ProcessId {
+        self.watched
+    }
+
+    /// Answers a request. Waits for nothing. If nobody waits for it any more, or it is a monitor, the answer vanishes.
+    ///
+    /// If the answer is too large, the caller is told so, and so is whoever answers.
+    pub fn reply(self, body: Segments) -> Result<(), SendError> {
+        if self.purpose == Purpose::Monitor || !self.end() {
+            return Ok(());
+        }
+        match self.send(Kind::Reply(self.reference), body) {
+            Ok(()) | Err(SendError::NodeDown { .. }) => Ok(()),
+            Err(error) => {
+                self.reject(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells that the watched process has ended, and why. If nobody waits for it any more, that vanishes.
+    pub fn down(self, reason: Segments) {
+        if self.end() {
+            self.tell_down(reason);
+        }
+    }
+
+    fn tell_down(&self, reason: Segments) {
+        let kind = Kind::Down(self.reference);
+        Via::There(self.session.clone()).down(self.watched, self.watcher, kind, reason);
+    }
+
+    /// Says to the caller, who is not in the table any more, that nobody is going to answer.
+    fn reject(&self, why: &str) {
+        // If the session has ended, its calls have too.
+        let _ = encode(why).map(|body| self.send(Kind::Reject(self.reference), body));
+    }
+
+    /// Whoever takes it out of the table is the one to answer.
+    fn end(&self) -> bool {
+        Via::There(self.session.clone()).end(self.reference).is_some()
+    }
+
+    fn send(&self, kind: Kind, body: Segments) -> Result<(), SendError> {
+        self.session.send_exempt(self.watched, Destination::Process(self.watcher), kind, body)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.end() {
+            match self.purpose {
+                Purpose::Call => self.reject("whoever was to watch the process is gone"),
+                Purpose::Monitor => self.tell_down(reason::no_connection()),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("id", &self.id).field("watched", &self.watched).finish_non_exhaustive()
+    }
+}
+
+/// That a message has been delivered: said by dropping it.
+#[must_use = "dropping it says that the message has been delivered"]
+pub struct Receipt(Option<(Arc<Session>, Seq)>);
+
+impl Receipt {
+    /// For a message that counts as delivered already.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(session: Arc<Session>, seq: Seq) -> Self {
+        Self(Some((session, seq)))
+    }
+
+    /// Whether the message is a large one, for which other messages wait until this is dropped. Small ones (up to 64 KiB)
+    /// have to be delivered at once.
+    pub fn is_awaited(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some((session, seq)) = self.0.take() {
+            session.finish_delivery(seq, Disposition::Consumed);
+        }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").field("is_awaited", &self.is_awaited()).finish()
+    }
+}
