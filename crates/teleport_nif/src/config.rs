@@ -1,0 +1,93 @@
+//! The configuration, from a map.
+//!
+//! `node`, `creation`, `cookie`, `listen` and the limits are explained where they are documented: in the Erlang module
+//! `teleport_manager`.
+
+use rustler::types::tuple::{get_tuple, make_tuple};
+use rustler::{Binary, Encoder, Env, Error, MapIterator, NifResult, Term};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
+use std::time::Duration;
+use teleport::Config;
+
+/// Atoms that peers may add to the table, unless it is said otherwise: a sixteenth of what it holds.
+const MAX_NEW_ATOMS: u64 = 65_536;
+
+pub(crate) struct Settings {
+    pub(crate) node: String,
+    pub(crate) creation: u32,
+    pub(crate) cookie: Vec<u8>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) max_new_atoms: u64,
+    pub(crate) config: Config,
+}
+
+impl Settings {
+    /// Reads the map. An error names the key.
+    pub(crate) fn decode(map: Term<'_>) -> NifResult<Self> {
+        let mut settings = Self {
+            node: String::new(),
+            creation: 0,
+            cookie: Vec::new(),
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            max_new_atoms: MAX_NEW_ATOMS,
+            config: Config::default(),
+        };
+        for (key, value) in MapIterator::new(map).ok_or(Error::BadArg)? {
+            let key = key.atom_to_string()?;
+            settings
+                .set(&key, value)
+                .map_err(|_| Error::Term(Box::new((crate::atoms::bad_config(), key))))?;
+        }
+        Ok(settings)
+    }
+
+    fn set(&mut self, key: &str, value: Term<'_>) -> NifResult<()> {
+        let config = &mut self.config;
+        match key {
+            "node" => self.node = value.decode::<String>()?,
+            "creation" => self.creation = value.decode()?,
+            "cookie" => self.cookie = value.decode::<Binary<'_>>()?.to_vec(),
+            "listen" => self.listen = address(value)?,
+            "max_new_atoms" => self.max_new_atoms = value.decode()?,
+            "max_message" => config.max_message = bytes(value)?,
+            "peer_window" => config.peer_window = bytes(value)?,
+            "node_window" => config.node_window = bytes(value)?,
+            "fragment_size" => config.fragment_size = value.decode()?,
+            "express_connections" => config.express_connections = value.decode()?,
+            "bulk_connections" => config.bulk_connections = value.decode()?,
+            "net_ticktime" => config.net_ticktime = Duration::from_secs(value.decode()?),
+            "setup_timeout" => config.setup_timeout = Duration::from_millis(value.decode()?),
+            "buffer_pool" => config.buffer_pool = value.decode()?,
+            "worker_threads" => config.worker_threads = value.decode()?,
+            "congestion" => config.congestion = Some(value.decode()?),
+            _ => return Err(Error::BadArg),
+        }
+        Ok(())
+    }
+}
+
+/// `{Address, Port}`, as of `inet`.
+pub(crate) fn address(term: Term<'_>) -> NifResult<SocketAddr> {
+    let (ip, port): (Term<'_>, u16) = term.decode()?;
+    if let Ok((a, b, c, d)) = ip.decode::<(u8, u8, u8, u8)>() {
+        return Ok(SocketAddr::from(([a, b, c, d], port)));
+    }
+    let parts = get_tuple(ip)?;
+    let parts = parts.into_iter().map(|part| part.decode()).collect::<NifResult<Vec<u16>>>()?;
+    let parts = <[u16; 8]>::try_from(parts).map_err(|_| Error::BadArg)?;
+    Ok(SocketAddr::from((parts, port)))
+}
+
+/// `{Address, Port}`, for Erlang.
+pub(crate) fn encode_address<'a>(env: Env<'a>, address: SocketAddr) -> Term<'a> {
+    let ip: Vec<_> = match address.ip() {
+        IpAddr::V4(ip) => ip.octets().iter().map(|part| part.encode(env)).collect(),
+        IpAddr::V6(ip) => ip.segments().iter().map(|part| part.encode(env)).collect(),
+    };
+    (make_tuple(env, &ip), address.port()).encode(env)
+}
+
+fn bytes(term: Term<'_>) -> NifResult<NonZeroU64> {
+    NonZeroU64::new(term.decode()?).ok_or(Error::BadArg)
+}

@@ -1,0 +1,143 @@
+//! Pids, names and references of Erlang, and what the protocol calls them.
+
+use crate::terms;
+use rustc_hash::FxHashMap;
+use rustler::sys::ErlNifTerm;
+use rustler::types::atom::Atom;
+use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+use std::cell::RefCell;
+use std::hash::Hash;
+use std::sync::Arc;
+use teleport::NodeName;
+use teleport::embed::{Destination, ProcessId, Recipient, RefId};
+use teleport::etf::{self, Pid, Reference, to_segments};
+
+/// Entries of a cache before it is begun anew.
+const MOST_CACHED: usize = 4096;
+
+/// What a thread has looked up. Atoms and local pids are the same for as long as the virtual machine runs.
+struct Cache<K, V>(RefCell<FxHashMap<K, V>>);
+
+impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+    fn new() -> Self {
+        Self(RefCell::default())
+    }
+
+    fn find<E>(&self, key: K, look_up: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
+        if let Some(found) = self.0.borrow().get(&key) {
+            return Ok(found.clone());
+        }
+        let value = look_up()?;
+        let mut cache = self.0.borrow_mut();
+        if cache.len() >= MOST_CACHED {
+            cache.clear();
+        }
+        cache.insert(key, value.clone());
+        Ok(value)
+    }
+}
+
+thread_local! {
+    static PROCESSES: Cache<ErlNifTerm, ProcessId> = Cache::new();
+    static PIDS: Cache<ProcessId, LocalPid> = Cache::new();
+    static NAMES: Cache<ErlNifTerm, Arc<str>> = Cache::new();
+    static NODES: Cache<ErlNifTerm, NodeName> = Cache::new();
+}
+
+/// The node that identifiers without a node's name belong to.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) node: etf::Atom,
+    pub(crate) creation: u32,
+}
+
+impl Identity {
+    /// The pid of a process of this node, whether it lives or not.
+    pub(crate) fn pid(&self, env: Env<'_>, process: ProcessId) -> Option<LocalPid> {
+        let make = || {
+            let ProcessId { id, serial } = process;
+            let pid = Pid { node: self.node.clone(), id, serial, creation: self.creation };
+            term_of(env, &pid).and_then(|term| term.decode().ok()).ok_or(())
+        };
+        PIDS.with(|pids| pids.find(process, make)).ok()
+    }
+
+    /// A reference that was made on this node.
+    pub(crate) fn reference<'a>(&self, env: Env<'a>, reference: RefId) -> Option<Term<'a>> {
+        term_of(env, &Reference::new(self.node.clone(), self.creation, reference.words())?)
+    }
+
+    /// What a DOWN message calls a process.
+    pub(crate) fn object<'a>(&self, env: Env<'a>, recipient: &Recipient) -> Option<Term<'a>> {
+        let node = etf::Atom::new(recipient.peer.as_str()).ok()?;
+        match &recipient.to {
+            Destination::Name(name) => term_of(env, &(etf::Atom::new(name).ok()?, node)),
+            Destination::Process(ProcessId { id, serial }) => {
+                let creation = recipient.incarnation.unwrap_or_default();
+                term_of(env, &Pid { node, id: *id, serial: *serial, creation })
+            }
+        }
+    }
+}
+
+/// A term of which every atom exists.
+fn term_of<'a>(env: Env<'a>, value: &impl serde::Serialize) -> Option<Term<'a>> {
+    terms::existing(env, &to_segments(value).ok()?.into_contiguous())
+}
+
+/// What the protocol calls a process of this node.
+pub(crate) fn process_of(env: Env<'_>, pid: LocalPid) -> NifResult<ProcessId> {
+    let term = pid.encode(env);
+    PROCESSES.with(|processes| {
+        processes.find(term.as_c_arg(), || {
+            let Pid { id, serial, .. } = parse(term)?;
+            Ok(ProcessId { id, serial })
+        })
+    })
+}
+
+/// A pid of another node, or `{Name, Node}`.
+pub(crate) fn recipient(term: Term<'_>) -> NifResult<Recipient> {
+    if let Ok((name, node)) = term.decode::<(Atom, Atom)>() {
+        let name =
+            NAMES.with(|names| names.find(name.as_c_arg(), || text(term.get_env(), name).map(Into::into)))?;
+        let (peer, to) = (node_name(term.get_env(), node)?, Destination::Name(name));
+        return Ok(Recipient { peer, incarnation: None, to });
+    }
+    if !term.is_pid() {
+        return Err(Error::BadArg);
+    }
+    let Pid { node, id, serial, creation } = parse(term)?;
+    let peer = NodeName::new(node.as_str()).map_err(|_| Error::BadArg)?;
+    Ok(Recipient { peer, incarnation: Some(creation), to: Destination::Process(ProcessId { id, serial }) })
+}
+
+/// The name of a node.
+pub(crate) fn node_name(env: Env<'_>, node: Atom) -> NifResult<NodeName> {
+    NODES.with(|nodes| {
+        nodes.find(node.as_c_arg(), || {
+            NodeName::new(&text(env, node)?).map_err(|_| Error::Term(Box::new(crate::atoms::bad_node_name())))
+        })
+    })
+}
+
+/// What the protocol calls a reference.
+pub(crate) fn ref_id(term: Term<'_>) -> NifResult<RefId> {
+    if !term.is_ref() {
+        return Err(Error::BadArg);
+    }
+    let reference: Reference = parse(term)?;
+    RefId::new(reference.words()).ok_or(Error::BadArg)
+}
+
+/// An atom's text, also beyond Latin-1.
+fn text(env: Env<'_>, atom: Atom) -> NifResult<String> {
+    let atom: etf::Atom = parse(atom.to_term(env))?;
+    Ok(atom.as_str().to_owned())
+}
+
+/// A small term by way of its encoding, which is the same in all releases; what terms look like inside is not.
+fn parse<T: serde::de::DeserializeOwned>(term: Term<'_>) -> NifResult<T> {
+    let encoded = bytes::Bytes::copy_from_slice(&term.to_binary());
+    etf::from_bytes(&encoded).map_err(|_| Error::BadArg)
+}

@@ -1,0 +1,307 @@
+//! The functions of the Erlang module `teleport_nif`, which says what they are for.
+
+use crate::config::{self, Settings};
+use crate::errors::{send_error, start_error};
+use crate::host::Machine;
+use crate::ids::{self, Identity};
+use crate::relays::WatchHandle;
+use crate::resolver::{AskManager, Questions};
+use crate::running::{self, Running};
+use crate::terms::AtomBudget;
+use crate::{atoms, host, iovec};
+use rustler::env::SavedTerm;
+use rustler::types::atom::Atom;
+use rustler::{Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use teleport::embed::{Embedded, ProcessId, Recipient, RefId, Sent};
+use teleport::{Node, PeerInfo, SendError, SendOptions, StartError, etf};
+use tokio::runtime;
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
+    let Settings { node, creation, cookie, listen, max_new_atoms, config } = match Settings::decode(map) {
+        Err(Error::Term(reason)) => return Ok((atoms::error(), reason.encode(env)).encode(env)),
+        settings => settings?,
+    };
+    let identity = Identity { node: etf::Atom::new(&node).map_err(|_| Error::BadArg)?, creation };
+    let questions = Questions::default();
+    let atoms_left = AtomBudget::new(max_new_atoms, config.max_message.get());
+    let running = Arc::new(Running::new(identity, atoms_left, questions.clone()));
+    if !running::set(&running) {
+        return Ok((atoms::error(), atoms::already_started()).encode(env));
+    }
+    let builder = Node::builder(&node)
+        .cookie(cookie)
+        .incarnation(creation)
+        .listen(listen)
+        .config(config)
+        .resolver(AskManager { manager: env.pid(), questions });
+    let started = Machine::new(running.clone())
+        .and_then(|machine| Ok((runtime()?, Arc::new(machine))))
+        .map_err(|source| StartError::System { what: "threads", source })
+        .and_then(|(runtime, machine)| runtime.block_on(builder.embed(machine)));
+    match started {
+        Ok(node) => {
+            let address = config::encode_address(env, node.address());
+            running.started(node);
+            Ok((atoms::ok(), address).encode(env))
+        }
+        Err(error) => {
+            running::clear();
+            Ok((atoms::error(), start_error(env, &error)).encode(env))
+        }
+    }
+}
+
+/// For the short time of a start or a stop.
+fn runtime() -> io::Result<runtime::Runtime> {
+    runtime::Builder::new_current_thread().enable_time().build()
+}
+
+#[rustler::nif]
+fn stop(env: Env<'_>, deadline: u64) -> Atom {
+    let Some(running) = running::clear() else { return atoms::not_running() };
+    let caller = env.pid();
+    // Not on a scheduler: the end of sessions is told to processes.
+    let stopped = std::thread::Builder::new().name("teleport stop".to_owned()).spawn(move || {
+        let report = match (running.node(), runtime()) {
+            (Some(node), Ok(runtime)) => {
+                runtime.block_on(node.shutdown(Duration::from_millis(deadline))).unconfirmed
+            }
+            _ => Vec::new(),
+        };
+        let unconfirmed: Vec<_> = report.iter().map(|(peer, count)| (peer.as_str(), *count)).collect();
+        // The caller may not wait.
+        let _ = OwnedEnv::new().send_and_clear(&caller, |_| (atoms::teleport_stopped(), unconfirmed));
+    });
+    if stopped.is_ok() { atoms::ok() } else { atoms::system() }
+}
+
+#[rustler::nif]
+fn resolved(node: &str, addresses: Vec<Term<'_>>) -> NifResult<Atom> {
+    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
+    let addresses = addresses.into_iter().map(config::address).collect::<NifResult<Vec<_>>>()?;
+    let node = node.parse().map_err(|_| Error::BadArg)?;
+    running.questions.answer(&node, &addresses);
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn relay(env: Env<'_>, place: usize, alias: Term<'_>) -> NifResult<Atom> {
+    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
+    if place >= 1024 || !alias.is_ref() {
+        return Err(Error::BadArg);
+    }
+    running.relays.add(place, env.pid(), alias);
+    Ok(atoms::ok())
+}
+
+const UNORDERED: u32 = 1;
+const NOSUSPEND: u32 = 2;
+
+#[rustler::nif]
+fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a>) -> NifResult<Term<'a>> {
+    with_node(env, |_, node| {
+        let (to, body) = (ids::recipient(to)?, iovec::segments(body)?);
+        let from = ids::process_of(env, env.pid())?;
+        let mut options = SendOptions::default();
+        if flags & UNORDERED != 0 {
+            options = options.unordered();
+        }
+        if flags & NOSUSPEND != 0 {
+            options = options.nosuspend();
+        }
+        let notice = Notice::new(env, tag);
+        Ok(match node.send(from, to, body, options, move |result| notice.give(result)) {
+            Ok(Sent::Accepted) => atoms::ok().encode(env),
+            Ok(Sent::Waiting(_)) => atoms::waiting().encode(env),
+            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+        })
+    })
+}
+
+#[rustler::nif]
+fn request<'a>(
+    env: Env<'a>,
+    to: Term<'a>,
+    reference: Term<'a>,
+    body: Term<'a>,
+    tag: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let (body, notice) = (iovec::segments(body)?, Notice::new(env, tag));
+    begin(env, to, reference, |running, node, from, to, reference| {
+        let options = SendOptions::default();
+        node.request(from, to, reference, body, options, move |result| {
+            host::not_begun(&running, reference, &result);
+            notice.give(Ok(())); // how it ended is told as for any other
+        })
+    })
+}
+
+#[rustler::nif]
+fn monitor<'a>(env: Env<'a>, to: Term<'a>, reference: Term<'a>) -> NifResult<Term<'a>> {
+    begin(env, to, reference, |running, node, from, to, reference| {
+        node.monitor(from, to, reference, move |result| host::not_begun(&running, reference, &result))
+    })
+}
+
+/// The calling process begins to wait for the end of a call or monitor.
+fn begin<'a>(
+    env: Env<'a>,
+    to: Term<'a>,
+    reference: Term<'a>,
+    ask: impl FnOnce(Arc<Running>, &Embedded, ProcessId, Recipient, RefId) -> Result<Sent, SendError>,
+) -> NifResult<Term<'a>> {
+    with_node(env, |running, node| {
+        let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
+        let from = ids::process_of(env, env.pid())?;
+        running.calls.begin(env, reference, to.clone());
+        Ok(match ask(running.clone(), node, from, to, reference) {
+            Ok(Sent::Accepted) => atoms::ok().encode(env),
+            Ok(Sent::Waiting(waiting)) => {
+                running.calls.note_waiting(reference, waiting);
+                atoms::waiting().encode(env)
+            }
+            Err(error) => {
+                running.calls.end(Some(env), reference);
+                (atoms::error(), send_error(env, &error)).encode(env)
+            }
+        })
+    })
+}
+
+#[rustler::nif]
+fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
+    let reference = ids::ref_id(reference)?;
+    // A node that has stopped has told all who waited.
+    Ok(running::current().is_some_and(|running| running.cancel(Some(env), reference)))
+}
+
+#[rustler::nif]
+fn reply<'a>(env: Env<'a>, watch: ResourceArc<WatchHandle>, body: Term<'a>) -> NifResult<Term<'a>> {
+    let body = iovec::segments(body)?;
+    Ok(match watch.take().map_or(Ok(()), |watch| watch.reply(body)) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+    })
+}
+
+#[rustler::nif]
+fn down(watch: ResourceArc<WatchHandle>, reason: Term<'_>) -> NifResult<Atom> {
+    let reason = iovec::segments(reason)?;
+    if let Some(watch) = watch.take() {
+        watch.down(reason);
+    }
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn disconnect(env: Env<'_>, peer: Atom) -> NifResult<bool> {
+    let peer = ids::node_name(env, peer)?;
+    let running = running::current();
+    Ok(running.as_ref().and_then(|running| running.node()).is_some_and(|node| node.disconnect(&peer)))
+}
+
+#[rustler::nif]
+fn info(env: Env<'_>) -> NifResult<Term<'_>> {
+    with_node(env, |running, node| {
+        let info = node.info();
+        let peers = info.peers.iter().map(|peer| (peer.name.as_str(), peer_info(env, peer)));
+        let address = config::encode_address(env, info.address);
+        let pairs = [
+            (atoms::name(), info.name.as_str().encode(env)),
+            (atoms::creation(), info.incarnation.as_u32().encode(env)),
+            (atoms::address(), address),
+            (atoms::bytes_in_flight(), info.bytes_in_flight.encode(env)),
+            (atoms::waiting_for(), running.calls.len().encode(env)),
+            (atoms::late_replies(), info.late_replies.encode(env)),
+            (atoms::new_atoms(), running.atoms.used().encode(env)),
+            (atoms::peers(), peers.collect::<HashMap<_, _>>().encode(env)),
+        ];
+        Term::map_from_pairs(env, &pairs)
+    })
+}
+
+fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
+    let transfer = &peer.transfer;
+    let round_trip = peer.tick_round_trip.map(|time| time.as_micros() as u64);
+    let pairs = [
+        (atoms::creation(), peer.incarnation.as_u32().encode(env)),
+        (atoms::dialled(), peer.dialled.encode(env)),
+        (atoms::control_connected(), peer.control_connected.encode(env)),
+        (atoms::last_heard_ms(), (peer.last_heard.as_millis() as u64).encode(env)),
+        (atoms::tick_round_trip_us(), round_trip.map_or(atoms::undefined().encode(env), |us| us.encode(env))),
+        (atoms::ticks_missed(), peer.ticks_missed.encode(env)),
+        (atoms::watched(), peer.watched.encode(env)),
+        (atoms::unconfirmed(), transfer.unconfirmed.encode(env)),
+        (atoms::waiting(), transfer.waiting.encode(env)),
+        (atoms::express_connections(), transfer.express_connections.encode(env)),
+        (atoms::bulk_connections(), transfer.bulk_connections.encode(env)),
+        (atoms::messages_sent(), transfer.messages_sent.encode(env)),
+        (atoms::messages_received(), transfer.messages_received.encode(env)),
+        (atoms::bytes_sent(), transfer.bytes_sent.encode(env)),
+        (atoms::bytes_received(), transfer.bytes_received.encode(env)),
+        (atoms::no_process(), transfer.no_process.encode(env)),
+        (atoms::frames_resent(), transfer.frames_resent.encode(env)),
+    ];
+    Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| rustler::types::map::map_new(env))
+}
+
+fn with_node<'a>(
+    env: Env<'a>,
+    use_it: impl FnOnce(&Arc<Running>, &Embedded) -> NifResult<Term<'a>>,
+) -> NifResult<Term<'a>> {
+    let running = running::current();
+    match running.as_ref().and_then(|running| running.node().map(|node| (running, node))) {
+        Some((running, node)) => use_it(running, node),
+        None => Ok((atoms::error(), atoms::not_running()).encode(env)),
+    }
+}
+
+/// Tells the calling process, in `{teleport_sent, Tag, ok | {error, Reason}}`, that what had to wait waits no longer. Without a
+/// tag (which is a reference) it tells nothing.
+struct Notice(Option<Tagged>);
+
+struct Tagged {
+    process: LocalPid,
+    env: OwnedEnv,
+    tag: SavedTerm,
+}
+
+impl Notice {
+    fn new(env: Env<'_>, tag: Term<'_>) -> Self {
+        let tagged = tag.is_ref().then(|| {
+            let own = OwnedEnv::new();
+            let tag = own.save(tag);
+            Tagged { process: env.pid(), env: own, tag }
+        });
+        Self(tagged)
+    }
+
+    /// Not on a scheduler.
+    fn give(mut self, result: Result<(), SendError>) {
+        self.tell(|env| match result {
+            Ok(()) => atoms::ok().encode(env),
+            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+        });
+    }
+
+    fn tell(&mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+        let Some(Tagged { process, env, tag }) = self.0.take() else { return };
+        env.run(|env| {
+            // The process may have ended.
+            let _ = env.send(&process, (atoms::teleport_sent(), tag.load(env), result(env)));
+        });
+    }
+}
+
+impl Drop for Notice {
+    /// Nobody will tell any more, since the node has stopped. On a scheduler nothing is sent: there, the process is told by what
+    /// the function returns.
+    fn drop(&mut self) {
+        self.tell(|env| (atoms::error(), atoms::not_running()).encode(env));
+    }
+}
