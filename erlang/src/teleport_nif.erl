@@ -1,0 +1,97 @@
+%% @private
+%% The engine, in the crate `teleport_nif'. Destinations are pids of other nodes and `{Name, Node}'; terms are given
+%% encoded, as lists of binaries. Binaries of more than a KiB are kept by reference.
+-module(teleport_nif).
+
+-export([start/1, stop/1, resolved/2, relay/2, disconnect/1, info/0]).
+-export([send/4, request/4, monitor/2, cancel/1]).
+-export([reply/2, down/2]).
+
+-nifs([start/1, stop/1, resolved/2, relay/2, disconnect/1, info/0]).
+-nifs([send/4, request/4, monitor/2, cancel/1]).
+-nifs([reply/2, down/2]).
+
+-on_load(init/0).
+
+-export_type([address/0, destination/0, error/0, watch/0]).
+
+-type address() :: {inet:ip_address(), inet:port_number()}.
+-type destination() :: pid() | {atom(), node()}.
+%% A process of a peer waits for an answer.
+-opaque watch() :: reference().
+-type error() ::
+    not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noproc
+    | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
+
+-spec init() -> ok | {error, term()}.
+init() ->
+    %% `code:priv_dir/1' knows only applications in the code path under their names.
+    Dir = case code:priv_dir(teleport) of
+        {error, bad_name} -> filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
+        Priv -> Priv
+    end,
+    erlang:load_nif(filename:join(Dir, "teleport_nif"), 0).
+
+%% Starts the engine. The calling process becomes its manager: it is asked for addresses with
+%% `{teleport_resolve, Node}', and has to answer with resolved/2. Runs on a dirty scheduler.
+-spec start(map()) -> {ok, address()} | {error, already_started | {bad_config, binary() | string()} | term()}.
+start(_Config) ->
+    erlang:nif_error(not_loaded).
+
+%% Begins to stop the engine; what was accepted is delivered, for at most so many milliseconds. The calling process gets
+%% `{teleport_stopped, [{Node, Unconfirmed}]}' if this returns `ok'.
+-spec stop(non_neg_integer()) -> ok | not_running | system.
+stop(_Deadline) ->
+    erlang:nif_error(not_loaded).
+
+-spec resolved(binary(), [address()]) -> ok | not_running.
+resolved(_Node, _Addresses) ->
+    erlang:nif_error(not_loaded).
+
+%% The calling process is the relay at that place from now on; Alias is its own.
+-spec relay(non_neg_integer(), reference()) -> ok | not_running.
+relay(_Place, _Alias) ->
+    erlang:nif_error(not_loaded).
+
+%% Ends the session with a peer; `false' if there is none.
+-spec disconnect(node()) -> boolean().
+disconnect(_Peer) ->
+    erlang:nif_error(not_loaded).
+
+-spec info() -> map() | {error, not_running}.
+info() ->
+    erlang:nif_error(not_loaded).
+
+%% Sends a message as the calling process. Flags: 1 unordered, 2 nosuspend. `waiting': it was not accepted yet; if Tag is
+%% a reference the process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that has changed.
+-spec send(destination(), iolist(), 0..3, reference() | undefined) -> ok | waiting | {error, error()}.
+send(_To, _Encoded, _Flags, _Tag) ->
+    erlang:nif_error(not_loaded).
+
+%% Calls a process. Encoded is `{_, {self(), [alias|Ref]}, _}', and Ref a reference that was made on this node and not used
+%% before. The calling process gets `{[alias|Ref], Reply}' or `{'DOWN', Ref, process, Object, Reason}', unless this returns
+%% an error. With a Tag it also gets `{teleport_sent, Tag, ok}' when a request that was waiting waits no longer.
+-spec request(destination(), reference(), iolist(), reference() | undefined) -> ok | waiting | {error, error()}.
+request(_To, _Ref, _Encoded, _Tag) ->
+    erlang:nif_error(not_loaded).
+
+%% Monitors a process. The calling process gets `{'DOWN', Ref, process, Object, Reason}', unless this returns an error.
+-spec monitor(destination(), reference()) -> ok | waiting | {error, error()}.
+monitor(_To, _Ref) ->
+    erlang:nif_error(not_loaded).
+
+%% Ends a call or a monitor. `true': no message about it comes any more. `false': there was none, or its message is in the
+%% mailbox.
+-spec cancel(reference()) -> boolean().
+cancel(_Ref) ->
+    erlang:nif_error(not_loaded).
+
+%% Answers a call, once.
+-spec reply(watch(), iolist()) -> ok | {error, error()}.
+reply(_Watch, _Encoded) ->
+    erlang:nif_error(not_loaded).
+
+%% Says that the watched process has ended.
+-spec down(watch(), iolist()) -> ok.
+down(_Watch, _Encoded) ->
+    erlang:nif_error(not_loaded).

@@ -1,0 +1,25 @@
+%% @private
+%% The manager owns the engine; relays are of no use without it, and begin anew when it does.
+-module(teleport_sup).
+-behaviour(supervisor).
+
+-export([start_link/0, init/1]).
+
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    case supervisor:start_link({local, ?MODULE}, ?MODULE, []) of
+        {ok, Pid} -> {ok, Pid};
+        {error, {shutdown, {failed_to_start_child, teleport_manager, Reason}}} -> {error, Reason};
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init([]) ->
+    Manager = #{id => teleport_manager,
+                start => {teleport_manager, start_link, []},
+                shutdown => 10000},
+    Relays = #{id => teleport_relay_sup,
+               start => {teleport_relay_sup, start_link, []},
+               type => supervisor,
+               shutdown => infinity},
+    {ok, {#{strategy => rest_for_one, intensity => 5, period => 60}, [Manager, Relays]}}.
