@@ -87,11 +87,17 @@ monitor(Ref) ->
             erlang:monitor(process, Process);
         {remote, To} ->
             Monitor = make_ref(),
-            case teleport_nif:monitor(To, Monitor) of
+            Tag = make_ref(),
+            case teleport_nif:monitor(To, Monitor, Tag) of
+                ok ->
+                    Monitor;
+                waiting ->
+                    %% What is sent next must not overtake it.
+                    receive
+                        {teleport_sent, Tag, ok} -> Monitor
+                    end;
                 {error, Reason} ->
                     self() ! {'DOWN', Monitor, process, To, down_reason(Reason)},
-                    Monitor;
-                _Begun ->
                     Monitor
             end;
         undefined ->

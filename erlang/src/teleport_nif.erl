@@ -3,13 +3,13 @@
 %% encoded, as lists of binaries. Binaries of more than a KiB are kept by reference.
 -module(teleport_nif).
 
--export([start/1, stop/1, resolved/2, relay/2, disconnect/1, info/0]).
--export([send/4, request/4, monitor/2, cancel/1]).
--export([reply/2, down/2]).
+-export([start/1, stop/1, resolved/2, relay/3, disconnect/1, info/0]).
+-export([send/4, request/4, monitor/3, cancel/1]).
+-export([watching/1, unwatching/1, reply/2, down/2]).
 
--nifs([start/1, stop/1, resolved/2, relay/2, disconnect/1, info/0]).
--nifs([send/4, request/4, monitor/2, cancel/1]).
--nifs([reply/2, down/2]).
+-nifs([start/1, stop/1, resolved/2, relay/3, disconnect/1, info/0]).
+-nifs([send/4, request/4, monitor/3, cancel/1]).
+-nifs([watching/1, unwatching/1, reply/2, down/2]).
 
 -on_load(init/0).
 
@@ -48,9 +48,23 @@ stop(_Deadline) ->
 resolved(_Node, _Addresses) ->
     erlang:nif_error(not_loaded).
 
-%% The calling process is the relay at that place from now on; Alias is its own.
--spec relay(non_neg_integer(), reference()) -> ok | not_running.
-relay(_Place, _Alias) ->
+%% The calling process is the relay at that place, of so many, from now on; Alias is its own. For the processes that belong
+%% to the place it gets:
+%% `{watch, Number, Watch, Process, IsAwaited}': it has to monitor the process, and if IsAwaited, to say so with watching/1;
+%% `{[[alias|Alias]|Number], Reply}': the answer, for reply/2;
+%% `{unwatch, Number}': nobody waits any more.
+-spec relay(non_neg_integer(), pos_integer(), reference()) -> ok | not_running.
+relay(_Place, _Count, _Alias) ->
+    erlang:nif_error(not_loaded).
+
+%% The calling relay monitors the process: what was held back for it can be delivered.
+-spec watching(pid()) -> ok | not_running.
+watching(_Process) ->
+    erlang:nif_error(not_loaded).
+
+%% The calling relay will monitor the process no longer.
+-spec unwatching(pid()) -> ok | not_running.
+unwatching(_Process) ->
     erlang:nif_error(not_loaded).
 
 %% Ends the session with a peer; `false' if there is none.
@@ -75,9 +89,10 @@ send(_To, _Encoded, _Flags, _Tag) ->
 request(_To, _Ref, _Encoded, _Tag) ->
     erlang:nif_error(not_loaded).
 
-%% Monitors a process. The calling process gets `{'DOWN', Ref, process, Object, Reason}', unless this returns an error.
--spec monitor(destination(), reference()) -> ok | waiting | {error, error()}.
-monitor(_To, _Ref) ->
+%% Monitors a process. The calling process gets `{'DOWN', Ref, process, Object, Reason}', unless this returns an error. With a
+%% Tag it also gets `{teleport_sent, Tag, ok}' when a monitor that was waiting waits no longer.
+-spec monitor(destination(), reference(), reference() | undefined) -> ok | waiting | {error, error()}.
+monitor(_To, _Ref, _Tag) ->
     erlang:nif_error(not_loaded).
 
 %% Ends a call or a monitor. `true': no message about it comes any more. `false': there was none, or its message is in the

@@ -15,6 +15,6 @@ start_link() ->
 init([]) ->
     Count = application:get_env(teleport, relays, erlang:system_info(schedulers)),
     Relay = fun(Place) ->
-        #{id => {teleport_relay, Place}, start => {teleport_relay, start_link, [Place]}}
+        #{id => {teleport_relay, Place}, start => {teleport_relay, start_link, [Place, Count]}}
     end,
     {ok, {#{strategy => one_for_one, intensity => 10, period => 60}, [Relay(Place) || Place <- lists:seq(0, Count - 1)]}}.

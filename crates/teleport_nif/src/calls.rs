@@ -7,7 +7,7 @@ use crate::running;
 use rustc_hash::FxHashMap;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use teleport::embed::{Recipient, RefId, Waiting};
+use teleport::embed::{ProcessId, Recipient, RefId, Waiting};
 
 #[derive(Default)]
 pub(crate) struct Calls {
@@ -17,6 +17,7 @@ pub(crate) struct Calls {
 /// A call or a monitor.
 struct Call {
     process: LocalPid,
+    id: ProcessId,
     /// What was called or is monitored.
     recipient: Recipient,
     /// While it is not accepted.
@@ -41,11 +42,11 @@ impl Resource for Caller {
 
 impl Calls {
     /// A process begins to wait. It must be the calling one.
-    pub(crate) fn begin(&self, env: Env<'_>, reference: RefId, recipient: Recipient) {
+    pub(crate) fn begin(&self, env: Env<'_>, id: ProcessId, reference: RefId, recipient: Recipient) {
         let process = env.pid();
         let caller = ResourceArc::new(Caller(reference));
         let monitor = env.monitor(&caller, &process);
-        let call = Call { process, recipient, waiting: None, guard: (caller, monitor) };
+        let call = Call { process, id, recipient, waiting: None, guard: (caller, monitor) };
         self.lock().insert(reference, call);
     }
 
@@ -86,6 +87,11 @@ impl Calls {
             Some(call.guard)
         });
         guard.inspect(|guard| release(None, guard)).is_some()
+    }
+
+    /// The process that waits.
+    pub(crate) fn process(&self, reference: RefId) -> Option<ProcessId> {
+        Some(self.lock().get(&reference)?.id)
     }
 
     pub(crate) fn len(&self) -> usize {

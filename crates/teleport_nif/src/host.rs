@@ -1,22 +1,22 @@
 //! What comes from peers, to processes.
 
 use crate::errors::send_error;
+use crate::holds::{Held, Request};
 use crate::ids;
-use crate::large::Large;
 use crate::relays::{Relay, WatchHandle};
 use crate::running::Running;
 use crate::{atoms, terms};
 use rustler::types::tuple::get_tuple;
 use rustler::{Encoder, Env, OwnedEnv, Term};
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use teleport::SendError;
 use teleport::embed::{Destination, End, Host, Inbound, ProcessId, Receipt, Recipient, RefId, Watch};
 
 /// The virtual machine as a host.
 pub(crate) struct Machine {
-    running: Arc<Running>,
-    large: Large,
+    /// Which has the node, and so this.
+    running: Weak<Running>,
 }
 
 thread_local! {
@@ -25,13 +25,14 @@ thread_local! {
 }
 
 impl Machine {
-    pub(crate) fn new(running: Arc<Running>) -> std::io::Result<Self> {
-        Ok(Self { large: Large::start(running.clone())?, running })
+    pub(crate) fn new(running: &Arc<Running>) -> Self {
+        Self { running: Arc::downgrade(running) }
     }
 }
 
 impl Host for Machine {
     fn find(&self, to: &Destination) -> Option<ProcessId> {
+        let running = self.running.upgrade()?;
         with_env(|owned| {
             let found = owned.run(|env| match to {
                 Destination::Name(name) => {
@@ -39,7 +40,7 @@ impl Host for Machine {
                     ids::process_of(env, process).ok()
                 }
                 Destination::Process(process) => {
-                    let pid = self.running.identity.pid(env, *process)?;
+                    let pid = running.identity.pid(env, *process)?;
                     pid.is_alive(env).then_some(*process)
                 }
             });
@@ -49,10 +50,11 @@ impl Host for Machine {
     }
 
     fn take(&self, inbound: Inbound) {
+        let Some(running) = self.running.upgrade() else { return };
         if is_large(&inbound) {
-            self.large.take(inbound);
+            running.large.deliver(inbound);
         } else {
-            deliver(&self.running, inbound);
+            deliver(&running, inbound);
         }
     }
 }
@@ -67,9 +69,34 @@ fn is_large(inbound: &Inbound) -> bool {
     }
 }
 
-/// Delivers it. Not on a scheduler.
+/// Delivers it, unless it has to be held back. Not on a scheduler.
 pub(crate) fn deliver(running: &Running, inbound: Inbound) {
-    with_env(|env| match inbound {
+    let (to, reference) = match &inbound {
+        Inbound::Message { to, .. } | Inbound::Request { to, .. } => (Some(*to), None),
+        Inbound::Monitor(watch) => (Some(watch.watched()), None),
+        Inbound::Unwatched { process, .. } => (Some(*process), None),
+        Inbound::Ended { reference, .. } => (None, Some(*reference)),
+    };
+    let process = || to.or_else(|| running.calls.process(reference?));
+    if let Some(inbound) = running.holds.pass(process, inbound) {
+        with_env(|env| deliver_now(running, env, inbound));
+    }
+}
+
+/// Delivers what was held back for a process. Not on a scheduler.
+pub(crate) fn release(running: &Running, process: ProcessId) {
+    with_env(|env| {
+        while let Some(held) = running.holds.next(process) {
+            match held {
+                Held::Inbound(inbound) => deliver_now(running, env, inbound),
+                Held::Request(request) => send_request(running, env, request),
+            }
+        }
+    });
+}
+
+fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound) {
+    match inbound {
         Inbound::Message { to, body, receipt } => {
             env.run(|env| {
                 let Some(to) = running.identity.pid(env, to) else { return };
@@ -81,21 +108,17 @@ pub(crate) fn deliver(running: &Running, inbound: Inbound) {
             drop(receipt);
         }
         Inbound::Request { to, body, watch, receipt } => {
-            request(running, env, (to, &body), watch);
-            drop(receipt);
+            let number = watch.id();
+            begin_watch(running, env, watch, Some(Request { to, body, number, receipt }));
         }
-        Inbound::Monitor(watch) => {
-            if let Some(relay) = running.relays.of(watch.watched()) {
-                begin_watch(running, env, &relay, watch);
-            }
-        }
+        Inbound::Monitor(watch) => begin_watch(running, env, watch, None),
         Inbound::Unwatched { process, watch } => {
             if let Some(relay) = running.relays.of(process) {
                 relay.tell(env, (atoms::unwatch(), watch));
             }
         }
         Inbound::Ended { reference, end, receipt } => ended(running, env, reference, end, receipt),
-    });
+    }
 }
 
 /// The environment of this thread, or a fresh one within its use.
@@ -106,19 +129,41 @@ fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
     })
 }
 
-/// The relay watches the process and gets its reply; the process gets the request, from its caller.
-fn request(running: &Running, env: &mut OwnedEnv, (to, body): (ProcessId, &[u8]), watch: Watch) {
-    let Some(relay) = running.relays.of(to) else { return }; // dropping the watch says that nobody answers
-    // In an environment of its own, as telling the relay clears the other.
-    let building = OwnedEnv::new();
-    building.run(|within| {
-        let decoded = running.atoms.decode(within, body);
-        let request = decoded.and_then(|request| readdress(within, request, &relay, watch.id()));
-        let (Some(request), Some(to)) = (request, running.identity.pid(within, to)) else { return };
-        // The relay is told first: then it knows the watch before there can be a reply.
-        begin_watch(running, env, &relay, watch);
-        let _ = within.send(&to, request); // if it has ended, the relay notices
+/// Hands a watch to its relay, and then the request to its process, when the relay monitors that.
+fn begin_watch(running: &Running, env: &mut OwnedEnv, watch: Watch, request: Option<Request>) {
+    let (process, number) = (watch.watched(), watch.id());
+    // Dropping the watch tells the watcher that nobody answers.
+    let Some(relay) = running.relays.of(process) else { return };
+    let Some(pid) = env.run(|env| running.identity.pid(env, process)) else { return };
+    let (held, request) = match running.holds.begin(process, request) {
+        Ok(()) => (true, None),
+        Err(request) => (false, request),
+    };
+    let told = relay.tell(env, (atoms::watch(), number, WatchHandle::new(watch), pid, held));
+    if !told && held {
+        running.holds.end(process);
+        running.large.release(process);
+    }
+    if let Some(request) = request.filter(|_| told) {
+        send_request(running, env, request);
+    }
+}
+
+/// The process gets the request, from its caller, and the relay will get its reply.
+fn send_request(running: &Running, env: &mut OwnedEnv, request: Request) {
+    let Request { to, body, number, receipt } = request;
+    let Some(relay) = running.relays.of(to) else { return };
+    let sent = env.run(|env| {
+        let request = readdress(env, running.atoms.decode(env, &body)?, &relay, number)?;
+        // If the process has ended, the relay notices.
+        Some(env.send(&running.identity.pid(env, to)?, request))
     });
+    env.clear();
+    if sent.is_none() {
+        // It cannot be read, so it is not going to be answered.
+        relay.tell(env, (atoms::unwatch(), number));
+    }
+    drop(receipt);
 }
 
 /// `{'$gen_call', {Pid, [alias|Ref]}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias]|Number]}, Request}`: the reply then
@@ -129,14 +174,6 @@ fn readdress<'a>(env: Env<'a>, request: Term<'a>, relay: &Relay, number: u64) ->
     let alias = relay.alias(env)?.list_prepend(atoms::alias());
     let tag = number.encode(env).list_prepend(alias);
     Some((kind, (caller, tag), request).encode(env))
-}
-
-/// Hands a watch to a relay.
-fn begin_watch(running: &Running, env: &mut OwnedEnv, relay: &Relay, watch: Watch) {
-    let number = watch.id();
-    let Some(process) = env.run(|env| running.identity.pid(env, watch.watched())) else { return };
-    // If the relay has ended, the handle is dropped, and the watcher told.
-    relay.tell(env, (atoms::watch(), number, WatchHandle::new(watch), process));
 }
 
 /// A call or a monitor of a process of this node has ended.

@@ -9,6 +9,7 @@ mod atoms;
 mod calls;
 mod config;
 mod errors;
+mod holds;
 mod host;
 mod ids;
 mod iovec;

@@ -4,6 +4,7 @@ use crate::config::{self, Settings};
 use crate::errors::{send_error, start_error};
 use crate::host::Machine;
 use crate::ids::{self, Identity};
+use crate::large::Large;
 use crate::relays::WatchHandle;
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
@@ -29,7 +30,8 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     let identity = Identity { node: etf::Atom::new(&node).map_err(|_| Error::BadArg)?, creation };
     let questions = Questions::default();
     let atoms_left = AtomBudget::new(max_new_atoms, config.max_message.get());
-    let running = Arc::new(Running::new(identity, atoms_left, questions.clone()));
+    let (large, jobs) = Large::new();
+    let running = Arc::new(Running::new(identity, atoms_left, questions.clone(), large));
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
     }
@@ -39,10 +41,11 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         .listen(listen)
         .config(config)
         .resolver(AskManager { manager: env.pid(), questions });
-    let started = Machine::new(running.clone())
-        .and_then(|machine| Ok((runtime()?, Arc::new(machine))))
+    let started = jobs
+        .start(&running)
+        .and_then(|()| runtime())
         .map_err(|source| StartError::System { what: "threads", source })
-        .and_then(|(runtime, machine)| runtime.block_on(builder.embed(machine)));
+        .and_then(|runtime| runtime.block_on(builder.embed(Arc::new(Machine::new(&running)))));
     match started {
         Ok(node) => {
             let address = config::encode_address(env, node.address());
@@ -90,12 +93,31 @@ fn resolved(node: &str, addresses: Vec<Term<'_>>) -> NifResult<Atom> {
 }
 
 #[rustler::nif]
-fn relay(env: Env<'_>, place: usize, alias: Term<'_>) -> NifResult<Atom> {
+fn relay(env: Env<'_>, place: usize, count: usize, alias: Term<'_>) -> NifResult<Atom> {
     let Some(running) = running::current() else { return Ok(atoms::not_running()) };
-    if place >= 1024 || !alias.is_ref() {
+    if place >= count || count > MOST_RELAYS || !alias.is_ref() {
         return Err(Error::BadArg);
     }
-    running.relays.add(place, env.pid(), alias);
+    running.relays.add(place, count, env.pid(), alias);
+    // One that was there before watches nothing any more.
+    let left = running.holds.end_all(|process| running.relays.is_at(place, process));
+    left.into_iter().for_each(|process| running.large.release(process));
+    Ok(atoms::ok())
+}
+
+const MOST_RELAYS: usize = 1024;
+
+#[rustler::nif]
+fn watching(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
+    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
+    running.large.release(ids::process_of(env, process)?);
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn unwatching(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
+    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
+    running.holds.end(ids::process_of(env, process)?);
     Ok(atoms::ok())
 }
 
@@ -142,9 +164,13 @@ fn request<'a>(
 }
 
 #[rustler::nif]
-fn monitor<'a>(env: Env<'a>, to: Term<'a>, reference: Term<'a>) -> NifResult<Term<'a>> {
+fn monitor<'a>(env: Env<'a>, to: Term<'a>, reference: Term<'a>, tag: Term<'a>) -> NifResult<Term<'a>> {
+    let notice = Notice::new(env, tag);
     begin(env, to, reference, |running, node, from, to, reference| {
-        node.monitor(from, to, reference, move |result| host::not_begun(&running, reference, &result))
+        node.monitor(from, to, reference, move |result| {
+            host::not_begun(&running, reference, &result);
+            notice.give(Ok(()));
+        })
     })
 }
 
@@ -158,7 +184,7 @@ fn begin<'a>(
     with_node(env, |running, node| {
         let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
         let from = ids::process_of(env, env.pid())?;
-        running.calls.begin(env, reference, to.clone());
+        running.calls.begin(env, from, reference, to.clone());
         Ok(match ask(running.clone(), node, from, to, reference) {
             Ok(Sent::Accepted) => atoms::ok().encode(env),
             Ok(Sent::Waiting(waiting)) => {

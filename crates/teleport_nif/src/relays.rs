@@ -19,25 +19,32 @@ pub(crate) struct Relay {
 }
 
 impl Relays {
-    /// A relay has started, at that place.
-    pub(crate) fn add(&self, place: usize, process: LocalPid, alias: Term<'_>) {
+    /// A relay has started, at that place of so many.
+    pub(crate) fn add(&self, place: usize, count: usize, process: LocalPid, alias: Term<'_>) {
         let mut relays = self.lock();
-        if relays.len() <= place {
-            relays.resize(place + 1, None);
-        }
-        relays[place] = Some(Relay { process, alias: alias.to_binary().to_vec() });
+        relays.resize(count, None);
+        let Some(relay) = relays.get_mut(place) else { return };
+        *relay = Some(Relay { process, alias: alias.to_binary().to_vec() });
     }
 
     /// The relay that watches a process, always the same one: so the process's reply and its end keep their order.
     pub(crate) fn of(&self, process: ProcessId) -> Option<Relay> {
         let relays = self.lock();
-        let place = (process.id as usize).checked_rem(relays.len())?;
-        relays.get(place).cloned().flatten()
+        relays.get(place_of(process, relays.len())?).cloned().flatten()
+    }
+
+    /// Whether the relay at that place watches the process, if anyone does.
+    pub(crate) fn is_at(&self, place: usize, process: ProcessId) -> bool {
+        place_of(process, self.lock().len()) == Some(place)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Relay>>> {
         self.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn place_of(process: ProcessId, count: usize) -> Option<usize> {
+    (process.id as usize).checked_rem(count)
 }
 
 impl Relay {

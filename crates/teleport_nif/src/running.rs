@@ -1,7 +1,9 @@
 //! The node that runs in this virtual machine, if any.
 
 use crate::calls::Calls;
+use crate::holds::Holds;
 use crate::ids::Identity;
+use crate::large::Large;
 use crate::relays::Relays;
 use crate::resolver::Questions;
 use crate::terms::AtomBudget;
@@ -14,6 +16,8 @@ pub(crate) struct Running {
     pub(crate) identity: Identity,
     pub(crate) calls: Calls,
     pub(crate) relays: Relays,
+    pub(crate) holds: Holds,
+    pub(crate) large: Large,
     pub(crate) questions: Questions,
     pub(crate) atoms: AtomBudget,
     node: OnceLock<Embedded>,
@@ -42,9 +46,9 @@ pub(crate) fn clear() -> Option<Arc<Running>> {
 }
 
 impl Running {
-    pub(crate) fn new(identity: Identity, atoms: AtomBudget, questions: Questions) -> Self {
-        let (calls, relays, node) = Default::default();
-        Self { identity, calls, relays, questions, atoms, node }
+    pub(crate) fn new(identity: Identity, atoms: AtomBudget, questions: Questions, large: Large) -> Self {
+        let (calls, relays, holds, node) = Default::default();
+        Self { identity, calls, relays, holds, large, questions, atoms, node }
     }
 
     /// The node has been started.

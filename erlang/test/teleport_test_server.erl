@@ -1,0 +1,41 @@
+%% A server as anybody would write it: it knows nothing of teleport.
+-module(teleport_test_server).
+-behaviour(gen_server).
+
+-export([start_at/2, start/1, init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+-spec start_at(node(), atom()) -> pid().
+start_at(Node, Name) ->
+    {ok, Pid} = erpc:call(Node, ?MODULE, start, [Name]),
+    Pid.
+
+-spec start(atom()) -> {ok, pid()}.
+start(undefined) -> gen_server:start(?MODULE, [], []);
+start(Name) -> gen_server:start({local, Name}, ?MODULE, [], []).
+
+init([]) ->
+    {ok, []}.
+
+handle_call({echo, Term}, _From, State) ->
+    {reply, {ok, Term}, State};
+handle_call(caller, {Caller, _Tag}, State) ->
+    {reply, Caller, State};
+handle_call({later, Milliseconds, Term}, From, State) ->
+    _ = spawn(fun() -> timer:sleep(Milliseconds), gen_server:reply(From, {ok, Term}) end),
+    {noreply, State};
+handle_call({bytes, Count}, _From, State) ->
+    {reply, {ok, binary:copy(<<7>>, Count)}, State};
+handle_call({last, Term}, _From, State) ->
+    {stop, normal, {ok, Term}, State};
+handle_call({exit, Reason}, _From, _State) ->
+    exit(Reason);
+handle_call(never, _From, State) ->
+    {noreply, State};
+handle_call(notes, _From, State) ->
+    {reply, lists:reverse(State), State}.
+
+handle_cast({note, Term}, State) ->
+    {noreply, [Term | State]}.
+
+handle_info({note, Term}, State) ->
+    {noreply, [Term | State]}.
