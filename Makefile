@@ -9,8 +9,15 @@ help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 .PHONY: test
-test: test-tools ## All tests; installs what they need, or says what to install.
+test: test-rust test-erlang ## All tests; installs what they need, or says what to install.
+
+.PHONY: test-rust
+test-rust: test-tools ## The tests of the crates.
 	cargo test --workspace --no-fail-fast $(CARGO_FLAGS)
+
+.PHONY: test-erlang
+test-erlang: test-tools ## The suites of the OTP application, with the NIF built in the same profile as the crates' tests.
+	cd erlang && TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do compile, xref, ct
 
 .PHONY: test-tools
 test-tools:

@@ -31,6 +31,10 @@ must_not teleport_etf teleport_proto teleport teleport_cli teleport_testkit "${i
 must_not teleport_proto teleport teleport_cli teleport_testkit "${io[@]}"
 must_not teleport teleport_cli teleport_testkit clap
 must_not teleport_cli teleport_testkit teleport_proto
+must_not teleport_nif teleport_cli teleport_testkit teleport_proto
+for crate in teleport_etf teleport_proto teleport teleport_cli teleport_testkit; do
+    must_not "$crate" rustler teleport_nif
+done
 
 # Time, sockets and threads come from outside.
 if grep -rnE 'std::(net|fs|process|thread::(spawn|sleep|Builder))|Instant|SystemTime' \

@@ -3,17 +3,26 @@
 set -euo pipefail
 
 release=25
-packages=(erlang-base)
+packages=(
+    erlang-base erlang-common-test erlang-crypto erlang-dev erlang-dialyzer erlang-edoc erlang-eunit
+    erlang-parsetools erlang-syntax-tools erlang-tools rebar3
+)
+# What the packages have besides programs.
+applications=(common_test crypto dialyzer edoc eunit parsetools syntax_tools tools)
 
 # What is missing, in a few words; nothing if all is there.
 missing() {
     local program found
-    for program in erl erlc epmd; do
+    for program in erl erlc epmd rebar3; do
         command -v "$program" >/dev/null || { echo "no \`$program\` in PATH"; return; }
     done
     found=$(erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().' </dev/null 2>/dev/null) || true
     [[ $found =~ ^[0-9]+$ ]] || { echo "\`erl\` does not run"; return; }
-    ((found >= release)) || echo "Erlang/OTP $found is too old"
+    ((found >= release)) || { echo "Erlang/OTP $found is too old"; return; }
+    found=$(erl -noshell -eval '
+        Missing = [App || App <- init:get_plain_arguments(), is_tuple(code:lib_dir(list_to_atom(App)))],
+        io:put_chars(lists:join(" ", Missing)), halt().' -extra "${applications[@]}" </dev/null 2>/dev/null) || found=all
+    [[ -z $found ]] || echo "Erlang applications are not there: $found"
 }
 
 reason=$(missing)

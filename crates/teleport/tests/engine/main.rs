@@ -9,6 +9,7 @@ mod common;
 mod connect;
 mod copies;
 mod credit;
+mod embed;
 mod faults;
 mod gen_server;
 mod idle;

@@ -1,0 +1,267 @@
+//! A node in a host that has processes of its own: here one that only notes what comes.
+
+use crate::common::{COOKIE, MIB, eventually, peer_of, receive, start, within};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use teleport::embed::{Destination, Embedded, End, Host, Inbound, ProcessId, Recipient, RefId, Sent, Watch};
+use teleport::etf::to_segments;
+use teleport::{Atom, Binary, CallError, Node, Pid, Reference, SendError, SendOptions, StaticPeers, Term};
+use tokio::sync::mpsc;
+
+/// The only process.
+const SERVER: ProcessId = ProcessId { id: 77, serial: 3 };
+const CREATION: u32 = 1234;
+
+/// A host with one process, which is registered as `server`. Everything that comes goes into a channel.
+struct Notes {
+    inbound: mpsc::UnboundedSender<Inbound>,
+    /// It refuses to be found then.
+    gone: Mutex<bool>,
+}
+
+impl Host for Notes {
+    fn find(&self, to: &Destination) -> Option<ProcessId> {
+        let found = match to {
+            Destination::Name(name) => &**name == "server",
+            Destination::Process(process) => *process == SERVER,
+        };
+        (found && !*self.gone.lock().unwrap()).then_some(SERVER)
+    }
+
+    fn take(&self, inbound: Inbound) {
+        let _ = self.inbound.send(inbound);
+    }
+}
+
+struct Hosted {
+    node: Embedded,
+    host: Arc<Notes>,
+    inbound: mpsc::UnboundedReceiver<Inbound>,
+}
+
+impl Hosted {
+    async fn next(&mut self) -> Inbound {
+        within(self.inbound.recv()).await.unwrap()
+    }
+
+    async fn next_watch(&mut self) -> Watch {
+        match self.next().await {
+            Inbound::Request { to: SERVER, watch, .. } | Inbound::Monitor(watch) => watch,
+            other => panic!("no watch: {other:?}"),
+        }
+    }
+
+    async fn next_end(&mut self) -> (RefId, End) {
+        match self.next().await {
+            Inbound::Ended { reference, end, .. } => (reference, end),
+            other => panic!("no end: {other:?}"),
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        let node = Atom::new(self.node.name().as_str()).unwrap();
+        Pid { node, id: SERVER.id, serial: SERVER.serial, creation: CREATION }
+    }
+
+    /// Calls the server of a peer; returns what the end will be told under.
+    fn request(&self, peer: &Node, request: &str, words: u32) -> (RefId, Sent) {
+        let reference = RefId::new(&[words]).unwrap();
+        let named = Reference::new(self.pid().node, CREATION, reference.words()).unwrap();
+        let tag = Term::improper_list([Term::atom("alias")], named.into());
+        let body = to_segments(&(Atom::from_static("$gen_call"), (self.pid(), tag), request)).unwrap();
+        let to = recipient(peer, "server");
+        let sent = self.node.request(SERVER, to, reference, body, SendOptions::default(), |_| {});
+        (reference, sent.unwrap())
+    }
+}
+
+fn recipient(peer: &Node, name: &str) -> Recipient {
+    Recipient { peer: peer.name().clone(), incarnation: None, to: Destination::Name(name.into()) }
+}
+
+/// An embedded node, and one of Rust.
+async fn pair() -> (Hosted, Node) {
+    let peers = StaticPeers::new();
+    let (sender, inbound) = mpsc::unbounded_channel();
+    let host = Arc::new(Notes { inbound: sender, gone: Mutex::default() });
+    let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(peers.clone());
+    let node = builder.incarnation(CREATION).embed(host.clone()).await.unwrap();
+    peers.insert(node.name().clone(), node.address());
+    (Hosted { node, host, inbound }, start("rust@127.0.0.1", &peers).await)
+}
+
+fn text(body: &bytes::Bytes) -> String {
+    teleport::etf::from_bytes(body).unwrap()
+}
+
+#[tokio::test]
+async fn messages_come_in_order_and_a_large_one_is_waited_for() {
+    let (mut hosted, node) = pair().await;
+    let process = node.process();
+    let large = Binary::from(vec![7; 3 * MIB]);
+    process.send(hosted.pid(), "first").await.unwrap();
+    process.send(hosted.pid(), &large).await.unwrap();
+    process.send(hosted.pid(), "last").await.unwrap();
+    let Inbound::Message { to: SERVER, body, receipt } = hosted.next().await else { panic!() };
+    assert_eq!((text(&body).as_str(), receipt.is_awaited()), ("first", false));
+    let Inbound::Message { body, receipt, .. } = hosted.next().await else { panic!() };
+    assert!(receipt.is_awaited() && body.len() > 3 * MIB);
+    // What is behind it does not come before it is done, though something to the name, another destination, does.
+    process.send(("server", hosted.node.name()), "by name").await.unwrap();
+    let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
+    assert_eq!(text(&body), "by name");
+    drop(receipt);
+    let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
+    assert_eq!(text(&body), "last");
+    let nobody = process.send_acknowledged(("nobody", hosted.node.name()), "?", SendOptions::default());
+    assert!(matches!(within(nobody.await.unwrap().delivered()).await, Err(SendError::NoProcess)));
+}
+
+#[tokio::test]
+async fn its_processes_are_called_and_monitored() {
+    let (mut hosted, node) = pair().await;
+    let (to, process) = (("server", hosted.node.name().clone()), node.process());
+    let call = |timeout| {
+        let (process, to) = (process.clone(), to.clone());
+        tokio::spawn(async move { process.call::<_, String>((to.0, to.1), "request", timeout).await })
+    };
+    let forever = Duration::from_secs(60);
+    let answered = call(forever);
+    hosted.next_watch().await.reply(to_segments("answer").unwrap()).unwrap();
+    assert_eq!(within(answered).await.unwrap().unwrap(), "answer");
+
+    let ended = call(forever);
+    hosted.next_watch().await.down(to_segments(&Atom::from_static("tired")).unwrap());
+    assert!(
+        matches!(within(ended).await.unwrap(), Err(CallError::Exit(reason)) if reason == Term::atom("tired"))
+    );
+
+    let dropped = call(forever);
+    drop(hosted.next_watch().await);
+    assert!(matches!(within(dropped).await.unwrap(), Err(CallError::Rejected(_))));
+
+    let given_up = call(Duration::from_millis(20));
+    let watch = hosted.next_watch().await;
+    assert!(matches!(within(given_up).await.unwrap(), Err(CallError::Timeout(_))));
+    let Inbound::Unwatched { process: SERVER, watch: id } = hosted.next().await else { panic!() };
+    assert_eq!(id, watch.id());
+    watch.reply(to_segments("too late").unwrap()).unwrap();
+
+    let mut watcher = node.spawn_mailbox().unwrap();
+    let monitor = watcher.monitor(hosted.pid()).await.unwrap();
+    let watch = hosted.next_watch().await;
+    assert_eq!(watch.watcher(), watcher.pid());
+    watch.down(to_segments(&Atom::from_static("done")).unwrap());
+    let down = within(watcher.recv()).await.unwrap().down().unwrap();
+    assert_eq!((down.reference, down.reason), (monitor, Term::atom("done")));
+
+    *hosted.host.gone.lock().unwrap() = true;
+    assert!(matches!(within(call(forever)).await.unwrap(), Err(CallError::NoProcess)));
+    assert_eq!(node.info().late_replies, 0, "nothing was sent to who had given up");
+}
+
+#[tokio::test]
+async fn its_processes_send_call_and_monitor() {
+    let (mut hosted, node) = pair().await;
+    let mut server = node.register("server").unwrap();
+    let (accepted, mut told) = mpsc::unbounded_channel();
+    let body = to_segments("hello").unwrap();
+    let sent = hosted.node.send(SERVER, recipient(&node, "server"), body.clone(), SendOptions::default(), {
+        let accepted = accepted.clone();
+        move |result| drop(accepted.send(result))
+    });
+    assert!(matches!(sent, Ok(Sent::Waiting(_))), "there is no session yet");
+    within(told.recv()).await.unwrap().unwrap();
+    assert_eq!(receive::<String>(&mut server).await, "hello");
+    let sent = hosted.node.send(
+        SERVER,
+        recipient(&node, "server"),
+        body,
+        SendOptions::default(),
+        |_| unreachable!(),
+    );
+    assert!(matches!(sent, Ok(Sent::Accepted)));
+    assert_eq!(within(server.recv()).await.unwrap().from(), &hosted.pid());
+
+    let (reference, _) = hosted.request(&node, "request", 1);
+    let (caller, _request) = within(server.recv()).await.unwrap().call().unwrap();
+    assert_eq!(caller.pid(), &hosted.pid());
+    server.reply(&caller, "answer").unwrap();
+    let (ended, End::Reply(reply)) = hosted.next_end().await else { panic!() };
+    assert_eq!((ended, text(&reply).as_str()), (reference, "answer"));
+
+    // One that is cancelled is over at both nodes.
+    let (reference, _) = hosted.request(&node, "request", 2);
+    let (caller, _request) = within(server.recv()).await.unwrap().call().unwrap();
+    assert!(hosted.node.cancel(reference));
+    assert!(!hosted.node.cancel(reference));
+    eventually("the watch ends", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 0))
+        .await;
+    server.reply(&caller, "too late").unwrap();
+    eventually("it is counted", || hosted.node.info().late_replies == 1).await;
+
+    let (call, _) = hosted.request(&node, "request", 3);
+    let monitor = RefId::new(&[4]).unwrap();
+    let sent = hosted.node.monitor(SERVER, recipient(&node, "server"), monitor, |_| {}).unwrap();
+    assert!(matches!(sent, Sent::Accepted));
+    eventually("both are there", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 2))
+        .await;
+    server.exit(Term::atom("tired"));
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let (reference, End::Down(reason)) = hosted.next_end().await else { panic!() };
+        assert_eq!(Term::decode(&reason).unwrap(), Term::atom("tired"));
+        ended.push(reference);
+    }
+    ended.sort();
+    assert_eq!(ended, [call, monitor]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_ends_what_went_over_it() {
+    let (mut hosted, node) = pair().await;
+    let _server = node.register("server").unwrap();
+    let (reference, _) = hosted.request(&node, "request", 1);
+    let mut watcher = node.spawn_mailbox().unwrap();
+    watcher.monitor(hosted.pid()).await.unwrap();
+    let watch = hosted.next_watch().await;
+    eventually("it is asked", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 1))
+        .await;
+    assert!(hosted.node.disconnect(node.name()));
+    let (ended, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
+    assert_eq!(ended, reference);
+    let Inbound::Unwatched { watch: id, .. } = hosted.next().await else { panic!() };
+    assert_eq!(id, watch.id());
+    let down = within(watcher.recv()).await.unwrap().down().unwrap();
+    assert_eq!(down.reason, Term::atom("noconnection"));
+}
+
+#[tokio::test]
+async fn what_waits_can_be_taken_back() {
+    let (mut hosted, node) = pair().await;
+    let mut server = node.register("server").unwrap();
+    // There is no session yet, so it waits, and is taken back before there is one.
+    let (reference, sent) = hosted.request(&node, "never", 1);
+    let Sent::Waiting(waiting) = sent else { panic!() };
+    assert!(waiting.cancel());
+    let (second, _) = hosted.request(&node, "request", 2);
+    let (caller, request) = within(server.recv()).await.unwrap().call().unwrap();
+    assert_eq!(request.decode::<String>().unwrap(), "request");
+    server.reply(&caller, "answer").unwrap();
+    assert_eq!(hosted.next_end().await.0, second);
+    assert!(!hosted.node.cancel(reference));
+    assert_eq!(hosted.node.info().watching, 0);
+
+    let nowhere = Recipient { peer: "no@where".parse().unwrap(), ..recipient(&node, "server") };
+    let (accepted, mut told) = mpsc::unbounded_channel();
+    let body = to_segments("?").unwrap();
+    let sent = hosted.node.send(SERVER, nowhere, body, SendOptions::default(), move |result| {
+        drop(accepted.send(result));
+    });
+    assert!(matches!(sent, Ok(Sent::Waiting(_))));
+    assert!(matches!(within(told.recv()).await.unwrap(), Err(SendError::NoConnection(_))));
+    let _ = within(hosted.node.shutdown(Duration::from_secs(5))).await;
+    let body = to_segments("?").unwrap();
+    let sent = hosted.node.send(SERVER, recipient(&node, "server"), body, SendOptions::default(), |_| {});
+    assert!(matches!(sent, Err(SendError::NotRunning)));
+}
