@@ -22,6 +22,9 @@
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or
 %% there is no such node; `{connect, Text}' says why there is no connection.
 
+%% `[alias|Tag]' is what `gen:reply/2' takes for the alias of a caller.
+-dialyzer({no_improper_lists, call_remote/4}).
+
 %% Bytes from which on a binary stays apart; smaller ones in a row are joined.
 -define(JOIN, 1024).
 

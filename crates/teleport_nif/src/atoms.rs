@@ -26,6 +26,7 @@ rustler::atoms! {
     watch,
     unwatch,
     unreadable_reply,
+    rejected,
     name,
     creation,
     address,

@@ -188,9 +188,13 @@ fn ended(running: &Running, env: &mut OwnedEnv, reference: RefId, end: End, rece
                 // There is an answer, though not one that can be read.
                 None => atoms::unreadable_reply().encode(env),
             },
-            End::Down(reason) => match running.atoms.decode(env, reason) {
+            End::Down(reason) => match running.atoms.decode_plain(env, reason) {
                 Some(reason) => reason,
                 None => atoms::undefined().encode(env),
+            },
+            End::Rejected(why) => match running.atoms.decode_plain(env, why) {
+                Some(why) => (atoms::rejected(), why).encode(env),
+                None => atoms::rejected().encode(env),
             },
             End::NodeDown(_) => atoms::noconnection().encode(env),
         };

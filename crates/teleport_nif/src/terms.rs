@@ -35,13 +35,23 @@ impl AtomBudget {
     /// The term, unless it is none, is too large when inflated, or has more new atoms than are left.
     pub(crate) fn decode<'a>(&self, env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
         // Nearly always all atoms are known. A compressed term is looked at first: it may inflate to anything.
-        let is_compressed = document.get(1) == Some(&COMPRESSED);
-        if !is_compressed && let Some(term) = existing(env, document) {
+        if !is_compressed(document)
+            && let Some(term) = existing(env, document)
+        {
             return Some(term);
         }
         validate_with(document, &self.limits, |atom| is_atom(env, atom) || self.take()).ok()?;
         trusted::decode(env, document)
     }
+
+    /// The same for what no node compresses.
+    pub(crate) fn decode_plain<'a>(&self, env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
+        if is_compressed(document) { None } else { self.decode(env, document) }
+    }
+}
+
+fn is_compressed(document: &[u8]) -> bool {
+    document.get(1) == Some(&COMPRESSED)
 }
 
 const VERSION: u8 = 131;
