@@ -24,13 +24,17 @@ test-tools:
 	@scripts/install-test-tools.sh
 
 .PHONY: lint
-lint: ## Format, clippy, documentation, and who may depend on whom.
+lint: lint-erlang ## Format, clippy, documentation, and who may depend on whom; dialyzer.
 	cargo fmt --all -- --check
 	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" cargo doc --workspace --lib --no-deps $(CARGO_FLAGS)
 	scripts/check-boundaries.sh
 	scripts/check-docs.sh
+
+.PHONY: lint-erlang
+lint-erlang: test-tools ## Dialyzer; the first run reads all of OTP.
+	cd erlang && TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do xref, dialyzer
 
 .PHONY: ring
 ring: ## The benchmark; ARGS="--help" lists its options.
