@@ -59,9 +59,32 @@ start_engine() ->
                  cookie => atom_to_binary(erlang:get_cookie()),
                  listen => application:get_env(teleport, listen, {interface(), 0}),
                  net_ticktime => ticktime()},
-    case teleport_nif:start(maps:merge(Defaults, maps:from_list(Keys))) of
+    Config = maps:merge(Defaults, maps:from_list(Keys)),
+    Started = case teleport_nif:start(Config) of
+        {error, already_started} ->
+            %% A manager that was killed has left it.
+            ok = stop_engine(0),
+            teleport_nif:start(Config);
+        Other ->
+            Other
+    end,
+    case Started of
         {ok, Address} -> {ok, #state{address = Address}};
         {error, Reason} -> {stop, Reason}
+    end.
+
+%% Delivers what is under way for at most so many milliseconds.
+-spec stop_engine(non_neg_integer()) -> ok.
+stop_engine(Timeout) ->
+    case teleport_nif:stop(Timeout) of
+        ok ->
+            %% Goodbyes take up to a second more.
+            receive
+                {teleport_stopped, _Unconfirmed} -> ok
+            after Timeout + 2000 -> ok
+            end;
+        _ ->
+            ok
     end.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
@@ -87,17 +110,7 @@ handle_info(_Other, State) ->
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
-    Timeout = application:get_env(teleport, stop_timeout, 5000),
-    case teleport_nif:stop(Timeout) of
-        ok ->
-            %% Goodbyes take up to a second more.
-            receive
-                {teleport_stopped, _Unconfirmed} -> ok
-            after Timeout + 2000 -> ok
-            end;
-        _ ->
-            ok
-    end.
+    stop_engine(application:get_env(teleport, stop_timeout, 5000)).
 
 %% Where a node listens: as configured, or as it says itself. None if nobody knows.
 -spec addresses(binary()) -> [teleport_nif:address()].
