@@ -1,7 +1,7 @@
 //! The native side of the OTP application `teleport`: a node of the crate `teleport`, embedded in an Erlang virtual machine.
 //!
-//! Erlang processes call the functions in [`nifs`] (Erlang module `teleport_nif`). What comes from peers is turned into
-//! terms on threads of the node, never on a scheduler, by the [`host`].
+//! Erlang processes call the functions in `nifs` (Erlang module `teleport_nif`). What comes from peers is turned into
+//! terms on threads of the node, never on a scheduler, by the `host`.
 //!
 //! A function called by a process only queues, wakes and returns; those that take longer run on dirty schedulers.
 
