@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_etf::Pid;
-use teleport_proto::transfer::{Credit, Delivery, Window};
+use teleport_proto::transfer::{Credit, Delivery, MESSAGE_COST, Window};
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -268,7 +268,9 @@ impl Inbox {
         body: Bytes,
         wait: bool,
     ) -> Result<Option<()>, SendError> {
-        let units = u32::try_from(body.len() as u64 / ROOM_UNIT + 1).unwrap_or(u32::MAX).min(self.room_units);
+        let units = u32::try_from((body.len() as u64 + MESSAGE_COST).div_ceil(ROOM_UNIT))
+            .unwrap_or(u32::MAX)
+            .min(self.room_units);
         let room = match self.room.clone().try_acquire_many_owned(units) {
             Err(TryAcquireError::NoPermits) if !wait => return Err(SendError::Busy),
             Err(TryAcquireError::NoPermits) => self.room.clone().acquire_many_owned(units).await.ok(),
