@@ -7,8 +7,10 @@
 -module(teleport).
 
 -export([start/0, send/2, send/3, cast/2, gs_call/2, gs_call/3, monitor/1, demonitor/1, info/0, term_to_iolist/1]).
+-export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
+-export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
 
--export_type([ref/0, option/0, error/0]).
+-export_type([ref/0, option/0, error/0, request_id/0, response_timeout/0]).
 
 -type ref() :: pid() | atom() | {atom(), node()} | {global, term()} | {via, module(), term()}.
 %% A process: a pid, a registered name, here or on another node, or a name in a registry.
@@ -22,8 +24,14 @@
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or
 %% there is no such node; `{connect, Text}' says why there is no connection.
 
+-type request_id() :: reference().
+%% A request under way.
+
+-type response_timeout() :: timeout() | {abs, integer()}.
+%% Milliseconds, or a point in the time of `erlang:monotonic_time(millisecond)'.
+
 %% `[alias|Tag]' is what `gen:reply/2' takes for the alias of a caller.
--dialyzer({no_improper_lists, call_remote/4}).
+-dialyzer({no_improper_lists, [begin_remote/4, request_local/2]}).
 
 %% Bytes from which on a binary stays apart; smaller ones in a row are joined.
 -define(JOIN, 1024).
@@ -81,6 +89,91 @@ gs_call(Ref, Request) ->
 gs_call(Ref, Request, Timeout) ->
     call(Ref, Request, Timeout, [Ref, Request, Timeout]).
 
+%% @doc Sends a request to a server, like `gen_server:send_request/2', and does not wait for its answer, which is a message:
+%% one for {@link check_response/2}. Whoever does not want it any more takes it with {@link receive_response/2}.
+%%
+%% Never fails; if nothing comes of it, the response says so. Waits while the way is full, since what is sent next must not
+%% overtake it.
+-spec send_request(ref(), term()) -> request_id().
+send_request(Ref, Request) ->
+    case where(Ref) of
+        {local, Process} ->
+            request_local(Process, Request);
+        {remote, To} ->
+            {Id, Tag} = {make_ref(), make_ref()},
+            case begin_remote(To, '$gen_call', Id, {Request, Tag}) of
+                ok -> Id;
+                waiting -> accepted(Tag, Id, To);
+                {error, Reason} -> ended(Id, To, down_reason(Reason))
+            end;
+        undefined ->
+            ended(make_ref(), Ref, noproc)
+    end.
+
+%% @doc Waits for the answer to a request, like `gen_server:receive_response/2'. After `timeout' no answer comes any more.
+-spec receive_response(request_id(), response_timeout()) -> {reply, term()} | timeout | {error, {term(), term()}}.
+receive_response(Id, Timeout) when is_reference(Id) ->
+    receive
+        {[alias | Id], Reply} -> replied(Id, Reply);
+        {'DOWN', Id, process, Object, Reason} -> {error, {Reason, Object}}
+    after milliseconds(Timeout) ->
+        case teleport_nif:cancel(Id) of
+            true -> timeout;
+            false -> last_response(Id)
+        end
+    end.
+
+%% @doc Waits for the answer to a request, like `gen_server:wait_response/2'. After `timeout' one can wait again.
+-spec wait_response(request_id(), response_timeout()) -> {reply, term()} | timeout | {error, {term(), term()}}.
+wait_response(Id, Timeout) when is_reference(Id) ->
+    receive
+        {[alias | Id], Reply} -> replied(Id, Reply);
+        {'DOWN', Id, process, Object, Reason} -> {error, {Reason, Object}}
+    after milliseconds(Timeout) ->
+        timeout
+    end.
+
+%% @doc Whether a message is the answer to a request, like `gen_server:check_response/2'.
+-spec check_response(Message :: term(), request_id()) -> {reply, term()} | no_reply | {error, {term(), term()}}.
+check_response({[alias | Id], Reply}, Id) -> replied(Id, Reply);
+check_response({'DOWN', Id, process, Object, Reason}, Id) -> {error, {Reason, Object}};
+check_response(_Message, Id) when is_reference(Id) -> no_reply.
+
+%% @equiv multi_call([node() | erlang:nodes()], Name, Request, infinity)
+-spec multi_call(atom(), term()) -> {Replies :: [{node(), term()}], BadNodes :: [node()]}.
+multi_call(Name, Request) ->
+    multi_call([node() | erlang:nodes()], Name, Request, infinity).
+
+%% @equiv multi_call(Nodes, Name, Request, infinity)
+-spec multi_call([node()], atom(), term()) -> {Replies :: [{node(), term()}], BadNodes :: [node()]}.
+multi_call(Nodes, Name, Request) ->
+    multi_call(Nodes, Name, Request, infinity).
+
+%% @doc Calls the servers of that name on the nodes, like `gen_server:multi_call/4', all at the same time. Both lists are in the
+%% order of the nodes. A late reply never gets into the mailbox.
+-spec multi_call([node()], atom(), term(), timeout()) -> {Replies :: [{node(), term()}], BadNodes :: [node()]}.
+multi_call(Nodes, Name, Request, Timeout) when is_list(Nodes), is_atom(Name) ->
+    Deadline = deadline(Timeout),
+    Ids = [{Node, request_one({Name, Node}, Request)} || Node <- Nodes],
+    Responses = [{Node, receive_response(Id, Deadline)} || {Node, Id} <- Ids],
+    {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
+     [Node || {Node, Response} <- Responses, not is_reply(Response)]}.
+
+%% @equiv abcast([node() | erlang:nodes()], Name, Request)
+-spec abcast(atom(), term()) -> abcast.
+abcast(Name, Request) ->
+    abcast([node() | erlang:nodes()], Name, Request).
+
+%% @doc Sends a cast to the servers of that name on the nodes, like `gen_server:abcast/3': always `abcast'. A node to which the
+%% way is full does not hold up the others.
+-spec abcast([node()], atom(), term()) -> abcast.
+abcast(Nodes, Name, Request) when is_list(Nodes), is_atom(Name) ->
+    Message = {'$gen_cast', Request},
+    Encoded = term_to_iolist(Message),
+    Waiting = lists:filtermap(fun(Node) -> cast_one({Name, Node}, Message, Encoded) end, Nodes),
+    lists:foreach(fun(Tag) -> receive {teleport_sent, Tag, _Result} -> ok end end, Waiting),
+    abcast.
+
 %% @doc Monitors a process, like `erlang:monitor(process, Process)'. DOWN comes behind what the process has sent by
 %% {@link send/2} to this process's pid.
 -spec monitor(ref()) -> reference().
@@ -95,18 +188,12 @@ monitor(Ref) ->
                 ok ->
                     Monitor;
                 waiting ->
-                    %% What is sent next must not overtake it.
-                    receive
-                        {teleport_sent, Tag, ok} -> Monitor
-                    end;
+                    accepted(Tag, Monitor, To);
                 {error, Reason} ->
-                    self() ! {'DOWN', Monitor, process, To, down_reason(Reason)},
-                    Monitor
+                    ended(Monitor, To, down_reason(Reason))
             end;
         undefined ->
-            Monitor = make_ref(),
-            self() ! {'DOWN', Monitor, process, {Ref, node()}, noproc},
-            Monitor
+            ended(make_ref(), {Ref, node()}, noproc)
     end.
 
 %% @doc Ends a monitor, like `erlang:demonitor(Monitor, [flush])': no DOWN of it is in the mailbox after this.
@@ -201,37 +288,121 @@ call(Ref, Request, Timeout, Args) ->
             %% With the exits that it has anyway.
             erlang:apply(gen_server, call, Args);
         {remote, To} ->
-            call_remote(To, Request, Timeout, Args);
+            case call_remote(To, '$gen_call', Request, Timeout) of
+                {reply, Reply} -> Reply;
+                {exit, Reason} -> exit_of(Reason, Args)
+            end;
         undefined ->
             exit_of(noproc, Args)
     end.
 
--spec call_remote(teleport_nif:destination(), term(), timeout(), [term()]) -> term().
-call_remote(To, Request, Timeout, Args) ->
-    Tag = make_ref(),
-    Encoded = term_to_iolist({'$gen_call', {self(), [alias | Tag]}, Request}),
-    case teleport_nif:request(To, Tag, Encoded, undefined) of
+-spec call_remote(teleport_nif:destination(), term(), term(), timeout()) -> {reply, term()} | {exit, term()}.
+call_remote(To, Kind, Request, Timeout) ->
+    Id = make_ref(),
+    case begin_remote(To, Kind, Id, {Request, undefined}) of
         {error, Reason} ->
-            exit_of(call_reason(Reason, To), Args);
+            {exit, call_reason(Reason, To)};
         _Begun ->
-            receive
-                {[alias | Tag], Reply} -> Reply;
-                {'DOWN', Tag, process, _Object, Reason} -> exit_of(call_reason(Reason, To), Args)
-            after Timeout ->
-                case teleport_nif:cancel(Tag) of
-                    true ->
-                        exit_of(timeout, Args);
-                    false ->
-                        %% It came just now.
-                        receive
-                            {[alias | Tag], Reply} -> Reply;
-                            {'DOWN', Tag, process, _Object, Reason} -> exit_of(call_reason(Reason, To), Args)
-                        after 0 ->
-                            exit_of(timeout, Args)
-                        end
-                end
+            case receive_response(Id, Timeout) of
+                {reply, Reply} -> {reply, Reply};
+                {error, {Reason, _Object}} -> {exit, call_reason(Reason, To)};
+                timeout -> {exit, timeout}
             end
     end.
+
+%% `{teleport_sent, Tag, _}' comes if Tag is a reference and this returns `waiting'.
+-spec begin_remote(teleport_nif:destination(), term(), reference(), {term(), reference() | undefined}) ->
+    ok | waiting | {error, teleport_nif:error()}.
+begin_remote(To, Kind, Id, {Request, Tag}) ->
+    teleport_nif:request(To, Id, term_to_iolist({Kind, {self(), [alias | Id]}, Request}), Tag).
+
+%% As `gen' does it.
+-spec request_local(pid() | atom() | {atom(), node()}, term()) -> request_id().
+request_local(Name, Request) when is_atom(Name) ->
+    case whereis(Name) of
+        undefined -> ended(make_ref(), Name, noproc);
+        Pid -> request_local(Pid, Request)
+    end;
+request_local(Process, Request) ->
+    Id = erlang:monitor(process, Process, [{alias, demonitor}]),
+    _ = erlang:send(Process, {'$gen_call', {self(), [alias | Id]}, Request}),
+    Id.
+
+%% One of several at the same time. It may still be waiting: the answer is awaited before anything else is sent.
+-spec request_one({atom(), node()}, term()) -> request_id().
+request_one(Ref, Request) ->
+    case where(Ref) of
+        {local, Process} ->
+            request_local(Process, Request);
+        {remote, To} ->
+            Id = make_ref(),
+            case begin_remote(To, '$gen_call', Id, {Request, undefined}) of
+                {error, Reason} -> ended(Id, To, down_reason(Reason));
+                _Begun -> Id
+            end
+    end.
+
+-spec cast_one({atom(), node()}, term(), [binary()]) -> {true, reference()} | false.
+cast_one(Ref, Message, Encoded) ->
+    case where(Ref) of
+        {local, Process} ->
+            _ = erlang:send(Process, Message),
+            false;
+        {remote, To} ->
+            Tag = make_ref(),
+            case teleport_nif:send(To, Encoded, 0, Tag) of
+                waiting -> {true, Tag};
+                _Result -> false
+            end
+    end.
+
+%% It is told that it has ended, by a message like any other of its kind.
+-spec ended(reference(), term(), term()) -> reference().
+ended(Id, Object, Reason) ->
+    self() ! {'DOWN', Id, process, Object, Reason},
+    Id.
+
+%% Waits until a request or a monitor waits no longer: what is sent next must not overtake it.
+-spec accepted(reference(), reference(), teleport_nif:destination()) -> reference().
+accepted(Tag, Id, To) ->
+    receive
+        {teleport_sent, Tag, ok} ->
+            Id;
+        {teleport_sent, Tag, {error, Reason}} ->
+            %% The engine has stopped. It may have told this process so, or not.
+            _ = teleport_nif:cancel(Id),
+            receive {'DOWN', Id, process, _Object, _Reason} -> ok after 0 -> ok end,
+            ended(Id, To, down_reason(Reason))
+    end.
+
+-spec replied(request_id(), term()) -> {reply, term()}.
+replied(Id, Reply) ->
+    true = erlang:demonitor(Id, [flush]), % if it is one of this node's own
+    {reply, Reply}.
+
+%% What came just now, if anything did.
+-spec last_response(request_id()) -> {reply, term()} | timeout | {error, {term(), term()}}.
+last_response(Id) ->
+    %% No message of this node's own comes after this. One of a peer is kept: flush would take its DOWN.
+    true = erlang:demonitor(Id),
+    receive
+        {[alias | Id], Reply} -> replied(Id, Reply);
+        {'DOWN', Id, process, Object, Reason} -> {error, {Reason, Object}}
+    after 0 ->
+        timeout
+    end.
+
+-spec is_reply(term()) -> boolean().
+is_reply({reply, _Reply}) -> true;
+is_reply(_Other) -> false.
+
+-spec deadline(timeout()) -> infinity | {abs, integer()}.
+deadline(infinity) -> infinity;
+deadline(Timeout) -> {abs, erlang:monotonic_time(millisecond) + Timeout}.
+
+-spec milliseconds(response_timeout()) -> timeout().
+milliseconds({abs, Time}) -> max(0, Time - erlang:monotonic_time(millisecond));
+milliseconds(Timeout) -> Timeout.
 
 -spec exit_of(term(), [term()]) -> no_return().
 exit_of(Reason, Args) ->
