@@ -9,6 +9,7 @@
 -export([start/0, send/2, send/3, cast/2, gs_call/2, gs_call/3, monitor/1, demonitor/1, info/0, term_to_iolist/1]).
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
 -export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
+-export([notify/2, sync_notify/2, call/3, call/4]).
 
 -export_type([ref/0, option/0, error/0, request_id/0, response_timeout/0]).
 
@@ -82,12 +83,12 @@ cast(Ref, Request) ->
 %% @doc Calls a server, like `gen_server:call/2'.
 -spec gs_call(ref(), term()) -> term().
 gs_call(Ref, Request) ->
-    call(Ref, Request, 5000, [Ref, Request]).
+    call_server(Ref, '$gen_call', Request, 5000, {gen_server, call, [Ref, Request]}).
 
 %% @doc Calls a server, like `gen_server:call/3', and with its exits. A late reply never gets into the mailbox.
 -spec gs_call(ref(), term(), timeout()) -> term().
 gs_call(Ref, Request, Timeout) ->
-    call(Ref, Request, Timeout, [Ref, Request, Timeout]).
+    call_server(Ref, '$gen_call', Request, Timeout, {gen_server, call, [Ref, Request, Timeout]}).
 
 %% @doc Sends a request to a server, like `gen_server:send_request/2', and does not wait for its answer, which is a message:
 %% one for {@link check_response/2}. Whoever does not want it any more takes it with {@link receive_response/2}.
@@ -173,6 +174,45 @@ abcast(Nodes, Name, Request) when is_list(Nodes), is_atom(Name) ->
     Waiting = lists:filtermap(fun(Node) -> cast_one({Name, Node}, Message, Encoded) end, Nodes),
     lists:foreach(fun(Tag) -> receive {teleport_sent, Tag, _Result} -> ok end end, Waiting),
     abcast.
+
+%% @doc Tells an event manager of an event, like `gen_event:notify/2': `ok', unless the name is not registered on this node.
+-spec notify(ref(), term()) -> ok.
+notify(Ref, Event) ->
+    case where(Ref) of
+        {local, Process} ->
+            gen_event:notify(Process, Event);
+        {remote, To} ->
+            _ = send_remote(To, {notify, Event}, 0),
+            ok;
+        undefined ->
+            ok
+    end.
+
+%% @doc Tells an event manager of an event, and waits until its handlers have got it, like `gen_event:sync_notify/2'.
+-spec sync_notify(ref(), term()) -> ok.
+sync_notify(Ref, Event) ->
+    case where(Ref) of
+        {local, Process} ->
+            gen_event:sync_notify(Process, Event);
+        {remote, To} ->
+            case call_remote(To, self(), {sync_notify, Event}, infinity) of
+                {reply, ok} -> ok;
+                {exit, Reason} -> exit(Reason)
+            end;
+        undefined ->
+            exit(noproc)
+    end.
+
+%% @doc Calls a handler of an event manager, like `gen_event:call/3'.
+-spec call(ref(), Handler :: module() | {module(), term()}, term()) -> term().
+call(Ref, Handler, Query) ->
+    call_server(Ref, self(), {call, Handler, Query}, 5000, {gen_event, call, [Ref, Handler, Query]}).
+
+%% @doc Calls a handler of an event manager, like `gen_event:call/4', and with its exits. A late reply never gets into the
+%% mailbox.
+-spec call(ref(), Handler :: module() | {module(), term()}, term(), timeout()) -> term().
+call(Ref, Handler, Query, Timeout) ->
+    call_server(Ref, self(), {call, Handler, Query}, Timeout, {gen_event, call, [Ref, Handler, Query, Timeout]}).
 
 %% @doc Monitors a process, like `erlang:monitor(process, Process)'. DOWN comes behind what the process has sent by
 %% {@link send/2} to this process's pid.
@@ -281,19 +321,20 @@ result({error, {not_running, Node}}) -> {error, {not_running, binary_to_atom(Nod
 result({error, Reason}) -> {error, Reason};
 result(_Sent) -> ok.
 
--spec call(ref(), term(), timeout(), [term()]) -> term().
-call(Ref, Request, Timeout, Args) ->
+%% Function is the one of OTP, with its arguments.
+-spec call_server(ref(), term(), term(), timeout(), {gen_server | gen_event, call, [term()]}) -> term().
+call_server(Ref, Kind, Request, Timeout, {Module, Name, Args} = Function) ->
     case where(Ref) of
         {local, _Process} ->
             %% With the exits that it has anyway.
-            erlang:apply(gen_server, call, Args);
+            erlang:apply(Module, Name, Args);
         {remote, To} ->
-            case call_remote(To, '$gen_call', Request, Timeout) of
+            case call_remote(To, Kind, Request, Timeout) of
                 {reply, Reply} -> Reply;
-                {exit, Reason} -> exit_of(Reason, Args)
+                {exit, Reason} -> exit({Reason, Function})
             end;
         undefined ->
-            exit_of(noproc, Args)
+            exit({noproc, Function})
     end.
 
 -spec call_remote(teleport_nif:destination(), term(), term(), timeout()) -> {reply, term()} | {exit, term()}.
@@ -403,10 +444,6 @@ deadline(Timeout) -> {abs, erlang:monotonic_time(millisecond) + Timeout}.
 -spec milliseconds(response_timeout()) -> timeout().
 milliseconds({abs, Time}) -> max(0, Time - erlang:monotonic_time(millisecond));
 milliseconds(Timeout) -> Timeout.
-
--spec exit_of(term(), [term()]) -> no_return().
-exit_of(Reason, Args) ->
-    exit({Reason, {gen_server, call, Args}}).
 
 %% Why a call has no reply, in the words of `gen'.
 -spec call_reason(term(), teleport_nif:destination()) -> term().

@@ -8,7 +8,7 @@
 -export([requests/1, responses_by_message/1, a_response_that_comes_too_late/1, responses_as_of_otp/1,
          a_server_that_ends/1, a_node_that_goes_down/1, order_of_requests_and_casts/1, a_stop_while_it_waits/1]).
 -export([multi_call/1, multi_call_with_a_timeout/1, multi_call_of_large_terms/1, abcast/1]).
--export([statem_calls/1]).
+-export([statem_calls/1, events/1, calls_of_event_handlers/1, events_as_of_otp/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -18,7 +18,7 @@ all() ->
     [requests, responses_by_message, a_response_that_comes_too_late, responses_as_of_otp,
      a_server_that_ends, a_node_that_goes_down, order_of_requests_and_casts, a_stop_while_it_waits,
      multi_call, multi_call_with_a_timeout, multi_call_of_large_terms, abcast,
-     statem_calls].
+     statem_calls, events, calls_of_event_handlers, events_as_of_otp].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -117,17 +117,18 @@ a_node_that_goes_down(_Config) ->
     ?assertEqual({error, {noconnection, Server}}, teleport:receive_response(Id, 30000)),
     teleport_test:stop_peer(Peer).
 
-order_of_requests_and_casts(Config) ->
-    {Node, Server} = {?config(node, Config), ?config(server, Config)},
-    %% The first session is begun by the first of them.
-    true = teleport_nif:disconnect(Node),
+%% The first of them begins the session.
+order_of_requests_and_casts(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
     Sizes = [10, 100000, 1000, 400000],
     Ids = [begin
                ok = teleport:cast(Server, {note, {I, Size, binary:copy(<<1>>, Size)}}),
                teleport:send_request(Server, notes)
            end || I <- lists:seq(1, 5), Size <- Sizes],
     Counts = [begin {reply, Notes} = teleport:receive_response(Id, 30000), length(Notes) end || Id <- Ids],
-    ?assertEqual(lists:seq(1, length(Ids)), Counts).
+    ?assertEqual(lists:seq(1, length(Ids)), Counts),
+    teleport_test:stop_peer(Peer).
 
 %% The engine stops while a request waits for a peer that cannot be reached.
 a_stop_while_it_waits(_Config) ->
@@ -217,3 +218,57 @@ statem_calls(Config) ->
     ok = teleport:cast(Statem, unlock),
     ?assertMatch({[{Node, {open, _}}], []}, teleport:multi_call([Node], statem, state)),
     ?assertExit({broken, {gen_server, call, [Statem, {break, broken}]}}, teleport:gs_call(Statem, {break, broken})).
+
+%% gen_event.
+
+events(Config) ->
+    Node = ?config(node, Config),
+    Manager = teleport_test_handler:start_at(Node, event_manager),
+    ok = teleport:notify(Manager, 1),
+    ok = teleport:sync_notify(Manager, 2),
+    ?assertEqual([1, 2], teleport:call(Manager, teleport_test_handler, events)),
+    Large = rand:bytes(1 bsl 20),
+    ok = teleport:notify({event_manager, Node}, Large),
+    ok = teleport:sync_notify({event_manager, Node}, 3),
+    %% The event manager sees its caller, and has nothing of teleport.
+    ?assertEqual([1, 2, Large, 3], gen_event:call({event_manager, Node}, teleport_test_handler, events)),
+    ok = teleport:notify(Manager, {exit, tired}),
+    ?assertEqual({error, bad_module}, teleport:call(Manager, teleport_test_handler, events)),
+    exit(Manager, kill),
+    %% Here.
+    {ok, Here} = teleport_test_handler:start(event_manager),
+    ok = teleport:notify(event_manager, 1),
+    ok = teleport:sync_notify({event_manager, node()}, 2),
+    ?assertEqual([1, 2], teleport:call(Here, teleport_test_handler, events)),
+    ok = gen_event:stop(Here).
+
+calls_of_event_handlers(Config) ->
+    Node = ?config(node, Config),
+    Manager = teleport_test_handler:start_at(Node, undefined),
+    ?assertEqual({ok, x}, teleport:call(Manager, teleport_test_handler, {echo, x}, infinity)),
+    Slow = {sleep, 30},
+    ?assertExit({timeout, {gen_event, call, [Manager, teleport_test_handler, Slow, 1]}},
+                teleport:call(Manager, teleport_test_handler, Slow, 1)),
+    %% Behind the late reply.
+    ?assertEqual({ok, y}, teleport:call(Manager, teleport_test_handler, {echo, y})),
+    ?assertEqual([], teleport_test:mailbox()),
+    ?assertMatch({error, {'EXIT', tired}}, teleport:call(Manager, teleport_test_handler, {exit, tired})),
+    exit(Manager, kill).
+
+events_as_of_otp(Config) ->
+    Node = ?config(node, Config),
+    Manager = teleport_test_handler:start_at(Node, undefined),
+    Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
+    Refs = [Manager, {nobody, Node}, Dead, nobody, {nobody, node()}, {global, nobody}, {via, global, nobody},
+            {x, nobody@nowhere}],
+    Calls = [[notify, [event]], [sync_notify, [event]], [call, [nohandler, query]], [call, [nohandler, query, 5000]]],
+    [begin
+         [Otp, Ours] = [outcome(Module, Function, [Ref | Args]) || Module <- [gen_event, teleport]],
+         ?assertEqual({Ref, Function, Otp}, {Ref, Function, Ours})
+     end || Ref <- Refs, [Function, Args] <- Calls],
+    exit(Manager, kill).
+
+outcome(Module, Function, Args) ->
+    try {returned, erlang:apply(Module, Function, Args)}
+    catch Class:Reason -> {Class, Reason}
+    end.
