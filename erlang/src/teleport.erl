@@ -10,6 +10,9 @@
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
 -export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
 -export([notify/2, sync_notify/2, call/3, call/4]).
+-export([nodes/0, prime/1]).
+
+-compile({no_auto_import, [nodes/0]}).
 
 -export_type([ref/0, option/0, error/0, request_id/0, response_timeout/0]).
 
@@ -242,6 +245,29 @@ demonitor(Monitor) ->
     case teleport_nif:cancel(Monitor) of
         true -> true;
         false -> erlang:demonitor(Monitor, [flush]) % one of this node's own, or it has ended
+    end.
+
+%% @doc The peers that have a session with this node, such as those in Rust. A session begins with the first message.
+-spec nodes() -> [node()].
+nodes() ->
+    case info() of
+        #{peers := Peers} -> maps:keys(Peers);
+        {error, not_running} -> []
+    end.
+
+%% @doc Sets up the session with a node and its whole pool, ahead of use.
+-spec prime(node()) -> ok | {error, error()}.
+prime(Node) when Node =:= node() ->
+    ok;
+prime(Node) when is_atom(Node) ->
+    Tag = make_ref(),
+    case teleport_nif:prime(Node, Tag) of
+        waiting ->
+            receive
+                {teleport_sent, Tag, Result} -> result(Result)
+            end;
+        Error ->
+            result(Error)
     end.
 
 %% @doc What there is to know about the engine and its peers.

@@ -3,11 +3,11 @@
 %% encoded, as lists of binaries. Binaries of more than a KiB are kept by reference.
 -module(teleport_nif).
 
--export([start/1, stop/1, resolved/2, relay/3, disconnect/1, info/0]).
+-export([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -export([send/4, request/4, monitor/3, cancel/1]).
 -export([watching/1, unwatching/1, reply/2, down/2]).
 
--nifs([start/1, stop/1, resolved/2, relay/3, disconnect/1, info/0]).
+-nifs([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -nifs([send/4, request/4, monitor/3, cancel/1]).
 -nifs([watching/1, unwatching/1, reply/2, down/2]).
 
@@ -20,7 +20,7 @@
 %% A process of a peer waits for an answer.
 -opaque watch() :: reference().
 -type error() ::
-    not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noproc
+    not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noproc | system
     | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
 
 -spec init() -> ok | {error, term()}.
@@ -65,6 +65,12 @@ watching(_Process) ->
 %% The calling relay will monitor the process no longer.
 -spec unwatching(pid()) -> ok | not_running.
 unwatching(_Process) ->
+    erlang:nif_error(not_loaded).
+
+%% Begins to set up the session with a peer and its whole pool. The calling process gets `{teleport_sent, Tag, ok | {error,
+%% Reason}}' when that is done, if this returns `waiting'.
+-spec prime(node(), reference()) -> waiting | {error, error()}.
+prime(_Peer, _Tag) ->
     erlang:nif_error(not_loaded).
 
 %% Ends the session with a peer; `false' if there is none.

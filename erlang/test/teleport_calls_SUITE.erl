@@ -9,6 +9,7 @@
          a_server_that_ends/1, a_node_that_goes_down/1, order_of_requests_and_casts/1, a_stop_while_it_waits/1]).
 -export([multi_call/1, multi_call_with_a_timeout/1, multi_call_of_large_terms/1, abcast/1]).
 -export([statem_calls/1, events/1, calls_of_event_handlers/1, events_as_of_otp/1]).
+-export([prime/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -18,7 +19,8 @@ all() ->
     [requests, responses_by_message, a_response_that_comes_too_late, responses_as_of_otp,
      a_server_that_ends, a_node_that_goes_down, order_of_requests_and_casts, a_stop_while_it_waits,
      multi_call, multi_call_with_a_timeout, multi_call_of_large_terms, abcast,
-     statem_calls, events, calls_of_event_handlers, events_as_of_otp].
+     statem_calls, events, calls_of_event_handlers, events_as_of_otp,
+     prime].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -272,3 +274,27 @@ outcome(Module, Function, Args) ->
     try {returned, erlang:apply(Module, Function, Args)}
     catch Class:Reason -> {Class, Reason}
     end.
+
+%% Nodes.
+
+prime(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    ?assertNot(lists:member(Node, teleport:nodes())),
+    ?assertEqual(ok, teleport:prime(Node)),
+    ?assert(lists:member(Node, teleport:nodes())),
+    #{peers := #{Node := #{express_connections := Express, bulk_connections := Bulk, messages_sent := Sent}}} =
+        teleport:info(),
+    ?assertEqual({true, true, 0}, {Express > 0, Bulk > 0, Sent}),
+    ?assertEqual(ok, teleport:prime(Node)),
+    ?assertEqual(ok, teleport:prime(node())),
+    ?assertEqual({error, {not_running, nobody@nowhere}}, teleport:prime(nobody@nowhere)),
+    ?assertError(function_clause, teleport:prime("no node")),
+    teleport_test:stop_peer(Peer),
+    teleport_test:eventually(fun() -> not lists:member(Node, teleport:nodes()) end),
+    %% Where it does not run.
+    {ok, Plain, PlainNode} = peer:start(#{name => peer:random_name(), connection => standard_io,
+                                          args => teleport_test:code_path()}),
+    ?assertEqual({[], {error, not_running}},
+                 {peer:call(Plain, teleport, nodes, []), peer:call(Plain, teleport, prime, [node()])}),
+    ?assertEqual({error, {not_running, PlainNode}}, teleport:prime(PlainNode)),
+    peer:stop(Plain).

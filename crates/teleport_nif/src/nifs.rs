@@ -225,6 +225,26 @@ fn down(watch: ResourceArc<WatchHandle>, reason: Term<'_>) -> NifResult<Atom> {
 }
 
 #[rustler::nif]
+fn prime<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
+    let peer = ids::node_name(env, peer)?;
+    with_node(env, |_, node| {
+        let (notice, node) = (Notice::new(env, tag), node.clone());
+        // Rare enough for a thread of its own; not on a scheduler, since it may take as long as a connection does.
+        let started = std::thread::Builder::new().name("teleport prime".to_owned()).spawn(move || {
+            match runtime() {
+                Ok(runtime) => notice.give(runtime.block_on(node.prime(&peer))),
+                Err(_) => drop(notice), // which tells too
+            }
+        });
+        Ok(if started.is_ok() {
+            atoms::waiting().encode(env)
+        } else {
+            (atoms::error(), atoms::system()).encode(env)
+        })
+    })
+}
+
+#[rustler::nif]
 fn disconnect(env: Env<'_>, peer: Atom) -> NifResult<bool> {
     let peer = ids::node_name(env, peer)?;
     let running = running::current();
