@@ -40,6 +40,13 @@ lint-erlang: test-tools ## Dialyzer; the first run reads all of OTP.
 ring: ## The benchmark; ARGS="--help" lists its options.
 	cargo run --release $(CARGO_FLAGS) -- ring $(ARGS)
 
+.PHONY: ring-erlang
+ring-erlang: test-tools ## The ring on Erlang nodes, distributed Erlang against teleport; TELEPORT_RING_JSON=file keeps the figures.
+	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
+	mkdir -p erlang/_build/ring
+	cd erlang && erlc -o _build/ring test/teleport_test.erl test/teleport_test_server.erl test/teleport_ring.erl test/teleport_ring_node.erl
+	erl -noshell -pa erlang/_build/default/lib/teleport/ebin erlang/_build/ring -run teleport_ring main
+
 .PHONY: chaos
 chaos: ## Messages of all sizes while connections are killed.
 	cargo run --release $(CARGO_FLAGS) -- ring --chaos $(ARGS)

@@ -1,0 +1,291 @@
+%% The ring: distributed Erlang and teleport side by side, on real nodes of this machine.
+%%
+%% Both rings are there all the time and take turns, so that a machine that drifts does so for both. This process takes
+%% no part in distributed Erlang: it talks with the nodes by their standard input and output.
+-module(teleport_ring).
+
+-export([main/0, measure/1, json/1, table/1]).
+
+-export_type([options/0, report/0, figures/0]).
+
+-type options() :: #{nodes => pos_integer(), workers => pos_integer(), size => pos_integer(),
+                     warmup => non_neg_integer(), rounds => pos_integer(),
+                     %% How long a round of small messages takes, and how many calls are one of calls.
+                     rate_milliseconds => pos_integer(), calls => pos_integer(),
+                     %% For the nodes' `erl'.
+                     flags => [string()],
+                     progress => fun((io:format(), [term()]) -> ok)}.
+
+-type figures() :: #{megabytes_per_second := float(), cpu_seconds_per_gigabyte := float(),
+                     ping_ms := #{p50 := float(), p99 := float(), max := float()},
+                     pings := non_neg_integer(), pings_unanswered := non_neg_integer(),
+                     mean_sender_seconds := float(), peak_rss_mib := [float()],
+                     %% Each sender's microseconds in the last round, by node.
+                     sender_microseconds := [[non_neg_integer()]],
+                     messages := non_neg_integer(), lost := integer(), doubled := non_neg_integer()}.
+%% Medians of the timed rounds; the counts are of all rounds.
+
+-type report() :: #{disterl := figures(), teleport := figures(),
+                    rate_64b := #{disterl := float(), teleport := float()},
+                    call_us := #{disterl := float(), teleport := float()}}.
+
+-record(ring, {transport :: teleport_ring_node:transport(),
+               nodes :: [{Peer :: pid(), node(), OsPid :: string()}],
+               rounds = [] :: [round()],
+               pings = [] :: [non_neg_integer()],
+               unanswered = 0 :: non_neg_integer()}).
+
+-record(round, {megabytes_per_second :: float(), cpu_seconds_per_gigabyte :: float(),
+                senders :: [[non_neg_integer()]]}).
+-type round() :: #round{}.
+
+%% Far above what anything takes on a busy machine.
+-define(PATIENCE, 120000).
+-define(TRANSPORTS, [disterl, teleport]).
+
+%% @doc Measures, prints a table, and ends this virtual machine. From the environment: TELEPORT_RING_JSON, the file for
+%% the results; TELEPORT_RING_ROUNDS, timed rounds; TELEPORT_RING_FLAGS, more flags for the nodes, such as `+zdbbl 131072'.
+-spec main() -> no_return().
+main() ->
+    File = os:getenv("TELEPORT_RING_JSON"),
+    %% Before the time is spent.
+    store(File, ""),
+    Report = measure(#{rounds => list_to_integer(os:getenv("TELEPORT_RING_ROUNDS", "5")),
+                       flags => string:lexemes(os:getenv("TELEPORT_RING_FLAGS", ""), " "),
+                       progress => fun(Format, Values) -> io:format(standard_error, Format, Values) end}),
+    io:put_chars(table(Report)),
+    store(File, json(Report)),
+    case Report of
+        #{disterl := #{lost := 0, doubled := 0}, teleport := #{lost := 0, doubled := 0}} -> halt(0);
+        #{} -> fail("messages were lost or doubled", [])
+    end.
+
+store(false, _Text) ->
+    ok;
+store(File, Text) ->
+    case file:write_file(File, Text) of
+        ok -> ok;
+        {error, Reason} -> fail("cannot write ~ts: ~ts", [File, file:format_error(Reason)])
+    end.
+
+-spec fail(io:format(), [term()]) -> no_return().
+fail(Format, Values) ->
+    io:format(standard_error, "ring-erlang: " ++ Format ++ "~n", Values),
+    halt(1).
+
+%% @doc Starts the nodes, runs the rounds, ends the nodes.
+-spec measure(options()) -> report().
+measure(Given) ->
+    Defaults = #{nodes => 6, workers => 6, size => 10 bsl 20, warmup => 3, rounds => 5, rate_milliseconds => 2000,
+                 calls => 2000, flags => [], progress => fun(_Format, _Values) -> ok end},
+    Options = #{warmup := Warmup, rounds := Rounds} = maps:merge(Defaults, Given),
+    Rings = start_all(Options),
+    try
+        Next = fun(Round, Before) -> in_turn(Round, Before, fun(Ring) -> round(Round, Ring, Options) end) end,
+        Rung = lists:foldl(Next, Rings, lists:seq(1, Warmup + Rounds)),
+        Figures = [{Ring#ring.transport, figures(Ring, Options)} || Ring <- Rung],
+        Rates = in_rounds(Rings, Rounds, fun(Ring) -> rate(Ring, Options) end),
+        Calls = in_rounds(Rings, Rounds, fun(Ring) -> calls(Ring, Options) end),
+        (maps:from_list(Figures))#{rate_64b => Rates, call_us => Calls}
+    after
+        parallel([fun() -> peer:stop(Peer) end || #ring{nodes = Nodes} <- Rings, {Peer, _, _} <- Nodes])
+    end.
+
+%% Whoever was first is last the next time.
+in_turn(Round, Rings, Do) when Round rem 2 =:= 0 -> lists:map(Do, Rings);
+in_turn(_Round, Rings, Do) -> lists:reverse(lists:map(Do, lists:reverse(Rings))).
+
+%% The median for each transport; the first round is for warming up.
+in_rounds(Rings, Rounds, Measure) ->
+    All = [in_turn(Round, Rings, Measure) || Round <- lists:seq(0, Rounds)],
+    Columns = lists:zip(?TRANSPORTS, [[lists:nth(N, Values) || Values <- tl(All)] || N <- [1, 2]]),
+    maps:from_list([{Transport, median(Values)} || {Transport, Values} <- Columns]).
+
+%% Nodes.
+
+start_all(#{nodes := Count} = Options) ->
+    ok = epmd(),
+    Cookie = binary_to_list(binary:encode_hex(random_bytes(16))),
+    [begin
+         Names = [name(Transport, Index) || Index <- lists:seq(0, Count - 1)],
+         Configs = [maps:merge(maps:with([workers, size], Options),
+                               #{transport => Transport, index => Index,
+                                 names => list_to_tuple([list_to_atom(Name ++ "@127.0.0.1") || Name <- Names])})
+                    || Index <- lists:seq(0, Count - 1)],
+         Nodes = parallel([fun() -> start_node(Name, Cookie, Config, Options) end
+                           || {Name, Config} <- lists:zip(Names, Configs)]),
+         _ = parallel([fun() -> call(Peer, connect, [Config]) end
+                       || {{Peer, _, _}, Config} <- lists:zip(Nodes, Configs)]),
+         #ring{transport = Transport, nodes = Nodes}
+     end || Transport <- ?TRANSPORTS].
+
+name(Transport, Index) ->
+    lists:concat(["ring_", Transport, "_", Index, "_", os:getpid()]).
+
+start_node(Name, Cookie, Config, #{flags := Flags}) ->
+    Args = ["-setcookie", Cookie, "-connect_all", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
+        ++ Flags ++ teleport_test:code_path(),
+    {ok, Peer, Node} = peer:start(#{name => Name, host => "127.0.0.1", longnames => true, connection => standard_io,
+                                    wait_boot => ?PATIENCE, args => Args}),
+    {Peer, Node, call(Peer, start, [Config])}.
+
+epmd() ->
+    _ = os:cmd("epmd -daemon"),
+    ok.
+
+call(Peer, Function, Args) ->
+    peer:call(Peer, teleport_ring_node, Function, Args, ?PATIENCE).
+
+%% Figures.
+
+round(Round, #ring{transport = Transport, nodes = Nodes} = Ring, #{warmup := Warmup, progress := Progress} = Options) ->
+    Verify = Round =< Warmup,
+    CpuBefore = cpu_seconds(Nodes),
+    Start = erlang:monotonic_time(microsecond),
+    Senders = parallel([fun() -> call(Peer, go, [Round, Verify]) end || {Peer, _, _} <- Nodes]),
+    Seconds = (erlang:monotonic_time(microsecond) - Start) / 1.0e6,
+    Cpu = cpu_seconds(Nodes) - CpuBefore,
+    {Pings, Unanswered} =
+        lists:unzip(parallel([fun() -> call(Peer, stop_pings, []) end || {Peer, _, _} <- Nodes])),
+    Bytes = bytes(Options),
+    Result = #round{megabytes_per_second = Bytes / 1.0e6 / Seconds, cpu_seconds_per_gigabyte = Cpu * 1.0e9 / Bytes,
+                    senders = Senders},
+    Progress("~s round ~w, ~s: ~.3f s, ~.1f MB/s, ~.2f CPU s/GB, senders ~.3f s~n",
+             [case Verify of true -> "warm-up"; false -> "timed" end, Round, Transport, Seconds,
+              Result#round.megabytes_per_second, Result#round.cpu_seconds_per_gigabyte, mean_seconds(Senders)]),
+    case Verify of
+        true -> Ring;
+        false -> Ring#ring{rounds = [Result | Ring#ring.rounds], pings = lists:append(Pings) ++ Ring#ring.pings,
+                           unanswered = Ring#ring.unanswered + lists:sum(Unanswered)}
+    end.
+
+%% On all hops.
+bytes(#{nodes := Nodes, workers := Workers, size := Size}) ->
+    Nodes * Workers * Size * (Nodes - 1).
+
+figures(#ring{rounds = [Last | _] = Timed, nodes = Nodes, pings = Pings, unanswered = Unanswered},
+        #{nodes := Count, workers := Workers, warmup := Warmup, rounds := Rounds}) ->
+    {Messages, Doubled} = lists:unzip([call(Peer, tally, []) || {Peer, _, _} <- Nodes]),
+    Sorted = list_to_tuple(lists:sort(Pings)),
+    #{megabytes_per_second => median([Round#round.megabytes_per_second || Round <- Timed]),
+      cpu_seconds_per_gigabyte => median([Round#round.cpu_seconds_per_gigabyte || Round <- Timed]),
+      ping_ms => #{p50 => rank(Sorted, 50) / 1000, p99 => rank(Sorted, 99) / 1000, max => rank(Sorted, 100) / 1000},
+      pings => tuple_size(Sorted),
+      pings_unanswered => Unanswered,
+      mean_sender_seconds => median([mean_seconds(Round#round.senders) || Round <- Timed]),
+      peak_rss_mib => [peak_rss_mib(OsPid) || {_, _, OsPid} <- Nodes],
+      sender_microseconds => Last#round.senders,
+      messages => lists:sum(Messages),
+      lost => Count * Workers * (Warmup + Rounds) - lists:sum(Messages),
+      doubled => lists:sum(Doubled)}.
+
+mean_seconds(Senders) ->
+    Times = lists:append(Senders),
+    lists:sum(Times) / length(Times) / 1.0e6.
+
+rate(#ring{transport = Transport, nodes = [{Peer, _, _}, {_, Node, _} | _]},
+     #{rate_milliseconds := Milliseconds, progress := Progress}) ->
+    Rate = call(Peer, rate, [Transport, Node, Milliseconds]),
+    Progress("64 B, ~s: ~w messages/s~n", [Transport, round(Rate)]),
+    Rate.
+
+calls(#ring{transport = Transport, nodes = [{Peer, _, _}, {_, Node, _} | _]}, #{calls := Count, progress := Progress}) ->
+    Median = median(call(Peer, calls, [Transport, Node, Count])),
+    Progress("call of 64 B, ~s: p50 ~.1f us~n", [Transport, Median]),
+    Median.
+
+%% In user and system mode, of all threads; the kernel counts in hundredths of a second.
+cpu_seconds(Nodes) ->
+    lists:sum([begin
+                   {ok, Stat} = file:read_file(["/proc/", OsPid, "/stat"]),
+                   %% The name, in brackets, may contain anything.
+                   [_, Fields] = string:split(Stat, ") ", trailing),
+                   Words = string:lexemes(Fields, " "),
+                   (binary_to_integer(lists:nth(12, Words)) + binary_to_integer(lists:nth(13, Words))) / 100
+               end || {_, _, OsPid} <- Nodes]).
+
+peak_rss_mib(OsPid) ->
+    {ok, Status} = file:read_file(["/proc/", OsPid, "/status"]),
+    {match, [KiB]} = re:run(Status, "VmHWM:\\s*(\\d+) kB", [{capture, all_but_first, binary}]),
+    binary_to_integer(KiB) / 1024.
+
+median(Values) ->
+    Sorted = lists:sort(Values),
+    Half = length(Sorted) div 2,
+    case length(Sorted) rem 2 of
+        1 -> float(lists:nth(Half + 1, Sorted));
+        0 -> (lists:nth(Half, Sorted) + lists:nth(Half + 1, Sorted)) / 2
+    end.
+
+%% The nearest rank; 0 of nothing.
+rank({}, _Percent) -> 0;
+rank(Sorted, Percent) -> element(max(1, (tuple_size(Sorted) * Percent + 99) div 100), Sorted).
+
+%% All at once; the results in order.
+parallel(Funs) ->
+    Started = [spawn_monitor(fun() -> exit({result, Fun()}) end) || Fun <- Funs],
+    [receive
+         {'DOWN', Monitor, process, Pid, {result, Result}} -> Result;
+         {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+     end || {Pid, Monitor} <- Started].
+
+random_bytes(Size) ->
+    {ok, File} = file:open("/dev/urandom", [read, raw, binary]),
+    {ok, Bytes} = file:read(File, Size),
+    ok = file:close(File),
+    Bytes.
+
+%% Results for people.
+
+%% @doc The figures side by side, and each sender's time.
+-spec table(report()) -> iolist().
+table(#{disterl := Disterl, teleport := Teleport} = Report) ->
+    Row = fun(Name, A, B) -> io_lib:format("~-30s ~12.2f ~12.2f ~9.2f~n", [Name, A, B, ratio(A, B)]) end,
+    Of = fun(Name, Path) -> Row(Name, dig(Path, Disterl), dig(Path, Teleport)) end,
+    Both = fun(Name, Key) -> #{Key := #{disterl := A, teleport := B}} = Report, Row(Name, A, B) end,
+    Worst = fun(#{peak_rss_mib := All}) -> lists:max(All) end,
+    Middle = fun(#{peak_rss_mib := All}) -> median(All) end,
+    Counts = fun(Key) ->
+        io_lib:format("~-30s ~12w ~12w~n", [Key, maps:get(Key, Disterl), maps:get(Key, Teleport)])
+    end,
+    [io_lib:format("~-30s ~12s ~12s ~9s~n", ["", "disterl", "teleport", "ratio"]),
+     Of("MB/s", [megabytes_per_second]),
+     Of("CPU s/GB", [cpu_seconds_per_gigabyte]),
+     [Of("ping ms, " ++ atom_to_list(Key), [ping_ms, Key]) || Key <- [p50, p99, max]],
+     Of("mean sender s", [mean_sender_seconds]),
+     Row("peak RSS MiB, median node", Middle(Disterl), Middle(Teleport)),
+     Row("peak RSS MiB, largest node", Worst(Disterl), Worst(Teleport)),
+     Both("64 B messages/s", rate_64b),
+     Both("call of 64 B us, p50", call_us),
+     [Counts(Key) || Key <- [pings, pings_unanswered, messages, lost, doubled]],
+     [senders(Transport, Figures) || {Transport, Figures} <- [{disterl, Disterl}, {teleport, Teleport}]]].
+
+senders(Transport, #{sender_microseconds := Nodes}) ->
+    Numbered = lists:zip(lists:seq(0, length(Nodes) - 1), Nodes),
+    [io_lib:format("~nSenders of the last round, microseconds, ~s:~n", [Transport]),
+     [io_lib:format("  node ~w:~s~n", [Node, [io_lib:format(" ~w", [Time]) || Time <- Times]])
+      || {Node, Times} <- Numbered],
+     io_lib:format("  average ~.3f s~n", [mean_seconds(Nodes)])].
+
+ratio(A, _) when A == 0 -> 0.0;
+ratio(A, B) -> B / A.
+
+dig(Path, Figures) ->
+    lists:foldl(fun(Key, Map) -> maps:get(Key, Map) end, Figures, Path).
+
+%% Results for programs.
+
+%% @doc The report without what only people read.
+-spec json(report()) -> iolist().
+json(Report) ->
+    Published = maps:map(fun(_Key, Figures) -> maps:without([sender_microseconds], Figures) end, Report),
+    [value(Published), $\n].
+
+value(Map) when is_map(Map) ->
+    [${, lists:join($,, [[$", atom_to_list(Key), "\":", value(Value)] || {Key, Value} <- maps:to_list(Map)]), $}];
+value(List) when is_list(List) ->
+    [$[, lists:join($,, [value(Value) || Value <- List]), $]];
+value(Integer) when is_integer(Integer) ->
+    integer_to_list(Integer);
+value(Float) when is_float(Float) ->
+    float_to_list(Float, [{decimals, 6}, compact]).

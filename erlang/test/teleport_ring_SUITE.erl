@@ -1,0 +1,43 @@
+%% A small run of the benchmark: nothing is lost or doubled, and the results are what others read. `make ring-erlang'
+%% runs the large one.
+-module(teleport_ring_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0]).
+-export([a_small_ring/1]).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 3}}].
+
+all() ->
+    [a_small_ring].
+
+a_small_ring(_Config) ->
+    Report = teleport_ring:measure(#{size => 64 bsl 10, warmup => 1, rounds => 2, rate_milliseconds => 50, calls => 20,
+                                     progress => fun ct:log/2}),
+    ct:log("~ts", [teleport_ring:table(Report)]),
+    Read = read(teleport_ring:json(Report)),
+    [begin
+         %% Three rounds of a message per worker.
+         ?assertMatch(#{"messages" := 108, "lost" := 0, "doubled" := 0, "pings_unanswered" := 0}, Figures),
+         [?assert(maps:get(Name, Figures) > 0)
+          || Name <- ["megabytes_per_second", "mean_sender_seconds", "pings"]],
+         %% So little takes less than the kernel counts.
+         ?assert(maps:get("cpu_seconds_per_gigabyte", Figures) >= 0),
+         #{"ping_ms" := #{"p50" := Median, "p99" := High, "max" := Max}, "peak_rss_mib" := Memory} = Figures,
+         ?assert(0 < Median andalso Median =< High andalso High =< Max),
+         ?assertEqual(6, length(Memory)),
+         ?assert(lists:min(Memory) > 1)
+     end || Transport <- ["disterl", "teleport"], Figures <- [maps:get(Transport, Read)]],
+    [?assert(maps:get(Transport, maps:get(Name, Read)) > 0)
+     || Name <- ["rate_64b", "call_us"], Transport <- ["disterl", "teleport"]].
+
+%% JSON without strings among its values is nearly a term.
+read(Json) ->
+    Text = lists:foldl(fun({From, To}, Before) -> string:replace(Before, From, To, all) end,
+                       Json, [{"{", "#{"}, {"\":", "\"=>"}]),
+    {ok, Tokens, _} = erl_scan:string(lists:flatten([unicode:characters_to_list(Text), "."])),
+    {ok, Term} = erl_parse:parse_term(Tokens),
+    Term.
