@@ -44,7 +44,8 @@
 -define(TRANSPORTS, [disterl, teleport]).
 
 %% @doc Measures, prints a table, and ends this virtual machine. From the environment: TELEPORT_RING_JSON, the file for
-%% the results; TELEPORT_RING_ROUNDS, timed rounds; TELEPORT_RING_FLAGS, more flags for the nodes, such as `+zdbbl 131072'.
+%% the results; TELEPORT_RING_ROUNDS, timed rounds; TELEPORT_RING_FLAGS, more flags for the nodes, such as
+%% `+zdbbl 131072'.
 -spec main() -> no_return().
 main() ->
     File = os:getenv("TELEPORT_RING_JSON"),
