@@ -17,7 +17,8 @@ test-rust: test-tools ## The tests of the crates.
 
 .PHONY: test-erlang
 test-erlang: test-tools ## The suites of the OTP application, with the NIF built in the same profile as the crates' tests.
-	cd erlang && TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do compile, xref, ct
+	@interop=$$(scripts/build-example.sh interop $(CARGO_FLAGS)) && cd erlang && \
+		TELEPORT_INTEROP="$$interop" TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do compile, xref, ct
 
 .PHONY: test-tools
 test-tools:

@@ -5,11 +5,11 @@
 
 -export([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -export([send/4, request/4, monitor/3, cancel/1]).
--export([watching/1, unwatching/1, reply/2, down/2]).
+-export([watching/1, unwatching/1, reply/2, reject/1, down/2]).
 
 -nifs([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -nifs([send/4, request/4, monitor/3, cancel/1]).
--nifs([watching/1, unwatching/1, reply/2, down/2]).
+-nifs([watching/1, unwatching/1, reply/2, reject/1, down/2]).
 
 -on_load(init/0).
 
@@ -52,7 +52,8 @@ resolved(_Node, _Addresses) ->
 %% to the place it gets:
 %% `{watch, Number, Watch, Process, IsAwaited}': it has to monitor the process, and if IsAwaited, to say so with watching/1;
 %% `{[[alias|Alias]|Number], Reply}': the answer, for reply/2;
-%% `{unwatch, Number}': nobody waits any more.
+%% `{unwatch, Number}': nobody waits any more;
+%% `{reject, Number}': the request cannot be read, for reject/1.
 -spec relay(non_neg_integer(), pos_integer(), reference()) -> ok | not_running.
 relay(_Place, _Count, _Alias) ->
     erlang:nif_error(not_loaded).
@@ -110,6 +111,11 @@ cancel(_Ref) ->
 %% Answers a call, once.
 -spec reply(watch(), iolist()) -> ok | {error, error()}.
 reply(_Watch, _Encoded) ->
+    erlang:nif_error(not_loaded).
+
+%% Says to the caller that the request cannot be read.
+-spec reject(watch()) -> ok.
+reject(_Watch) ->
     erlang:nif_error(not_loaded).
 
 %% Says that the watched process has ended.

@@ -68,6 +68,15 @@ handle_info({unwatch, Number}, State) ->
         {_Watch, Rest} -> {noreply, Rest};
         error -> {noreply, State}
     end;
+handle_info({reject, Number}, State) ->
+    case take(Number, State) of
+        {Watch, Rest} ->
+            %% Not left to the collector of garbage: the caller waits.
+            ok = teleport_nif:reject(Watch),
+            {noreply, Rest};
+        error ->
+            {noreply, State}
+    end;
 handle_info(sweep, State) ->
     _ = erlang:send_after(?SWEEP, self(), sweep),
     {noreply, sweep(State)};

@@ -25,6 +25,7 @@ rustler::atoms! {
     teleport_stopped,
     watch,
     unwatch,
+    reject,
     unreadable_reply,
     rejected,
     name,

@@ -161,7 +161,7 @@ fn send_request(running: &Running, env: &mut OwnedEnv, request: Request) {
     env.clear();
     if sent.is_none() {
         // It cannot be read, so it is not going to be answered.
-        relay.tell(env, (atoms::unwatch(), number));
+        relay.tell(env, (atoms::reject(), number));
     }
     drop(receipt);
 }

@@ -216,6 +216,14 @@ fn reply<'a>(env: Env<'a>, watch: ResourceArc<WatchHandle>, body: Term<'a>) -> N
 }
 
 #[rustler::nif]
+fn reject(watch: ResourceArc<WatchHandle>) -> Atom {
+    if let Some(watch) = watch.take() {
+        watch.reject("the request cannot be read: it is no term, or has more new atoms than its node takes");
+    }
+    atoms::ok()
+}
+
+#[rustler::nif]
 fn down(watch: ResourceArc<WatchHandle>, reason: Term<'_>) -> NifResult<Atom> {
     let reason = iovec::segments(reason)?;
     if let Some(watch) = watch.take() {

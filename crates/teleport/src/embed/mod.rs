@@ -168,9 +168,17 @@ impl Watch {
         match self.send(Kind::Reply(self.reference), body) {
             Ok(()) | Err(SendError::NodeDown { .. }) => Ok(()),
             Err(error) => {
-                self.reject(&error.to_string());
+                self.tell_rejection(&error.to_string());
                 Err(error)
             }
+        }
+    }
+
+    /// Says that a request is not going to be answered, though its process goes on: it cannot be read, say. If nobody waits
+    /// for it any more, or it is a monitor, that vanishes.
+    pub fn reject(self, why: &str) {
+        if self.purpose == Purpose::Call && self.end() {
+            self.tell_rejection(why);
         }
     }
 
@@ -187,7 +195,7 @@ impl Watch {
     }
 
     /// Says to the caller, who is not in the table any more, that nobody is going to answer.
-    fn reject(&self, why: &str) {
+    fn tell_rejection(&self, why: &str) {
         // If the session has ended, its calls have too.
         let _ = encode(why).map(|body| self.send(Kind::Reject(self.reference), body));
     }
@@ -206,7 +214,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         if self.end() {
             match self.purpose {
-                Purpose::Call => self.reject("whoever was to watch the process is gone"),
+                Purpose::Call => self.tell_rejection("whoever was to watch the process is gone"),
                 Purpose::Monitor => self.tell_down(reason::no_connection()),
             }
         }

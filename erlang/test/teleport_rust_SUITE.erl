@@ -1,0 +1,336 @@
+%% A node in Rust and nodes in Erlang: neither notices what the other is written in. The node in Rust is the example `interop`
+%% of the crate, whose path is in the environment (TELEPORT_INTEROP); its server `desk` and its process `client` are described
+%% there.
+-module(teleport_rust_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([sends/1, large_binaries/1, terms_of_all_kinds/1, casts/1, calls/1, noproc/1, exit_reasons/1, timeouts/1,
+         rejected_requests/1, atoms/1, panics/1, many_calls_at_once/1, monitors/1, a_node_in_rust_is_killed/1, a_node_in_erlang_is_killed/1,
+         a_node_in_rust_is_restarted/1]).
+
+%% Milliseconds, far above what anything takes on a busy machine.
+-define(PATIENCE, 30000).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 1}}].
+
+all() ->
+    [sends, large_binaries, terms_of_all_kinds, casts, calls, noproc, exit_reasons, timeouts, rejected_requests,
+     atoms, panics, many_calls_at_once, monitors, a_node_in_rust_is_killed, a_node_in_erlang_is_killed, a_node_in_rust_is_restarted].
+
+init_per_suite(Config) ->
+    case os:getenv("TELEPORT_INTEROP") of
+        false ->
+            {skip, "TELEPORT_INTEROP is not set: make test-erlang builds the node in Rust and says where it is"};
+        Program ->
+            ok = teleport_test:distribute(),
+            ok = teleport:start(),
+            [{program, Program} | Config]
+    end.
+
+end_per_suite(_Config) ->
+    application:unset_env(teleport, peers),
+    ok = application:stop(teleport).
+
+init_per_testcase(_Case, Config) ->
+    {Rust, Node} = start_rust(Config, random_name(), [{node(), own_port()}]),
+    [{rust, Rust}, {node, Node} | Config].
+
+end_per_testcase(_Case, Config) ->
+    stop_rust(?config(rust, Config)).
+
+%% Sending.
+
+sends(Config) ->
+    {Rust, Node} = rust(Config),
+    ok = teleport:send({desk, Node}, {echo, self(), to_a_name}),
+    ?assertEqual({echo, to_a_name}, teleport_test:receive_one()),
+    Desk = teleport:gs_call({desk, Node}, pid),
+    ok = teleport:send(Desk, {echo, self(), to_a_pid}),
+    ?assertEqual({echo, to_a_pid}, teleport_test:receive_one()),
+    sent = tell(Rust, {send, self(), [hello]}),
+    ?assertEqual([hello], teleport_test:receive_one()),
+    true = register(?FUNCTION_NAME, self()),
+    sent = tell(Rust, {send, {?FUNCTION_NAME, node()}, by_name}),
+    ?assertEqual(by_name, teleport_test:receive_one()),
+    ok = teleport:send({client, Node}, {"for", the, client}),
+    ?assertEqual({message, {"for", the, client}}, tell(Rust, 'receive')),
+    %% Nobody there, as ever.
+    ok = teleport:send({nobody, Node}, hello),
+    sent = tell(Rust, {send, {nobody, node()}, hello}).
+
+large_binaries(Config) ->
+    {Rust, Node} = rust(Config),
+    Binary = rand:bytes(10 bsl 20),
+    ok = teleport:send({desk, Node}, {echo, self(), {Binary, tail}}),
+    ?assertEqual({echo, {Binary, tail}}, teleport_test:receive_one()),
+    ?assertEqual(Binary, teleport:gs_call({desk, Node}, {echo, Binary}, ?PATIENCE)),
+    sent = tell(Rust, {send, self(), Binary}),
+    ?assertEqual(Binary, teleport_test:receive_one()),
+    Server = server(),
+    ?assertEqual({ok, {ok, Binary}}, tell(Rust, {call, Server, {echo, Binary}, ?PATIENCE})).
+
+terms_of_all_kinds(Config) ->
+    {Rust, Node} = rust(Config),
+    Server = server(),
+    Terms = [[], {}, #{a => #{1 => "x"}}, -(1 bsl 200), 1 bsl 70, 2.5, <<5:3>>, make_ref(), self(), fun lists:map/2,
+             'ж', list_to_tuple(lists:seq(1, 300)), [a | b], binary:copy(<<"x">>, 70000), hd(erlang:ports()),
+             lists:seq(1, 100000), fun(X) -> {X, Config} end],
+    [begin
+         ?assertEqual(Term, teleport:gs_call({desk, Node}, {echo, Term})),
+         ?assertEqual({ok, {ok, Term}}, tell(Rust, {call, Server, {echo, Term}, ?PATIENCE}))
+     end || Term <- Terms].
+
+%% In the order in which they were sent, and with what is sent plainly.
+casts(Config) ->
+    {Rust, Node} = rust(Config),
+    [begin
+         ok = teleport:cast({desk, Node}, {note, {cast, I}}),
+         ok = teleport:send({desk, Node}, {note, {info, I}})
+     end || I <- lists:seq(1, 20)],
+    Notes = lists:append([[{cast, I}, {info, I}] || I <- lists:seq(1, 20)]),
+    ?assertEqual(Notes, teleport:gs_call({desk, Node}, notes)),
+    Server = server(),
+    [begin
+         sent = tell(Rust, {cast, Server, {note, {cast, I}}}),
+         sent = tell(Rust, {send, Server, {note, {info, I}}})
+     end || I <- lists:seq(1, 20)],
+    ?assertEqual({ok, Notes}, tell(Rust, {call, Server, notes, ?PATIENCE})).
+
+%% Calls.
+
+calls(Config) ->
+    {Rust, Node} = rust(Config),
+    Desk = teleport:gs_call({desk, Node}, pid),
+    ?assertEqual(Node, node(Desk)),
+    ?assertEqual(hello, teleport:gs_call(Desk, {echo, hello}, infinity)),
+    ?assertEqual(self(), teleport:gs_call(Desk, caller)),
+    ?assertEqual(later, teleport:gs_call(Desk, {later, 10, later})),
+    ?assertEqual([], teleport_test:mailbox()),
+    Server = server(),
+    true = register(?FUNCTION_NAME, Server),
+    ?assertEqual({ok, {ok, hello}}, tell(Rust, {call, Server, {echo, hello}, ?PATIENCE})),
+    ?assertEqual({ok, {ok, hello}}, tell(Rust, {call, {?FUNCTION_NAME, node()}, {echo, hello}, ?PATIENCE})),
+    ?assertEqual({ok, {ok, later}}, tell(Rust, {call, Server, {later, 10, later}, ?PATIENCE})),
+    %% The server answers and ends at once: the reply wins.
+    {ok, Client} = tell(Rust, {call, Server, caller, ?PATIENCE}),
+    ?assertEqual(Node, node(Client)),
+    ?assertEqual({ok, {ok, bye}}, tell(Rust, {call, Server, {last, bye}, ?PATIENCE})),
+    ?assertEqual({count, 0}, tell(Rust, waiting)).
+
+noproc(Config) ->
+    {Rust, Node} = rust(Config),
+    ?assertExit({noproc, {gen_server, call, [{nobody, Node}, hello]}}, teleport:gs_call({nobody, Node}, hello)),
+    Desk = teleport:gs_call({desk, Node}, pid),
+    ?assertExit({normal, _}, teleport:gs_call(Desk, {exit, normal})),
+    ?assertExit({noproc, {gen_server, call, [Desk, hello, 1000]}}, teleport:gs_call(Desk, hello, 1000)),
+    ?assertEqual(noproc, tell(Rust, {call, {nobody, node()}, hello, ?PATIENCE})),
+    Dead = server(),
+    ok = gen_server:stop(Dead),
+    ?assertEqual(noproc, tell(Rust, {call, Dead, hello, ?PATIENCE})).
+
+exit_reasons(Config) ->
+    {Rust, Node} = rust(Config),
+    ?assertExit({{tired, "of it"}, {gen_server, call, [{desk, Node}, _]}},
+                teleport:gs_call({desk, Node}, {exit, {tired, "of it"}})),
+    Server = server(),
+    ?assertEqual({exit, {tired, "of it"}}, tell(Rust, {call, Server, {exit, {tired, "of it"}}, ?PATIENCE})).
+
+%% What still comes gets into no mailbox.
+timeouts(Config) ->
+    {Rust, Node} = rust(Config),
+    Desk = {desk, Node},
+    [?assertExit({timeout, {gen_server, call, [Desk, {later, 20, x}, Timeout]}},
+                 teleport:gs_call(Desk, {later, 20, x}, Timeout)) || Timeout <- [0, 1, 5]],
+    %% Behind the late replies.
+    ?assertEqual(y, teleport:gs_call(Desk, {later, 100, y}, ?PATIENCE)),
+    ?assertEqual([], teleport_test:mailbox()),
+    ?assertMatch(#{waiting_for := 0}, teleport:info()),
+    Server = server(),
+    [?assertEqual(timeout, tell(Rust, {call, Server, {later, 20, x}, Timeout})) || Timeout <- [1, 5]],
+    ?assertEqual({ok, {ok, y}}, tell(Rust, {call, Server, {later, 100, y}, ?PATIENCE})),
+    ?assertEqual({count, 0}, tell(Rust, waiting)),
+    teleport_test:eventually(fun() -> teleport_test:watched() =:= 0 end).
+
+%% The server in Rust refuses what it cannot read, and goes on; one in Erlang ends, as it always did.
+rejected_requests(Config) ->
+    {Rust, Node} = rust(Config),
+    Desk = teleport:gs_call({desk, Node}, pid),
+    {'EXIT', {{rejected, Text}, {gen_server, call, [Desk, {bake, a_cake}]}}} =
+        (catch teleport:gs_call(Desk, {bake, a_cake})),
+    ?assertMatch({match, _}, re:run(Text, "^the request cannot be read: .*bake")),
+    ok = teleport:cast(Desk, {bake, a_cake}),
+    ?assertEqual(Desk, teleport:gs_call({desk, Node}, pid)),
+    ?assertEqual([], teleport_test:mailbox()),
+    Server = server(),
+    ?assertMatch({exit, {function_clause, [_ | _]}}, tell(Rust, {call, Server, {bake, a_cake}, ?PATIENCE})).
+
+%% What has more new atoms than the node in Erlang takes: the caller is told, whoever it is.
+atoms(Config) ->
+    {Peer, Erlang} = teleport_test:start_peer(),
+    ok = erpc:call(Erlang, application, stop, [teleport]),
+    ok = erpc:call(Erlang, application, set_env, [teleport, max_new_atoms, 10]),
+    ok = erpc:call(Erlang, teleport, start, []),
+    {ok, {_, Port}} = erpc:call(Erlang, teleport_manager, address, []),
+    {Rust, Node} = start_rust(Config, random_name(), [{Erlang, Port}, {node(), own_port()}]),
+    {ok, Peers} = application:get_env(teleport, peers),
+    ok = erpc:call(Erlang, application, set_env, [teleport, peers, Peers]),
+    Server = teleport_test_server:start_at(Erlang, server),
+    New = [list_to_atom(lists:concat([?FUNCTION_NAME, I])) || I <- lists:seq(1, 20)],
+    {rejected, Text} = tell(Rust, {call, Server, {echo, New}, ?PATIENCE}),
+    ?assertMatch({match, _}, re:run(Text, "^the request cannot be read: ")),
+    ok = teleport:cast({desk, Node}, {note, New}),
+    ?assertEqual([New], teleport:gs_call({desk, Node}, notes)),
+    ?assertExit({exception, {unreadable_reply, {gen_server, call, [{desk, Node}, notes]}}},
+                erpc:call(Erlang, teleport, gs_call, [{desk, Node}, notes])),
+    %% All else goes on.
+    ?assertEqual({ok, {ok, [known, atoms]}}, tell(Rust, {call, Server, {echo, [known, atoms]}, ?PATIENCE})),
+    ?assertEqual([known, atoms], erpc:call(Erlang, teleport, gs_call, [{desk, Node}, {echo, [known, atoms]}])),
+    teleport_test:stop_peer(Peer),
+    stop_rust(Rust).
+
+panics(Config) ->
+    {_Rust, Node} = rust(Config),
+    Monitor = teleport:monitor({desk, Node}),
+    ?assertExit({{panic, <<"oh dear">>}, {gen_server, call, _}}, teleport:gs_call({desk, Node}, {panic, <<"oh dear">>})),
+    ?assertEqual({'DOWN', Monitor, process, {desk, Node}, {panic, <<"oh dear">>}}, teleport_test:receive_one()).
+
+%% From both sides, to both sides, each with its own answer.
+many_calls_at_once(Config) ->
+    {Rust, Node} = rust(Config),
+    Self = self(),
+    Callers = [spawn_link(fun() ->
+        [Term = teleport:gs_call({desk, Node}, {echo, Term}) || J <- lists:seq(1, 50), Term <- [{I, J, self()}]],
+        Self ! {self(), answered}
+    end) || I <- lists:seq(1, 20)],
+    Server = server(),
+    [?assertEqual({ok, {ok, I}}, tell(Rust, {call, Server, {echo, I}, ?PATIENCE})) || I <- lists:seq(1, 200)],
+    [receive {Caller, answered} -> ok end || Caller <- Callers],
+    ?assertMatch(#{waiting_for := 0}, teleport:info()).
+
+%% Monitors.
+
+monitors(Config) ->
+    {Rust, Node} = rust(Config),
+    Desk = teleport:gs_call({desk, Node}, pid),
+    [ByPid, ByName, Nobody] = [teleport:monitor(Ref) || Ref <- [Desk, {desk, Node}, {nobody, Node}]],
+    ?assertEqual({'DOWN', Nobody, process, {nobody, Node}, noproc}, teleport_test:receive_one()),
+    ok = teleport:send(Desk, {echo, self(), last}),
+    ?assertExit({{tired, 1}, _}, teleport:gs_call(Desk, {exit, {tired, 1}})),
+    ?assertEqual({echo, last}, teleport_test:receive_one()),
+    ?assertEqual(lists:sort([{'DOWN', ByPid, process, Desk, {tired, 1}},
+                             {'DOWN', ByName, process, {desk, Node}, {tired, 1}}]),
+                 lists:sort([teleport_test:receive_one(), teleport_test:receive_one()])),
+    Server = server(),
+    {monitored, Monitor} = tell(Rust, {monitor, Server}),
+    ?assertEqual({exit, {tired, 2}}, tell(Rust, {call, Server, {exit, {tired, 2}}, ?PATIENCE})),
+    ?assertEqual({message, {'DOWN', Monitor, process, Server, {tired, 2}}}, tell(Rust, 'receive')),
+    {monitored, Gone} = tell(Rust, {monitor, {nobody, node()}}),
+    ?assertEqual({message, {'DOWN', Gone, process, {nobody, node()}, noproc}}, tell(Rust, 'receive')).
+
+%% Nodes.
+
+a_node_in_rust_is_killed(Config) ->
+    {Rust, Node} = rust(Config),
+    Desk = teleport:gs_call({desk, Node}, pid),
+    Monitor = teleport:monitor(Desk),
+    Self = self(),
+    _ = spawn(fun() ->
+        Self ! asking,
+        Self ! {result, catch teleport:gs_call({desk, Node}, never, infinity)}
+    end),
+    asking = teleport_test:receive_one(),
+    teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 2 end),
+    kill(Rust),
+    Results = [teleport_test:receive_one(), teleport_test:receive_one()],
+    ?assertEqual([{'DOWN', Monitor, process, Desk, noconnection}], [Down || {'DOWN', _, _, _, _} = Down <- Results]),
+    ?assertMatch([{'EXIT', {{nodedown, Node}, {gen_server, call, [{desk, Node}, never, infinity]}}}],
+                 [Result || {result, Result} <- Results]),
+    ?assertMatch({error, {connect, _}}, teleport:send(Desk, hello)).
+
+a_node_in_erlang_is_killed(Config) ->
+    {Peer, Erlang} = teleport_test:start_peer(),
+    {ok, {_, Port}} = erpc:call(Erlang, teleport_manager, address, []),
+    {Rust, _Node} = start_rust(Config, random_name(), [{Erlang, Port}]),
+    Server = teleport_test_server:start_at(Erlang, server),
+    {monitored, Monitor} = tell(Rust, {monitor, Server}),
+    command(Rust, {call, {server, Erlang}, never, ?PATIENCE}),
+    teleport_test:eventually(fun() -> erpc:call(Erlang, teleport_test, watched, []) =:= 2 end),
+    _ = os:cmd("kill -9 " ++ erpc:call(Erlang, os, getpid, [])),
+    ?assertEqual(nodedown, outcome(Rust)),
+    ?assertEqual({message, {'DOWN', Monitor, process, Server, noconnection}}, tell(Rust, 'receive')),
+    ?assertEqual(nodedown, tell(Rust, {send, Server, hello})),
+    ?assertEqual(nodedown, tell(Rust, {call, Server, hello, ?PATIENCE})),
+    teleport_test:stop_peer(Peer),
+    stop_rust(Rust).
+
+%% Names lead to the new one, pids of the old one to nobody.
+a_node_in_rust_is_restarted(Config) ->
+    {Rust, Node} = rust(Config),
+    Old = teleport:gs_call({desk, Node}, pid),
+    Monitor = teleport:monitor(Old),
+    stop_rust(Rust),
+    ?assertEqual({'DOWN', Monitor, process, Old, noconnection}, teleport_test:receive_one()),
+    {Again, Node} = start_rust(Config, atom_to_list(Node), [{node(), own_port()}]),
+    ?assertNotEqual(Old, teleport:gs_call({desk, Node}, pid)),
+    ?assertExit({noproc, _}, teleport:gs_call(Old, pid)),
+    stop_rust(Again).
+
+%% The node in Rust.
+
+rust(Config) ->
+    {?config(rust, Config), ?config(node, Config)}.
+
+random_name() ->
+    "rust-" ++ os:getpid() ++ "-" ++ integer_to_list(erlang:unique_integer([positive])) ++ "@127.0.0.1".
+
+own_port() ->
+    {ok, {_Ip, Port}} = teleport_manager:address(),
+    Port.
+
+%% Knows those peers, and is known to this node.
+start_rust(Config, Name, Peers) ->
+    Arguments = [lists:concat([Peer, "=127.0.0.1:", Port]) || {Peer, Port} <- Peers],
+    Rust = open_port({spawn_executable, ?config(program, Config)},
+                     [{packet, 4}, binary, {args, [Name | Arguments]},
+                      {env, [{"TELEPORT_COOKIE", atom_to_list(erlang:get_cookie())}, {"RUST_BACKTRACE", "0"}]}]),
+    {listening, Text, Port} = outcome(Rust),
+    {ok, Ip} = inet:parse_address(binary_to_list(Text)),
+    Node = list_to_atom(Name),
+    ok = application:set_env(teleport, peers, #{Node => {Ip, Port}}),
+    {Rust, Node}.
+
+%% What it is told last is that there is nothing more: then it ends in order.
+stop_rust(Rust) ->
+    try port_close(Rust) of
+        true -> ok
+    catch
+        error:badarg -> ok
+    end.
+
+kill(Rust) ->
+    {os_pid, Pid} = erlang:port_info(Rust, os_pid),
+    _ = os:cmd("kill -9 " ++ integer_to_list(Pid)),
+    ok.
+
+%% Has `client' do something.
+tell(Rust, Command) ->
+    command(Rust, Command),
+    outcome(Rust).
+
+command(Rust, Command) ->
+    true = port_command(Rust, term_to_binary(Command)).
+
+outcome(Rust) ->
+    receive {Rust, {data, Outcome}} -> binary_to_term(Outcome)
+    after ?PATIENCE -> error(no_outcome)
+    end.
+
+%% A stock gen_server here.
+server() ->
+    {ok, Server} = teleport_test_server:start(undefined),
+    Server.
