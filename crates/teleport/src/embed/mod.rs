@@ -122,7 +122,7 @@ impl Hosting {
 
 /// A process of a peer waits to be told of one of the host's: of its answer, or its end.
 ///
-/// Dropped without either it says that nobody is going to answer, or of a monitor that it is `noconnection`.
+/// Dropped without any of them it says that nobody is going to answer, or of a monitor that it is `noconnection`.
 pub struct Watch {
     session: Arc<Session>,
     purpose: Purpose,
@@ -175,7 +175,7 @@ impl Watch {
     }
 
     /// Says that a request is not going to be answered, though its process goes on: it cannot be read, say. If nobody waits
-    /// for it any more, or it is a monitor, that vanishes.
+    /// for it any more, that vanishes. A monitor ends as if this were dropped.
     pub fn reject(self, why: &str) {
         if self.purpose == Purpose::Call && self.end() {
             self.tell_rejection(why);

@@ -136,6 +136,10 @@ async fn its_processes_are_called_and_monitored() {
         matches!(within(ended).await.unwrap(), Err(CallError::Exit(reason)) if reason == Term::atom("tired"))
     );
 
+    let rejected = call(forever);
+    hosted.next_watch().await.reject("no sense");
+    assert!(matches!(within(rejected).await.unwrap(), Err(CallError::Rejected(why)) if why == "no sense"));
+
     let dropped = call(forever);
     drop(hosted.next_watch().await);
     assert!(matches!(within(dropped).await.unwrap(), Err(CallError::Rejected(_))));
