@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use teleport::embed::{Destination, Embedded, End, Host, Inbound, ProcessId, Recipient, RefId, Sent, Watch};
 use teleport::etf::to_segments;
-use teleport::{Atom, Binary, CallError, Node, Pid, Reference, SendError, SendOptions, StaticPeers, Term};
-use tokio::sync::mpsc;
+use teleport::{
+    Atom, Binary, CallError, Node, NodeName, Pid, Reference, Resolver, Resolving, SendError, SendOptions,
+    StaticPeers, Term,
+};
+use tokio::sync::{Semaphore, mpsc};
 
 /// The only process.
 const SERVER: ProcessId = ProcessId { id: 77, serial: 3 };
@@ -81,10 +84,27 @@ fn recipient(peer: &Node, name: &str) -> Recipient {
 
 /// An embedded node, and one of Rust.
 async fn pair() -> (Hosted, Node) {
+    pair_behind(Arc::new(Semaphore::new(1))).await
+}
+
+/// Says where nodes are while it has a permit.
+struct Gate(StaticPeers, Arc<Semaphore>);
+
+impl Resolver for Gate {
+    fn resolve<'a>(&'a self, node: &'a NodeName) -> Resolving<'a> {
+        Box::pin(async {
+            let _open = self.1.acquire().await;
+            self.0.resolve(node).await
+        })
+    }
+}
+
+/// The same; the embedded node finds the other when the gate is open.
+async fn pair_behind(gate: Arc<Semaphore>) -> (Hosted, Node) {
     let peers = StaticPeers::new();
     let (sender, inbound) = mpsc::unbounded_channel();
     let host = Arc::new(Notes { inbound: sender, gone: Mutex::default() });
-    let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(peers.clone());
+    let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(Gate(peers.clone(), gate));
     let node = builder.incarnation(CREATION).embed(host.clone()).await.unwrap();
     peers.insert(node.name().clone(), node.address());
     (Hosted { node, host, inbound }, start("rust@127.0.0.1", &peers).await)
@@ -242,12 +262,14 @@ async fn the_end_of_a_session_ends_what_went_over_it() {
 
 #[tokio::test]
 async fn what_waits_can_be_taken_back() {
-    let (mut hosted, node) = pair().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let (mut hosted, node) = pair_behind(gate.clone()).await;
     let mut server = node.register("server").unwrap();
     // There is no session yet, so it waits, and is taken back before there is one.
     let (reference, sent) = hosted.request(&node, "never", 1);
     let Sent::Waiting(waiting) = sent else { panic!() };
     assert!(waiting.cancel());
+    gate.add_permits(1);
     let (second, _) = hosted.request(&node, "request", 2);
     let (caller, request) = within(server.recv()).await.unwrap().call().unwrap();
     assert_eq!(request.decode::<String>().unwrap(), "request");
