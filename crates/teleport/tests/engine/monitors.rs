@@ -66,7 +66,7 @@ async fn down_keeps_its_place_behind_what_the_process_sent() {
         let mut watcher = a.spawn_mailbox().unwrap();
         let server = b.spawn_mailbox().unwrap();
         let monitor = watcher.monitor(server.pid()).await.unwrap();
-        eventually("the monitor is there", || b.info().peers[0].transfer.entries == 0).await;
+        eventually("the monitor is there", || b.info().peers[0].watched == 1).await;
         // The large one takes the longer way, and its connection may die meanwhile.
         server.send(watcher.pid(), &payload(2 * MIB, round)).await.unwrap();
         server.send(watcher.pid(), &payload(10, round)).await.unwrap();
