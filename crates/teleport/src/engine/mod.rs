@@ -212,8 +212,12 @@ impl Engine {
 
     /// Ends the session with a peer, as seen from this side.
     pub(crate) fn disconnect(self: &Arc<Self>, peer: &NodeName) -> bool {
-        let session = self.peers.session(peer);
-        session.inspect(|session| self.events.end(session.id(), EndReason::Disconnected)).is_some()
+        let Some(session) = self.peers.session(peer) else { return false };
+        // At once: what is sent after this must not be accepted by what has ended.
+        let mut directory = self.lock_directory();
+        let actions = directory.membership.end(session.id(), EndReason::Disconnected);
+        directory.apply(self, actions, None);
+        true
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -364,3 +364,16 @@ async fn sends_to_a_node_that_nobody_knows_fail_at_once_each_of_them() {
         assert!(matches!(error, SendError::NoConnection(teleport::ConnectError::UnknownNode(_))), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_is_sent_after_a_disconnect_goes_by_the_next_session() {
+    let (a, b) = pair().await;
+    let mut inbox = b.register("inbox").unwrap();
+    for round in 0..50u32 {
+        let sent =
+            within(a.process().send_acknowledged(("inbox", b.name()), &round, Default::default())).await;
+        within(sent.unwrap().delivered()).await.unwrap();
+        assert_eq!(receive::<u32>(&mut inbox).await, round);
+        a.disconnect(b.name());
+    }
+}
