@@ -148,7 +148,7 @@ impl Node {
         }
     }
 
-    /// Ends the session with a peer. `false` if there is none. The next send begins another one.
+    /// Ends the session with a peer, at once. `false` if there is none. The next send begins another one.
     pub fn disconnect(&self, peer: &NodeName) -> bool {
         self.engine().disconnect(peer)
     }

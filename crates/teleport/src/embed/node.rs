@@ -85,9 +85,10 @@ impl Embedded {
         self.node.monitor_nodes()
     }
 
-    /// Ends the session with a peer; see [`Node::disconnect`].
+    /// Begins to end the session with a peer; `false` if there is none. What is sent before the host is told may still be
+    /// accepted by it, and is then unconfirmed.
     pub fn disconnect(&self, peer: &NodeName) -> bool {
-        self.node.disconnect(peer)
+        self.engine().disconnect_soon(peer)
     }
 
     /// Sets up the session with a peer and its whole pool; see [`Node::prime`].

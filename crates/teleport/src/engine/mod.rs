@@ -220,6 +220,14 @@ impl Engine {
         true
     }
 
+    /// The same on a thread of the node: a host is told how its calls end, but not on the thread that asks for this.
+    pub(crate) fn disconnect_soon(self: &Arc<Self>, peer: &NodeName) -> bool {
+        let is_there = self.peers.session(peer).is_some();
+        let (engine, peer) = (self.clone(), peer.clone());
+        self.handle.spawn(async move { engine.disconnect(&peer) });
+        is_there
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
