@@ -146,7 +146,7 @@ a_stop_while_it_waits(_Config) ->
     ok = erpc:call(StoppedNode, sys, suspend, [Manager]),
     Asking = spawn(Node, Ask),
     Waits = fun() ->
-        erpc:call(Node, erlang, process_info, [Asking, current_function]) =:= {current_function, {teleport, accepted, 3}}
+        erpc:call(Node, erlang, process_info, [Asking, current_function]) =:= {current_function, {teleport_call, accepted, 3}}
     end,
     teleport_test:eventually(Waits),
     ok = erpc:call(Node, application, stop, [teleport]),
@@ -226,35 +226,35 @@ statem_calls(Config) ->
 events(Config) ->
     Node = ?config(node, Config),
     Manager = teleport_test_handler:start_at(Node, event_manager),
-    ok = teleport:notify(Manager, 1),
-    ok = teleport:sync_notify(Manager, 2),
-    ?assertEqual([1, 2], teleport:call(Manager, teleport_test_handler, events)),
+    ok = teleport_gen_event:notify(Manager, 1),
+    ok = teleport_gen_event:sync_notify(Manager, 2),
+    ?assertEqual([1, 2], teleport_gen_event:call(Manager, teleport_test_handler, events)),
     Large = rand:bytes(1 bsl 20),
-    ok = teleport:notify({event_manager, Node}, Large),
-    ok = teleport:sync_notify({event_manager, Node}, 3),
+    ok = teleport_gen_event:notify({event_manager, Node}, Large),
+    ok = teleport_gen_event:sync_notify({event_manager, Node}, 3),
     %% The event manager sees its caller, and has nothing of teleport.
     ?assertEqual([1, 2, Large, 3], gen_event:call({event_manager, Node}, teleport_test_handler, events)),
-    ok = teleport:notify(Manager, {exit, tired}),
-    ?assertEqual({error, bad_module}, teleport:call(Manager, teleport_test_handler, events)),
+    ok = teleport_gen_event:notify(Manager, {exit, tired}),
+    ?assertEqual({error, bad_module}, teleport_gen_event:call(Manager, teleport_test_handler, events)),
     exit(Manager, kill),
     %% Here.
     {ok, Here} = teleport_test_handler:start(event_manager),
-    ok = teleport:notify(event_manager, 1),
-    ok = teleport:sync_notify({event_manager, node()}, 2),
-    ?assertEqual([1, 2], teleport:call(Here, teleport_test_handler, events)),
+    ok = teleport_gen_event:notify(event_manager, 1),
+    ok = teleport_gen_event:sync_notify({event_manager, node()}, 2),
+    ?assertEqual([1, 2], teleport_gen_event:call(Here, teleport_test_handler, events)),
     ok = gen_event:stop(Here).
 
 calls_of_event_handlers(Config) ->
     Node = ?config(node, Config),
     Manager = teleport_test_handler:start_at(Node, undefined),
-    ?assertEqual({ok, x}, teleport:call(Manager, teleport_test_handler, {echo, x}, infinity)),
+    ?assertEqual({ok, x}, teleport_gen_event:call(Manager, teleport_test_handler, {echo, x}, infinity)),
     Slow = {sleep, 30},
     ?assertExit({timeout, {gen_event, call, [Manager, teleport_test_handler, Slow, 1]}},
-                teleport:call(Manager, teleport_test_handler, Slow, 1)),
+                teleport_gen_event:call(Manager, teleport_test_handler, Slow, 1)),
     %% Behind the late reply.
-    ?assertEqual({ok, y}, teleport:call(Manager, teleport_test_handler, {echo, y})),
+    ?assertEqual({ok, y}, teleport_gen_event:call(Manager, teleport_test_handler, {echo, y})),
     ?assertEqual([], teleport_test:mailbox()),
-    ?assertMatch({error, {'EXIT', tired}}, teleport:call(Manager, teleport_test_handler, {exit, tired})),
+    ?assertMatch({error, {'EXIT', tired}}, teleport_gen_event:call(Manager, teleport_test_handler, {exit, tired})),
     exit(Manager, kill).
 
 events_as_of_otp(Config) ->
@@ -265,7 +265,7 @@ events_as_of_otp(Config) ->
             {x, nobody@nowhere}],
     Calls = [[notify, [event]], [sync_notify, [event]], [call, [nohandler, query]], [call, [nohandler, query, 5000]]],
     [begin
-         [Otp, Ours] = [outcome(Module, Function, [Ref | Args]) || Module <- [gen_event, teleport]],
+         [Otp, Ours] = [outcome(Module, Function, [Ref | Args]) || Module <- [gen_event, teleport_gen_event]],
          ?assertEqual({Ref, Function, Otp}, {Ref, Function, Ours})
      end || Ref <- Refs, [Function, Args] <- Calls],
     exit(Manager, kill).

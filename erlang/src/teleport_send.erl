@@ -1,0 +1,66 @@
+%% @private
+%% Encodes messages and sends them to processes of other nodes.
+-module(teleport_send).
+
+-export([message/3, result/1, encode/1]).
+
+-export_type([error/0]).
+
+-type error() :: nodedown | busy | noproc | not_running | {not_running, node()}
+               | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()} | term().
+
+%% Bytes from which on a binary stays apart; smaller ones in a row are joined.
+-define(JOIN, 1024).
+
+%% Sends a message; Flags as in teleport_nif:send/4.
+-spec message(teleport_nif:destination(), term(), 0..3) -> ok | {error, error()}.
+message(To, Message, Flags) when Flags band 2 =/= 0 ->
+    result(teleport_nif:send(To, encode(Message), Flags, undefined));
+message(To, Message, Flags) ->
+    Encoded = encode(Message),
+    %% Nearly always there is room.
+    case teleport_nif:send(To, Encoded, Flags bor 2, undefined) of
+        {error, busy} ->
+            Tag = make_ref(),
+            case teleport_nif:send(To, Encoded, Flags, Tag) of
+                waiting ->
+                    receive
+                        {teleport_sent, Tag, Result} -> result(Result)
+                    end;
+                Result ->
+                    result(Result)
+            end;
+        Result ->
+            result(Result)
+    end.
+
+%% What the engine says, with nodes as atoms.
+-spec result(ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
+result({error, {not_running, Node}}) -> {error, {not_running, binary_to_atom(Node)}};
+result({error, Reason}) -> {error, Reason};
+result(_Sent) -> ok.
+
+%% As `teleport:term_to_iolist/1'.
+-spec encode(term()) -> [binary()].
+encode(Term) ->
+    case erlang:term_to_iovec(Term) of
+        [_] = Single -> Single;
+        Parts -> join(Parts, [])
+    end.
+
+%% Joins small binaries that follow each other: each part costs more than a copy of it.
+-spec join([binary()], [binary()]) -> [binary()].
+join([], []) ->
+    [];
+join([], Small) ->
+    [joined(Small)];
+join([Part | Rest], Small) when byte_size(Part) < ?JOIN ->
+    join(Rest, [Part | Small]);
+join([Part | Rest], []) ->
+    [Part | join(Rest, [])];
+join([Part | Rest], Small) ->
+    [joined(Small), Part | join(Rest, [])].
+
+-spec joined([binary()]) -> binary().
+joined([Single]) -> Single;
+joined(Small) -> iolist_to_binary(lists:reverse(Small)).
