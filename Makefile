@@ -16,9 +16,11 @@ test-rust: test-tools ## The tests of the crates.
 	cargo test --workspace --no-fail-fast $(CARGO_FLAGS)
 
 .PHONY: test-erlang
-test-erlang: test-tools ## The suites of the OTP application, with the NIF built in the same profile as the crates' tests.
+test-erlang: test-tools ## The suites and examples of the OTP application, with the NIF built in the same profile as the crates' tests.
 	@interop=$$(scripts/build-example.sh interop $(CARGO_FLAGS)) && cd erlang && \
 		TELEPORT_INTEROP="$$interop" TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do compile, xref, ct
+	scripts/test-build-nif.sh
+	TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" scripts/test-examples.sh
 
 .PHONY: test-tools
 test-tools:

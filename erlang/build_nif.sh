@@ -1,28 +1,71 @@
 #!/bin/sh
-# Builds the NIF and puts it into priv/. Run by rebar3 and mix before they compile, in this directory or below another
-# project's _build.
+# Builds the NIF and puts it into priv/. Run by rebar3 and mix before they compile, here or below another project's _build or
+# deps. Argument: the application's folder, from this one.
+#
+# TELEPORT_CARGO_FLAGS: flags for cargo (default --release). TELEPORT_NIF: a library that was built elsewhere, instead.
 set -eu
-cd "$(dirname "$0")"
-
-# Whoever has no Rust can bring the file along.
-if ! command -v cargo >/dev/null 2>&1; then
-    [ -e priv/teleport_nif.so ] && exit 0
-    echo "teleport: building the NIF needs Rust (cargo) in PATH: https://rustup.rs" >&2
-    exit 1
-fi
-
+here=$(cd -P "$(dirname "$0")" && pwd)
+priv=$(cd -P "$here/${1:-.}" && pwd)/priv
 flags=${TELEPORT_CARGO_FLAGS---release}
-manifest=../crates/teleport_nif/Cargo.toml
-# shellcheck disable=SC2086 # flags are words
-messages=$(cargo build $flags --manifest-path "$manifest" --message-format=json-render-diagnostics)
-library=$(printf '%s\n' "$messages" | sed -n 's/.*"filenames":\["\([^"]*libteleport_nif\.[a-z]*\)".*/\1/p' | tail -n 1)
-if [ ! -e "$library" ]; then
-    echo "teleport: cargo has built no library for the NIF" >&2
+manifest=$(dirname "$here")/crates/teleport_nif/Cargo.toml
+
+fail() {
+    echo "teleport: $1" >&2
     exit 1
+}
+
+build() {
+    # shellcheck disable=SC2086 # flags are words
+    messages=$(cargo build $flags --manifest-path "$manifest" --message-format=json-render-diagnostics) ||
+        fail "cargo could not build the NIF (flags, from TELEPORT_CARGO_FLAGS: $flags). It needs Rust 1.91 or later, and a C compiler to link with"
+    message=$(printf '%s\n' "$messages" | grep '"filenames":\["[^"]*libteleport_nif\.' | tail -n 1) || true
+    library=$(printf '%s\n' "$message" | sed -n 's/.*"filenames":\["\([^"]*\)".*/\1/p')
+    [ -e "$library" ] || fail "cargo has built no library for the NIF (flags, from TELEPORT_CARGO_FLAGS: $flags)"
+}
+
+# What the library is built from.
+contents() {
+    (cd "$here/.." && find crates Cargo.toml Cargo.lock -type f -exec cksum {} + | sort -k 3 | cksum)
+}
+
+# Cargo tells the crates of several checkouts in one target directory apart by nothing but the age of their files. After
+# a build from other contents elsewhere all of these have to be new, or its crates would be taken for ours.
+share_target() {
+    mkdir -p "$1" || fail "cannot write to CARGO_TARGET_DIR, $1"
+    if command -v flock >/dev/null 2>&1; then
+        exec 9>"$1/.teleport_nif.lock"
+        flock 9
+    fi
+    ours="$(contents) $here"
+    last=$(cat "$1/.teleport_nif.last" 2>/dev/null) || last=$ours
+    case $last in
+        *" $here" | "${ours%%" $here"} "*) ;;
+        *)
+            find "$here/../crates" -name '*.rs' -exec touch {} + ||
+                fail "$1 has another build of teleport, and the files in $here/../crates cannot be touched: use another CARGO_TARGET_DIR"
+            ;;
+    esac
+    echo "$ours" >"$1/.teleport_nif.last"
+}
+
+if [ -n "${TELEPORT_NIF-}" ]; then
+    library=$TELEPORT_NIF
+    [ -f "$library" ] || fail "TELEPORT_NIF: no file $library"
+elif ! command -v cargo >/dev/null 2>&1; then
+    # Whoever has no Rust can bring the file along.
+    [ -e "$priv/teleport_nif.so" ] && exit 0
+    fail "building the NIF needs Rust (cargo) in PATH: https://rustup.rs. Or set TELEPORT_NIF to a library that was built elsewhere"
+elif [ ! -e "$manifest" ]; then
+    fail "no $manifest: the NIF is built from the whole repository, erlang/ alone will not do (in Mix: subdir, not sparse)"
+else
+    [ -z "${CARGO_TARGET_DIR-}" ] || share_target "$CARGO_TARGET_DIR"
+    build
 fi
 
-mkdir -p priv
-cmp -s "$library" priv/teleport_nif.so && exit 0
+if cmp -s "$library" "$priv/teleport_nif.so"; then
+    exit 0
+fi
+mkdir -p "$priv" || fail "cannot write to $priv"
 # A new file in place of the old one: overwriting a library that is in use would crash its virtual machine.
-cp "$library" "priv/teleport_nif.so.new.$$"
-mv -f "priv/teleport_nif.so.new.$$" priv/teleport_nif.so
+cp "$library" "$priv/teleport_nif.so.new.$$" && mv -f "$priv/teleport_nif.so.new.$$" "$priv/teleport_nif.so" ||
+    fail "cannot write to $priv"
