@@ -8,7 +8,7 @@
 //!
 //! | from peers, [`Host::take`] | to peers |
 //! |---|---|
-//! | [`Inbound::Message`] | [`Embedded::send`] |
+//! | [`Inbound::Message`] | [`Embedded::send`], [`Embedded::send_acknowledged`] |
 //! | [`Inbound::Request`], a call of one of the host's processes | [`Watch::reply`], [`Watch::down`] |
 //! | [`Inbound::Monitor`] of one of the host's processes | [`Watch::down`] |
 //! | [`Inbound::Unwatched`]: nobody waits for that any more | [`Embedded::cancel`] |
@@ -16,6 +16,7 @@
 
 mod arrivals;
 mod node;
+mod told;
 
 pub(crate) use arrivals::{Arrival, Arrivals};
 pub use node::{Embedded, Recipient, Sent, Waiting};

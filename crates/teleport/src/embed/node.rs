@@ -1,5 +1,6 @@
 //! The host's side of the node: sending in the names of its processes.
 
+use super::told::{Answer, Told};
 use super::{Destination, ProcessId, RefId};
 use crate::engine::Engine;
 use crate::node::Node;
@@ -122,6 +123,32 @@ impl Embedded {
         self.offer(peer, options, None, offer, accepted)
     }
 
+    /// The same; and `told` is called, on a thread of the node, once the message is in the mailbox, or there turns out to be
+    /// no such process, or nothing can be known since the peer went down. Exactly once, if the message is accepted; never, if
+    /// this or `accepted` says that it was not.
+    pub fn send_acknowledged(
+        &self,
+        from: ProcessId,
+        to: Recipient,
+        body: Segments,
+        options: SendOptions,
+        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
+        told: impl FnOnce(Result<(), SendError>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        let Recipient { peer, incarnation, to } = to;
+        let asked = peer.clone();
+        let offer = move |session: &Arc<Session>| {
+            if is_stale(session, incarnation) {
+                return Ok((Offered::Accepted, Answer::Now(Err(SendError::NoProcess))));
+            }
+            let (offered, answer) = session.send_acknowledged(options.outgoing(from, to, body))?;
+            Ok((offered, Answer::Later(answer)))
+        };
+        let handle = self.engine().handle.clone();
+        let then = move |answer| drop(handle.spawn(Told::new(told, asked).when_it_comes(answer)));
+        self.offer_then(peer, options, None, offer, then, accepted)
+    }
+
     /// Calls a process on a peer. `body` is a tuple of three, the second of which is `{Pid, [alias|Ref]}` with the caller's
     /// pid and the reference, which must be one of this life of the node that was not used before.
     ///
@@ -198,6 +225,20 @@ impl Embedded {
         offer: impl FnOnce(&Arc<Session>) -> Result<Offered, SendError> + Send + 'static,
         accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
     ) -> Result<Sent, SendError> {
+        let offer = |session: &Arc<Session>| Ok((offer(session)?, ()));
+        self.offer_then(peer, options, watch, offer, drop, accepted)
+    }
+
+    /// The same; what comes of the offer is handed on once it is accepted.
+    fn offer_then<T: Send + 'static>(
+        &self,
+        peer: NodeName,
+        options: SendOptions,
+        watch: Option<RefId>,
+        offer: impl FnOnce(&Arc<Session>) -> Result<(Offered, T), SendError> + Send + 'static,
+        then: impl FnOnce(T) + Send + 'static,
+        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
         let engine = self.engine();
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
@@ -209,25 +250,36 @@ impl Embedded {
         let Some(session) = session else {
             let dialling = engine.clone();
             let waiting = async move {
-                match offer(&dialling.session(&peer).await?)? {
-                    Offered::Accepted => Ok(()),
-                    Offered::Waiting(pending) => pending.accepted().await,
-                }
+                let (offered, outcome) = offer(&dialling.session(&peer).await?)?;
+                when_accepted(offered, outcome).await
             };
-            return Ok(Sent::Waiting(wait(engine, watch, waiting, accepted)));
+            return Ok(Sent::Waiting(wait(engine, watch, waiting, then, accepted)));
         };
         match offer(&session)? {
-            Offered::Accepted => Ok(Sent::Accepted),
-            Offered::Waiting(pending) => Ok(Sent::Waiting(wait(engine, watch, pending.accepted(), accepted))),
+            (Offered::Accepted, outcome) => {
+                then(outcome);
+                Ok(Sent::Accepted)
+            }
+            (waiting, outcome) => {
+                Ok(Sent::Waiting(wait(engine, watch, when_accepted(waiting, outcome), then, accepted)))
+            }
         }
     }
 }
 
+async fn when_accepted<T>(offered: Offered, outcome: T) -> Result<T, SendError> {
+    if let Offered::Waiting(pending) = offered {
+        pending.accepted().await?;
+    }
+    Ok(outcome)
+}
+
 /// Waits on a thread of the node, until it is accepted or taken back.
-fn wait(
+fn wait<T: Send + 'static>(
     engine: &Arc<Engine>,
     watch: Option<RefId>,
-    waiting: impl Future<Output = Result<(), SendError>> + Send + 'static,
+    waiting: impl Future<Output = Result<T, SendError>> + Send + 'static,
+    then: impl FnOnce(T) + Send + 'static,
     accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
 ) -> Waiting {
     let (cancel, mut cancelled) = oneshot::channel();
@@ -243,12 +295,17 @@ fn wait(
         cancelled.close();
         let taken_back = result.is_none() || cancelled.try_recv().is_ok();
         match (watch, &result) {
-            (Some(watch), Some(Ok(()))) if taken_back => drop(engine.watching.cancel(watch)),
+            (Some(watch), Some(Ok(_))) if taken_back => drop(engine.watching.cancel(watch)),
             (Some(watch), None | Some(Err(_))) => engine.watching.withdraw(watch),
             _ => {}
         }
-        if let Some(result) = result.filter(|_| !taken_back) {
-            accepted(result);
+        match result.filter(|_| !taken_back) {
+            Some(Ok(outcome)) => {
+                accepted(Ok(()));
+                then(outcome);
+            }
+            Some(Err(error)) => accepted(Err(error)),
+            None => {}
         }
     });
     Waiting(cancel)

@@ -291,3 +291,68 @@ async fn what_waits_can_be_taken_back() {
     let sent = hosted.node.send(SERVER, recipient(&node, "server"), body, SendOptions::default(), |_| {});
     assert!(matches!(sent, Err(SendError::NotRunning)));
 }
+
+#[tokio::test]
+async fn acknowledged_messages_are_told_of_once() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (hosted, node) = pair_behind(gate.clone()).await;
+    let mut server = node.register("server").unwrap();
+    let (told, mut outcomes) = mpsc::unbounded_channel();
+    let send = |number: u32, to, options| {
+        let (accepted, told) = (told.clone(), told.clone());
+        let body = to_segments(&number).unwrap();
+        let accepted = move |result| drop(accepted.send((number, "accepted", result)));
+        let told = move |result| drop(told.send((number, "told", result)));
+        hosted.node.send_acknowledged(SERVER, to, body, options, accepted, told)
+    };
+    let plain = SendOptions::default();
+    // There is no session yet: it waits, is accepted, and then delivered.
+    assert!(matches!(send(1, recipient(&node, "server"), plain.nosuspend()), Err(SendError::Busy)));
+    assert!(matches!(send(2, recipient(&node, "server"), plain), Ok(Sent::Waiting(_))));
+    let Ok(Sent::Waiting(waiting)) = send(3, recipient(&node, "server"), plain) else { panic!() };
+    assert!(waiting.cancel());
+    gate.add_permits(1);
+    assert!(matches!(within(outcomes.recv()).await, Some((2, "accepted", Ok(())))));
+    assert!(matches!(within(outcomes.recv()).await, Some((2, "told", Ok(())))));
+    assert_eq!(receive::<u32>(&mut server).await, 2);
+
+    assert!(matches!(send(4, recipient(&node, "server"), plain.unordered()), Ok(Sent::Accepted)));
+    assert!(matches!(within(outcomes.recv()).await, Some((4, "told", Ok(())))));
+    assert!(matches!(send(5, recipient(&node, "nobody"), plain.nosuspend()), Ok(Sent::Accepted)));
+    assert!(matches!(within(outcomes.recv()).await, Some((5, "told", Err(SendError::NoProcess)))));
+    // A pid of an earlier life.
+    let stale = Recipient { incarnation: Some(1), ..recipient(&node, "server") };
+    assert!(matches!(send(6, stale, plain), Ok(Sent::Accepted)));
+    assert!(matches!(within(outcomes.recv()).await, Some((6, "told", Err(SendError::NoProcess)))));
+
+    // What the peer has no room for waits, or is on its way, until the session ends: one was accepted, the others were not.
+    let large = |number, to| {
+        let (accepted, told) = (told.clone(), told.clone());
+        let body = to_segments(&Binary::from(vec![0; 40 * MIB])).unwrap();
+        let accepted = move |result| drop(accepted.send((number, "accepted", result)));
+        let told = move |result| drop(told.send((number, "told", result)));
+        hosted.node.send_acknowledged(SERVER, to, body, plain, accepted, told).unwrap()
+    };
+    let sent: Vec<_> = (10..20).map(|number| large(number, recipient(&node, "server"))).collect();
+    let waiting = sent.iter().filter(|sent| matches!(sent, Sent::Waiting(_))).count();
+    assert!(waiting > 0, "so much has no room");
+    drop(node);
+    drop(server);
+    assert!(hosted.node.disconnect(&"rust@127.0.0.1".parse().unwrap()));
+    let mut ends = std::collections::BTreeMap::<u32, Vec<_>>::new();
+    while ends.len() < 10 || ends.values().any(|told| matches!(told[..], [("accepted", true)])) {
+        let (number, what, result) = within(outcomes.recv()).await.unwrap();
+        if matches!(result, Err(SendError::Busy | SendError::NoProcess)) {
+            panic!("{number} {what} {result:?}");
+        }
+        ends.entry(number).or_default().push((what, result.is_ok()));
+    }
+    for (number, told) in &ends {
+        let once =
+            matches!(told[..], [("told", _)] | [("accepted", true), ("told", _)] | [("accepted", false)]);
+        assert!(once, "{number}: {told:?}");
+    }
+    assert_eq!(ends.len(), 10);
+    let _ = within(hosted.node.shutdown(Duration::from_secs(5))).await;
+    assert!(outcomes.try_recv().is_err(), "nobody is told twice");
+}
