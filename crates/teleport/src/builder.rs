@@ -114,7 +114,8 @@ impl Builder {
                 .peer_cookies
                 .into_iter()
                 .map(|(peer, cookie)| Ok((peer, Cookie::new(&cookie)?)))
-                .collect::<Result<HashMap<_, _>, StartError>>()?,
+                .collect::<Result<HashMap<_, _>, StartError>>()?
+                .into(),
         };
         if cookies.default.is_weak() {
             tracing::warn!(node = %name, "the cookie is short or well known: whoever guesses it is a node of the cluster");

@@ -12,6 +12,7 @@
 mod address;
 mod builder;
 mod call;
+mod check;
 mod config;
 mod down;
 pub mod embed;
@@ -33,6 +34,7 @@ mod watch;
 pub use address::Address;
 pub use builder::Builder;
 pub use call::{Caller, MultiCall, Response};
+pub use check::{AddressCheck, PeerCheck};
 pub use config::Config;
 pub use down::Down;
 pub use error::{CallError, ConnectError, RegisterError, SendError, StartError};

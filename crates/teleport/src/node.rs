@@ -1,9 +1,10 @@
 //! A node: the front door of the crate.
 
+use crate::check::{self, PeerCheck};
 use crate::engine::Engine;
 use crate::engine::control::Command;
 use crate::engine::runtime::Main;
-use crate::info::{NodeInfo, PeerInfo};
+use crate::info::NodeInfo;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::monitor::NodeMonitor;
 use crate::process::Process;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_etf::{Atom, Pid, Reference};
+use teleport_proto::handshake::{Cookie, UnusableCookie};
 use teleport_proto::wire::envelope::{ProcessId, RefId};
 use teleport_proto::{Incarnation, NodeName};
 
@@ -153,28 +155,26 @@ impl Node {
         self.engine().disconnect(peer)
     }
 
+    /// Finds out why there is a session with a peer, or why there is none: goes the way that a first send goes, and tells of
+    /// each step. Sets a session and its pool up if that can be done, and takes about as long as that.
+    pub async fn check(&self, peer: &NodeName) -> PeerCheck {
+        check::check(self.engine(), peer).await
+    }
+
+    /// The secret shared with one peer, in place of the cluster's, from the next handshake on; `None`: the cluster's. Sessions
+    /// that stand are not touched.
+    pub fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<&[u8]>) -> Result<(), UnusableCookie> {
+        let cookie = cookie.map(Cookie::new).transpose()?;
+        self.engine().set_peer_cookie(peer, cookie);
+        Ok(())
+    }
+
     /// What there is to know about the node and its peers.
     pub fn info(&self) -> NodeInfo {
         let engine = self.engine();
-        let now = engine.clock.now();
-        let mut peers: Vec<_> = engine
-            .sessions()
-            .into_iter()
-            .map(|(session, control_connected)| {
-                let (ticks, tick_round_trip) = session.ticks();
-                PeerInfo {
-                    name: session.peer_name().clone(),
-                    incarnation: session.peer_incarnation(),
-                    dialled: session.dialled(),
-                    control_connected,
-                    last_heard: now.saturating_sub(session.last_heard()),
-                    tick_round_trip,
-                    ticks_missed: ticks.missed,
-                    watched: session.watched_processes().len(),
-                    transfer: session.stats(),
-                }
-            })
-            .collect();
+        let sessions = engine.sessions();
+        let mut peers: Vec<_> =
+            sessions.iter().map(|(session, connected)| engine.peer_info(session, *connected)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         NodeInfo {
             name: self.name().clone(),

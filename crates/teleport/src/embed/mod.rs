@@ -108,16 +108,18 @@ pub enum End {
 /// Somebody who looks after what a node is embedded in, and the numbers of watches.
 pub(crate) struct Hosting {
     pub(crate) host: Arc<dyn Host>,
-    last_watch: AtomicU64,
 }
+
+/// Goes on when a node is started after another one: whoever holds a number of the old one's must not meet it again.
+static LAST_WATCH: AtomicU64 = AtomicU64::new(0);
 
 impl Hosting {
     pub(crate) fn new(host: Arc<dyn Host>) -> Self {
-        Self { host, last_watch: AtomicU64::new(0) }
+        Self { host }
     }
 
     pub(crate) fn next_watch(&self) -> u64 {
-        self.last_watch.fetch_add(1, Ordering::Relaxed) + 1
+        LAST_WATCH.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -144,7 +146,7 @@ impl Watch {
         Self { session, purpose, id, reference, watcher, watched }
     }
 
-    /// Its number, which no other watch of this node's life has.
+    /// Its number, which no other watch of this program's life has.
     pub fn id(&self) -> u64 {
         self.id
     }

@@ -7,7 +7,10 @@ use crate::node::Node;
 use crate::process::is_stale;
 use crate::session::{Offered, Session};
 use crate::watch::Via;
-use crate::{Incarnation, NodeInfo, NodeMonitor, NodeName, SendError, SendOptions, ShutdownReport};
+use crate::{
+    Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError, SendOptions, ShutdownReport,
+    UnusableCookie,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +92,22 @@ impl Embedded {
     /// Begins to end the session with a peer; `false` if there is none. What is sent before the host is told may still be
     /// accepted by it, and is then unconfirmed.
     pub fn disconnect(&self, peer: &NodeName) -> bool {
-        self.engine().disconnect_soon(peer)
+        self.disconnect_if(peer, |_| true)
+    }
+
+    /// The same, if the session is with a life of the peer that is meant: one that is known to have ended, say.
+    pub fn disconnect_if(&self, peer: &NodeName, is_meant: impl FnOnce(Incarnation) -> bool) -> bool {
+        self.engine().disconnect_soon(peer, is_meant)
+    }
+
+    /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`].
+    pub async fn check(&self, peer: &NodeName) -> PeerCheck {
+        self.node.check(peer).await
+    }
+
+    /// The secret shared with one peer; see [`Node::set_peer_cookie`].
+    pub fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<&[u8]>) -> Result<(), UnusableCookie> {
+        self.node.set_peer_cookie(peer, cookie)
     }
 
     /// Sets up the session with a peer and its whole pool; see [`Node::prime`].

@@ -170,7 +170,7 @@ fn on_event(engine: &Arc<Engine>, event: Event) {
 }
 
 async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
-    let opening = Opening::NewSession { cookie: engine.cookies.of(&peer).clone(), dial: number };
+    let opening = Opening::NewSession { cookie: engine.cookies.of(&peer), dial: number };
     let opened = dial::open(&engine, &peer, opening).await;
     let mut directory = engine.lock_directory();
     match opened {

@@ -25,7 +25,7 @@ use crate::registry::Registry;
 use crate::resolver::Resolver;
 use crate::session::Session;
 use crate::watch::{Watched, Watching};
-use crate::{Config, ConnectError, SendError};
+use crate::{Config, ConnectError, PeerInfo, SendError};
 use accept::Unproven;
 use budget::{NodeBudget, SessionBudget};
 use buffers::BufferPool;
@@ -39,12 +39,12 @@ use runtime::{BulkThreads, Thread};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use teleport_proto::handshake::{Authenticated, ConnectionKind, Cookie, LocalNode, Opening, SessionKey};
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Budget;
 use teleport_proto::wire::pool::Class;
-use teleport_proto::{ConnectionId, NodeName, SessionId};
+use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -115,7 +115,7 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 pub(crate) struct Cookies {
     pub(crate) default: Cookie,
-    pub(crate) peers: HashMap<NodeName, Cookie>,
+    pub(crate) peers: RwLock<HashMap<NodeName, Cookie>>,
 }
 
 /// What an engine is made of.
@@ -206,6 +206,36 @@ impl Engine {
         self.lock_directory().sessions()
     }
 
+    /// Where a peer is, as far as the resolver knows.
+    pub(crate) async fn addresses(&self, peer: &NodeName) -> Vec<SocketAddr> {
+        let limit = self.config.setup_timeout;
+        tokio::time::timeout(limit, self.resolver.resolve(peer)).await.unwrap_or_default()
+    }
+
+    /// What there is to know about a session.
+    pub(crate) fn peer_info(&self, session: &Session, control_connected: bool) -> PeerInfo {
+        let (ticks, tick_round_trip) = session.ticks();
+        PeerInfo {
+            name: session.peer_name().clone(),
+            incarnation: session.peer_incarnation(),
+            dialled: session.dialled(),
+            control_connected,
+            last_heard: self.clock.now().saturating_sub(session.last_heard()),
+            tick_round_trip,
+            ticks_missed: ticks.missed,
+            watched: session.watched_processes().len(),
+            transfer: session.stats(),
+        }
+    }
+
+    pub(crate) fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<Cookie>) {
+        let mut peers = self.cookies.peers.write().unwrap_or_else(PoisonError::into_inner);
+        match cookie {
+            Some(cookie) => drop(peers.insert(peer.clone(), cookie)),
+            None => drop(peers.remove(peer)),
+        }
+    }
+
     pub(crate) fn session_budget(&self, freed: Arc<Notify>) -> Arc<dyn Budget> {
         Arc::new(SessionBudget::new(self.budget.clone(), freed))
     }
@@ -214,18 +244,28 @@ impl Engine {
     pub(crate) fn disconnect(self: &Arc<Self>, peer: &NodeName) -> bool {
         let Some(session) = self.peers.session(peer) else { return false };
         // At once: what is sent after this must not be accepted by what has ended.
-        let mut directory = self.lock_directory();
-        let actions = directory.membership.end(session.id(), EndReason::Disconnected);
-        directory.apply(self, actions, None);
+        self.end_session(session.id());
         true
     }
 
-    /// The same on a thread of the node: a host is told how its calls end, but not on the thread that asks for this.
-    pub(crate) fn disconnect_soon(self: &Arc<Self>, peer: &NodeName) -> bool {
-        let is_there = self.peers.session(peer).is_some();
-        let (engine, peer) = (self.clone(), peer.clone());
-        self.handle.spawn(async move { engine.disconnect(&peer) });
-        is_there
+    /// The same on a thread of the node, if the session is with a life of the peer that is meant: a host is told how its calls
+    /// end, but not on the thread that asks for this.
+    pub(crate) fn disconnect_soon(
+        self: &Arc<Self>,
+        peer: &NodeName,
+        is_meant: impl FnOnce(Incarnation) -> bool,
+    ) -> bool {
+        let session = self.peers.session(peer).filter(|session| is_meant(session.peer_incarnation()));
+        let Some(id) = session.map(|session| session.id()) else { return false };
+        let engine = self.clone();
+        self.handle.spawn(async move { engine.end_session(id) });
+        true
+    }
+
+    fn end_session(self: &Arc<Self>, id: SessionId) {
+        let mut directory = self.lock_directory();
+        let actions = directory.membership.end(id, EndReason::Disconnected);
+        directory.apply(self, actions, None);
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -384,7 +424,7 @@ fn move_to(thread: &Handle, stream: TcpStream) -> std::io::Result<(TcpStream, &H
 
 impl handshake::Secrets for Engine {
     fn cookie(&self, peer: &NodeName) -> Option<Cookie> {
-        Some(self.cookies.of(peer).clone())
+        Some(self.cookies.of(peer))
     }
 
     fn session_key(&self, session: SessionId) -> Option<SessionKey> {
@@ -393,8 +433,9 @@ impl handshake::Secrets for Engine {
 }
 
 impl Cookies {
-    fn of(&self, peer: &NodeName) -> &Cookie {
-        self.peers.get(peer).unwrap_or(&self.default)
+    fn of(&self, peer: &NodeName) -> Cookie {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(peer).unwrap_or(&self.default).clone()
     }
 }
 

@@ -36,8 +36,8 @@ impl Host for Notes {
     }
 }
 
-struct Hosted {
-    node: Embedded,
+pub(crate) struct Hosted {
+    pub(crate) node: Embedded,
     host: Arc<Notes>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 }
@@ -83,7 +83,7 @@ fn recipient(peer: &Node, name: &str) -> Recipient {
 }
 
 /// An embedded node, and one of Rust.
-async fn pair() -> (Hosted, Node) {
+pub(crate) async fn pair() -> (Hosted, Node) {
     pair_behind(Arc::new(Semaphore::new(1))).await
 }
 

@@ -5,6 +5,7 @@
 mod bad_input;
 mod call_faults;
 mod calls;
+mod check;
 mod common;
 mod connect;
 mod copies;
