@@ -1,7 +1,9 @@
 %% What the suites have in common.
 -module(teleport_test).
 
--export([distribute/0, start_peer/0, start_peer/1, stop_peer/1, code_path/0, echo/2, spawn_sender/2, watched/0]).
+-export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, stop_peer/1, code_path/0]).
+-export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
+-export([sink/1, number/3, numbered/4, arrived/2]).
 -export([receive_one/0, mailbox/0, eventually/1]).
 
 %% Far above what anything takes on a busy machine.
@@ -20,6 +22,19 @@ distribute() ->
             ok
     end.
 
+%% Starts teleport on this node, configured like that.
+-spec start_here([{atom(), term()}]) -> ok.
+start_here(Configuration) ->
+    ok = distribute(),
+    ok = configure(Configuration),
+    teleport:start().
+
+%% Nothing is left of the configuration.
+-spec stop_here() -> ok.
+stop_here() ->
+    ok = application:stop(teleport),
+    application:unload(teleport).
+
 %% A node with teleport running.
 -spec start_peer() -> {pid(), node()}.
 start_peer() ->
@@ -27,10 +42,21 @@ start_peer() ->
 
 -spec start_peer(string()) -> {pid(), node()}.
 start_peer(Name) ->
+    start_peer(Name, []).
+
+-spec start_peer(string(), [{atom(), term()}]) -> {pid(), node()}.
+start_peer(Name, Configuration) ->
     {ok, Peer, Node} = peer:start(#{name => Name, connection => standard_io, args => code_path()}),
     true = net_kernel:connect_node(Node),
-    ok = erpc:call(Node, teleport, start, []),
+    ok = erpc:call(Node, fun() -> ok = configure(Configuration), teleport:start() end),
     {Peer, Node}.
+
+configure(Configuration) ->
+    case application:load(teleport) of
+        ok -> ok;
+        {error, {already_loaded, teleport}} -> ok
+    end,
+    application:set_env([{teleport, Configuration}]).
 
 %% Whether it has stopped already or not.
 -spec stop_peer(pid()) -> ok.
@@ -66,6 +92,74 @@ spawn_sender(To, Messages) ->
 watched() ->
     #{peers := Peers} = teleport:info(),
     lists:sum([Watched || #{watched := Watched} <- maps:values(Peers)]).
+
+%% Whether the one has a session with the other, as it sees it.
+-spec has_session(node(), node()) -> boolean().
+has_session(Node, Peer) ->
+    lists:member(Peer, erpc:call(Node, teleport, nodes, [])).
+
+%% To the virtual machine of a node, by the number of its process.
+-spec signal(stop | cont | kill, string()) -> ok.
+signal(Signal, OsPid) ->
+    "" = os:cmd("kill -" ++ string:uppercase(atom_to_list(Signal)) ++ " " ++ OsPid),
+    ok.
+
+%% Numbered messages.
+
+%% A process there that takes the messages of number/3, each sender's in order, and remembers what was wrong. Ends with the
+%% calling process.
+-spec sink(node()) -> pid().
+sink(Node) ->
+    Caller = self(),
+    spawn(Node, fun() -> _ = erlang:monitor(process, Caller), sink(#{}, 0, []) end).
+
+sink(Numbers, Count, Wrong) ->
+    receive
+        {numbered, From, Number, Payload} ->
+            Expected = maps:get(From, Numbers, 0) + 1,
+            Known = Numbers#{From => Number},
+            case Number =:= Expected andalso Payload =:= payload(Number, byte_size(Payload)) of
+                true -> sink(Known, Count + 1, Wrong);
+                false -> sink(Known, Count + 1, [{From, Number, {expected, Expected}, byte_size(Payload)} | Wrong])
+            end;
+        {report, From, Tag} ->
+            From ! {Tag, {Count, lists:reverse(Wrong)}},
+            sink(Numbers, Count, Wrong);
+        {'DOWN', _, process, _Caller, _} ->
+            ok
+    end.
+
+%% A message for a sink: of this process, with so many bytes that tell the number.
+-spec number(pid(), pos_integer(), non_neg_integer()) -> tuple().
+number(From, Number, Size) ->
+    {numbered, From, Number, payload(Number, Size)}.
+
+payload(Number, Size) ->
+    binary:part(binary:copy(<<Number:32>>, Size div 4 + 1), 0, Size).
+
+%% Sends the messages of these numbers, the sizes in turn.
+-spec numbered(teleport:ref(), pos_integer(), pos_integer(), tuple()) -> ok.
+numbered(To, First, Last, Sizes) ->
+    lists:foreach(fun(Number) ->
+        Size = element(1 + Number rem tuple_size(Sizes), Sizes),
+        ok = teleport:send(To, number(self(), Number, Size))
+    end, lists:seq(First, Last)).
+
+%% Waits until so many messages are with these sinks: what was wrong with them.
+-spec arrived([pid()], non_neg_integer()) -> [tuple()].
+arrived(Sinks, Total) ->
+    Reports = fun() -> lists:unzip([report(Sink) || Sink <- Sinks]) end,
+    eventually(fun() -> {Counts, _} = Reports(), lists:sum(Counts) >= Total end),
+    {Counts, Wrong} = Reports(),
+    case lists:sum(Counts) of
+        Total -> lists:append(Wrong);
+        More -> [{expected, Total, arrived, More} | lists:append(Wrong)]
+    end.
+
+report(Sink) ->
+    Tag = make_ref(),
+    Sink ! {report, self(), Tag},
+    receive {Tag, Report} -> Report after ?PATIENCE -> error({no_report, Sink}) end.
 
 -spec receive_one() -> term().
 receive_one() ->

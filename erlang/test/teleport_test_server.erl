@@ -31,11 +31,16 @@ handle_call({exit, Reason}, _From, _State) ->
     exit(Reason);
 handle_call(never, _From, State) ->
     {noreply, State};
+handle_call({note, Term, _Padding}, _From, State) ->
+    {reply, {ok, Term}, [Term | State]};
 handle_call(notes, _From, State) ->
     {reply, lists:reverse(State), State}.
 
-handle_cast({note, Term}, State) ->
-    {noreply, [Term | State]}.
+handle_cast(Note, State) ->
+    {noreply, note(Note, State)}.
 
-handle_info({note, Term}, State) ->
-    {noreply, [Term | State]}.
+handle_info(Note, State) ->
+    {noreply, note(Note, State)}.
+
+note({note, Term}, State) -> [Term | State];
+note({note, Term, _Padding}, State) -> [Term | State].
