@@ -40,8 +40,7 @@ init_per_testcase(_Case, Config) ->
 
 end_per_testcase(_Case, Config) ->
     teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:unset_env(teleport, peers),
-    teleport_test_proxy:stop(?config(proxy, Config)).
+    application:unset_env(teleport, peers).
 
 %% Many pairs, in both directions.
 pairs(Config) ->

@@ -3,7 +3,7 @@
 %% Peers are told to come here by the application's configuration (`peers').
 -module(teleport_test_proxy).
 
--export([start/1, stop/1, lives/2, sever/1, hold/2, release/1, counts/1]).
+-export([start/1, lives/2, sever/1, hold/2, release/1, counts/1]).
 
 -export_type([counts/0]).
 
@@ -29,17 +29,11 @@ start(Target) ->
         {ok, Address} = inet:sockname(Listen),
         Self = self(),
         _ = spawn_link(fun() -> accept(Listen, Target, Self) end),
+        _ = erlang:monitor(process, Caller),
         Caller ! {self(), Address},
         loop(#state{})
     end),
     receive {Proxy, Address} -> {Proxy, Address} end.
-
--spec stop(pid()) -> ok.
-stop(Proxy) ->
-    unlink(Proxy),
-    Monitor = erlang:monitor(process, Proxy),
-    exit(Proxy, shutdown),
-    receive {'DOWN', Monitor, process, Proxy, _} -> ok end.
 
 %% @doc New connections are cut after a number of bytes between these two.
 -spec lives(pid(), {pos_integer(), pos_integer()} | infinity) -> ok.
@@ -93,7 +87,9 @@ loop(State) ->
             loop(State);
         {ended, Pump, How} ->
             Cut = case How of cut -> 1; closed -> 0 end,
-            loop(State#state{pumps = maps:remove(Pump, State#state.pumps), cut = State#state.cut + Cut})
+            loop(State#state{pumps = maps:remove(Pump, State#state.pumps), cut = State#state.cut + Cut});
+        {'DOWN', _, process, _Caller, _} ->
+            exit(shutdown)
     end.
 
 connected([A, B] = Sockets, #state{lives = Lives, hold = Hold, pumps = Pumps, accepted = Accepted} = State) ->
