@@ -86,8 +86,7 @@ loop(State) ->
                            held => length(State#state.held)}},
             loop(State);
         {ended, Pump, How} ->
-            Cut = case How of cut -> 1; closed -> 0 end,
-            loop(State#state{pumps = maps:remove(Pump, State#state.pumps), cut = State#state.cut + Cut});
+            loop(ended(Pump, How, State));
         {'DOWN', _, process, _Caller, _} ->
             exit(shutdown)
     end.
@@ -97,6 +96,13 @@ connected([A, B] = Sockets, #state{lives = Lives, hold = Hold, pumps = Pumps, ac
     New = [{spawn_link(fun() -> pump(Proxy, From, To, life(Lives), Hold, 0) end), Sockets}
            || {From, To} <- [{A, B}, {B, A}]],
     State#state{pumps = maps:merge(Pumps, maps:from_list(New)), accepted = Accepted + 1}.
+
+ended(Pump, How, #state{pumps = Pumps, cut = Cut} = State) ->
+    {Sockets, Rest} = maps:take(Pump, Pumps),
+    %% The other direction may still carry something: closed before it has ended, the connection would be reset, and what
+    %% this one was given last be lost.
+    lists:member(Sockets, maps:values(Rest)) orelse lists:foreach(fun gen_tcp:close/1, Sockets),
+    State#state{pumps = Rest, cut = Cut + case How of cut -> 1; closed -> 0 end}.
 
 life(infinity) -> infinity;
 life({Least, Most}) -> Least + rand:uniform(Most - Least + 1) - 1.
@@ -126,7 +132,7 @@ pump(Proxy, From, To, Life, Hold, Carried) ->
                     Proxy ! {ended, self(), cut}
             end;
         {error, _} ->
-            ok = gen_tcp:close(To),
+            _ = gen_tcp:shutdown(To, write),
             Proxy ! {ended, self(), closed}
     end.
 
