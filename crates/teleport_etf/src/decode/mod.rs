@@ -1,11 +1,13 @@
 //! From bytes to values.
 
+mod apart;
 mod de;
 mod inflate;
 pub(crate) mod reader;
 mod term;
 mod validate;
 
+pub use apart::{Parts, take_apart};
 pub(crate) use de::from_term_with;
 pub use de::{from_bytes, from_bytes_with};
 pub(crate) use reader::{FunHead, Reader, Token};

@@ -8,6 +8,8 @@ use serde::de::IgnoredAny;
 use teleport_etf::{Atom, Binary, DecodeError, Limits, Pid, RawTerm, Segments, Term};
 use teleport_etf::{from_bytes, from_bytes_with, to_segments, validate, validate_with};
 
+use super::apart;
+
 /// Decoding ends with a term or an error, all ways to decode agree, and what was decoded survives another round.
 /// Returns whether it was a document.
 pub fn any_bytes(bytes: &[u8]) -> bool {
@@ -22,6 +24,9 @@ pub fn any_bytes(bytes: &[u8]) -> bool {
         (a, b) => panic!("decode says {a:?}, validate says {b:?}"),
     }
     as_serde_types(&document, &limits);
+    for large in [1, 7, 100, 1024] {
+        apart::agrees(&document, large, &decoded, summary.as_ref().ok());
+    }
     let raw = RawTerm::from_bytes_with(document.clone(), &limits);
     assert_eq!(raw.as_ref().err(), summary.as_ref().err());
     if let Ok(raw) = &raw {

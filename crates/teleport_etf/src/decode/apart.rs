@@ -1,0 +1,197 @@
+use std::ops::Range;
+
+use super::reader::{Reader, Token};
+use crate::error::DecodeError;
+use crate::limits::Limits;
+use crate::tags;
+
+/// How deep containers that are open at a time may nest: what is remembered of each is bounded by this.
+const MAX_OPEN: usize = 1 << 16;
+
+/// Puts a term together again from what [`take_apart`] tells, with a stack of values.
+///
+/// `false` stops it.
+pub trait Parts {
+    /// Pushes so many terms, one behind the other in `encoded`, none of which has a large binary in it.
+    fn terms(&mut self, count: usize, encoded: &[u8]) -> bool;
+
+    /// Pushes one value: what the last `count` elements of a list and its tail, one behind the other in `encoded`, are as a
+    /// list. There is no large binary in them.
+    fn rest_of_list(&mut self, count: usize, encoded: &[u8]) -> bool;
+
+    /// Pushes a large binary: the bytes at that place of the document.
+    fn binary(&mut self, at: Range<usize>) -> bool;
+
+    /// Pops so many values, the last one first, and pushes the tuple of them.
+    fn tuple(&mut self, arity: usize) -> bool;
+
+    /// Pops a tail and then so many elements, the last one first, and pushes the list of them.
+    fn list(&mut self, len: usize) -> bool;
+
+    /// Pops so many pairs of key and value, the last one first, and pushes the map of them.
+    fn map(&mut self, len: usize) -> bool;
+}
+
+/// Takes a document apart around its large binaries, those of at least `large` bytes: for a face that decodes in a way of
+/// its own, which would copy them.
+///
+/// Only the containers that have a large binary somewhere below them come as such; all between is told as bytes, in runs
+/// that are as long as can be. Every byte of the document is looked at once and told at most once. Never recurses, and takes
+/// memory in proportion to how deep the document is, up to a limit.
+///
+/// `false` if the document has to be decoded as a whole, and what was told so far forgotten: it has no large binary (then
+/// nothing was told), is compressed, malformed or very deep, has its large binaries in funs, or was stopped.
+///
+/// Tells nothing wrong of a document that is malformed within a run, but does not find every fault of it; whoever decodes the
+/// runs does. A fault is also if a run does not end with its last term. Duplicate keys of maps are left to whoever makes them.
+pub fn take_apart(document: &[u8], large: usize, limits: &Limits, parts: &mut impl Parts) -> bool {
+    if document.len() <= large || document.first() != Some(&tags::VERSION) {
+        return false;
+    }
+    let mut walk = Walk { document, large, open: Vec::new(), told: 0, parts };
+    walk.run(&mut Reader::new(document, 1, limits)).is_ok_and(|complete| complete)
+}
+
+/// A container whose end has not been reached.
+struct Open {
+    shape: Shape,
+    /// Terms that have yet to follow.
+    left: usize,
+    /// Where it begins.
+    start: usize,
+    /// The first of its terms that have not been told, and how many these are.
+    run: usize,
+    run_count: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Document,
+    Tuple(usize),
+    List(usize),
+    Map(usize),
+}
+
+struct Walk<'a, P> {
+    document: &'a [u8],
+    large: usize,
+    open: Vec<Open>,
+    /// So many of the open containers, counted from the outermost, have a large binary below them.
+    told: usize,
+    parts: &'a mut P,
+}
+
+impl<P: Parts> Walk<'_, P> {
+    /// `true` if everything was told.
+    fn run(&mut self, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        self.enter(Shape::Document, 1, 0, reader.position());
+        while let Some(innermost) = self.open.last_mut() {
+            if innermost.left == 0 {
+                let is_document = matches!(innermost.shape, Shape::Document);
+                let has_large = self.told == self.open.len();
+                if is_document {
+                    // Without a large binary there is one run, the whole document.
+                    reader.finish()?;
+                    return Ok(has_large && self.tell_run(reader.position()));
+                }
+                if !self.leave(reader.position()) {
+                    return Ok(false);
+                }
+                continue;
+            }
+            innermost.left -= 1;
+            let start = reader.position();
+            let (shape, terms) = match reader.token()? {
+                Token::Tuple(arity) => (Shape::Tuple(arity), arity),
+                Token::List(len) => (Shape::List(len), len + 1),
+                Token::Map(len) => (Shape::Map(len), 2 * len),
+                Token::Binary(bytes) if bytes.len() >= self.large => {
+                    let end = reader.position();
+                    // A bit string of whole bytes is a binary too, and ends with its bytes as well.
+                    if !self.tell_binary(start, end - bytes.len()..end) {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                Token::Fun(head) => {
+                    reader.fun_body(&head)?;
+                    innermost.run_count += 1;
+                    continue;
+                }
+                _ => {
+                    innermost.run_count += 1;
+                    continue;
+                }
+            };
+            if self.open.len() == MAX_OPEN {
+                return Ok(false);
+            }
+            self.enter(shape, terms, start, reader.position());
+        }
+        Ok(false)
+    }
+
+    fn enter(&mut self, shape: Shape, left: usize, start: usize, first: usize) {
+        self.open.push(Open { shape, left, start, run: first, run_count: 0 });
+    }
+
+    /// The innermost container ends here.
+    fn leave(&mut self, end: usize) -> bool {
+        let has_large = self.told == self.open.len();
+        if has_large && !self.tell_end(end) {
+            return false;
+        }
+        self.open.pop();
+        self.told = self.told.min(self.open.len());
+        let Some(outer) = self.open.last_mut() else { return false };
+        if has_large {
+            (outer.run, outer.run_count) = (end, 0);
+        } else {
+            outer.run_count += 1;
+        }
+        true
+    }
+
+    /// Tells a container with a large binary in it, all of whose terms but the last run have been told.
+    fn tell_end(&mut self, end: usize) -> bool {
+        let Some(innermost) = self.open.last() else { return false };
+        match innermost.shape {
+            Shape::List(len) if innermost.run_count > 1 => {
+                let count = innermost.run_count - 1;
+                let encoded = &self.document[innermost.run..end];
+                self.parts.rest_of_list(count, encoded) && self.parts.list(len - count)
+            }
+            Shape::List(len) => self.tell_run(end) && self.parts.list(len),
+            Shape::Tuple(arity) => self.tell_run(end) && self.parts.tuple(arity),
+            Shape::Map(len) => self.tell_run(end) && self.parts.map(len),
+            Shape::Document => false,
+        }
+    }
+
+    /// Tells a large binary, and in front of it what has not been told of the containers around it.
+    fn tell_binary(&mut self, start: usize, bytes: Range<usize>) -> bool {
+        // Of those that have been told before only the innermost can have terms that have not.
+        for index in self.told.saturating_sub(1)..self.open.len() {
+            let end = self.open.get(index + 1).map_or(start, |inner| inner.start);
+            if !self.tell_run_of(index, end) {
+                return false;
+            }
+        }
+        self.told = self.open.len();
+        let end = bytes.end;
+        if let Some(innermost) = self.open.last_mut() {
+            innermost.run = end;
+        }
+        self.parts.binary(bytes)
+    }
+
+    fn tell_run(&mut self, end: usize) -> bool {
+        self.tell_run_of(self.open.len() - 1, end)
+    }
+
+    fn tell_run_of(&mut self, index: usize, end: usize) -> bool {
+        let Open { run, run_count, .. } = &mut self.open[index];
+        let count = std::mem::take(run_count);
+        count == 0 || self.parts.terms(count, &self.document[*run..end])
+    }
+}

@@ -1,0 +1,112 @@
+//! Terms taken apart around their large binaries, and put together again.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use teleport_etf::{Binary, DecodeError, Limits, Parts, Summary, Term, take_apart};
+
+/// Puts terms together, and keeps account of what it was told.
+pub struct Assembly {
+    document: Bytes,
+    values: Vec<Term>,
+    /// Bytes that were told, in order.
+    told: Vec<Range<usize>>,
+    /// Lengths of the large binaries.
+    pub binaries: Vec<usize>,
+    /// How many runs there were.
+    pub runs: usize,
+}
+
+impl Assembly {
+    pub fn new(document: &Bytes) -> Assembly {
+        let document = document.clone();
+        Assembly { document, values: Vec::new(), told: Vec::new(), binaries: Vec::new(), runs: 0 }
+    }
+
+    /// The term, if nothing else was left over.
+    pub fn finish(mut self) -> Term {
+        assert_eq!(self.values.len(), 1);
+        assert!(self.told.is_sorted_by(|a, b| a.end <= b.start), "told twice: {:?}", self.told);
+        self.values.pop().unwrap()
+    }
+
+    /// What so many terms are as a list, with this behind them.
+    fn decode(&mut self, count: usize, encoded: &[u8], end: &[u8]) -> Option<Term> {
+        let start = encoded.as_ptr() as usize - self.document.as_ptr() as usize;
+        self.told.push(start..start + encoded.len());
+        self.runs += 1;
+        let head = [&[131, 108], &(count as u32).to_be_bytes()[..]].concat();
+        let limits = Limits { max_depth: 600, ..Limits::default() };
+        Term::decode_with(&Bytes::from([&head, encoded, end].concat()), &limits).ok()
+    }
+}
+
+impl Parts for Assembly {
+    fn terms(&mut self, count: usize, encoded: &[u8]) -> bool {
+        let Some(Term::List(terms)) = self.decode(count, encoded, &[106]) else { return false };
+        assert_eq!(terms.len(), count);
+        self.values.extend(terms);
+        true
+    }
+
+    fn rest_of_list(&mut self, count: usize, encoded: &[u8]) -> bool {
+        let rest = self.decode(count, encoded, &[]);
+        rest.map(|rest| self.values.push(rest)).is_some()
+    }
+
+    fn binary(&mut self, at: Range<usize>) -> bool {
+        self.binaries.push(at.len());
+        self.values.push(Term::Binary(Binary::from(self.document.slice(at.clone()))));
+        self.told.push(at);
+        true
+    }
+
+    fn tuple(&mut self, arity: usize) -> bool {
+        let elements = self.values.split_off(self.values.len() - arity);
+        self.values.push(Term::Tuple(elements));
+        true
+    }
+
+    fn list(&mut self, len: usize) -> bool {
+        let tail = self.values.pop().unwrap();
+        let elements = self.values.split_off(self.values.len() - len);
+        self.values.push(Term::improper_list(elements, tail));
+        true
+    }
+
+    fn map(&mut self, len: usize) -> bool {
+        let flat = self.values.split_off(self.values.len() - 2 * len);
+        let pairs = flat.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+        let map: teleport_etf::Map = pairs.collect();
+        let no_duplicates = map.len() == len;
+        self.values.push(Term::Map(map));
+        no_duplicates
+    }
+}
+
+/// What is put together is what is decoded, for every document; and none with a large binary in reach is left whole.
+pub fn agrees(
+    document: &Bytes,
+    large: usize,
+    decoded: &Result<Term, DecodeError>,
+    summary: Option<&Summary>,
+) {
+    let mut assembly = Assembly::new(document);
+    let apart = take_apart(document, large, &Limits::default(), &mut assembly);
+    if let Some(summary) = summary
+        && decoded.is_ok()
+    {
+        let expected = summary.largest_binary >= large && !summary.compressed;
+        assert_eq!(apart, expected, "{large} {decoded:?}");
+        if !apart {
+            assert_eq!(assembly.runs, 0, "{decoded:?}");
+        }
+    }
+    if apart {
+        match decoded {
+            Ok(term) => assert_eq!(assembly.finish(), *term),
+            Err(DecodeError::TooDeep { .. }) => {}
+            Err(error) => panic!("{error}, and yet it is {:?}", assembly.finish()),
+        }
+    }
+}
