@@ -7,7 +7,7 @@ mod support;
 
 use bytes::Bytes;
 use support::apart::Assembly;
-use teleport_etf::{Binary, Limits, Parts, Term, take_apart};
+use teleport_etf::{Apart, Binary, Limits, Parts, Term, take_apart};
 
 const LARGE: usize = 1000;
 
@@ -23,11 +23,16 @@ fn document(term: &Term) -> Bytes {
     term.encode().unwrap().into_contiguous()
 }
 
+fn apart(document: &[u8], parts: &mut impl Parts) -> Apart {
+    let limits = Limits { max_elements: usize::MAX, ..Limits::default() };
+    take_apart(document, LARGE, 5000, &limits, parts)
+}
+
 /// Takes it apart and puts it together again.
 fn around(term: &Term) -> Assembly {
     let document = document(term);
     let mut assembly = Assembly::new(&document);
-    assert!(take_apart(&document, LARGE, &Limits::default(), &mut assembly), "{term:?}");
+    assert_eq!(apart(&document, &mut assembly), Apart::Told, "{term:?}");
     assembly
 }
 
@@ -99,11 +104,51 @@ fn without_a_large_binary_nothing_is_told() {
         document(&Term::list([small(), small()])),
         document(&Term::list((0..5000).map(Term::from).collect::<Vec<_>>())),
         bit_string.into(),
-        Bytes::new(),
-        Bytes::from_static(&[131]),
-        Bytes::from(vec![131; 5000]),
     ] {
-        assert!(!take_apart(&document, LARGE, &Limits::default(), &mut Nothing));
+        assert_eq!(apart(&document, &mut Nothing), Apart::Whole);
+    }
+}
+
+#[test]
+fn a_large_map_is_found_wherever_it_is() {
+    let map = |len: i64| Term::Map((0..len).map(|n| (Term::from(n), Term::nil())).collect());
+    let within = |map: Term| {
+        [
+            map.clone(),
+            Term::tuple([small(), map.clone()]),
+            Term::improper_list([Term::from(1)], map.clone()),
+            Term::Map([(map.clone(), Term::nil())].into_iter().collect()),
+            Term::Map([(Term::nil(), Term::list([map.clone()]))].into_iter().collect()),
+            (0..500).fold(map, |inner, _| Term::tuple([inner])),
+        ]
+    };
+    for term in within(map(5000)) {
+        assert_eq!(apart(&document(&term), &mut Nothing), Apart::Whole);
+    }
+    for term in within(map(5001)) {
+        assert_eq!(apart(&document(&term), &mut Nothing), Apart::LargeMap);
+    }
+    let after = document(&Term::tuple([large(), map(5001)]));
+    assert_eq!(apart(&after, &mut Counted::default()), Apart::LargeMap);
+    // Below more levels than are kept account of, and in a fun.
+    let map = document(&map(5001));
+    let deep = [&[131][..], &[104, 1].repeat(100_000), &map[1..]].concat();
+    assert_eq!(apart(&deep, &mut Nothing), Apart::LargeMap);
+    let atom = [119, 1, b'a'];
+    let pid = [&[88][..], &atom, &[0; 12]].concat();
+    let fun = [&[0][..], &[0; 20], &1u32.to_be_bytes(), &atom, &[97, 0, 97, 0], &pid, &map[1..]].concat();
+    let fun = [&[131, 104, 1, 112][..], &(fun.len() as u32 + 4).to_be_bytes(), &fun].concat();
+    assert!(teleport_etf::validate(&fun, &Limits::default()).is_ok());
+    assert_eq!(apart(&fun, &mut Nothing), Apart::LargeMap);
+}
+
+#[test]
+fn of_what_cannot_be_looked_through_nothing_is_said() {
+    let compressed = [131, 80, 0, 0, 0, 1, 120];
+    for document in
+        [&[][..], &[131], &[131, 255], &[131, 106, 106], &[131, 104, 2, 106], &compressed, &[131; 5000]]
+    {
+        assert_eq!(apart(document, &mut Nothing), Apart::LargeMap, "{document:?}");
     }
 }
 
@@ -146,7 +191,6 @@ impl Parts for Counted {
 #[test]
 fn depth_costs_time_and_no_stack_and_has_a_limit() {
     let binary = [&[109][..], &(LARGE as u32).to_be_bytes(), &[7; LARGE]].concat();
-    let limits = Limits { max_elements: usize::MAX, ..Limits::default() };
     // Beside the large binary at its end, each level has one in front of the next.
     let nested = |levels: usize, front: &[u8]| {
         let mut document = vec![131];
@@ -158,13 +202,13 @@ fn depth_costs_time_and_no_stack_and_has_a_limit() {
         document
     };
     let mut counted = Counted::default();
-    assert!(take_apart(&nested(60_000, &[97, 1]), LARGE, &limits, &mut counted));
+    assert_eq!(apart(&nested(60_000, &[97, 1]), &mut counted), Apart::Told);
     assert_eq!(counted.calls, 60_000 * 2 + 1, "a run and a tuple per level");
     let mut counted = Counted::default();
     let document = nested(20_000, &binary);
-    assert!(take_apart(&document, LARGE, &limits, &mut counted));
+    assert_eq!(apart(&document, &mut counted), Apart::Told);
     assert!(counted.calls == 20_000 * 2 + 1 && counted.bytes < document.len());
-    assert!(!take_apart(&nested(10_000_000, &[97, 1]), LARGE, &limits, &mut Nothing));
+    assert_eq!(apart(&nested(10_000_000, &[97, 1]), &mut Nothing), Apart::Whole);
 }
 
 #[test]
@@ -195,6 +239,6 @@ fn whoever_builds_can_stop() {
     let map = Term::Map([(Term::from(1), large())].into_iter().collect());
     let document =
         document(&Term::tuple([Term::list([large(), map, Term::from(1), Term::from(2)]), small()]));
-    let calls = (1..).find(|&calls| take_apart(&document, LARGE, &Limits::default(), &mut Stops(calls)));
+    let calls = (1..).find(|&calls| apart(&document, &mut Stops(calls)) == Apart::Told);
     assert_eq!(calls, Some(9), "two binaries, three containers and three runs, and then one more");
 }

@@ -32,24 +32,42 @@ pub trait Parts {
     fn map(&mut self, len: usize) -> bool;
 }
 
+/// What [`take_apart`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// Everything has been told.
+    Told,
+    /// Nothing has been told, since there is no large binary, or none that can be reached: those in funs and below very many
+    /// containers are not looked for. There is no large map either.
+    Whole,
+    /// There is a large map. Or it is not known whether there is one, since the document is compressed, in local format or
+    /// malformed.
+    LargeMap,
+    /// Whoever was told has stopped it.
+    Stopped,
+}
+
 /// Takes a document apart around its large binaries, those of at least `large` bytes: for a face that decodes in a way of
-/// its own, which would copy them.
+/// its own, which would copy them. Ends at the first map of more than `max_map` pairs, wherever that is.
 ///
 /// Only the containers that have a large binary somewhere below them come as such; all between is told as bytes, in runs
 /// that are as long as can be. Every byte of the document is looked at once and told at most once. Never recurses, and takes
 /// memory in proportion to how deep the document is, up to a limit.
 ///
-/// `false` if the document has to be decoded as a whole, and what was told so far forgotten: it has no large binary (then
-/// nothing was told), is compressed, malformed or very deep, has its large binaries in funs, or was stopped.
-///
-/// Tells nothing wrong of a document that is malformed within a run, but does not find every fault of it; whoever decodes the
-/// runs does. A fault is also if a run does not end with its last term. Duplicate keys of maps are left to whoever makes them.
-pub fn take_apart(document: &[u8], large: usize, limits: &Limits, parts: &mut impl Parts) -> bool {
-    if document.len() <= large || document.first() != Some(&tags::VERSION) {
-        return false;
+/// Unless it returns [`Apart::Told`], what was told is to be forgotten. Duplicate keys of maps are left to whoever makes them.
+pub fn take_apart(
+    document: &[u8],
+    large: usize,
+    max_map: usize,
+    limits: &Limits,
+    parts: &mut impl Parts,
+) -> Apart {
+    if document.first() != Some(&tags::VERSION) {
+        return Apart::LargeMap;
     }
-    let mut walk = Walk { document, large, open: Vec::new(), told: 0, parts };
-    walk.run(&mut Reader::new(document, 1, limits)).is_ok_and(|complete| complete)
+    let mut walk = Walk { document, large, max_map, open: Vec::new(), told: 0, parts };
+    // Compressed terms have a tag that the reader does not know.
+    walk.run(&mut Reader::new(document, 1, limits)).unwrap_or(Apart::LargeMap)
 }
 
 /// A container whose end has not been reached.
@@ -75,6 +93,7 @@ enum Shape {
 struct Walk<'a, P> {
     document: &'a [u8],
     large: usize,
+    max_map: usize,
     open: Vec<Open>,
     /// So many of the open containers, counted from the outermost, have a large binary below them.
     told: usize,
@@ -82,53 +101,67 @@ struct Walk<'a, P> {
 }
 
 impl<P: Parts> Walk<'_, P> {
-    /// `true` if everything was told.
-    fn run(&mut self, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    fn run(&mut self, reader: &mut Reader<'_>) -> Result<Apart, DecodeError> {
         self.enter(Shape::Document, 1, 0, reader.position());
-        while let Some(innermost) = self.open.last_mut() {
+        loop {
+            let depth = self.open.len();
+            let Some(innermost) = self.open.last_mut() else { return Ok(Apart::Whole) };
             if innermost.left == 0 {
-                let is_document = matches!(innermost.shape, Shape::Document);
-                let has_large = self.told == self.open.len();
-                if is_document {
-                    // Without a large binary there is one run, the whole document.
-                    reader.finish()?;
-                    return Ok(has_large && self.tell_run(reader.position()));
+                if matches!(innermost.shape, Shape::Document) {
+                    return self.finish(reader);
                 }
                 if !self.leave(reader.position()) {
-                    return Ok(false);
+                    return Ok(Apart::Stopped);
                 }
                 continue;
             }
             innermost.left -= 1;
             let start = reader.position();
-            let (shape, terms) = match reader.token()? {
-                Token::Tuple(arity) => (Shape::Tuple(arity), arity),
-                Token::List(len) => (Shape::List(len), len + 1),
-                Token::Map(len) => (Shape::Map(len), 2 * len),
+            let container = match reader.token()? {
+                Token::Tuple(arity) => Some((Shape::Tuple(arity), arity)),
+                Token::List(len) => Some((Shape::List(len), len + 1)),
+                Token::Map(len) => Some((Shape::Map(len), 2 * len)),
                 Token::Binary(bytes) if bytes.len() >= self.large => {
-                    let end = reader.position();
                     // A bit string of whole bytes is a binary too, and ends with its bytes as well.
+                    let end = reader.position();
                     if !self.tell_binary(start, end - bytes.len()..end) {
-                        return Ok(false);
+                        return Ok(Apart::Stopped);
                     }
                     continue;
                 }
                 Token::Fun(head) => {
                     reader.fun_body(&head)?;
-                    innermost.run_count += 1;
-                    continue;
+                    None
                 }
-                _ => {
-                    innermost.run_count += 1;
-                    continue;
-                }
+                Token::Local(_) => return Ok(Apart::LargeMap),
+                _ => None,
             };
-            if self.open.len() == MAX_OPEN {
-                return Ok(false);
+            if reader.largest_map() > self.max_map {
+                return Ok(Apart::LargeMap);
             }
-            self.enter(shape, terms, start, reader.position());
+            match container {
+                Some((shape, terms)) if depth < MAX_OPEN => {
+                    self.enter(shape, terms, start, reader.position());
+                }
+                Some(_) => return self.give_up(reader),
+                None => innermost.run_count += 1,
+            }
         }
-        Ok(false)
+    }
+
+    fn finish(&mut self, reader: &Reader<'_>) -> Result<Apart, DecodeError> {
+        reader.finish()?;
+        if self.told == 0 {
+            return Ok(Apart::Whole);
+        }
+        Ok(if self.tell_run(reader.position()) { Apart::Told } else { Apart::Stopped })
+    }
+
+    /// It is too deep; the rest is only looked over for maps.
+    fn give_up(&mut self, reader: &mut Reader<'_>) -> Result<Apart, DecodeError> {
+        reader.skip_rest()?;
+        reader.finish()?;
+        Ok(if reader.largest_map() > self.max_map { Apart::LargeMap } else { Apart::Whole })
     }
 
     fn enter(&mut self, shape: Shape, left: usize, start: usize, first: usize) {

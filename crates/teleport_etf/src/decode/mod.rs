@@ -7,7 +7,7 @@ pub(crate) mod reader;
 mod term;
 mod validate;
 
-pub use apart::{Parts, take_apart};
+pub use apart::{Apart, Parts, take_apart};
 pub(crate) use de::from_term_with;
 pub use de::{from_bytes, from_bytes_with};
 pub(crate) use reader::{FunHead, Reader, Token};

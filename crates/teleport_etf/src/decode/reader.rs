@@ -20,6 +20,7 @@ pub(crate) struct Reader<'a> {
     /// Terms that have yet to follow.
     pending: usize,
     elements: usize,
+    largest_map: usize,
     limits: &'a Limits,
     on_atom: Option<&'a mut dyn FnMut(&str) -> bool>,
     /// The last node name, which most likely is the next one too.
@@ -101,7 +102,8 @@ pub(crate) struct Mark {
 impl<'a> Reader<'a> {
     /// A reader of the one term that begins at `start` and has to end with `data`.
     pub(crate) fn new(data: &'a [u8], start: usize, limits: &'a Limits) -> Reader<'a> {
-        Reader { data, pos: start, pending: 1, elements: 1, limits, on_atom: None, last_node: None }
+        let (on_atom, last_node) = (None, None);
+        Reader { data, pos: start, pending: 1, elements: 1, largest_map: 0, limits, on_atom, last_node }
     }
 
     /// Asks about every atom, node and module names included; `false` refuses the document.
@@ -120,6 +122,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn elements(&self) -> usize {
         self.elements
+    }
+
+    /// Pairs of the largest map so far, those in funs included.
+    pub(crate) fn largest_map(&self) -> usize {
+        self.largest_map
     }
 
     pub(crate) fn mark(&self) -> Mark {
@@ -199,6 +206,7 @@ impl<'a> Reader<'a> {
             },
             tags::MAP_EXT => {
                 let len = self.length()?;
+                self.largest_map = self.largest_map.max(len);
                 Token::Map(self.expect_terms(offset, len, len.saturating_mul(2))?)
             }
             tags::PID_EXT | tags::NEW_PID_EXT => self.pid_of(tag)?,
@@ -235,6 +243,11 @@ impl<'a> Reader<'a> {
     /// Skips the next term, however deep it is.
     pub(crate) fn skip(&mut self) -> Result<(), DecodeError> {
         self.skip_terms(1)
+    }
+
+    /// Skips everything that has to follow.
+    pub(crate) fn skip_rest(&mut self) -> Result<(), DecodeError> {
+        self.skip_terms(self.pending)
     }
 
     /// Skips the free variables of a fun and returns all its bytes after tag and size.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use teleport_etf::{Binary, DecodeError, Limits, Parts, Summary, Term, take_apart};
+use teleport_etf::{Apart, Binary, DecodeError, Limits, Parts, Summary, Term, take_apart};
 
 /// Puts terms together, and keeps account of what it was told.
 pub struct Assembly {
@@ -92,21 +92,38 @@ pub fn agrees(
     summary: Option<&Summary>,
 ) {
     let mut assembly = Assembly::new(document);
-    let apart = take_apart(document, large, &Limits::default(), &mut assembly);
-    if let Some(summary) = summary
-        && decoded.is_ok()
-    {
-        let expected = summary.largest_binary >= large && !summary.compressed;
-        assert_eq!(apart, expected, "{large} {decoded:?}");
-        if !apart {
-            assert_eq!(assembly.runs, 0, "{decoded:?}");
-        }
+    let apart = take_apart(document, large, usize::MAX, &Limits::default(), &mut assembly);
+    match (decoded, summary) {
+        (Ok(Term::Local(_)), _) => assert_eq!(apart, Apart::LargeMap),
+        (Ok(_), Some(summary)) if summary.compressed => assert_eq!(apart, Apart::LargeMap),
+        (Ok(_), Some(summary)) if summary.largest_binary >= large => assert_eq!(apart, Apart::Told),
+        (Ok(_), _) => assert_eq!((apart, assembly.runs), (Apart::Whole, 0)),
+        (Err(DecodeError::TooDeep { .. } | DecodeError::DuplicateKey { .. }), _) => {}
+        (Err(_), _) => assert!(matches!(apart, Apart::LargeMap | Apart::Stopped), "{apart:?} {decoded:?}"),
     }
-    if apart {
+    if apart == Apart::Told {
         match decoded {
             Ok(term) => assert_eq!(assembly.finish(), *term),
             Err(DecodeError::TooDeep { .. }) => {}
             Err(error) => panic!("{error}, and yet it is {:?}", assembly.finish()),
         }
+    }
+    // No map of more than two pairs gets through, wherever it is.
+    let small_maps = take_apart(document, large, 2, &Limits::default(), &mut Assembly::new(document));
+    if let Ok(term) = decoded
+        && matches!(small_maps, Apart::Told | Apart::Whole)
+    {
+        assert!(!has_map_over_two(term), "{term:?}");
+        assert_eq!(small_maps, apart);
+    }
+}
+
+fn has_map_over_two(term: &Term) -> bool {
+    match term {
+        Term::Tuple(terms) | Term::List(terms) => terms.iter().any(has_map_over_two),
+        Term::Map(map) => {
+            map.len() > 2 || map.iter().any(|(key, value)| has_map_over_two(key) || has_map_over_two(value))
+        }
+        _ => false,
     }
 }
