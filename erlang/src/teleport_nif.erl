@@ -6,19 +6,23 @@
 -export([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -export([send/4, request/4, monitor/3, cancel/1]).
 -export([watching/1, unwatching/1, reply/2, reject/1, down/2]).
+-export([builder/2, build/1]).
 
 -nifs([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -nifs([send/4, request/4, monitor/3, cancel/1]).
 -nifs([watching/1, unwatching/1, reply/2, reject/1, down/2]).
+-nifs([builder/2, build/1]).
 
 -on_load(init/0).
 
--export_type([address/0, destination/0, error/0, watch/0]).
+-export_type([address/0, destination/0, error/0, watch/0, job/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type destination() :: pid() | {atom(), node()}.
 %% A process of a peer waits for an answer.
 -opaque watch() :: reference().
+%% A term to be built.
+-opaque job() :: reference().
 -type error() ::
     not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noproc | system
     | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
@@ -121,4 +125,15 @@ reject(_Watch) ->
 %% Says that the watched process has ended.
 -spec down(watch(), iolist()) -> ok.
 down(_Watch, _Encoded) ->
+    erlang:nif_error(not_loaded).
+
+%% The calling process is the builder at that place, of so many, from now on, whether the engine runs or not. It gets
+%% `{teleport_build, Job}', for build/1.
+-spec builder(non_neg_integer(), pos_integer()) -> ok.
+builder(_Place, _Count) ->
+    erlang:nif_error(not_loaded).
+
+%% Builds a term, once, on a dirty scheduler.
+-spec build(job()) -> ok.
+build(_Job) ->
     erlang:nif_error(not_loaded).

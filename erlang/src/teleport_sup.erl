@@ -1,5 +1,5 @@
 %% @private
-%% The manager owns the engine; relays are of no use without it, and begin anew when it does.
+%% Builders work for the engine as long as there is one. The manager owns it; relays are of no use without it, and begin anew when it does.
 -module(teleport_sup).
 -behaviour(supervisor).
 
@@ -15,6 +15,10 @@ start_link() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    Builders = #{id => teleport_builder_sup,
+                 start => {teleport_builder_sup, start_link, []},
+                 type => supervisor,
+                 shutdown => infinity},
     Manager = #{id => teleport_manager,
                 start => {teleport_manager, start_link, []},
                 shutdown => 10000},
@@ -22,4 +26,4 @@ init([]) ->
                start => {teleport_relay_sup, start_link, []},
                type => supervisor,
                shutdown => infinity},
-    {ok, {#{strategy => rest_for_one, intensity => 5, period => 60}, [Manager, Relays]}}.
+    {ok, {#{strategy => rest_for_one, intensity => 5, period => 60}, [Builders, Manager, Relays]}}.

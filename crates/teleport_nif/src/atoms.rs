@@ -20,6 +20,7 @@ rustler::atoms! {
     badarg,
     system,
     already_started,
+    teleport_build,
     teleport_resolve,
     teleport_sent,
     teleport_stopped,

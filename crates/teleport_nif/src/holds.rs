@@ -25,6 +25,8 @@ enum State {
     /// A relay is about to.
     Held {
         back: VecDeque<Held>,
+        /// A thread delivers what was held back, one after the other.
+        releasing: bool,
         /// The relay does not do so any more.
         ended: bool,
     },
@@ -59,23 +61,46 @@ impl Holds {
         None
     }
 
-    /// Begins to hold back what is for a process, and first of all a request. Gives that back if a relay watches the process.
-    pub(crate) fn begin(&self, process: ProcessId, request: Option<Request>) -> Result<(), Option<Request>> {
+    /// Begins to hold back what is for a process, and first of all a request. Gives that back if a relay watches the process,
+    /// or it was held back before; keeps it if another one has begun meanwhile.
+    pub(crate) fn begin(
+        &self,
+        process: ProcessId,
+        request: Option<Request>,
+        was_held: bool,
+    ) -> Result<(), Option<Request>> {
         match self.lock().entry(process) {
-            Entry::Occupied(_) => return Err(request),
+            Entry::Occupied(mut entry) => {
+                return match entry.get_mut() {
+                    State::Held { back, .. } if !was_held => {
+                        back.extend(request.map(Held::Request));
+                        Err(None)
+                    }
+                    _ => Err(request),
+                };
+            }
             Entry::Vacant(entry) => {
                 let back = request.into_iter().map(Held::Request).collect();
-                entry.insert(State::Held { back, ended: false });
+                entry.insert(State::Held { back, releasing: false, ended: false });
             }
         }
         self.count.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
+    /// Whether the calling thread is the one to deliver what was held back for a process, by [`Holds::next`]. If there is one
+    /// at it, that one delivers everything.
+    pub(crate) fn release(&self, process: ProcessId) -> bool {
+        match self.lock().get_mut(&process) {
+            Some(State::Held { releasing, .. }) => !std::mem::replace(releasing, true),
+            _ => false,
+        }
+    }
+
     /// The next that was held back for a process that a relay watches now. After the last one nothing is held back.
     pub(crate) fn next(&self, process: ProcessId) -> Option<Held> {
         let mut table = self.lock();
-        let State::Held { back, ended } = table.get_mut(&process)? else { return None };
+        let State::Held { back, ended, .. } = table.get_mut(&process)? else { return None };
         if let Some(next) = back.pop_front() {
             return Some(next);
         }

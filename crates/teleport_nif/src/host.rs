@@ -79,23 +79,26 @@ pub(crate) fn deliver(running: &Running, inbound: Inbound) {
     };
     let process = || to.or_else(|| running.calls.process(reference?));
     if let Some(inbound) = running.holds.pass(process, inbound) {
-        with_env(|env| deliver_now(running, env, inbound));
+        with_env(|env| deliver_now(running, env, inbound, false));
     }
 }
 
 /// Delivers what was held back for a process. Not on a scheduler.
 pub(crate) fn release(running: &Running, process: ProcessId) {
+    if !running.holds.release(process) {
+        return;
+    }
     with_env(|env| {
         while let Some(held) = running.holds.next(process) {
             match held {
-                Held::Inbound(inbound) => deliver_now(running, env, inbound),
+                Held::Inbound(inbound) => deliver_now(running, env, inbound, true),
                 Held::Request(request) => send_request(running, env, request),
             }
         }
     });
 }
 
-fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound) {
+fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held: bool) {
     match inbound {
         Inbound::Message { to, body, receipt } => {
             env.run(|env| {
@@ -109,9 +112,9 @@ fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound) {
         }
         Inbound::Request { to, body, watch, receipt } => {
             let number = watch.id();
-            begin_watch(running, env, watch, Some(Request { to, body, number, receipt }));
+            begin_watch(running, env, watch, Some(Request { to, body, number, receipt }), was_held);
         }
-        Inbound::Monitor(watch) => begin_watch(running, env, watch, None),
+        Inbound::Monitor(watch) => begin_watch(running, env, watch, None, was_held),
         Inbound::Unwatched { process, watch } => {
             if let Some(relay) = running.relays.of(process) {
                 relay.tell(env, (atoms::unwatch(), watch));
@@ -130,12 +133,18 @@ fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
 }
 
 /// Hands a watch to its relay, and then the request to its process, when the relay monitors that.
-fn begin_watch(running: &Running, env: &mut OwnedEnv, watch: Watch, request: Option<Request>) {
+fn begin_watch(
+    running: &Running,
+    env: &mut OwnedEnv,
+    watch: Watch,
+    request: Option<Request>,
+    was_held: bool,
+) {
     let (process, number) = (watch.watched(), watch.id());
     // Dropping the watch tells the watcher that nobody answers.
     let Some(relay) = running.relays.of(process) else { return };
     let Some(pid) = env.run(|env| running.identity.pid(env, process)) else { return };
-    let (held, request) = match running.holds.begin(process, request) {
+    let (held, request) = match running.holds.begin(process, request, was_held) {
         Ok(()) => (true, None),
         Err(request) => (false, request),
     };

@@ -6,15 +6,18 @@
 //! A function called by a process only queues, wakes and returns; those that take longer run on dirty schedulers.
 
 mod atoms;
+mod builders;
 mod calls;
 mod config;
 mod errors;
+mod freeing;
 mod holds;
 mod host;
 mod ids;
 mod iovec;
 mod large;
 mod nifs;
+mod received;
 mod relays;
 mod resolver;
 mod running;

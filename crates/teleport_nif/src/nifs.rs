@@ -1,5 +1,6 @@
 //! The functions of the Erlang module `teleport_nif`, which says what they are for.
 
+use crate::builders::{self, Job};
 use crate::config::{self, Settings};
 use crate::errors::{send_error, start_error};
 use crate::host::Machine;
@@ -105,7 +106,23 @@ fn relay(env: Env<'_>, place: usize, count: usize, alias: Term<'_>) -> NifResult
     Ok(atoms::ok())
 }
 
+/// Of relays, and of builders.
 const MOST_RELAYS: usize = 1024;
+
+#[rustler::nif]
+fn builder(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
+    if place >= count || count > MOST_RELAYS {
+        return Err(Error::BadArg);
+    }
+    builders::add(place, count, env.pid());
+    Ok(atoms::ok())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn build(job: ResourceArc<Job>) -> Atom {
+    job.run();
+    atoms::ok()
+}
 
 #[rustler::nif]
 fn watching(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {

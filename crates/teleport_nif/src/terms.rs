@@ -1,5 +1,7 @@
 //! From encoded terms to terms, with a budget for atoms, since the table of atoms never shrinks.
 
+use crate::received;
+use bytes::Bytes;
 use rustler::{Env, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport::etf::{Limits, validate_with};
@@ -33,24 +35,46 @@ impl AtomBudget {
     }
 
     /// The term, unless it is none, is too large when inflated, or has more new atoms than are left.
-    pub(crate) fn decode<'a>(&self, env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
+    ///
+    /// Large binaries in it are not copied, unless they are in a fun or the term is compressed.
+    pub(crate) fn decode<'a>(&self, env: Env<'a>, document: &Bytes) -> Option<Term<'a>> {
         // Nearly always all atoms are known. A compressed term is looked at first: it may inflate to anything.
         if !is_compressed(document)
-            && let Some(term) = existing(env, document)
+            && let Some(term) = received::build(env, document, &self.limits, Atoms::Known)
         {
             return Some(term);
         }
         validate_with(document, &self.limits, |atom| is_atom(env, atom) || self.take()).ok()?;
-        trusted::decode(env, document)
+        received::build(env, document, &self.limits, Atoms::Counted)
     }
 
     /// The same for what no node compresses.
-    pub(crate) fn decode_plain<'a>(&self, env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
+    pub(crate) fn decode_plain<'a>(&self, env: Env<'a>, document: &Bytes) -> Option<Term<'a>> {
         if is_compressed(document) { None } else { self.decode(env, document) }
     }
 }
 
-fn is_compressed(document: &[u8]) -> bool {
+/// Which atoms there may be in a term.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Atoms {
+    /// Those that exist.
+    Known,
+    /// Others too, which have been counted.
+    Counted,
+}
+
+impl Atoms {
+    /// The term, if it is one.
+    pub(crate) fn decode<'a>(self, env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
+        match self {
+            Self::Known => existing(env, document),
+            Self::Counted => trusted::decode(env, document),
+        }
+    }
+}
+
+/// Whether it may be anything once it is inflated.
+pub(crate) fn is_compressed(document: &[u8]) -> bool {
     document.get(1) == Some(&COMPRESSED)
 }
 

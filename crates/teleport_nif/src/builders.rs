@@ -1,0 +1,105 @@
+//! Terms that only a scheduler's thread can build: they go to processes that do so on dirty schedulers.
+//!
+//! On a thread that is no scheduler the virtual machine crashes when it makes a map of more than 128 pairs, before OTP 27.3 and
+//! where older releases were not mended (erlang/otp#8208).
+
+use crate::terms::Atoms;
+use crate::{atoms, received};
+use bytes::Bytes;
+use rustler::env::SavedTerm;
+use rustler::{Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use teleport::etf::Limits;
+
+/// A map of at most so many pairs can be made on any thread.
+pub(crate) const MAX_MAP: usize = 128;
+
+/// If there is no builder for so long, the application is not running any more.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The builder processes. They outlive the node.
+static BUILDERS: Mutex<Builders> = Mutex::new(Builders { places: Vec::new(), last: 0 });
+
+struct Builders {
+    places: Vec<Option<LocalPid>>,
+    /// Who got the last job.
+    last: usize,
+}
+
+/// A term to be built. If nobody does, since its process ends, that is noticed when this is dropped.
+pub(crate) struct Job(Mutex<Option<Work>>);
+
+struct Work {
+    document: Bytes,
+    limits: Limits,
+    atoms: Atoms,
+    done: SyncSender<Option<Built>>,
+}
+
+type Built = (OwnedEnv, SavedTerm);
+
+#[rustler::resource_impl]
+impl Resource for Job {}
+
+/// A builder has started, at that place of so many.
+pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
+    let mut builders = lock();
+    builders.places.resize(count, None);
+    if let Some(entry) = builders.places.get_mut(place) {
+        *entry = Some(builder);
+    }
+}
+
+/// Has the term built, and waits for it. Not on a scheduler.
+pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: Atoms) -> Option<Term<'a>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let (done, built) = sync_channel(1);
+        let work = Work { document: document.clone(), limits: limits.clone(), atoms, done };
+        tell(ResourceArc::new(Job(Mutex::new(Some(work)))));
+        if let Ok(built) = built.recv() {
+            let (owned, term) = built?;
+            return Some(owned.run(|other| term.load(other).in_env(env)));
+        }
+        // The builder has ended. Its supervisor starts another.
+        if Instant::now() > end {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn tell(job: ResourceArc<Job>) {
+    if let Some(builder) = lock().next() {
+        let _ = OwnedEnv::new().send_and_clear(&builder, |_| (atoms::teleport_build(), job));
+    }
+}
+
+impl Builders {
+    /// Each in turn.
+    fn next(&mut self) -> Option<LocalPid> {
+        self.last = (self.last + 1).checked_rem(self.places.len())?;
+        self.places[self.last]
+    }
+}
+
+impl Job {
+    /// Builds the term, once. On a dirty scheduler.
+    pub(crate) fn run(&self) {
+        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Work { document, limits, atoms, done }) = work else { return };
+        let owned = OwnedEnv::new();
+        let built = owned.run(|env| {
+            let term = received::build_on_scheduler(env, &document, &limits, atoms)?;
+            Some(owned.save(term))
+        });
+        let _ = done.send(built.map(|term| (owned, term))); // whoever waits does not go away
+    }
+}
+
+fn lock() -> MutexGuard<'static, Builders> {
+    BUILDERS.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,345 @@
+%% What arrives is what was sent, whatever the term: those with large binaries are put together by the NIF, and have to be what
+%% `binary_to_term' makes of them.
+-module(teleport_codec_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
+-export([large_binaries_at_every_position/1, hard_terms/1, random_terms/1, documents_of_others/1, documents_that_are_none/1,
+         atoms_that_are_new/1, requests_and_replies/1, builders_that_die/1]).
+-export([not_copied/1, relayed_without_a_copy/1, memory_is_reused_only_when_free/1, valid_after_a_stop/1]).
+
+%% Run on the peer.
+-export([judge/0, keeper/0]).
+
+%% From this size on binaries stay where they were received.
+-define(LARGE, 65536).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 2}}].
+
+all() ->
+    [large_binaries_at_every_position, hard_terms, random_terms, documents_of_others, documents_that_are_none,
+     atoms_that_are_new, requests_and_replies, builders_that_die,
+     not_copied, relayed_without_a_copy, memory_is_reused_only_when_free, valid_after_a_stop].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    Judge = spawn(Node, ?MODULE, judge, []),
+    [{peer, Peer}, {node, Node}, {judge, Judge} | Config].
+
+end_per_suite(Config) ->
+    teleport_test:stop_peer(?config(peer, Config)),
+    ok = application:stop(teleport).
+
+init_per_testcase(_Case, Config) ->
+    [{test, self()} | Config].
+
+%% The same terms.
+
+large_binaries_at_every_position(Config) ->
+    L = binary(?LARGE),
+    {Map129, Map128} = {numbers(129), numbers(128)},
+    M = binary(3 * ?LARGE + 1),
+    S = binary(?LARGE - 1),
+    Ints = lists:seq(1, 1000),
+    Map = maps:from_list([{I, {I}} || I <- Ints]),
+    Terms = [L, S, {L}, {L, M}, {a, L, b, M, c}, [L], [L, M], [a, L], [L, a], [a, L | b], [L | a], [a | L], [a, b | L],
+             [[a | L] | M], [S, L, S | S], {Ints, L, Ints}, [Ints, L, Ints], Ints ++ [L | Ints], [L | Ints],
+             "text" ++ [L], [L | "text"], [L, <<>>, <<1>>, M, <<1:1>>], {{}, [], #{}, L, {}, [], #{}},
+             #{L => M}, #{a => L}, #{L => a}, Map#{L => M, {L} => [M]}, #{1 => #{2 => #{3 => {L, Map}}}},
+             #{k => [L, #{L => {M, self(), make_ref()}}]}, list_to_tuple(lists:duplicate(300, L)),
+             lists:foldl(fun(_, Nested) -> {Nested} end, L, Ints),
+             lists:foldl(fun(I, Nested) -> [I, Nested] end, L, Ints),
+             lists:foldl(fun(I, Nested) -> [I | [Nested]] end, {L, M}, Ints),
+             lists:foldl(fun(I, Nested) -> #{I => Nested, x => y} end, L, Ints),
+             lists:foldl(fun(_, Nested) -> #{Nested => x} end, L, lists:seq(1, 10)),
+             lists:foldl(fun(I, Nested) -> {I, Nested, I} end, [L], lists:seq(1, 100000)),
+             fun() -> L end, {fun() -> {L, M} end, M}, [fun(X) -> fun() -> {X, L} end end, L, fun lists:map/2],
+             {Map128, L}, {Map129, L}, [L, Map129 | L], Map128#{1 := L}, Map129#{1 := L}, #{Map129 => L, L => Map129},
+             {L, fun() -> Map129 end}, (numbers(33))#{L => M}, (numbers(31))#{L => M}, (numbers(70000))#{L => M},
+             bits(?LARGE), {bits(?LARGE), L, bits(1)}, [bits(?LARGE) | L],
+             binary:part(M, 1, ?LARGE), [binary:part(M, I, ?LARGE) || I <- lists:seq(0, 20)]],
+    [same(Config, Term) || Term <- Terms].
+
+hard_terms(Config) ->
+    L = binary(?LARGE),
+    Terms = [<<>>, <<0>>, [], {}, #{}, -(1 bsl 200), 1 bsl 70, 1 bsl 3000, -0.0, 1.5e300, <<5:3>>, make_ref(), self(),
+             hd(erlang:ports()), fun lists:map/2, fun() -> Config end, 'ж', list_to_atom(lists:duplicate(255, $я)), '',
+             list_to_tuple(lists:seq(1, 255)), list_to_tuple(lists:seq(1, 256)), list_to_tuple(lists:seq(1, 70000)),
+             lists:seq(1, 65535), lists:duplicate(65535, $a), lists:duplicate(65536, $a), [a | b], [[] | []], [[[]]],
+             maps:from_list([{I, I} || I <- lists:seq(1, 32)]), maps:from_list([{I, I} || I <- lists:seq(1, 33)]),
+             maps:from_list([{{I}, [I]} || I <- lists:seq(1, 100000)]), #{1 => a, 1.0 => b, -0.0 => c},
+             numbers(128), numbers(129), fun() -> [numbers(129), Config] end, #{numbers(500) => #{numbers(1000) => 1}},
+             maps:from_list([{binary(I), I} || I <- lists:seq(1, 300)]), lists:duplicate(80000, binary(128)), #{self() => #{make_ref() => 'ж'}}],
+    [begin
+         same(Config, Term),
+         same(Config, {Term, L, [Term, L | Term], #{Term => L, L => Term}})
+     end || Term <- Terms].
+
+random_terms(Config) ->
+    {A, B, C} = Seed = {erlang:phash2(node()), erlang:unique_integer([positive]), 4},
+    ct:log("seed ~p", [Seed]),
+    rand:seed(exsss, {A, B, C}),
+    Large = [binary(?LARGE + rand:uniform(50000)) || _ <- lists:seq(1, 5)],
+    [same(Config, random(rand:uniform(6), Large)) || _ <- lists:seq(1, 300)].
+
+%% What other encoders may write, or OTP with other options.
+documents_of_others(Config) ->
+    L = binary(?LARGE),
+    B = [<<109, (byte_size(L)):32>>, L],
+    Term = {1.5, [a, L, 'ж'], #{<<"k">> => [L | 2]}, self(), make_ref(), fun lists:map/2},
+    Documents = [term_to_binary(Term, Options)
+                 || Options <- [[{minor_version, 0}], [{minor_version, 1}], [{minor_version, 2}]]]
+        ++ [document(Parts)
+            || Parts <- [[<<108, 0:32>>, B],
+                         [<<108, 1:32>>, B, <<106>>],
+                         [<<108, 0:32, 108, 0:32>>, B],
+                         [<<108, 1:32>>, B, <<108, 1:32>>, B, <<108, 0:32, 97, 1>>],
+                         [<<108, 2:32>>, B, <<108, 0:32, 107, 0:16, 107, 3:16, "abc">>],
+                         [<<105, 2:32>>, B, <<104, 0>>],
+                         [<<77, (byte_size(L)):32, 8>>, L],
+                         [<<104, 2, 77, (byte_size(L)):32, 8>>, L, <<77, 1:32, 1, 128>>],
+                         [<<104, 3>>, B, <<100, 1:16, "a", 115, 1, 233>>],
+                         [<<104, 3>>, B, <<110, 2, 0, 1, 0, 111, 3:32, 1, 5, 0, 0>>],
+                         [<<104, 2, 99, "1.50000000000000000000e+00", 0:40>>, B],
+                         [<<116, 2:32, 98, 1:32>>, B, <<97, 2, 97, 3>>]]],
+    [same_document(Config, Document) || Document <- Documents].
+
+%% They vanish, and nothing else does.
+documents_that_are_none(Config) ->
+    Judge = ?config(judge, Config),
+    L = binary(?LARGE),
+    B = [<<109, (byte_size(L)):32>>, L],
+    Documents = [document(Parts)
+                 || Parts <- [[<<104, 2>>, B], [<<108, 1:32>>, B],
+                              [<<104, 2>>, B, <<255>>], [<<104, 2, 255>>, B],
+                              [<<104, 3, 97, 1>>, B, <<109, 5:32, "four">>],
+                              [<<116, 2:32, 97, 1, 97, 2, 97, 1>>, B],
+                              [<<116, 2:32, 97, 1>>, B, <<97, 1>>, B],
+                              [<<116, 2:32>>, B, <<97, 1>>, B, <<97, 1>>],
+                              [<<104, 3>>, B, <<119, 1, 255>>, <<97, 1>>],
+                              [<<104, 2>>, B, <<112, 30:32, 0:200>>]]],
+    [begin
+         ?assertError(badarg, binary_to_term(Document)),
+         ok = teleport_nif:send(Judge, [Document], 0, undefined)
+     end || Document <- Documents],
+    %% Nor is what has more behind its end.
+    [ok = teleport_nif:send(Judge, [document(Parts)], 0, undefined) || Parts <- [[B, <<0>>], [<<104, 1>>, B, B]]],
+    same(Config, {still, L, there}).
+
+atoms_that_are_new(Config) ->
+    L = binary(?LARGE),
+    NewAtoms = fun() -> maps:get(new_atoms, erpc:call(?config(node, Config), teleport, info, [])) end,
+    Before = NewAtoms(),
+    Name = integer_to_binary(erlang:unique_integer([positive])),
+    Encoded = <<119, (byte_size(Name) + 2), "a-", Name/binary>>,
+    B = [<<109, (byte_size(L)):32>>, L],
+    same_document(Config, document([<<104, 4>>, Encoded, B, <<97, 1>>, Encoded])),
+    %% Each occurrence counts until the atom exists; all of them were looked at before it did.
+    ?assertEqual(Before + 2, NewAtoms()),
+    same_document(Config, document([<<104, 2>>, Encoded, B])),
+    ?assertEqual(Before + 2, NewAtoms()).
+
+requests_and_replies(Config) ->
+    Node = ?config(node, Config),
+    {ok, _} = erpc:call(Node, gen_server, start, [{local, server}, teleport_test_server, [], []]),
+    Term = {binary(5 * ?LARGE), [binary(?LARGE)], #{self() => binary(?LARGE)}},
+    ?assertEqual({ok, Term}, teleport:gs_call({server, Node}, {echo, Term})).
+
+%% Large maps are built by processes; without one the engine waits for the next.
+builders_that_die(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport_test:echo(Node, builders),
+    Messages = [{I, numbers(10000)} || I <- lists:seq(1, 30)],
+    Sender = spawn_link(fun() ->
+        receive go -> ok end,
+        [ok = teleport:send({builders, Node}, {?config(test, Config), Message}) || Message <- Messages]
+    end),
+    Sender ! go,
+    [begin
+         ?assertEqual({echo, Message}, teleport_test:receive_one()),
+         %% The supervisor takes so many in a minute.
+         [exit(Builder, kill) || I rem 10 =:= 0, Builder <- lists:sublist(builders(Node), 3)]
+     end || {I, _} = Message <- Messages],
+    same(Config, numbers(500)).
+
+builders(Node) ->
+    [Pid || {_, Pid, worker, _} <- supervisor:which_children({teleport_builder_sup, Node}), is_pid(Pid)].
+
+%% No copies.
+
+%% What a process was sent holds on to the message that was received, and takes no memory of the virtual machine's.
+not_copied(Config) ->
+    Node = ?config(node, Config),
+    Keeper = spawn(Node, ?MODULE, keeper, []),
+    Binary = binary(10 bsl 20),
+    ?assertEqual(ok, ask(Keeper, {keep, {small, Binary}})),
+    %% A resource's binary: what counts for the virtual machine is the resource.
+    Referenced = ask(Keeper, fun([{small, Kept}]) -> {byte_size(Kept), binary:referenced_byte_size(Kept)} end),
+    ?assertMatch({10485760, Size} when Size < 1024, Referenced),
+    Memory = ask(Keeper, fun(_) -> erlang:memory(binary) end),
+    [?assertEqual(ok, ask(Keeper, {keep, {I, Binary}})) || I <- lists:seq(1, 10)],
+    Grown = ask(Keeper, fun(_) -> erlang:memory(binary) end) - Memory,
+    ?assert(Grown < 5 bsl 20, Grown),
+    %% A copy that would be one.
+    ?assertEqual(10485760, ask(Keeper, fun([{_, Kept} | _]) -> binary:referenced_byte_size(binary:copy(Kept)) end)),
+    stop(Keeper).
+
+%% 100 messages on their way through a node cost it no fresh memory: a copy of one is 2,560 page faults.
+relayed_without_a_copy(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport_test:echo(Node, relay),
+    Binary = binary(10 bsl 20),
+    Relay = fun(I) ->
+        ok = teleport:send({relay, Node}, {self(), {I, Binary}}),
+        ?assertEqual({echo, {I, Binary}}, teleport_test:receive_one())
+    end,
+    %% The pool fills.
+    lists:foreach(Relay, lists:seq(1, 20)),
+    Before = page_faults(Node),
+    lists:foreach(Relay, lists:seq(1, 100)),
+    PerMessage = (page_faults(Node) - Before) / 100,
+    ct:log("~p page faults per message", [PerMessage]),
+    ?assert(PerMessage < 500, PerMessage).
+
+memory_is_reused_only_when_free(Config) ->
+    Keeper = spawn(?config(node, Config), ?MODULE, keeper, []),
+    Binaries = [binary(1 bsl 20) || _ <- lists:seq(1, 20)],
+    [?assertEqual(ok, ask(Keeper, {keep, Binary})) || Binary <- Binaries],
+    %% Every other one is freed, and as many come.
+    Odd = fun(Kept) -> [Binary || {I, Binary} <- lists:enumerate(Kept), I rem 2 =:= 1] end,
+    ?assertEqual(ok, ask(Keeper, {change, Odd})),
+    More = [binary(1 bsl 20) || _ <- lists:seq(1, 20)],
+    [?assertEqual(ok, ask(Keeper, {keep, Binary})) || Binary <- More],
+    Expected = lists:reverse(More) ++ Odd(lists:reverse(Binaries)),
+    ?assertEqual([erlang:md5(Binary) || Binary <- Expected],
+                 ask(Keeper, fun(Kept) -> [erlang:md5(Binary) || Binary <- Kept] end)),
+    stop(Keeper).
+
+valid_after_a_stop(Config) ->
+    Node = ?config(node, Config),
+    Keeper = spawn(Node, ?MODULE, keeper, []),
+    Binaries = [binary(Size) || Size <- [?LARGE, 1 bsl 20, 50 bsl 20]],
+    [?assertEqual(ok, ask(Keeper, {keep, Binary})) || Binary <- Binaries],
+    ok = erpc:call(Node, application, stop, [teleport]),
+    Sums = fun(Kept) -> [erlang:md5(Binary) || Binary <- Kept] end,
+    Keeper ! {self(), Sums},
+    ?assertEqual(Sums(lists:reverse(Binaries)), receive {Keeper, Result} -> Result end),
+    %% Freed without an engine, and again with one.
+    Keeper ! {self(), {change, fun([_ | Rest]) -> Rest end}},
+    ?assertEqual(ok, receive {Keeper, Freed} -> Freed end),
+    ok = erpc:call(Node, teleport, start, []),
+    ?assertEqual(ok, ask(Keeper, {keep, hd(Binaries)})),
+    ?assertEqual(Sums([hd(Binaries) | lists:reverse(lists:droplast(Binaries))]), ask(Keeper, Sums)),
+    stop(Keeper),
+    same(Config, {all, hd(Binaries), well}).
+
+%% A term goes to the peer and back, and on its own, and the peer compares it with what distributed Erlang made of it.
+same(Config, Term) ->
+    Judge = ?config(judge, Config),
+    ok = teleport:send(Judge, {self(), Term}),
+    Judge ! {self(), expected, Term},
+    receive
+        {Judge, true, Back} -> ?assert(Back =:= Term, {came_back_as, summary(Back), summary(Term)});
+        {Judge, false, _} -> error({arrived_as_another_term, summary(Term)})
+    after 30000 ->
+        error({did_not_arrive, summary(Term)})
+    end.
+
+same_document(Config, Document) ->
+    Judge = ?config(judge, Config),
+    Self = binary:part(term_to_binary(self()), 1, byte_size(term_to_binary(self())) - 1),
+    Judge ! {self(), expected_of, Document},
+    <<131, Rest/binary>> = Document,
+    ok = teleport_nif:send(Judge, [<<131, 104, 2>>, Self, Rest], 0, undefined),
+    receive
+        {Judge, Same, _} -> ?assert(Same, binary:part(Document, 0, min(50, byte_size(Document))))
+    after 30000 ->
+        error({did_not_arrive, binary:part(Document, 0, min(50, byte_size(Document)))})
+    end.
+
+judge() ->
+    receive
+        {From, expected, Term} ->
+            receive {From, Came} -> ok = teleport:send(From, {self(), Came =:= Term, Came}) end;
+        {From, expected_of, Document} ->
+            Term = receive {From, Came} -> Came end,
+            From ! {self(), Term =:= binary_to_term(Document), none}
+    end,
+    judge().
+
+%% A process that keeps terms.
+keeper() ->
+    keeper([]).
+
+keeper(Kept) ->
+    receive
+        {From, {keep, Term}} ->
+            From ! {self(), ok},
+            keeper([Term | Kept]);
+        {From, {change, Change}} ->
+            Changed = Change(Kept),
+            true = erlang:garbage_collect(),
+            From ! {self(), ok},
+            keeper(Changed);
+        {From, Fun} when is_function(Fun) ->
+            From ! {self(), Fun(Kept)},
+            keeper(Kept);
+        stop ->
+            ok
+    end.
+
+ask(Keeper, Question) ->
+    ok = teleport:send(Keeper, {self(), Question}),
+    receive {Keeper, Answer} -> Answer after 30000 -> error(no_answer) end.
+
+stop(Keeper) ->
+    Monitor = erlang:monitor(process, Keeper),
+    Keeper ! stop,
+    receive {'DOWN', Monitor, process, Keeper, normal} -> ok end.
+
+page_faults(Node) ->
+    {ok, Stat} = erpc:call(Node, file, read_file, ["/proc/self/stat"]),
+    [_, Fields] = string:split(Stat, ") ", trailing),
+    binary_to_integer(lists:nth(8, string:lexemes(Fields, " "))).
+
+numbers(Count) ->
+    maps:from_list([{I, {I}} || I <- lists:seq(1, Count)]).
+
+binary(Size) ->
+    Part = rand:bytes(min(Size, 5003)),
+    binary:part(binary:copy(Part, Size div byte_size(Part) + 1), 0, Size).
+
+bits(Size) ->
+    <<(binary(Size))/binary, 5:3>>.
+
+document(Parts) ->
+    iolist_to_binary([131 | Parts]).
+
+random(Depth, Large) ->
+    case rand:uniform(12) of
+        1 when Depth > 0 -> list_to_tuple(randoms(Depth, Large));
+        2 when Depth > 0 -> randoms(Depth, Large);
+        3 when Depth > 0 -> lists:foldl(fun(Term, Tail) -> [Term | Tail] end, random(Depth - 1, Large), randoms(Depth, Large));
+        4 when Depth > 0 ->
+            maps:from_list([{Key, random(Depth - 1, Large)} || Key <- randoms(Depth, Large)]);
+        5 when Depth > 0 -> {random(Depth - 1, Large), random(Depth - 1, Large)};
+        6 -> lists:nth(rand:uniform(length(Large)), Large);
+        7 -> binary(rand:uniform(2 * ?LARGE));
+        8 -> rand:uniform(1 bsl 40) - (1 bsl 39);
+        9 -> rand:uniform();
+        10 -> lists:nth(rand:uniform(4), [a, [], 'ж', <<1:5>>]);
+        11 -> lists:nth(rand:uniform(4), ["text", {}, #{}, self()]);
+        _ -> rand:bytes(rand:uniform(10))
+    end.
+
+randoms(Depth, Large) ->
+    [random(Depth - 1, Large) || _ <- lists:seq(1, rand:uniform(5))].
+
+summary(Term) ->
+    io_lib:format("~P", [Term, 30]).
