@@ -207,7 +207,7 @@ fn ended(running: &Running, env: &mut OwnedEnv, reference: RefId, end: End, rece
             },
             End::NodeDown(_) => atoms::noconnection().encode(env),
         };
-        down(running, env, reference, recipient, reason)
+        down(running, env, reference, &recipient()?, reason)
     });
     env.clear();
     if !told
@@ -222,12 +222,12 @@ fn ended(running: &Running, env: &mut OwnedEnv, reference: RefId, end: End, rece
 /// A call or a monitor that had to wait: if nothing came of it, that is its end. Not on a scheduler.
 pub(crate) fn not_begun(running: &Running, reference: RefId, result: &Result<(), SendError>) {
     let Err(error) = result else { return };
-    running.calls.tell(&OwnedEnv::new(), reference, |env, recipient| {
+    running.calls.tell(&mut OwnedEnv::new(), reference, |env, recipient| {
         let reason = match error {
             SendError::NoConnection(_) | SendError::NodeDown { .. } => atoms::noconnection().encode(env),
             error => send_error(env, error),
         };
-        down(running, env, reference, recipient, reason)
+        down(running, env, reference, &recipient()?, reason)
     });
 }
 

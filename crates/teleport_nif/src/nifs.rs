@@ -209,7 +209,7 @@ fn begin<'a>(
                 atoms::waiting().encode(env)
             }
             Err(error) => {
-                running.calls.end(Some(env), reference);
+                running.calls.end(reference);
                 (atoms::error(), send_error(env, &error)).encode(env)
             }
         })
@@ -220,7 +220,7 @@ fn begin<'a>(
 fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
     let reference = ids::ref_id(reference)?;
     // A node that has stopped has told all who waited.
-    Ok(running::current().is_some_and(|running| running.cancel(Some(env), reference)))
+    Ok(running::current().is_some_and(|running| running.cancel(reference)))
 }
 
 #[rustler::nif]

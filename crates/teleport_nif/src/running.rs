@@ -7,7 +7,6 @@ use crate::large::Large;
 use crate::relays::Relays;
 use crate::resolver::Questions;
 use crate::terms::AtomBudget;
-use rustler::Env;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use teleport::embed::{Embedded, RefId};
 
@@ -62,8 +61,8 @@ impl Running {
     }
 
     /// A process does not want to wait any more, or has ended. `false` if it has been told already.
-    pub(crate) fn cancel(&self, env: Option<Env<'_>>, reference: RefId) -> bool {
-        let Some(waiting) = self.calls.end(env, reference) else { return false };
+    pub(crate) fn cancel(&self, reference: RefId) -> bool {
+        let Some(waiting) = self.calls.end(reference) else { return false };
         // One that waits is taken back; if it was accepted just now it is ended.
         if !waiting.is_some_and(|waiting| waiting.cancel())
             && let Some(node) = self.node()
