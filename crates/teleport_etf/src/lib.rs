@@ -60,7 +60,7 @@ mod tokens;
 pub use atom::Atom;
 pub use binary::Binary;
 pub use decode::{Apart, Parts, Summary, from_bytes, from_bytes_with, take_apart, validate, validate_with};
-pub use encode::{BY_REFERENCE, Encoder, to_segments};
+pub use encode::{Assembly, BY_REFERENCE, Encoder, OpenList, to_segments};
 pub use error::{AtomError, DecodeError, EncodeError};
 pub use ident::{Pid, Port, Reference};
 pub use limits::Limits;

@@ -2,6 +2,7 @@ use bytes::{Bytes, BytesMut};
 use serde::ser::{self, Serialize};
 use std::fmt;
 
+use super::assembly::Assembly;
 use super::writer::{Writer, count, join};
 use crate::error::EncodeError;
 use crate::segments::Segments;
@@ -64,17 +65,48 @@ impl Encoder {
 
     /// Encodes a value; see [`to_segments`].
     pub fn to_segments<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Segments, EncodeError> {
-        let written = write(value, Writer::document_in(std::mem::take(&mut self.scratch)))?;
+        let out = Writer::document_in(std::mem::take(&mut self.scratch));
+        Ok(self.finish(write(value, out)?))
+    }
+
+    /// Encodes the one term that is put into the [`Assembly`], or nothing if that is given up, with `None`.
+    ///
+    /// ```
+    /// let mut encoder = teleport_etf::Encoder::new();
+    /// let pair = encoder.assemble(|assembly| {
+    ///     assembly.put_tuple(2).ok()?;
+    ///     assembly.put_atom("deposit").ok()?;
+    ///     assembly.put_integer(100);
+    ///     Some(())
+    /// });
+    /// let decoded = teleport_etf::Term::decode(&pair.unwrap().into_contiguous())?;
+    /// assert_eq!(decoded.to_string(), "{deposit,100}");
+    /// # Ok::<(), teleport_etf::DecodeError>(())
+    /// ```
+    pub fn assemble(&mut self, put: impl FnOnce(&mut Assembly) -> Option<()>) -> Option<Segments> {
+        let mut assembly = Assembly::new(Writer::document_in(std::mem::take(&mut self.scratch)));
+        let whole = put(&mut assembly);
+        let out = assembly.into_writer();
+        match whole {
+            Some(()) => Some(self.finish(out)),
+            None => {
+                self.scratch = out.into_parts().0;
+                None
+            }
+        }
+    }
+
+    fn finish(&mut self, written: Writer) -> Segments {
         let (small, large) = written.into_parts();
         if small.len() > SHARES_BLOCK {
-            return Ok(join(small.into(), large));
+            return join(small.into(), large);
         }
         if self.block.capacity() < small.len() {
             self.block = BytesMut::with_capacity(BLOCK);
         }
         self.block.extend_from_slice(&small);
         self.scratch = small;
-        Ok(join(self.block.split().freeze(), large))
+        join(self.block.split().freeze(), large)
     }
 }
 

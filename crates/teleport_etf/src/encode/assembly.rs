@@ -1,0 +1,159 @@
+//! Documents written term by term.
+
+use super::writer::Writer;
+use crate::atom;
+use crate::error::EncodeError;
+use crate::ident::{Pid, Reference};
+use crate::tags;
+
+/// A document in the making, for whoever walks terms of a kind of his own; see
+/// [`Encoder::assemble`](crate::Encoder::assemble).
+///
+/// A header of a tuple, list or map says how many terms follow; that they do is up to the caller.
+pub struct Assembly {
+    writer: Writer,
+}
+
+/// A list of which the length is told when its elements have been written.
+#[derive(Debug)]
+#[must_use = "a list has to be ended"]
+pub struct OpenList(usize);
+
+impl Assembly {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self { writer }
+    }
+
+    pub(crate) fn into_writer(self) -> Writer {
+        self.writer
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> usize {
+        self.writer.position()
+    }
+
+    /// Never: a document has its version to begin with.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// An atom, by its text of at most 255 characters.
+    pub fn put_atom(&mut self, name: &str) -> Result<(), EncodeError> {
+        atom::check_len(name)?;
+        self.writer.put_atom_text(name);
+        Ok(())
+    }
+
+    /// An integer.
+    pub fn put_integer(&mut self, value: i64) {
+        self.writer.put_i64_integer(value);
+    }
+
+    /// A float; Erlang has finite ones only.
+    pub fn put_float(&mut self, value: f64) -> Result<(), EncodeError> {
+        self.writer.put_float(value)
+    }
+
+    /// A binary, by copy.
+    pub fn put_binary(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.writer.put_binary_copied(bytes)
+    }
+
+    /// A pid.
+    pub fn put_pid(&mut self, pid: &Pid) {
+        self.writer.put_pid(pid);
+    }
+
+    /// A reference.
+    pub fn put_reference(&mut self, reference: &Reference) {
+        self.writer.put_reference(reference);
+    }
+
+    /// The header of a tuple of so many elements.
+    pub fn put_tuple(&mut self, arity: usize) -> Result<(), EncodeError> {
+        self.writer.put_tuple_header(arity)
+    }
+
+    /// The header of a map of so many pairs, each a key and its value.
+    pub fn put_map(&mut self, pairs: usize) -> Result<(), EncodeError> {
+        self.writer.put_map_header(pairs)
+    }
+
+    /// The empty list; also the tail of a proper one.
+    pub fn put_nil(&mut self) {
+        self.writer.put_u8(tags::NIL_EXT);
+    }
+
+    /// Begins a list of at least one element.
+    pub fn begin_list(&mut self) -> OpenList {
+        self.writer.put_tag_u32(tags::LIST_EXT, 0);
+        OpenList(self.writer.position() - 4)
+    }
+
+    /// Ends the elements of a list, of which there were so many. Its tail comes next.
+    pub fn end_list(&mut self, list: OpenList, elements: u32) {
+        self.writer.patch_u32(list.0, elements);
+    }
+
+    /// A term that is encoded already, as a document. `None` if it does not begin like one.
+    pub fn put_document(&mut self, document: &[u8]) -> Option<()> {
+        let [tags::VERSION, term @ ..] = document else { return None };
+        self.writer.put_slice(term);
+        Some(())
+    }
+}
+
+impl std::fmt::Debug for Assembly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Assembly").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Atom, Encoder, Pid, Reference, Term};
+
+    #[test]
+    fn what_is_assembled_is_what_was_meant() {
+        let node = Atom::new("n@h").unwrap();
+        let pid = Pid { node: node.clone(), id: 1, serial: 2, creation: 3 };
+        let reference = Reference::new(node, 3, &[4, 5, 6]).unwrap();
+        let mut encoder = Encoder::new();
+        let document = encoder.assemble(|assembly| {
+            assembly.put_tuple(4).ok()?;
+            assembly.put_map(1).ok()?;
+            assembly.put_atom("κλειδί").ok()?;
+            assembly.put_float(-0.5).ok()?;
+            let list = assembly.begin_list();
+            [i64::MIN, -1, 255, 256, i64::MAX].iter().for_each(|&i| assembly.put_integer(i));
+            assembly.put_pid(&pid);
+            assembly.end_list(list, 6);
+            assembly.put_reference(&reference);
+            assembly.put_binary(b"bytes").ok()?;
+            assembly.put_document(&crate::to_segments(&()).ok()?.into_contiguous())
+        });
+        let term = Term::decode(&document.unwrap().into_contiguous()).unwrap();
+        let expected = "{#{'κλειδί' => -0.5},\
+            [-9223372036854775808,-1,255,256,9223372036854775807,<n@h.1.2>|#Ref<n@h.6.5.4>],<<\"bytes\">>,nil}";
+        assert_eq!(
+            term.to_string().split_whitespace().collect::<String>(),
+            expected.split_whitespace().collect::<String>()
+        );
+    }
+
+    #[test]
+    fn one_that_is_given_up_leaves_nothing_behind() {
+        let mut encoder = Encoder::new();
+        let given_up = encoder.assemble(|assembly| {
+            assembly.put_integer(1);
+            assembly.put_document(b"no document")
+        });
+        assert!(given_up.is_none());
+        let next = encoder.assemble(|assembly| {
+            assembly.put_integer(2);
+            Some(())
+        });
+        assert_eq!(next.unwrap(), crate::to_segments(&2).unwrap());
+    }
+}
