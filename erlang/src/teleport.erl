@@ -215,6 +215,8 @@ term_to_iolist(Term) ->
     teleport_send:encode(Term).
 
 -spec flags([option()]) -> 0..3.
+flags([]) ->
+    0;
 flags(Options) ->
     lists:foldl(fun(unordered, Flags) -> Flags bor 1;
                    (nosuspend, Flags) -> Flags bor 2
@@ -228,7 +230,7 @@ cast_one(Ref, Message, Encoded) ->
             false;
         {remote, To} ->
             Tag = make_ref(),
-            case teleport_nif:send(To, Encoded, 0, Tag) of
+            case teleport_nif:send(To, {encoded, Encoded}, 0, Tag) of
                 waiting -> {true, Tag};
                 _Result -> false
             end

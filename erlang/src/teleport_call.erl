@@ -138,7 +138,11 @@ deadline(Timeout) -> {abs, erlang:monotonic_time(millisecond) + Timeout}.
 -spec begin_remote(teleport_nif:destination(), term(), reference(), {term(), reference() | undefined}) ->
     ok | waiting | {error, teleport_nif:error()}.
 begin_remote(To, Kind, Id, {Request, Tag}) ->
-    teleport_nif:request(To, Id, teleport_send:encode({Kind, {self(), [alias | Id]}, Request}), Tag).
+    Message = {Kind, {self(), [alias | Id]}, Request},
+    case teleport_nif:request(To, Id, {term, Message}, Tag) of
+        not_small -> teleport_nif:request(To, Id, {encoded, teleport_send:encode(Message)}, Tag);
+        Begun -> Begun
+    end.
 
 %% As `gen' does it.
 -spec request_local(pid() | atom() | {atom(), node()}, term(), term()) -> request_id().

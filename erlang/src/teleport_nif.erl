@@ -1,6 +1,7 @@
 %% @private
-%% The engine, in the crate `teleport_nif'. Destinations are pids of other nodes and `{Name, Node}'; terms are given
-%% encoded, as lists of binaries. Binaries of more than a KiB are kept by reference.
+%% The engine, in the crate `teleport_nif'. Destinations are pids of other nodes and `{Name, Node}'. Small terms are given as
+%% they are; whoever gets `not_small' gives the term encoded, as a list of binaries, and those of more than a KiB are kept by
+%% reference.
 -module(teleport_nif).
 
 -export([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
@@ -15,10 +16,11 @@
 
 -on_load(init/0).
 
--export_type([address/0, destination/0, error/0, watch/0, job/0]).
+-export_type([address/0, body/0, destination/0, error/0, watch/0, job/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type destination() :: pid() | {atom(), node()}.
+-type body() :: {term, term()} | {encoded, [binary()]}.
 %% A process of a peer waits for an answer.
 -opaque watch() :: reference().
 %% A term to be built.
@@ -89,15 +91,15 @@ info() ->
 
 %% Sends a message as the calling process. Flags: 1 unordered, 2 nosuspend. `waiting': it was not accepted yet; if Tag is
 %% a reference the process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that has changed.
--spec send(destination(), iolist(), 0..3, reference() | undefined) -> ok | waiting | {error, error()}.
-send(_To, _Encoded, _Flags, _Tag) ->
+-spec send(destination(), body(), 0..3, reference() | undefined) -> ok | waiting | not_small | {error, error()}.
+send(_To, _Body, _Flags, _Tag) ->
     erlang:nif_error(not_loaded).
 
-%% Calls a process. Encoded is `{_, {self(), [alias|Ref]}, _}', and Ref a reference that was made on this node and not used
+%% Calls a process. The body's term is `{_, {self(), [alias|Ref]}, _}', and Ref a reference that was made on this node and not used
 %% before. The calling process gets `{[alias|Ref], Reply}' or `{'DOWN', Ref, process, Object, Reason}', unless this returns
 %% an error. With a Tag it also gets `{teleport_sent, Tag, ok}' when a request that was waiting waits no longer.
--spec request(destination(), reference(), iolist(), reference() | undefined) -> ok | waiting | {error, error()}.
-request(_To, _Ref, _Encoded, _Tag) ->
+-spec request(destination(), reference(), body(), reference() | undefined) -> ok | waiting | not_small | {error, error()}.
+request(_To, _Ref, _Body, _Tag) ->
     erlang:nif_error(not_loaded).
 
 %% Monitors a process. The calling process gets `{'DOWN', Ref, process, Object, Reason}', unless this returns an error. With a
@@ -112,9 +114,9 @@ monitor(_To, _Ref, _Tag) ->
 cancel(_Ref) ->
     erlang:nif_error(not_loaded).
 
-%% Answers a call, once.
--spec reply(watch(), iolist()) -> ok | {error, error()}.
-reply(_Watch, _Encoded) ->
+%% Answers a call, once, unless this returns `not_small'.
+-spec reply(watch(), body()) -> ok | not_small | {error, error()}.
+reply(_Watch, _Body) ->
     erlang:nif_error(not_loaded).
 
 %% Says to the caller that the request cannot be read.

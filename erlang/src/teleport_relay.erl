@@ -55,8 +55,7 @@ handle_info({watch, Number, Watch, Process, IsAwaited}, State) ->
 handle_info({[[alias | Alias] | Number], Reply}, #state{alias = Alias} = State) ->
     case take(Number, State) of
         {Watch, Rest} ->
-            %% If it is too large the caller is told.
-            _ = teleport_nif:reply(Watch, teleport:term_to_iolist(Reply)),
+            reply(Watch, Reply),
             {noreply, Rest};
         error ->
             {noreply, State}
@@ -99,6 +98,15 @@ watch(Number, Watch, Process, IsAwaited, #state{processes = Processes, numbers =
     State#state{processes = Processes#{Process => {Monitor, Watches#{Number => Watch}}},
                 numbers = Numbers#{Number => Process},
                 idle = maps:remove(Process, Idle)}.
+
+%% If it is too large the caller is told.
+-spec reply(teleport_nif:watch(), term()) -> ok.
+reply(Watch, Reply) ->
+    _ = case teleport_nif:reply(Watch, {term, Reply}) of
+        not_small -> teleport_nif:reply(Watch, {encoded, teleport_send:encode(Reply)});
+        Answered -> Answered
+    end,
+    ok.
 
 %% Ends a watch here.
 -spec take(term(), #state{}) -> {teleport_nif:watch(), #state{}} | error.

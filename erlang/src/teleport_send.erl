@@ -14,21 +14,29 @@
 
 %% Sends a message; Flags as in teleport_nif:send/4.
 -spec message(teleport_nif:destination(), term(), 0..3) -> ok | {error, error()}.
-message(To, Message, Flags) when Flags band 2 =/= 0 ->
-    result(teleport_nif:send(To, encode(Message), Flags, undefined));
 message(To, Message, Flags) ->
-    Encoded = encode(Message),
-    %% Nearly always there is room.
-    case teleport_nif:send(To, Encoded, Flags bor 2, undefined) of
-        {error, busy} ->
-            Tag = make_ref(),
-            case teleport_nif:send(To, Encoded, Flags, Tag) of
-                waiting ->
-                    receive
-                        {teleport_sent, Tag, Result} -> result(Result)
-                    end;
-                Result ->
-                    result(Result)
+    %% Nearly always it is small, and there is room.
+    case teleport_nif:send(To, {term, Message}, Flags bor 2, undefined) of
+        ok -> ok;
+        not_small -> body(To, {encoded, encode(Message)}, Flags);
+        {error, busy} when Flags band 2 =:= 0 -> wait(To, {encoded, encode(Message)}, Flags);
+        Error -> result(Error)
+    end.
+
+-spec body(teleport_nif:destination(), teleport_nif:body(), 0..3) -> ok | {error, error()}.
+body(To, Body, Flags) ->
+    case teleport_nif:send(To, Body, Flags bor 2, undefined) of
+        {error, busy} when Flags band 2 =:= 0 -> wait(To, Body, Flags);
+        Result -> result(Result)
+    end.
+
+-spec wait(teleport_nif:destination(), teleport_nif:body(), 0..1) -> ok | {error, error()}.
+wait(To, Body, Flags) ->
+    Tag = make_ref(),
+    case teleport_nif:send(To, Body, Flags, Tag) of
+        waiting ->
+            receive
+                {teleport_sent, Tag, Result} -> result(Result)
             end;
         Result ->
             result(Result)

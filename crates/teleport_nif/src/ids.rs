@@ -54,12 +54,13 @@ pub(crate) struct Identity {
 impl Identity {
     /// The pid of a process of this node, whether it lives or not.
     pub(crate) fn pid(&self, env: Env<'_>, process: ProcessId) -> Option<LocalPid> {
-        let make = || {
-            let ProcessId { id, serial } = process;
-            let pid = Pid { node: self.node.clone(), id, serial, creation: self.creation };
-            term_of(env, &pid).and_then(|term| term.decode().ok()).ok_or(())
-        };
+        let make = || term_of(env, &self.as_pid(process)).and_then(|term| term.decode().ok()).ok_or(());
         PIDS.with(|pids| pids.find(process, make)).ok()
+    }
+
+    /// The same, as a value.
+    pub(crate) fn as_pid(&self, ProcessId { id, serial }: ProcessId) -> Pid {
+        Pid { node: self.node.clone(), id, serial, creation: self.creation }
     }
 
     /// A reference that was made on this node.
@@ -99,8 +100,7 @@ pub(crate) fn process_of(env: Env<'_>, pid: LocalPid) -> NifResult<ProcessId> {
 /// A pid of another node, or `{Name, Node}`.
 pub(crate) fn recipient(term: Term<'_>) -> NifResult<Recipient> {
     if let Ok((name, node)) = term.decode::<(Atom, Atom)>() {
-        let name =
-            NAMES.with(|names| names.find(name.as_c_arg(), || text(term.get_env(), name).map(Into::into)))?;
+        let name = atom_text(term.get_env(), name)?;
         let (peer, to) = (node_name(term.get_env(), node)?, Destination::Name(name));
         return Ok(Recipient { peer, incarnation: None, to });
     }
@@ -130,7 +130,12 @@ pub(crate) fn ref_id(term: Term<'_>) -> NifResult<RefId> {
     RefId::new(reference.words()).ok_or(Error::BadArg)
 }
 
-/// An atom's text, also beyond Latin-1.
+/// An atom's text.
+pub(crate) fn atom_text(env: Env<'_>, atom: Atom) -> NifResult<Arc<str>> {
+    NAMES.with(|names| names.find(atom.as_c_arg(), || text(env, atom).map(Into::into)))
+}
+
+/// The same, looked up; also beyond Latin-1.
 fn text(env: Env<'_>, atom: Atom) -> NifResult<String> {
     let atom: etf::Atom = parse(atom.to_term(env))?;
     Ok(atom.as_str().to_owned())

@@ -9,6 +9,7 @@ mod atoms;
 mod builders;
 mod calls;
 mod config;
+mod encode;
 mod errors;
 mod freeing;
 mod holds;

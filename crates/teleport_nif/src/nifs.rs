@@ -10,7 +10,7 @@ use crate::relays::WatchHandle;
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
 use crate::terms::AtomBudget;
-use crate::{atoms, host, iovec};
+use crate::{atoms, encode, host, iovec};
 use rustler::env::SavedTerm;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
@@ -143,8 +143,11 @@ const NOSUSPEND: u32 = 2;
 
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a>) -> NifResult<Term<'a>> {
-    with_node(env, |_, node| {
-        let (to, body) = (ids::recipient(to)?, iovec::segments(body)?);
+    with_node(env, |running, node| {
+        let Some(body) = encode::body(&running.identity, body)? else {
+            return Ok(atoms::not_small().encode(env));
+        };
+        let to = ids::recipient(to)?;
         let from = ids::process_of(env, env.pid())?;
         let mut options = SendOptions::default();
         if flags & UNORDERED != 0 {
@@ -170,23 +173,30 @@ fn request<'a>(
     body: Term<'a>,
     tag: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let (body, notice) = (iovec::segments(body)?, Notice::new(env, tag));
-    begin(env, to, reference, |running, node, from, to, reference| {
-        let options = SendOptions::default();
-        node.request(from, to, reference, body, options, move |result| {
-            host::not_begun(&running, reference, &result);
-            notice.give(Ok(())); // how it ended is told as for any other
+    with_node(env, |running, node| {
+        let Some(body) = encode::body(&running.identity, body)? else {
+            return Ok(atoms::not_small().encode(env));
+        };
+        let notice = Notice::new(env, tag);
+        begin(env, running, to, reference, |running, from, to, reference| {
+            let options = SendOptions::default();
+            node.request(from, to, reference, body, options, move |result| {
+                host::not_begun(&running, reference, &result);
+                notice.give(Ok(())); // how it ended is told as for any other
+            })
         })
     })
 }
 
 #[rustler::nif]
 fn monitor<'a>(env: Env<'a>, to: Term<'a>, reference: Term<'a>, tag: Term<'a>) -> NifResult<Term<'a>> {
-    let notice = Notice::new(env, tag);
-    begin(env, to, reference, |running, node, from, to, reference| {
-        node.monitor(from, to, reference, move |result| {
-            host::not_begun(&running, reference, &result);
-            notice.give(Ok(()));
+    with_node(env, |running, node| {
+        let notice = Notice::new(env, tag);
+        begin(env, running, to, reference, |running, from, to, reference| {
+            node.monitor(from, to, reference, move |result| {
+                host::not_begun(&running, reference, &result);
+                notice.give(Ok(()));
+            })
         })
     })
 }
@@ -194,30 +204,29 @@ fn monitor<'a>(env: Env<'a>, to: Term<'a>, reference: Term<'a>, tag: Term<'a>) -
 /// The calling process begins to wait for the end of a call or monitor.
 fn begin<'a>(
     env: Env<'a>,
+    running: &Arc<Running>,
     to: Term<'a>,
     reference: Term<'a>,
-    ask: impl FnOnce(Arc<Running>, &Embedded, ProcessId, Recipient, RefId) -> Result<Sent, SendError>,
+    ask: impl FnOnce(Arc<Running>, ProcessId, Recipient, RefId) -> Result<Sent, SendError>,
 ) -> NifResult<Term<'a>> {
-    with_node(env, |running, node| {
-        let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
-        let from = ids::process_of(env, env.pid())?;
-        running.calls.begin(env, from, reference, to.clone());
-        Ok(match ask(running.clone(), node, from, to, reference) {
-            Ok(Sent::Accepted) => atoms::ok().encode(env),
-            Ok(Sent::Waiting(waiting)) => {
-                running.calls.note_waiting(reference, waiting);
-                atoms::waiting().encode(env)
-            }
-            Err(error) => {
-                running.calls.end(reference);
-                (atoms::error(), send_error(env, &error)).encode(env)
-            }
-        })
+    let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
+    let from = ids::process_of(env, env.pid())?;
+    running.calls.begin(env, from, reference, to.clone());
+    Ok(match ask(running.clone(), from, to, reference) {
+        Ok(Sent::Accepted) => atoms::ok().encode(env),
+        Ok(Sent::Waiting(waiting)) => {
+            running.calls.note_waiting(reference, waiting);
+            atoms::waiting().encode(env)
+        }
+        Err(error) => {
+            running.calls.end(reference);
+            (atoms::error(), send_error(env, &error)).encode(env)
+        }
     })
 }
 
 #[rustler::nif]
-fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
+fn cancel(reference: Term<'_>) -> NifResult<bool> {
     let reference = ids::ref_id(reference)?;
     // A node that has stopped has told all who waited.
     Ok(running::current().is_some_and(|running| running.cancel(reference)))
@@ -225,7 +234,11 @@ fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
 
 #[rustler::nif]
 fn reply<'a>(env: Env<'a>, watch: ResourceArc<WatchHandle>, body: Term<'a>) -> NifResult<Term<'a>> {
-    let body = iovec::segments(body)?;
+    // A node that has stopped has told all who waited.
+    let Some(running) = running::current() else { return Ok(atoms::ok().encode(env)) };
+    let Some(body) = encode::body(&running.identity, body)? else {
+        return Ok(atoms::not_small().encode(env));
+    };
     Ok(match watch.take().map_or(Ok(()), |watch| watch.reply(body)) {
         Ok(()) => atoms::ok().encode(env),
         Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
