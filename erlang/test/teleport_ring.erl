@@ -10,8 +10,10 @@
 
 -type options() :: #{nodes => pos_integer(), workers => pos_integer(), size => pos_integer(),
                      warmup => non_neg_integer(), rounds => pos_integer(),
-                     %% How long a round of small messages takes, and how many calls are one of calls.
-                     rate_milliseconds => pos_integer(), calls => pos_integer(),
+                     %% How long a round of small messages takes, one of terms, and how many calls are one of calls.
+                     rate_milliseconds => pos_integer(), terms_milliseconds => pos_integer(), calls => pos_integer(),
+                     %% Of single binaries, for throughput by size.
+                     sizes => [pos_integer()],
                      %% For the nodes' `erl'.
                      flags => [string()],
                      progress => fun((io:format(), [term()]) -> ok)}.
@@ -22,12 +24,23 @@
                      mean_sender_seconds := float(), peak_rss_mib := [float()],
                      %% Each sender's microseconds in the last round, by node.
                      sender_microseconds := [[non_neg_integer()]],
+                     %% Least and most of the rounds.
+                     ranges := #{megabytes_per_second | cpu_seconds_per_gigabyte | mean_sender_seconds => range()},
                      messages := non_neg_integer(), lost := integer(), doubled := non_neg_integer()}.
 %% Medians of the timed rounds; the counts are of all rounds.
 
+-type range() :: [float()].
+
+-type pair(Value) :: #{disterl := Value, teleport := Value}.
+
 -type report() :: #{disterl := figures(), teleport := figures(),
-                    rate_64b := #{disterl := float(), teleport := float()},
-                    call_us := #{disterl := float(), teleport := float()}}.
+                    rate_64b := pair(float()), call_us := pair(float()),
+                    %% MB/s.
+                    terms := #{teleport_ring_stream:shape() => pair(float())},
+                    ranges := #{rate_64b := pair(range()), call_us := pair(range()),
+                                terms := #{teleport_ring_stream:shape() => pair(range())}},
+                    %% MB/s.
+                    sizes => [#{bytes := pos_integer(), disterl := float(), teleport := float()}]}.
 
 -record(ring, {transport :: teleport_ring_node:transport(),
                nodes :: [{Peer :: pid(), node(), OsPid :: string()}],
@@ -42,10 +55,13 @@
 %% Far above what anything takes on a busy machine.
 -define(PATIENCE, 120000).
 -define(TRANSPORTS, [disterl, teleport]).
+-define(TERMS, [binaries_80000x128, term_1mb]).
+%% 1 KiB to 100 MiB.
+-define(SIZES, [1 bsl 10, 4 bsl 10, 16 bsl 10, 64 bsl 10, 256 bsl 10, 1 bsl 20, 4 bsl 20, 10 bsl 20, 32 bsl 20, 100 bsl 20]).
 
 %% @doc Measures, prints a table, and ends this virtual machine. From the environment: TELEPORT_RING_JSON, the file for
 %% the results; TELEPORT_RING_ROUNDS, timed rounds; TELEPORT_RING_FLAGS, more flags for the nodes, such as
-%% `+zdbbl 131072'.
+%% `+zdbbl 131072'; TELEPORT_RING_SIZES=1, throughput by message size as well.
 -spec main() -> no_return().
 main() ->
     File = os:getenv("TELEPORT_RING_JSON"),
@@ -53,6 +69,10 @@ main() ->
     store(File, ""),
     Report = measure(#{rounds => list_to_integer(os:getenv("TELEPORT_RING_ROUNDS", "5")),
                        flags => string:lexemes(os:getenv("TELEPORT_RING_FLAGS", ""), " "),
+                       sizes => case os:getenv("TELEPORT_RING_SIZES", "") of
+                           None when None =:= ""; None =:= "0" -> [];
+                           _Wanted -> ?SIZES
+                       end,
                        progress => fun(Format, Values) -> io:format(standard_error, Format, Values) end}),
     io:put_chars(table(Report)),
     store(File, json(Report)),
@@ -78,7 +98,8 @@ fail(Format, Values) ->
 -spec measure(options()) -> report().
 measure(Given) ->
     Defaults = #{nodes => 6, workers => 6, size => 10 bsl 20, warmup => 3, rounds => 5, rate_milliseconds => 2000,
-                 calls => 2000, flags => [], progress => fun(_Format, _Values) -> ok end},
+                 terms_milliseconds => 1000, calls => 2000, sizes => [], flags => [],
+                 progress => fun(_Format, _Values) -> ok end},
     Options = #{warmup := Warmup, rounds := Rounds} = maps:merge(Defaults, Given),
     Rings = start_all(Options),
     try
@@ -87,7 +108,15 @@ measure(Given) ->
         Figures = [{Ring#ring.transport, figures(Ring, Options)} || Ring <- Rung],
         Rates = in_rounds(Rings, Rounds, fun(Ring) -> rate(Ring, Options) end),
         Calls = in_rounds(Rings, Rounds, fun(Ring) -> calls(Ring, Options) end),
-        (maps:from_list(Figures))#{rate_64b => Rates, call_us => Calls}
+        [ok = peer:call(Peer, teleport_ring_stream, start, []) || #ring{nodes = [_, {Peer, _, _} | _]} <- Rings],
+        Stream = fun(Shape) -> in_rounds(Rings, Rounds, fun(Ring) -> stream(Shape, Ring, Options) end) end,
+        Terms = maps:from_list([{Shape, Stream(Shape)} || Shape <- ?TERMS]),
+        Sizes = [(medians(Stream({binary, Size})))#{bytes => Size} || Size <- maps:get(sizes, Options)],
+        Small = #{rate_64b => Rates, call_us => Calls},
+        maps:merge(maps:from_list([{sizes, Sizes} || Sizes =/= []] ++ Figures),
+                   (each(fun medians/1, Small))#{
+                       terms => each(fun medians/1, Terms),
+                       ranges => (each(fun ranges/1, Small))#{terms => each(fun ranges/1, Terms)}})
     after
         parallel([fun() -> peer:stop(Peer) end || #ring{nodes = Nodes} <- Rings, {Peer, _, _} <- Nodes])
     end.
@@ -96,11 +125,18 @@ measure(Given) ->
 in_turn(Round, Rings, Do) when Round rem 2 =:= 0 -> lists:map(Do, Rings);
 in_turn(_Round, Rings, Do) -> lists:reverse(lists:map(Do, lists:reverse(Rings))).
 
-%% The median for each transport; the first round is for warming up.
+%% The values for each transport; the first round is for warming up.
 in_rounds(Rings, Rounds, Measure) ->
     All = [in_turn(Round, Rings, Measure) || Round <- lists:seq(0, Rounds)],
-    Columns = lists:zip(?TRANSPORTS, [[lists:nth(N, Values) || Values <- tl(All)] || N <- [1, 2]]),
-    maps:from_list([{Transport, median(Values)} || {Transport, Values} <- Columns]).
+    maps:from_list(lists:zip(?TRANSPORTS, [[lists:nth(N, Values) || Values <- tl(All)] || N <- [1, 2]])).
+
+each(Fun, Map) -> maps:map(fun(_Key, Value) -> Fun(Value) end, Map).
+
+medians(Values) -> each(fun median/1, Values).
+
+ranges(Values) -> each(fun range/1, Values).
+
+range(Values) -> [float(lists:min(Values)), float(lists:max(Values))].
 
 %% Nodes.
 
@@ -168,12 +204,14 @@ figures(#ring{rounds = [Last | _] = Timed, nodes = Nodes, pings = Pings, unanswe
         #{nodes := Count, workers := Workers, warmup := Warmup, rounds := Rounds}) ->
     {Messages, Doubled} = lists:unzip([call(Peer, tally, []) || {Peer, _, _} <- Nodes]),
     Sorted = list_to_tuple(lists:sort(Pings)),
-    #{megabytes_per_second => median([Round#round.megabytes_per_second || Round <- Timed]),
-      cpu_seconds_per_gigabyte => median([Round#round.cpu_seconds_per_gigabyte || Round <- Timed]),
+    Values = #{megabytes_per_second => [Round#round.megabytes_per_second || Round <- Timed],
+               cpu_seconds_per_gigabyte => [Round#round.cpu_seconds_per_gigabyte || Round <- Timed],
+               mean_sender_seconds => [mean_seconds(Round#round.senders) || Round <- Timed]},
+    (medians(Values))#{
+      ranges => ranges(Values),
       ping_ms => #{p50 => rank(Sorted, 50) / 1000, p99 => rank(Sorted, 99) / 1000, max => rank(Sorted, 100) / 1000},
       pings => tuple_size(Sorted),
       pings_unanswered => Unanswered,
-      mean_sender_seconds => median([mean_seconds(Round#round.senders) || Round <- Timed]),
       peak_rss_mib => [peak_rss_mib(OsPid) || {_, _, OsPid} <- Nodes],
       sender_microseconds => Last#round.senders,
       messages => lists:sum(Messages),
@@ -194,6 +232,13 @@ calls(#ring{transport = Transport, nodes = [{Peer, _, _}, {_, Node, _} | _]}, #{
     Median = median(call(Peer, calls, [Transport, Node, Count])),
     Progress("call of 64 B, ~s: p50 ~.1f us~n", [Transport, Median]),
     Median.
+
+%% From the first node to the second.
+stream(Shape, #ring{transport = Transport, nodes = [{Peer, _, _}, {_, Node, _} | _]},
+       #{terms_milliseconds := Milliseconds, progress := Progress}) ->
+    Rate = peer:call(Peer, teleport_ring_stream, stream, [Transport, Node, Shape, Milliseconds], ?PATIENCE),
+    Progress("~w, ~s: ~.1f MB/s~n", [Shape, Transport, Rate]),
+    Rate.
 
 %% In user and system mode, of all threads; the kernel counts in hundredths of a second.
 cpu_seconds(Nodes) ->
@@ -241,25 +286,44 @@ random_bytes(Size) ->
 %% @doc The figures side by side, and each sender's time.
 -spec table(report()) -> iolist().
 table(#{disterl := Disterl, teleport := Teleport} = Report) ->
-    Row = fun(Name, A, B) -> io_lib:format("~-30s ~12.2f ~12.2f ~9.2f~n", [Name, A, B, ratio(A, B)]) end,
+    Format = fun(Name, A, B) -> io_lib:format("~-30s ~12.2f ~12.2f ~9.2f", [Name, A, B, ratio(A, B)]) end,
+    Row = fun(Name, A, B) -> [Format(Name, A, B), $\n] end,
+    Ranged = fun(Name, A, B, Ranges) ->
+        [Format(Name, A, B), [io_lib:format("~24s", [range_text(Range)]) || Range <- Ranges], $\n]
+    end,
     Of = fun(Name, Path) -> Row(Name, dig(Path, Disterl), dig(Path, Teleport)) end,
-    Both = fun(Name, Key) -> #{Key := #{disterl := A, teleport := B}} = Report, Row(Name, A, B) end,
+    OfRounds = fun(Name, Key) ->
+        Ranges = [dig([ranges, Key], Figures) || Figures <- [Disterl, Teleport]],
+        Ranged(Name, maps:get(Key, Disterl), maps:get(Key, Teleport), Ranges)
+    end,
+    Both = fun(Name, Path) ->
+        #{disterl := A, teleport := B} = dig(Path, Report),
+        #{disterl := RangeA, teleport := RangeB} = dig([ranges | Path], Report),
+        Ranged(Name, A, B, [RangeA, RangeB])
+    end,
     Worst = fun(#{peak_rss_mib := All}) -> lists:max(All) end,
     Middle = fun(#{peak_rss_mib := All}) -> median(All) end,
     Counts = fun(Key) ->
         io_lib:format("~-30s ~12w ~12w~n", [Key, maps:get(Key, Disterl), maps:get(Key, Teleport)])
     end,
-    [io_lib:format("~-30s ~12s ~12s ~9s~n", ["", "disterl", "teleport", "ratio"]),
-     Of("MB/s", [megabytes_per_second]),
-     Of("CPU s/GB", [cpu_seconds_per_gigabyte]),
+    [io_lib:format("~-30s ~12s ~12s ~9s~24s~24s~n", ["", "disterl", "teleport", "ratio", "disterl min - max",
+                                                      "teleport min - max"]),
+     OfRounds("MB/s", megabytes_per_second),
+     OfRounds("CPU s/GB", cpu_seconds_per_gigabyte),
      [Of("ping ms, " ++ atom_to_list(Key), [ping_ms, Key]) || Key <- [p50, p99, max]],
-     Of("mean sender s", [mean_sender_seconds]),
+     OfRounds("mean sender s", mean_sender_seconds),
      Row("peak RSS MiB, median node", Middle(Disterl), Middle(Teleport)),
      Row("peak RSS MiB, largest node", Worst(Disterl), Worst(Teleport)),
-     Both("64 B messages/s", rate_64b),
-     Both("call of 64 B us, p50", call_us),
+     Both("64 B messages/s", [rate_64b]),
+     Both("call of 64 B us, p50", [call_us]),
+     Both("80,000 binaries of 128 B, MB/s", [terms, binaries_80000x128]),
+     Both("1 MB without binaries, MB/s", [terms, term_1mb]),
      [Counts(Key) || Key <- [pings, pings_unanswered, messages, lost, doubled]],
-     [senders(Transport, Figures) || {Transport, Figures} <- [{disterl, Disterl}, {teleport, Teleport}]]].
+     [senders(Transport, Figures) || {Transport, Figures} <- [{disterl, Disterl}, {teleport, Teleport}]],
+     [teleport_ring_plot:bars(Sizes) || #{sizes := Sizes} <- [Report]]].
+
+range_text([Least, Most]) ->
+    io_lib:format("~.2f - ~.2f", [Least, Most]).
 
 senders(Transport, #{sender_microseconds := Nodes}) ->
     Numbered = lists:zip(lists:seq(0, length(Nodes) - 1), Nodes),
@@ -279,8 +343,10 @@ dig(Path, Figures) ->
 %% @doc The report without what only people read.
 -spec json(report()) -> iolist().
 json(Report) ->
-    Published = maps:map(fun(_Key, Figures) -> maps:without([sender_microseconds], Figures) end, Report),
-    [value(Published), $\n].
+    Published = fun(Figures) when is_map(Figures) -> maps:without([sender_microseconds], Figures);
+                   (Sizes) -> Sizes
+                end,
+    [value(each(Published, Report)), $\n].
 
 value(Map) when is_map(Map) ->
     [${, lists:join($,, [[$", atom_to_list(Key), "\":", value(Value)] || {Key, Value} <- maps:to_list(Map)]), $}];

@@ -15,7 +15,8 @@ all() ->
     [a_small_ring].
 
 a_small_ring(_Config) ->
-    Report = teleport_ring:measure(#{size => 64 bsl 10, warmup => 1, rounds => 2, rate_milliseconds => 50, calls => 20,
+    Report = teleport_ring:measure(#{size => 64 bsl 10, warmup => 1, rounds => 2, rate_milliseconds => 50,
+                                     terms_milliseconds => 50, calls => 20, sizes => [1 bsl 10, 1 bsl 20],
                                      progress => fun ct:log/2}),
     ct:log("~ts", [teleport_ring:table(Report)]),
     Read = read(teleport_ring:json(Report)),
@@ -32,7 +33,14 @@ a_small_ring(_Config) ->
          ?assert(lists:min(Memory) > 1)
      end || Transport <- ["disterl", "teleport"], Figures <- [maps:get(Transport, Read)]],
     [?assert(maps:get(Transport, maps:get(Name, Read)) > 0)
-     || Name <- ["rate_64b", "call_us"], Transport <- ["disterl", "teleport"]].
+     || Name <- ["rate_64b", "call_us"], Transport <- ["disterl", "teleport"]],
+    #{"terms" := #{"binaries_80000x128" := Binaries, "term_1mb" := Term}, "sizes" := Sizes, "ranges" := Ranges} = Read,
+    [?assertMatch(#{"disterl" := Disterl, "teleport" := Teleport} when Disterl > 0 andalso Teleport > 0, Rates)
+     || Rates <- [Binaries, Term | Sizes]],
+    ?assertMatch([#{"bytes" := 1024}, #{"bytes" := 1048576}], Sizes),
+    %% Two rounds: the median is between them.
+    #{"terms" := #{"term_1mb" := #{"teleport" := [Least, Most]}}} = Ranges,
+    ?assert(Least =< maps:get("teleport", Term) andalso maps:get("teleport", Term) =< Most).
 
 %% JSON without strings among its values is nearly a term.
 read(Json) ->
