@@ -16,7 +16,7 @@
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, address/0]).
+-export([start_link/0, stop/0, address/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {address :: teleport_nif:address()}).
@@ -34,6 +34,11 @@ start_link() ->
         ignore -> {error, ignore};
         {error, Reason} -> {error, Reason}
     end.
+
+%% @doc Stops the engine; what was accepted is delivered, for as long as `stop_timeout' says.
+-spec stop() -> ok.
+stop() ->
+    stop_engine(application:get_env(teleport, stop_timeout, 5000)).
 
 %% @doc Where this node's engine listens; peers ask over distributed Erlang.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
@@ -110,7 +115,7 @@ handle_info(_Other, State) ->
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
-    stop_engine(application:get_env(teleport, stop_timeout, 5000)).
+    stop().
 
 %% Where a node listens: as configured, or as it says itself. None if nobody knows.
 -spec addresses(binary()) -> [teleport_nif:address()].

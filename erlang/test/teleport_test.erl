@@ -46,7 +46,9 @@ start_peer(Name) ->
 
 -spec start_peer(string(), [{atom(), term()}]) -> {pid(), node()}.
 start_peer(Name, Configuration) ->
-    {ok, Peer, Node} = peer:start(#{name => Name, connection => standard_io, args => code_path()}),
+    %% One that is disconnected from another is to stay connected with the rest.
+    Args = ["-kernel", "prevent_overlapping_partitions", "false" | code_path()],
+    {ok, Peer, Node} = peer:start(#{name => Name, connection => standard_io, args => Args}),
     true = net_kernel:connect_node(Node),
     ok = erpc:call(Node, fun() -> ok = configure(Configuration), teleport:start() end),
     {Peer, Node}.
