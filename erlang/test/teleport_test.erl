@@ -3,7 +3,7 @@
 
 -export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
--export([sink/1, number/3, numbered/4, arrived/2]).
+-export([sink/1, number/3, numbered/4, arrived/2, report/1]).
 -export([receive_one/0, mailbox/0, eventually/1]).
 
 %% Far above what anything takes on a busy machine.
@@ -158,6 +158,8 @@ arrived(Sinks, Total) ->
         More -> [{expected, Total, arrived, More} | lists:append(Wrong)]
     end.
 
+%% How many messages came, and what was wrong with them.
+-spec report(pid()) -> {non_neg_integer(), [tuple()]}.
 report(Sink) ->
     Tag = make_ref(),
     Sink ! {report, self(), Tag},

@@ -1,0 +1,170 @@
+%% Peers and processes that take nothing: what waits for them is bounded, or not, as promised, and holds up nobody else.
+-module(teleport_stalled_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([a_stopped_peer/1, a_slow_process/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
+
+-define(PATIENCE, 30000).
+-define(WINDOW, (16 bsl 20)).
+-define(LARGE, (1 bsl 20)).
+-define(SMALL, 10000).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 1}}].
+
+all() ->
+    [a_stopped_peer, a_slow_process, a_peer_stopped_for_longer_than_the_ticktime].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    Config.
+
+end_per_suite(_Config) ->
+    ok.
+
+%% This node takes no part: what is measured at the sender is the sender's.
+init_per_testcase(Case, Config) ->
+    Ticktime = case Case of
+        a_peer_stopped_for_longer_than_the_ticktime -> [{net_ticktime, 2}];
+        _ -> []
+    end,
+    [{SenderPeer, Sender}, {Peer, Node}, {OtherPeer, Other}] =
+        [teleport_test:start_peer(peer:random_name(), [{peer_window, ?WINDOW} | Ticktime]) || _ <- [1, 2, 3]],
+    OsPid = erpc:call(Node, os, getpid, []),
+    [{peers, [SenderPeer, Peer, OtherPeer]}, {sender, Sender}, {node, Node}, {other, Other}, {os_pid, OsPid} | Config].
+
+end_per_testcase(_Case, Config) ->
+    %% It may be stopped still.
+    teleport_test:signal(cont, ?config(os_pid, Config)),
+    [teleport_test:stop_peer(Peer) || Peer <- ?config(peers, Config)].
+
+a_stopped_peer(Config) ->
+    {Sender, Node, Other} = {?config(sender, Config), ?config(node, Config), ?config(other, Config)},
+    [Sink, OtherSink] = [teleport_test:sink(N) || N <- [Node, Other]],
+    Server = teleport_test_server:start_at(Other, server),
+    [ok = erpc:call(Sender, teleport, prime, [N]) || N <- [Node, Other]],
+    quiet(Sender, Node),
+    Before = binaries(Sender),
+    teleport_test:signal(stop, ?config(os_pid, Config)),
+
+    %% Until there is room for neither large nor small ones.
+    [Large, Small] = [erpc:call(Sender, fun() -> offer(Sink, Size) end) || Size <- [?LARGE, ?SMALL]],
+    ct:log("accepted: ~w large ones, ~w small ones", [Large, Small]),
+    Accepted = Large * ?LARGE + Small * ?SMALL,
+    ?assert(Large > 0 andalso Small > 0 andalso Accepted =< ?WINDOW),
+    within(?WINDOW, Sender, Before),
+    #{bytes_in_flight := InFlight} = erpc:call(Sender, teleport, info, []),
+    ?assert(Accepted =< InFlight andalso InFlight =< ?WINDOW),
+
+    %% Those who do not refuse to wait, wait, each with its message.
+    Waiting = 8,
+    Writers = [spawn(Sender, fun() -> teleport_test:numbered(Sink, 1, 3, {?LARGE}) end) || _ <- lists:seq(1, Waiting)],
+    teleport_test:eventually(fun() -> waiting(Sender, Node) =:= Waiting end),
+    within(?WINDOW + Waiting * ?LARGE, Sender, Before),
+
+    %% Others are served, with more than a window.
+    [?assertEqual({ok, I}, erpc:call(Sender, teleport, gs_call, [Server, {echo, I}])) || I <- lists:seq(1, 50)],
+    Served = 3 * ?WINDOW div ?LARGE,
+    ok = erpc:call(Sender, teleport_test, numbered, [OtherSink, 1, Served, {?LARGE, ?SMALL, 1}]),
+    ?assertEqual([], teleport_test:arrived([OtherSink], Served)),
+    ?assertEqual(Waiting, waiting(Sender, Node)),
+    [?assert(erpc:call(Sender, erlang, is_process_alive, [Writer])) || Writer <- Writers],
+
+    teleport_test:signal(cont, ?config(os_pid, Config)),
+    Total = Large + Small + Waiting * 3,
+    ?assertEqual([], teleport_test:arrived([Sink], Total)),
+    quiet(Sender, Node),
+    ?assertEqual([], teleport_test:arrived([Sink], Total)),
+    ?assertMatch(#{bytes_in_flight := 0}, erpc:call(Sender, teleport, info, [])),
+    %% It was the same session all the time.
+    ?assertMatch(#{Sender := #{messages_received := Total}}, maps:get(peers, erpc:call(Node, teleport, info, []))).
+
+%% Mailboxes have no bounds, as ever: what a process does not take stays in its own.
+a_slow_process(Config) ->
+    {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
+    [Slow, Quick] = [teleport_test:sink(Node) || _ <- [1, 2]],
+    Self = self(),
+    Suspender = spawn(Node, fun() -> true = erlang:suspend_process(Slow), Self ! suspended, receive resume -> ok end end),
+    receive suspended -> ok end,
+    Messages = 3 * ?WINDOW div ?LARGE,
+    ok = erpc:call(Sender, teleport_test, numbered, [Slow, 1, Messages, {?LARGE}]),
+    ok = erpc:call(Sender, teleport_test, numbered, [Quick, 1, 10, {?LARGE, 1}]),
+    ?assertEqual([], teleport_test:arrived([Quick], 10)),
+    Queue = fun() -> erpc:call(Node, erlang, process_info, [Slow, message_queue_len]) end,
+    teleport_test:eventually(fun() -> Queue() =:= {message_queue_len, Messages} end),
+    Suspender ! resume,
+    ?assertEqual([], teleport_test:arrived([Slow], Messages)).
+
+%% All who wait are told; distributed Erlang, with its own ticktime, keeps its connections.
+a_peer_stopped_for_longer_than_the_ticktime(Config) ->
+    {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
+    Sink = teleport_test:sink(Node),
+    Server = teleport_test_server:start_at(Node, server),
+    Self = self(),
+    _ = spawn(Sender, fun() -> Self ! {called, catch teleport:gs_call(Server, never, infinity)} end),
+    _ = spawn(Sender, fun() -> _ = teleport:monitor(Server), Self ! {down, teleport_test:receive_one()} end),
+    teleport_test:eventually(fun() -> erpc:call(Node, teleport_test, watched, []) =:= 2 end),
+    quiet(Sender, Node),
+    teleport_test:signal(stop, ?config(os_pid, Config)),
+    Accepted = erpc:call(Sender, fun() -> offer(Sink, ?LARGE) end),
+    _ = spawn(Sender, fun() -> Self ! {sent, teleport:send(Sink, teleport_test:number(self(), 1, ?LARGE))} end),
+    teleport_test:eventually(fun() -> waiting(Sender, Node) =:= 1 end),
+    Told = [receive {What, Is} -> Is after ?PATIENCE -> error({never, What}) end || What <- [called, down, sent]],
+    ?assertMatch([{'EXIT', {{nodedown, Node}, {gen_server, call, [Server, never, infinity]}}},
+                  {'DOWN', _, process, Server, noconnection},
+                  {error, nodedown}], Told),
+    ?assertEqual([], erpc:call(Sender, teleport, nodes, [])),
+    ?assert(lists:member(Node, erpc:call(Sender, erlang, nodes, []))),
+
+    %% What is sent from now on goes by a new session.
+    teleport_test:signal(cont, ?config(os_pid, Config)),
+    Again = teleport_test:sink(Node),
+    ok = erpc:call(Sender, teleport_test, numbered, [Again, 1, 10, {?LARGE, 1}]),
+    ?assertEqual([], teleport_test:arrived([Again], 10)),
+    %% What was unconfirmed may have arrived, but nothing twice.
+    {Count, Wrong} = teleport_test:report(Sink),
+    ?assertEqual([], Wrong),
+    ?assert(Count =< Accepted).
+
+%% Sends numbered messages until there is no room; how many there was room for. Then goes on trying for a while: none of that
+%% is kept.
+offer(Sink, Size) ->
+    Accepted = offer(Sink, Size, 1),
+    [{error, busy} = try_send(Sink, Accepted + 1, Size) || _ <- lists:seq(1, 50)],
+    Accepted.
+
+offer(Sink, Size, Number) ->
+    case try_send(Sink, Number, Size) of
+        ok -> offer(Sink, Size, Number + 1);
+        {error, busy} -> Number - 1
+    end.
+
+try_send(Sink, Number, Size) ->
+    teleport:send(Sink, teleport_test:number(self(), Number, Size), [nosuspend]).
+
+waiting(Node, Peer) ->
+    #{peers := #{Peer := #{waiting := Waiting}}} = erpc:call(Node, teleport, info, []),
+    Waiting.
+
+quiet(Node, Peer) ->
+    teleport_test:eventually(fun() ->
+        #{peers := #{Peer := #{unconfirmed := Unconfirmed}}} = erpc:call(Node, teleport, info, []),
+        Unconfirmed =:= 0
+    end).
+
+%% What the virtual machine holds in binaries, which messages are, after everybody has let go of what is not needed.
+binaries(Node) ->
+    erpc:call(Node, fun() ->
+        [erlang:garbage_collect(Process) || Process <- processes()],
+        erlang:memory(binary)
+    end).
+
+%% Bytes of messages, and a tenth.
+within(Bytes, Node, Before) ->
+    Now = binaries(Node),
+    ct:log("binaries: ~w bytes more, of ~w", [Now - Before, Bytes]),
+    ?assert(Now - Before =< Bytes + Bytes div 10).
