@@ -26,7 +26,8 @@
                      sender_microseconds := [[non_neg_integer()]],
                      %% Least and most of the rounds.
                      ranges := #{megabytes_per_second | cpu_seconds_per_gigabyte | mean_sender_seconds => range()},
-                     messages := non_neg_integer(), lost := integer(), doubled := non_neg_integer()}.
+                     messages := non_neg_integer(), lost := integer(), doubled := non_neg_integer(),
+                     out_of_order := non_neg_integer()}.
 %% Medians of the timed rounds; the counts are of all rounds.
 
 -type range() :: [float()].
@@ -77,8 +78,9 @@ main() ->
     io:put_chars(table(Report)),
     store(File, json(Report)),
     case Report of
-        #{disterl := #{lost := 0, doubled := 0}, teleport := #{lost := 0, doubled := 0}} -> halt(0);
-        #{} -> fail("messages were lost or doubled", [])
+        #{disterl := #{lost := 0, doubled := 0, out_of_order := 0},
+          teleport := #{lost := 0, doubled := 0, out_of_order := 0}} -> halt(0);
+        #{} -> fail("messages were lost, doubled or out of order", [])
     end.
 
 store(false, _Text) ->
@@ -202,7 +204,7 @@ bytes(#{nodes := Nodes, workers := Workers, size := Size}) ->
 
 figures(#ring{rounds = [Last | _] = Timed, nodes = Nodes, pings = Pings, unanswered = Unanswered},
         #{nodes := Count, workers := Workers, warmup := Warmup, rounds := Rounds}) ->
-    {Messages, Doubled} = lists:unzip([call(Peer, tally, []) || {Peer, _, _} <- Nodes]),
+    {Messages, Doubled, OutOfOrder} = lists:unzip3([call(Peer, tally, []) || {Peer, _, _} <- Nodes]),
     Sorted = list_to_tuple(lists:sort(Pings)),
     Values = #{megabytes_per_second => [Round#round.megabytes_per_second || Round <- Timed],
                cpu_seconds_per_gigabyte => [Round#round.cpu_seconds_per_gigabyte || Round <- Timed],
@@ -216,7 +218,8 @@ figures(#ring{rounds = [Last | _] = Timed, nodes = Nodes, pings = Pings, unanswe
       sender_microseconds => Last#round.senders,
       messages => lists:sum(Messages),
       lost => Count * Workers * (Warmup + Rounds) - lists:sum(Messages),
-      doubled => lists:sum(Doubled)}.
+      doubled => lists:sum(Doubled),
+      out_of_order => lists:sum(OutOfOrder)}.
 
 mean_seconds(Senders) ->
     Times = lists:append(Senders),
@@ -318,7 +321,7 @@ table(#{disterl := Disterl, teleport := Teleport} = Report) ->
      Both("call of 64 B us, p50", [call_us]),
      Both("80,000 binaries of 128 B, MB/s", [terms, binaries_80000x128]),
      Both("1 MB without binaries, MB/s", [terms, term_1mb]),
-     [Counts(Key) || Key <- [pings, pings_unanswered, messages, lost, doubled]],
+     [Counts(Key) || Key <- [pings, pings_unanswered, messages, lost, doubled, out_of_order]],
      [senders(Transport, Figures) || {Transport, Figures} <- [{disterl, Disterl}, {teleport, Teleport}]],
      [teleport_ring_plot:bars(Sizes) || #{sizes := Sizes} <- [Report]]].
 

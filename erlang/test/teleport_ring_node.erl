@@ -2,6 +2,7 @@
 %%
 %% Each worker sends to the worker of the same number on the next node, even nodes forwards, odd ones backwards, and so
 %% on until the message has made one hop less than there are nodes. Whoever has it then acknowledges it to its sender.
+%% Large messages and acknowledgements from one worker to another are numbered together, and checked to be in order.
 -module(teleport_ring_node).
 
 -export([start/1, connect/1, go/2, stop_pings/0, tally/0, rate/3, calls/3]).
@@ -20,7 +21,11 @@
                 %% Whom to tell of the acknowledgement of which round, and since when it is under way.
                 waiting = none :: none | {pid(), pos_integer(), integer()},
                 seen = #{} :: #{{non_neg_integer(), pos_integer()} => true},
-                doubled = 0 :: non_neg_integer()}).
+                doubled = 0 :: non_neg_integer(),
+                %% The last number to and from each neighbour's worker.
+                sent = #{} :: #{node() => pos_integer()},
+                received = #{} :: #{node() => pos_integer()},
+                out_of_order = 0 :: non_neg_integer()}).
 
 -define(PING_INTERVAL, 10).
 -define(PING_DEADLINE, 10000).
@@ -70,12 +75,13 @@ go(Round, Verify) ->
 stop_pings() ->
     ask(ring_pings, stop).
 
-%% @doc How many messages ended here, and how many did once more.
--spec tally() -> {Messages :: non_neg_integer(), Doubled :: non_neg_integer()}.
+%% @doc How many messages ended here, how many did once more, and how many came behind a later one of their pair.
+-spec tally() -> {Messages :: non_neg_integer(), Doubled :: non_neg_integer(), OutOfOrder :: non_neg_integer()}.
 tally() ->
     #{workers := Workers} = persistent_term:get(?MODULE),
     Tallies = [ask(worker_name(Number), tally) || Number <- lists:seq(1, Workers)],
-    {lists:sum([Messages || {Messages, _} <- Tallies]), lists:sum([Doubled || {_, Doubled} <- Tallies])}.
+    {Messages, Doubled, OutOfOrder} = lists:unzip3(Tallies),
+    {lists:sum(Messages), lists:sum(Doubled), lists:sum(OutOfOrder)}.
 
 %% @doc Small messages per second to another node, until the last one is there.
 -spec rate(transport(), node(), pos_integer()) -> float().
@@ -111,33 +117,45 @@ worker(#{size := Size} = Config, Number) ->
     Payload = random_bytes(Size),
     work(#state{config = Config, number = Number, message = {erlang:crc32(Payload), Payload}}).
 
-work(#state{config = #{index := Index, names := Names} = Config, number = Number} = State) ->
-    Hops = tuple_size(Names) - 1,
+work(#state{config = #{index := Index}} = State) ->
     receive
         {go, Round, Verify, From} ->
             Start = erlang:monotonic_time(),
             {Sum, Payload} = State#state.message,
-            pass_on(Config, Number, {hop, 1, Round, Verify, Index, Sum, Payload}),
-            work(State#state{waiting = {From, Round, Start}});
-        {hop, Hop, Round, Verify, Origin, Sum, Payload} when Hop < Hops ->
-            pass_on(Config, Number, {hop, Hop + 1, Round, Verify, Origin, Sum, Payload}),
-            work(State);
-        {hop, _Last, Round, Verify, Origin, Sum, Payload} ->
-            check(Config, Verify, Sum, Payload),
-            acknowledge(Config, Number, Origin, Round),
-            work(arrived({Origin, Round}, State));
-        {ack, Round} ->
-            work(acknowledged(Round, State));
+            Passed = pass_on({hop, 1, Round, Verify, Index, Sum, Payload}, State),
+            work(Passed#state{waiting = {From, Round, Start}});
+        {numbered, From, Number, Message} ->
+            work(take(Message, in_order(From, Number, State)));
         {tally, From, Tag} ->
-            From ! {Tag, {map_size(State#state.seen), State#state.doubled}},
+            From ! {Tag, {map_size(State#state.seen), State#state.doubled, State#state.out_of_order}},
             work(State)
     end.
 
-pass_on(#{transport := Transport} = Config, Number, Message) ->
-    send(Transport, {worker_name(Number), next(Config, element(5, Message))}, Message).
+take({hop, Hop, Round, Verify, Origin, Sum, Payload}, #state{config = #{names := Names} = Config} = State) ->
+    case Hop < tuple_size(Names) - 1 of
+        true ->
+            pass_on({hop, Hop + 1, Round, Verify, Origin, Sum, Payload}, State);
+        false ->
+            check(Config, Verify, Sum, Payload),
+            arrived({Origin, Round}, numbered(element(Origin + 1, Names), {ack, Round}, State))
+    end;
+take({ack, Round}, State) ->
+    acknowledged(Round, State).
 
-acknowledge(#{transport := Transport, names := Names}, Number, Origin, Round) ->
-    send(Transport, {worker_name(Number), element(Origin + 1, Names)}, {ack, Round}).
+pass_on(Message, #state{config = Config} = State) ->
+    numbered(next(Config, element(5, Message)), Message, State).
+
+%% To the worker of the same number there.
+numbered(Node, Message, #state{config = #{transport := Transport}, number = Number, sent = Sent} = State) ->
+    Next = maps:get(Node, Sent, 0) + 1,
+    send(Transport, {worker_name(Number), Node}, {numbered, node(), Next, Message}),
+    State#state{sent = Sent#{Node => Next}}.
+
+in_order(From, Number, #state{received = Received, out_of_order = OutOfOrder} = State) ->
+    case maps:get(From, Received, 0) < Number of
+        true -> State#state{received = Received#{From => Number}};
+        false -> State#state{out_of_order = OutOfOrder + 1}
+    end.
 
 acknowledged(Round, #state{waiting = {From, Round, Start}, number = Number} = State) ->
     From ! {acknowledged, worker_name(Number), Round, microseconds_since(Start)},
