@@ -131,6 +131,10 @@ until_accepted(Sink, Node, Refused) ->
             ok;
         {error, {not_running, Node}} ->
             Refused(),
+            until_accepted(Sink, Node, Refused);
+        {error, {connect, _Why}} ->
+            %% An attempt that knew where its engine was before the stop.
+            Refused(),
             until_accepted(Sink, Node, Refused)
     end.
 
