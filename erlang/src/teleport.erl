@@ -139,7 +139,7 @@ abcast(Name, Request) ->
 -spec abcast([node()], atom(), term()) -> abcast.
 abcast(Nodes, Name, Request) when is_list(Nodes), is_atom(Name) ->
     Message = {'$gen_cast', Request},
-    Encoded = term_to_iolist(Message),
+    Encoded = teleport_send:encode(Message),
     Waiting = lists:filtermap(fun(Node) -> cast_one({Name, Node}, Message, Encoded) end, Nodes),
     lists:foreach(fun(Tag) -> receive {teleport_sent, Tag, _Result} -> ok end end, Waiting),
     abcast.
@@ -212,7 +212,7 @@ info() ->
 %% parts are joined.
 -spec term_to_iolist(term()) -> [binary()].
 term_to_iolist(Term) ->
-    teleport_send:encode(Term).
+    teleport_send:parts(Term).
 
 -spec flags([option()]) -> 0..3.
 flags([]) ->
@@ -222,7 +222,7 @@ flags(Options) ->
                    (nosuspend, Flags) -> Flags bor 2
                 end, 0, Options).
 
--spec cast_one({atom(), node()}, term(), [binary()]) -> {true, reference()} | false.
+-spec cast_one({atom(), node()}, term(), teleport_nif:encoded()) -> {true, reference()} | false.
 cast_one(Ref, Message, Encoded) ->
     case teleport_ref:where(Ref) of
         {local, Process} ->

@@ -7,22 +7,26 @@
 -export([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -export([send/4, request/4, monitor/3, cancel/1]).
 -export([watching/1, unwatching/1, reply/2, reject/1, down/2]).
--export([builder/2, build/1]).
+-export([builder/2, build/1, gather/1]).
 
 -nifs([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
 -nifs([send/4, request/4, monitor/3, cancel/1]).
 -nifs([watching/1, unwatching/1, reply/2, reject/1, down/2]).
--nifs([builder/2, build/1]).
+-nifs([builder/2, build/1, gather/1]).
 
 -on_load(init/0).
 
--export_type([address/0, body/0, destination/0, error/0, watch/0, job/0]).
+-export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, watch/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type destination() :: pid() | {atom(), node()}.
--type body() :: {term, term()} | {encoded, [binary()]}.
+%% A small term, or an encoded one.
+-type body() :: {term, term()} | {encoded, encoded()}.
+-type encoded() :: [binary()] | gathered().
 %% A process of a peer waits for an answer.
 -opaque watch() :: reference().
+%% An encoded term that was made of a long list.
+-opaque gathered() :: reference().
 %% A term to be built.
 -opaque job() :: reference().
 -type error() ::
@@ -125,7 +129,7 @@ reject(_Watch) ->
     erlang:nif_error(not_loaded).
 
 %% Says that the watched process has ended.
--spec down(watch(), iolist()) -> ok.
+-spec down(watch(), encoded()) -> ok.
 down(_Watch, _Encoded) ->
     erlang:nif_error(not_loaded).
 
@@ -138,4 +142,10 @@ builder(_Place, _Count) ->
 %% Builds a term, once, on a dirty scheduler.
 -spec build(job()) -> ok.
 build(_Job) ->
+    erlang:nif_error(not_loaded).
+
+%% Makes what is sent of a list of binaries, on a dirty scheduler: for lists of more than some hundreds, which would hold up
+%% a scheduler.
+-spec gather([binary()]) -> gathered().
+gather(_Encoded) ->
     erlang:nif_error(not_loaded).

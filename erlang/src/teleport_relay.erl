@@ -125,7 +125,7 @@ down(Process, Reason, #state{processes = Processes, numbers = Numbers, idle = Id
     case maps:take(Process, Processes) of
         {{_Monitor, Watches}, Rest} ->
             _ = teleport_nif:unwatching(Process),
-            Encoded = teleport:term_to_iolist(Reason),
+            Encoded = teleport_send:encode(Reason),
             maps:foreach(fun(_Number, Watch) -> ok = teleport_nif:down(Watch, Encoded) end, Watches),
             State#state{processes = Rest,
                         numbers = maps:without(maps:keys(Watches), Numbers),

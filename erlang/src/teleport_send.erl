@@ -2,7 +2,7 @@
 %% Encodes messages and sends them to processes of other nodes.
 -module(teleport_send).
 
--export([message/3, result/1, encode/1]).
+-export([message/3, result/1, encode/1, parts/1]).
 
 -export_type([error/0]).
 
@@ -11,6 +11,12 @@
 
 %% Bytes from which on a binary stays apart; smaller ones in a row are joined.
 -define(JOIN, 1024).
+%% The same if there are many: each costs the engine time.
+-define(JOIN_MANY, 65536).
+%% A list of more parts is too long for a scheduler to be held up by.
+-define(MANY, 512).
+%% What is joined makes a new binary from so many bytes on.
+-define(BLOCK, 1048576).
 
 %% Sends a message; Flags as in teleport_nif:send/4.
 -spec message(teleport_nif:destination(), term(), 0..3) -> ok | {error, error()}.
@@ -48,27 +54,43 @@ result({error, {not_running, Node}}) -> {error, {not_running, binary_to_atom(Nod
 result({error, Reason}) -> {error, Reason};
 result(_Sent) -> ok.
 
-%% As `teleport:term_to_iolist/1'.
--spec encode(term()) -> [binary()].
+%% What the engine takes for a message.
+-spec encode(term()) -> teleport_nif:encoded().
 encode(Term) ->
+    case parts(Term) of
+        [_] = Single -> Single;
+        Parts when length(Parts) =< ?MANY -> Parts;
+        Parts -> teleport_nif:gather(Parts)
+    end.
+
+%% As `teleport:term_to_iolist/1'.
+-spec parts(term()) -> [binary()].
+parts(Term) ->
     case erlang:term_to_iovec(Term) of
         [_] = Single -> Single;
-        Parts -> join(Parts, [])
+        Parts ->
+            case join(Parts, ?JOIN) of
+                Joined when length(Joined) =< ?MANY -> Joined;
+                Many -> join(Many, ?JOIN_MANY)
+            end
     end.
 
 %% Joins small binaries that follow each other: each part costs more than a copy of it.
--spec join([binary()], [binary()]) -> [binary()].
-join([], []) ->
-    [];
-join([], Small) ->
-    [joined(Small)];
-join([Part | Rest], Small) when byte_size(Part) < ?JOIN ->
-    join(Rest, [Part | Small]);
-join([Part | Rest], []) ->
-    [Part | join(Rest, [])];
-join([Part | Rest], Small) ->
-    [joined(Small), Part | join(Rest, [])].
+-spec join([binary()], pos_integer()) -> [binary()].
+join(Parts, Smallest) ->
+    join(Parts, [], 0, Smallest).
 
--spec joined([binary()]) -> binary().
-joined([Single]) -> Single;
-joined(Small) -> iolist_to_binary(lists:reverse(Small)).
+-spec join([binary()], [binary()], non_neg_integer(), pos_integer()) -> [binary()].
+join([], Small, _Size, _Smallest) ->
+    joined(Small, []);
+join([Part | Rest], Small, Size, Smallest) when byte_size(Part) < Smallest, Size < ?BLOCK ->
+    join(Rest, [Part | Small], Size + byte_size(Part), Smallest);
+join([Part | Rest], Small, _Size, Smallest) when byte_size(Part) < Smallest ->
+    joined(Small, join(Rest, [Part], byte_size(Part), Smallest));
+join([Part | Rest], Small, _Size, Smallest) ->
+    joined(Small, [Part | join(Rest, [], 0, Smallest)]).
+
+-spec joined([binary()], [binary()]) -> [binary()].
+joined([], Rest) -> Rest;
+joined([Single], Rest) -> [Single | Rest];
+joined(Small, Rest) -> [iolist_to_binary(lists:reverse(Small)) | Rest].

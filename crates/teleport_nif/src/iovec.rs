@@ -2,9 +2,10 @@
 
 #![allow(unsafe_code, reason = "rustler has no safe form of IO vectors that outlive a call")]
 
+use crate::freeing;
 use bytes::{Bytes, BytesMut};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
-use rustler::{Binary, Error, NifResult, Term};
+use rustler::{Binary, Error, NifResult, Resource, ResourceArc, Term};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -77,13 +78,35 @@ impl AsRef<[u8]> for Part {
     }
 }
 
-/// The message that a list of binaries makes.
-pub(crate) fn segments(list: Term<'_>) -> NifResult<Segments> {
+/// A message that was made of a long list, on a dirty scheduler, to be sent.
+pub(crate) struct Gathered(Segments);
+
+#[rustler::resource_impl]
+impl Resource for Gathered {}
+
+impl Drop for Gathered {
+    /// On a scheduler, most likely.
+    fn drop(&mut self) {
+        freeing::elsewhere(Box::new(std::mem::take(&mut self.0)));
+    }
+}
+
+impl Gathered {
+    pub(crate) fn new(list: Term<'_>) -> NifResult<Self> {
+        by_reference(list).map(Self)
+    }
+}
+
+/// The message that a list of binaries makes, or that was made before.
+pub(crate) fn segments(body: Term<'_>) -> NifResult<Segments> {
+    let Ok(list) = body.into_list_iterator() else {
+        return Ok(body.decode::<ResourceArc<Gathered>>()?.0.clone());
+    };
     let mut copied = BytesMut::new();
-    for part in list.into_list_iterator()? {
+    for part in list {
         let part: Binary<'_> = part.decode()?;
         if copied.len() + part.len() > COPY_WHOLE {
-            return by_reference(list);
+            return by_reference(body);
         }
         copied.extend_from_slice(&part);
     }

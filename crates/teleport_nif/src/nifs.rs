@@ -5,6 +5,7 @@ use crate::config::{self, Settings};
 use crate::errors::{send_error, start_error};
 use crate::host::Machine;
 use crate::ids::{self, Identity};
+use crate::iovec::Gathered;
 use crate::large::Large;
 use crate::relays::WatchHandle;
 use crate::resolver::{AskManager, Questions};
@@ -136,6 +137,11 @@ fn unwatching(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
     let Some(running) = running::current() else { return Ok(atoms::not_running()) };
     running.holds.end(ids::process_of(env, process)?);
     Ok(atoms::ok())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn gather(list: Term<'_>) -> NifResult<ResourceArc<Gathered>> {
+    Gathered::new(list).map(ResourceArc::new)
 }
 
 const UNORDERED: u32 = 1;
