@@ -8,7 +8,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
 -export([large_binaries_at_every_position/1, hard_terms/1, random_terms/1, documents_of_others/1, documents_that_are_none/1,
          atoms_that_are_new/1, requests_and_replies/1, builders_that_die/1]).
--export([not_copied/1, relayed_without_a_copy/1, memory_is_reused_only_when_free/1, valid_after_a_stop/1]).
+-export([not_copied/1, relayed_without_a_copy/1, memory_of_a_large_binary/1, memory_is_reused_only_when_free/1, valid_after_a_stop/1]).
 
 %% Run on the peer.
 -export([judge/0, keeper/0]).
@@ -23,7 +23,7 @@ suite() ->
 all() ->
     [large_binaries_at_every_position, hard_terms, random_terms, documents_of_others, documents_that_are_none,
      atoms_that_are_new, requests_and_replies, builders_that_die,
-     not_copied, relayed_without_a_copy, memory_is_reused_only_when_free, valid_after_a_stop].
+     not_copied, relayed_without_a_copy, memory_of_a_large_binary, memory_is_reused_only_when_free, valid_after_a_stop].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -207,6 +207,20 @@ relayed_without_a_copy(Config) ->
     ct:log("~p page faults per message", [PerMessage]),
     ?assert(PerMessage < 500, PerMessage).
 
+%% The most that a node ever takes for a binary of 100 MB is little more than that.
+memory_of_a_large_binary(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Keeper = spawn(Node, ?MODULE, keeper, []),
+    ?assertEqual(ok, ask(Keeper, {keep, small})),
+    Before = memory(Node, "VmRSS"),
+    ?assertEqual(ok, ask(Keeper, {keep, binary(100000000)})),
+    Grown = memory(Node, "VmHWM") - Before,
+    ct:log("~p bytes", [Grown]),
+    ?assert(Grown < 120000000, Grown),
+    %% It is there.
+    ?assert(Grown > 90000000, Grown),
+    teleport_test:stop_peer(Peer).
+
 memory_is_reused_only_when_free(Config) ->
     Keeper = spawn(?config(node, Config), ?MODULE, keeper, []),
     Binaries = [binary(1 bsl 20) || _ <- lists:seq(1, 20)],
@@ -310,6 +324,12 @@ page_faults(Node) ->
 
 numbers(Count) ->
     maps:from_list([{I, {I}} || I <- lists:seq(1, Count)]).
+
+%% In bytes.
+memory(Node, Field) ->
+    {ok, Status} = erpc:call(Node, file, read_file, ["/proc/self/status"]),
+    {match, [KiB]} = re:run(Status, Field ++ ":\\s*([0-9]+) kB", [{capture, all_but_first, list}]),
+    1024 * list_to_integer(KiB).
 
 binary(Size) ->
     Part = rand:bytes(min(Size, 5003)),

@@ -49,6 +49,9 @@ pub trait Host: Send + Sync + 'static {
 }
 
 /// What comes to a [`Host`].
+///
+/// A host may keep a body, or slices of it, for as long as it likes, also after the node has stopped: a body owns its memory.
+/// That of a large one goes back to the node's pool of buffers when the last slice is dropped.
 #[derive(Debug)]
 pub enum Inbound {
     /// A message.
