@@ -101,13 +101,15 @@ pub(crate) fn release(running: &Running, process: ProcessId) {
 fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held: bool) {
     match inbound {
         Inbound::Message { to, body, receipt } => {
-            env.run(|env| {
-                let Some(to) = running.identity.pid(env, to) else { return };
-                if let Some(message) = running.atoms.decode(env, &body) {
-                    let _ = env.send(&to, message); // it may have ended
-                }
+            let message = env.run(|inner| {
+                let to = running.identity.pid(inner, to)?;
+                Some((to, env.save(running.atoms.decode(inner, &body)?)))
             });
-            env.clear();
+            if let Some((to, message)) = message {
+                let _ = env.send_and_clear(&to, |env| message.load(env)); // it may have ended
+            } else {
+                env.clear();
+            }
             drop(receipt);
         }
         Inbound::Request { to, body, watch, receipt } => {
