@@ -6,10 +6,11 @@
 %% What goes to the own node goes the way it always did, and has the results it always had.
 -module(teleport).
 
--export([start/0, send/2, send/3, cast/2, gs_call/2, gs_call/3, monitor/1, demonitor/1, info/0, term_to_iolist/1]).
+-export([start/0, send/2, send/3, cast/2, gs_call/2, gs_call/3, gs_stop/1, gs_stop/3]).
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
 -export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
--export([nodes/0, prime/1]).
+-export([monitor/1, demonitor/1]).
+-export([nodes/0, prime/1, info/0, term_to_iolist/1]).
 
 -compile({no_auto_import, [nodes/0]}).
 
@@ -18,9 +19,12 @@
 -type ref() :: teleport_ref:ref().
 %% A process: a pid, a registered name, here or on another node, or a name in a registry.
 
--type option() :: unordered | nosuspend.
+-type option() :: unordered | nosuspend | {ack, Tag :: term()}.
 %% `unordered': neither wait for earlier messages of the same pair of processes, nor be waited for by later ones.
 %% `nosuspend': answer `{error, busy}' rather than wait, for room or for the first session.
+%% `{ack, Tag}': tell the calling process what became of the message, by `{teleport, Tag, delivered}' once it is in the
+%% mailbox, or `{teleport, Tag, {unconfirmed, Reason}}': `noproc' if there is no such process, `nodedown' if the session ended
+%% before anything was known. Comes exactly once, if `send/3' returns `ok'; and not at all if it returns an error.
 
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or
@@ -44,36 +48,32 @@ start() ->
 %% @equiv send(Ref, Message, [])
 -spec send(ref(), term()) -> ok | {error, error()}.
 send(Ref, Message) ->
-    send(Ref, Message, []).
+    case teleport_send:send(Ref, Message, 0, none) of
+        badarg -> erlang:error(badarg, [Ref, Message]);
+        Result -> Result
+    end.
 
 %% @doc Sends a message, like `erlang:send/3'.
 %%
 %% Returns when the message is accepted: it is delivered unless its node goes down. Waits while the way is full. A message
-%% to a process that does not exist vanishes; a name that is not registered on this node is a `badarg', as it is for `!'.
+%% to a process that does not exist vanishes; a name that is not registered on this node, or in the registry that was named,
+%% is a `badarg', as it is for `!', unless it is to be told of by `{ack, Tag}'.
 -spec send(ref(), term(), [option()]) -> ok | {error, error()}.
 send(Ref, Message, Options) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} ->
-            _ = erlang:send(Process, Message),
-            ok;
-        {remote, To} ->
-            teleport_send:message(To, Message, flags(Options));
-        undefined ->
+    case options(Options, 0, none) of
+        {Flags, Ack} ->
+            case teleport_send:send(Ref, Message, Flags, Ack) of
+                badarg -> erlang:error(badarg, [Ref, Message, Options]);
+                Result -> Result
+            end;
+        badarg ->
             erlang:error(badarg, [Ref, Message, Options])
     end.
 
 %% @doc Sends a cast to a server, like `gen_server:cast/2': always `ok'.
 -spec cast(ref(), term()) -> ok.
 cast(Ref, Request) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} ->
-            gen_server:cast(Process, Request);
-        {remote, To} ->
-            _ = teleport_send:message(To, {'$gen_cast', Request}, 0),
-            ok;
-        undefined ->
-            ok
-    end.
+    teleport_call:tell(Ref, {'$gen_cast', Request}, {gen_server, cast, [Ref, Request]}).
 
 %% @doc Calls a server, like `gen_server:call/2'.
 -spec gs_call(ref(), term()) -> term().
@@ -85,6 +85,16 @@ gs_call(Ref, Request) ->
 gs_call(Ref, Request, Timeout) ->
     teleport_call:server(Ref, '$gen_call', Request, Timeout, {gen_server, call, [Ref, Request, Timeout]}).
 
+%% @equiv gs_stop(Ref, normal, infinity)
+-spec gs_stop(ref()) -> ok.
+gs_stop(Ref) ->
+    gs_stop(Ref, normal, infinity).
+
+%% @doc Orders a server to end for that reason, and waits until it has, like `gen_server:stop/3', and with its exits.
+-spec gs_stop(ref(), term(), timeout()) -> ok.
+gs_stop(Ref, Reason, Timeout) ->
+    teleport_call:stop(Ref, Reason, Timeout, {gen_server, stop, [Ref, Reason, Timeout]}).
+
 %% @doc Sends a request to a server, like `gen_server:send_request/2', and does not wait for its answer, which is a message:
 %% one for {@link check_response/2}. Whoever does not want it any more takes it with {@link receive_response/2}.
 %%
@@ -92,22 +102,34 @@ gs_call(Ref, Request, Timeout) ->
 %% overtake it.
 -spec send_request(ref(), term()) -> request_id().
 send_request(Ref, Request) ->
-    teleport_call:request(Ref, '$gen_call', Request).
+    case teleport_call:request(Ref, '$gen_call', Request) of
+        badarg -> erlang:error(badarg, [Ref, Request]);
+        Id -> Id
+    end.
 
 %% @doc Waits for the answer to a request, like `gen_server:receive_response/2'. After `timeout' no answer comes any more.
 -spec receive_response(request_id(), response_timeout()) -> {reply, term()} | timeout | {error, {term(), term()}}.
 receive_response(Id, Timeout) ->
-    teleport_call:receive_response(Id, Timeout).
+    case teleport_call:receive_response(Id, Timeout) of
+        badarg -> erlang:error(badarg, [Id, Timeout]);
+        Response -> Response
+    end.
 
 %% @doc Waits for the answer to a request, like `gen_server:wait_response/2'. After `timeout' one can wait again.
 -spec wait_response(request_id(), response_timeout()) -> {reply, term()} | timeout | {error, {term(), term()}}.
 wait_response(Id, Timeout) ->
-    teleport_call:wait_response(Id, Timeout).
+    case teleport_call:wait_response(Id, Timeout) of
+        badarg -> erlang:error(badarg, [Id, Timeout]);
+        Response -> Response
+    end.
 
 %% @doc Whether a message is the answer to a request, like `gen_server:check_response/2'.
 -spec check_response(Message :: term(), request_id()) -> {reply, term()} | no_reply | {error, {term(), term()}}.
 check_response(Message, Id) ->
-    teleport_call:check_response(Message, Id).
+    case teleport_call:check_response(Message, Id) of
+        badarg -> erlang:error(badarg, [Message, Id]);
+        Response -> Response
+    end.
 
 %% @equiv multi_call([node() | erlang:nodes()], Name, Request, infinity)
 -spec multi_call(atom(), term()) -> {Replies :: [{node(), term()}], BadNodes :: [node()]}.
@@ -122,9 +144,10 @@ multi_call(Nodes, Name, Request) ->
 %% @doc Calls the servers of that name on the nodes, like `gen_server:multi_call/4', all at the same time. Both lists are in the
 %% order of the nodes. A late reply never gets into the mailbox.
 -spec multi_call([node()], atom(), term(), timeout()) -> {Replies :: [{node(), term()}], BadNodes :: [node()]}.
-multi_call(Nodes, Name, Request, Timeout) when is_list(Nodes), is_atom(Name) ->
+multi_call(Nodes, Name, Request, Timeout)
+  when is_list(Nodes), is_atom(Name), Timeout =:= infinity orelse is_integer(Timeout) andalso Timeout >= 0 ->
     Deadline = teleport_call:deadline(Timeout),
-    Ids = [{Node, teleport_call:begin_request({Name, Node}, '$gen_call', Request)} || Node <- Nodes],
+    Ids = [{Node, teleport_call:begin_request({Name, Node}, '$gen_call', Request)} || Node <- Nodes, is_atom(Node)],
     Responses = [{Node, teleport_call:receive_response(Id, Deadline)} || {Node, Id} <- Ids],
     {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
      [Node || {Node, Response} <- Responses, not is_reply(Response)]}.
@@ -149,30 +172,18 @@ abcast(Nodes, Name, Request) when is_list(Nodes), is_atom(Name) ->
 -spec monitor(ref()) -> reference().
 monitor(Ref) ->
     case teleport_ref:where(Ref) of
-        {local, Process} ->
-            erlang:monitor(process, Process);
-        {remote, To} ->
-            Monitor = make_ref(),
-            Tag = make_ref(),
-            case teleport_nif:monitor(To, Monitor, Tag) of
-                ok ->
-                    Monitor;
-                waiting ->
-                    teleport_call:accepted(Tag, Monitor, To);
-                {error, Reason} ->
-                    teleport_call:ended(Monitor, To, teleport_call:down_reason(Reason))
-            end;
-        undefined ->
-            teleport_call:ended(make_ref(), {Ref, node()}, noproc)
+        {local, Process} -> erlang:monitor(process, Process);
+        {remote, To} -> teleport_call:monitor(To);
+        undefined -> teleport_call:ended(make_ref(), {Ref, node()}, noproc);
+        invalid -> erlang:error(badarg, [Ref])
     end.
 
 %% @doc Ends a monitor, like `erlang:demonitor(Monitor, [flush])': no DOWN of it is in the mailbox after this.
 -spec demonitor(reference()) -> true.
-demonitor(Monitor) ->
-    case teleport_nif:cancel(Monitor) of
-        true -> true;
-        false -> erlang:demonitor(Monitor, [flush]) % one of this node's own, or it has ended
-    end.
+demonitor(Monitor) when is_reference(Monitor) ->
+    teleport_call:demonitor(Monitor);
+demonitor(Other) ->
+    erlang:error(badarg, [Other]).
 
 %% @doc The peers that have a session with this node, such as those in Rust. A session begins with the first message.
 -spec nodes() -> [node()].
@@ -214,16 +225,15 @@ info() ->
 term_to_iolist(Term) ->
     teleport_send:parts(Term).
 
--spec flags([option()]) -> 0..3.
-flags([]) ->
-    0;
-flags(Options) ->
-    lists:foldl(fun(unordered, Flags) -> Flags bor 1;
-                   (nosuspend, Flags) -> Flags bor 2
-                end, 0, Options).
+-spec options([option()], 0..3, teleport_send:ack()) -> {0..3, teleport_send:ack()} | badarg.
+options([], Flags, Ack) -> {Flags, Ack};
+options([unordered | Rest], Flags, Ack) -> options(Rest, Flags bor 1, Ack);
+options([nosuspend | Rest], Flags, Ack) -> options(Rest, Flags bor 2, Ack);
+options([{ack, Tag} | Rest], Flags, _Ack) -> options(Rest, Flags, {ack, Tag});
+options(_Other, _Flags, _Ack) -> badarg.
 
 -spec cast_one({atom(), node()}, term(), teleport_nif:encoded()) -> {true, reference()} | false.
-cast_one(Ref, Message, Encoded) ->
+cast_one({_Name, Node} = Ref, Message, Encoded) when is_atom(Node) ->
     case teleport_ref:where(Ref) of
         {local, Process} ->
             _ = erlang:send(Process, Message),

@@ -1,43 +1,107 @@
-%% @doc What {@link //stdlib/gen_event} does with event managers, for those on other nodes too.
+%% @doc What {@link //stdlib/gen_event} does with event managers, for those on other nodes too: with the results and exits of
+%% the functions of the same names.
+%%
+%% Supervision: what {@link add_sup_handler/3} and {@link swap_sup_handler/3} add is linked to the calling process, by the
+%% event manager, and says `{gen_event_EXIT, Handler, Reason}' when it is removed, as ever. Link and message go by distributed
+%% Erlang. So an event manager on a node without a connection by it takes its caller for dead, and removes the handler at
+%% once, though the answer is `ok'.
 -module(teleport_gen_event).
 
 -export([notify/2, sync_notify/2, call/3, call/4]).
+-export([send_request/3, receive_response/2, wait_response/2, check_response/2]).
+-export([add_handler/3, add_sup_handler/3, delete_handler/3, swap_handler/3, swap_sup_handler/3, which_handlers/1]).
+-export([stop/1, stop/3]).
 
-%% @doc Tells an event manager of an event, like `gen_event:notify/2': `ok', unless the name is not registered on this node.
+-export_type([handler/0]).
+
+-type handler() :: module() | {module(), term()}.
+%% An event handler, with an id if there are several of a module.
+
+%% @doc Tells an event manager of an event, like `gen_event:notify/2'.
 -spec notify(teleport:ref(), term()) -> ok.
 notify(Ref, Event) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} ->
-            gen_event:notify(Process, Event);
-        {remote, To} ->
-            _ = teleport_send:message(To, {notify, Event}, 0),
-            ok;
-        undefined ->
-            ok
-    end.
+    teleport_call:tell(Ref, {notify, Event}, {gen_event, notify, [Ref, Event]}).
 
 %% @doc Tells an event manager of an event, and waits until its handlers have got it, like `gen_event:sync_notify/2'.
 -spec sync_notify(teleport:ref(), term()) -> ok.
 sync_notify(Ref, Event) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} ->
-            gen_event:sync_notify(Process, Event);
-        {remote, To} ->
-            case teleport_call:remote(To, self(), {sync_notify, Event}, infinity) of
-                {reply, ok} -> ok;
-                {exit, Reason} -> exit(Reason)
-            end;
-        undefined ->
-            exit(noproc)
-    end.
+    teleport_call:manager(Ref, {sync_notify, Event}, {gen_event, sync_notify, [Ref, Event]}).
 
 %% @doc Calls a handler of an event manager, like `gen_event:call/3'.
--spec call(teleport:ref(), Handler :: module() | {module(), term()}, term()) -> term().
+-spec call(teleport:ref(), handler(), term()) -> term().
 call(Ref, Handler, Query) ->
     teleport_call:server(Ref, self(), {call, Handler, Query}, 5000, {gen_event, call, [Ref, Handler, Query]}).
 
 %% @doc Calls a handler of an event manager, like `gen_event:call/4', and with its exits. A late reply never gets into the
 %% mailbox.
--spec call(teleport:ref(), Handler :: module() | {module(), term()}, term(), timeout()) -> term().
+-spec call(teleport:ref(), handler(), term(), timeout()) -> term().
 call(Ref, Handler, Query, Timeout) ->
     teleport_call:server(Ref, self(), {call, Handler, Query}, Timeout, {gen_event, call, [Ref, Handler, Query, Timeout]}).
+
+%% @doc Sends a query to a handler, like `gen_event:send_request/3'; see {@link teleport:send_request/2}.
+-spec send_request(teleport:ref(), handler(), term()) -> teleport:request_id().
+send_request(Ref, Handler, Query) ->
+    case teleport_call:request(Ref, self(), {call, Handler, Query}) of
+        badarg -> erlang:error(badarg, [Ref, Handler, Query]);
+        Id -> Id
+    end.
+
+%% @equiv teleport:receive_response(Id, Timeout)
+-spec receive_response(teleport:request_id(), teleport:response_timeout()) ->
+    {reply, term()} | timeout | {error, {term(), term()}}.
+receive_response(Id, Timeout) ->
+    teleport:receive_response(Id, Timeout).
+
+%% @equiv teleport:wait_response(Id, Timeout)
+-spec wait_response(teleport:request_id(), teleport:response_timeout()) ->
+    {reply, term()} | timeout | {error, {term(), term()}}.
+wait_response(Id, Timeout) ->
+    teleport:wait_response(Id, Timeout).
+
+%% @equiv teleport:check_response(Message, Id)
+-spec check_response(Message :: term(), teleport:request_id()) -> {reply, term()} | no_reply | {error, {term(), term()}}.
+check_response(Message, Id) ->
+    teleport:check_response(Message, Id).
+
+%% @doc Adds a handler, like `gen_event:add_handler/3'.
+-spec add_handler(teleport:ref(), handler(), term()) -> term().
+add_handler(Ref, Handler, Args) ->
+    teleport_call:manager(Ref, {add_handler, Handler, Args}, {gen_event, add_handler, [Ref, Handler, Args]}).
+
+%% @doc Adds a handler that is removed when the calling process ends, like `gen_event:add_sup_handler/3'; see above.
+-spec add_sup_handler(teleport:ref(), handler(), term()) -> term().
+add_sup_handler(Ref, Handler, Args) ->
+    teleport_call:manager(Ref, {add_sup_handler, Handler, Args, self()},
+                          {gen_event, add_sup_handler, [Ref, Handler, Args]}).
+
+%% @doc Removes a handler, like `gen_event:delete_handler/3'.
+-spec delete_handler(teleport:ref(), handler(), term()) -> term().
+delete_handler(Ref, Handler, Args) ->
+    teleport_call:manager(Ref, {delete_handler, Handler, Args}, {gen_event, delete_handler, [Ref, Handler, Args]}).
+
+%% @doc Puts one handler in the place of another, like `gen_event:swap_handler/3'.
+-spec swap_handler(teleport:ref(), {handler(), term()}, {handler(), term()}) -> ok | {error, term()}.
+swap_handler(Ref, {Old, OldArgs}, {New, NewArgs}) ->
+    teleport_call:manager(Ref, {swap_handler, Old, OldArgs, New, NewArgs},
+                          {gen_event, swap_handler, [Ref, {Old, OldArgs}, {New, NewArgs}]}).
+
+%% @doc The same with a handler that is removed when the calling process ends, like `gen_event:swap_sup_handler/3'; see above.
+-spec swap_sup_handler(teleport:ref(), {handler(), term()}, {handler(), term()}) -> ok | {error, term()}.
+swap_sup_handler(Ref, {Old, OldArgs}, {New, NewArgs}) ->
+    teleport_call:manager(Ref, {swap_sup_handler, Old, OldArgs, New, NewArgs, self()},
+                          {gen_event, swap_sup_handler, [Ref, {Old, OldArgs}, {New, NewArgs}]}).
+
+%% @doc The handlers of an event manager, like `gen_event:which_handlers/1'.
+-spec which_handlers(teleport:ref()) -> [handler()].
+which_handlers(Ref) ->
+    teleport_call:manager(Ref, which_handlers, {gen_event, which_handlers, [Ref]}).
+
+%% @equiv stop(Ref, normal, infinity)
+-spec stop(teleport:ref()) -> ok.
+stop(Ref) ->
+    stop(Ref, normal, infinity).
+
+%% @doc Orders an event manager to end, like `gen_event:stop/3', and with its exits.
+-spec stop(teleport:ref(), term(), timeout()) -> ok.
+stop(Ref, Reason, Timeout) ->
+    teleport_call:stop(Ref, Reason, Timeout, {gen_event, stop, [Ref, Reason, Timeout]}).

@@ -5,12 +5,12 @@
 -module(teleport_nif).
 
 -export([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
--export([send/4, request/4, monitor/3, cancel/1]).
+-export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -export([watching/1, unwatching/1, reply/2, reject/1, down/2]).
 -export([builder/2, build/1, gather/1]).
 
 -nifs([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
--nifs([send/4, request/4, monitor/3, cancel/1]).
+-nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -nifs([watching/1, unwatching/1, reply/2, reject/1, down/2]).
 -nifs([builder/2, build/1, gather/1]).
 
@@ -97,6 +97,12 @@ info() ->
 %% a reference the process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that has changed.
 -spec send(destination(), body(), 0..3, reference() | undefined) -> ok | waiting | not_small | {error, error()}.
 send(_To, _Body, _Flags, _Tag) ->
+    erlang:nif_error(not_loaded).
+
+%% The same; unless this, or what comes with the Tag, is an error, the process gets `{teleport, Acknowledgement, delivered |
+%% {unconfirmed, Reason}}', once.
+-spec send_acknowledged(destination(), encoded(), 0..3, reference() | undefined, term()) -> ok | waiting | {error, error()}.
+send_acknowledged(_To, _Encoded, _Flags, _Tag, _Acknowledgement) ->
     erlang:nif_error(not_loaded).
 
 %% Calls a process. The body's term is `{_, {self(), [alias|Ref]}, _}', and Ref a reference that was made on this node and not used

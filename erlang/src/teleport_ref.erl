@@ -8,31 +8,36 @@
 
 -type ref() :: pid() | atom() | {atom(), node()} | {global, term()} | {via, module(), term()}.
 
-%% What to do with a reference to a process.
--spec where(ref()) -> {local, pid() | atom() | {atom(), node()}} | {remote, teleport_nif:destination()} | undefined.
+%% What to do with a reference to a process. `undefined': nobody has that name. `invalid': it is no reference.
+-spec where(ref()) ->
+    {local, pid() | atom() | {atom(), node()}} | {remote, teleport_nif:destination()} | undefined | invalid.
+where(Pid) when is_pid(Pid), node(Pid) =:= node() ->
+    {local, Pid};
 where(Pid) when is_pid(Pid) ->
-    if
-        node(Pid) =:= node() -> {local, Pid};
-        true -> {remote, Pid}
-    end;
+    {remote, Pid};
 where({global, Name}) ->
-    registered(global:whereis_name(Name));
+    found(global:whereis_name(Name));
 where({via, Module, Name}) ->
-    registered(Module:whereis_name(Name));
+    try Module:whereis_name(Name) of
+        Found -> found(Found)
+    catch
+        _:_ -> invalid
+    end;
 where({Name, Node}) when is_atom(Name), Node =:= node() ->
     {local, {Name, Node}};
 where({Name, Node}) when is_atom(Name), is_atom(Node) ->
     {remote, {Name, Node}};
 where(Name) when is_atom(Name) ->
     {local, Name};
-where(Other) ->
-    erlang:error(badarg, [Other]).
+where(_Other) ->
+    invalid.
 
 -spec node_of(teleport_nif:destination()) -> node().
 node_of({_Name, Node}) -> Node;
 node_of(Pid) -> node(Pid).
 
--spec registered(pid() | undefined) -> {local, pid()} | {remote, pid()} | undefined.
-registered(undefined) -> undefined;
-registered(Pid) when node(Pid) =:= node() -> {local, Pid};
-registered(Pid) -> {remote, Pid}.
+-spec found(term()) -> {local, pid()} | {remote, pid()} | undefined | invalid.
+found(undefined) -> undefined;
+found(Pid) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
+found(Pid) when is_pid(Pid) -> {remote, Pid};
+found(_Other) -> invalid.

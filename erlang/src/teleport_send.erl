@@ -1,13 +1,16 @@
 %% @private
-%% Encodes messages and sends them to processes of other nodes.
+%% Sends messages, and encodes them for other nodes.
 -module(teleport_send).
 
--export([message/3, result/1, encode/1, parts/1]).
+-export([send/4, message/3, result/1, encode/1, parts/1]).
 
--export_type([error/0]).
+-export_type([error/0, ack/0]).
 
 -type error() :: nodedown | busy | noproc | not_running | {not_running, node()}
                | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()} | term().
+
+%% Whether the sender is told what became of the message.
+-type ack() :: none | {ack, Tag :: term()}.
 
 %% Bytes from which on a binary stays apart; smaller ones in a row are joined.
 -define(JOIN, 1024).
@@ -18,7 +21,29 @@
 %% What is joined makes a new binary from so many bytes on.
 -define(BLOCK, 1048576).
 
-%% Sends a message; Flags as in teleport_nif:send/4.
+%% Sends a message to whomever. `badarg': it is no reference, or nobody here has that name.
+-spec send(teleport_ref:ref(), term(), 0..3, ack()) -> ok | {error, error()} | badarg.
+send(Ref, Message, Flags, Ack) ->
+    case {teleport_ref:where(Ref), Ack} of
+        {{remote, To}, none} ->
+            message(To, Message, Flags);
+        {{remote, To}, {ack, Tag}} ->
+            acknowledged(To, Message, Flags, Tag);
+        {{local, Process}, none} ->
+            try erlang:send(Process, Message) of
+                _ -> ok
+            catch
+                error:badarg -> badarg
+            end;
+        {{local, Process}, {ack, Tag}} ->
+            tell(Tag, send_local(process(Process), Message));
+        {undefined, {ack, Tag}} ->
+            tell(Tag, {unconfirmed, noproc});
+        {_Nobody, _Ack} ->
+            badarg
+    end.
+
+%% Sends a message to another node; Flags as in teleport_nif:send/4.
 -spec message(teleport_nif:destination(), term(), 0..3) -> ok | {error, error()}.
 message(To, Message, Flags) ->
     %% Nearly always it is small, and there is room.
@@ -39,20 +64,47 @@ body(To, Body, Flags) ->
 -spec wait(teleport_nif:destination(), teleport_nif:body(), 0..1) -> ok | {error, error()}.
 wait(To, Body, Flags) ->
     Tag = make_ref(),
-    case teleport_nif:send(To, Body, Flags, Tag) of
-        waiting ->
-            receive
-                {teleport_sent, Tag, Result} -> result(Result)
-            end;
-        Result ->
-            result(Result)
-    end.
+    accepted(Tag, teleport_nif:send(To, Body, Flags, Tag)).
 
 %% What the engine says, with nodes as atoms.
 -spec result(ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
 result({error, {not_running, Node}}) -> {error, {not_running, binary_to_atom(Node)}};
 result({error, Reason}) -> {error, Reason};
 result(_Sent) -> ok.
+
+-spec acknowledged(teleport_nif:destination(), term(), 0..3, term()) -> ok | {error, error()}.
+acknowledged(To, Message, Flags, Ack) ->
+    Tag = make_ref(),
+    accepted(Tag, teleport_nif:send_acknowledged(To, encode(Message), Flags, Tag, Ack)).
+
+%% Waits until it is accepted.
+-spec accepted(reference(), ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
+accepted(Tag, waiting) ->
+    receive
+        {teleport_sent, Tag, Result} -> result(Result)
+    end;
+accepted(_Tag, Result) ->
+    result(Result).
+
+-spec process(pid() | atom() | {atom(), node()}) -> pid() | port() | undefined.
+process({Name, _Here}) -> whereis(Name);
+process(Name) when is_atom(Name) -> whereis(Name);
+process(Pid) -> Pid.
+
+-spec send_local(pid() | port() | undefined, term()) -> delivered | {unconfirmed, noproc}.
+send_local(Process, Message) ->
+    case is_port(Process) orelse is_pid(Process) andalso is_process_alive(Process) of
+        true ->
+            _ = erlang:send(Process, Message),
+            delivered;
+        false ->
+            {unconfirmed, noproc}
+    end.
+
+-spec tell(term(), delivered | {unconfirmed, noproc}) -> ok.
+tell(Tag, Outcome) ->
+    self() ! {teleport, Tag, Outcome},
+    ok.
 
 %% What the engine takes for a message.
 -spec encode(term()) -> teleport_nif:encoded().

@@ -248,9 +248,9 @@ calls_of_event_handlers(Config) ->
     Node = ?config(node, Config),
     Manager = teleport_test_handler:start_at(Node, undefined),
     ?assertEqual({ok, x}, teleport_gen_event:call(Manager, teleport_test_handler, {echo, x}, infinity)),
-    Slow = {sleep, 30},
-    ?assertExit({timeout, {gen_event, call, [Manager, teleport_test_handler, Slow, 1]}},
-                teleport_gen_event:call(Manager, teleport_test_handler, Slow, 1)),
+    ?assertExit({timeout, {gen_event, call, [Manager, teleport_test_handler, held, 1]}},
+                teleport_gen_event:call(Manager, teleport_test_handler, held, 1)),
+    ok = teleport_test_handler:release(Manager),
     %% Behind the late reply.
     ?assertEqual({ok, y}, teleport_gen_event:call(Manager, teleport_test_handler, {echo, y})),
     ?assertEqual([], teleport_test:mailbox()),

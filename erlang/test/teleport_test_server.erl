@@ -29,6 +29,8 @@ handle_call({last, Term}, _From, State) ->
     {stop, normal, {ok, Term}, State};
 handle_call({exit, Reason}, _From, _State) ->
     exit(Reason);
+handle_call({run, Fun}, _From, State) ->
+    {reply, Fun(), State};
 handle_call(never, _From, State) ->
     {noreply, State};
 handle_call({note, Term, _Padding}, _From, State) ->

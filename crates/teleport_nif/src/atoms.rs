@@ -24,6 +24,8 @@ rustler::atoms! {
     system,
     already_started,
     teleport_build,
+    teleport,
+    delivered,
     teleport_resolve,
     teleport_sent,
     teleport_stopped,

@@ -155,13 +155,7 @@ fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a
         };
         let to = ids::recipient(to)?;
         let from = ids::process_of(env, env.pid())?;
-        let mut options = SendOptions::default();
-        if flags & UNORDERED != 0 {
-            options = options.unordered();
-        }
-        if flags & NOSUSPEND != 0 {
-            options = options.nosuspend();
-        }
+        let options = options(flags);
         let notice = Notice::new(env, tag);
         Ok(match node.send(from, to, body, options, move |result| notice.give(result)) {
             Ok(Sent::Accepted) => atoms::ok().encode(env),
@@ -169,6 +163,56 @@ fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a
             Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
         })
     })
+}
+
+fn options(flags: u32) -> SendOptions {
+    let mut options = SendOptions::default();
+    if flags & UNORDERED != 0 {
+        options = options.unordered();
+    }
+    if flags & NOSUSPEND != 0 {
+        options = options.nosuspend();
+    }
+    options
+}
+
+#[rustler::nif]
+fn send_acknowledged<'a>(
+    env: Env<'a>,
+    to: Term<'a>,
+    body: Term<'a>,
+    flags: u32,
+    tag: Term<'a>,
+    acknowledgement: Term<'a>,
+) -> NifResult<Term<'a>> {
+    with_node(env, |_, node| {
+        let (to, body) = (ids::recipient(to)?, iovec::segments(body)?);
+        let from = ids::process_of(env, env.pid())?;
+        let notice = Notice::new(env, tag);
+        let (accepted, told) = (move |result| notice.give(result), acknowledge(env, acknowledgement));
+        Ok(match node.send_acknowledged(from, to, body, options(flags), accepted, told) {
+            Ok(Sent::Accepted) => atoms::ok().encode(env),
+            Ok(Sent::Waiting(_)) => atoms::waiting().encode(env),
+            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+        })
+    })
+}
+
+/// Tells the calling process, in `{teleport, Tag, delivered | {unconfirmed, Reason}}`, what became of its message. Not on a
+/// scheduler.
+fn acknowledge(env: Env<'_>, tag: Term<'_>) -> impl FnOnce(Result<(), SendError>) + Send + 'static {
+    let (process, own) = (env.pid(), OwnedEnv::new());
+    let tag = own.save(tag);
+    move |result| {
+        own.run(|env| {
+            let outcome = match result {
+                Ok(()) => atoms::delivered().encode(env),
+                Err(error) => (atoms::unconfirmed(), send_error(env, &error)).encode(env),
+            };
+            // The process may have ended.
+            let _ = env.send(&process, (atoms::teleport(), tag.load(env), outcome));
+        });
+    }
 }
 
 #[rustler::nif]
