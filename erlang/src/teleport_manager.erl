@@ -8,6 +8,7 @@
 %% <li>`peers': `#{Node => {Address, Port}}', for nodes that are not in the Erlang cluster, such as those in Rust.</li>
 %% <li>`relays': how many processes watch servers for peers. Default: one per scheduler.</li>
 %% <li>`stop_timeout': milliseconds that messages under way have when the application stops. Default 5000.</li>
+%% <li>`apply': whether other nodes may apply functions here with `teleport:apply/4'. Default `true', as with `erpc'.</li>
 %% <li>`max_new_atoms': how many atoms peers may add to the table. Default 65536.</li>
 %% <li>`max_message', `peer_window', `node_window', `fragment_size', `express_connections', `bulk_connections',
 %% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' (milliseconds), `buffer_pool',

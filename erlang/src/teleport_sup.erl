@@ -1,5 +1,6 @@
 %% @private
-%% Builders work for the engine as long as there is one. The manager owns it; relays are of no use without it, and begin anew when it does.
+%% Builders work for the engine as long as there is one. The manager owns it; relays are of no use without it, and begin anew
+%% when it does. What applies functions for other nodes is not there if it is configured so.
 -module(teleport_sup).
 -behaviour(supervisor).
 
@@ -26,4 +27,7 @@ init([]) ->
                start => {teleport_relay_sup, start_link, []},
                type => supervisor,
                shutdown => infinity},
-    {ok, {#{strategy => rest_for_one, intensity => 5, period => 60}, [Builders, Manager, Relays]}}.
+    Apply = #{id => teleport_apply,
+              start => {teleport_apply, start_link, []}},
+    Optional = [Apply || application:get_env(teleport, apply, true)],
+    {ok, {#{strategy => rest_for_one, intensity => 5, period => 60}, [Builders, Manager, Relays | Optional]}}.
