@@ -36,8 +36,8 @@ lint: lint-erlang ## Format, clippy, documentation, and who may depend on whom; 
 	scripts/check-docs.sh
 
 .PHONY: lint-erlang
-lint-erlang: test-tools ## Dialyzer; the first run reads all of OTP.
-	cd erlang && TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do xref, dialyzer
+lint-erlang: test-tools ## Dialyzer and edoc; the first run reads all of OTP.
+	cd erlang && TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do xref, dialyzer, edoc
 
 .PHONY: ring
 ring: ## The benchmark; ARGS="--help" lists its options.
