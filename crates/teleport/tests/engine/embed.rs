@@ -325,7 +325,7 @@ async fn acknowledged_messages_are_told_of_once() {
     assert!(matches!(send(6, stale, plain), Ok(Sent::Accepted)));
     assert!(matches!(within(outcomes.recv()).await, Some((6, "told", Err(SendError::NoProcess)))));
 
-    // What the peer has no room for waits, or is on its way, until the session ends: one was accepted, the others were not.
+    // The server takes nothing: what there is no room for waits until the session ends, and was not accepted then.
     let large = |number, to| {
         let (accepted, told) = (told.clone(), told.clone());
         let body = to_segments(&Binary::from(vec![0; 40 * MIB])).unwrap();
@@ -336,9 +336,7 @@ async fn acknowledged_messages_are_told_of_once() {
     let sent: Vec<_> = (10..20).map(|number| large(number, recipient(&node, "server"))).collect();
     let waiting = sent.iter().filter(|sent| matches!(sent, Sent::Waiting(_))).count();
     assert!(waiting > 0, "so much has no room");
-    drop(node);
-    drop(server);
-    assert!(hosted.node.disconnect(&"rust@127.0.0.1".parse().unwrap()));
+    assert!(hosted.node.disconnect(node.name()));
     let mut ends = std::collections::BTreeMap::<u32, Vec<_>>::new();
     while ends.len() < 10 || ends.values().any(|told| matches!(told[..], [("accepted", true)])) {
         let (number, what, result) = within(outcomes.recv()).await.unwrap();
