@@ -10,11 +10,11 @@
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
 -export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
 -export([apply/4, apply/5, monitor/1, demonitor/1]).
--export([nodes/0, prime/1, info/0, term_to_iolist/1]).
+-export([nodes/0, prime/1, check/0, check/1, info/0, info/1, term_to_iolist/1]).
 
 -compile({no_auto_import, [nodes/0]}).
 
--export_type([ref/0, option/0, error/0, request_id/0, response_timeout/0]).
+-export_type([ref/0, option/0, error/0, request_id/0, response_timeout/0, check/0]).
 
 -type ref() :: teleport_ref:ref().
 %% A process: a pid, a registered name, here or on another node, or a name in a registry.
@@ -36,7 +36,13 @@
 -type response_timeout() :: teleport_call:response_timeout().
 %% Milliseconds, or a point in the time of `erlang:monotonic_time(millisecond)'.
 
+-type check() :: teleport_check:result().
+%% Steps in their order, with what came of each, and a text about it. See {@link check/1}.
+
 %% @doc Starts the application, and what it needs.
+%%
+%% Errors that have a cause outside: `{not_alive, Text}', this node is not distributed (start again when it is);
+%% `{nif_not_loaded, File, Text}'; `{unsupported_otp, Release, Text}'; `{bad_config, What}'.
 -spec start() -> ok | {error, term()}.
 start() ->
     case application:ensure_all_started(teleport) of
@@ -224,7 +230,65 @@ prime(Node) when is_atom(Node) ->
             teleport_send:result(Error)
     end.
 
+%% @doc Checks all nodes that are connected by distributed Erlang, have a session, or are configured.
+-spec check() -> [{node(), check()}].
+check() ->
+    Configured = maps:keys(application:get_env(teleport, peers, #{})),
+    Nodes = lists:usort(erlang:nodes(connected) ++ nodes() ++ Configured),
+    [{Node, check(Node)} || Node <- Nodes].
+
+%% @doc Says why there is a pool to a node, or why there is none: goes the way that a first message goes, and tells of each step
+%% in words. Sets a session and its pool up if that can be done.
+%%
+%% The steps, in their order, and the reasons why they fail:
+%% <ul>
+%% <li>`running': teleport runs here. `not_running'.</li>
+%% <li>`node': distributed Erlang knows the node and is connected to it, or it is configured. `noconnection', `own_node'.</li>
+%% <li>`peer': teleport runs there. `not_running', `not_installed', or what the question came back with.</li>
+%% <li>`address': where it listens is known. `unknown_node'.</li>
+%% <li>`tcp': one of its addresses can be reached. `econnrefused', `etimedout', `ehostunreach', `enetunreach', `econnreset',
+%% `connect' (see the text).</li>
+%% <li>`handshake': the node that is there fits. `cookie', `version', `wrong_node', `own_name', `not_teleport', `unproven',
+%% `refused', `closed', `timeout', `handshake' (see the text).</li>
+%% <li>`session': the session stands, with which life of the node, and how long a tick took. `no_control_connection'.</li>
+%% <li>`pool': how many connections there are for small messages, and for large ones. `no_connections'.</li>
+%% </ul>
+%% A step is `skipped' if an earlier one has failed, or it has no meaning for the node.
+-spec check(node()) -> check().
+check(Node) when is_atom(Node) ->
+    teleport_check:node(Node).
+
+%% @doc What there is to know about the session with a node.
+%%
+%% Numbers count from the session's beginning, unless they say how many there are.
+%% <ul>
+%% <li>`creation': the node's present life. `dialled': whether this node set the session up.</li>
+%% <li>`control_connected': whether it has its control connection now. `last_heard_ms': milliseconds since anything came from the
+%% node. `tick_round_trip_us': microseconds of the last tick that came back, or `undefined'. `ticks_missed'.</li>
+%% <li>`express_connections', `bulk_connections': pool connections that there are, for messages up to 64 KiB and larger ones.</li>
+%% <li>`unconfirmed': messages on their way there. `waiting': those that wait for room.</li>
+%% <li>`watched': calls and monitors that the node's processes have on processes of this node.</li>
+%% <li>`messages_sent', `messages_received', `bytes_sent', `bytes_received'. `no_process': messages that came for processes that
+%% were not there. `frames_resent': frames that were sent again since a connection broke.</li>
+%% </ul>
+-spec info(node()) -> map() | {error, not_running | no_session}.
+info(Node) when is_atom(Node) ->
+    case info() of
+        #{peers := #{Node := Info}} -> Info;
+        #{} -> {error, no_session};
+        {error, not_running} -> {error, not_running}
+    end.
+
 %% @doc What there is to know about the engine and its peers.
+%%
+%% <ul>
+%% <li>`name': this node. `creation': its present life. `address': where its engine listens.</li>
+%% <li>`bytes_in_flight': bytes of all messages that are on their way to peers.</li>
+%% <li>`waiting_for': calls and monitors that processes of this node wait for. `late_replies': replies that came when nobody
+%% waited any more, since the start.</li>
+%% <li>`new_atoms': atoms that peers have added to the table of atoms, since the start; see `max_new_atoms'.</li>
+%% <li>`peers': what {@link info/1} says, by node.</li>
+%% </ul>
 -spec info() -> map() | {error, not_running}.
 info() ->
     case teleport_nif:info() of

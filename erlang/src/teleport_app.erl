@@ -2,18 +2,42 @@
 -module(teleport_app).
 -behaviour(application).
 
--export([start/2, prep_stop/1, stop/1]).
+-export([start/2, stop/1, supported/1, library/0]).
+
+%% The first release with everything that is used.
+-define(OTP, 25).
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
-    teleport_sup:start_link().
-
-%% While the relays are there: peers get the replies that still come, and are told that this node goes, not that its relays went.
--spec prep_stop(State) -> State.
-prep_stop(State) ->
-    ok = teleport_manager:stop(),
-    State.
+    case supported(erlang:system_info(otp_release)) of
+        ok ->
+            case library() of
+                ok -> teleport_sup:start_link();
+                {error, Reason} -> {error, Reason}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
 
 -spec stop(term()) -> ok.
 stop(_State) ->
     ok.
+
+%% Whether a release of OTP will do.
+-spec supported(string()) -> ok | {error, {unsupported_otp, string(), string()}}.
+supported(Release) ->
+    case string:to_integer(Release) of
+        {Number, _Rest} when is_integer(Number), Number >= ?OTP ->
+            ok;
+        _ ->
+            Text = "teleport needs Erlang/OTP " ++ integer_to_list(?OTP) ++ " or newer",
+            {error, {unsupported_otp, Release, Text}}
+    end.
+
+%% Loads the library with the engine, or says why that is not possible.
+-spec library() -> ok | {error, {nif_not_loaded, file:filename(), string()} | term()}.
+library() ->
+    case code:ensure_loaded(teleport_nif) of
+        {module, teleport_nif} -> ok;
+        {error, Reason} -> {error, persistent_term:get({teleport_nif, load_error}, Reason)}
+    end.

@@ -31,17 +31,26 @@ call(Node, Module, Function, Args, Timeout)
         badarg ->
             error({erpc, badarg});
         Milliseconds ->
-            Request = {apply, group_leader(), Module, Function, Args},
-            case teleport_call:remote({?MODULE, Node}, '$gen_call', Request, Milliseconds) of
-                {reply, {return, Value}} -> Value;
-                {reply, {throw, Value}} -> throw(Value);
-                {reply, {exit, Reason}} -> exit(Reason);
-                {reply, {error, Reason}} -> error(Reason);
-                {exit, Reason} -> error({erpc, erpc_reason(Reason)})
+            case teleport_ref:where({?MODULE, Node}) of
+                {remote, To} ->
+                    call_remote(To, Module, Function, Args, Milliseconds);
+                {local, _ByDistributedErlang} ->
+                    erpc:call(Node, Module, Function, Args, Milliseconds)
             end
     end;
 call(_Node, _Module, _Function, _Args, _Timeout) ->
     error({erpc, badarg}).
+
+-spec call_remote(teleport_nif:destination(), module(), atom(), [term()], timeout()) -> term().
+call_remote(To, Module, Function, Args, Milliseconds) ->
+    Request = {apply, group_leader(), Module, Function, Args},
+    case teleport_call:remote(To, '$gen_call', Request, Milliseconds) of
+        {reply, {return, Value}} -> Value;
+        {reply, {throw, Value}} -> throw(Value);
+        {reply, {exit, Reason}} -> exit(Reason);
+        {reply, {error, Reason}} -> error(Reason);
+        {exit, Reason} -> error({erpc, erpc_reason(Reason)})
+    end.
 
 -spec init([]) -> {ok, state()}.
 init([]) ->

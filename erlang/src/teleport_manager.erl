@@ -6,6 +6,10 @@
 %% <li>`listen': `{Address, Port}'. Default: the interface of distributed Erlang (kernel's `inet_dist_use_interface'), or all,
 %% and any free port.</li>
 %% <li>`peers': `#{Node => {Address, Port}}', for nodes that are not in the Erlang cluster, such as those in Rust.</li>
+%% <li>`fallback': what becomes of messages, calls and monitors to a node of the Erlang cluster where teleport does not run:
+%% `error' (the default), or `disterl': they go over distributed Erlang, until teleport is started there. A cluster can be
+%% upgraded node by node so. Order is kept when the way changes; see `teleport_route'.</li>
+%% <li>`log_level': what the engine says to OTP's `logger': `none', `error', `warning' (the default), `info' or `debug'.</li>
 %% <li>`relays': how many processes watch servers for peers. Default: one per scheduler.</li>
 %% <li>`stop_timeout': milliseconds that messages under way have when the application stops. Default 5000.</li>
 %% <li>`apply': whether other nodes may apply functions here with `teleport:apply/4'. Default `true', as with `erpc'.</li>
@@ -14,13 +18,22 @@
 %% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' (milliseconds), `buffer_pool',
 %% `worker_threads', `congestion': the engine's own, see `Config' in the crate `teleport'.</li>
 %% </ul>
+%% The cookie is that of distributed Erlang; one that was set for a single node with `erlang:set_cookie/2' is used with that
+%% node.
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, stop/0, address/0]).
+-export([start_link/0, address/0, about/0, route/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--record(state, {address :: teleport_nif:address()}).
+-record(state, {
+    address :: teleport_nif:address(),
+    lives = teleport_lives:new() :: teleport_lives:lives(),
+    %% Nodes that are asked which way messages to them go, and who waits for that.
+    asked = #{} :: #{node() => asked()}
+}).
+
+-type asked() :: {Monitor :: reference(), [gen_server:from()], IsOutdated :: boolean()}.
 
 %% How long a peer may take to say where it listens, in milliseconds.
 -define(ADDRESS_TIMEOUT, 5000).
@@ -36,16 +49,29 @@ start_link() ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% @doc Stops the engine; what was accepted is delivered, for as long as `stop_timeout' says.
--spec stop() -> ok.
-stop() ->
-    stop_engine(application:get_env(teleport, stop_timeout, 5000)).
-
 %% @doc Where this node's engine listens; peers ask over distributed Erlang.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
 address() ->
     try gen_server:call(?MODULE, address)
     catch exit:{noproc, _} -> {error, not_running}
+    end.
+
+%% What runs here, for peers that look why there is no session.
+-spec about() -> {ok, #{version := string(), address := teleport_nif:address()}} | {error, not_running}.
+about() ->
+    case address() of
+        {ok, Address} ->
+            {ok, Version} = application:get_key(teleport, vsn),
+            {ok, #{version => Version, address => Address}};
+        {error, not_running} ->
+            {error, not_running}
+    end.
+
+%% Which way messages to a node go; asks the node.
+-spec route(node()) -> teleport_route:route().
+route(Node) ->
+    try gen_server:call(?MODULE, {route, Node}, infinity)
+    catch exit:_ -> pool % where it is said that teleport does not run
     end.
 
 -spec init([]) -> {ok, #state{}} | {stop, term()}.
@@ -58,6 +84,7 @@ init([]) ->
 
 -spec start_engine() -> {ok, #state{}} | {stop, term()}.
 start_engine() ->
+    ok = check_fallback(application:get_env(teleport, fallback, error)),
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     Keys = [{Key, Value} || Key <- ?ENGINE_KEYS, {ok, Value} <- [application:get_env(teleport, Key)]],
     Defaults = #{node => atom_to_binary(node()),
@@ -75,8 +102,16 @@ start_engine() ->
             Other
     end,
     case Started of
-        {ok, Address} -> {ok, #state{address = Address}};
-        {error, Reason} -> {stop, Reason}
+        {ok, Address} ->
+            ok = teleport_route:start(application:get_env(teleport, fallback, error)),
+            lists:foreach(fun set_cookie/1, maps:keys(application:get_env(teleport, peers, #{}))),
+            Nodes = nodes(connected),
+            lists:foreach(fun set_cookie/1, Nodes),
+            Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), Nodes),
+            announce(teleport_up),
+            {ok, #state{address = Address, lives = Lives}};
+        {error, Reason} ->
+            {stop, Reason}
     end.
 
 %% Delivers what is under way for at most so many milliseconds.
@@ -96,27 +131,136 @@ stop_engine(Timeout) ->
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call(address, _From, #state{address = Address} = State) ->
     {reply, {ok, Address}, State};
+handle_call({route, Node}, From, #state{asked = Asked} = State) ->
+    case teleport_route:known(Node) of
+        {ok, Route} ->
+            {reply, Route, State};
+        error ->
+            Waiting = case Asked of
+                #{Node := {Monitor, Others, IsOutdated}} -> {Monitor, [From | Others], IsOutdated};
+                #{} -> {ask_route(Node), [From], false}
+            end,
+            {noreply, State#state{asked = Asked#{Node => Waiting}}}
+    end;
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({teleport_up, Node}, State) ->
+    case teleport_route:known(Node) of
+        {ok, disterl} -> ok = teleport_route:set(Node, pool);
+        _ -> ok
+    end,
+    {noreply, outdated(Node, State)};
+handle_cast({teleport_down, Node}, State) ->
+    ok = teleport_route:forget(Node),
+    {noreply, outdated(Node, State)};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
--spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({teleport_resolve, Node}, State) ->
     %% Asking may take long, and must not hold up other questions.
-    _ = spawn(fun() -> teleport_nif:resolved(Node, addresses(Node)) end),
+    _ = spawn(fun() -> resolve(Node) end),
     {noreply, State};
-handle_info({nodedown, Node, _Info}, State) ->
-    _ = teleport_nif:disconnect(Node),
-    {noreply, State};
+handle_info({nodeup, Node, _Info}, #state{lives = Lives} = State) ->
+    set_cookie(Node),
+    {noreply, State#state{lives = teleport_lives:up(Node, Lives)}};
+handle_info({nodedown, Node, _Info}, #state{lives = Lives} = State) ->
+    ok = teleport_route:forget(Node),
+    {noreply, outdated(Node, State#state{lives = teleport_lives:down(Node, Lives)})};
+handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
+    {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
+handle_info({'DOWN', Monitor, process, _Pid, {route, Node, Route}}, State) ->
+    {noreply, decide(Monitor, Node, Route, State)};
+handle_info(teleport_lost, State) ->
+    {stop, {shutdown, library_was_loaded_anew}, State};
 handle_info(_Other, State) ->
     {noreply, State}.
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
-    stop().
+    ok = stop_engine(application:get_env(teleport, stop_timeout, 5000)),
+    ok = teleport_route:stop(),
+    announce(teleport_down).
+
+%% The managers of other nodes learn that the way has changed. By then the engine listens, or its sessions have ended.
+-spec announce(teleport_up | teleport_down) -> ok.
+announce(What) ->
+    lists:foreach(fun(Node) -> gen_server:cast({?MODULE, Node}, {What, node()}) end, nodes(connected)).
+
+-spec check_fallback(term()) -> ok.
+check_fallback(Fallback) when Fallback =:= error; Fallback =:= disterl -> ok;
+check_fallback(_Other) -> exit({bad_config, <<"fallback">>}).
+
+%% Distributed Erlang may have a cookie for a single node.
+-spec set_cookie(node()) -> ok.
+set_cookie(Node) ->
+    _ = teleport_nif:peer_cookie(Node, atom_to_binary(erlang:get_cookie(Node))),
+    ok.
+
+%% Asks a node which way messages to it go.
+-spec ask_route(node()) -> reference().
+ask_route(Node) ->
+    {_Pid, Monitor} = spawn_monitor(fun() -> exit({route, Node, find_route(Node)}) end),
+    Monitor.
+
+%% `unknown': it cannot be reached; messages to it then fail as ever.
+-spec find_route(node()) -> teleport_route:route() | unknown.
+find_route(Node) ->
+    case is_map_key(Node, application:get_env(teleport, peers, #{})) of
+        true ->
+            pool;
+        false ->
+            try erpc:call(Node, ?MODULE, address, [], ?ADDRESS_TIMEOUT) of
+                {ok, _Address} -> pool;
+                {error, not_running} -> disterl
+            catch
+                error:{exception, undef, _Stack} -> disterl;
+                _:_ -> unknown
+            end
+    end.
+
+%% A node has said which way messages to it go.
+-spec decide(reference(), node(), teleport_route:route() | unknown, #state{}) -> #state{}.
+decide(Monitor, Node, Route, #state{asked = Asked} = State) ->
+    case Asked of
+        #{Node := {Monitor, Waiting, true}} ->
+            State#state{asked = Asked#{Node => {ask_route(Node), Waiting, false}}};
+        #{Node := {Monitor, Waiting, false}} ->
+            Answer = case Route of
+                unknown -> pool;
+                _ -> ok = teleport_route:set(Node, Route), Route
+            end,
+            lists:foreach(fun(From) -> gen_server:reply(From, Answer) end, Waiting),
+            State#state{asked = maps:remove(Node, Asked)};
+        #{} ->
+            State
+    end.
+
+%% What the node says now may not be true any more.
+-spec outdated(node(), #state{}) -> #state{}.
+outdated(Node, #state{asked = Asked} = State) ->
+    case Asked of
+        #{Node := {Monitor, Waiting, _}} -> State#state{asked = Asked#{Node => {Monitor, Waiting, true}}};
+        #{} -> State
+    end.
+
+%% Answers the engine's question.
+-spec resolve(binary()) -> ok | not_running.
+resolve(Name) ->
+    Addresses = addresses(Name),
+    %% If it was stopped in a way that it could not announce, there is another way.
+    Addresses =:= [] andalso forget_route(Name),
+    teleport_nif:resolved(Name, Addresses).
+
+-spec forget_route(binary()) -> ok.
+forget_route(Name) ->
+    try binary_to_existing_atom(Name) of
+        Node -> gen_server:cast(?MODULE, {teleport_down, Node})
+    catch
+        error:badarg -> ok
+    end.
 
 %% Where a node listens: as configured, or as it says itself. None if nobody knows.
 -spec addresses(binary()) -> [teleport_nif:address()].
@@ -124,6 +268,7 @@ addresses(Name) ->
     %% An atom only for nodes that are known: peers choose their names.
     try binary_to_existing_atom(Name) of
         Node ->
+            set_cookie(Node),
             case application:get_env(teleport, peers, #{}) of
                 #{Node := Address} -> [Address];
                 #{} -> ask(Node)

@@ -4,19 +4,21 @@
 %% reference.
 -module(teleport_nif).
 
--export([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
+-export([start/1, stop/1, resolved/2, relay/3, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
+-export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -export([watching/1, unwatching/1, reply/2, reject/1, down/2]).
 -export([builder/2, build/1, gather/1]).
 
--nifs([start/1, stop/1, resolved/2, relay/3, prime/2, disconnect/1, info/0]).
+-nifs([start/1, stop/1, resolved/2, relay/3, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
+-nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -nifs([watching/1, unwatching/1, reply/2, reject/1, down/2]).
 -nifs([builder/2, build/1, gather/1]).
 
 -on_load(init/0).
 
--export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, watch/0]).
+-export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0, watch/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type destination() :: pid() | {atom(), node()}.
@@ -33,6 +35,17 @@
     not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noproc | system
     | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
 
+%% What was found out about the way to a peer.
+-type report() :: {
+    [{address(), {ok, Microseconds :: non_neg_integer()} | {error, atom(), binary()}}],
+    WasUp :: boolean(),
+    {ok, map()} | {error, atom(), binary()}
+}.
+-type log() :: {error | warning | info | debug, Message :: binary(), [{binary(), binary()}]}.
+
+%% Where the reason is kept why the library could not be loaded, for teleport_app; the code server forgets it.
+-define(LOAD_ERROR, {?MODULE, load_error}).
+
 -spec init() -> ok | {error, term()}.
 init() ->
     %% `code:priv_dir/1' knows only applications in the code path under their names.
@@ -40,10 +53,18 @@ init() ->
         {error, bad_name} -> filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
         Priv -> Priv
     end,
-    erlang:load_nif(filename:join(Dir, "teleport_nif"), 0).
+    File = filename:join(Dir, "teleport_nif"),
+    case erlang:load_nif(File, 0) of
+        ok ->
+            _ = persistent_term:erase(?LOAD_ERROR),
+            ok;
+        {error, {_Kind, Text}} = Error ->
+            persistent_term:put(?LOAD_ERROR, {nif_not_loaded, File, Text}),
+            Error
+    end.
 
-%% Starts the engine. The calling process becomes its manager: it is asked for addresses with
-%% `{teleport_resolve, Node}', and has to answer with resolved/2. Runs on a dirty scheduler.
+%% Starts the engine. The calling process becomes its manager: it is asked for addresses with `{teleport_resolve, Node}', and
+%% has to answer with resolved/2; `teleport_lost' says that the engine has ended, since this module was loaded anew. Runs on a dirty scheduler.
 -spec start(map()) -> {ok, address()} | {error, already_started | {bad_config, binary() | string()} | term()}.
 start(_Config) ->
     erlang:nif_error(not_loaded).
@@ -58,13 +79,14 @@ stop(_Deadline) ->
 resolved(_Node, _Addresses) ->
     erlang:nif_error(not_loaded).
 
-%% The calling process is the relay at that place, of so many, from now on; Alias is its own. For the processes that belong
+%% The calling process is the relay at that place, of so many, from now on, also of engines that are started later; Alias is
+%% its own. For the processes that belong
 %% to the place it gets:
 %% `{watch, Number, Watch, Process, IsAwaited}': it has to monitor the process, and if IsAwaited, to say so with watching/1;
 %% `{[[alias|Alias]|Number], Reply}': the answer, for reply/2;
 %% `{unwatch, Number}': nobody waits any more;
 %% `{reject, Number}': the request cannot be read, for reject/1.
--spec relay(non_neg_integer(), pos_integer(), reference()) -> ok | not_running.
+-spec relay(non_neg_integer(), pos_integer(), reference()) -> ok.
 relay(_Place, _Count, _Alias) ->
     erlang:nif_error(not_loaded).
 
@@ -87,6 +109,38 @@ prime(_Peer, _Tag) ->
 %% Ends the session with a peer; `false' if there is none.
 -spec disconnect(node()) -> boolean().
 disconnect(_Peer) ->
+    erlang:nif_error(not_loaded).
+
+%% The same, if the session is with that life of the peer, or with another one than that.
+-spec disconnect(node(), {life | other_than, Creation :: non_neg_integer()}) -> boolean().
+disconnect(_Peer, _Life) ->
+    erlang:nif_error(not_loaded).
+
+%% Begins to find out why there is a session with a peer, or none. The calling process gets `{teleport_sent, Tag, {ok, Report} |
+%% {error, not_running}}' when that is done, if this returns `waiting'.
+-spec check(node(), reference()) -> waiting | {error, error()}.
+check(_Peer, _Tag) ->
+    erlang:nif_error(not_loaded).
+
+%% The cookie that is shared with a peer, from the next handshake on.
+-spec peer_cookie(node(), binary()) -> ok | {error, not_running | {cookie, binary()}}.
+peer_cookie(_Peer, _Cookie) ->
+    erlang:nif_error(not_loaded).
+
+%% The calling process logs what is of that level or above. It gets `teleport_logs' when something waits, and fetches it with
+%% logs/0.
+-spec log_from(none | error | warning | info | debug) -> ok | system.
+log_from(_Level) ->
+    erlang:nif_error(not_loaded).
+
+%% Nothing is logged any more.
+-spec log_nothing() -> ok.
+log_nothing() ->
+    erlang:nif_error(not_loaded).
+
+%% What waits to be logged, and how many events found no room since the last time.
+-spec logs() -> {[log()], Dropped :: non_neg_integer()}.
+logs() ->
     erlang:nif_error(not_loaded).
 
 -spec info() -> map() | {error, not_running}.

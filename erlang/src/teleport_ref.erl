@@ -8,13 +8,14 @@
 
 -type ref() :: pid() | atom() | {atom(), node()} | {global, term()} | {via, module(), term()}.
 
-%% What to do with a reference to a process. `undefined': nobody has that name. `invalid': it is no reference.
+%% What to do with a reference to a process. `local': what OTP's own functions would do. `undefined': nobody has that name.
+%% `invalid': it is no reference.
 -spec where(ref()) ->
     {local, pid() | atom() | {atom(), node()}} | {remote, teleport_nif:destination()} | undefined | invalid.
 where(Pid) when is_pid(Pid), node(Pid) =:= node() ->
     {local, Pid};
 where(Pid) when is_pid(Pid) ->
-    {remote, Pid};
+    remote(Pid, node(Pid));
 where({global, Name}) ->
     found(global:whereis_name(Name));
 where({via, Module, Name}) ->
@@ -26,7 +27,7 @@ where({via, Module, Name}) ->
 where({Name, Node}) when is_atom(Name), Node =:= node() ->
     {local, {Name, Node}};
 where({Name, Node}) when is_atom(Name), is_atom(Node) ->
-    {remote, {Name, Node}};
+    remote({Name, Node}, Node);
 where(Name) when is_atom(Name) ->
     {local, Name};
 where(_Other) ->
@@ -36,8 +37,16 @@ where(_Other) ->
 node_of({_Name, Node}) -> Node;
 node_of(Pid) -> node(Pid).
 
--spec found(term()) -> {local, pid()} | {remote, pid()} | undefined | invalid.
+-spec found(term()) -> {local | remote, pid()} | undefined | invalid.
 found(undefined) -> undefined;
 found(Pid) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
-found(Pid) when is_pid(Pid) -> {remote, Pid};
+found(Pid) when is_pid(Pid) -> remote(Pid, node(Pid));
 found(_Other) -> invalid.
+
+%% Where teleport does not run OTP's own functions do it, if that is configured.
+-spec remote(teleport_nif:destination(), node()) -> {local | remote, teleport_nif:destination()}.
+remote(To, Node) ->
+    case teleport_route:of_node(Node) of
+        pool -> {remote, To};
+        disterl -> {local, To}
+    end.

@@ -30,16 +30,12 @@ start_link(Place, Count) ->
         {error, Reason} -> {error, Reason}
     end.
 
--spec init({non_neg_integer(), pos_integer()}) -> {ok, #state{}} | {stop, not_running}.
+-spec init({non_neg_integer(), pos_integer()}) -> {ok, #state{}}.
 init({Place, Count}) ->
     Alias = erlang:alias(),
-    case teleport_nif:relay(Place, Count, Alias) of
-        ok ->
-            _ = erlang:send_after(?SWEEP, self(), sweep),
-            {ok, #state{alias = Alias}};
-        not_running ->
-            {stop, not_running}
-    end.
+    ok = teleport_nif:relay(Place, Count, Alias),
+    _ = erlang:send_after(?SWEEP, self(), sweep),
+    {ok, #state{alias = Alias}}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {noreply, #state{}}.
 handle_call(_Request, _From, State) ->

@@ -30,13 +30,17 @@ send(Ref, Message, Flags, Ack) ->
         {{remote, To}, {ack, Tag}} ->
             acknowledged(To, Message, Flags, Tag);
         {{local, Process}, none} ->
-            try erlang:send(Process, Message) of
-                _ -> ok
-            catch
-                error:badarg -> badarg
-            end;
+            by_otp(Process, Message, Flags);
         {{local, Process}, {ack, Tag}} ->
-            tell(Tag, send_local(process(Process), Message));
+            case find(Process) of
+                {away, To} ->
+                    case by_otp(To, Message, Flags) of
+                        ok -> tell(Tag, {unconfirmed, disterl});
+                        Error -> Error
+                    end;
+                Found ->
+                    tell(Tag, send_local(Found, Message))
+            end;
         {undefined, {ack, Tag}} ->
             tell(Tag, {unconfirmed, noproc});
         {_Nobody, _Ack} ->
@@ -86,10 +90,21 @@ accepted(Tag, waiting) ->
 accepted(_Tag, Result) ->
     result(Result).
 
--spec process(pid() | atom() | {atom(), node()}) -> pid() | port() | undefined.
-process({Name, _Here}) -> whereis(Name);
-process(Name) when is_atom(Name) -> whereis(Name);
-process(Pid) -> Pid.
+%% Perhaps to another node, over distributed Erlang.
+-spec by_otp(pid() | atom() | {atom(), node()}, term(), 0..3) -> ok | {error, busy} | badarg.
+by_otp(To, Message, Flags) ->
+    try erlang:send(To, Message, [nosuspend || Flags band 2 =/= 0]) of
+        ok -> ok;
+        nosuspend -> {error, busy}
+    catch
+        error:badarg -> badarg
+    end.
+
+-spec find(pid() | atom() | {atom(), node()}) -> pid() | port() | undefined | {away, teleport_nif:destination()}.
+find({Name, Node}) when Node =:= node() -> whereis(Name);
+find(Name) when is_atom(Name) -> whereis(Name);
+find(Pid) when is_pid(Pid), node(Pid) =:= node() -> Pid;
+find(To) -> {away, To}.
 
 -spec send_local(pid() | port() | undefined, term()) -> delivered | {unconfirmed, noproc}.
 send_local(Process, Message) ->
@@ -101,7 +116,7 @@ send_local(Process, Message) ->
             {unconfirmed, noproc}
     end.
 
--spec tell(term(), delivered | {unconfirmed, noproc}) -> ok.
+-spec tell(term(), delivered | {unconfirmed, noproc | disterl}) -> ok.
 tell(Tag, Outcome) ->
     self() ! {teleport, Tag, Outcome},
     ok.

@@ -36,6 +36,16 @@ pub struct AddressCheck {
 
 /// Goes the whole way. Sets a session and its pool up if there is none.
 pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
+    let (going, to) = (engine.clone(), peer.clone());
+    // On the node's own runtime: the caller's may have no IO.
+    let task = engine.handle.spawn(async move { go(&going, &to).await });
+    task.await.unwrap_or_else(|_| {
+        let session = Err(SendError::NotRunning);
+        PeerCheck { addresses: Vec::new(), was_up: false, session }
+    })
+}
+
+async fn go(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
     let was_up = engine.session_if_up(peer).is_some();
     let addresses = engine.addresses(peer).await;
     let limit = engine.config.setup_timeout;

@@ -8,6 +8,7 @@
 mod atoms;
 mod builders;
 mod calls;
+mod check;
 mod config;
 mod encode;
 mod errors;
@@ -17,6 +18,7 @@ mod host;
 mod ids;
 mod iovec;
 mod large;
+mod logs;
 mod nifs;
 mod received;
 mod relays;
@@ -24,4 +26,11 @@ mod resolver;
 mod running;
 mod terms;
 
-rustler::init!("teleport_nif");
+rustler::init!("teleport_nif", load = load);
+
+/// Threads of the node and terms of Erlang's still belong to the library as it was before, if it was loaded before: what runs
+/// ends, and is started anew.
+fn load(_env: rustler::Env<'_>, _info: rustler::Term<'_>) -> bool {
+    nifs::abandon();
+    true
+}

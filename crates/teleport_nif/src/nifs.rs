@@ -7,20 +7,20 @@ use crate::host::Machine;
 use crate::ids::{self, Identity};
 use crate::iovec::Gathered;
 use crate::large::Large;
-use crate::relays::WatchHandle;
+use crate::relays::{RELAYS, WatchHandle};
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
 use crate::terms::AtomBudget;
 use crate::{atoms, encode, host, iovec};
 use rustler::env::SavedTerm;
 use rustler::types::atom::Atom;
-use rustler::{Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
+use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport::embed::{Embedded, ProcessId, Recipient, RefId, Sent};
-use teleport::{Node, PeerInfo, SendError, SendOptions, StartError, etf};
+use teleport::{Incarnation, Node, PeerInfo, SendError, SendOptions, StartError, etf};
 use tokio::runtime;
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -33,7 +33,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     let questions = Questions::default();
     let atoms_left = AtomBudget::new(max_new_atoms, config.max_message.get());
     let (large, jobs) = Large::new();
-    let running = Arc::new(Running::new(identity, atoms_left, questions.clone(), large));
+    let running = Arc::new(Running::new(env.pid(), identity, atoms_left, questions.clone(), large));
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
     }
@@ -62,7 +62,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
 }
 
 /// For the short time of a start or a stop.
-fn runtime() -> io::Result<runtime::Runtime> {
+pub(crate) fn runtime() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_time().build()
 }
 
@@ -85,6 +85,18 @@ fn stop(env: Env<'_>, deadline: u64) -> Atom {
     if stopped.is_ok() { atoms::ok() } else { atoms::system() }
 }
 
+/// Ends what runs, and tells its manager then.
+pub(crate) fn abandon() {
+    let Some(running) = running::clear() else { return };
+    // Without a thread it ends some time after its last user.
+    let _ = std::thread::Builder::new().name("teleport stop".to_owned()).spawn(move || {
+        if let (Some(node), Ok(runtime)) = (running.node(), runtime()) {
+            let _ = runtime.block_on(node.shutdown(Duration::ZERO));
+        }
+        let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());
+    });
+}
+
 #[rustler::nif]
 fn resolved(node: &str, addresses: Vec<Term<'_>>) -> NifResult<Atom> {
     let Some(running) = running::current() else { return Ok(atoms::not_running()) };
@@ -96,11 +108,11 @@ fn resolved(node: &str, addresses: Vec<Term<'_>>) -> NifResult<Atom> {
 
 #[rustler::nif]
 fn relay(env: Env<'_>, place: usize, count: usize, alias: Term<'_>) -> NifResult<Atom> {
-    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
     if place >= count || count > MOST_RELAYS || !alias.is_ref() {
         return Err(Error::BadArg);
     }
-    running.relays.add(place, count, env.pid(), alias);
+    RELAYS.add(place, count, env.pid(), alias);
+    let Some(running) = running::current() else { return Ok(atoms::ok()) };
     // One that was there before watches nothing any more.
     let left = running.holds.end_all(|process| running.relays.is_at(place, process));
     left.into_iter().for_each(|process| running.large.release(process));
@@ -339,6 +351,30 @@ fn disconnect(env: Env<'_>, peer: Atom) -> NifResult<bool> {
     Ok(running.as_ref().and_then(|running| running.node()).is_some_and(|node| node.disconnect(&peer)))
 }
 
+#[rustler::nif(name = "disconnect")]
+fn disconnect_life(env: Env<'_>, peer: Atom, (which, life): (Atom, u32)) -> NifResult<bool> {
+    let peer = ids::node_name(env, peer)?;
+    let others = which == atoms::other_than();
+    if !others && which != atoms::life() {
+        return Err(Error::BadArg);
+    }
+    let running = running::current();
+    let is_meant = |incarnation: Incarnation| (incarnation.as_u32() == life) != others;
+    let node = running.as_ref().and_then(|running| running.node());
+    Ok(node.is_some_and(|node| node.disconnect_if(&peer, is_meant)))
+}
+
+#[rustler::nif]
+fn peer_cookie<'a>(env: Env<'a>, peer: Atom, cookie: Binary<'a>) -> NifResult<Term<'a>> {
+    let peer = ids::node_name(env, peer)?;
+    with_node(env, |_, node| {
+        Ok(match node.set_peer_cookie(&peer, Some(&cookie)) {
+            Ok(()) => atoms::ok().encode(env),
+            Err(error) => (atoms::error(), (atoms::cookie(), error.to_string())).encode(env),
+        })
+    })
+}
+
 #[rustler::nif]
 fn info(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |running, node| {
@@ -359,7 +395,7 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
     })
 }
 
-fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
+pub(crate) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
     let transfer = &peer.transfer;
     let round_trip = peer.tick_round_trip.map(|time| time.as_micros() as u64);
     let pairs = [
@@ -384,7 +420,7 @@ fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
     Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| rustler::types::map::map_new(env))
 }
 
-fn with_node<'a>(
+pub(crate) fn with_node<'a>(
     env: Env<'a>,
     use_it: impl FnOnce(&Arc<Running>, &Embedded) -> NifResult<Term<'a>>,
 ) -> NifResult<Term<'a>> {
@@ -397,7 +433,7 @@ fn with_node<'a>(
 
 /// Tells the calling process, in `{teleport_sent, Tag, ok | {error, Reason}}`, that what had to wait waits no longer. Without a
 /// tag (which is a reference) it tells nothing.
-struct Notice(Option<Tagged>);
+pub(crate) struct Notice(Option<Tagged>);
 
 struct Tagged {
     process: LocalPid,
@@ -406,7 +442,7 @@ struct Tagged {
 }
 
 impl Notice {
-    fn new(env: Env<'_>, tag: Term<'_>) -> Self {
+    pub(crate) fn new(env: Env<'_>, tag: Term<'_>) -> Self {
         let tagged = tag.is_ref().then(|| {
             let own = OwnedEnv::new();
             let tag = own.save(tag);
@@ -416,14 +452,19 @@ impl Notice {
     }
 
     /// Not on a scheduler.
-    fn give(mut self, result: Result<(), SendError>) {
-        self.tell(|env| match result {
+    pub(crate) fn give(mut self, result: Result<(), SendError>) {
+        self.tell_once(|env| match result {
             Ok(()) => atoms::ok().encode(env),
             Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
         });
     }
 
-    fn tell(&mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+    /// The same, of whatever has come of it.
+    pub(crate) fn tell(mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+        self.tell_once(result);
+    }
+
+    fn tell_once(&mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
         let Some(Tagged { process, env, tag }) = self.0.take() else { return };
         env.run(|env| {
             // The process may have ended.
@@ -436,6 +477,6 @@ impl Drop for Notice {
     /// Nobody will tell any more, since the node has stopped. On a scheduler nothing is sent: there, the process is told by what
     /// the function returns.
     fn drop(&mut self) {
-        self.tell(|env| (atoms::error(), atoms::not_running()).encode(env));
+        self.tell_once(|env| (atoms::error(), atoms::not_running()).encode(env));
     }
 }

@@ -5,10 +5,12 @@ use rustler::{LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use teleport::embed::{ProcessId, Watch};
 
-#[derive(Default)]
 pub(crate) struct Relays {
     relays: Mutex<Vec<Option<Relay>>>,
 }
+
+/// The relays of this virtual machine. They are there before a node listens, so that what comes first finds them.
+pub(crate) static RELAYS: Relays = Relays { relays: Mutex::new(Vec::new()) };
 
 /// A relay process.
 #[derive(Clone)]

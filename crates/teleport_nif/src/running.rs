@@ -4,17 +4,20 @@ use crate::calls::Calls;
 use crate::holds::Holds;
 use crate::ids::Identity;
 use crate::large::Large;
-use crate::relays::Relays;
+use crate::relays::{RELAYS, Relays};
 use crate::resolver::Questions;
 use crate::terms::AtomBudget;
+use rustler::LocalPid;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use teleport::embed::{Embedded, RefId};
 
 /// What the functions work on.
 pub(crate) struct Running {
+    /// The process that has started it.
+    pub(crate) manager: LocalPid,
     pub(crate) identity: Identity,
     pub(crate) calls: Calls,
-    pub(crate) relays: Relays,
+    pub(crate) relays: &'static Relays,
     pub(crate) holds: Holds,
     pub(crate) large: Large,
     pub(crate) questions: Questions,
@@ -45,9 +48,16 @@ pub(crate) fn clear() -> Option<Arc<Running>> {
 }
 
 impl Running {
-    pub(crate) fn new(identity: Identity, atoms: AtomBudget, questions: Questions, large: Large) -> Self {
-        let (calls, relays, holds, node) = Default::default();
-        Self { identity, calls, relays, holds, large, questions, atoms, node }
+    pub(crate) fn new(
+        manager: LocalPid,
+        identity: Identity,
+        atoms: AtomBudget,
+        questions: Questions,
+        large: Large,
+    ) -> Self {
+        let (calls, holds, node) = Default::default();
+        let relays = &RELAYS;
+        Self { manager, identity, calls, relays, holds, large, questions, atoms, node }
     }
 
     /// The node has been started.

@@ -1,0 +1,86 @@
+//! Why there is a session with a peer or none, as terms.
+
+use crate::nifs::{Notice, peer_info, runtime, with_node};
+use crate::{atoms, config, ids};
+use rustler::types::atom::Atom;
+use rustler::{Encoder, Env, NifResult, Term};
+use std::io;
+use teleport::{AddressCheck, ConnectError, HandshakeError, PeerCheck, SendError};
+
+#[rustler::nif]
+fn check<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
+    let peer = ids::node_name(env, peer)?;
+    with_node(env, |_, node| {
+        let (notice, node) = (Notice::new(env, tag), node.clone());
+        // As for `prime`.
+        let started = std::thread::Builder::new().name("teleport check".to_owned()).spawn(move || {
+            let Ok(runtime) = runtime() else { return drop(notice) }; // which tells too
+            let check = runtime.block_on(node.check(&peer));
+            notice.tell(|env| (atoms::ok(), report(env, &check)).encode(env));
+        });
+        Ok(if started.is_ok() {
+            atoms::waiting().encode(env)
+        } else {
+            (atoms::error(), atoms::system()).encode(env)
+        })
+    })
+}
+
+/// `{Addresses, WasUp, {ok, Info} | {error, Reason, Text}}`.
+fn report<'a>(env: Env<'a>, check: &PeerCheck) -> Term<'a> {
+    let addresses: Vec<_> = check.addresses.iter().map(|address| connected(env, address)).collect();
+    let session = match &check.session {
+        Ok(info) => (atoms::ok(), peer_info(env, info)).encode(env),
+        Err(error) => (atoms::error(), reason(error), error.to_string()).encode(env),
+    };
+    (addresses, check.was_up, session).encode(env)
+}
+
+/// `{Address, {ok, Microseconds} | {error, Reason, Text}}`.
+fn connected<'a>(env: Env<'a>, check: &AddressCheck) -> Term<'a> {
+    let connected = match &check.connected {
+        Ok(time) => (atoms::ok(), time.as_micros() as u64).encode(env),
+        Err(error) => (atoms::error(), posix(error), error.to_string()).encode(env),
+    };
+    (config::encode_address(env, check.address), connected).encode(env)
+}
+
+fn reason(error: &SendError) -> Atom {
+    match error {
+        SendError::NoConnection(ConnectError::UnknownNode(_)) => atoms::unknown_node(),
+        SendError::NoConnection(ConnectError::Connect { source, .. }) => posix(source),
+        SendError::NoConnection(ConnectError::Closed { .. }) => atoms::closed(),
+        SendError::NoConnection(ConnectError::Timeout { .. }) => atoms::timeout(),
+        SendError::NoConnection(ConnectError::OwnName(_)) => atoms::own_name(),
+        SendError::NoConnection(ConnectError::Handshake { source, .. }) => handshake(source),
+        SendError::NoConnection(ConnectError::NotRunning) | SendError::NotRunning => atoms::not_running(),
+        SendError::NodeDown { .. } => atoms::nodedown(),
+        // The enums may grow.
+        _ => atoms::connect(),
+    }
+}
+
+fn handshake(error: &HandshakeError) -> Atom {
+    match error {
+        HandshakeError::NotTeleport { .. } => atoms::not_teleport(),
+        HandshakeError::Version { .. } => atoms::version(),
+        HandshakeError::WrongNode { .. } => atoms::wrong_node(),
+        HandshakeError::OwnName { .. } => atoms::own_name(),
+        HandshakeError::Cookie { .. } => atoms::cookie(),
+        HandshakeError::Unproven { .. } => atoms::unproven(),
+        HandshakeError::Refused { .. } | HandshakeError::RefusedUnknown { .. } => atoms::refused(),
+        _ => atoms::handshake(),
+    }
+}
+
+/// As `inet` has it, for what is common.
+fn posix(error: &io::Error) -> Atom {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => atoms::econnrefused(),
+        io::ErrorKind::ConnectionReset => atoms::econnreset(),
+        io::ErrorKind::TimedOut => atoms::etimedout(),
+        io::ErrorKind::HostUnreachable => atoms::ehostunreach(),
+        io::ErrorKind::NetworkUnreachable => atoms::enetunreach(),
+        _ => atoms::connect(),
+    }
+}

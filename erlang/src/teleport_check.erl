@@ -1,0 +1,159 @@
+%% @private
+%% Says why there is a pool to a node, or why there is none: goes the way that a first message goes, step by step.
+-module(teleport_check).
+
+-export([node/1]).
+
+-export_type([step/0, outcome/0, result/0]).
+
+-compile({no_auto_import, [node/1]}).
+
+-type step() :: running | node | peer | address | tcp | handshake | session | pool.
+-type outcome() :: ok | skipped | {error, term()}.
+-type result() :: {ok | error, [{step(), outcome(), Text :: binary()}]}.
+
+%% How long a node may take to answer over distributed Erlang, in milliseconds.
+-define(TIMEOUT, 5000).
+
+-define(STEPS, [running, node, peer, address, tcp, handshake, session, pool]).
+
+-spec node(node()) -> result().
+node(Node) ->
+    Steps = running(Node),
+    Done = [Step || {Step, _, _} <- Steps],
+    Left = [{Step, skipped, <<"not looked at, since an earlier step failed">>} || Step <- ?STEPS -- Done],
+    All = Steps ++ Left,
+    case [Reason || {_, {error, Reason}, _} <- All] of
+        [] -> {ok, All};
+        _ -> {error, All}
+    end.
+
+%% Each step goes on to the next one if it is of use.
+-spec running(node()) -> [{step(), outcome(), binary()}].
+running(Node) ->
+    case teleport_app:library() =:= ok andalso teleport_nif:info() of
+        #{address := Address} when Node =:= node() ->
+            [{running, ok, text("teleport runs here, and listens at ~ts", [address(Address)])},
+             {node, {error, own_node}, text("~ts is this node itself: what is sent to it goes no way at all", [Node])}];
+        #{address := Address} ->
+            [{running, ok, text("teleport runs here, and listens at ~ts", [address(Address)])} | known(Node)];
+        _ ->
+            [{running, {error, not_running}, <<"teleport does not run here: call teleport:start()">>}]
+    end.
+
+known(Node) ->
+    case application:get_env(teleport, peers, #{}) of
+        #{Node := Address} ->
+            [{node, ok, text("~ts is configured in `peers', at ~ts", [Node, address(Address)])},
+             {peer, skipped, <<"not asked, since a configured node need not be in the Erlang cluster">>}
+             | way(Node)];
+        #{} ->
+            case lists:member(Node, nodes(connected)) orelse net_kernel:connect_node(Node) of
+                true ->
+                    [{node, ok, text("~ts is connected by distributed Erlang", [Node])} | peer(Node)];
+                _ ->
+                    [{node, {error, noconnection},
+                      text("distributed Erlang has no connection to ~ts: check the name, that the node runs, and that both have"
+                           " the same cookie; or say in `peers' where it listens, if it is not an Erlang node", [Node])}]
+            end
+    end.
+
+peer(Node) ->
+    try erpc:call(Node, teleport_manager, about, [], ?TIMEOUT) of
+        {ok, #{version := Version, address := Address}} ->
+            [{peer, ok, text("teleport ~ts runs there, and listens at ~ts", [Version, address(Address)])} | way(Node)];
+        {error, not_running} ->
+            [{peer, {error, not_running}, text("teleport is installed there, but does not run: call teleport:start() on ~ts", [Node])}]
+    catch
+        error:{exception, undef, _Stack} ->
+            [{peer, {error, not_installed},
+              text("~ts has no teleport, or an older one: put it into the node's release or code path", [Node])}];
+        Class:Reason ->
+            [{peer, {error, Reason}, text("~ts does not say whether teleport runs there: ~0tp:~0tp", [Node, Class, Reason])}]
+    end.
+
+way(Node) ->
+    Tag = make_ref(),
+    case teleport_nif:check(Node, Tag) of
+        waiting ->
+            receive
+                {teleport_sent, Tag, {ok, Report}} -> report(Node, Report);
+                {teleport_sent, Tag, {error, Reason}} -> [stopped(Reason)]
+            end;
+        {error, Reason} ->
+            [stopped(Reason)]
+    end.
+
+stopped(Reason) ->
+    {address, {error, Reason}, text("the engine has been stopped meanwhile: ~0tp", [Reason])}.
+
+-spec report(node(), teleport_nif:report()) -> [{step(), outcome(), binary()}].
+report(Node, {Addresses, WasUp, Session}) ->
+    addresses(Node, Addresses, WasUp) ++ tcp(Addresses, WasUp) ++ session(Addresses, WasUp, Session).
+
+addresses(Node, [], false) ->
+    [{address, {error, unknown_node}, text("nobody knows where ~ts listens", [Node])}];
+addresses(Node, [], true) ->
+    [{address, skipped, text("nobody knows any more where ~ts listens, but there is a session", [Node])}];
+addresses(_Node, Addresses, _WasUp) ->
+    [{address, ok, text("it is looked for at ~ts", [lists:join(", ", [address(Address) || {Address, _} <- Addresses])])}].
+
+tcp([], _WasUp) ->
+    [];
+tcp(Addresses, WasUp) ->
+    Texts = lists:join("; ", [connected(Address) || Address <- Addresses]),
+    Reasons = [Reason || {_, {error, Reason, _}} <- Addresses],
+    Outcome = case length(Reasons) < length(Addresses) of
+        true -> ok;
+        false when WasUp -> skipped;
+        false -> {error, hd(Reasons)}
+    end,
+    [{tcp, Outcome, text("~ts", [Texts])}].
+
+connected({Address, {ok, Microseconds}}) ->
+    io_lib:format("~ts can be reached: ~b us", [address(Address), Microseconds]);
+connected({Address, {error, _Reason, Text}}) ->
+    io_lib:format("~ts cannot be reached: ~ts", [address(Address), Text]).
+
+session(_Addresses, WasUp, {ok, #{creation := Creation, control_connected := IsConnected} = Info}) ->
+    Handshake = <<"version, cookie, name and incarnation fit">>,
+    Old = case WasUp of
+        true -> <<"it was there before">>;
+        false -> <<"it has just been set up">>
+    end,
+    Session = text("there is a session with its life ~b, ~ts; ~ts; ~ts",
+                   [Creation, Old, control(IsConnected), round_trip(Info)]),
+    Up = case IsConnected of
+        true -> ok;
+        false -> {error, no_control_connection}
+    end,
+    [{handshake, ok, Handshake}, {session, Up, Session}, pool(Info)];
+session(Addresses, _WasUp, {error, Reason, Text}) ->
+    case [ok || {_, {ok, _}} <- Addresses] of
+        [] -> [];
+        _ -> [{handshake, {error, Reason}, Text}]
+    end.
+
+control(true) -> "its control connection stands";
+control(false) -> "its control connection is gone, and is being opened again".
+
+round_trip(#{tick_round_trip_us := Microseconds}) when is_integer(Microseconds) ->
+    io_lib:format("the last tick took ~b us there and back", [Microseconds]);
+round_trip(_Info) ->
+    "no tick has come back yet".
+
+pool(#{express_connections := Express, bulk_connections := Bulk}) ->
+    Text = text("the pool has ~b connections for small messages and ~b for large ones", [Express, Bulk]),
+    case Express + Bulk of
+        0 -> {pool, {error, no_connections}, Text};
+        _ -> {pool, ok, Text}
+    end.
+
+address({Ip, Port}) ->
+    case tuple_size(Ip) of
+        4 -> io_lib:format("~s:~b", [inet:ntoa(Ip), Port]);
+        8 -> io_lib:format("[~s]:~b", [inet:ntoa(Ip), Port])
+    end.
+
+text(Format, Args) ->
+    unicode:characters_to_binary(io_lib:format(Format, Args)).

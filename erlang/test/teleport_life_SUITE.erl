@@ -1,0 +1,224 @@
+%% The application begins and ends, is started again, cannot be started, and its library stays where it is.
+-module(teleport_life_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
+-export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
+-export([distributed_later/1, no_library/1, a_library_that_is_none/1, other_releases/1, bad_configuration/1]).
+-export([loaded_anew_while_it_runs/1, purged_while_it_runs/1]).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 3}}].
+
+all() ->
+    [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
+     distributed_later, no_library, a_library_that_is_none, other_releases, bad_configuration,
+     loaded_anew_while_it_runs, purged_while_it_runs].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    Config.
+
+end_per_suite(_Config) ->
+    _ = application:stop(teleport),
+    ok.
+
+%% All that is under way ends, with what says so.
+stopped_under_way(_Config) ->
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    Monitor = teleport:monitor(Server),
+    Callers = [begin_process(fun() -> teleport:gs_call(Server, never, infinity) end) || _ <- lists:seq(1, 50)],
+    Senders = [begin_process(fun() -> send_for_ever(Server) end) || _ <- lists:seq(1, 10)],
+    teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 51 end),
+    ok = application:stop(teleport),
+    [?assertMatch({'EXIT', {{nodedown, Node}, {gen_server, call, [Server, never, infinity]}}}, outcome(Caller))
+     || Caller <- Callers],
+    [?assertMatch({error, Reason} when Reason =:= not_running; Reason =:= nodedown, outcome(Sender)) || Sender <- Senders],
+    ?assertEqual({'DOWN', Monitor, process, Server, noconnection}, teleport_test:receive_one()),
+    ?assertEqual({error, not_running}, teleport:send(Server, {note, x})),
+    %% And the other way round: it is stopped at the servers' node.
+    ok = teleport:start(),
+    Others = [begin_process(fun() -> teleport:gs_call(Server, never, infinity) end) || _ <- lists:seq(1, 50)],
+    teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 50 end),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    [?assertMatch({'EXIT', {_Reason, {gen_server, call, _}}}, outcome(Caller)) || Caller <- Others],
+    ?assertEqual([], teleport_test:mailbox()),
+    teleport_test:stop_peer(Peer).
+
+send_for_ever(To) ->
+    case teleport:send(To, {note, binary:copy(<<1>>, 10000)}) of
+        ok -> send_for_ever(To);
+        Error -> Error
+    end.
+
+begin_process(Fun) ->
+    Self = self(),
+    spawn(fun() -> Self ! {outcome, self(), catch Fun()} end).
+
+outcome(Process) ->
+    receive {outcome, Process, Outcome} -> Outcome
+    after 30000 -> error({hangs, Process, process_info(Process)})
+    end.
+
+%% With a session each time: no thread and no descriptor is left.
+a_hundred_times(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    Cycle = fun(I) ->
+        ok = teleport:start(),
+        ?assertEqual({ok, I}, teleport:gs_call(Server, {echo, I}, 30000)),
+        ok = application:stop(teleport)
+    end,
+    ok = application:stop(teleport),
+    Cycle(0),
+    Before = resources(),
+    lists:foreach(Cycle, lists:seq(1, 100)),
+    %% Those of the last cycle may take a moment to go.
+    teleport_test:eventually(fun() ->
+        lists:all(fun({Now, Then}) -> Now =< Then + 2 end, lists:zip(resources(), Before))
+    end),
+    teleport_test:stop_peer(Peer).
+
+%% Threads and descriptors of this process.
+resources() ->
+    [begin
+        {ok, Names} = file:list_dir("/proc/self/" ++ Directory),
+        length(Names)
+    end || Directory <- ["task", "fd"]].
+
+%% Both here and there, again and again: nothing hangs, and all works again.
+a_manager_that_is_killed(_Config) ->
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    [begin
+        Calls = [begin_process(fun() -> teleport:gs_call(Server, never, infinity) end) || _ <- lists:seq(1, 20)],
+        teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 20 end),
+        Manager = erpc:call(At, erlang, whereis, [teleport_manager]),
+        exit(Manager, kill),
+        [?assertMatch({'EXIT', {_Reason, {gen_server, call, _}}}, outcome(Call)) || Call <- Calls],
+        teleport_test:eventually(fun() -> works(Server) end),
+        ?assertMatch(#{waiting_for := 0}, teleport:info())
+    end || At <- [Node, node(), Node, node()]],
+    ?assertEqual([], teleport_test:mailbox()),
+    teleport_test:stop_peer(Peer).
+
+works(Server) ->
+    try teleport:gs_call(Server, {echo, x}, 5000) =:= {ok, x}
+    catch exit:{_Reason, {gen_server, call, _}} -> false
+    end.
+
+%% Whoever calls as soon as there is an address is answered: relays are there before the engine listens.
+the_first_calls(_Config) ->
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    ?assertEqual({ok, 0}, teleport:gs_call(Server, {echo, 0})),
+    [begin
+        ok = erpc:call(Node, application, stop, [teleport]),
+        Self = self(),
+        Starter = spawn_link(fun() -> ok = erpc:call(Node, teleport, start, []), Self ! {self(), started} end),
+        %% Until then it is not connected: but never rejected, which would mean that no relay was there.
+        ?assertEqual({ok, I}, first_answer(Server, I)),
+        receive {Starter, started} -> ok end
+    end || I <- lists:seq(1, 20)],
+    teleport_test:stop_peer(Peer).
+
+first_answer(Server, Term) ->
+    try teleport:gs_call(Server, {echo, Term}, 30000)
+    catch exit:{{nodedown, _}, _} -> first_answer(Server, Term)
+    end.
+
+%% What stands in the way of a start.
+
+distributed_later(_Config) ->
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
+    {error, {not_alive, Text}} = peer:call(Peer, teleport, start, []),
+    ?assertNotEqual(nomatch, string:find(Text, "-sname")),
+    {ok, _} = peer:call(Peer, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]]),
+    ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
+    ?assertMatch(#{peers := #{}}, peer:call(Peer, teleport, info, [])),
+    teleport_test:stop_peer(Peer).
+
+no_library(Config) ->
+    {error, {nif_not_loaded, File, Text}} = start_from(copy(Config, ?FUNCTION_NAME)),
+    ?assertNotEqual(nomatch, string:find(File, atom_to_list(?FUNCTION_NAME))),
+    ?assertNotEqual(nomatch, string:find(Text, "teleport_nif")).
+
+a_library_that_is_none(Config) ->
+    Root = copy(Config, ?FUNCTION_NAME),
+    Library = filename:join([Root, "priv", "teleport_nif.so"]),
+    ok = filelib:ensure_dir(Library),
+    ok = file:write_file(Library, <<"no library at all">>),
+    ?assertMatch({error, {nif_not_loaded, _File, _Text}}, start_from(Root)).
+
+%% The application without its library, in a directory of its own.
+copy(Config, Name) ->
+    Root = filename:join([?config(priv_dir, Config), atom_to_list(Name), "teleport"]),
+    Ebin = filename:dirname(code:which(teleport)),
+    [begin
+        To = filename:join([Root, "ebin", filename:basename(File)]),
+        ok = filelib:ensure_dir(To),
+        {ok, _} = file:copy(File, To)
+    end || File <- filelib:wildcard(filename:join(Ebin, "*"))],
+    Root.
+
+start_from(Root) ->
+    Args = ["-pa", filename:join(Root, "ebin")],
+    {ok, Peer, _Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args}),
+    Result = peer:call(Peer, teleport, start, []),
+    %% Nothing of it is left, and the node goes on.
+    ?assertEqual(Result, peer:call(Peer, teleport, start, [])),
+    teleport_test:stop_peer(Peer),
+    Result.
+
+other_releases(_Config) ->
+    [?assertEqual(ok, teleport_app:supported(Release)) || Release <- ["25", "26", "27.1", "30-rc1", "100"]],
+    [?assertMatch({error, {unsupported_otp, Release, _}}, teleport_app:supported(Release))
+     || Release <- ["24", "24.3", "9", "R16B03", ""]].
+
+bad_configuration(_Config) ->
+    _ = application:stop(teleport),
+    [begin
+        ok = application:set_env(teleport, Key, Value),
+        {error, {bad_config, What}} = teleport:start(),
+        ?assertNotEqual(nomatch, string:find(What, atom_to_list(Key))),
+        ok = application:unset_env(teleport, Key)
+    end || {Key, Value} <- [{fallback, sometimes}, {log_level, loud}, {max_message, 0}, {net_ticktime, often}]],
+    ok = teleport:start().
+
+%% The library.
+
+%% An upgrade of the module is refused; the one that runs goes on.
+loaded_anew_while_it_runs(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = teleport:start(),
+    Server = teleport_test_server:start_at(Node, server),
+    ?assertEqual({ok, 1}, teleport:gs_call(Server, {echo, 1})),
+    ?assertEqual({error, on_load_failure}, erpc:call(Node, code, load_file, [teleport_nif])),
+    ?assertEqual({ok, 2}, teleport:gs_call(Server, {echo, 2})),
+    teleport_test:stop_peer(Peer).
+
+%% Its threads go on in memory that is still theirs; the application finds back to its library.
+purged_while_it_runs(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = teleport:start(),
+    Server = teleport_test_server:start_at(Node, server),
+    [begin
+        ?assertEqual({ok, I}, teleport:gs_call(Server, {echo, I}, 30000)),
+        true = erpc:call(Node, code, delete, [teleport_nif]),
+        _ = erpc:call(Node, code, purge, [teleport_nif]),
+        %% A garbage collection everywhere drops what terms held of it.
+        _ = erpc:call(Node, fun() -> [garbage_collect(Process) || Process <- processes()] end),
+        teleport_test:eventually(fun() -> works(Server) end)
+    end || I <- lists:seq(1, 3)],
+    ?assertMatch(#{name := Node}, erpc:call(Node, teleport, info, [])),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    ok = erpc:call(Node, teleport, start, []),
+    teleport_test:eventually(fun() -> works(Server) end),
+    teleport_test:stop_peer(Peer).
