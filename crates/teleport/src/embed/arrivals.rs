@@ -3,7 +3,7 @@
 //! The order is made while the session is locked; the host is called when it is not. One thread at a time hands over, for
 //! all: so nothing overtakes.
 
-use super::{End, Hosting, Inbound, Receipt};
+use super::{End, Hosting, Inbound, Origin, Receipt};
 use crate::watch::Answer;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -15,7 +15,7 @@ const MOST_WAITING: usize = 1024;
 pub(crate) enum Arrival {
     Inbound(Inbound),
     /// The answer to a call or the end of a monitor of one of its processes.
-    Answer(Answer, Receipt),
+    Answer(Answer, Receipt, Origin),
 }
 
 #[derive(Default)]
@@ -69,7 +69,7 @@ impl Arrivals {
             for arrival in arrived {
                 match arrival {
                     Arrival::Inbound(inbound) => hosting.host.take(inbound),
-                    Arrival::Answer(answer, receipt) => answer.give_to_host(receipt),
+                    Arrival::Answer(answer, receipt, origin) => answer.give_to_host(receipt, origin),
                 }
             }
         }

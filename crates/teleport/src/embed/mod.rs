@@ -30,6 +30,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_etf::{Pid, Segments};
+use teleport_proto::SessionId;
 use teleport_proto::transfer::Disposition;
 pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use teleport_proto::wire::envelope::{Kind, Seq};
@@ -60,6 +61,8 @@ pub enum Inbound {
         to: ProcessId,
         /// The encoded term.
         body: Bytes,
+        /// Who it comes from.
+        origin: Origin,
         /// To be dropped when it is in the mailbox.
         receipt: Receipt,
     },
@@ -72,6 +75,8 @@ pub enum Inbound {
         body: Bytes,
         /// To be answered.
         watch: Watch,
+        /// Who it comes from.
+        origin: Origin,
         /// To be dropped when it is in the mailbox.
         receipt: Receipt,
     },
@@ -90,10 +95,16 @@ pub enum Inbound {
         reference: RefId,
         /// How.
         end: End,
+        /// Who says so, if it is a peer.
+        origin: Option<Origin>,
         /// To be dropped when the process has been told.
         receipt: Receipt,
     },
 }
+
+/// The session that something came over. [`Embedded::peer_of`] says whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin(pub(crate) SessionId);
 
 /// How a call or monitor ended.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The host's side of the node: sending in the names of its processes.
 
 use super::told::{Answer, Told};
-use super::{Destination, ProcessId, RefId};
+use super::{Destination, Origin, ProcessId, RefId};
 use crate::engine::Engine;
 use crate::node::Node;
 use crate::process::is_stale;
@@ -98,6 +98,11 @@ impl Embedded {
     /// The same, if the session is with a life of the peer that is meant: one that is known to have ended, say.
     pub fn disconnect_if(&self, peer: &NodeName, is_meant: impl FnOnce(Incarnation) -> bool) -> bool {
         self.engine().disconnect_soon(peer, is_meant)
+    }
+
+    /// The peer that something has come from; `None` if the session has ended since.
+    pub fn peer_of(&self, origin: Origin) -> Option<NodeName> {
+        self.engine().session_of(origin.0).map(|session| session.peer_name().clone())
     }
 
     /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`].

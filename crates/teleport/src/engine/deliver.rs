@@ -1,7 +1,7 @@
 //! Received messages to where they belong: a mailbox of this node, or the host.
 
 use super::Engine;
-use crate::embed::{Arrival, Hosting, Inbound, Receipt, Watch};
+use crate::embed::{Arrival, Hosting, Inbound, Origin, Receipt, Watch};
 use crate::mailbox::{Inbox, Put};
 use crate::session::Session;
 use crate::watch::{Answer, Purpose, Refused, Subject, Via};
@@ -107,6 +107,10 @@ impl<'a> Deliver<'a> {
         }
     }
 
+    fn origin(&self) -> Origin {
+        Origin(self.session.id())
+    }
+
     /// What goes to the host: a large message counts as delivered when the host says so.
     fn hand_over(
         &self,
@@ -125,7 +129,7 @@ impl<'a> Deliver<'a> {
     fn answer(&mut self, delivery: Delivery, answer: Option<Answer>) -> Disposition {
         match answer {
             Some(answer) if self.engine.hosting.is_some() => {
-                self.hand_over(delivery, |_, receipt| Arrival::Answer(answer, receipt))
+                self.hand_over(delivery, |_, receipt| Arrival::Answer(answer, receipt, self.origin()))
             }
             answer => {
                 self.answers.extend(answer);
@@ -146,7 +150,12 @@ impl Sink for Deliver<'_> {
                     Taker::Inbox(inbox) => self.put(inbox, delivery),
                     Taker::Hosted(process) => self.hand_over(delivery, |delivery, receipt| {
                         let body = delivery.body;
-                        Arrival::Inbound(Inbound::Message { to: *process, body, receipt })
+                        Arrival::Inbound(Inbound::Message {
+                            to: *process,
+                            body,
+                            origin: self.origin(),
+                            receipt,
+                        })
                     }),
                 };
                 if end != Disposition::NoProcess {
@@ -162,7 +171,8 @@ impl Sink for Deliver<'_> {
                         let ids = (number, reference);
                         let watch = Watch::new(self.session.clone(), Purpose::Call, ids, delivery.from, to);
                         self.hand_over(delivery, |delivery, receipt| {
-                            Arrival::Inbound(Inbound::Request { to, body: delivery.body, watch, receipt })
+                            let (body, origin) = (delivery.body, self.origin());
+                            Arrival::Inbound(Inbound::Request { to, body, watch, origin, receipt })
                         })
                     }
                     None => Disposition::NoProcess,

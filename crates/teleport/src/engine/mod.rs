@@ -202,6 +202,10 @@ impl Engine {
         Err(SendError::Busy)
     }
 
+    pub(crate) fn session_of(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.lock_directory().session(id)
+    }
+
     pub(crate) fn sessions(&self) -> Vec<(Arc<Session>, bool)> {
         self.lock_directory().sessions()
     }

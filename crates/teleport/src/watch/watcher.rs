@@ -2,7 +2,7 @@
 
 use super::{Via, reason};
 use crate::down;
-use crate::embed::{Host, Inbound, Receipt};
+use crate::embed::{Host, Inbound, Origin, Receipt};
 use crate::mailbox::Inbox;
 use crate::session::Session;
 use ::metrics::Counter;
@@ -132,18 +132,18 @@ enum Taker {
 
 impl Answer {
     pub(crate) fn give(self, watching: &Watching) {
-        self.give_with(Receipt::none(), || watching.count_late());
+        self.give_with(Receipt::none(), None, || watching.count_late());
     }
 
-    /// One for a process of the host's, which says itself if it came late.
-    pub(crate) fn give_to_host(self, receipt: Receipt) {
-        self.give_with(receipt, || ());
+    /// One of a peer's for a process of the host's, which says itself if it came late.
+    pub(crate) fn give_to_host(self, receipt: Receipt, origin: Origin) {
+        self.give_with(receipt, Some(origin), || ());
     }
 
-    fn give_with(self, receipt: Receipt, late: impl FnOnce()) {
+    fn give_with(self, receipt: Receipt, origin: Option<Origin>, late: impl FnOnce()) {
         match self.taker {
             Taker::Host(host, reference) => {
-                host.take(Inbound::Ended { reference, end: self.outcome.into(), receipt });
+                host.take(Inbound::Ended { reference, end: self.outcome.into(), origin, receipt });
             }
             Taker::Caller(caller) => {
                 // The caller may have given up just now.

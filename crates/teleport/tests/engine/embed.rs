@@ -122,7 +122,8 @@ async fn messages_come_in_order_and_a_large_one_is_waited_for() {
     process.send(hosted.pid(), "first").await.unwrap();
     process.send(hosted.pid(), &large).await.unwrap();
     process.send(hosted.pid(), "last").await.unwrap();
-    let Inbound::Message { to: SERVER, body, receipt } = hosted.next().await else { panic!() };
+    let Inbound::Message { to: SERVER, body, origin, receipt } = hosted.next().await else { panic!() };
+    assert_eq!(hosted.node.peer_of(origin).as_ref(), Some(node.name()));
     assert_eq!((text(&body).as_str(), receipt.is_awaited()), ("first", false));
     let Inbound::Message { body, receipt, .. } = hosted.next().await else { panic!() };
     assert!(receipt.is_awaited() && body.len() > 3 * MIB);
