@@ -126,10 +126,10 @@ documents_that_are_none(Config) ->
                               [<<104, 2>>, B, <<112, 30:32, 0:200>>]]],
     [begin
          ?assertError(badarg, binary_to_term(Document)),
-         ok = teleport_nif:send(Judge, [Document], 0, undefined)
+         ok = teleport_nif:send(Judge, {encoded, [Document]}, 0, undefined)
      end || Document <- Documents],
     %% Nor is what has more behind its end.
-    [ok = teleport_nif:send(Judge, [document(Parts)], 0, undefined) || Parts <- [[B, <<0>>], [<<104, 1>>, B, B]]],
+    [ok = teleport_nif:send(Judge, {encoded, [document(Parts)]}, 0, undefined) || Parts <- [[B, <<0>>], [<<104, 1>>, B, B]]],
     same(Config, {still, L, there}).
 
 atoms_that_are_new(Config) ->
@@ -271,7 +271,7 @@ same_document(Config, Document) ->
     Self = binary:part(term_to_binary(self()), 1, byte_size(term_to_binary(self())) - 1),
     Judge ! {self(), expected_of, Document},
     <<131, Rest/binary>> = Document,
-    ok = teleport_nif:send(Judge, [<<131, 104, 2>>, Self, Rest], 0, undefined),
+    ok = teleport_nif:send(Judge, {encoded, [<<131, 104, 2>>, Self, Rest]}, 0, undefined),
     receive
         {Judge, Same, _} -> ?assert(Same, binary:part(Document, 0, min(50, byte_size(Document))))
     after 30000 ->

@@ -60,7 +60,7 @@ calls_and_replies(Config) ->
 a_long_call_is_noticed(Config) ->
     Node = ?config(node, Config),
     Parts = erlang:term_to_iovec([binary:copy(<<I:32>>, 512) || I <- lists:seq(1, 80000)]),
-    Send = fun() -> teleport_nif:send({nobody, Node}, Parts, 2, undefined) end,
+    Send = fun() -> teleport_nif:send({nobody, Node}, {encoded, Parts}, 2, undefined) end,
     #{{teleport_nif, send, 4} := Least} = least(Node, Send),
     ct:log("~p parts: ~p us", [length(Parts), Least]),
     ?assert(Least > ?LIMIT, Least).

@@ -87,6 +87,11 @@ impl Builders {
 }
 
 impl Job {
+    /// One that has been run.
+    pub(crate) fn done() -> ResourceArc<Self> {
+        ResourceArc::new(Self(Mutex::default()))
+    }
+
     /// Builds the term, once. On a dirty scheduler.
     pub(crate) fn run(&self) {
         let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -56,6 +56,13 @@ impl Resource for Caller {
     }
 }
 
+impl Caller {
+    /// Of no process.
+    pub(crate) fn nobody() -> ResourceArc<Self> {
+        ResourceArc::new(Self(ProcessId::NOBODY))
+    }
+}
+
 impl Calls {
     /// A process begins to wait. It must be the calling one.
     pub(crate) fn begin(&self, env: Env<'_>, id: ProcessId, reference: RefId, recipient: Recipient) {

@@ -100,7 +100,7 @@ pub(crate) fn release(running: &Running, process: ProcessId) {
 
 fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held: bool) {
     match inbound {
-        Inbound::Message { to, body, receipt } => {
+        Inbound::Message { to, body, receipt, .. } => {
             let message = env.run(|inner| {
                 let to = running.identity.pid(inner, to)?;
                 Some((to, env.save(running.atoms.decode(inner, &body)?)))
@@ -112,7 +112,7 @@ fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held
             }
             drop(receipt);
         }
-        Inbound::Request { to, body, watch, receipt } => {
+        Inbound::Request { to, body, watch, receipt, .. } => {
             let number = watch.id();
             begin_watch(running, env, watch, Some(Request { to, body, number, receipt }), was_held);
         }
@@ -122,7 +122,7 @@ fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held
                 relay.tell(env, (atoms::unwatch(), watch));
             }
         }
-        Inbound::Ended { reference, end, receipt } => ended(running, env, reference, end, receipt),
+        Inbound::Ended { reference, end, receipt, .. } => ended(running, env, reference, end, receipt),
     }
 }
 

@@ -28,9 +28,12 @@ mod terms;
 
 rustler::init!("teleport_nif", load = load);
 
-/// Threads of the node and terms of Erlang's still belong to the library as it was before, if it was loaded before: what runs
-/// ends, and is started anew.
+/// Called once for the life of the virtual machine, unless somebody purges the Erlang module.
 fn load(_env: rustler::Env<'_>, _info: rustler::Term<'_>) -> bool {
+    // Types of resources would be freed with the module if there were none of them; threads of the node still make some.
+    std::mem::forget((calls::Caller::nobody(), relays::WatchHandle::ended()));
+    std::mem::forget((received::Received::nothing(), builders::Job::done()));
+    // If it was loaded before, terms of Erlang's still belong to it as it was then: what runs ends, and is started anew.
     nifs::abandon();
     true
 }

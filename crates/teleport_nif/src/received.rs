@@ -15,10 +15,17 @@ use teleport::etf::{Apart, Limits, Parts, take_apart};
 const LARGE: usize = 64 * 1024;
 
 /// The memory of a message.
-struct Received(Bytes);
+pub(crate) struct Received(Bytes);
 
 #[rustler::resource_impl]
 impl Resource for Received {}
+
+impl Received {
+    /// Of no message.
+    pub(crate) fn nothing() -> ResourceArc<Self> {
+        ResourceArc::new(Self(Bytes::new()))
+    }
+}
 
 impl Drop for Received {
     /// On a scheduler, most likely.

@@ -71,6 +71,11 @@ impl WatchHandle {
         ResourceArc::new(Self(Mutex::new(Some(watch))))
     }
 
+    /// One whose watch was taken.
+    pub(crate) fn ended() -> ResourceArc<Self> {
+        ResourceArc::new(Self(Mutex::default()))
+    }
+
     /// The watch, once.
     pub(crate) fn take(&self) -> Option<Watch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
