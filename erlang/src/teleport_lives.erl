@@ -6,6 +6,7 @@
 -module(teleport_lives).
 
 -export([new/0, up/2, down/2, answered/3]).
+-export([asking/1]).
 
 -export_type([lives/0]).
 
@@ -30,7 +31,7 @@ new() ->
 -spec up(node(), lives()) -> lives().
 up(Node, Lives) ->
     IsDoubted = maps:get(Node, Lives, undefined) =:= doubted,
-    {_Pid, Asking} = spawn_monitor(fun() -> exit({creation, Node, ask(Node)}) end),
+    {_Pid, Asking} = spawn_monitor(?MODULE, asking, [Node]),
     Lives#{Node => #life{asking = Asking, is_doubted = IsDoubted}}.
 
 %% A node is down. Ends the session with that life.
@@ -61,6 +62,11 @@ answered(Asking, {creation, Node, Creation}, Lives) ->
         #{} ->
             Lives
     end.
+
+%% A process that ends with the answer.
+-spec asking(node()) -> no_return().
+asking(Node) ->
+    exit({creation, Node, ask(Node)}).
 
 -spec ask(node()) -> pos_integer() | unknown.
 ask(Node) ->

@@ -24,6 +24,7 @@
 -behaviour(gen_server).
 
 -export([start_link/0, address/0, about/0, route/1]).
+-export([asking/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {
@@ -202,8 +203,13 @@ set_cookie(Node) ->
 %% Asks a node which way messages to it go.
 -spec ask_route(node()) -> reference().
 ask_route(Node) ->
-    {_Pid, Monitor} = spawn_monitor(fun() -> exit({route, Node, find_route(Node)}) end),
+    {_Pid, Monitor} = spawn_monitor(?MODULE, asking, [Node]),
     Monitor.
+
+%% A process that ends with the answer.
+-spec asking(node()) -> no_return().
+asking(Node) ->
+    exit({route, Node, find_route(Node)}).
 
 %% `unknown': it cannot be reached; messages to it then fail as ever.
 -spec find_route(node()) -> teleport_route:route() | unknown.
