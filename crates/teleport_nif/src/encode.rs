@@ -22,11 +22,12 @@ thread_local! {
     static ENCODER: RefCell<Encoder> = RefCell::default();
 }
 
-/// The message that `{term, Term}` or `{encoded, [binary()]}` stands for; `None` if the term has to come encoded.
-pub(crate) fn body(identity: &Identity, body: Term<'_>) -> NifResult<Option<Segments>> {
+/// The message that `{term, Term}` or `{encoded, [binary()]}` stands for; `None` if the term has to come encoded, as all have to
+/// where it is not known whose pids are in them.
+pub(crate) fn body(identity: Option<&Identity>, body: Term<'_>) -> NifResult<Option<Segments>> {
     let (form, content): (Atom, Term<'_>) = body.decode()?;
     if form == atoms::term() {
-        return Ok(small(identity, content));
+        return Ok(identity.and_then(|identity| small(identity, content)));
     }
     if form != atoms::encoded() {
         return Err(Error::BadArg);

@@ -162,7 +162,7 @@ const NOSUSPEND: u32 = 2;
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a>) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
-        let Some(body) = encode::body(&running.identity, body)? else {
+        let Some(body) = encode::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
         let to = ids::recipient(to)?;
@@ -236,7 +236,7 @@ fn request<'a>(
     tag: Term<'a>,
 ) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
-        let Some(body) = encode::body(&running.identity, body)? else {
+        let Some(body) = encode::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
         let notice = Notice::new(env, tag);
@@ -296,9 +296,9 @@ fn cancel(reference: Term<'_>) -> NifResult<bool> {
 
 #[rustler::nif]
 fn reply<'a>(env: Env<'a>, watch: ResourceArc<WatchHandle>, body: Term<'a>) -> NifResult<Term<'a>> {
-    // A node that has stopped has told all who waited.
-    let Some(running) = running::current() else { return Ok(atoms::ok().encode(env)) };
-    let Some(body) = encode::body(&running.identity, body)? else {
+    // A node that is about to stop still takes answers.
+    let running = running::current();
+    let Some(body) = encode::body(running.as_ref().map(|running| &running.identity), body)? else {
         return Ok(atoms::not_small().encode(env));
     };
     Ok(match watch.take().map_or(Ok(()), |watch| watch.reply(body)) {
