@@ -21,7 +21,7 @@
 
 -type option() :: unordered | nosuspend | {ack, Tag :: term()}.
 %% `unordered': neither wait for earlier messages of the same pair of processes, nor be waited for by later ones.
-%% `nosuspend': answer `{error, busy}' rather than wait, for room or for the first session.
+%% `nosuspend': answer `{error, busy}' rather than wait, for room or for a session, even if there is no such node.
 %% `{ack, Tag}': tell the calling process what became of the message, by `{teleport, Tag, delivered}' once it is in the
 %% mailbox, or `{teleport, Tag, {unconfirmed, Reason}}': `noproc' if there is no such process, `nodedown' if the session ended
 %% before anything was known. Comes exactly once, if `send/3' returns `ok'; and not at all if it returns an error.
@@ -230,7 +230,7 @@ prime(Node) when is_atom(Node) ->
             teleport_send:result(Error)
     end.
 
-%% @doc Checks all nodes that are connected by distributed Erlang, have a session, or are configured.
+%% @doc Checks all nodes that are connected by distributed Erlang, have a session, or are configured. See {@link check/1}.
 -spec check() -> [{node(), check()}].
 check() ->
     Configured = maps:keys(application:get_env(teleport, peers, #{})),
@@ -253,7 +253,8 @@ check() ->
 %% <li>`session': the session stands, with which life of the node, and how long a tick took. `no_control_connection'.</li>
 %% <li>`pool': how many connections there are for small messages, and for large ones. `no_connections'.</li>
 %% </ul>
-%% A step is `skipped' if an earlier one has failed, or it has no meaning for the node.
+%% A step is `skipped' if an earlier one has failed, or it has no meaning for the node. In a shell: `rp(teleport:check(Node))', which does
+%% not cut the texts off.
 -spec check(node()) -> check().
 check(Node) when is_atom(Node) ->
     teleport_check:node(Node).
