@@ -233,7 +233,7 @@ prime(Node) when is_atom(Node) ->
 %% @doc Checks all nodes that are connected by distributed Erlang, have a session, or are configured. See {@link check/1}.
 -spec check() -> [{node(), check()}].
 check() ->
-    Configured = maps:keys(application:get_env(teleport, peers, #{})),
+    Configured = maps:keys(teleport_config:get(peers)),
     Nodes = lists:usort(erlang:nodes(connected) ++ nodes() ++ Configured),
     [{Node, check(Node)} || Node <- Nodes].
 

@@ -9,19 +9,21 @@
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
-    case supported(erlang:system_info(otp_release)) of
-        ok ->
-            case library() of
-                ok -> teleport_sup:start_link();
-                {error, Reason} -> {error, Reason}
-            end;
-        {error, Reason} ->
-            {error, Reason}
-    end.
+    maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0]).
 
 -spec stop(term()) -> ok.
 stop(_State) ->
     ok.
+
+%% Starts if nothing is in the way.
+-spec maybe_start([fun(() -> ok | {error, term()})]) -> {ok, pid()} | {error, term()}.
+maybe_start([]) ->
+    teleport_sup:start_link();
+maybe_start([Condition | Conditions]) ->
+    case Condition() of
+        ok -> maybe_start(Conditions);
+        {error, Reason} -> {error, Reason}
+    end.
 
 %% Whether a release of OTP will do.
 -spec supported(string()) -> ok | {error, {unsupported_otp, string(), string()}}.

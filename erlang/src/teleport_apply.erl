@@ -13,13 +13,9 @@
 %% By the monitors of the processes at work.
 -type state() :: #{reference() => gen_server:from()}.
 
--spec start_link() -> {ok, pid()} | {error, term()}.
+-spec start_link() -> gen_server:start_ret().
 start_link() ->
-    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
-        {ok, Pid} -> {ok, Pid};
-        ignore -> {error, ignore};
-        {error, Reason} -> {error, Reason}
-    end.
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% As `teleport:apply/5'.
 -spec call(node(), module(), atom(), [term()], teleport_call:response_timeout()) -> term().

@@ -6,13 +6,9 @@
 -export([start_link/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--spec start_link(non_neg_integer(), pos_integer()) -> {ok, pid()} | {error, term()}.
+-spec start_link(non_neg_integer(), pos_integer()) -> gen_server:start_ret().
 start_link(Place, Count) ->
-    case gen_server:start_link(?MODULE, {Place, Count}, []) of
-        {ok, Pid} -> {ok, Pid};
-        ignore -> {error, ignore};
-        {error, Reason} -> {error, Reason}
-    end.
+    gen_server:start_link(?MODULE, {Place, Count}, []).
 
 -spec init({non_neg_integer(), pos_integer()}) -> {ok, []}.
 init({Place, Count}) ->

@@ -42,7 +42,7 @@ running(Node) ->
     end.
 
 known(Node) ->
-    case application:get_env(teleport, peers, #{}) of
+    case teleport_config:get(peers) of
         #{Node := Address} ->
             [{node, ok, text("~ts is configured in `peers', at ~ts", [Node, address(Address)])},
              {peer, skipped, <<"not asked, since a configured node need not be in the Erlang cluster">>}

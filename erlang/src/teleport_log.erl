@@ -7,23 +7,16 @@
 -export([start_link/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--spec start_link() -> {ok, pid()} | {error, term()}.
+-spec start_link() -> gen_server:start_ret().
 start_link() ->
-    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
-        {ok, Pid} -> {ok, Pid};
-        ignore -> {error, ignore};
-        {error, Reason} -> {error, Reason}
-    end.
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 -spec init([]) -> {ok, []} | {stop, term()}.
 init([]) ->
     process_flag(trap_exit, true),
-    Level = application:get_env(teleport, log_level, warning),
-    try teleport_nif:log_from(Level) of
+    case teleport_nif:log_from(teleport_config:get(log_level)) of
         ok -> {ok, []};
         system -> {stop, {system, "no thread for the log"}}
-    catch
-        error:badarg -> {stop, {bad_config, <<"log_level">>}}
     end.
 
 -spec handle_call(term(), gen_server:from(), []) -> {reply, term(), []}.

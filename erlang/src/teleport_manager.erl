@@ -42,13 +42,9 @@
 -define(ENGINE_KEYS, [max_new_atoms, max_message, peer_window, node_window, fragment_size, express_connections,
                       bulk_connections, net_ticktime, setup_timeout, buffer_pool, worker_threads, congestion]).
 
--spec start_link() -> {ok, pid()} | {error, term()}.
+-spec start_link() -> gen_server:start_ret().
 start_link() ->
-    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
-        {ok, Pid} -> {ok, Pid};
-        ignore -> {error, ignore};
-        {error, Reason} -> {error, Reason}
-    end.
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% @doc Where this node's engine listens; peers ask over distributed Erlang.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
@@ -85,7 +81,6 @@ init([]) ->
 
 -spec start_engine() -> {ok, #state{}} | {stop, term()}.
 start_engine() ->
-    ok = check_fallback(application:get_env(teleport, fallback, error)),
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     Keys = [{Key, Value} || Key <- ?ENGINE_KEYS, {ok, Value} <- [application:get_env(teleport, Key)]],
     Defaults = #{node => atom_to_binary(node()),
@@ -104,8 +99,8 @@ start_engine() ->
     end,
     case Started of
         {ok, Address} ->
-            ok = teleport_route:start(application:get_env(teleport, fallback, error)),
-            lists:foreach(fun set_cookie/1, maps:keys(application:get_env(teleport, peers, #{}))),
+            ok = teleport_route:start(teleport_config:get(fallback)),
+            lists:foreach(fun set_cookie/1, maps:keys(teleport_config:get(peers))),
             Nodes = nodes(connected),
             lists:foreach(fun set_cookie/1, Nodes),
             Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), Nodes),
@@ -181,7 +176,7 @@ handle_info(_Other, State) ->
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
-    ok = stop_engine(application:get_env(teleport, stop_timeout, 5000)),
+    ok = stop_engine(teleport_config:get(stop_timeout)),
     ok = teleport_route:stop(),
     announce(teleport_down).
 
@@ -189,10 +184,6 @@ terminate(_Reason, _State) ->
 -spec announce(teleport_up | teleport_down) -> ok.
 announce(What) ->
     lists:foreach(fun(Node) -> gen_server:cast({?MODULE, Node}, {What, node()}) end, nodes(connected)).
-
--spec check_fallback(term()) -> ok.
-check_fallback(Fallback) when Fallback =:= error; Fallback =:= disterl -> ok;
-check_fallback(_Other) -> exit({bad_config, <<"fallback">>}).
 
 %% Distributed Erlang may have a cookie for a single node.
 -spec set_cookie(node()) -> ok.
@@ -214,7 +205,7 @@ asking(Node) ->
 %% `unknown': it cannot be reached; messages to it then fail as ever.
 -spec find_route(node()) -> teleport_route:route() | unknown.
 find_route(Node) ->
-    case is_map_key(Node, application:get_env(teleport, peers, #{})) of
+    case is_map_key(Node, teleport_config:get(peers)) of
         true ->
             pool;
         false ->
@@ -275,7 +266,7 @@ addresses(Name) ->
     try binary_to_existing_atom(Name) of
         Node ->
             set_cookie(Node),
-            case application:get_env(teleport, peers, #{}) of
+            case teleport_config:get(peers) of
                 #{Node := Address} -> [Address];
                 #{} -> ask(Node)
             end

@@ -22,13 +22,9 @@
 %% nothing to wait for.
 -define(SWEEP, 30000).
 
--spec start_link(non_neg_integer(), pos_integer()) -> {ok, pid()} | {error, term()}.
+-spec start_link(non_neg_integer(), pos_integer()) -> gen_server:start_ret().
 start_link(Place, Count) ->
-    case gen_server:start_link(?MODULE, {Place, Count}, []) of
-        {ok, Pid} -> {ok, Pid};
-        ignore -> {error, ignore};
-        {error, Reason} -> {error, Reason}
-    end.
+    gen_server:start_link(?MODULE, {Place, Count}, []).
 
 -spec init({non_neg_integer(), pos_integer()}) -> {ok, #state{}}.
 init({Place, Count}) ->

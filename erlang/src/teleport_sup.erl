@@ -16,21 +16,22 @@ start_link() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
-    Log = #{id => teleport_log,
-            start => {teleport_log, start_link, []}},
-    Builders = #{id => teleport_builder_sup,
-                 start => {teleport_builder_sup, start_link, []},
-                 type => supervisor,
-                 shutdown => infinity},
-    Relays = #{id => teleport_relay_sup,
-               start => {teleport_relay_sup, start_link, []},
-               type => supervisor,
-               shutdown => infinity},
     Apply = #{id => teleport_apply,
               start => {teleport_apply, start_link, []}},
-    Optional = [Apply || application:get_env(teleport, apply, true)],
     Manager = #{id => teleport_manager,
                 start => {teleport_manager, start_link, []},
                 %% It waits for what is under way.
                 shutdown => infinity},
-    {ok, {#{strategy => one_for_all, intensity => 5, period => 60}, [Log, Builders, Relays] ++ Optional ++ [Manager]}}.
+    Children = [#{id => teleport_log, start => {teleport_log, start_link, []}},
+                workers(teleport_builder_sup, teleport_builder, erlang:system_info(dirty_cpu_schedulers)),
+                workers(teleport_relay_sup, teleport_relay, teleport_config:get(relays))]
+        ++ [Apply || teleport_config:get(apply)]
+        ++ [Manager],
+    {ok, {#{strategy => one_for_all, intensity => 5, period => 60}, Children}}.
+
+-spec workers(atom(), module(), pos_integer()) -> supervisor:child_spec().
+workers(Name, Worker, Count) ->
+    #{id => Name,
+      start => {teleport_places_sup, start_link, [Name, Worker, Count]},
+      type => supervisor,
+      shutdown => infinity}.

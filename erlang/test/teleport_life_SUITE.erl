@@ -189,7 +189,9 @@ bad_configuration(_Config) ->
         {error, {bad_config, What}} = teleport:start(),
         ?assertNotEqual(nomatch, string:find(What, atom_to_list(Key))),
         ok = application:unset_env(teleport, Key)
-    end || {Key, Value} <- [{fallback, sometimes}, {log_level, loud}, {max_message, 0}, {net_ticktime, often}]],
+    end || {Key, Value} <- [{fallback, sometimes}, {log_level, loud}, {max_message, 0}, {net_ticktime, often},
+                             {relays, 0}, {relays, 1025}, {apply, yes}, {stop_timeout, infinity}, {listen, {localhost, 0}},
+                             {peers, [here]}, {peers, #{here => {localhost, 4370}}}]],
     ok = teleport:start().
 
 %% The library.
