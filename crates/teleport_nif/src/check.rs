@@ -1,6 +1,7 @@
 //! Why there is a session with a peer or none, as terms.
 
-use crate::nifs::{Notice, peer_info, runtime, with_node};
+use crate::nifs::{peer_info, with_node};
+use crate::notice::later;
 use crate::{atoms, config, ids};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
@@ -11,18 +12,11 @@ use teleport::{AddressCheck, ConnectError, HandshakeError, PeerCheck, SendError}
 fn check<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
     let peer = ids::node_name(env, peer)?;
     with_node(env, |_, node| {
-        let (notice, node) = (Notice::new(env, tag), node.clone());
-        // As for `prime`.
-        let started = std::thread::Builder::new().name("teleport check".to_owned()).spawn(move || {
-            let Ok(runtime) = runtime() else { return drop(notice) }; // which tells too
+        let node = node.clone();
+        Ok(later(env, tag, "teleport check", move |notice, runtime| {
             let check = runtime.block_on(node.check(&peer));
             notice.tell(|env| (atoms::ok(), report(env, &check)).encode(env));
-        });
-        Ok(if started.is_ok() {
-            atoms::waiting().encode(env)
-        } else {
-            (atoms::error(), atoms::system()).encode(env)
-        })
+        }))
     })
 }
 

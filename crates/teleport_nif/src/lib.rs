@@ -1,7 +1,7 @@
 //! The native side of the OTP application `teleport`: a node of the crate `teleport`, embedded in an Erlang virtual machine.
 //!
-//! Erlang processes call the functions in `nifs` (Erlang module `teleport_nif`). What comes from peers is turned into
-//! terms on threads of the node, never on a scheduler, by the `host`.
+//! Erlang processes call the functions in `nifs`, `check` and `logs` (Erlang module `teleport_nif`). What comes from peers is
+//! turned into terms by the `host`, on threads of the node, or on dirty schedulers if no other thread can do it (`builders`).
 //!
 //! A function called by a process only queues, wakes and returns; those that take longer run on dirty schedulers.
 
@@ -20,6 +20,7 @@ mod iovec;
 mod large;
 mod logs;
 mod nifs;
+mod notice;
 mod received;
 mod relays;
 mod resolver;

@@ -7,21 +7,19 @@ use crate::host::Machine;
 use crate::ids::{self, Identity};
 use crate::iovec::Gathered;
 use crate::large::Large;
+use crate::notice::{Notice, acknowledge, later, runtime};
 use crate::relays::{RELAYS, WatchHandle};
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
 use crate::terms::AtomBudget;
 use crate::{atoms, encode, host, iovec};
-use rustler::env::SavedTerm;
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport::embed::{Embedded, ProcessId, Recipient, RefId, Sent};
 use teleport::{Incarnation, Node, PeerInfo, SendError, SendOptions, StartError, etf};
-use tokio::runtime;
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
@@ -59,11 +57,6 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
             Ok((atoms::error(), start_error(env, &error)).encode(env))
         }
     }
-}
-
-/// For the short time of a start or a stop.
-pub(crate) fn runtime() -> io::Result<runtime::Runtime> {
-    runtime::Builder::new_current_thread().enable_time().build()
 }
 
 #[rustler::nif]
@@ -108,7 +101,7 @@ fn resolved(node: &str, addresses: Vec<Term<'_>>) -> NifResult<Atom> {
 
 #[rustler::nif]
 fn relay(env: Env<'_>, place: usize, count: usize, alias: Term<'_>) -> NifResult<Atom> {
-    if place >= count || count > MOST_RELAYS || !alias.is_ref() {
+    if place >= count || count > MOST_PLACES || !alias.is_ref() {
         return Err(Error::BadArg);
     }
     RELAYS.add(place, count, env.pid(), alias);
@@ -119,12 +112,12 @@ fn relay(env: Env<'_>, place: usize, count: usize, alias: Term<'_>) -> NifResult
     Ok(atoms::ok())
 }
 
-/// Of relays, and of builders.
-const MOST_RELAYS: usize = 1024;
+/// Of relays, and as many of builders; `teleport_config` knows it too.
+const MOST_PLACES: usize = 1024;
 
 #[rustler::nif]
 fn builder(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
-    if place >= count || count > MOST_RELAYS {
+    if place >= count || count > MOST_PLACES {
         return Err(Error::BadArg);
     }
     builders::add(place, count, env.pid());
@@ -169,12 +162,17 @@ fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a
         let from = ids::process_of(env, env.pid())?;
         let options = options(flags);
         let notice = Notice::new(env, tag);
-        Ok(match node.send(from, to, body, options, move |result| notice.give(result)) {
-            Ok(Sent::Accepted) => atoms::ok().encode(env),
-            Ok(Sent::Waiting(_)) => atoms::waiting().encode(env),
-            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
-        })
+        Ok(sent(env, node.send(from, to, body, options, move |result| notice.give(result))))
     })
+}
+
+/// What has become of it so far, for the caller.
+fn sent(env: Env<'_>, result: Result<Sent, SendError>) -> Term<'_> {
+    match result {
+        Ok(Sent::Accepted) => atoms::ok().encode(env),
+        Ok(Sent::Waiting(_)) => atoms::waiting().encode(env),
+        Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+    }
 }
 
 fn options(flags: u32) -> SendOptions {
@@ -202,29 +200,8 @@ fn send_acknowledged<'a>(
         let from = ids::process_of(env, env.pid())?;
         let notice = Notice::new(env, tag);
         let (accepted, told) = (move |result| notice.give(result), acknowledge(env, acknowledgement));
-        Ok(match node.send_acknowledged(from, to, body, options(flags), accepted, told) {
-            Ok(Sent::Accepted) => atoms::ok().encode(env),
-            Ok(Sent::Waiting(_)) => atoms::waiting().encode(env),
-            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
-        })
+        Ok(sent(env, node.send_acknowledged(from, to, body, options(flags), accepted, told)))
     })
-}
-
-/// Tells the calling process, in `{teleport, Tag, delivered | {unconfirmed, Reason}}`, what became of its message. Not on a
-/// scheduler.
-fn acknowledge(env: Env<'_>, tag: Term<'_>) -> impl FnOnce(Result<(), SendError>) + Send + 'static {
-    let (process, own) = (env.pid(), OwnedEnv::new());
-    let tag = own.save(tag);
-    move |result| {
-        own.run(|env| {
-            let outcome = match result {
-                Ok(()) => atoms::delivered().encode(env),
-                Err(error) => (atoms::unconfirmed(), send_error(env, &error)).encode(env),
-            };
-            // The process may have ended.
-            let _ = env.send(&process, (atoms::teleport(), tag.load(env), outcome));
-        });
-    }
 }
 
 #[rustler::nif]
@@ -328,19 +305,10 @@ fn down(watch: ResourceArc<WatchHandle>, reason: Term<'_>) -> NifResult<Atom> {
 fn prime<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
     let peer = ids::node_name(env, peer)?;
     with_node(env, |_, node| {
-        let (notice, node) = (Notice::new(env, tag), node.clone());
-        // Rare enough for a thread of its own; not on a scheduler, since it may take as long as a connection does.
-        let started = std::thread::Builder::new().name("teleport prime".to_owned()).spawn(move || {
-            match runtime() {
-                Ok(runtime) => notice.give(runtime.block_on(node.prime(&peer))),
-                Err(_) => drop(notice), // which tells too
-            }
-        });
-        Ok(if started.is_ok() {
-            atoms::waiting().encode(env)
-        } else {
-            (atoms::error(), atoms::system()).encode(env)
-        })
+        let node = node.clone();
+        Ok(later(env, tag, "teleport prime", move |notice, runtime| {
+            notice.give(runtime.block_on(node.prime(&peer)));
+        }))
     })
 }
 
@@ -428,55 +396,5 @@ pub(crate) fn with_node<'a>(
     match running.as_ref().and_then(|running| running.node().map(|node| (running, node))) {
         Some((running, node)) => use_it(running, node),
         None => Ok((atoms::error(), atoms::not_running()).encode(env)),
-    }
-}
-
-/// Tells the calling process, in `{teleport_sent, Tag, ok | {error, Reason}}`, that what had to wait waits no longer. Without a
-/// tag (which is a reference) it tells nothing.
-pub(crate) struct Notice(Option<Tagged>);
-
-struct Tagged {
-    process: LocalPid,
-    env: OwnedEnv,
-    tag: SavedTerm,
-}
-
-impl Notice {
-    pub(crate) fn new(env: Env<'_>, tag: Term<'_>) -> Self {
-        let tagged = tag.is_ref().then(|| {
-            let own = OwnedEnv::new();
-            let tag = own.save(tag);
-            Tagged { process: env.pid(), env: own, tag }
-        });
-        Self(tagged)
-    }
-
-    /// Not on a scheduler.
-    pub(crate) fn give(mut self, result: Result<(), SendError>) {
-        self.tell_once(|env| match result {
-            Ok(()) => atoms::ok().encode(env),
-            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
-        });
-    }
-
-    /// The same, of whatever has come of it.
-    pub(crate) fn tell(mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
-        self.tell_once(result);
-    }
-
-    fn tell_once(&mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
-        let Some(Tagged { process, env, tag }) = self.0.take() else { return };
-        env.run(|env| {
-            // The process may have ended.
-            let _ = env.send(&process, (atoms::teleport_sent(), tag.load(env), result(env)));
-        });
-    }
-}
-
-impl Drop for Notice {
-    /// Nobody will tell any more, since the node has stopped. On a scheduler nothing is sent: there, the process is told by what
-    /// the function returns.
-    fn drop(&mut self) {
-        self.tell_once(|env| (atoms::error(), atoms::not_running()).encode(env));
     }
 }

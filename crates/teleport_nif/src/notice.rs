@@ -1,0 +1,103 @@
+//! Telling a process later what has become of something, since a function that it calls must not wait.
+
+use crate::atoms;
+use crate::errors::send_error;
+use rustler::env::SavedTerm;
+use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
+use std::{io, thread};
+use teleport::SendError;
+use tokio::runtime::{Builder, Runtime};
+
+/// Tells the calling process, in `{teleport_sent, Tag, ok | {error, Reason}}`, that what had to wait waits no longer. Without a
+/// tag (which is a reference) it tells nothing.
+pub(crate) struct Notice(Option<Tagged>);
+
+struct Tagged {
+    process: LocalPid,
+    env: OwnedEnv,
+    tag: SavedTerm,
+}
+
+impl Notice {
+    pub(crate) fn new(env: Env<'_>, tag: Term<'_>) -> Self {
+        let tagged = tag.is_ref().then(|| {
+            let own = OwnedEnv::new();
+            let tag = own.save(tag);
+            Tagged { process: env.pid(), env: own, tag }
+        });
+        Self(tagged)
+    }
+
+    /// Not on a scheduler.
+    pub(crate) fn give(mut self, result: Result<(), SendError>) {
+        self.tell_once(|env| match result {
+            Ok(()) => atoms::ok().encode(env),
+            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+        });
+    }
+
+    /// The same, of whatever has come of it.
+    pub(crate) fn tell(mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+        self.tell_once(result);
+    }
+
+    fn tell_once(&mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+        let Some(Tagged { process, env, tag }) = self.0.take() else { return };
+        env.run(|env| {
+            // The process may have ended.
+            let _ = env.send(&process, (atoms::teleport_sent(), tag.load(env), result(env)));
+        });
+    }
+}
+
+impl Drop for Notice {
+    /// Nobody will tell any more, since the node has stopped. On a scheduler nothing is sent: there, the process is told by what
+    /// the function returns.
+    fn drop(&mut self) {
+        self.tell_once(|env| (atoms::error(), atoms::not_running()).encode(env));
+    }
+}
+
+/// Does on a thread of its own what may take as long as a connection does; rare enough for that. Returns `waiting`, or an error if
+/// there is no thread to be had.
+pub(crate) fn later<'a>(
+    env: Env<'a>,
+    tag: Term<'a>,
+    thread: &str,
+    work: impl FnOnce(Notice, Runtime) + Send + 'static,
+) -> Term<'a> {
+    let notice = Notice::new(env, tag);
+    let started = thread::Builder::new().name(thread.to_owned()).spawn(move || match runtime() {
+        Ok(runtime) => work(notice, runtime),
+        Err(_) => drop(notice), // which tells too
+    });
+    match started {
+        Ok(_) => atoms::waiting().encode(env),
+        Err(_) => (atoms::error(), atoms::system()).encode(env),
+    }
+}
+
+/// For the short time that a thread of the library's waits for the node.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_time().build()
+}
+
+/// Tells the calling process, in `{teleport, Tag, delivered | {unconfirmed, Reason}}`, what became of its message. Not on a
+/// scheduler.
+pub(crate) fn acknowledge(
+    env: Env<'_>,
+    tag: Term<'_>,
+) -> impl FnOnce(Result<(), SendError>) + Send + 'static {
+    let (process, own) = (env.pid(), OwnedEnv::new());
+    let tag = own.save(tag);
+    move |result| {
+        own.run(|env| {
+            let outcome = match result {
+                Ok(()) => atoms::delivered().encode(env),
+                Err(error) => (atoms::unconfirmed(), send_error(env, &error)).encode(env),
+            };
+            // The process may have ended.
+            let _ = env.send(&process, (atoms::teleport(), tag.load(env), outcome));
+        });
+    }
+}
