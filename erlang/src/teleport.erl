@@ -28,7 +28,8 @@
 
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or
-%% there is no such node; `{connect, Text}' says why there is no connection.
+%% there is no such node; `{connect, Text}' says why there is no connection; `{badarg, Text}' what is wrong with the name.
+%% `system': there is no thread to be had, for {@link prime/1}.
 
 -type request_id() :: teleport_call:request_id().
 %% A request under way.
@@ -221,14 +222,7 @@ prime(Node) when Node =:= node() ->
     ok;
 prime(Node) when is_atom(Node) ->
     Tag = make_ref(),
-    case teleport_nif:prime(Node, Tag) of
-        waiting ->
-            receive
-                {teleport_sent, Tag, Result} -> teleport_send:result(Result)
-            end;
-        Error ->
-            teleport_send:result(Error)
-    end.
+    teleport_send:accepted(Tag, teleport_nif:prime(Node, Tag)).
 
 %% @doc Checks all nodes that are connected by distributed Erlang, have a session, or are configured. See {@link check/1}.
 -spec check() -> [{node(), check()}].

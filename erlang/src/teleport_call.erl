@@ -199,9 +199,10 @@ down_reason({connect, _Why}) -> noconnection;
 down_reason(nodedown) -> noconnection;
 down_reason(Reason) -> Reason.
 
+%% For those who take longer times than one can wait, as `gen_server:multi_call/4' does, the longest that one can.
 -spec deadline(timeout()) -> infinity | {abs, integer()}.
 deadline(infinity) -> infinity;
-deadline(Timeout) -> {abs, erlang:monotonic_time(millisecond) + Timeout}.
+deadline(Timeout) -> {abs, erlang:monotonic_time(millisecond) + min(Timeout, ?MOST_MILLISECONDS)}.
 
 %% How long to wait; `badarg' if it is no time.
 -spec milliseconds(response_timeout()) -> timeout() | badarg.

@@ -63,7 +63,8 @@ peer(Node) ->
         {ok, #{version := Version, address := Address}} ->
             [{peer, ok, text("teleport ~ts runs there, and listens at ~ts", [Version, address(Address)])} | way(Node)];
         {error, not_running} ->
-            [{peer, {error, not_running}, text("teleport is installed there, but does not run: call teleport:start() on ~ts", [Node])}]
+            [{peer, {error, not_running},
+              text("teleport is installed there, but does not run: call teleport:start() on ~ts", [Node])}]
     catch
         error:{exception, undef, _Stack} ->
             [{peer, {error, not_installed},

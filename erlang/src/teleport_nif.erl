@@ -64,7 +64,8 @@ init() ->
     end.
 
 %% Starts the engine. The calling process becomes its manager: it is asked for addresses with `{teleport_resolve, Node}', and
-%% has to answer with resolved/2; `teleport_lost' says that the engine has ended, since this module was loaded anew. Runs on a dirty scheduler.
+%% has to answer with resolved/2; `teleport_lost' says that the engine has ended, since this module was loaded anew. Runs on a
+%% dirty scheduler.
 -spec start(map()) -> {ok, address()} | {error, already_started | {bad_config, binary() | string()} | term()}.
 start(_Config) ->
     erlang:nif_error(not_loaded).
@@ -80,8 +81,7 @@ resolved(_Node, _Addresses) ->
     erlang:nif_error(not_loaded).
 
 %% The calling process is the relay at that place, of so many, from now on, also of engines that are started later; Alias is
-%% its own. For the processes that belong
-%% to the place it gets:
+%% its own. For the processes that belong to the place it gets:
 %% `{watch, Number, Watch, Process, IsAwaited}': it has to monitor the process, and if IsAwaited, to say so with watching/1;
 %% `{[[alias|Alias]|Number], Reply}': the answer, for reply/2;
 %% `{unwatch, Number}': nobody waits any more;

@@ -2,12 +2,13 @@
 %% Sends messages, and encodes them for other nodes.
 -module(teleport_send).
 
--export([send/4, message/3, result/1, encode/1, parts/1]).
+-export([send/4, message/3, accepted/2, encode/1, parts/1]).
 
 -export_type([error/0, ack/0]).
 
 -type error() :: nodedown | busy | noproc | not_running | {not_running, node()}
-               | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()} | term().
+               | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()}
+               | {badarg, binary()} | system | {error, binary()}.
 
 %% Whether the sender is told what became of the message.
 -type ack() :: none | {ack, Tag :: term()}.

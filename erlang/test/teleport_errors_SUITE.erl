@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([references_as_of_otp/1, no_references/1, timeouts_as_of_otp/1, response_timeouts/1, options/1, several_nodes/1,
-         a_term_that_is_too_large/1]).
+         a_long_name/1, a_term_that_is_too_large/1]).
 -export([whereis_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -14,7 +14,7 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [references_as_of_otp, no_references, timeouts_as_of_otp, response_timeouts, options, several_nodes,
+    [references_as_of_otp, no_references, timeouts_as_of_otp, response_timeouts, options, several_nodes, a_long_name,
      a_term_that_is_too_large].
 
 init_per_suite(Config) ->
@@ -129,8 +129,22 @@ several_nodes(Config) ->
     Calls = [[[Node], name, x, -1], [[Node], name, x, soon], [node, name, x, 1000], [[Node], "name", x, 1000],
              [[Node, 1], name, x, 1000], [[], name, x, 1000]],
     [?assertEqual(outcome(gen_server, multi_call, Call), outcome(teleport, multi_call, Call)) || Call <- Calls],
+    %% Longer than one can wait, which is no reason not to wait.
+    Server = teleport_test_server:start_at(Node, several_nodes),
+    ?assertEqual({[{Node, {ok, x}}], []}, teleport:multi_call([Node], several_nodes, {echo, x}, 16#1ffffffff)),
+    exit(Server, kill),
     Casts = [[node, name, x], [[Node], "name", x], [[Node, 1], name, x], [[Node | node], name, x], [[], name, x]],
     [?assertEqual(outcome(gen_server, abcast, Cast), outcome(teleport, abcast, Cast)) || Cast <- Casts].
+
+%% Erlang's atoms have 255 characters, of up to four bytes each.
+a_long_name(Config) ->
+    Name = list_to_atom(lists:duplicate(128, $\x{e9})),
+    To = {Name, ?config(node, Config)},
+    {error, {badarg, Text}} = teleport:send(To, x),
+    ?assertMatch({match, _}, re:run(Text, "256")),
+    ?assertExit({{badarg, Text}, {gen_server, call, [To, x]}}, teleport:gs_call(To, x)),
+    Monitor = teleport:monitor(To),
+    ?assertEqual({'DOWN', Monitor, process, To, {badarg, Text}}, teleport_test:receive_one()).
 
 %% The caller learns both sizes of what it cannot send, and that an answer could not be sent.
 a_term_that_is_too_large(_Config) ->
