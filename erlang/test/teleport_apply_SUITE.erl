@@ -48,14 +48,9 @@ outcomes_as_of_erpc(Config) ->
              [lists, reverse, [[]], -1], [lists, reverse, [[]], soon], [lists, reverse, [[]], 16#100000000],
              [lists, reverse, [[]], {abs, soon}], [lists, reverse, [[]], {abs, 1 bsl 70}]],
     [begin
-         [Erpc, Ours] = [outcome(Module, Function, [Node | Call]) || {Module, Function} <- [{erpc, call}, {teleport, apply}]],
+         [Erpc, Ours] = [teleport_test:outcome(Module, Function, [Node | Call]) || {Module, Function} <- [{erpc, call}, {teleport, apply}]],
          ?assertEqual({Node, Call, Erpc}, {Node, Call, Ours})
      end || Node <- [?config(node, Config), node(), nobody@nowhere, "no node"], Call <- Calls].
-
-outcome(Module, Function, Args) ->
-    try {returned, erlang:apply(Module, Function, Args)}
-    catch Class:Reason -> {Class, Reason}
-    end.
 
 %% Not at the end of what is called, so that it is on the stack.
 fail(Reason) ->
@@ -97,7 +92,7 @@ killed(Config) ->
     Node = ?config(node, Config),
     [begin
          Self = self(),
-         _ = spawn_link(fun() -> Self ! outcome(teleport, apply, [Node, ?MODULE, wait_for, [Self]]) end),
+         _ = spawn_link(fun() -> Self ! teleport_test:outcome(teleport, apply, [Node, ?MODULE, wait_for, [Self]]) end),
          {waiting, Pid} = teleport_test:receive_one(),
          exit(Pid, Reason),
          ?assertEqual({exit, {signal, Ended}}, teleport_test:receive_one())

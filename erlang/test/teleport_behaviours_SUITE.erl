@@ -250,7 +250,7 @@ stops_that_fail(Config) ->
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
     Refs = [{nobody, Node}, Dead, {x, nobody@nowhere}, nobody, {nobody, node()}, {global, nobody}, {via, global, nobody}],
     [begin
-         [Otp, Ours] = [outcome(M, F, [Ref, normal, 30000]) || {M, F} <- [{gen_server, stop}, {teleport, gs_stop}]],
+         [Otp, Ours] = [teleport_test:outcome(M, F, [Ref, normal, 30000]) || {M, F} <- [{gen_server, stop}, {teleport, gs_stop}]],
          ?assertEqual({Ref, Otp}, {Ref, Ours})
      end || Ref <- Refs].
 
@@ -273,7 +273,7 @@ a_server_that_calls(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, a_server_that_calls),
     {ok, Here} = teleport_test_server:start(a_server_that_calls),
-    Call = fun(To, Request) -> {run, fun() -> outcome(teleport, gs_call, [To, Request]) end} end,
+    Call = fun(To, Request) -> {run, fun() -> teleport_test:outcome(teleport, gs_call, [To, Request]) end} end,
     ?assertEqual({returned, {ok, x}}, gen_server:call(Here, Call(Server, {echo, x}))),
     Selves = [Here, a_server_that_calls, {a_server_that_calls, node()}],
     [?assertEqual({exit, {calling_self, {gen_server, call, [Self, x]}}}, gen_server:call(Here, Call(Self, x)))
@@ -314,11 +314,6 @@ multi_call_of_those_that_do_not_answer(Config) ->
     ?assertEqual([], teleport_test:mailbox()),
     exit(Here, kill),
     [teleport_test:stop_peer(Peer) || Peer <- [Ending, Stopped]].
-
-outcome(Module, Function, Args) ->
-    try {returned, erlang:apply(Module, Function, Args)}
-    catch Class:Reason -> {Class, Reason}
-    end.
 
 wait_for_the_end(Process, Node) ->
     teleport_test:eventually(fun() -> not erpc:call(Node, erlang, is_process_alive, [Process]) end).

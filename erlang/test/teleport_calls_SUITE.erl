@@ -265,15 +265,10 @@ events_as_of_otp(Config) ->
             {x, nobody@nowhere}],
     Calls = [[notify, [event]], [sync_notify, [event]], [call, [nohandler, query]], [call, [nohandler, query, 5000]]],
     [begin
-         [Otp, Ours] = [outcome(Module, Function, [Ref | Args]) || Module <- [gen_event, teleport_gen_event]],
+         [Otp, Ours] = [teleport_test:outcome(Module, Function, [Ref | Args]) || Module <- [gen_event, teleport_gen_event]],
          ?assertEqual({Ref, Function, Otp}, {Ref, Function, Ours})
      end || Ref <- Refs, [Function, Args] <- Calls],
     exit(Manager, kill).
-
-outcome(Module, Function, Args) ->
-    try {returned, erlang:apply(Module, Function, Args)}
-    catch Class:Reason -> {Class, Reason}
-    end.
 
 %% Nodes.
 

@@ -4,7 +4,7 @@
 -export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
--export([receive_one/0, mailbox/0, eventually/1]).
+-export([receive_one/0, mailbox/0, eventually/1, outcome/3]).
 
 %% Far above what anything takes on a busy machine.
 -define(PATIENCE, 30000).
@@ -187,4 +187,11 @@ eventually(Condition, End) ->
                 true -> receive after 5 -> eventually(Condition, End) end;
                 false -> error({never, Condition})
             end
+    end.
+
+%% What comes of a call, to be compared with what comes of another.
+-spec outcome(module(), atom(), [term()]) -> {returned | throw | exit | error, term()}.
+outcome(Module, Function, Args) ->
+    try {returned, erlang:apply(Module, Function, Args)}
+    catch Class:Reason -> {Class, Reason}
     end.
