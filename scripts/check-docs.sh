@@ -15,7 +15,10 @@ for page in *.md docs/*.md; do
     done < <(grep -oE '\]\([^)#:]+[)#]' "$page" | sed 's/^](//; s/.$//')
 done
 
-functions=$(grep -rhoE '\bfn [a-z0-9_]+' crates --include='*.rs' | cut -d' ' -f2 | sort -u)
+functions=$({
+    grep -rhoE '\bfn [a-z0-9_]+' crates --include='*.rs' | cut -d' ' -f2
+    grep -hoE '^[a-z][a-z0-9_]*\(' erlang/test/*.erl | tr -d '('
+} | sort -u)
 # Test names are told from other code by their many words.
 names_of() { grep -oE '`[a-z0-9]+(_[a-z0-9]+){3,}`' | tr -d '`' | sort -u | grep -vx this_form_of_many_words; }
 check_names() {
@@ -23,7 +26,7 @@ check_names() {
         grep -qx "$name" <<<"$functions" || complain "$1 names the test $name, which does not exist"
     done
 }
-check_names ARCHITECTURE.md < <(sed -n '/^## Invariants/,$p' ARCHITECTURE.md | names_of)
+check_names ARCHITECTURE.md < <({ grep '^Guarded by' ARCHITECTURE.md; sed -n '/^## Invariants/,$p' ARCHITECTURE.md; } | names_of)
 check_names docs/semantics.md < <(names_of <docs/semantics.md)
 
 exit "$failed"
