@@ -6,7 +6,8 @@
          what_is_too_much_or_may_hide_anything_comes_encoded/1,
          around_the_bounds_everything_arrives_as_it_was/1,
          random_terms_arrive_as_they_were/1,
-         requests_and_replies_of_every_kind_arrive_as_they_were/1]).
+         requests_and_replies_of_every_kind_arrive_as_they_were/1,
+         binaries_that_go_on_growing_arrive_as_they_were/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -18,7 +19,8 @@ all() ->
      what_is_too_much_or_may_hide_anything_comes_encoded,
      around_the_bounds_everything_arrives_as_it_was,
      random_terms_arrive_as_they_were,
-     requests_and_replies_of_every_kind_arrive_as_they_were].
+     requests_and_replies_of_every_kind_arrive_as_they_were,
+     binaries_that_go_on_growing_arrive_as_they_were].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -86,6 +88,19 @@ requests_and_replies_of_every_kind_arrive_as_they_were(Config) ->
         {ok, Echoed} = teleport:gs_call({encode_server, Node}, {echo, Term}),
         ?assert(same(Term, Echoed))
     end, small_terms(Node) ++ Large).
+
+%% The virtual machine appends to a binary where it is, if there is room, and else moves it: not while a message refers to it.
+binaries_that_go_on_growing_arrive_as_they_were(Config) ->
+    To = {?ECHO, proplists:get_value(node, Config)},
+    <<131, Self/binary>> = term_to_binary(self()),
+    Rounds = lists:seq(0, 60),
+    Grown = lists:foldl(fun(Round, Binary) ->
+        Encoded = [<<131, 104, 2>>, Self, <<109, (byte_size(Binary)):32>>, Binary],
+        Sent = teleport_nif:send(To, {encoded, Encoded}, 0, undefined),
+        ?assert(lists:member(Sent, [ok, waiting])),
+        <<Binary/binary, (binary:copy(<<Round>>, 10007))/binary>>
+    end, <<>>, Rounds),
+    [?assert(binary:part(Grown, 0, Round * 10007) =:= echoed()) || Round <- Rounds].
 
 small_terms(Node) ->
     Port = hd(erlang:ports()),

@@ -73,7 +73,8 @@ unsafe impl Sync for Part {}
 
 impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: base and length are those of a binary that the owner keeps alive, and binaries do not change.
+        // SAFETY: base and length are those of a binary that the owner keeps alive. Binaries do not change, and one that could
+        // grow, and move by it, does not any more once it has been looked into.
         unsafe { std::slice::from_raw_parts(self.base, self.len) }
     }
 }
