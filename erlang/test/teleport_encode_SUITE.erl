@@ -1,7 +1,7 @@
 %% Terms that the engine encodes itself, and those that it leaves to `term_to_iovec': all arrive as they were.
 -module(teleport_encode_SUITE).
 
--export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([a_small_term_of_every_kind_arrives_as_it_was/1,
          what_is_too_much_or_may_hide_anything_comes_encoded/1,
          around_the_bounds_everything_arrives_as_it_was/1,
@@ -9,10 +9,15 @@
          requests_and_replies_of_every_kind_arrive_as_they_were/1,
          binaries_that_go_on_growing_arrive_as_they_were/1]).
 
+-include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
 -define(ECHO, encode_echo).
 -define(PATIENCE, 30000).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 2}}].
 
 all() ->
     [a_small_term_of_every_kind_arrives_as_it_was,
@@ -37,10 +42,10 @@ init_per_testcase(_Case, Config) ->
     [{peer, Peer}, {node, Node} | Config].
 
 end_per_testcase(_Case, Config) ->
-    teleport_test:stop_peer(proplists:get_value(peer, Config)).
+    teleport_test:stop_peer(?config(peer, Config)).
 
 a_small_term_of_every_kind_arrives_as_it_was(Config) ->
-    Node = proplists:get_value(node, Config),
+    Node = ?config(node, Config),
     Terms = small_terms(Node),
     lists:foreach(fun(Term) ->
         ?assertEqual({Term, ok}, {Term, teleport_nif:send({?ECHO, Node}, {term, {self(), Term}}, 2, undefined)}),
@@ -50,7 +55,7 @@ a_small_term_of_every_kind_arrives_as_it_was(Config) ->
     ?assert(same(Whole, there_and_back(Node, Whole))).
 
 what_is_too_much_or_may_hide_anything_comes_encoded(Config) ->
-    Node = proplists:get_value(node, Config),
+    Node = ?config(node, Config),
     Large = binary:copy(<<1>>, 1 bsl 20),
     lists:foreach(fun(Term) ->
         ?assertEqual({Term, not_small}, {Term, teleport_nif:send({?ECHO, Node}, {term, {self(), Term}}, 2, undefined)}),
@@ -62,7 +67,7 @@ what_is_too_much_or_may_hide_anything_comes_encoded(Config) ->
           [binary:copy(<<1>>, 200) || _ <- lists:seq(1, 100)], lists:seq(1, 1000) ++ improper]).
 
 around_the_bounds_everything_arrives_as_it_was(Config) ->
-    Node = proplists:get_value(node, Config),
+    Node = ?config(node, Config),
     Around = fun(Bound) -> lists:seq(Bound - 8, Bound + 8) end,
     Terms = [binary:copy(<<1>>, N) || N <- Around(64) ++ Around(1024) ++ Around(4096 - 64) ++ Around(4096)]
         ++ [lists:seq(1, N) || N <- Around(500)]
@@ -73,7 +78,7 @@ around_the_bounds_everything_arrives_as_it_was(Config) ->
     lists:foreach(fun(Term) -> ?assert(same(Term, there_and_back(Node, Term))) end, Terms).
 
 random_terms_arrive_as_they_were(Config) ->
-    Node = proplists:get_value(node, Config),
+    Node = ?config(node, Config),
     _ = rand:seed(exsss, 20),
     lists:foreach(fun(_) ->
         Term = random_term(4),
@@ -81,8 +86,8 @@ random_terms_arrive_as_they_were(Config) ->
     end, lists:seq(1, 2000)).
 
 requests_and_replies_of_every_kind_arrive_as_they_were(Config) ->
-    Node = proplists:get_value(node, Config),
-    {ok, _Server} = peer:call(proplists:get_value(peer, Config), teleport_test_server, start, [encode_server]),
+    Node = ?config(node, Config),
+    {ok, _Server} = peer:call(?config(peer, Config), teleport_test_server, start, [encode_server]),
     Large = [lists:seq(1, 100000), fun lists:sort/1, <<5:3>>, 1 bsl 100, binary:copy(<<1>>, 1 bsl 20)],
     lists:foreach(fun(Term) ->
         {ok, Echoed} = teleport:gs_call({encode_server, Node}, {echo, Term}),
@@ -91,7 +96,7 @@ requests_and_replies_of_every_kind_arrive_as_they_were(Config) ->
 
 %% The virtual machine appends to a binary where it is, if there is room, and else moves it: not while a message refers to it.
 binaries_that_go_on_growing_arrive_as_they_were(Config) ->
-    To = {?ECHO, proplists:get_value(node, Config)},
+    To = {?ECHO, ?config(node, Config)},
     <<131, Self/binary>> = term_to_binary(self()),
     Rounds = lists:seq(0, 60),
     Grown = lists:foldl(fun(Round, Binary) ->
