@@ -24,17 +24,13 @@
 -behaviour(gen_server).
 
 -export([start_link/0, address/0, about/0, route/1]).
--export([asking/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {
     address :: teleport_nif:address(),
     lives = teleport_lives:new() :: teleport_lives:lives(),
-    %% Nodes that are asked which way messages to them go, and who waits for that.
-    asked = #{} :: #{node() => asked()}
+    questions = teleport_route:new() :: teleport_route:questions()
 }).
-
--type asked() :: {Monitor :: reference(), [gen_server:from()], IsOutdated :: boolean()}.
 
 %% How long a peer may take to say where it listens, in milliseconds.
 -define(ADDRESS_TIMEOUT, 5000).
@@ -127,30 +123,17 @@ stop_engine(Timeout) ->
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call(address, _From, #state{address = Address} = State) ->
     {reply, {ok, Address}, State};
-handle_call({route, Node}, From, #state{asked = Asked} = State) ->
-    case teleport_route:known(Node) of
-        {ok, Route} ->
-            {reply, Route, State};
-        error ->
-            Waiting = case Asked of
-                #{Node := {Monitor, Others, IsOutdated}} -> {Monitor, [From | Others], IsOutdated};
-                #{} -> {ask_route(Node), [From], false}
-            end,
-            {noreply, State#state{asked = Asked#{Node => Waiting}}}
+handle_call({route, Node}, From, #state{questions = Questions} = State) ->
+    case teleport_route:ask(Node, From, Questions) of
+        {known, Route} -> {reply, Route, State};
+        {asked, Asked} -> {noreply, State#state{questions = Asked}}
     end;
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
-handle_cast({teleport_up, Node}, State) ->
-    case teleport_route:known(Node) of
-        {ok, disterl} -> ok = teleport_route:set(Node, pool);
-        _ -> ok
-    end,
-    {noreply, outdated(Node, State)};
-handle_cast({teleport_down, Node}, State) ->
-    ok = teleport_route:forget(Node),
-    {noreply, outdated(Node, State)};
+handle_cast({What, Node}, #state{questions = Questions} = State) when What =:= teleport_up; What =:= teleport_down ->
+    {noreply, State#state{questions = teleport_route:changed(What, Node, Questions)}};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
@@ -162,13 +145,13 @@ handle_info({teleport_resolve, Node}, State) ->
 handle_info({nodeup, Node, _Info}, #state{lives = Lives} = State) ->
     set_cookie(Node),
     {noreply, State#state{lives = teleport_lives:up(Node, Lives)}};
-handle_info({nodedown, Node, _Info}, #state{lives = Lives} = State) ->
-    ok = teleport_route:forget(Node),
-    {noreply, outdated(Node, State#state{lives = teleport_lives:down(Node, Lives)})};
+handle_info({nodedown, Node, _Info}, #state{lives = Lives, questions = Questions} = State) ->
+    {noreply, State#state{lives = teleport_lives:down(Node, Lives),
+                          questions = teleport_route:changed(teleport_down, Node, Questions)}};
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
-handle_info({'DOWN', Monitor, process, _Pid, {route, Node, Route}}, State) ->
-    {noreply, decide(Monitor, Node, Route, State)};
+handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{questions = Questions} = State) ->
+    {noreply, State#state{questions = teleport_route:answered(Monitor, Answer, Questions)}};
 handle_info(teleport_lost, State) ->
     {stop, {shutdown, library_was_loaded_anew}, State};
 handle_info(_Other, State) ->
@@ -190,58 +173,6 @@ announce(What) ->
 set_cookie(Node) ->
     _ = teleport_nif:peer_cookie(Node, atom_to_binary(erlang:get_cookie(Node))),
     ok.
-
-%% Asks a node which way messages to it go.
--spec ask_route(node()) -> reference().
-ask_route(Node) ->
-    {_Pid, Monitor} = spawn_monitor(?MODULE, asking, [Node]),
-    Monitor.
-
-%% A process that ends with the answer.
--spec asking(node()) -> no_return().
-asking(Node) ->
-    exit({route, Node, find_route(Node)}).
-
-%% `unknown': it cannot be reached; messages to it then fail as ever.
--spec find_route(node()) -> teleport_route:route() | unknown.
-find_route(Node) ->
-    case is_map_key(Node, teleport_config:get(peers)) of
-        true ->
-            pool;
-        false ->
-            try erpc:call(Node, ?MODULE, address, [], ?ADDRESS_TIMEOUT) of
-                {ok, _Address} -> pool;
-                {error, not_running} -> disterl
-            catch
-                error:{exception, undef, _Stack} -> disterl;
-                _:_ -> unknown
-            end
-    end.
-
-%% A node has said which way messages to it go.
--spec decide(reference(), node(), teleport_route:route() | unknown, #state{}) -> #state{}.
-decide(Monitor, Node, Route, #state{asked = Asked} = State) ->
-    case Asked of
-        #{Node := {Monitor, Waiting, true}} ->
-            State#state{asked = Asked#{Node => {ask_route(Node), Waiting, false}}};
-        #{Node := {Monitor, Waiting, false}} ->
-            Answer = case Route of
-                unknown -> pool;
-                _ -> ok = teleport_route:set(Node, Route), Route
-            end,
-            lists:foreach(fun(From) -> gen_server:reply(From, Answer) end, Waiting),
-            State#state{asked = maps:remove(Node, Asked)};
-        #{} ->
-            State
-    end.
-
-%% What the node says now may not be true any more.
--spec outdated(node(), #state{}) -> #state{}.
-outdated(Node, #state{asked = Asked} = State) ->
-    case Asked of
-        #{Node := {Monitor, Waiting, _}} -> State#state{asked = Asked#{Node => {Monitor, Waiting, true}}};
-        #{} -> State
-    end.
 
 %% Answers the engine's question.
 -spec resolve(binary()) -> ok | not_running.

@@ -10,11 +10,19 @@
 %% stopped, its sessions have ended before the change.
 -module(teleport_route).
 
--export([of_node/1, start/1, stop/0, known/1, set/2, forget/1]).
+-export([of_node/1]).
+-export([start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3]).
+-export([asking/1]).
 
--export_type([route/0]).
+-export_type([route/0, questions/0]).
 
 -type route() :: pool | disterl.
+
+%% Nodes that are asked which way messages to them go, by which process, and who waits for that.
+-type questions() :: #{node() => {Monitor :: reference(), [gen_server:from()], IsOutdated :: boolean()}}.
+
+%% How long a node may take to answer, in milliseconds.
+-define(TIMEOUT, 5000).
 
 %% The whole table is one term: it seldom changes, and is looked at for each message. Without it everything goes over pools.
 -define(TABLE, teleport_route).
@@ -57,20 +65,94 @@ stop() ->
     _ = persistent_term:erase(?TABLE),
     ok.
 
+-spec new() -> questions().
+new() ->
+    #{}.
+
 -spec known(node()) -> {ok, route()} | error.
 known(Node) ->
     maps:find(Node, persistent_term:get(?TABLE, #{})).
 
+%% Somebody wants to know which way messages to a node go. Unless that is known, the node is asked.
+-spec ask(node(), gen_server:from(), questions()) -> {known, route()} | {asked, questions()}.
+ask(Node, From, Questions) ->
+    case {known(Node), Questions} of
+        {{ok, Route}, _} ->
+            {known, Route};
+        {error, #{Node := {Monitor, Others, IsOutdated}}} ->
+            {asked, Questions#{Node := {Monitor, [From | Others], IsOutdated}}};
+        {error, #{}} ->
+            {asked, Questions#{Node => {begin_asking(Node), [From], false}}}
+    end.
+
+%% Teleport is started at a node, or stopped, or the node is down. What it is just saying may not be true any more.
+-spec changed(teleport_up | teleport_down, node(), questions()) -> questions().
+changed(What, Node, Questions) ->
+    ok = update(What, Node),
+    case Questions of
+        #{Node := {Monitor, Waiting, _}} -> Questions#{Node := {Monitor, Waiting, true}};
+        #{} -> Questions
+    end.
+
+%% A node that was asked has answered, or has not.
+-spec answered(reference(), {route, node(), route() | unknown}, questions()) -> questions().
+answered(Monitor, {route, Node, Route}, Questions) ->
+    case Questions of
+        #{Node := {Monitor, Waiting, true}} ->
+            Questions#{Node := {begin_asking(Node), Waiting, false}};
+        #{Node := {Monitor, Waiting, false}} ->
+            Answer = case Route of
+                unknown -> pool;
+                _ -> ok = set(Node, Route), Route
+            end,
+            lists:foreach(fun(From) -> gen_server:reply(From, Answer) end, Waiting),
+            maps:remove(Node, Questions);
+        #{} ->
+            Questions
+    end.
+
+-spec begin_asking(node()) -> reference().
+begin_asking(Node) ->
+    {_Pid, Monitor} = spawn_monitor(?MODULE, asking, [Node]),
+    Monitor.
+
+%% A process that ends with the answer.
+-spec asking(node()) -> no_return().
+asking(Node) ->
+    exit({route, Node, find(Node)}).
+
+%% `unknown': it cannot be reached; messages to it then fail as ever.
+-spec find(node()) -> route() | unknown.
+find(Node) ->
+    case is_map_key(Node, teleport_config:get(peers)) of
+        true ->
+            pool;
+        false ->
+            try erpc:call(Node, teleport_manager, address, [], ?TIMEOUT) of
+                {ok, _Address} -> pool;
+                {error, not_running} -> disterl
+            catch
+                error:{exception, undef, _Stack} -> disterl;
+                _:_ -> unknown
+            end
+    end.
+
+%% A node that was reached over distributed Erlang is reached over the pool from now on; one that ends is asked next time.
+-spec update(teleport_up | teleport_down, node()) -> ok.
+update(teleport_up, Node) ->
+    case known(Node) of
+        {ok, disterl} -> set(Node, pool);
+        _ -> ok
+    end;
+update(teleport_down, Node) ->
+    change(fun(Table) -> maps:remove(Node, Table) end).
+
 -spec set(node(), route()) -> ok.
 set(Node, Route) ->
-    update(fun(Table) -> Table#{Node => Route} end).
+    change(fun(Table) -> Table#{Node => Route} end).
 
--spec forget(node()) -> ok.
-forget(Node) ->
-    update(fun(Table) -> maps:remove(Node, Table) end).
-
--spec update(fun((#{node() => route()}) -> #{node() => route()})) -> ok.
-update(Change) ->
+-spec change(fun((#{node() => route()}) -> #{node() => route()})) -> ok.
+change(Change) ->
     case persistent_term:get(?TABLE, off) of
         off -> ok;
         Table -> persistent_term:put(?TABLE, Change(Table))
