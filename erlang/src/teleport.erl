@@ -224,11 +224,11 @@ prime(Node) when is_atom(Node) ->
     Tag = make_ref(),
     teleport_send:accepted(Tag, teleport_nif:prime(Node, Tag)).
 
-%% @doc Checks all nodes that are connected by distributed Erlang, have a session, or are configured. See {@link check/1}.
+%% @doc Checks all nodes that are visible in the Erlang cluster, have a session, or are configured. See {@link check/1}.
 -spec check() -> [{node(), check()}].
 check() ->
     Configured = maps:keys(teleport_config:get(peers)),
-    Nodes = lists:usort(erlang:nodes(connected) ++ nodes() ++ Configured),
+    Nodes = lists:usort(erlang:nodes() ++ nodes() ++ Configured),
     [{Node, check(Node)} || Node <- Nodes].
 
 %% @doc Says why there is a pool to a node, or why there is none: goes the way that a first message goes, and tells of each step

@@ -64,13 +64,19 @@ peer(Node) ->
             [{peer, ok, text("teleport ~ts runs there, and listens at ~ts", [Version, address(Address)])} | way(Node)];
         {error, not_running} ->
             [{peer, {error, not_running},
-              text("teleport is installed there, but does not run: call teleport:start() on ~ts", [Node])}]
+              text("teleport is installed there, but does not run: call teleport:start() on ~ts~ts", [Node, meanwhile()])}]
     catch
         error:{exception, undef, _Stack} ->
             [{peer, {error, not_installed},
-              text("~ts has no teleport, or an older one: put it into the node's release or code path", [Node])}];
+              text("~ts has no teleport, or an older one: put it into the node's release or code path~ts", [Node, meanwhile()])}];
         Class:Reason ->
             [{peer, {error, Reason}, text("~ts does not say whether teleport runs there: ~0tp:~0tp", [Node, Class, Reason])}]
+    end.
+
+meanwhile() ->
+    case teleport_config:get(fallback) of
+        disterl -> ". Until then messages go by distributed Erlang, as configured (`fallback')";
+        error -> ""
     end.
 
 way(Node) ->

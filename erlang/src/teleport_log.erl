@@ -1,6 +1,6 @@
 %% @private
-%% What the engine has to say goes to OTP's `logger', with the domain `[teleport]'. The metadata have the peer's name as `peer',
-%% if it is about one, and all that is said with it as `teleport', a map of binaries.
+%% What the engine has to say goes to OTP's `logger'. The metadata have the peer's name as `peer', if it is about one, and all
+%% that is said with it as `teleport', a map of binaries. There is no domain: the default handler shows none but OTP's own.
 -module(teleport_log).
 -behaviour(gen_server).
 
@@ -32,7 +32,7 @@ handle_info(teleport_logs, State) ->
     {Records, Dropped} = teleport_nif:logs(),
     lists:foreach(fun log/1, Records),
     Dropped > 0 andalso
-        logger:log(warning, "~b events of teleport were not logged: too many at once", [Dropped], #{domain => [teleport]}),
+        logger:log(warning, "~b events of teleport were not logged: too many at once", [Dropped], #{teleport => #{}}),
     {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
@@ -45,5 +45,5 @@ terminate(_Reason, _State) ->
 log({Level, Message, Fields}) ->
     Said = [[$\s, Key, $=, Value] || {Key, Value} <- Fields],
     Peer = [{peer, Value} || {<<"peer">>, Value} <- Fields],
-    Metadata = maps:from_list([{domain, [teleport]}, {teleport, maps:from_list(Fields)} | Peer]),
+    Metadata = maps:from_list([{teleport, maps:from_list(Fields)} | Peer]),
     logger:log(Level, "~ts~ts", [Message, Said], Metadata).
