@@ -100,18 +100,20 @@ impl Gathered {
 
 /// The message that a list of binaries makes, or that was made before.
 pub(crate) fn segments(body: Term<'_>) -> NifResult<Segments> {
-    let Ok(list) = body.into_list_iterator() else {
+    if body.is_ref() {
         return Ok(body.decode::<ResourceArc<Gathered>>()?.0.clone());
-    };
-    let mut copied = BytesMut::new();
-    for part in list {
+    }
+    let (mut copied, mut rest) = (BytesMut::new(), body);
+    while let Ok((part, tail)) = rest.list_get_cell() {
         let part: Binary<'_> = part.decode()?;
         if copied.len() + part.len() > COPY_WHOLE {
             return by_reference(body);
         }
         copied.extend_from_slice(&part);
+        rest = tail;
     }
-    Ok(Segments::from(copied.freeze()))
+    // What ends in anything else is no proper list.
+    if rest.is_empty_list() { Ok(Segments::from(copied.freeze())) } else { Err(Error::BadArg) }
 }
 
 fn by_reference(list: Term<'_>) -> NifResult<Segments> {

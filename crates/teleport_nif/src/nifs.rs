@@ -91,9 +91,10 @@ pub(crate) fn abandon() {
 }
 
 #[rustler::nif]
-fn resolved(node: &str, addresses: Vec<Term<'_>>) -> NifResult<Atom> {
+fn resolved(node: &str, addresses: Term<'_>) -> NifResult<Atom> {
     let Some(running) = running::current() else { return Ok(atoms::not_running()) };
-    let addresses = addresses.into_iter().map(config::address).collect::<NifResult<Vec<_>>>()?;
+    addresses.list_length()?; // of an improper one there is none
+    let addresses = addresses.into_list_iterator()?.map(config::address).collect::<NifResult<Vec<_>>>()?;
     let node = node.parse().map_err(|_| Error::BadArg)?;
     running.questions.answer(&node, &addresses);
     Ok(atoms::ok())
