@@ -13,7 +13,8 @@ start(_Type, _Args) ->
 
 -spec stop(term()) -> ok.
 stop(_State) ->
-    ok.
+    %% A manager that was killed, and not started again, has left the engine. Nobody would watch anything for peers.
+    teleport_manager:abandoned().
 
 %% Starts if nothing is in the way.
 -spec maybe_start([fun(() -> ok | {error, term()})]) -> {ok, pid()} | {error, term()}.

@@ -23,7 +23,7 @@
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, address/0, about/0, route/1]).
+-export([start_link/0, abandoned/0, address/0, about/0, route/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {
@@ -41,6 +41,12 @@
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% Ends what a manager that was killed has left, if one has.
+-spec abandoned() -> ok.
+abandoned() ->
+    ok = stop_engine(0),
+    teleport_route:stop().
 
 %% @doc Where this node's engine listens; peers ask over distributed Erlang.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.

@@ -6,6 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
+-export([a_supervisor_that_gives_up/1]).
 -export([distributed_later/1, no_library/1, a_library_that_is_none/1, other_releases/1, bad_configuration/1]).
 -export([loaded_anew_while_it_runs/1, purged_while_it_runs/1]).
 
@@ -15,6 +16,7 @@ suite() ->
 
 all() ->
     [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
+     a_supervisor_that_gives_up,
      distributed_later, no_library, a_library_that_is_none, other_releases, bad_configuration,
      loaded_anew_while_it_runs, purged_while_it_runs].
 
@@ -107,6 +109,30 @@ a_manager_that_is_killed(_Config) ->
     end || At <- [Node, node(), Node, node()]],
     ?assertEqual([], teleport_test:mailbox()),
     teleport_test:stop_peer(Peer).
+
+%% Managers are killed until the application ends: the engine ends too.
+a_supervisor_that_gives_up(_Config) ->
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    ?assert(works(Server)),
+    kill_managers(whereis(teleport_sup)),
+    teleport_test:eventually(fun() -> teleport:info() =:= {error, not_running} end),
+    ok = teleport:start(),
+    teleport_test:eventually(fun() -> works(Server) end),
+    teleport_test:stop_peer(Peer),
+    ok = application:stop(teleport).
+
+kill_managers(Supervisor) ->
+    Monitor = erlang:monitor(process, Supervisor),
+    Kill = fun() ->
+        Manager = whereis(teleport_manager),
+        is_pid(Manager) andalso exit(Manager, kill),
+        receive {'DOWN', Monitor, process, Supervisor, _} -> true after 0 -> false end
+    end,
+    teleport_test:eventually(Kill),
+    %% The application controller tells when it has seen to the rest.
+    teleport_test:eventually(fun() -> not lists:keymember(teleport, 1, application:which_applications()) end).
 
 works(Server) ->
     try teleport:gs_call(Server, {echo, x}, 5000) =:= {ok, x}
