@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
--export([a_supervisor_that_gives_up/1]).
+-export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1]).
 -export([distributed_later/1, no_library/1, a_library_that_is_none/1, other_releases/1, bad_configuration/1]).
 -export([loaded_anew_while_it_runs/1, purged_while_it_runs/1]).
 
@@ -16,7 +16,7 @@ suite() ->
 
 all() ->
     [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
-     a_supervisor_that_gives_up,
+     a_supervisor_that_gives_up, calls_that_begin_at_the_end,
      distributed_later, no_library, a_library_that_is_none, other_releases, bad_configuration,
      loaded_anew_while_it_runs, purged_while_it_runs].
 
@@ -133,6 +133,37 @@ kill_managers(Supervisor) ->
     teleport_test:eventually(Kill),
     %% The application controller tells when it has seen to the rest.
     teleport_test:eventually(fun() -> not lists:keymember(teleport, 1, application:which_applications()) end).
+
+%% Each call ends once, also when the session ends while it begins: no message about it comes then.
+calls_that_begin_at_the_end(_Config) ->
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    Callers = [begin_process(fun() -> call_until_told(Server) end) || _ <- lists:seq(1, 300)],
+    [begin
+         teleport_test:eventually(fun() -> works(Server) end),
+         ok = erpc:call(Node, fun() -> start_after_a_kill() end)
+     end || _ <- lists:seq(1, 20)],
+    [Caller ! stop || Caller <- Callers],
+    ?assertEqual([[]], lists:usort([outcome(Caller) || Caller <- Callers])),
+    teleport_test:stop_peer(Peer),
+    ok = application:stop(teleport).
+
+start_after_a_kill() ->
+    Killed = whereis(teleport_sup),
+    exit(Killed, kill),
+    %% The application may count as started for a while.
+    teleport_test:eventually(fun() ->
+        teleport:start() =:= ok andalso not lists:member(whereis(teleport_sup), [Killed, undefined])
+    end).
+
+call_until_told(Server) ->
+    receive
+        stop -> teleport_test:mailbox()
+    after 0 ->
+        _ = works(Server),
+        call_until_told(Server)
+    end.
 
 works(Server) ->
     try teleport:gs_call(Server, {echo, x}, 5000) =:= {ok, x}

@@ -258,10 +258,11 @@ fn begin<'a>(
             running.calls.note_waiting(reference, waiting);
             atoms::waiting().encode(env)
         }
-        Err(error) => {
-            running.calls.end(reference);
-            (atoms::error(), send_error(env, &error)).encode(env)
-        }
+        Err(error) => match running.calls.end(reference) {
+            Some(_) => (atoms::error(), send_error(env, &error)).encode(env),
+            // The session, or the node, has ended just now, and has told the process so.
+            None => atoms::ok().encode(env),
+        },
     })
 }
 
