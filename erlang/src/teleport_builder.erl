@@ -1,5 +1,6 @@
 %% @private
-%% Builds terms that only schedulers can build, on a dirty one: those with large maps. The engine waits for them.
+%% Builds terms that only schedulers can build: those with large maps. The engine waits for them. Small ones are built by the
+%% process at place 0, the others on dirty schedulers, which may all be busy for long.
 -module(teleport_builder).
 -behaviour(gen_server).
 
@@ -12,6 +13,8 @@ start_link(Place, Count) ->
 
 -spec init({non_neg_integer(), pos_integer()}) -> {ok, []}.
 init({Place, Count}) ->
+    %% For small ones threads wait that have other things to do.
+    Place =:= 0 andalso process_flag(priority, high),
     ok = teleport_nif:builder(Place, Count),
     {ok, []}.
 
@@ -27,5 +30,22 @@ handle_cast(_Request, State) ->
 handle_info({teleport_build, Job}, State) ->
     ok = teleport_nif:build(Job),
     {noreply, State};
+handle_info({teleport_build_small, Job}, State) ->
+    Built = case teleport_nif:document(Job) of
+        {known, Document} -> decode(Document, [safe, used]);
+        {counted, Document} -> decode(Document, [used]);
+        none -> none
+    end,
+    ok = teleport_nif:built(Job, Built),
+    {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
+
+-spec decode(binary(), [safe | used]) -> {ok, term()} | none.
+decode(Document, Options) ->
+    try binary_to_term(Document, Options) of
+        {Term, Used} when Used =:= byte_size(Document) -> {ok, Term};
+        _Rest -> none
+    catch
+        error:badarg -> none
+    end.

@@ -8,13 +8,13 @@
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -export([watching/1, unwatching/1, reply/2, reject/1, down/2]).
--export([builder/2, build/1, gather/1]).
+-export([builder/2, build/1, document/1, built/2, gather/1]).
 
 -nifs([start/1, stop/1, resolved/2, relay/3, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -nifs([watching/1, unwatching/1, reply/2, reject/1, down/2]).
--nifs([builder/2, build/1, gather/1]).
+-nifs([builder/2, build/1, document/1, built/2, gather/1]).
 
 -on_load(init/0).
 
@@ -194,7 +194,8 @@ down(_Watch, _Encoded) ->
     erlang:nif_error(not_loaded).
 
 %% The calling process is the builder at that place, of so many, from now on, whether the engine runs or not. It gets
-%% `{teleport_build, Job}', for build/1.
+%% `{teleport_build, Job}', for build/1; or at place 0, which is for small terms, `{teleport_build_small, Job}', for document/1 and
+%% built/2.
 -spec builder(non_neg_integer(), pos_integer()) -> ok.
 builder(_Place, _Count) ->
     erlang:nif_error(not_loaded).
@@ -202,6 +203,16 @@ builder(_Place, _Count) ->
 %% Builds a term, once, on a dirty scheduler.
 -spec build(job()) -> ok.
 build(_Job) ->
+    erlang:nif_error(not_loaded).
+
+%% The encoded term that is to be built; `known': of atoms that exist. `none': it has been built.
+-spec document(job()) -> {known | counted, binary()} | none.
+document(_Job) ->
+    erlang:nif_error(not_loaded).
+
+%% The term has been built, or it is none.
+-spec built(job(), {ok, term()} | none) -> ok.
+built(_Job, _Built) ->
     erlang:nif_error(not_loaded).
 
 %% Makes what is sent of a list of binaries, on a dirty scheduler: for lists of more than some hundreds, which would hold up

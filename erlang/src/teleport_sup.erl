@@ -23,7 +23,8 @@ init([]) ->
                 %% It waits for what is under way.
                 shutdown => infinity},
     Children = [#{id => teleport_log, start => {teleport_log, start_link, []}},
-                workers(teleport_builder_sup, teleport_builder, erlang:system_info(dirty_cpu_schedulers)),
+                %% One of them for small terms.
+                workers(teleport_builder_sup, teleport_builder, 1 + erlang:system_info(dirty_cpu_schedulers)),
                 workers(teleport_relay_sup, teleport_relay, teleport_config:get(relays))]
         ++ [Apply || teleport_config:get(apply)]
         ++ [Manager],

@@ -9,6 +9,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([sends/1, calls_and_replies/1, a_long_call_is_noticed/1, parts_stay_few/1, a_large_term_does_not_hold_up_others/1]).
+-export([busy_dirty_schedulers/1]).
 
 %% Run on both nodes.
 -export([observe/0, observer/1, sink/0]).
@@ -24,7 +25,8 @@ suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [sends, calls_and_replies, a_long_call_is_noticed, parts_stay_few, a_large_term_does_not_hold_up_others].
+    [sends, calls_and_replies, a_long_call_is_noticed, parts_stay_few, a_large_term_does_not_hold_up_others,
+     busy_dirty_schedulers].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -151,6 +153,27 @@ round_of(Node, Fun) ->
                          end
                      end || Observer <- Observers],
     maps:merge_with(fun(_, A, B) -> max(A, B) end, Here, There).
+
+%% Small messages do not wait for dirty schedulers, whatever is in them.
+busy_dirty_schedulers(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport_test:echo(Node, busy),
+    Self = self(),
+    Count = erpc:call(Node, erlang, system_info, [dirty_cpu_schedulers]),
+    %% For longer than the messages take by far.
+    Busy = [spawn(Node, fun() -> Self ! busy, erts_debug:dirty_cpu(wait, 10000), Self ! ready end)
+            || _ <- lists:seq(1, Count)],
+    [receive busy -> ok end || _ <- Busy],
+    Map = maps:from_list([{I, I} || I <- lists:seq(1, 500)]),
+    [begin
+         ok = teleport:send({busy, Node}, {self(), {I, Map}}),
+         receive
+             {echo, {I, Map}} -> ok;
+             ready -> error(waited_for_a_dirty_scheduler)
+         end
+     end || I <- lists:seq(1, 20)],
+    [receive ready -> ok end || _ <- Busy],
+    ?assertEqual([], teleport_test:mailbox()).
 
 %% Starts to time this node's calls. Those that run on dirty schedulers are left out.
 observe() ->

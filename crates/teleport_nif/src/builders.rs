@@ -1,9 +1,13 @@
-//! Terms that only a scheduler's thread can build: they go to processes that do so on dirty schedulers.
+//! Terms that only a scheduler's thread can build: they go to processes that do so.
+//!
+//! Large ones are built on dirty schedulers. Those can all be busy for long with what has nothing to do with this, and for small
+//! ones the node's own threads wait: these are decoded by a process that does nothing else, with `binary_to_term`, which a
+//! scheduler can interrupt.
 //!
 //! On a thread that is no scheduler the virtual machine crashes when it makes a map of more than 128 pairs, before OTP 27.3 and
 //! where older releases were not mended (erlang/otp#8208).
 
-use crate::terms::Atoms;
+use crate::terms::{Atoms, is_compressed};
 use crate::{atoms, received};
 use bytes::Bytes;
 use rustler::env::SavedTerm;
@@ -17,6 +21,9 @@ use teleport::etf::Limits;
 /// A map of at most so many pairs can be made on any thread.
 pub(crate) const MAX_MAP: usize = 128;
 
+/// No node's own thread waits for a document that is larger.
+const SMALL: usize = 64 * 1024;
+
 /// If there is no builder for so long, the application is not running any more.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -24,8 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 static BUILDERS: Mutex<Builders> = Mutex::new(Builders { places: Vec::new(), last: 0 });
 
 struct Builders {
+    /// The first one is for small documents.
     places: Vec<Option<LocalPid>>,
-    /// Who got the last job.
+    /// Who of the others got the last job.
     last: usize,
 }
 
@@ -58,8 +66,9 @@ pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: 
     let end = Instant::now() + PATIENCE;
     loop {
         let (done, built) = sync_channel(1);
+        let is_small = document.len() <= SMALL && !is_compressed(document);
         let work = Work { document: document.clone(), limits: limits.clone(), atoms, done };
-        tell(ResourceArc::new(Job(Mutex::new(Some(work)))));
+        tell(ResourceArc::new(Job(Mutex::new(Some(work)))), is_small);
         if let Ok(built) = built.recv() {
             let (owned, term) = built?;
             return Some(owned.run(|other| term.load(other).in_env(env)));
@@ -72,17 +81,24 @@ pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: 
     }
 }
 
-fn tell(job: ResourceArc<Job>) {
-    if let Some(builder) = lock().next() {
-        let _ = OwnedEnv::new().send_and_clear(&builder, |_| (atoms::teleport_build(), job));
+fn tell(job: ResourceArc<Job>, is_small: bool) {
+    let builder = if is_small { lock().first() } else { lock().next() };
+    if let Some(builder) = builder {
+        let how = if is_small { atoms::teleport_build_small() } else { atoms::teleport_build() };
+        let _ = OwnedEnv::new().send_and_clear(&builder, |_| (how, job));
     }
 }
 
 impl Builders {
-    /// Each in turn.
+    fn first(&self) -> Option<LocalPid> {
+        *self.places.first()?
+    }
+
+    /// Each of the others in turn.
     fn next(&mut self) -> Option<LocalPid> {
-        self.last = (self.last + 1).checked_rem(self.places.len())?;
-        self.places[self.last]
+        let others = self.places.get(1..)?;
+        self.last = (self.last + 1).checked_rem(others.len())?;
+        others[self.last]
     }
 }
 
@@ -92,16 +108,35 @@ impl Job {
         ResourceArc::new(Self(Mutex::default()))
     }
 
+    /// The document, and which atoms there may be in it; `None` if the term has been built.
+    pub(crate) fn document(&self) -> Option<(Bytes, Atoms)> {
+        self.work().as_ref().map(|work| (work.document.clone(), work.atoms))
+    }
+
+    /// The term has been built, or there is none. It is copied.
+    pub(crate) fn built(&self, term: Option<Term<'_>>) {
+        let Some(Work { done, .. }) = self.work().take() else { return };
+        let built = term.map(|term| {
+            let owned = OwnedEnv::new();
+            let term = owned.save(term);
+            (owned, term)
+        });
+        let _ = done.send(built); // as below
+    }
+
     /// Builds the term, once. On a dirty scheduler.
     pub(crate) fn run(&self) {
-        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Work { document, limits, atoms, done }) = work else { return };
+        let Some(Work { document, limits, atoms, done }) = self.work().take() else { return };
         let owned = OwnedEnv::new();
         let built = owned.run(|env| {
             let term = received::build_on_scheduler(env, &document, &limits, atoms)?;
             Some(owned.save(term))
         });
         let _ = done.send(built.map(|term| (owned, term))); // whoever waits does not go away
+    }
+
+    fn work(&self) -> MutexGuard<'_, Option<Work>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

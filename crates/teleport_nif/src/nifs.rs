@@ -11,10 +11,10 @@ use crate::notice::{Notice, acknowledge, later, runtime};
 use crate::relays::{RELAYS, WatchHandle};
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
-use crate::terms::AtomBudget;
+use crate::terms::{AtomBudget, Atoms};
 use crate::{atoms, encode, host, iovec};
 use rustler::types::atom::Atom;
-use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
+use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedBinary, OwnedEnv, ResourceArc, Term};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +128,21 @@ fn builder(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn build(job: ResourceArc<Job>) -> Atom {
     job.run();
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn document<'a>(env: Env<'a>, job: ResourceArc<Job>) -> NifResult<Term<'a>> {
+    let Some((document, atoms)) = job.document() else { return Ok(atoms::none().encode(env)) };
+    let binary = OwnedBinary::from_slice(&document);
+    let which = if matches!(atoms, Atoms::Known) { atoms::known() } else { atoms::counted() };
+    Ok((which, binary.release(env)).encode(env))
+}
+
+#[rustler::nif]
+fn built(job: ResourceArc<Job>, term: Term<'_>) -> Atom {
+    // `none', or `{ok, Term}'.
+    job.built(term.decode::<(Atom, Term<'_>)>().ok().map(|(_ok, term)| term));
     atoms::ok()
 }
 
