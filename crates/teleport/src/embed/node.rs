@@ -100,9 +100,10 @@ impl Embedded {
         self.engine().disconnect_soon(peer, is_meant)
     }
 
-    /// The peer that something has come from; `None` if the session has ended since.
+    /// The peer that something has come from; `None` if the session has ended since. Looks through all peers. A host may ask
+    /// at any time, also while it takes something.
     pub fn peer_of(&self, origin: Origin) -> Option<NodeName> {
-        self.engine().session_of(origin.0).map(|session| session.peer_name().clone())
+        self.engine().peer_of(origin.0)
     }
 
     /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`].

@@ -202,8 +202,9 @@ impl Engine {
         Err(SendError::Busy)
     }
 
-    pub(crate) fn session_of(&self, id: SessionId) -> Option<Arc<Session>> {
-        self.lock_directory().session(id)
+    /// Whose session that is, if it has not ended.
+    pub(crate) fn peer_of(&self, id: SessionId) -> Option<NodeName> {
+        self.peers.of_session(id)
     }
 
     pub(crate) fn sessions(&self) -> Vec<(Arc<Session>, bool)> {

@@ -5,7 +5,7 @@ use crate::session::Session;
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
-use teleport_proto::NodeName;
+use teleport_proto::{NodeName, SessionId};
 use tokio::sync::oneshot;
 
 /// Waits for a session, or the reason why there is none.
@@ -34,6 +34,15 @@ impl Peers {
             Peer::Up(session) => Some(session.clone()),
             Peer::Awaited(_) => None,
         }
+    }
+
+    /// Whose session that is. Not by way of the directory: a host is told with that locked when a session ends.
+    pub(crate) fn of_session(&self, id: SessionId) -> Option<NodeName> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.iter().find_map(|(name, peer)| match peer {
+            Peer::Up(session) if session.id() == id => Some(name.clone()),
+            _ => None,
+        })
     }
 
     /// The session if there is one by now, or a place in the queue for it.

@@ -3,7 +3,9 @@
 use crate::common::{COOKIE, MIB, eventually, peer_of, receive, start, within};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use teleport::embed::{Destination, Embedded, End, Host, Inbound, ProcessId, Recipient, RefId, Sent, Watch};
+use teleport::embed::{
+    Destination, Embedded, End, Host, Inbound, Origin, ProcessId, Recipient, RefId, Sent, Watch,
+};
 use teleport::etf::to_segments;
 use teleport::{
     Atom, Binary, CallError, Node, NodeName, Pid, Reference, Resolver, Resolving, SendError, SendOptions,
@@ -20,6 +22,8 @@ struct Notes {
     inbound: mpsc::UnboundedSender<Inbound>,
     /// It refuses to be found then.
     gone: Mutex<bool>,
+    /// It wants to know, whatever comes, from whom that was.
+    asks: Mutex<Option<(Embedded, Origin)>>,
 }
 
 impl Host for Notes {
@@ -32,6 +36,9 @@ impl Host for Notes {
     }
 
     fn take(&self, inbound: Inbound) {
+        if let Some((node, origin)) = &*self.asks.lock().unwrap() {
+            let _ = node.peer_of(*origin);
+        }
         let _ = self.inbound.send(inbound);
     }
 }
@@ -103,7 +110,7 @@ impl Resolver for Gate {
 async fn pair_behind(gate: Arc<Semaphore>) -> (Hosted, Node) {
     let peers = StaticPeers::new();
     let (sender, inbound) = mpsc::unbounded_channel();
-    let host = Arc::new(Notes { inbound: sender, gone: Mutex::default() });
+    let host = Arc::new(Notes { inbound: sender, gone: Mutex::default(), asks: Mutex::default() });
     let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(Gate(peers.clone(), gate));
     let node = builder.incarnation(CREATION).embed(host.clone()).await.unwrap();
     peers.insert(node.name().clone(), node.address());
@@ -240,6 +247,25 @@ async fn its_processes_send_call_and_monitor() {
     }
     ended.sort();
     assert_eq!(ended, [call, monitor]);
+}
+
+#[tokio::test]
+async fn a_host_may_ask_who_it_was_while_the_session_ends() {
+    let (mut hosted, node) = pair().await;
+    let _server = node.register("server").unwrap();
+    let process = node.process();
+    process.send(hosted.pid(), "hello").await.unwrap();
+    let Inbound::Message { origin, .. } = hosted.next().await else { panic!() };
+    *hosted.host.asks.lock().unwrap() = Some((hosted.node.clone(), origin));
+    let (reference, _) = hosted.request(&node, "request", 1);
+    eventually("it is asked", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 1))
+        .await;
+    assert_eq!(hosted.node.peer_of(origin).as_ref(), Some(node.name()));
+    assert!(hosted.node.disconnect(node.name()));
+    let (ended, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
+    assert_eq!((ended, hosted.node.peer_of(origin)), (reference, None));
+    // Which would keep itself alive.
+    *hosted.host.asks.lock().unwrap() = None;
 }
 
 #[tokio::test]
