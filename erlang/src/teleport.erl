@@ -265,6 +265,8 @@ check(Node) when is_atom(Node) ->
 %% <li>`watched': calls and monitors that the node's processes have on processes of this node.</li>
 %% <li>`messages_sent', `messages_received', `bytes_sent', `bytes_received'. `no_process': messages that came for processes that
 %% were not there. `frames_resent': frames that were sent again since a connection broke.</li>
+%% <li>`new_atoms': atoms that the node has added to the table of atoms, since the start of teleport here, in all of its sessions.
+%% `atoms_refused': its messages that had more of them than it may add; see `max_new_atoms_per_peer'.</li>
 %% </ul>
 -spec info(node()) -> map() | {error, not_running | no_session}.
 info(Node) when is_atom(Node) ->
@@ -281,7 +283,7 @@ info(Node) when is_atom(Node) ->
 %% <li>`bytes_in_flight': bytes of all messages that are on their way to peers.</li>
 %% <li>`waiting_for': calls and monitors that processes of this node wait for. `late_replies': replies that came when nobody
 %% waited any more, since the start.</li>
-%% <li>`new_atoms': atoms that peers have added to the table of atoms, since the start; see `max_new_atoms'.</li>
+%% <li>`new_atoms', `atoms_refused': as in {@link info/1}, of all peers together; see `max_new_atoms'.</li>
 %% <li>`peers': what {@link info/1} says, by node.</li>
 %% </ul>
 -spec info() -> map() | {error, not_running}.

@@ -13,7 +13,11 @@
 %% <li>`relays': how many processes watch servers for peers. Default: one per scheduler.</li>
 %% <li>`stop_timeout': milliseconds that messages under way have when the application stops. Default 5000.</li>
 %% <li>`apply': whether other nodes may apply functions here with `teleport:apply/4'. Default `true', as with `erpc'.</li>
-%% <li>`max_new_atoms': how many atoms peers may add to the table. Default 65536.</li>
+%% <li>`max_new_atoms_per_peer', `max_new_atoms': how many atoms a peer, and all peers together, may add to the table of atoms,
+%% which never shrinks. A message with more is refused: what has a caller is rejected, and it is counted, see
+%% `teleport:info/1'. The numbers are of a peer's name, so it does not help to come again; they are kept for 1024 names, all
+%% further ones have one account together. Defaults 16384, twice what a virtual machine begins with, and 65536, a sixteenth of
+%% the table.</li>
 %% <li>`max_message', `peer_window', `node_window', `fragment_size', `express_connections', `bulk_connections',
 %% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' (milliseconds), `buffer_pool',
 %% `worker_threads', `congestion': the engine's own, see `Config' in the crate `teleport'.</li>
@@ -35,8 +39,9 @@
 %% How long a peer may take to say where it listens, in milliseconds.
 -define(ADDRESS_TIMEOUT, 5000).
 
--define(ENGINE_KEYS, [max_new_atoms, max_message, peer_window, node_window, fragment_size, express_connections,
-                      bulk_connections, net_ticktime, setup_timeout, buffer_pool, worker_threads, congestion]).
+-define(ENGINE_KEYS, [max_new_atoms, max_new_atoms_per_peer, max_message, peer_window, node_window, fragment_size,
+                      express_connections, bulk_connections, net_ticktime, setup_timeout, buffer_pool,
+                      worker_threads, congestion]).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->

@@ -8,7 +8,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([sends/1, large_binaries/1, terms_of_all_kinds/1, casts/1, calls/1, noproc/1, exit_reasons/1, timeouts/1,
-         rejected_requests/1, atoms/1, panics/1, many_calls_at_once/1, monitors/1, a_node_in_rust_is_killed/1, a_node_in_erlang_is_killed/1,
+         rejected_requests/1, atoms/1, atoms_of_each_peer/1, panics/1, many_calls_at_once/1, monitors/1, a_node_in_rust_is_killed/1, a_node_in_erlang_is_killed/1,
          a_node_in_rust_is_restarted/1]).
 
 %% Milliseconds, far above what anything takes on a busy machine.
@@ -20,7 +20,7 @@ suite() ->
 
 all() ->
     [sends, large_binaries, terms_of_all_kinds, casts, calls, noproc, exit_reasons, timeouts, rejected_requests,
-     atoms, panics, many_calls_at_once, monitors, a_node_in_rust_is_killed, a_node_in_erlang_is_killed, a_node_in_rust_is_restarted].
+     atoms, atoms_of_each_peer, panics, many_calls_at_once, monitors, a_node_in_rust_is_killed, a_node_in_erlang_is_killed, a_node_in_rust_is_restarted].
 
 init_per_suite(Config) ->
     case os:getenv("TELEPORT_INTEROP") of
@@ -192,6 +192,47 @@ atoms(Config) ->
     ?assertEqual([known, atoms], erpc:call(Erlang, teleport, gs_call, [{desk, Node}, {echo, [known, atoms]}])),
     teleport_test:stop_peer(Peer),
     stop_rust(Rust).
+
+%% One peer has used up what it may add, also when it comes again. Another one has not.
+atoms_of_each_peer(Config) ->
+    {Peer, Erlang} = teleport_test:start_peer(peer:random_name(), [{max_new_atoms_per_peer, 20}, {max_new_atoms, 40}]),
+    {ok, {_, Port}} = erpc:call(Erlang, teleport_manager, address, []),
+    Server = teleport_test_server:start_at(Erlang, server),
+    Start = fun(Name) -> start_rust(Config, Name, [{Erlang, Port}]) end,
+    Ask = fun(Rust, Term) -> tell(Rust, {call, Server, {echo, Term}, ?PATIENCE}) end,
+    Used = fun(Node) -> maps:with([new_atoms, atoms_refused], erpc:call(Erlang, teleport, info, [Node])) end,
+    Name = random_name(),
+    {One, OneNode} = Start(Name),
+    {Other, OtherNode} = Start(random_name()),
+    ?assertEqual({ok, {ok, known}}, Ask(One, known)),
+    %% Its own name at most.
+    #{new_atoms := Names, atoms_refused := 0} = Used(OneNode),
+    ?assertMatch({rejected, _}, Ask(One, new_atoms(21))),
+    ?assertEqual(#{new_atoms => Names, atoms_refused => 1}, Used(OneNode)),
+    New = new_atoms(20 - Names),
+    ?assertEqual({ok, {ok, New}}, Ask(One, New)),
+    ?assertMatch({rejected, _}, Ask(One, new_atoms(1))),
+    ?assertEqual(#{new_atoms => 20, atoms_refused => 2}, Used(OneNode)),
+    ?assertEqual({ok, {ok, known}}, Ask(Other, known)),
+    [First, Second] = [new_atoms(5), new_atoms(15 - maps:get(new_atoms, Used(OtherNode)))],
+    ?assertEqual({ok, {ok, First}}, Ask(Other, First)),
+    stop_rust(One),
+    teleport_test:eventually(fun() -> not teleport_test:has_session(Erlang, OneNode) end),
+    {Again, OneNode} = Start(Name),
+    ?assertMatch({rejected, _}, Ask(Again, new_atoms(1))),
+    ?assertEqual({ok, {ok, New}}, Ask(Again, New)),
+    ?assertEqual(#{new_atoms => 20, atoms_refused => 3}, Used(OneNode)),
+    ?assertEqual({ok, {ok, Second}}, Ask(Other, Second)),
+    ?assertEqual(#{new_atoms => 20, atoms_refused => 0}, Used(OtherNode)),
+    %% All together have no more.
+    {Third, _} = Start(random_name()),
+    ?assertMatch({rejected, _}, Ask(Third, new_atoms(1))),
+    ?assertMatch(#{new_atoms := 40, atoms_refused := 4}, erpc:call(Erlang, teleport, info, [])),
+    teleport_test:stop_peer(Peer),
+    [stop_rust(Rust) || Rust <- [Other, Again, Third]].
+
+new_atoms(Count) ->
+    [list_to_atom(lists:concat(["new", erlang:unique_integer([positive]), "-", I])) || I <- lists:seq(1, Count)].
 
 panics(Config) ->
     {_Rust, Node} = rust(Config),

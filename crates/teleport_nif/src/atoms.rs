@@ -68,6 +68,7 @@ rustler::atoms! {
     waiting_for,
     late_replies,
     new_atoms,
+    atoms_refused,
     peers,
     last_heard_ms,
     tick_round_trip_us,

@@ -10,8 +10,12 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 use teleport::Config;
 
-/// Atoms that peers may add to the table, unless it is said otherwise: a sixteenth of what it holds.
+/// Atoms that peers may add to the table together, unless it is said otherwise: a sixteenth of what it holds.
 const MAX_NEW_ATOMS: u64 = 65_536;
+
+/// The same for each peer: twice as many as there are in a virtual machine that has just started, since the peer may run other
+/// applications; and four peers can run wild until the others are refused too.
+const MAX_NEW_ATOMS_PER_PEER: u64 = 16_384;
 
 pub(crate) struct Settings {
     pub(crate) node: String,
@@ -19,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) cookie: Vec<u8>,
     pub(crate) listen: SocketAddr,
     pub(crate) max_new_atoms: u64,
+    pub(crate) max_new_atoms_per_peer: u64,
     pub(crate) config: Config,
 }
 
@@ -31,6 +36,7 @@ impl Settings {
             cookie: Vec::new(),
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             max_new_atoms: MAX_NEW_ATOMS,
+            max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
             config: Config::default(),
         };
         for (key, value) in MapIterator::new(map).ok_or(Error::BadArg)? {
@@ -50,6 +56,7 @@ impl Settings {
             "cookie" => self.cookie = value.decode::<Binary<'_>>()?.to_vec(),
             "listen" => self.listen = address(value)?,
             "max_new_atoms" => self.max_new_atoms = value.decode()?,
+            "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = value.decode()?,
             "max_message" => config.max_message = bytes(value)?,
             "peer_window" => config.peer_window = bytes(value)?,
             "node_window" => config.node_window = bytes(value)?,

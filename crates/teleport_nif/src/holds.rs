@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use teleport::embed::{Inbound, ProcessId, Receipt};
+use teleport::embed::{Inbound, Origin, ProcessId, Receipt};
 
 #[derive(Default)]
 pub(crate) struct Holds {
@@ -42,6 +42,7 @@ pub(crate) enum Held {
 pub(crate) struct Request {
     pub(crate) to: ProcessId,
     pub(crate) body: Bytes,
+    pub(crate) origin: Origin,
     /// The watch's.
     pub(crate) number: u64,
     pub(crate) receipt: Receipt,

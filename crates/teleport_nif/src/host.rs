@@ -11,7 +11,7 @@ use rustler::{Encoder, Env, OwnedEnv, Term};
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use teleport::SendError;
-use teleport::embed::{Destination, End, Host, Inbound, ProcessId, Receipt, Recipient, RefId, Watch};
+use teleport::embed::{Destination, End, Host, Inbound, Origin, ProcessId, Receipt, Recipient, RefId, Watch};
 
 /// The virtual machine as a host.
 pub(crate) struct Machine {
@@ -100,10 +100,10 @@ pub(crate) fn release(running: &Running, process: ProcessId) {
 
 fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held: bool) {
     match inbound {
-        Inbound::Message { to, body, receipt, .. } => {
+        Inbound::Message { to, body, origin, receipt } => {
             let message = env.run(|inner| {
                 let to = running.identity.pid(inner, to)?;
-                Some((to, env.save(running.atoms.decode(inner, &body)?)))
+                Some((to, env.save(running.decode(inner, &body, Some(origin))?)))
             });
             if let Some((to, message)) = message {
                 let _ = env.send_and_clear(&to, |env| message.load(env)); // it may have ended
@@ -112,9 +112,9 @@ fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held
             }
             drop(receipt);
         }
-        Inbound::Request { to, body, watch, receipt, .. } => {
+        Inbound::Request { to, body, watch, origin, receipt } => {
             let number = watch.id();
-            begin_watch(running, env, watch, Some(Request { to, body, number, receipt }), was_held);
+            begin_watch(running, env, watch, Some(Request { to, body, origin, number, receipt }), was_held);
         }
         Inbound::Monitor(watch) => begin_watch(running, env, watch, None, was_held),
         Inbound::Unwatched { process, watch } => {
@@ -122,7 +122,9 @@ fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held
                 relay.tell(env, (atoms::unwatch(), watch));
             }
         }
-        Inbound::Ended { reference, end, receipt, .. } => ended(running, env, reference, end, receipt),
+        Inbound::Ended { reference, end, origin, receipt } => {
+            ended(running, env, reference, end, origin, receipt);
+        }
     }
 }
 
@@ -162,10 +164,10 @@ fn begin_watch(
 
 /// The process gets the request, from its caller, and the relay will get its reply.
 fn send_request(running: &Running, env: &mut OwnedEnv, request: Request) {
-    let Request { to, body, number, receipt } = request;
+    let Request { to, body, origin, number, receipt } = request;
     let Some(relay) = running.relays.of(to) else { return };
     let sent = env.run(|env| {
-        let request = readdress(env, running.atoms.decode(env, &body)?, &relay, number)?;
+        let request = readdress(env, running.decode(env, &body, Some(origin))?, &relay, number)?;
         // If the process has ended, the relay notices.
         Some(env.send(&running.identity.pid(env, to)?, request))
     });
@@ -188,10 +190,17 @@ fn readdress<'a>(env: Env<'a>, request: Term<'a>, relay: &Relay, number: u64) ->
 }
 
 /// A call or a monitor of a process of this node has ended.
-fn ended(running: &Running, env: &mut OwnedEnv, reference: RefId, end: End, receipt: Receipt) {
+fn ended(
+    running: &Running,
+    env: &mut OwnedEnv,
+    reference: RefId,
+    end: End,
+    origin: Option<Origin>,
+    receipt: Receipt,
+) {
     let told = running.calls.tell(env, reference, |env, recipient| {
         let reason = match &end {
-            End::Reply(reply) => match running.atoms.decode(env, reply) {
+            End::Reply(reply) => match running.decode(env, reply, origin) {
                 Some(reply) => {
                     let reference = running.identity.reference(env, reference)?;
                     return Some((reference.list_prepend(atoms::alias()), reply).encode(env));
@@ -199,11 +208,11 @@ fn ended(running: &Running, env: &mut OwnedEnv, reference: RefId, end: End, rece
                 // There is an answer, though not one that can be read.
                 None => atoms::unreadable_reply().encode(env),
             },
-            End::Down(reason) => match running.atoms.decode_plain(env, reason) {
+            End::Down(reason) => match running.decode_plain(env, reason, origin) {
                 Some(reason) => reason,
                 None => atoms::undefined().encode(env),
             },
-            End::Rejected(why) => match running.atoms.decode_plain(env, why) {
+            End::Rejected(why) => match running.decode_plain(env, why, origin) {
                 Some(why) => (atoms::rejected(), why).encode(env),
                 None => atoms::rejected().encode(env),
             },

@@ -6,6 +6,7 @@
 //! A function called by a process only queues, wakes and returns; those that take longer run on dirty schedulers.
 
 mod atoms;
+mod budget;
 mod builders;
 mod calls;
 mod check;

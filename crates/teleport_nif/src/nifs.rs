@@ -1,5 +1,6 @@
 //! The functions of the Erlang module `teleport_nif`, which says what they are for.
 
+use crate::budget::{Budget, Used};
 use crate::builders::{self, Job};
 use crate::config::{self, Settings};
 use crate::errors::{send_error, start_error};
@@ -11,7 +12,7 @@ use crate::notice::{Notice, acknowledge, later, runtime};
 use crate::relays::{RELAYS, WatchHandle};
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
-use crate::terms::{AtomBudget, Atoms};
+use crate::terms::{Atoms, Terms};
 use crate::{atoms, encode, host, iovec};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedBinary, OwnedEnv, ResourceArc, Term};
@@ -23,15 +24,17 @@ use teleport::{Incarnation, Node, PeerInfo, SendError, SendOptions, StartError, 
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
-    let Settings { node, creation, cookie, listen, max_new_atoms, config } = match Settings::decode(map) {
+    let settings = match Settings::decode(map) {
         Err(Error::Term(reason)) => return Ok((atoms::error(), reason.encode(env)).encode(env)),
         settings => settings?,
     };
+    let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
+    let Settings { node, creation, cookie, listen, config, .. } = settings;
     let identity = Identity { node: etf::Atom::new(&node).map_err(|_| Error::BadArg)?, creation };
     let questions = Questions::default();
-    let atoms_left = AtomBudget::new(max_new_atoms, config.max_message.get());
+    let terms = Terms::new(budget, config.max_message.get());
     let (large, jobs) = Large::new();
-    let running = Arc::new(Running::new(env.pid(), identity, atoms_left, questions.clone(), large));
+    let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), large));
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
     }
@@ -364,7 +367,12 @@ fn peer_cookie<'a>(env: Env<'a>, peer: Atom, cookie: Binary<'a>) -> NifResult<Te
 fn info(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |running, node| {
         let info = node.info();
-        let peers = info.peers.iter().map(|peer| (peer.name.as_str(), peer_info(env, peer)));
+        let budget = running.terms.budget();
+        let peers = info.peers.iter().map(|peer| {
+            let info = with_atoms(env, peer_info(env, peer), budget.used_by(&peer.name))?;
+            Ok((peer.name.as_str(), info))
+        });
+        let peers = peers.collect::<NifResult<HashMap<_, _>>>()?;
         let address = config::encode_address(env, info.address);
         let pairs = [
             (atoms::name(), info.name.as_str().encode(env)),
@@ -373,11 +381,16 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
             (atoms::bytes_in_flight(), info.bytes_in_flight.encode(env)),
             (atoms::waiting_for(), running.calls.len().encode(env)),
             (atoms::late_replies(), info.late_replies.encode(env)),
-            (atoms::new_atoms(), running.atoms.used().encode(env)),
-            (atoms::peers(), peers.collect::<HashMap<_, _>>().encode(env)),
+            (atoms::peers(), peers.encode(env)),
         ];
-        Term::map_from_pairs(env, &pairs)
+        with_atoms(env, Term::map_from_pairs(env, &pairs)?, budget.used())
     })
+}
+
+/// The map, and what has been used of the budget for atoms.
+fn with_atoms<'a>(env: Env<'a>, info: Term<'a>, used: Used) -> NifResult<Term<'a>> {
+    info.map_put(atoms::new_atoms().encode(env), used.atoms.encode(env))?
+        .map_put(atoms::atoms_refused().encode(env), used.refused.encode(env))
 }
 
 pub(crate) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {

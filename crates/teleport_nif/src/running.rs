@@ -6,10 +6,11 @@ use crate::ids::Identity;
 use crate::large::Large;
 use crate::relays::{RELAYS, Relays};
 use crate::resolver::Questions;
-use crate::terms::AtomBudget;
-use rustler::LocalPid;
+use crate::terms::{Terms, is_compressed};
+use bytes::Bytes;
+use rustler::{Env, LocalPid, Term};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use teleport::embed::{Embedded, RefId};
+use teleport::embed::{Embedded, Origin, RefId};
 
 /// What the functions work on.
 pub(crate) struct Running {
@@ -21,7 +22,7 @@ pub(crate) struct Running {
     pub(crate) holds: Holds,
     pub(crate) large: Large,
     pub(crate) questions: Questions,
-    pub(crate) atoms: AtomBudget,
+    pub(crate) terms: Terms,
     node: OnceLock<Embedded>,
 }
 
@@ -51,13 +52,13 @@ impl Running {
     pub(crate) fn new(
         manager: LocalPid,
         identity: Identity,
-        atoms: AtomBudget,
+        terms: Terms,
         questions: Questions,
         large: Large,
     ) -> Self {
         let (calls, holds, node) = Default::default();
         let relays = &RELAYS;
-        Self { manager, identity, calls, relays, holds, large, questions, atoms, node }
+        Self { manager, identity, calls, relays, holds, large, questions, terms, node }
     }
 
     /// The node has been started.
@@ -68,6 +69,26 @@ impl Running {
     /// The node. `None` only while it is being started.
     pub(crate) fn node(&self) -> Option<&Embedded> {
         self.node.get()
+    }
+
+    /// The term that has come from there, if it can be read. What comes from nowhere is this node's own.
+    pub(crate) fn decode<'a>(
+        &self,
+        env: Env<'a>,
+        document: &Bytes,
+        origin: Option<Origin>,
+    ) -> Option<Term<'a>> {
+        self.terms.decode(env, document, || self.node()?.peer_of(origin?))
+    }
+
+    /// The same for what no node compresses.
+    pub(crate) fn decode_plain<'a>(
+        &self,
+        env: Env<'a>,
+        document: &Bytes,
+        origin: Option<Origin>,
+    ) -> Option<Term<'a>> {
+        if is_compressed(document) { None } else { self.decode(env, document, origin) }
     }
 
     /// A process does not want to wait any more, or has ended. `false` if it has been told already.

@@ -1,56 +1,61 @@
 //! From encoded terms to terms, with a budget for atoms, since the table of atoms never shrinks.
 
+use crate::budget::{Budget, Spending};
 use crate::received;
 use bytes::Bytes;
 use rustler::{Env, Term};
-use std::sync::atomic::{AtomicU64, Ordering};
+use teleport::NodeName;
 use teleport::etf::{Limits, validate_with};
 
-/// How many atoms peers may add to the table.
+/// Builds terms, as long as peers do not add too many atoms to the table.
 #[derive(Debug)]
-pub(crate) struct AtomBudget {
-    left: AtomicU64,
-    used: AtomicU64,
+pub(crate) struct Terms {
+    budget: Budget,
     limits: Limits,
 }
 
-impl AtomBudget {
-    pub(crate) fn new(atoms: u64, max_inflated: u64) -> Self {
+impl Terms {
+    pub(crate) fn new(budget: Budget, max_inflated: u64) -> Self {
         // Depth and number are not limited: the virtual machine's decoder does not recurse, and a message has a size.
         let (max_depth, max_elements) = (usize::MAX, usize::MAX);
         let max_inflated = usize::try_from(max_inflated).unwrap_or(usize::MAX);
-        let limits = Limits { max_depth, max_elements, max_inflated, ..Limits::default() };
-        Self { left: AtomicU64::new(atoms), used: AtomicU64::new(0), limits }
+        Self { budget, limits: Limits { max_depth, max_elements, max_inflated, ..Limits::default() } }
     }
 
-    /// Atoms that peers have added.
-    pub(crate) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+    /// What peers have used of it.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
-    fn take(&self) -> bool {
-        let took = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        self.used.fetch_add(took.is_ok().into(), Ordering::Relaxed);
-        took.is_ok()
-    }
-
-    /// The term, unless it is none, is too large when inflated, or has more new atoms than are left.
+    /// The term, unless it is none, is too large when inflated, or has more new atoms than are left. Only for new atoms it is
+    /// asked which peer the document comes from; none, if that has gone.
     ///
     /// Large binaries in it are not copied, unless they are in a fun or the term is compressed.
-    pub(crate) fn decode<'a>(&self, env: Env<'a>, document: &Bytes) -> Option<Term<'a>> {
+    pub(crate) fn decode<'a>(
+        &self,
+        env: Env<'a>,
+        document: &Bytes,
+        peer: impl FnOnce() -> Option<NodeName>,
+    ) -> Option<Term<'a>> {
         // Nearly always all atoms are known. A compressed term is looked at first: it may inflate to anything.
         if !is_compressed(document)
             && let Some(term) = received::build(env, document, &self.limits, Atoms::Known)
         {
             return Some(term);
         }
-        validate_with(document, &self.limits, |atom| is_atom(env, atom) || self.take()).ok()?;
+        let (mut peer, mut spending) = (Some(peer), None);
+        let mut spend = || {
+            if let Some(peer) = peer.take() {
+                spending = Some(self.budget.spending(peer()));
+            }
+            spending.as_mut().is_some_and(Spending::take)
+        };
+        // What is spent on a document that is none is given back.
+        validate_with(document, &self.limits, |atom| is_atom(env, atom) || spend()).ok()?;
+        if let Some(spending) = spending {
+            spending.keep();
+        }
         received::build(env, document, &self.limits, Atoms::Counted)
-    }
-
-    /// The same for what no node compresses.
-    pub(crate) fn decode_plain<'a>(&self, env: Env<'a>, document: &Bytes) -> Option<Term<'a>> {
-        if is_compressed(document) { None } else { self.decode(env, document) }
     }
 }
 
