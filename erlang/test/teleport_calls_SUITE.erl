@@ -78,15 +78,17 @@ a_response_that_comes_too_late(Config) ->
     Server = ?config(server, Config),
     {ok, Here} = teleport_test_server:start(undefined),
     [begin
-         Id = teleport:send_request(To, {later, 20, x}),
+         Id = teleport:send_request(To, {held, x}),
          ?assertEqual(timeout, teleport:receive_response(Id, 0)),
          %% Behind the late reply.
-         ?assertEqual({ok, y}, teleport:gs_call(To, {later, 50, y})),
+         ?assertEqual({released, 1}, teleport:gs_call(To, release)),
          ?assertEqual(timeout, teleport:receive_response(Id, 0)),
          %% At about the same time.
-         Races = [teleport:receive_response(teleport:send_request(To, {later, 1, I}), 1) || I <- lists:seq(1, 100)],
-         ?assertEqual([], [Other || Other <- Races, Other =/= timeout, element(1, Other) =/= reply]),
-         ?assertEqual({ok, z}, teleport:gs_call(To, {later, 50, z})),
+         [begin
+              Response = teleport:receive_response(teleport:send_request(To, {slowly, 1, I}), 1),
+              ?assert(lists:member(Response, [timeout, {reply, {ok, I}}]), Response),
+              ?assertEqual({ok, behind}, teleport:gs_call(To, {echo, behind}))
+          end || I <- lists:seq(1, 100)],
          ?assertEqual([], teleport_test:mailbox())
      end || To <- [Server, Here]],
     exit(Here, kill).
@@ -178,10 +180,12 @@ multi_call_with_a_timeout(Config) ->
     Node = ?config(node, Config),
     {ok, Here} = teleport_test_server:start(multi_call_with_a_timeout),
     Nodes = [Node, node()],
-    ?assertEqual({[], Nodes}, teleport:multi_call(Nodes, multi_call_with_a_timeout, {later, 20, x}, 1)),
+    %% A request that is taken back before there is a session is never sent.
+    ok = teleport:prime(Node),
+    ?assertEqual({[], Nodes}, teleport:multi_call(Nodes, multi_call_with_a_timeout, {held, x}, 1)),
     %% Behind the late replies.
-    ?assertEqual({[{N, {ok, y}} || N <- Nodes], []},
-                 teleport:multi_call(Nodes, multi_call_with_a_timeout, {later, 60, y}, 30000)),
+    ?assertEqual({[{N, {released, 1}} || N <- Nodes], []},
+                 teleport:multi_call(Nodes, multi_call_with_a_timeout, release, 30000)),
     ?assertEqual([], teleport_test:mailbox()),
     exit(Here, kill).
 

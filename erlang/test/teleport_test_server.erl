@@ -23,6 +23,18 @@ handle_call(caller, {Caller, _Tag}, State) ->
 handle_call({later, Milliseconds, Term}, From, State) ->
     _ = spawn(fun() -> timer:sleep(Milliseconds), gen_server:reply(From, {ok, Term}) end),
     {noreply, State};
+handle_call({slowly, Milliseconds, Term}, _From, State) ->
+    timer:sleep(Milliseconds),
+    {reply, {ok, Term}, State};
+%% Answered when it is said so, ahead of who says it.
+handle_call({held, Term}, From, State) ->
+    _ = put(held, [{From, Term} | held()]),
+    {noreply, State};
+handle_call(release, _From, State) ->
+    Held = lists:reverse(held()),
+    _ = [gen_server:reply(From, {ok, Term}) || {From, Term} <- Held],
+    _ = erase(held),
+    {reply, {released, length(Held)}, State};
 handle_call({bytes, Count}, _From, State) ->
     {reply, {ok, binary:copy(<<7>>, Count)}, State};
 handle_call({last, Term}, _From, State) ->
@@ -43,6 +55,12 @@ handle_cast(Note, State) ->
 
 handle_info(Note, State) ->
     {noreply, note(Note, State)}.
+
+held() ->
+    case get(held) of
+        undefined -> [];
+        Held -> Held
+    end.
 
 note({note, Term}, State) -> [Term | State];
 note({note, Term, _Padding}, State) -> [Term | State].
