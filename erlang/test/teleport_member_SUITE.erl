@@ -7,8 +7,9 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([check_a_peer/1, check_an_unknown_node/1, check_without_teleport/1, check_a_closed_port/1,
          check_another_cookie/1, check_this_node/1, info_of_a_node/1]).
--export([a_cookie_of_its_own/1, a_wrong_cookie_is_logged/1]).
--export([no_fallback/1, fallback/1, the_way_changes_in_order/1, begun_before_the_change/1, upgraded_node_by_node/1,
+-export([a_cookie_of_its_own/1, a_wrong_cookie_is_logged/1, events_without_room_are_counted/1]).
+-export([no_fallback/1, fallback/1, fallback_of_apply_and_acknowledgements/1, the_way_changes_in_order/1,
+         begun_before_the_change/1, upgraded_node_by_node/1,
          stopped_and_started_there/1]).
 -export([a_late_nodedown/1, quick_restarts/1]).
 
@@ -22,9 +23,9 @@ suite() ->
 all() ->
     [check_a_peer, check_an_unknown_node, check_without_teleport, check_a_closed_port, check_another_cookie,
      check_this_node, info_of_a_node,
-     a_cookie_of_its_own, a_wrong_cookie_is_logged,
-     no_fallback, fallback, the_way_changes_in_order, begun_before_the_change, upgraded_node_by_node,
-     stopped_and_started_there,
+     a_cookie_of_its_own, a_wrong_cookie_is_logged, events_without_room_are_counted,
+     no_fallback, fallback, fallback_of_apply_and_acknowledgements, the_way_changes_in_order, begun_before_the_change,
+     upgraded_node_by_node, stopped_and_started_there,
      a_late_nodedown, quick_restarts].
 
 init_per_suite(Config) ->
@@ -35,8 +36,8 @@ end_per_suite(_Config) ->
     ok.
 
 init_per_testcase(Case, Config) ->
-    IsFallback = lists:member(Case, [fallback, the_way_changes_in_order, begun_before_the_change, upgraded_node_by_node,
-                                     stopped_and_started_there]),
+    IsFallback = lists:member(Case, [fallback, fallback_of_apply_and_acknowledgements, the_way_changes_in_order,
+                                     begun_before_the_change, upgraded_node_by_node, stopped_and_started_there]),
     ok = application:set_env(teleport, fallback, case IsFallback of true -> disterl; false -> error end),
     ok = teleport:start(),
     {Peer, Node} = start_without(),
@@ -145,6 +146,30 @@ a_wrong_cookie_is_logged(_Config) ->
     ok = logger:remove_handler(?FUNCTION_NAME),
     teleport_test:stop_peer(Peer).
 
+%% While the process that logs is held up there is room for 256 events.
+events_without_room_are_counted(_Config) ->
+    ok = application:stop(teleport),
+    ok = application:set_env(teleport, log_level, debug),
+    ok = teleport:start(),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self(), filter_default => stop, filters =>
+        [{teleport, {fun logger_filters:domain/2, {log, sub, [teleport]}}}]}),
+    ok = sys:suspend(teleport_log),
+    {ok, {_, Port}} = teleport_manager:address(),
+    %% Each of them is an event at least.
+    _ = [refused(Port) || _ <- lists:seq(1, 300)],
+    ok = sys:resume(teleport_log),
+    #{level := warning, msg := {_Format, [Dropped]}, meta := #{domain := [teleport]}} = logged("were not logged: too many"),
+    ?assert(Dropped >= 300 - 256, Dropped),
+    ok = logger:remove_handler(?FUNCTION_NAME),
+    ok = application:unset_env(teleport, log_level).
+
+%% Somebody connects who does not know the protocol, and is sent away.
+refused(Port) ->
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]),
+    ok = gen_tcp:send(Socket, binary:copy(<<"GET / HTTP/1.1\r\n">>, 10)),
+    {error, _} = gen_tcp:recv(Socket, 0, 30000),
+    gen_tcp:close(Socket).
+
 logged(Text) ->
     receive
         {logged, #{msg := {Format, Args}} = Event} ->
@@ -186,6 +211,24 @@ fallback(Config) ->
     ?assertEqual([], teleport:nodes()),
     %% A node that is not there has no way at all.
     ?assertEqual({error, {not_running, nobody@nowhere}}, teleport:send({x, nobody@nowhere}, hello)).
+
+%% As erpc does; and nobody over there says that a message has arrived.
+fallback_of_apply_and_acknowledgements(Config) ->
+    Node = ?config(node, Config),
+    Server = teleport_test_server:start_at(Node, server),
+    ?assertEqual(Node, teleport:apply(Node, erlang, node, [])),
+    ?assertEqual([1, 2], teleport:apply(Node, lists, sort, [[2, 1]], 30000)),
+    ?assertError({exception, badarg, [_ | _]}, teleport:apply(Node, erlang, atom_to_list, [1])),
+    ?assertError({erpc, timeout}, teleport:apply(Node, timer, sleep, [infinity], 10)),
+    ok = teleport:send(Server, {note, by_pid}, [{ack, 1}]),
+    ?assertEqual({teleport, 1, {unconfirmed, disterl}}, teleport_test:receive_one()),
+    ok = teleport:send({server, Node}, {note, by_name}, [nosuspend, {ack, {any, term}}]),
+    ?assertEqual({teleport, {any, term}, {unconfirmed, disterl}}, teleport_test:receive_one()),
+    ?assertEqual([by_pid, by_name], teleport:gs_call(Server, notes)),
+    ok = teleport:send({nobody, Node}, x, [{ack, 2}]),
+    ?assertEqual({teleport, 2, {unconfirmed, disterl}}, teleport_test:receive_one()),
+    ?assertEqual([], teleport_test:mailbox()),
+    ?assertEqual([], teleport:nodes()).
 
 %% Small messages and large ones, from several processes, while teleport is started there.
 the_way_changes_in_order(Config) ->
@@ -311,26 +354,53 @@ a_late_nodedown(Config) ->
     true = erlang:disconnect_node(Node),
     teleport_test:eventually(fun() -> teleport:info(Node) =:= {error, no_session} end).
 
-%% While the manager is slow: what it is told is old by then.
+%% While the manager does nothing: what it is told then is old, and the session is with a later life.
 quick_restarts(Config) ->
     Node = ?config(node, Config),
     [Name, _Host] = string:split(atom_to_list(Node), "@"),
     ok = start_at(Node),
     ok = teleport:prime(Node),
+    {ok, {_, Port}} = teleport_manager:address(),
+    %% The peer knows where to go: nobody here would answer.
+    Known = [{peers, #{node() => {{127, 0, 0, 1}, Port}}}],
+    Manager = whereis(teleport_manager),
+    ok = sys:suspend(Manager),
+    Lives = [1, 2, 3],
     Last = lists:foldl(fun(_, Peer) ->
         teleport_test:stop_peer(Peer),
-        {Next, Node} = teleport_test:start_peer(Name),
-        ok = teleport:prime(Node),
+        {Next, Node} = teleport_test:start_peer(Name, Known),
+        ok = erpc:call(Node, teleport, prime, [node()]),
         Next
-    end, ?config(peer, Config), [1, 2, 3]),
+    end, ?config(peer, Config), Lives),
     Creation = erpc:call(Node, erlang, system_info, [creation]),
-    %% The manager has heard of everything by now.
-    _ = sys:get_state(teleport_manager),
-    ?assertMatch(#{creation := Creation}, teleport:info(Node)),
+    teleport_test:eventually(fun() -> is_life(Creation, Node) end),
     ok = teleport_test:echo(Node, echo),
+    %% Tells if this very session ends.
+    Monitor = teleport:monitor({echo, Node}),
     ok = teleport:send({echo, Node}, {self(), hello}),
     ?assertEqual({echo, hello}, teleport_test:receive_one()),
+    teleport_test:eventually(fun() -> length(nodedowns(Manager, Node)) =:= length(Lives) end),
+    ok = sys:resume(Manager),
+    teleport_test:eventually(fun() -> nodedowns(Manager, Node) =:= [] end),
+    %% It asks each life for its number, and knows them all in the end.
+    teleport_test:eventually(fun() -> sys:get_state(Manager), process_info(Manager, monitors) =:= {monitors, []} end),
+    ok = teleport:send({echo, Node}, {self(), still_here}),
+    ?assertEqual({echo, still_here}, teleport_test:receive_one()),
+    ?assertEqual([], teleport_test:mailbox()),
+    ?assert(is_life(Creation, Node)),
+    true = teleport:demonitor(Monitor),
     teleport_test:stop_peer(Last).
+
+is_life(Creation, Node) ->
+    case teleport:info(Node) of
+        #{creation := Creation} -> true;
+        _ -> false
+    end.
+
+%% What the manager has not looked at yet.
+nodedowns(Manager, Node) ->
+    {messages, Messages} = process_info(Manager, messages),
+    [Message || {nodedown, Down, _Info} = Message <- Messages, Down =:= Node].
 
 %% Peers.
 
