@@ -104,11 +104,17 @@ a_manager_that_is_killed(_Config) ->
         Manager = erpc:call(At, erlang, whereis, [teleport_manager]),
         exit(Manager, kill),
         [?assertMatch({'EXIT', {_Reason, {gen_server, call, _}}}, outcome(Call)) || Call <- Calls],
+        %% Until the next manager is there the engine of before may be.
+        teleport_test:eventually(fun() -> erpc:call(At, fun() -> has_other_manager(Manager) end) end),
         teleport_test:eventually(fun() -> works(Server) end),
         ?assertMatch(#{waiting_for := 0}, teleport:info())
     end || At <- [Node, node(), Node, node()]],
     ?assertEqual([], teleport_test:mailbox()),
     teleport_test:stop_peer(Peer).
+
+has_other_manager(Before) ->
+    Now = whereis(teleport_manager),
+    is_pid(Now) andalso Now =/= Before andalso element(1, teleport_manager:address()) =:= ok.
 
 %% Managers are killed until the application ends: the engine ends too.
 a_supervisor_that_gives_up(_Config) ->
