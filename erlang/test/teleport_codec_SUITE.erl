@@ -7,7 +7,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
 -export([large_binaries_at_every_position/1, hard_terms/1, random_terms/1, documents_of_others/1, documents_that_are_none/1,
-         atoms_that_are_new/1, requests_and_replies/1, builders_that_die/1]).
+         many_atoms/1, atoms_that_are_new/1, requests_and_replies/1, builders_that_die/1]).
 -export([not_copied/1, relayed_messages_reuse_memory/1, memory_of_a_large_binary/1, memory_is_reused_only_when_free/1, valid_after_a_stop/1]).
 
 %% Run on the peer.
@@ -22,7 +22,7 @@ suite() ->
 
 all() ->
     [large_binaries_at_every_position, hard_terms, random_terms, documents_of_others, documents_that_are_none,
-     atoms_that_are_new, requests_and_replies, builders_that_die,
+     many_atoms, atoms_that_are_new, requests_and_replies, builders_that_die,
      not_copied, relayed_messages_reuse_memory, memory_of_a_large_binary, memory_is_reused_only_when_free, valid_after_a_stop].
 
 init_per_suite(Config) ->
@@ -78,7 +78,8 @@ hard_terms(Config) ->
              maps:from_list([{binary(I), I} || I <- lists:seq(1, 300)]), lists:duplicate(80000, binary(128)), #{self() => #{make_ref() => 'ж'}}],
     [begin
          same(Config, Term),
-         same(Config, {Term, L, [Term, L | Term], #{Term => L, L => Term}})
+         same(Config, {Term, L, [Term, L | Term], #{Term => L, L => Term}}),
+         same(Config, [Term, Term | atoms(Term)])
      end || Term <- Terms].
 
 random_terms(Config) ->
@@ -86,7 +87,11 @@ random_terms(Config) ->
     ct:log("seed ~p", [Seed]),
     rand:seed(exsss, {A, B, C}),
     Large = [binary(?LARGE + rand:uniform(50000)) || _ <- lists:seq(1, 5)],
-    [same(Config, random(rand:uniform(6), Large)) || _ <- lists:seq(1, 300)].
+    [begin
+         Term = random(rand:uniform(6), Large),
+         same(Config, Term),
+         same(Config, atoms(Term))
+     end || _ <- lists:seq(1, 300)].
 
 %% What other encoders may write, or OTP with other options.
 documents_of_others(Config) ->
@@ -131,6 +136,37 @@ documents_that_are_none(Config) ->
     %% Nor is what has more behind its end.
     [ok = teleport_nif:send(Judge, {encoded, [document(Parts)]}, 0, undefined) || Parts <- [[B, <<0>>], [<<104, 1>>, B, B]]],
     same(Config, {still, L, there}).
+
+%% Terms with many atoms are built by the NIF itself.
+many_atoms(Config) ->
+    L = binary(?LARGE),
+    Names = [list_to_atom("teleport_codec_" ++ integer_to_list(I)) || I <- lists:seq(1, 5000)],
+    Long = [list_to_atom(lists:duplicate(Length, Char)) || Length <- [1, 20, 42, 43, 44, 45, 46, 47, 254, 255], Char <- [$a, 233, $ж]],
+    Terms = [Names, Names ++ Names, lists:reverse(Names ++ Long), Long ++ Names, Long ++ L, {Long, L, Long},
+             maps:from_list([{Name, true} || Name <- Names]), maps:from_list([{Name, Names} || Name <- lists:sublist(Names, 33)]),
+             [#{name => <<"n">>, id => I, price => I / 7, sub => #{ok => true, I => -I}} || I <- lists:seq(1, 3000)],
+             [{entry, I bsl 40, -I, -(I bsl 50), I bsl 56, 1 bsl 63 - I, -(1 bsl 63) + I, 1 bsl 64 + I} || I <- lists:seq(1, 500)],
+             [{ok, self(), make_ref(), fun lists:map/2, fun() -> I end, 1 bsl (I * 8), <<I:7>>, -0.0, a} || I <- lists:seq(1, 100)],
+             lists:foldl(fun(I, Nested) -> {a, I, [b, Nested | c]} end, [], lists:seq(1, 1000)),
+             lists:foldl(fun(_, Nested) -> [a | {b, Nested}] end, [], lists:seq(1, 60000)),
+             lists:foldl(fun(I, Nested) -> #{a => Nested, I => b} end, [], lists:seq(1, 500)),
+             {lists:duplicate(2000, ok), lists:seq(1, 100000), binary(1000), "text", [], {}, #{}}],
+    [same(Config, Term) || Term <- Terms],
+    A = <<119, 1, "a">>,
+    Atoms = binary:copy(A, 300),
+    [same_document(Config, document([<<108, 302:32>>, Atoms, Encoded, A, <<106>>]))
+     || Encoded <- [<<118, 0, 1, "b">>, <<100, 0, 1, "b">>, <<115, 1, 233>>, <<100, 0, 1, 233>>, <<118, 0, 2, "ж"/utf8>>,
+                    <<110, 0, 0>>, <<110, 0, 1>>, <<110, 1, 0, 5>>, <<110, 1, 1, 0>>, <<110, 7, 1, -1:56>>, <<110, 8, 1, -1:64>>,
+                    <<111, 2:32, 1, 5, 0>>, <<70, (1 bsl 63):64>>, <<99, "1.50000000000000000000e+00", 0:40>>,
+                    <<107, 0:16>>, <<107, 2:16, 0, 255>>, <<108, 0:32, 106>>, <<77, 1:32, 8, 7>>, <<77, 1:32, 7, 254>>,
+                    <<105, 1:32, A/binary>>, <<104, 0>>, <<116, 0:32>>, <<109, 0:32>>]],
+    [begin
+         Document = document([<<108, 302:32>>, Atoms, Encoded, A, <<106>>]),
+         ?assertError(badarg, binary_to_term(Document)),
+         ok = teleport_nif:send(?config(judge, Config), {encoded, [Document]}, 0, undefined)
+     end || Encoded <- [<<119, 1, 255>>, <<70, -1:64>>, <<110, 1, 0>>, <<116, 2:32, A/binary, 97, 1, A/binary, 97, 2>>,
+                        <<104, 200>>, <<108, -1:32>>, <<107, -1:16>>, <<109, -1:32>>, <<255>>]],
+    same(Config, Names).
 
 atoms_that_are_new(Config) ->
     L = binary(?LARGE),
@@ -287,6 +323,10 @@ judge() ->
             From ! {self(), Term =:= binary_to_term(Document), none}
     end,
     judge().
+
+%% So that the NIF builds it itself.
+atoms(Term) ->
+    [lists:duplicate(200, a), Term | b].
 
 %% A process that keeps terms.
 keeper() ->

@@ -7,7 +7,7 @@ mod support;
 
 use bytes::Bytes;
 use support::apart::Assembly;
-use teleport_etf::{Apart, Binary, Limits, Parts, Term, take_apart};
+use teleport_etf::{Apart, Binary, Leaves, Limits, Parts, Term, has_many_atoms, take_all_apart, take_apart};
 
 const LARGE: usize = 1000;
 
@@ -241,4 +241,79 @@ fn whoever_builds_can_stop() {
         document(&Term::tuple([Term::list([large(), map, Term::from(1), Term::from(2)]), small()]));
     let calls = (1..).find(|&calls| apart(&document, &mut Stops(calls)) == Apart::Told);
     assert_eq!(calls, Some(9), "two binaries, three containers and three runs, and then one more");
+}
+
+#[test]
+fn down_to_the_leaves_depth_has_a_limit_too() {
+    let limits = Limits { max_elements: usize::MAX, ..Limits::default() };
+    let nested = |levels: usize| [&[131][..], &[104, 1].repeat(levels), &[106]].concat();
+    let mut levels = Levels(0);
+    let told = take_all_apart(&nested(60_000), LARGE, 5000, &limits, &mut levels);
+    assert_eq!((told, levels.0), (Apart::Told, 60_000));
+    assert_eq!(take_all_apart(&nested(10_000_000), LARGE, 5000, &limits, &mut Levels(0)), Apart::Whole);
+    // A map that is too large is found below it.
+    let map: Vec<_> = (0..5001u16).flat_map(|n| [98, 0, 0, (n >> 8) as u8, n as u8, 106]).collect();
+    let map = [&[116][..], &5001u32.to_be_bytes(), &map].concat();
+    let deep = [&[131][..], &[104, 1].repeat(100_000), &map].concat();
+    assert_eq!(take_all_apart(&deep, LARGE, 5000, &limits, &mut Levels(0)), Apart::LargeMap);
+    assert_eq!(take_all_apart(&deep, LARGE, 5001, &limits, &mut Levels(0)), Apart::Whole);
+}
+
+/// Counts tuples.
+struct Levels(usize);
+
+impl Parts for Levels {
+    fn terms(&mut self, _: usize, _: &[u8]) -> bool {
+        panic!("every term is of a kind of its own")
+    }
+    fn rest_of_list(&mut self, _: usize, _: &[u8]) -> bool {
+        panic!("told of a list")
+    }
+    fn binary(&mut self, _: std::ops::Range<usize>) -> bool {
+        panic!("told of a binary")
+    }
+    fn tuple(&mut self, _: usize) -> bool {
+        self.0 += 1;
+        true
+    }
+    fn list(&mut self, _: usize) -> bool {
+        panic!("told of a list")
+    }
+    fn map(&mut self, _: usize) -> bool {
+        panic!("told of a map")
+    }
+}
+
+impl Leaves for Levels {
+    fn integer(&mut self, _: i64) -> bool {
+        panic!("told of an integer")
+    }
+    fn float(&mut self, _: f64) -> bool {
+        panic!("told of a float")
+    }
+    fn atom(&mut self, _: &[u8]) -> bool {
+        panic!("told of an atom")
+    }
+    fn small_binary(&mut self, _: &[u8]) -> bool {
+        panic!("told of a binary")
+    }
+    fn string(&mut self, bytes: &[u8]) -> bool {
+        bytes.is_empty()
+    }
+}
+
+#[test]
+fn many_atoms_are_a_tenth_of_the_first_terms() {
+    let limits = Limits { max_elements: usize::MAX, ..Limits::default() };
+    let list = |atoms: usize, numbers: usize| {
+        let atoms = vec![Term::from(teleport_etf::Atom::new("a").unwrap()); atoms];
+        Term::list([atoms, vec![Term::from(1000); numbers]].concat())
+    };
+    for (atoms, numbers, many) in [(1, 7, true), (1, 20, false), (100, 5000, true), (99, 5000, false)] {
+        let document = document(&list(atoms, numbers));
+        assert_eq!(has_many_atoms(&document, &limits), many, "{atoms} {numbers}");
+    }
+    for none in [&[][..], &[131], &[131, 119], &[131, 104, 2, 119, 1, b'a'], &[131, 80, 0, 0, 0, 1, 120]] {
+        assert!(!has_many_atoms(none, &limits), "{none:?}");
+    }
 }

@@ -18,6 +18,7 @@ mod holds;
 mod host;
 mod ids;
 mod iovec;
+mod known;
 mod large;
 mod logs;
 mod nifs;
@@ -27,6 +28,7 @@ mod relays;
 mod resolver;
 mod running;
 mod terms;
+mod values;
 
 rustler::init!("teleport_nif", load = load);
 

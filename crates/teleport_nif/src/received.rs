@@ -4,12 +4,13 @@
 //! the memory goes back to the node's pool, or, if that is full or the node has stopped, to the system.
 
 use crate::terms::{Atoms, is_compressed};
-use crate::{builders, freeing};
+use crate::values::Values;
+use crate::{builders, freeing, known};
 use bytes::Bytes;
-use rustler::types::tuple::make_tuple;
+use rustler::types::atom::Atom;
 use rustler::{Env, Resource, ResourceArc, Term};
 use std::ops::Range;
-use teleport::etf::{Apart, Limits, Parts, take_apart};
+use teleport::etf::{Apart, Leaves, Limits, Parts, has_many_atoms, take_all_apart, take_apart};
 
 /// A binary of at least this many bytes is not copied. It keeps all of its message alive.
 const LARGE: usize = 64 * 1024;
@@ -59,7 +60,7 @@ pub(crate) fn build_on_scheduler<'a>(
     in_place(env, document, limits, atoms, usize::MAX).unwrap_or_else(|_| atoms.decode(env, document))
 }
 
-/// The term, if it has large binaries, or none if it is malformed. Otherwise why it has to be decoded as a whole.
+/// The term, if it has large binaries or many atoms, or none if it is malformed. Otherwise why it has to be decoded as a whole.
 fn in_place<'a>(
     env: Env<'a>,
     document: &Bytes,
@@ -67,9 +68,15 @@ fn in_place<'a>(
     atoms: Atoms,
     max_map: usize,
 ) -> Result<Option<Term<'a>>, Apart> {
-    let (values, scratch) = Default::default();
-    let mut building = Building { env, document, atoms, received: None, values, scratch };
-    match take_apart(document, LARGE, max_map, limits, &mut building) {
+    let values = Values::new(env);
+    let mut building = Building { env, document, atoms, received: None, values, scratch: Vec::new() };
+    // With hardly any atoms the virtual machine's decoder is the faster one.
+    let apart = if has_many_atoms(document, limits) {
+        take_all_apart(document, LARGE, max_map, limits, &mut building)
+    } else {
+        take_apart(document, LARGE, max_map, limits, &mut building)
+    };
+    match apart {
         Apart::Told => Ok(building.values.pop()),
         Apart::Stopped => Ok(None),
         other => Err(other),
@@ -82,7 +89,7 @@ struct Building<'a, 'd> {
     document: &'d Bytes,
     atoms: Atoms,
     received: Option<ResourceArc<Received>>,
-    values: Vec<Term<'a>>,
+    values: Values<'a>,
     /// For runs of terms, which are decoded as lists.
     scratch: Vec<u8>,
 }
@@ -103,15 +110,8 @@ impl<'a> Building<'a, '_> {
         self.atoms.decode(self.env, &self.scratch)
     }
 
-    /// The last so many values.
-    fn pop(&mut self, count: usize) -> Option<Vec<Term<'a>>> {
-        let start = self.values.len().checked_sub(count)?;
-        Some(self.values.split_off(start))
-    }
-
     fn push(&mut self, value: Option<Term<'a>>) -> bool {
-        self.values.extend(value);
-        value.is_some()
+        value.map(|value| self.values.push(value)).is_some()
     }
 }
 
@@ -120,7 +120,7 @@ impl Parts for Building<'_, '_> {
         let Some(list) = self.decode_list(count, encoded, &[NIL]) else { return false };
         let Ok(terms) = list.into_list_iterator() else { return false };
         let before = self.values.len();
-        self.values.extend(terms);
+        terms.for_each(|term| self.values.push(term));
         self.values.len() - before == count
     }
 
@@ -137,25 +137,47 @@ impl Parts for Building<'_, '_> {
     }
 
     fn tuple(&mut self, arity: usize) -> bool {
-        let tuple = self.pop(arity).map(|elements| make_tuple(self.env, &elements));
-        self.push(tuple)
+        self.values.make_tuple(arity).is_some()
     }
 
     fn list(&mut self, len: usize) -> bool {
-        let Some(tail) = self.values.pop() else { return false };
-        let list = self
-            .pop(len)
-            .map(|elements| elements.into_iter().rfold(tail, |tail, head| tail.list_prepend(head)));
-        self.push(list)
+        self.values.make_list(len).is_some()
     }
 
     fn map(&mut self, len: usize) -> bool {
-        let Some(flat) = self.pop(2 * len) else { return false };
-        let (keys, values): (Vec<_>, Vec<_>) = flat.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
-        // Two equal keys are refused, as they are when it is decoded. In maps of more than 32 pairs the virtual machine may
-        // overlook them (erlang/otp#10975), and then there are fewer.
-        let map = Term::map_from_term_arrays(self.env, &keys, &values).ok();
-        let map = map.filter(|map| map.map_size().is_ok_and(|size| size == len));
-        self.push(map)
+        self.values.make_map(len).is_some()
+    }
+}
+
+impl Leaves for Building<'_, '_> {
+    fn integer(&mut self, value: i64) -> bool {
+        self.values.push_integer(value);
+        true
+    }
+
+    fn float(&mut self, value: f64) -> bool {
+        self.values.push_float(value);
+        true
+    }
+
+    fn atom(&mut self, encoded: &[u8]) -> bool {
+        let Self { env, atoms, scratch, .. } = self;
+        let atom = known::atom(encoded, || {
+            scratch.clear();
+            scratch.push(VERSION);
+            scratch.extend_from_slice(encoded);
+            Atom::from_term(atoms.decode(*env, scratch)?).ok()
+        });
+        self.push(atom.map(|atom| atom.to_term(self.env)))
+    }
+
+    fn small_binary(&mut self, bytes: &[u8]) -> bool {
+        self.values.push_binary(bytes);
+        true
+    }
+
+    fn string(&mut self, bytes: &[u8]) -> bool {
+        self.values.push_string(bytes);
+        true
     }
 }

@@ -6,7 +6,7 @@ use crate::limits::Limits;
 use crate::tags;
 
 /// How deep containers that are open at a time may nest: what is remembered of each is bounded by this.
-const MAX_OPEN: usize = 1 << 16;
+pub(super) const MAX_OPEN: usize = 1 << 16;
 
 /// Puts a term together again from what [`take_apart`] tells, with a stack of values.
 ///
@@ -83,7 +83,7 @@ struct Open {
 }
 
 #[derive(Clone, Copy)]
-enum Shape {
+pub(super) enum Shape {
     Document,
     Tuple(usize),
     List(usize),

@@ -3,6 +3,7 @@
 mod apart;
 mod de;
 mod inflate;
+mod leaves;
 pub(crate) mod reader;
 mod term;
 mod validate;
@@ -10,6 +11,7 @@ mod validate;
 pub use apart::{Apart, Parts, take_apart};
 pub(crate) use de::from_term_with;
 pub use de::{from_bytes, from_bytes_with};
+pub use leaves::{Leaves, has_many_atoms, take_all_apart};
 pub(crate) use reader::{FunHead, Reader, Token};
 pub(crate) use term::decode;
 pub use validate::{Summary, validate, validate_with};

@@ -56,6 +56,21 @@ pub(crate) enum Token<'a> {
     Local(&'a [u8]),
 }
 
+/// What most tokens are.
+pub(crate) enum Usual<'a> {
+    Integer(i64),
+    Float(f64),
+    /// All of it, tag and length included. Its name may be anything.
+    Atom(&'a [u8]),
+    /// A proper list of bytes, perhaps of none.
+    String(&'a [u8]),
+    Binary(&'a [u8]),
+    /// So many elements follow.
+    Tuple(usize),
+    /// So many elements follow, at least one, then the tail.
+    List(usize),
+}
+
 /// Sign and magnitude, little-endian, the last byte not 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Big<'a> {
@@ -238,6 +253,69 @@ impl<'a> Reader<'a> {
         self.pos += len;
         self.pending -= 1;
         Some(value)
+    }
+
+    /// The next token if it is of a usual kind in its usual form: the short way for those who have no use for what else tokens
+    /// may be. Otherwise nothing is read.
+    #[inline]
+    pub(crate) fn usual(&mut self) -> Option<Usual<'a>> {
+        let (&tag, body) = self.data.get(self.pos..)?.split_first()?;
+        // How many bytes of the body are used, terms have to follow, and elements there are.
+        let (usual, used, terms, elements) = match tag {
+            tags::SMALL_INTEGER_EXT => (Usual::Integer((*body.first()?).into()), 1, 0, 0),
+            tags::INTEGER_EXT => (Usual::Integer(i32::from_be_bytes(*body.first_chunk()?).into()), 4, 0, 0),
+            tags::SMALL_BIG_EXT => {
+                let &[len @ 0..8, sign, ref rest @ ..] = body else { return None };
+                let mut word = [0; 8];
+                word[..usize::from(len)].copy_from_slice(rest.get(..usize::from(len))?);
+                let value = i64::from_le_bytes(word);
+                (Usual::Integer(if sign == 0 { value } else { -value }), 2 + usize::from(len), 0, 0)
+            }
+            tags::NEW_FLOAT_EXT => {
+                let value = f64::from_be_bytes(*body.first_chunk()?);
+                (value.is_finite().then_some(Usual::Float(value))?, 8, 0, 0)
+            }
+            tags::SMALL_ATOM_EXT | tags::SMALL_ATOM_UTF8_EXT => {
+                let used = 1 + usize::from(*body.first()?);
+                (Usual::Atom(self.data.get(self.pos..self.pos + 1 + used)?), used, 0, 0)
+            }
+            tags::ATOM_EXT | tags::ATOM_UTF8_EXT => {
+                let used = 2 + usize::from(u16::from_be_bytes(*body.first_chunk()?));
+                (Usual::Atom(self.data.get(self.pos..self.pos + 1 + used)?), used, 0, 0)
+            }
+            tags::NIL_EXT => (Usual::String(&[]), 0, 0, 0),
+            tags::STRING_EXT => {
+                let len = usize::from(u16::from_be_bytes(*body.first_chunk()?));
+                (Usual::String(body.get(2..2 + len)?), 2 + len, 0, len)
+            }
+            tags::BINARY_EXT => {
+                let len = u32::from_be_bytes(*body.first_chunk()?) as usize;
+                (Usual::Binary(body[4..].get(..len)?), 4 + len, 0, 0)
+            }
+            tags::SMALL_TUPLE_EXT => {
+                let arity = usize::from(*body.first()?);
+                (Usual::Tuple(arity), 1, arity, arity)
+            }
+            tags::LIST_EXT => {
+                let len = u32::from_be_bytes(*body.first_chunk()?) as usize;
+                let terms = len.checked_add(1).filter(|_| len > 0)?;
+                (Usual::List(len), 4, terms, terms)
+            }
+            _ => return None,
+        };
+        let pos = self.pos + 1 + used;
+        let pending = (self.pending - 1).checked_add(terms)?;
+        let elements = self.elements.checked_add(elements)?;
+        if terms > 0 && pending > self.data.len() - pos || elements > self.limits.max_elements {
+            return None;
+        }
+        (self.pos, self.pending, self.elements) = (pos, pending, elements);
+        Some(usual)
+    }
+
+    /// True if nothing has to follow.
+    pub(crate) fn is_done(&self) -> bool {
+        self.pending == 0
     }
 
     /// Skips the next term, however deep it is.

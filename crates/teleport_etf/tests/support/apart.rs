@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use teleport_etf::{Apart, Binary, DecodeError, Limits, Parts, Summary, Term, take_apart};
+use teleport_etf::{
+    Apart, Binary, DecodeError, Leaves, Limits, Parts, Summary, Term, take_all_apart, take_apart,
+};
 
 /// Puts terms together, and keeps account of what it was told.
 pub struct Assembly {
@@ -84,6 +86,61 @@ impl Parts for Assembly {
     }
 }
 
+impl Leaves for Assembly {
+    fn integer(&mut self, value: i64) -> bool {
+        self.values.push(Term::from(value));
+        true
+    }
+
+    fn float(&mut self, value: f64) -> bool {
+        self.values.push(Term::from(value));
+        true
+    }
+
+    fn atom(&mut self, encoded: &[u8]) -> bool {
+        let atom = Term::decode(&Bytes::from([&[131], encoded].concat())).ok();
+        assert!(matches!(atom, None | Some(Term::Atom(_))));
+        atom.map(|atom| self.values.push(atom)).is_some()
+    }
+
+    fn small_binary(&mut self, bytes: &[u8]) -> bool {
+        self.values.push(Term::from(Binary::from(bytes.to_vec())));
+        true
+    }
+
+    fn string(&mut self, bytes: &[u8]) -> bool {
+        self.values
+            .push(Term::list(bytes.iter().map(|&byte| Term::from(i64::from(byte))).collect::<Vec<_>>()));
+        true
+    }
+}
+
+/// The same down to the leaves.
+fn leaves_agree(document: &Bytes, large: usize, decoded: &Result<Term, DecodeError>) {
+    let mut assembly = Assembly::new(document);
+    let apart = take_all_apart(document, large, usize::MAX, &Limits::default(), &mut assembly);
+    match decoded {
+        Ok(term) if apart == Apart::Told => {
+            assert!(assembly.binaries.iter().all(|&len| len >= large));
+            assert_eq!(assembly.finish(), *term);
+        }
+        Ok(term) => {
+            assert_eq!(apart, Apart::LargeMap);
+            assert!(matches!(term, Term::Local(_)) || document.get(1) == Some(&80), "{term:?}");
+        }
+        Err(DecodeError::TooDeep { .. }) => {}
+        Err(_) => assert!(matches!(apart, Apart::LargeMap | Apart::Stopped), "{apart:?} {decoded:?}"),
+    }
+    let small_maps = take_all_apart(document, large, 2, &Limits::default(), &mut Assembly::new(document));
+    if let Ok(term) = decoded
+        && apart == Apart::Told
+    {
+        let expected = if has_map_over_two(term) { Apart::LargeMap } else { Apart::Told };
+        // Maps in funs count too.
+        assert!(small_maps == expected || small_maps == Apart::LargeMap, "{small_maps:?} {term:?}");
+    }
+}
+
 /// What is put together is what is decoded, for every document; and none with a large binary in reach is left whole.
 pub fn agrees(
     document: &Bytes,
@@ -91,6 +148,7 @@ pub fn agrees(
     decoded: &Result<Term, DecodeError>,
     summary: Option<&Summary>,
 ) {
+    leaves_agree(document, large, decoded);
     let mut assembly = Assembly::new(document);
     let apart = take_apart(document, large, usize::MAX, &Limits::default(), &mut assembly);
     match (decoded, summary) {

@@ -1,0 +1,182 @@
+use super::apart::{Apart, MAX_OPEN, Parts, Shape};
+use super::reader::{Reader, Token, Usual};
+use crate::error::DecodeError;
+use crate::limits::Limits;
+use crate::tags;
+
+/// So many terms tell whether a document has many atoms.
+const SAMPLE: usize = 1000;
+
+/// Builds a term by itself, where [`Parts`] has most of it decoded by another. `false` stops it.
+///
+/// [`Parts::terms`] is told of the kinds that are not here, [`Parts::rest_of_list`] of nothing.
+pub trait Leaves: Parts {
+    /// Pushes an integer.
+    fn integer(&mut self, value: i64) -> bool;
+
+    /// Pushes a float, which is finite.
+    fn float(&mut self, value: f64) -> bool;
+
+    /// Pushes the atom that these bytes encode, if they encode one: nothing has been said of its name.
+    fn atom(&mut self, encoded: &[u8]) -> bool;
+
+    /// Pushes a copy of a binary that is not large.
+    fn small_binary(&mut self, bytes: &[u8]) -> bool;
+
+    /// Pushes a proper list of bytes, perhaps of none.
+    fn string(&mut self, bytes: &[u8]) -> bool;
+}
+
+/// Whether at least a tenth of the first thousand terms are atoms.
+pub fn has_many_atoms(document: &[u8], limits: &Limits) -> bool {
+    if document.first() != Some(&tags::VERSION) {
+        return false;
+    }
+    let mut reader = Reader::new(document, 1, limits);
+    let (mut atoms, mut terms) = (0, 0);
+    while terms < SAMPLE && !reader.is_done() {
+        match reader.usual() {
+            Some(Usual::Atom(_)) => atoms += 1,
+            None if reader.token().is_err() => return false,
+            _ => {}
+        }
+        terms += 1;
+    }
+    atoms * 10 >= terms
+}
+
+/// Takes a document apart down to its leaves, in one pass; else as [`take_apart`](super::take_apart) does. Where that leaves a
+/// document whole, everything is told here, unless the document is too deep.
+pub fn take_all_apart(
+    document: &[u8],
+    large: usize,
+    max_map: usize,
+    limits: &Limits,
+    leaves: &mut impl Leaves,
+) -> Apart {
+    if document.first() != Some(&tags::VERSION) {
+        return Apart::LargeMap;
+    }
+    let mut walk = Walk { document, large, max_map, open: Vec::new(), run: 0, run_count: 0, leaves };
+    // Compressed terms have a tag that the reader does not know.
+    walk.run(&mut Reader::new(document, 1, limits)).unwrap_or(Apart::LargeMap)
+}
+
+/// A container whose end has not been reached.
+struct Open {
+    shape: Shape,
+    /// Terms that have yet to follow.
+    left: usize,
+}
+
+struct Walk<'a, L> {
+    document: &'a [u8],
+    large: usize,
+    max_map: usize,
+    open: Vec<Open>,
+    /// Terms that are to be told as such: where they begin, and how many they are.
+    run: usize,
+    run_count: usize,
+    leaves: &'a mut L,
+}
+
+impl<L: Leaves> Walk<'_, L> {
+    fn run(&mut self, reader: &mut Reader<'_>) -> Result<Apart, DecodeError> {
+        self.open.push(Open { shape: Shape::Document, left: 1 });
+        while let Some(innermost) = self.open.last_mut() {
+            let going_on = if innermost.left == 0 {
+                let shape = innermost.shape;
+                self.open.pop();
+                self.tell_run(reader.position()) && self.leave(shape)
+            } else {
+                innermost.left -= 1;
+                let start = reader.position();
+                match reader.usual() {
+                    Some(usual) => self.tell_run(start) && self.usual(usual, reader.position()),
+                    None => match self.term(reader, start)? {
+                        Ok(going_on) => going_on,
+                        Err(why) => return Ok(why),
+                    },
+                }
+            };
+            if !going_on {
+                return Ok(Apart::Stopped);
+            }
+            if self.open.len() > MAX_OPEN {
+                // It is too deep; the rest is only looked over for maps.
+                reader.skip_rest()?;
+                reader.finish()?;
+                return Ok(if reader.largest_map() > self.max_map { Apart::LargeMap } else { Apart::Whole });
+            }
+        }
+        reader.finish()?;
+        Ok(Apart::Told)
+    }
+
+    fn leave(&mut self, shape: Shape) -> bool {
+        match shape {
+            Shape::Document => true,
+            Shape::Tuple(arity) => self.leaves.tuple(arity),
+            Shape::List(len) => self.leaves.list(len),
+            Shape::Map(len) => self.leaves.map(len),
+        }
+    }
+
+    /// A term that ends here, or the beginning of one.
+    #[inline]
+    fn usual(&mut self, usual: Usual<'_>, end: usize) -> bool {
+        match usual {
+            Usual::Integer(value) => self.leaves.integer(value),
+            Usual::Float(value) => self.leaves.float(value),
+            Usual::Atom(encoded) => self.leaves.atom(encoded),
+            Usual::String(bytes) => self.leaves.string(bytes),
+            Usual::Binary(bytes) if bytes.len() >= self.large => self.leaves.binary(end - bytes.len()..end),
+            Usual::Binary(bytes) => self.leaves.small_binary(bytes),
+            Usual::Tuple(arity) => self.enter(Shape::Tuple(arity), arity),
+            Usual::List(len) => self.enter(Shape::List(len), len + 1),
+        }
+    }
+
+    fn enter(&mut self, shape: Shape, left: usize) -> bool {
+        self.open.push(Open { shape, left });
+        true
+    }
+
+    /// Any term. The inner result is whether to go on, or why there is nothing to be told.
+    fn term(&mut self, reader: &mut Reader<'_>, start: usize) -> Result<Result<bool, Apart>, DecodeError> {
+        let token = reader.token()?;
+        let end = reader.position();
+        let usual = match token {
+            Token::Integer(value) => Usual::Integer(value),
+            Token::Nil => Usual::String(&[]),
+            Token::String(bytes) => Usual::String(bytes),
+            // A bit string of whole bytes is a binary too, and ends with its bytes as well.
+            Token::Binary(bytes) => Usual::Binary(bytes),
+            Token::Tuple(arity) => Usual::Tuple(arity),
+            Token::List(len) => Usual::List(len),
+            Token::Map(len) if reader.largest_map() <= self.max_map => {
+                return Ok(Ok(self.tell_run(start) && self.enter(Shape::Map(len), 2 * len)));
+            }
+            Token::Map(_) | Token::Local(_) => return Ok(Err(Apart::LargeMap)),
+            other => {
+                if let Token::Fun(head) = other {
+                    reader.fun_body(&head)?;
+                    if reader.largest_map() > self.max_map {
+                        return Ok(Err(Apart::LargeMap));
+                    }
+                }
+                if self.run_count == 0 {
+                    self.run = start;
+                }
+                self.run_count += 1;
+                return Ok(Ok(true));
+            }
+        };
+        Ok(Ok(self.tell_run(start) && self.usual(usual, end)))
+    }
+
+    fn tell_run(&mut self, end: usize) -> bool {
+        let count = std::mem::take(&mut self.run_count);
+        count == 0 || self.leaves.terms(count, &self.document[self.run..end])
+    }
+}
