@@ -137,11 +137,20 @@ parts(Term) ->
     case erlang:term_to_iovec(Term) of
         [_] = Single -> Single;
         Parts ->
-            case join(Parts, ?JOIN) of
-                Joined when length(Joined) =< ?MANY -> Joined;
-                Many -> join(Many, ?JOIN_MANY)
+            case length(Parts) > ?MANY andalso all_small(Parts) of
+                true ->
+                    [iolist_to_binary(Parts)];
+                false ->
+                    case join(Parts, ?JOIN) of
+                        Joined when length(Joined) =< ?MANY -> Joined;
+                        Many -> join(Many, ?JOIN_MANY)
+                    end
             end
     end.
+
+-spec all_small([binary()]) -> boolean().
+all_small([]) -> true;
+all_small([Part | Rest]) -> byte_size(Part) < ?JOIN andalso all_small(Rest).
 
 %% Joins small binaries that follow each other: each part costs more than a copy of it.
 -spec join([binary()], pos_integer()) -> [binary()].
