@@ -2,7 +2,7 @@
 //! long, since many threads share that.
 
 use rustler::types::atom::Atom;
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// A longer one is looked up each time.
 const LONGEST: usize = 46;
@@ -17,20 +17,29 @@ struct Place {
 }
 
 thread_local! {
-    static PLACES_OF_THREAD: RefCell<Vec<Option<Place>>> = const { RefCell::new(Vec::new()) };
+    static OF_THREAD: Cell<Vec<Option<Place>>> = const { Cell::new(Vec::new()) };
 }
 
-/// The atom that these bytes encode, found like that if it is not among the known ones. Atoms are never freed, so one that is
-/// known stays what it is.
-pub(crate) fn atom(encoded: &[u8], find: impl FnOnce() -> Option<Atom>) -> Option<Atom> {
-    if encoded.len() > LONGEST {
-        return find();
+/// Those of this thread, which gets them back when this is dropped.
+pub(crate) struct Known {
+    places: Vec<Option<Place>>,
+}
+
+impl Known {
+    pub(crate) fn of_thread() -> Self {
+        Self { places: OF_THREAD.take() }
     }
-    PLACES_OF_THREAD.with_borrow_mut(|places| {
-        if places.is_empty() {
-            places.resize_with(PLACES, || None);
+
+    /// The atom that these bytes encode, found like that if it is not among the known ones. Atoms are never freed, so one that
+    /// is known stays what it is.
+    pub(crate) fn atom(&mut self, encoded: &[u8], find: impl FnOnce() -> Option<Atom>) -> Option<Atom> {
+        if encoded.len() > LONGEST {
+            return find();
         }
-        let place = &mut places[hash(encoded) % PLACES];
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || None);
+        }
+        let place = &mut self.places[hash(encoded) % PLACES];
         if let Some(known) = place
             && known.encoded.get(..usize::from(known.len)) == Some(encoded)
         {
@@ -41,7 +50,14 @@ pub(crate) fn atom(encoded: &[u8], find: impl FnOnce() -> Option<Atom>) -> Optio
         copy[..encoded.len()].copy_from_slice(encoded);
         *place = Some(Place { atom, len: encoded.len() as u8, encoded: copy }); // at most LONGEST
         Some(atom)
-    })
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        // A thread that ends has no use for them.
+        let _ = OF_THREAD.try_with(|places| places.set(std::mem::take(&mut self.places)));
+    }
 }
 
 fn hash(bytes: &[u8]) -> usize {

@@ -3,9 +3,10 @@
 //! All large binaries of a message share one resource, which holds the message's memory. When the last of them is garbage
 //! the memory goes back to the node's pool, or, if that is full or the node has stopped, to the system.
 
+use crate::known::Known;
 use crate::terms::{Atoms, is_compressed};
 use crate::values::Values;
-use crate::{builders, freeing, known};
+use crate::{builders, freeing};
 use bytes::Bytes;
 use rustler::types::atom::Atom;
 use rustler::{Env, Resource, ResourceArc, Term};
@@ -69,7 +70,8 @@ fn in_place<'a>(
     max_map: usize,
 ) -> Result<Option<Term<'a>>, Apart> {
     let values = Values::new(env);
-    let mut building = Building { env, document, atoms, received: None, values, scratch: Vec::new() };
+    let (known, scratch) = (Known::of_thread(), Vec::new());
+    let mut building = Building { env, document, atoms, known, received: None, values, scratch };
     // With hardly any atoms the virtual machine's decoder is the faster one.
     let apart = if has_many_atoms(document, limits) {
         take_all_apart(document, LARGE, max_map, limits, &mut building)
@@ -88,6 +90,7 @@ struct Building<'a, 'd> {
     env: Env<'a>,
     document: &'d Bytes,
     atoms: Atoms,
+    known: Known,
     received: Option<ResourceArc<Received>>,
     values: Values<'a>,
     /// For runs of terms, which are decoded as lists.
@@ -161,8 +164,8 @@ impl Leaves for Building<'_, '_> {
     }
 
     fn atom(&mut self, encoded: &[u8]) -> bool {
-        let Self { env, atoms, scratch, .. } = self;
-        let atom = known::atom(encoded, || {
+        let Self { env, atoms, scratch, known, .. } = self;
+        let atom = known.atom(encoded, || {
             scratch.clear();
             scratch.push(VERSION);
             scratch.extend_from_slice(encoded);
