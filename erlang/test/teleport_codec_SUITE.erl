@@ -6,7 +6,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
--export([large_binaries_at_every_position/1, hard_terms/1, random_terms/1, documents_of_others/1, documents_that_are_none/1,
+-export([large_binaries_at_every_position/1, hard_terms/1, random_terms/1, documents_of_others/1, documents_that_are_none/1, what_cannot_be_read_is_counted/1,
          many_atoms/1, atoms_that_are_new/1, requests_and_replies/1, builders_that_die/1]).
 -export([not_copied/1, relayed_messages_reuse_memory/1, memory_of_a_large_binary/1, memory_is_reused_only_when_free/1, valid_after_a_stop/1]).
 
@@ -21,7 +21,7 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [large_binaries_at_every_position, hard_terms, random_terms, documents_of_others, documents_that_are_none,
+    [large_binaries_at_every_position, hard_terms, random_terms, documents_of_others, documents_that_are_none, what_cannot_be_read_is_counted,
      many_atoms, atoms_that_are_new, requests_and_replies, builders_that_die,
      not_copied, relayed_messages_reuse_memory, memory_of_a_large_binary, memory_is_reused_only_when_free, valid_after_a_stop].
 
@@ -114,6 +114,17 @@ documents_of_others(Config) ->
                          [<<104, 2, 99, "1.50000000000000000000e+00", 0:40>>, B],
                          [<<116, 2:32, 98, 1:32>>, B, <<97, 2, 97, 3>>]]],
     [same_document(Config, Document) || Document <- Documents].
+
+what_cannot_be_read_is_counted(Config) ->
+    Node = ?config(node, Config),
+    Unreadable = fun() -> maps:get(unreadable, erpc:call(Node, teleport, info, [])) end,
+    ok = teleport_test:echo(Node, ?FUNCTION_NAME),
+    Before = Unreadable(),
+    Bomb = term_to_binary({self(), lists:duplicate(1000000, a)}, [compressed]),
+    [ok = teleport_nif:send({?FUNCTION_NAME, Node}, {encoded, [Document]}, 0, undefined) || Document <- [Bomb, <<131, 104>>]],
+    ok = teleport:send({?FUNCTION_NAME, Node}, {self(), last}),
+    ?assertEqual({echo, last}, teleport_test:receive_one()),
+    ?assertEqual(Before + 2, Unreadable()).
 
 %% They vanish, and nothing else does.
 documents_that_are_none(Config) ->

@@ -67,6 +67,7 @@ rustler::atoms! {
     waiting,
     waiting_for,
     late_replies,
+    unreadable,
     new_atoms,
     atoms_refused,
     peers,

@@ -7,7 +7,7 @@
 //! On a thread that is no scheduler the virtual machine crashes when it makes a map of more than 128 pairs, before OTP 27.3 and
 //! where older releases were not mended (erlang/otp#8208).
 
-use crate::terms::{Atoms, is_compressed};
+use crate::terms::Atoms;
 use crate::{atoms, received};
 use bytes::Bytes;
 use rustler::env::SavedTerm;
@@ -66,7 +66,7 @@ pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: 
     let end = Instant::now() + PATIENCE;
     loop {
         let (done, built) = sync_channel(1);
-        let is_small = document.len() <= SMALL && !is_compressed(document);
+        let is_small = document.len() <= SMALL;
         let work = Work { document: document.clone(), limits: limits.clone(), atoms, done };
         tell(ResourceArc::new(Job(Mutex::new(Some(work)))), is_small);
         if let Ok(built) = built.recv() {

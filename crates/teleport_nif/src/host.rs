@@ -208,11 +208,11 @@ fn ended(
                 // There is an answer, though not one that can be read.
                 None => atoms::unreadable_reply().encode(env),
             },
-            End::Down(reason) => match running.decode_plain(env, reason, origin) {
+            End::Down(reason) => match running.decode(env, reason, origin) {
                 Some(reason) => reason,
                 None => atoms::undefined().encode(env),
             },
-            End::Rejected(why) => match running.decode_plain(env, why, origin) {
+            End::Rejected(why) => match running.decode(env, why, origin) {
                 Some(why) => (atoms::rejected(), why).encode(env),
                 None => atoms::rejected().encode(env),
             },

@@ -32,7 +32,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     let Settings { node, creation, cookie, listen, config, .. } = settings;
     let identity = Identity { node: etf::Atom::new(&node).map_err(|_| Error::BadArg)?, creation };
     let questions = Questions::default();
-    let terms = Terms::new(budget, config.max_message.get());
+    let terms = Terms::new(budget);
     let (large, jobs) = Large::new();
     let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), large));
     if !running::set(&running) {
@@ -381,6 +381,7 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
             (atoms::bytes_in_flight(), info.bytes_in_flight.encode(env)),
             (atoms::waiting_for(), running.calls.len().encode(env)),
             (atoms::late_replies(), info.late_replies.encode(env)),
+            (atoms::unreadable(), running.terms.unreadable().encode(env)),
             (atoms::peers(), peers.encode(env)),
         ];
         with_atoms(env, Term::map_from_pairs(env, &pairs)?, budget.used())

@@ -4,7 +4,7 @@
 //! the memory goes back to the node's pool, or, if that is full or the node has stopped, to the system.
 
 use crate::known::Known;
-use crate::terms::{Atoms, is_compressed};
+use crate::terms::Atoms;
 use crate::values::Values;
 use crate::{builders, freeing};
 use bytes::Bytes;
@@ -41,7 +41,7 @@ const SHORT: usize = 2 + 4 + 2 * builders::MAX_MAP;
 
 /// The term, with its large binaries where they are. Not on a scheduler.
 pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: Atoms) -> Option<Term<'a>> {
-    if document.len() < SHORT && !is_compressed(document) {
+    if document.len() < SHORT {
         return atoms.decode(env, document);
     }
     match in_place(env, document, limits, atoms, builders::MAX_MAP) {

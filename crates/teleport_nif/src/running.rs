@@ -6,7 +6,7 @@ use crate::ids::Identity;
 use crate::large::Large;
 use crate::relays::{RELAYS, Relays};
 use crate::resolver::Questions;
-use crate::terms::{Terms, is_compressed};
+use crate::terms::Terms;
 use bytes::Bytes;
 use rustler::{Env, LocalPid, Term};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -79,16 +79,6 @@ impl Running {
         origin: Option<Origin>,
     ) -> Option<Term<'a>> {
         self.terms.decode(env, document, || self.node()?.peer_of(origin?))
-    }
-
-    /// The same for what no node compresses.
-    pub(crate) fn decode_plain<'a>(
-        &self,
-        env: Env<'a>,
-        document: &Bytes,
-        origin: Option<Origin>,
-    ) -> Option<Term<'a>> {
-        if is_compressed(document) { None } else { self.decode(env, document, origin) }
     }
 
     /// A process does not want to wait any more, or has ended. `false` if it has been told already.

@@ -4,6 +4,7 @@ use crate::budget::{Budget, Spending};
 use crate::received;
 use bytes::Bytes;
 use rustler::{Env, Term};
+use std::sync::atomic::{AtomicU64, Ordering};
 use teleport::NodeName;
 use teleport::etf::{Limits, validate_with};
 
@@ -12,14 +13,19 @@ use teleport::etf::{Limits, validate_with};
 pub(crate) struct Terms {
     budget: Budget,
     limits: Limits,
+    unreadable: AtomicU64,
 }
 
 impl Terms {
-    pub(crate) fn new(budget: Budget, max_inflated: u64) -> Self {
+    pub(crate) fn new(budget: Budget) -> Self {
         // Depth and number are not limited: the virtual machine's decoder does not recurse, and a message has a size.
-        let (max_depth, max_elements) = (usize::MAX, usize::MAX);
-        let max_inflated = usize::try_from(max_inflated).unwrap_or(usize::MAX);
-        Self { budget, limits: Limits { max_depth, max_elements, max_inflated, ..Limits::default() } }
+        let limits = Limits { max_depth: usize::MAX, max_elements: usize::MAX, ..Limits::default() };
+        Self { budget, limits, unreadable: AtomicU64::new(0) }
+    }
+
+    /// How many documents were none, or refused.
+    pub(crate) fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
     }
 
     /// What peers have used of it.
@@ -27,20 +33,35 @@ impl Terms {
         &self.budget
     }
 
-    /// The term, unless it is none, is too large when inflated, or has more new atoms than are left. Only for new atoms it is
+    /// The term, unless it is none, is compressed, or has more new atoms than are left. Only for new atoms it is
     /// asked which peer the document comes from; none, if that has gone.
     ///
-    /// Large binaries in it are not copied, unless they are in a fun or the term is compressed.
+    /// Large binaries in it are not copied, unless they are in a fun.
     pub(crate) fn decode<'a>(
         &self,
         env: Env<'a>,
         document: &Bytes,
         peer: impl FnOnce() -> Option<NodeName>,
     ) -> Option<Term<'a>> {
-        // Nearly always all atoms are known. A compressed term is looked at first: it may inflate to anything.
-        if !is_compressed(document)
-            && let Some(term) = received::build(env, document, &self.limits, Atoms::Known)
-        {
+        let term = self.read(env, document, peer);
+        if term.is_none() {
+            self.unreadable.fetch_add(1, Ordering::Relaxed);
+        }
+        term
+    }
+
+    fn read<'a>(
+        &self,
+        env: Env<'a>,
+        document: &Bytes,
+        peer: impl FnOnce() -> Option<NodeName>,
+    ) -> Option<Term<'a>> {
+        // No node compresses what it sends, and the virtual machine's decoder takes nothing compressed from a library.
+        if is_compressed(document) {
+            return None;
+        }
+        // Nearly always all atoms are known.
+        if let Some(term) = received::build(env, document, &self.limits, Atoms::Known) {
             return Some(term);
         }
         let (mut peer, mut spending) = (Some(peer), None);
@@ -78,8 +99,7 @@ impl Atoms {
     }
 }
 
-/// Whether it may be anything once it is inflated.
-pub(crate) fn is_compressed(document: &[u8]) -> bool {
+fn is_compressed(document: &[u8]) -> bool {
     document.get(1) == Some(&COMPRESSED)
 }
 

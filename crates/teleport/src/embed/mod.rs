@@ -44,7 +44,8 @@ pub trait Host: Send + Sync + 'static {
 
     /// Something from a peer, in its place: what was sent from one process to another comes in the order it was sent in.
     ///
-    /// No lock is held that the node needs. What takes long should be done elsewhere, and the [`Receipt`] dropped when it
+    /// When a session ends the directory of sessions is locked: then [`Embedded::info`], [`Embedded::disconnect`] and the like
+    /// would wait for ever; sending and [`Embedded::peer_of`] do not. What takes long should be done elsewhere, and the [`Receipt`] dropped when it
     /// is done; meanwhile nothing that has to come behind it comes.
     fn take(&self, inbound: Inbound);
 }
