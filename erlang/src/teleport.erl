@@ -24,7 +24,8 @@
 %% `nosuspend': answer `{error, busy}' rather than wait, for room or for a session, even if there is no such node.
 %% `{ack, Tag}': tell the calling process what became of the message, by `{teleport, Tag, delivered}' once it is in the
 %% mailbox, or `{teleport, Tag, {unconfirmed, Reason}}': `noproc' if there is no such process, `nodedown' if the session ended
-%% before anything was known. Comes exactly once, if `send/3' returns `ok'; and not at all if it returns an error.
+%% before anything was known, `disterl' if it went over distributed Erlang (`fallback'), where nobody says. Comes exactly
+%% once, if `send/3' returns `ok'; and not at all if it returns an error.
 
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or
