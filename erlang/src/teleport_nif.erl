@@ -172,7 +172,7 @@ request(_To, _Ref, _Body, _Tag) ->
 monitor(_To, _Ref, _Tag) ->
     erlang:nif_error(not_loaded).
 
-%% Ends a call or a monitor. `true': no message about it comes any more. `false': there was none, or its message is in the
+%% Ends a call or a monitor of the calling process. `true': no message about it comes any more. `false': there was none, or its message is in the
 %% mailbox.
 -spec cancel(reference()) -> boolean().
 cancel(_Ref) ->

@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([references_as_of_otp/1, no_references/1, timeouts_as_of_otp/1, response_timeouts/1, options/1, several_nodes/1,
-         a_long_name/1, a_term_that_is_too_large/1]).
+         a_long_name/1, a_term_that_is_too_large/1, the_monitor_of_another_process/1]).
 -export([whereis_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -15,7 +15,7 @@ suite() ->
 
 all() ->
     [references_as_of_otp, no_references, timeouts_as_of_otp, response_timeouts, options, several_nodes, a_long_name,
-     a_term_that_is_too_large].
+     a_term_that_is_too_large, the_monitor_of_another_process].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -145,6 +145,15 @@ a_long_name(Config) ->
     ?assertExit({{badarg, Text}, {gen_server, call, [To, x]}}, teleport:gs_call(To, x)),
     Monitor = teleport:monitor(To),
     ?assertEqual({'DOWN', Monitor, process, To, {badarg, Text}}, teleport_test:receive_one()).
+
+%% Only who monitors can end it.
+the_monitor_of_another_process(Config) ->
+    Server = teleport_test_server:start_at(?config(node, Config), undefined),
+    Monitor = teleport:monitor(Server),
+    {Other, Ended} = spawn_monitor(fun() -> teleport:demonitor(Monitor) end),
+    receive {'DOWN', Ended, process, Other, _} -> ok end,
+    exit(Server, kill),
+    ?assertEqual({'DOWN', Monitor, process, Server, killed}, teleport_test:receive_one()).
 
 %% The caller learns both sizes of what it cannot send, and that an answer could not be sent.
 a_term_that_is_too_large(_Config) ->

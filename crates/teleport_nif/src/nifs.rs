@@ -285,10 +285,11 @@ fn begin<'a>(
 }
 
 #[rustler::nif]
-fn cancel(reference: Term<'_>) -> NifResult<bool> {
-    let reference = ids::ref_id(reference)?;
-    // A node that has stopped has told all who waited.
-    Ok(running::current().is_some_and(|running| running.cancel(reference)))
+fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
+    let (reference, caller) = (ids::ref_id(reference)?, ids::process_of(env, env.pid())?);
+    // A node that has stopped has told all who waited. Of another process's it is none of the caller's business.
+    Ok(running::current()
+        .is_some_and(|running| running.calls.process(reference) == Some(caller) && running.cancel(reference)))
 }
 
 #[rustler::nif]
