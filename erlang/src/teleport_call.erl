@@ -18,7 +18,7 @@
 -type otp() :: {module(), atom(), [term()]}.
 
 %% `[alias|Tag]' is what `gen:reply/2' takes for the alias of a caller.
--dialyzer({no_improper_lists, [begin_remote/4, request_local/3]}).
+-dialyzer({no_improper_lists, [begin_remote/5, request_local/3]}).
 
 %% The longest time that one can wait.
 -define(MOST_MILLISECONDS, 16#ffffffff).
@@ -75,7 +75,7 @@ stop(Ref, Reason, Timeout, {Module, Name, Args}) ->
 -spec remote(teleport_nif:destination(), term(), term(), response_timeout()) -> {reply, term()} | {exit, term()}.
 remote(To, Kind, Request, Timeout) ->
     Id = make_ref(),
-    case begin_remote(To, Kind, Id, {Request, undefined}) of
+    case begin_remote(To, Kind, Id, Request, undefined) of
         {error, Reason} ->
             {exit, call_reason(Reason, To)};
         _Begun ->
@@ -90,34 +90,32 @@ remote(To, Kind, Request, Timeout) ->
 %% it by.
 -spec request(teleport_ref:ref(), term(), term()) -> request_id() | badarg.
 request(Ref, Kind, Request) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} ->
-            request_local(Process, Kind, Request);
-        {remote, To} ->
-            {Id, Tag} = {make_ref(), make_ref()},
-            case begin_remote(To, Kind, Id, {Request, Tag}) of
-                ok -> Id;
-                waiting -> accepted(Tag, Id, To);
-                {error, Reason} -> ended(Id, To, down_reason(Reason))
-            end;
-        undefined ->
-            ended(make_ref(), Ref, noproc);
-        invalid ->
-            badarg
-    end.
+    request(Ref, Kind, Request, make_ref()).
 
 %% One of several at the same time. It may still be waiting: the answer is awaited before anything else is sent.
 -spec begin_request({atom(), node()}, term(), term()) -> request_id().
 begin_request(Ref, Kind, Request) ->
+    Id = request(Ref, Kind, Request, undefined),
+    true = is_reference(Id), % such a reference is always one
+    Id.
+
+%% Without a tag nobody waits for it to be accepted.
+-spec request(teleport_ref:ref(), term(), term(), reference() | undefined) -> request_id() | badarg.
+request(Ref, Kind, Request, Tag) ->
     case teleport_ref:where(Ref) of
         {local, Process} ->
             request_local(Process, Kind, Request);
         {remote, To} ->
             Id = make_ref(),
-            case begin_remote(To, Kind, Id, {Request, undefined}) of
+            case begin_remote(To, Kind, Id, Request, Tag) of
                 {error, Reason} -> ended(Id, To, down_reason(Reason));
+                waiting when Tag =/= undefined -> accepted(Tag, Id, To);
                 _Begun -> Id
-            end
+            end;
+        undefined ->
+            ended(make_ref(), Ref, noproc);
+        invalid ->
+            badarg
     end.
 
 %% `badarg': it is no request, or no time.
@@ -252,9 +250,9 @@ receive_within(Id, Milliseconds) ->
     end.
 
 %% `{teleport_sent, Tag, _}' comes if Tag is a reference and this returns `waiting'.
--spec begin_remote(teleport_nif:destination(), term(), reference(), {term(), reference() | undefined}) ->
+-spec begin_remote(teleport_nif:destination(), term(), reference(), term(), reference() | undefined) ->
     ok | waiting | {error, teleport_nif:error()}.
-begin_remote(To, Kind, Id, {Request, Tag}) ->
+begin_remote(To, Kind, Id, Request, Tag) ->
     Message = {Kind, {self(), [alias | Id]}, Request},
     case teleport_nif:request(To, Id, {term, Message}, Tag) of
         not_small -> teleport_nif:request(To, Id, {encoded, teleport_send:encode(Message)}, Tag);

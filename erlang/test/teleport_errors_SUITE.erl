@@ -152,6 +152,8 @@ the_monitor_of_another_process(Config) ->
     Monitor = teleport:monitor(Server),
     {Other, Ended} = spawn_monitor(fun() -> teleport:demonitor(Monitor) end),
     receive {'DOWN', Ended, process, Other, _} -> ok end,
+    %% Behind the monitor, which distributed Erlang's exit could overtake.
+    {ok, x} = teleport:gs_call(Server, {echo, x}),
     exit(Server, kill),
     ?assertEqual({'DOWN', Monitor, process, Server, killed}, teleport_test:receive_one()).
 

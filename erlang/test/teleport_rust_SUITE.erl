@@ -144,15 +144,15 @@ exit_reasons(Config) ->
 timeouts(Config) ->
     {Rust, Node} = rust(Config),
     Desk = {desk, Node},
-    [?assertExit({timeout, {gen_server, call, [Desk, {later, 20, x}, Timeout]}},
-                 teleport:gs_call(Desk, {later, 20, x}, Timeout)) || Timeout <- [0, 1, 5]],
+    [?assertExit({timeout, {gen_server, call, [Desk, {later, 300, x}, Timeout]}},
+                 teleport:gs_call(Desk, {later, 300, x}, Timeout)) || Timeout <- [0, 1, 5]],
     %% Behind the late replies.
-    ?assertEqual(y, teleport:gs_call(Desk, {later, 100, y}, ?PATIENCE)),
+    ?assertEqual(y, teleport:gs_call(Desk, {later, 600, y}, ?PATIENCE)),
     ?assertEqual([], teleport_test:mailbox()),
     ?assertMatch(#{waiting_for := 0}, teleport:info()),
     Server = server(),
-    [?assertEqual(timeout, tell(Rust, {call, Server, {later, 20, x}, Timeout})) || Timeout <- [1, 5]],
-    ?assertEqual({ok, {ok, y}}, tell(Rust, {call, Server, {later, 100, y}, ?PATIENCE})),
+    [?assertEqual(timeout, tell(Rust, {call, Server, {later, 300, x}, Timeout})) || Timeout <- [1, 5]],
+    ?assertEqual({ok, {ok, y}}, tell(Rust, {call, Server, {later, 600, y}, ?PATIENCE})),
     ?assertEqual({count, 0}, tell(Rust, waiting)),
     teleport_test:eventually(fun() -> teleport_test:watched() =:= 0 end).
 

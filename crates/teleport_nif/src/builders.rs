@@ -13,8 +13,7 @@ use bytes::Bytes;
 use rustler::env::SavedTerm;
 use rustler::{Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use teleport::etf::Limits;
 
@@ -28,13 +27,18 @@ const SMALL: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The builder processes. They outlive the node.
-static BUILDERS: Mutex<Builders> = Mutex::new(Builders { places: Vec::new(), last: 0 });
+static BUILDERS: Mutex<Builders> = Mutex::new(Builders { places: Vec::new(), last: 0, started: 0 });
+
+/// Another one has started.
+static STARTED: Condvar = Condvar::new();
 
 struct Builders {
     /// The first one is for small documents.
     places: Vec<Option<LocalPid>>,
     /// Who of the others got the last job.
     last: usize,
+    /// How many have started.
+    started: u64,
 }
 
 /// A term to be built. If nobody does, since its process ends, that is noticed when this is dropped.
@@ -59,12 +63,15 @@ pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
     if let Some(entry) = builders.places.get_mut(place) {
         *entry = Some(builder);
     }
+    builders.started += 1;
+    STARTED.notify_all();
 }
 
 /// Has the term built, and waits for it. Not on a scheduler.
 pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: Atoms) -> Option<Term<'a>> {
     let end = Instant::now() + PATIENCE;
     loop {
+        let started = lock().started;
         let (done, built) = sync_channel(1);
         let is_small = document.len() <= SMALL;
         let work = Work { document: document.clone(), limits: limits.clone(), atoms, done };
@@ -73,11 +80,12 @@ pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: 
             let (owned, term) = built?;
             return Some(owned.run(|other| term.load(other).in_env(env)));
         }
-        // The builder has ended. Its supervisor starts another.
-        if Instant::now() > end {
+        // The builder has ended. Its supervisor starts another, unless the application has ended too.
+        let left = end.saturating_duration_since(Instant::now());
+        let waited = STARTED.wait_timeout_while(lock(), left, |builders| builders.started == started);
+        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
             return None;
         }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

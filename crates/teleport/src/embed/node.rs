@@ -187,19 +187,12 @@ impl Embedded {
         options: SendOptions,
         accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        let Recipient { peer, incarnation, to } = to;
-        let engine = Arc::downgrade(self.engine());
-        let offer = move |session: &Arc<Session>| {
-            if is_stale(session, incarnation) {
-                return Err(SendError::NoProcess);
-            }
-            let mut message = options.outgoing(from, to.clone(), body);
+        let message = move |to| {
+            let mut message = options.outgoing(from, to, body);
             message.kind = Kind::Request(reference);
-            let engine = engine.upgrade().ok_or(SendError::NotRunning)?;
-            engine.watch_for_host(reference, session, from, to, true);
-            session.send(message).inspect_err(|_| engine.watching.withdraw(reference))
+            message
         };
-        self.offer(peer, options, Some(reference), offer, accepted)
+        self.watch(from, to, reference, true, options, message, accepted)
     }
 
     /// Watches a process on a peer. Its end comes as [`Inbound::Ended`](super::Inbound::Ended), unless this, or the
@@ -211,18 +204,8 @@ impl Embedded {
         reference: RefId,
         accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        let Recipient { peer, incarnation, to } = to;
-        let engine = Arc::downgrade(self.engine());
-        let offer = move |session: &Arc<Session>| {
-            if is_stale(session, incarnation) {
-                return Err(SendError::NoProcess);
-            }
-            let engine = engine.upgrade().ok_or(SendError::NotRunning)?;
-            engine.watch_for_host(reference, session, from, to.clone(), false);
-            let message = Outgoing::of_kind(Kind::Monitor(reference), from, to, Segments::default());
-            session.send(message).inspect_err(|_| engine.watching.withdraw(reference))
-        };
-        self.offer(peer, SendOptions::default(), Some(reference), offer, accepted)
+        let message = move |to| Outgoing::of_kind(Kind::Monitor(reference), from, to, Segments::default());
+        self.watch(from, to, reference, false, SendOptions::default(), message, accepted)
     }
 
     /// Ends a call or monitor that was accepted: its end does not come any more, unless it is on its way to the host. `false`
@@ -238,6 +221,31 @@ impl Embedded {
 
     fn engine(&self) -> &Arc<Engine> {
         self.node.engine()
+    }
+
+    /// Begins a call or a monitor.
+    #[allow(clippy::too_many_arguments, reason = "what a message and its watch are made of")]
+    fn watch(
+        &self,
+        from: ProcessId,
+        to: Recipient,
+        reference: RefId,
+        is_call: bool,
+        options: SendOptions,
+        message: impl FnOnce(Destination) -> Outgoing + Send + 'static,
+        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
+    ) -> Result<Sent, SendError> {
+        let Recipient { peer, incarnation, to } = to;
+        let engine = Arc::downgrade(self.engine());
+        let offer = move |session: &Arc<Session>| {
+            if is_stale(session, incarnation) {
+                return Err(SendError::NoProcess);
+            }
+            let engine = engine.upgrade().ok_or(SendError::NotRunning)?;
+            engine.watch_for_host(reference, session, from, to.clone(), is_call);
+            session.send(message(to)).inspect_err(|_| engine.watching.withdraw(reference))
+        };
+        self.offer(peer, options, Some(reference), offer, accepted)
     }
 
     /// Offers something to the session with a peer, at once if there is one and it has room.
