@@ -1,6 +1,6 @@
 %% @private
-%% Builds terms that only schedulers can build: those with large maps. The engine waits for them. Small ones are built by the
-%% process at place 0, the others on dirty schedulers, which may all be busy for long.
+%% Builds terms that only schedulers can build: those with large maps. Nobody waits for it: the engine delivers them when they
+%% are built. Small ones are built by the process at place 0, the others on dirty schedulers, which may all be busy for long.
 -module(teleport_builder).
 -behaviour(gen_server).
 
@@ -13,7 +13,7 @@ start_link(Place, Count) ->
 
 -spec init({non_neg_integer(), pos_integer()}) -> {ok, []}.
 init({Place, Count}) ->
-    %% For small ones threads wait that have other things to do.
+    %% What is behind a small one waits for it.
     Place =:= 0 andalso process_flag(priority, high),
     ok = teleport_nif:builder(Place, Count),
     {ok, []}.
@@ -47,5 +47,5 @@ decode(Document, Options) ->
         {Term, Used} when Used =:= byte_size(Document) -> {ok, Term};
         _Rest -> none
     catch
-        error:badarg -> none
+        error:_ -> none
     end.

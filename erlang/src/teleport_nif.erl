@@ -7,26 +7,24 @@
 -export([start/1, stop/1, resolved/2, relay/3, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
--export([watching/1, unwatching/1, reply/2, reject/1, down/2]).
+-export([watching/1, sweep/1, answering/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 
 -nifs([start/1, stop/1, resolved/2, relay/3, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
--nifs([watching/1, unwatching/1, reply/2, reject/1, down/2]).
+-nifs([watching/1, sweep/1, answering/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
 
 -on_load(init/0).
 
--export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0, watch/0]).
+-export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type destination() :: pid() | {atom(), node()}.
 %% A small term, or an encoded one.
 -type body() :: {term, term()} | {encoded, encoded()}.
 -type encoded() :: [binary()] | gathered().
-%% A process of a peer waits for an answer.
--opaque watch() :: reference().
 %% An encoded term that was made of a long list.
 -opaque gathered() :: reference().
 %% A term to be built.
@@ -82,10 +80,8 @@ resolved(_Node, _Addresses) ->
 
 %% The calling process is the relay at that place, of so many, from now on, also of engines that are started later; Alias is
 %% its own. For the processes that belong to the place it gets:
-%% `{watch, Number, Watch, Process, IsAwaited}': it has to monitor the process, and if IsAwaited, to say so with watching/1;
-%% `{[[alias|Alias]|Number], Reply}': the answer, for reply/2;
-%% `{unwatch, Number}': nobody waits any more;
-%% `{reject, Number}': the request cannot be read, for reject/1.
+%% `{watch, Process}': it has to monitor the process, and to say so with watching/1;
+%% `{[[alias|Alias]|Number], Reply}': the answer of a watch, for reply/2.
 -spec relay(non_neg_integer(), pos_integer(), reference()) -> ok.
 relay(_Place, _Count, _Alias) ->
     erlang:nif_error(not_loaded).
@@ -95,9 +91,10 @@ relay(_Place, _Count, _Alias) ->
 watching(_Process) ->
     erlang:nif_error(not_loaded).
 
-%% The calling relay will monitor the process no longer.
--spec unwatching(pid()) -> ok | not_running.
-unwatching(_Process) ->
+%% The processes of the relay at that place that nobody waits for, and nothing has come for since the last time. It need not
+%% monitor them any more: if they are called or monitored again it is asked to, as if for the first time.
+-spec sweep(non_neg_integer()) -> [pid()].
+sweep(_Place) ->
     erlang:nif_error(not_loaded).
 
 %% Begins to set up the session with a peer and its whole pool. The calling process gets `{teleport_sent, Tag, ok | {error,
@@ -178,19 +175,30 @@ monitor(_To, _Ref, _Tag) ->
 cancel(_Ref) ->
     erlang:nif_error(not_loaded).
 
-%% Answers a call, once, unless this returns `not_small'.
--spec reply(watch(), body()) -> ok | not_small | {error, error()}.
-reply(_Watch, _Body) ->
+%% Answers a watch, once, unless this returns `not_small'. Nothing comes of it if nobody waits any more.
+-spec reply(non_neg_integer(), body()) -> ok | not_small | {error, error()}.
+reply(_Number, _Body) ->
     erlang:nif_error(not_loaded).
 
-%% Says to the caller that the request cannot be read.
--spec reject(watch()) -> ok.
-reject(_Watch) ->
+%% The answer of a watch is being encoded: its place among the answers of its process is kept until reply/2 or reject/1.
+%% `false': nobody waits for it.
+-spec answering(non_neg_integer()) -> boolean().
+answering(_Number) ->
     erlang:nif_error(not_loaded).
 
-%% Says that the watched process has ended.
--spec down(watch(), encoded()) -> ok.
-down(_Watch, _Encoded) ->
+%% Says that an answer has no form that can be sent.
+-spec reject(non_neg_integer()) -> ok.
+reject(_Number) ->
+    erlang:nif_error(not_loaded).
+
+%% A process that was monitored has ended: it gets nothing any more. The reason comes with down/2.
+-spec ended(pid()) -> ok.
+ended(_Process) ->
+    erlang:nif_error(not_loaded).
+
+%% Says why the process has ended to all who wait, unless this returns `not_small'.
+-spec down(pid(), body()) -> ok | not_small.
+down(_Process, _Reason) ->
     erlang:nif_error(not_loaded).
 
 %% The calling process is the builder at that place, of so many, from now on, whether the engine runs or not. It gets

@@ -3,7 +3,7 @@
 use crate::embed::{Embedded, Host, Hosting};
 use crate::engine::control::TickObserver;
 use crate::engine::runtime::{BulkThreads, Main, Thread};
-use crate::engine::{Cookies, Engine, Parts, socket};
+use crate::engine::{Cookies, Engine, Lifecycle, Parts, socket};
 use crate::info::Tick;
 use crate::resolver::{Resolver, StaticPeers};
 use crate::{Config, Node, StartError};
@@ -136,6 +136,7 @@ impl Builder {
         let threads = |source| StartError::System { what: "threads", source };
         let bulk = BulkThreads::start(&name, self.config.worker_threads).map_err(threads)?;
         let control = Thread::control(&name).map_err(threads)?;
+        let lifecycle = Lifecycle::start(&name).map_err(threads)?;
         let (runtime, handle) = match self.runtime {
             Some(handle) => (None, handle),
             None => {
@@ -156,7 +157,8 @@ impl Builder {
             bound.map_err(|source| StartError::Listen { address, source })?
         };
         let (resolver, observer, config, hosting) = (self.resolver, self.observer, self.config, self.hosting);
-        let parts = Parts { local, config, handle, bulk, resolver, cookies, observer, control, hosting };
+        let parts =
+            Parts { local, config, handle, bulk, resolver, cookies, observer, control, lifecycle, hosting };
         let engine = Engine::start(parts, listener, address);
         Node::start(engine, runtime)
             .map_err(|error| StartError::System { what: "a process", source: std::io::Error::other(error) })

@@ -82,7 +82,5 @@ async fn session(engine: &Arc<Engine>, peer: &NodeName) -> Result<PeerInfo, Send
     let session = engine.session(peer).await?;
     // How far the pool gets is seen in the numbers.
     let _ = timeout(engine.config.setup_timeout, session.prime()).await;
-    let found = engine.sessions().into_iter().find(|(other, _)| other.id() == session.id());
-    let (session, control_connected) = found.unwrap_or((session, false));
-    Ok(engine.peer_info(&session, control_connected))
+    Ok(engine.peer_info(&session))
 }

@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod gen_server;
 mod info;
+mod lock;
 mod mailbox;
 pub mod metrics;
 mod monitor;

@@ -53,7 +53,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.engine.stop();
+        drop(self.engine.stop());
     }
 }
 
@@ -145,7 +145,7 @@ impl Node {
     /// Ticks at another cadence with all peers that have a session now. Unlike Erlang's `net_kernel:set_net_ticktime/1`
     /// this does not change when a peer is declared down, and later sessions tick as configured.
     pub fn set_tick_interval(&self, interval: Duration) {
-        for (session, _) in self.engine().sessions() {
+        for session in self.engine().sessions() {
             session.command(Command::TickInterval(interval));
         }
     }
@@ -172,9 +172,7 @@ impl Node {
     /// What there is to know about the node and its peers.
     pub fn info(&self) -> NodeInfo {
         let engine = self.engine();
-        let sessions = engine.sessions();
-        let mut peers: Vec<_> =
-            sessions.iter().map(|(session, connected)| engine.peer_info(session, *connected)).collect();
+        let mut peers: Vec<_> = engine.sessions().iter().map(|session| engine.peer_info(session)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         NodeInfo {
             name: self.name().clone(),
@@ -191,7 +189,7 @@ impl Node {
     /// none. Nothing is lost by it.
     pub fn sever(&self, peer: &NodeName, what: Sever) -> bool {
         let sessions = self.engine().sessions();
-        let Some((session, _)) = sessions.into_iter().find(|(session, _)| session.peer_name() == peer) else {
+        let Some(session) = sessions.into_iter().find(|session| session.peer_name() == peer) else {
             return false;
         };
         match what {
@@ -217,22 +215,22 @@ impl Node {
         let sessions = engine.sessions();
         let draining = async {
             // While one is waited for, sends to another may get room.
-            while let Some((session, _)) = sessions.iter().find(|(session, _)| !session.is_drained()) {
+            while let Some(session) = sessions.iter().find(|session| !session.is_drained()) {
                 session.drained().await;
             }
         };
         // Whatever is left then is reported.
         let _ = tokio::time::timeout(deadline, draining).await;
-        engine.stop();
+        let told = engine.stop();
         let parting = async {
-            for (session, _) in &sessions {
+            for session in &sessions {
                 session.said_goodbye().await;
             }
         };
         let _ = tokio::time::timeout(MOST_PARTING, parting).await; // who does not answer learns it from the silence
+        let _ = told.await; // an error would say that it has been told
         // A session that ended meanwhile counts too.
-        let unconfirmed =
-            |(session, _): &(Arc<Session>, bool)| (session.peer_name().clone(), session.stats().unconfirmed);
+        let unconfirmed = |session: &Arc<Session>| (session.peer_name().clone(), session.stats().unconfirmed);
         ShutdownReport {
             unconfirmed: sessions.iter().map(unconfirmed).filter(|(_, count)| *count > 0).collect(),
         }

@@ -56,8 +56,6 @@ rustler::atoms! {
     teleport_logs,
     teleport_lost,
     watch,
-    unwatch,
-    reject,
     unreadable_reply,
     rejected,
     name,

@@ -16,7 +16,7 @@ pub(crate) struct Budget {
     limit_together: u64,
     together: Account,
     peers: Mutex<HashMap<NodeName, Arc<Account>>>,
-    /// Of the peers without one of their own: peers choose their names. Also of those whose session has ended meanwhile.
+    /// Of the peers without one of their own: peers choose their names.
     shared: Arc<Account>,
 }
 
@@ -65,20 +65,16 @@ impl Budget {
     }
 
     /// A message of that peer has new atoms.
-    pub(crate) fn spending(&self, peer: Option<NodeName>) -> Spending<'_> {
-        Spending {
-            budget: self,
-            account: peer.map_or_else(|| self.shared.clone(), |peer| self.account(peer)),
-            atoms: 0,
-        }
+    pub(crate) fn spending(&self, peer: &NodeName) -> Spending<'_> {
+        Spending { budget: self, account: self.account(peer), atoms: 0 }
     }
 
-    fn account(&self, peer: NodeName) -> Arc<Account> {
+    fn account(&self, peer: &NodeName) -> Arc<Account> {
         let mut peers = self.lock();
         if peers.len() >= MOST_ACCOUNTS {
-            return peers.get(&peer).unwrap_or(&self.shared).clone();
+            return peers.get(peer).unwrap_or(&self.shared).clone();
         }
-        peers.entry(peer).or_default().clone()
+        peers.entry(peer.clone()).or_default().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeName, Arc<Account>>> {

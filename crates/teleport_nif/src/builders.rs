@@ -1,153 +1,187 @@
-//! Terms that only a scheduler's thread can build: they go to processes that do so.
+//! Terms that only a scheduler's thread can build: they go to processes that do so, and nobody waits for them.
 //!
-//! Large ones are built on dirty schedulers. Those can all be busy for long with what has nothing to do with this, and for small
-//! ones the node's own threads wait: these are decoded by a process that does nothing else, with `binary_to_term`, which a
-//! scheduler can interrupt.
+//! Large ones are built on dirty schedulers. Those can all be busy for long with what has nothing to do with this; small ones are
+//! decoded by a process that does nothing else, with `binary_to_term`, which a scheduler can interrupt. What was built comes back
+//! to the threads of the node ([`Short::Built`]), which deliver it.
 //!
 //! On a thread that is no scheduler the virtual machine crashes when it makes a map of more than 128 pairs, before OTP 27.3 and
 //! where older releases were not mended (erlang/otp#8208).
 
+use crate::atoms;
+use crate::host::Parcel;
+use crate::places::Places;
+use crate::received;
+use crate::running::{self, Running};
 use crate::terms::Atoms;
-use crate::{atoms, received};
+use crate::workers::Short;
 use bytes::Bytes;
 use rustler::env::SavedTerm;
-use rustler::{Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use teleport::etf::Limits;
+use rustler::{LocalPid, OwnedEnv, Resource, ResourceArc, Term};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A map of at most so many pairs can be made on any thread.
 pub(crate) const MAX_MAP: usize = 128;
 
-/// No node's own thread waits for a document that is larger.
+/// Larger documents are built on dirty schedulers.
 const SMALL: usize = 64 * 1024;
 
-/// If there is no builder for so long, the application is not running any more.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A term that so many builders have ended over is none.
+const MOST_TRIES: u8 = 3;
 
-/// The builder processes. They outlive the node.
-static BUILDERS: Mutex<Builders> = Mutex::new(Builders { places: Vec::new(), last: 0, started: 0 });
+/// The builder processes. The first one is for small documents.
+static BUILDERS: Places<LocalPid> = Places::new();
 
-/// Another one has started.
-static STARTED: Condvar = Condvar::new();
+/// Which of the others got the last job.
+static LAST: AtomicUsize = AtomicUsize::new(0);
 
-struct Builders {
-    /// The first one is for small documents.
-    places: Vec<Option<LocalPid>>,
-    /// Who of the others got the last job.
-    last: usize,
-    /// How many have started.
-    started: u64,
+/// Of a node: what nobody builds, since there is no builder just now.
+pub(crate) type Left = Mutex<Vec<Work>>;
+
+/// A term that was built.
+pub(crate) type Built = (OwnedEnv, SavedTerm);
+
+/// How a term was to be built: from those atoms, and by the how manieth builder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tried {
+    pub(crate) atoms: Atoms,
+    pub(crate) tries: u8,
 }
 
-/// A term to be built. If nobody does, since its process ends, that is noticed when this is dropped.
+/// A term to be built, and what then becomes of it.
+pub(crate) struct Work {
+    running: Weak<Running>,
+    parcel: Box<Parcel>,
+    tried: Tried,
+    /// A builder is at it.
+    begun: bool,
+}
+
+/// The work in the hands of a builder. If that ends before it is done, another one gets it.
 pub(crate) struct Job(Mutex<Option<Work>>);
-
-struct Work {
-    document: Bytes,
-    limits: Limits,
-    atoms: Atoms,
-    done: SyncSender<Option<Built>>,
-}
-
-type Built = (OwnedEnv, SavedTerm);
 
 #[rustler::resource_impl]
 impl Resource for Job {}
 
 /// A builder has started, at that place of so many.
 pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
-    let mut builders = lock();
-    builders.places.resize(count, None);
-    if let Some(entry) = builders.places.get_mut(place) {
-        *entry = Some(builder);
+    BUILDERS.set(place, count, builder);
+    if let Some(running) = running::current() {
+        let left = std::mem::take(&mut *lock(&running.left));
+        left.into_iter().for_each(|work| running.workers.short(Short::Build(work)));
     }
-    builders.started += 1;
-    STARTED.notify_all();
 }
 
-/// Has the term built, and waits for it. Not on a scheduler.
-pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: Atoms) -> Option<Term<'a>> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let started = lock().started;
-        let (done, built) = sync_channel(1);
-        let is_small = document.len() <= SMALL;
-        let work = Work { document: document.clone(), limits: limits.clone(), atoms, done };
-        tell(ResourceArc::new(Job(Mutex::new(Some(work)))), is_small);
-        if let Ok(built) = built.recv() {
-            let (owned, term) = built?;
-            return Some(owned.run(|other| term.load(other).in_env(env)));
+/// Has a term built. Not on a scheduler.
+pub(crate) fn submit(running: &Running, work: Work) {
+    let is_small = work.parcel.body.len() <= SMALL;
+    let how = if is_small { atoms::teleport_build_small() } else { atoms::teleport_build() };
+    // While this is locked a builder that starts cannot miss what is left.
+    let mut left = lock(&running.left);
+    let Some(builder) = BUILDERS.get(|count| if is_small { Some(0) } else { next(count) }) else {
+        return left.push(work);
+    };
+    let job = ResourceArc::new(Job(Mutex::new(Some(work))));
+    let told = job.clone();
+    if OwnedEnv::new().send_and_clear(&builder, |_| (how, told)).is_err() {
+        left.extend(job.take()); // it has ended, and its supervisor starts another one
+    }
+}
+
+/// Each of the others in turn.
+fn next(count: usize) -> Option<usize> {
+    let others = count.checked_sub(1)?;
+    Some(1 + LAST.fetch_add(1, Ordering::Relaxed).checked_rem(others)?)
+}
+
+impl Work {
+    pub(crate) fn new(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried) -> Self {
+        Self { running: Arc::downgrade(running), parcel, tried, begun: false }
+    }
+
+    /// A builder has not done it: another one may, unless the node has ended.
+    fn retry(mut self) {
+        let Some(running) = self.running.upgrade() else { return };
+        self.tried.tries += u8::from(std::mem::take(&mut self.begun));
+        if self.tried.tries > MOST_TRIES {
+            running.workers.short(Short::Built(self.parcel, self.tried, None));
+        } else {
+            running.workers.short(Short::Build(self));
         }
-        // The builder has ended. Its supervisor starts another, unless the application has ended too.
-        let left = end.saturating_duration_since(Instant::now());
-        let waited = STARTED.wait_timeout_while(lock(), left, |builders| builders.started == started);
-        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
-            return None;
+    }
+
+    fn done(self, built: Option<Built>) {
+        if let Some(running) = self.running.upgrade() {
+            running.workers.short(Short::Built(self.parcel, self.tried, built));
         }
-    }
-}
-
-fn tell(job: ResourceArc<Job>, is_small: bool) {
-    let builder = if is_small { lock().first() } else { lock().next() };
-    if let Some(builder) = builder {
-        let how = if is_small { atoms::teleport_build_small() } else { atoms::teleport_build() };
-        let _ = OwnedEnv::new().send_and_clear(&builder, |_| (how, job));
-    }
-}
-
-impl Builders {
-    fn first(&self) -> Option<LocalPid> {
-        *self.places.first()?
-    }
-
-    /// Each of the others in turn.
-    fn next(&mut self) -> Option<LocalPid> {
-        let others = self.places.get(1..)?;
-        self.last = (self.last + 1).checked_rem(others.len())?;
-        others[self.last]
     }
 }
 
 impl Job {
-    /// One that has been run.
-    pub(crate) fn done() -> ResourceArc<Self> {
+    /// One that has been done.
+    pub(crate) fn nothing() -> ResourceArc<Self> {
         ResourceArc::new(Self(Mutex::default()))
     }
 
     /// The document, and which atoms there may be in it; `None` if the term has been built.
     pub(crate) fn document(&self) -> Option<(Bytes, Atoms)> {
-        self.work().as_ref().map(|work| (work.document.clone(), work.atoms))
+        self.work().as_mut().map(|work| {
+            work.begun = true;
+            (work.parcel.body.clone(), work.tried.atoms)
+        })
     }
 
     /// The term has been built, or there is none. It is copied.
     pub(crate) fn built(&self, term: Option<Term<'_>>) {
-        let Some(Work { done, .. }) = self.work().take() else { return };
-        let built = term.map(|term| {
+        let Some(work) = self.take() else { return };
+        work.done(term.map(|term| {
             let owned = OwnedEnv::new();
             let term = owned.save(term);
             (owned, term)
-        });
-        let _ = done.send(built); // as below
+        }));
     }
 
     /// Builds the term, once. On a dirty scheduler.
     pub(crate) fn run(&self) {
-        let Some(Work { document, limits, atoms, done }) = self.work().take() else { return };
+        let Some(work) = self.take() else { return };
+        let Some(running) = work.running.upgrade() else { return };
         let owned = OwnedEnv::new();
         let built = owned.run(|env| {
-            let term = received::build_on_scheduler(env, &document, &limits, atoms)?;
+            let (document, atoms) = (&work.parcel.body, work.tried.atoms);
+            let term = received::build_on_scheduler(env, document, running.terms.limits(), atoms)?;
             Some(owned.save(term))
         });
-        let _ = done.send(built.map(|term| (owned, term))); // whoever waits does not go away
+        work.done(built.map(|term| (owned, term)));
+    }
+
+    fn take(&self) -> Option<Work> {
+        self.work().take()
     }
 
     fn work(&self) -> MutexGuard<'_, Option<Work>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
-fn lock() -> MutexGuard<'static, Builders> {
-    BUILDERS.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Job {
+    /// Wherever the builder's memory is collected.
+    fn drop(&mut self) {
+        if let Some(work) = self.take() {
+            work.retry();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a small document may be one that only a scheduler can build: whether it may have a map of more than
+/// [`MAX_MAP`] pairs. It is not parsed: what looks like the beginning of such a map may be part of something else.
+pub(crate) fn may_need_scheduler(document: &[u8]) -> bool {
+    const MAP: u8 = 116;
+    memchr::memchr_iter(MAP, document).any(|at| {
+        let pairs = document[at + 1..].first_chunk().map(|pairs| u32::from_be_bytes(*pairs) as usize);
+        pairs.is_some_and(|pairs| pairs > MAX_MAP && pairs <= (document.len() - at) / 2)
+    })
 }

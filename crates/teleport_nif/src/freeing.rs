@@ -1,13 +1,11 @@
 //! Freeing what is large, never on a scheduler: to give 100 MB back to the system takes milliseconds.
 
 use crate::running;
+use crate::workers::Garbage;
 use bytes::Bytes;
 
 /// Up to this size memory is freed at once, in some microseconds.
 const SMALL: usize = 1 << 20;
-
-/// Something to be dropped, and nothing else.
-pub(crate) type Garbage = Box<dyn Send>;
 
 /// Frees memory that was held by a process, perhaps on a scheduler.
 pub(crate) fn free(bytes: Bytes) {
@@ -19,7 +17,7 @@ pub(crate) fn free(bytes: Bytes) {
 /// Drops it on another thread.
 pub(crate) fn elsewhere(garbage: Garbage) {
     let left = match running::current() {
-        Some(running) => running.large.free(garbage),
+        Some(running) => running.workers.free(garbage),
         None => Some(garbage),
     };
     // The node has stopped, so it is one of the last. If there is no thread to be had it is dropped here.

@@ -1,17 +1,29 @@
 //! What comes from peers, to processes.
+//!
+//! What can be delivered at once is, on the thread that it has come by. What needs a process first, a builder or a relay,
+//! is left to it, goes on when that has done its part, and nobody waits meanwhile: see [`lines`](crate::lines) for what has to
+//! come behind.
 
+use crate::builders::{self, Built, Tried, Work};
 use crate::errors::send_error;
-use crate::holds::{Held, Request};
 use crate::ids;
-use crate::relays::{Relay, WatchHandle};
+use crate::lines::Key;
+use crate::relays::{self, Relay};
 use crate::running::Running;
+use crate::terms::Read;
+use crate::watches::{Begun, WATCHES, What};
+use crate::workers::Large;
 use crate::{atoms, terms};
+use bytes::Bytes;
+use rustler::env::SavedTerm;
 use rustler::types::tuple::get_tuple;
 use rustler::{Encoder, Env, OwnedEnv, Term};
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use teleport::SendError;
-use teleport::embed::{Destination, End, Host, Inbound, Origin, ProcessId, Receipt, Recipient, RefId, Watch};
+use teleport::embed::{
+    Arriving, Destination, End, Host, Inbound, Origin, ProcessId, Receipt, Recipient, RefId, Watch,
+};
 
 /// The virtual machine as a host.
 pub(crate) struct Machine {
@@ -19,10 +31,43 @@ pub(crate) struct Machine {
     running: Weak<Running>,
 }
 
+/// A term on its way to a process.
+pub(crate) struct Parcel {
+    pub(crate) body: Bytes,
+    to: Addressee,
+    origin: Origin,
+    receipt: Receipt,
+    /// The line that it is the first of.
+    line: Option<Key>,
+}
+
+/// What a term is, and whose.
+enum Addressee {
+    Message(ProcessId),
+    /// With the number of its watch.
+    Request(ProcessId, u64),
+    /// Of a call or a monitor of this node's.
+    Reply(RefId),
+    Down(RefId),
+    Rejected(RefId),
+}
+
+/// What waits until a relay monitors a process.
+pub(crate) enum Parked {
+    /// A request.
+    Parcel(Box<Parcel>),
+    /// What is behind a monitor.
+    Line(Key, Receipt),
+}
+
 thread_local! {
     /// Where terms are built before they are sent.
     static BUILDING: RefCell<OwnedEnv> = RefCell::default();
 }
+
+/// What a caller is told whose request cannot be read.
+const UNREADABLE: &str =
+    "the request cannot be read: it is no term, or has more new atoms than its node takes";
 
 impl Machine {
     pub(crate) fn new(running: &Arc<Running>) -> Self {
@@ -49,83 +94,269 @@ impl Host for Machine {
         })
     }
 
+    fn defers(&self, origin: &Origin, arriving: &Arriving<'_>) -> bool {
+        let Some(running) = self.running.upgrade() else { return false };
+        let needs_builder = builders::may_need_scheduler;
+        match *arriving {
+            Arriving::Message(to, body) => running.lines.announce(Key::new(origin, to), needs_builder(body)),
+            // A process may end at what it is sent next, and then its reason is known only to who monitors it by then.
+            Arriving::Request(to, body) => {
+                let opens = !WATCHES.is_monitored(to) || needs_builder(body);
+                running.lines.announce(Key::new(origin, to), opens)
+            }
+            Arriving::Monitor(to) => running.lines.announce(Key::new(origin, to), !WATCHES.is_monitored(to)),
+            Arriving::Ended(reference, body) => {
+                let caller = || Some(Key::new(origin, running.calls.process(reference)?));
+                running.lines.announce_end(reference, caller, needs_builder(body))
+            }
+        }
+    }
+
     fn take(&self, inbound: Inbound) {
         let Some(running) = self.running.upgrade() else { return };
-        if is_large(&inbound) {
-            running.large.deliver(inbound);
-        } else {
-            deliver(&running, inbound);
+        let receipt = match &inbound {
+            Inbound::Message { receipt, .. }
+            | Inbound::Request { receipt, .. }
+            | Inbound::Monitor { receipt, .. }
+            | Inbound::Ended { receipt, .. } => Some(receipt),
+            Inbound::Unwatched { .. } => None,
+        };
+        if receipt.is_some_and(Receipt::is_large) {
+            return running.workers.deliver(Large::Inbound(inbound));
         }
-    }
-}
-
-/// Whether it may take long to build.
-fn is_large(inbound: &Inbound) -> bool {
-    match inbound {
-        Inbound::Message { receipt, .. }
-        | Inbound::Request { receipt, .. }
-        | Inbound::Ended { receipt, .. } => receipt.is_awaited(),
-        Inbound::Monitor(_) | Inbound::Unwatched { .. } => false,
-    }
-}
-
-/// Delivers it, unless it has to be held back. Not on a scheduler.
-pub(crate) fn deliver(running: &Running, inbound: Inbound) {
-    let (to, reference) = match &inbound {
-        Inbound::Message { to, .. } | Inbound::Request { to, .. } => (Some(*to), None),
-        Inbound::Monitor(watch) => (Some(watch.watched()), None),
-        Inbound::Unwatched { process, .. } => (Some(*process), None),
-        Inbound::Ended { reference, .. } => (None, Some(*reference)),
-    };
-    let process = || to.or_else(|| running.calls.process(reference?));
-    if let Some(inbound) = running.holds.pass(process, inbound) {
-        with_env(|env| deliver_now(running, env, inbound, false));
-    }
-}
-
-/// Delivers what was held back for a process. Not on a scheduler.
-pub(crate) fn release(running: &Running, process: ProcessId) {
-    if !running.holds.release(process) {
-        return;
-    }
-    with_env(|env| {
-        while let Some(held) = running.holds.next(process) {
-            match held {
-                Held::Inbound(inbound) => deliver_now(running, env, inbound, true),
-                Held::Request(request) => send_request(running, env, request),
+        let line = match &inbound {
+            _ if !receipt.is_some_and(Receipt::is_deferred) => None,
+            Inbound::Message { to, origin, .. } | Inbound::Request { to, origin, .. } => {
+                Some(Key::new(origin, *to))
+            }
+            Inbound::Monitor { watch, .. } => Some(Key::new(&watch.origin(), watch.watched())),
+            Inbound::Ended { reference, .. } => running.lines.announced_end(*reference),
+            Inbound::Unwatched { .. } => None,
+        };
+        match line {
+            None => drop(deliver(&running, inbound, None)),
+            Some(line) => {
+                if running.lines.enter(line, inbound) {
+                    advance(&running, line);
+                }
             }
         }
-    });
+    }
 }
 
-fn deliver_now(running: &Running, env: &mut OwnedEnv, inbound: Inbound, was_held: bool) {
+/// Whether something has been delivered, or a process has to do something first, and it is gone on with then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivered {
+    Yes,
+    Later,
+}
+
+/// Delivers what is in a line, as far as it can be.
+fn advance(running: &Arc<Running>, line: Key) {
+    while let Some(inbound) = running.lines.next(line) {
+        if deliver(running, inbound, Some(line)) == Delivered::Later {
+            return;
+        }
+    }
+}
+
+/// Delivers what is large.
+pub(crate) fn deliver_large(running: &Arc<Running>, job: Large) {
+    let _ = match job {
+        Large::Inbound(inbound) => deliver(running, inbound, None),
+        Large::Parcel(parcel) => read(running, parcel),
+    };
+}
+
+/// Goes on with what was parked.
+pub(crate) fn resume(running: &Arc<Running>, parked: Parked) {
+    match parked {
+        Parked::Parcel(parcel) if parcel.receipt.is_large() => running.workers.deliver(Large::Parcel(parcel)),
+        Parked::Parcel(parcel) => {
+            let line = parcel.line;
+            if read(running, parcel) == Delivered::Yes {
+                line.into_iter().for_each(|line| advance(running, line));
+            }
+        }
+        Parked::Line(line, receipt) => {
+            drop(receipt);
+            advance(running, line);
+        }
+    }
+}
+
+/// Goes on with a term that a builder has built, or has not.
+pub(crate) fn built(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried, built: Option<Built>) {
+    let line = parcel.line;
+    match built {
+        Some((mut env, term)) => complete(running, &mut env, *parcel, Some(term)),
+        None => {
+            let peer = parcel.origin.peer();
+            let again = with_env(|env| {
+                let read =
+                    env.run(|inner| match running.terms.read_again(inner, &parcel.body, tried.atoms, peer) {
+                        Read::Needs(atoms) => Some(atoms),
+                        _ => None,
+                    });
+                env.clear();
+                read
+            });
+            if let Some(atoms) = again {
+                return builders::submit(running, Work::new(running, parcel, Tried { atoms, ..tried }));
+            }
+            with_env(|env| complete(running, env, *parcel, None));
+        }
+    }
+    line.into_iter().for_each(|line| advance(running, line));
+}
+
+/// Not on a scheduler; so everything here.
+fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key>) -> Delivered {
+    let parcel = |body, to, origin, receipt| Box::new(Parcel { body, to, origin, receipt, line });
     match inbound {
         Inbound::Message { to, body, origin, receipt } => {
-            let message = env.run(|inner| {
-                let to = running.identity.pid(inner, to)?;
-                Some((to, env.save(running.decode(inner, &body, Some(origin))?)))
-            });
-            if let Some((to, message)) = message {
-                let _ = env.send_and_clear(&to, |env| message.load(env)); // it may have ended
-            } else {
-                env.clear();
-            }
-            drop(receipt);
+            read(running, parcel(body, Addressee::Message(to), origin, receipt))
         }
         Inbound::Request { to, body, watch, origin, receipt } => {
             let number = watch.id();
-            begin_watch(running, env, watch, Some(Request { to, body, origin, number, receipt }), was_held);
-        }
-        Inbound::Monitor(watch) => begin_watch(running, env, watch, None, was_held),
-        Inbound::Unwatched { process, watch } => {
-            if let Some(relay) = running.relays.of(process) {
-                relay.tell(env, (atoms::unwatch(), watch));
+            let parcel = parcel(body, Addressee::Request(to, number), origin, receipt);
+            match begin_watch(running, watch) {
+                None => Delivered::Yes,
+                Some(Begun::Monitored) => read(running, parcel),
+                Some(_) => match WATCHES.park(to, Parked::Parcel(parcel)) {
+                    Err(Parked::Parcel(parcel)) => read(running, parcel),
+                    _ => Delivered::Later,
+                },
             }
         }
+        Inbound::Monitor { watch, receipt } => {
+            let process = watch.watched();
+            match (begin_watch(running, watch), line) {
+                (Some(Begun::First | Begun::Asked), Some(line)) => {
+                    match WATCHES.park(process, Parked::Line(line, receipt)) {
+                        Ok(()) => Delivered::Later,
+                        Err(_) => Delivered::Yes,
+                    }
+                }
+                _ => Delivered::Yes,
+            }
+        }
+        Inbound::Unwatched { watch, .. } => {
+            WATCHES.remove(watch);
+            Delivered::Yes
+        }
         Inbound::Ended { reference, end, origin, receipt } => {
-            ended(running, env, reference, end, origin, receipt);
+            let to = match &end {
+                End::Reply(_) => Addressee::Reply(reference),
+                End::Down(_) => Addressee::Down(reference),
+                End::Rejected(_) | End::NodeDown(_) => Addressee::Rejected(reference),
+            };
+            match (end, origin) {
+                (End::Reply(body) | End::Down(body) | End::Rejected(body), Some(origin)) => {
+                    read(running, parcel(body, to, origin, receipt))
+                }
+                _ => {
+                    with_env(|env| no_connection(running, env, reference));
+                    Delivered::Yes
+                }
+            }
         }
     }
+}
+
+/// A watch begins. `None` if there is no relay for it: then its watcher has been told that nobody answers.
+fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
+    let (process, number, is_awaited) = (watch.watched(), watch.id(), watch.awaited());
+    let begun = WATCHES.add(watch);
+    if begun == Begun::First {
+        let relay = relays::of(process);
+        let pid = with_env(|env| env.run(|env| running.identity.pid(env, process)));
+        let asked = relay.zip(pid).is_some_and(|(relay, pid)| relay.tell((atoms::watch(), pid)));
+        if !asked {
+            running.workers.resume(WATCHES.abandon(|other| other == process));
+            return None;
+        }
+    }
+    if !is_awaited() {
+        WATCHES.remove(number); // it was taken back before it was here
+    }
+    Some(begun)
+}
+
+/// Makes the term, unless a builder has to.
+fn read(running: &Arc<Running>, parcel: Box<Parcel>) -> Delivered {
+    with_env(|env| {
+        let read = env.run(|inner| match running.terms.read(inner, &parcel.body, parcel.origin.peer()) {
+            Read::Term(term) => Ok(Some(env.save(term))),
+            Read::Nothing => Ok(None),
+            Read::Needs(atoms) => Err(atoms),
+        });
+        match read {
+            Ok(term) => {
+                complete(running, env, *parcel, term);
+                Delivered::Yes
+            }
+            Err(atoms) => {
+                env.clear();
+                builders::submit(running, Work::new(running, parcel, Tried { atoms, tries: 0 }));
+                Delivered::Later
+            }
+        }
+    })
+}
+
+/// Delivers the term, or that there is none.
+fn complete(running: &Running, env: &mut OwnedEnv, parcel: Parcel, term: Option<SavedTerm>) {
+    let Parcel { to, origin, receipt, .. } = parcel;
+    match to {
+        Addressee::Message(process) => {
+            let pid = env.run(|env| running.identity.pid(env, process));
+            if let (Some(pid), Some(term)) = (pid, term) {
+                // It may have ended.
+                origin.while_up(|| env.send_and_clear(&pid, |env| term.load(env)).is_ok());
+            }
+        }
+        Addressee::Request(process, number) => {
+            let request = env.run(|inner| {
+                let (pid, relay) = (running.identity.pid(inner, process)?, relays::of(process)?);
+                Some((pid, env.save(readdress(inner, term?.load(inner), &relay, number)?)))
+            });
+            match request {
+                // If it has ended, its relay notices.
+                Some((pid, request)) => {
+                    origin.while_up(|| env.send_and_clear(&pid, |env| request.load(env)).is_ok());
+                }
+                None => drop(WATCHES.answer(number, What::Reject(UNREADABLE))),
+            }
+        }
+        Addressee::Reply(reference) => {
+            let tell = |env: &mut OwnedEnv| reply(running, env, reference, term);
+            if let Some(told) = origin.while_up(|| tell(env)) {
+                count_if_late(running, told);
+            } else {
+                no_connection(running, env, reference);
+            }
+        }
+        Addressee::Down(reference) => {
+            let told = origin.while_up(|| {
+                end(running, env, reference, |env| {
+                    term.map_or_else(|| atoms::undefined().encode(env), |term| term.load(env))
+                })
+            });
+            told.unwrap_or_else(|| no_connection(running, env, reference));
+        }
+        Addressee::Rejected(reference) => {
+            let told = origin.while_up(|| {
+                end(running, env, reference, |env| match term {
+                    Some(why) => (atoms::rejected(), why.load(env)).encode(env),
+                    None => atoms::rejected().encode(env),
+                })
+            });
+            told.unwrap_or_else(|| no_connection(running, env, reference));
+        }
+    }
+    env.clear();
+    drop(receipt);
 }
 
 /// The environment of this thread, or a fresh one within its use.
@@ -134,49 +365,6 @@ fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
         Ok(mut env) => use_it(&mut env),
         Err(_) => use_it(&mut OwnedEnv::new()),
     })
-}
-
-/// Hands a watch to its relay, and then the request to its process, when the relay monitors that.
-fn begin_watch(
-    running: &Running,
-    env: &mut OwnedEnv,
-    watch: Watch,
-    request: Option<Request>,
-    was_held: bool,
-) {
-    let (process, number) = (watch.watched(), watch.id());
-    // Dropping the watch tells the watcher that nobody answers.
-    let Some(relay) = running.relays.of(process) else { return };
-    let Some(pid) = env.run(|env| running.identity.pid(env, process)) else { return };
-    let (held, request) = match running.holds.begin(process, request, was_held) {
-        Ok(()) => (true, None),
-        Err(request) => (false, request),
-    };
-    let told = relay.tell(env, (atoms::watch(), number, WatchHandle::new(watch), pid, held));
-    if !told && held {
-        running.holds.end(process);
-        running.large.release(process);
-    }
-    if let Some(request) = request.filter(|_| told) {
-        send_request(running, env, request);
-    }
-}
-
-/// The process gets the request, from its caller, and the relay will get its reply.
-fn send_request(running: &Running, env: &mut OwnedEnv, request: Request) {
-    let Request { to, body, origin, number, receipt } = request;
-    let Some(relay) = running.relays.of(to) else { return };
-    let sent = env.run(|env| {
-        let request = readdress(env, running.decode(env, &body, Some(origin))?, &relay, number)?;
-        // If the process has ended, the relay notices.
-        Some(env.send(&running.identity.pid(env, to)?, request))
-    });
-    env.clear();
-    if sent.is_none() {
-        // It cannot be read, so it is not going to be answered.
-        relay.tell(env, (atoms::reject(), number));
-    }
-    drop(receipt);
 }
 
 /// `{'$gen_call', {Pid, [alias|Ref]}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias]|Number]}, Request}`: the reply then
@@ -189,56 +377,48 @@ fn readdress<'a>(env: Env<'a>, request: Term<'a>, relay: &Relay, number: u64) ->
     Some((kind, (caller, tag), request).encode(env))
 }
 
-/// A call or a monitor of a process of this node has ended.
-fn ended(
+/// A call of a process of this node has been answered. `false` if it does not wait any more.
+fn reply(running: &Running, env: &mut OwnedEnv, reference: RefId, term: Option<SavedTerm>) -> bool {
+    running.calls.tell(env, reference, |env, recipient| {
+        let Some(reply) = term else {
+            // There is an answer, though not one that can be read.
+            return down(running, env, reference, &recipient()?, atoms::unreadable_reply().encode(env));
+        };
+        let tag = running.identity.reference(env, reference)?.list_prepend(atoms::alias());
+        Some((tag, reply.load(env)).encode(env))
+    })
+}
+
+fn count_if_late(running: &Running, told: bool) {
+    if !told && let Some(node) = running.node() {
+        node.count_late();
+    }
+}
+
+/// A call or a monitor of a process of this node has ended, for a reason.
+fn end(
     running: &Running,
     env: &mut OwnedEnv,
     reference: RefId,
-    end: End,
-    origin: Option<Origin>,
-    receipt: Receipt,
+    reason: impl for<'a> FnOnce(Env<'a>) -> Term<'a>,
 ) {
-    let told = running.calls.tell(env, reference, |env, recipient| {
-        let reason = match &end {
-            End::Reply(reply) => match running.decode(env, reply, origin) {
-                Some(reply) => {
-                    let reference = running.identity.reference(env, reference)?;
-                    return Some((reference.list_prepend(atoms::alias()), reply).encode(env));
-                }
-                // There is an answer, though not one that can be read.
-                None => atoms::unreadable_reply().encode(env),
-            },
-            End::Down(reason) => match running.decode(env, reason, origin) {
-                Some(reason) => reason,
-                None => atoms::undefined().encode(env),
-            },
-            End::Rejected(why) => match running.decode(env, why, origin) {
-                Some(why) => (atoms::rejected(), why).encode(env),
-                None => atoms::rejected().encode(env),
-            },
-            End::NodeDown(_) => atoms::noconnection().encode(env),
-        };
-        down(running, env, reference, &recipient()?, reason)
-    });
-    env.clear();
-    if !told
-        && matches!(end, End::Reply(_))
-        && let Some(node) = running.node()
-    {
-        node.count_late();
-    }
-    drop(receipt);
+    running
+        .calls
+        .tell(env, reference, |env, recipient| down(running, env, reference, &recipient()?, reason(env)));
 }
 
-/// A call or a monitor that had to wait: if nothing came of it, that is its end. Not on a scheduler.
+/// It has ended with its session.
+fn no_connection(running: &Running, env: &mut OwnedEnv, reference: RefId) {
+    end(running, env, reference, |env| atoms::noconnection().encode(env));
+    env.clear();
+}
+
+/// A call or a monitor that had to wait: if nothing came of it, that is its end.
 pub(crate) fn not_begun(running: &Running, reference: RefId, result: &Result<(), SendError>) {
     let Err(error) = result else { return };
-    running.calls.tell(&mut OwnedEnv::new(), reference, |env, recipient| {
-        let reason = match error {
-            SendError::NoConnection(_) | SendError::NodeDown { .. } => atoms::noconnection().encode(env),
-            error => send_error(env, error),
-        };
-        down(running, env, reference, &recipient()?, reason)
+    end(running, &mut OwnedEnv::new(), reference, |env| match error {
+        SendError::NoConnection(_) | SendError::NodeDown { .. } => atoms::noconnection().encode(env),
+        error => send_error(env, error),
     });
 }
 

@@ -14,29 +14,30 @@ mod config;
 mod encode;
 mod errors;
 mod freeing;
-mod holds;
 mod host;
 mod ids;
 mod iovec;
 mod known;
-mod large;
+mod lines;
 mod logs;
 mod nifs;
 mod notice;
+mod places;
 mod received;
 mod relays;
 mod resolver;
 mod running;
 mod terms;
 mod values;
+mod watches;
+mod workers;
 
 rustler::init!("teleport_nif", load = load);
 
 /// Called once for the life of the virtual machine, unless somebody purges the Erlang module.
 fn load(_env: rustler::Env<'_>, _info: rustler::Term<'_>) -> bool {
     // Types of resources would be freed with the module if there were none of them; threads of the node still make some.
-    std::mem::forget((calls::Caller::nobody(), relays::WatchHandle::ended()));
-    std::mem::forget((received::Received::nothing(), builders::Job::done()));
+    std::mem::forget((calls::Caller::nobody(), received::Received::nothing(), builders::Job::nothing()));
     // If it was loaded before, terms of Erlang's still belong to it as it was then: what runs ends, and is started anew.
     nifs::abandon();
     true

@@ -7,13 +7,13 @@ use crate::errors::{send_error, start_error};
 use crate::host::Machine;
 use crate::ids::{self, Identity};
 use crate::iovec::Gathered;
-use crate::large::Large;
 use crate::notice::{Notice, acknowledge, later, runtime};
-use crate::relays::{RELAYS, WatchHandle};
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
-use crate::{atoms, encode, host, iovec};
+use crate::watches::{WATCHES, What};
+use crate::workers::{Short, Workers};
+use crate::{atoms, encode, host, iovec, relays};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedBinary, OwnedEnv, ResourceArc, Term};
 use std::collections::HashMap;
@@ -33,8 +33,8 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     let identity = Identity { node: etf::Atom::new(&node).map_err(|_| Error::BadArg)?, creation };
     let questions = Questions::default();
     let terms = Terms::new(budget);
-    let (large, jobs) = Large::new();
-    let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), large));
+    let (workers, jobs) = Workers::new();
+    let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), workers));
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
     }
@@ -108,11 +108,12 @@ fn relay(env: Env<'_>, place: usize, count: usize, alias: Term<'_>) -> NifResult
     if place >= count || count > MOST_PLACES || !alias.is_ref() {
         return Err(Error::BadArg);
     }
-    RELAYS.add(place, count, env.pid(), alias);
-    let Some(running) = running::current() else { return Ok(atoms::ok()) };
-    // One that was there before watches nothing any more.
-    let left = running.holds.end_all(|process| running.relays.is_at(place, process));
-    left.into_iter().for_each(|process| running.large.release(process));
+    relays::add(place, count, env.pid(), alias);
+    // One that was there before monitors nothing any more.
+    let parked = WATCHES.abandon(|process| relays::is_at(place, process));
+    if let Some(running) = running::current() {
+        running.workers.resume(parked);
+    }
     Ok(atoms::ok())
 }
 
@@ -151,16 +152,17 @@ fn built(job: ResourceArc<Job>, term: Term<'_>) -> Atom {
 
 #[rustler::nif]
 fn watching(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
+    let parked = WATCHES.monitored(ids::process_of(env, process)?);
     let Some(running) = running::current() else { return Ok(atoms::not_running()) };
-    running.large.release(ids::process_of(env, process)?);
+    running.workers.resume(parked);
     Ok(atoms::ok())
 }
 
 #[rustler::nif]
-fn unwatching(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
-    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
-    running.holds.end(ids::process_of(env, process)?);
-    Ok(atoms::ok())
+fn sweep(env: Env<'_>, place: usize) -> Vec<LocalPid> {
+    let Some(running) = running::current() else { return Vec::new() };
+    let idle = WATCHES.sweep(|process| relays::is_at(place, process));
+    idle.into_iter().filter_map(|process| running.identity.pid(env, process)).collect()
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -293,31 +295,47 @@ fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
 }
 
 #[rustler::nif]
-fn reply<'a>(env: Env<'a>, watch: ResourceArc<WatchHandle>, body: Term<'a>) -> NifResult<Term<'a>> {
+fn answering(number: u64) -> bool {
+    WATCHES.answering(number)
+}
+
+#[rustler::nif]
+fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
     // A node that is about to stop still takes answers.
     let running = running::current();
     let Some(body) = encode::body(running.as_ref().map(|running| &running.identity), body)? else {
         return Ok(atoms::not_small().encode(env));
     };
-    Ok(match watch.take().map_or(Ok(()), |watch| watch.reply(body)) {
+    Ok(match WATCHES.answer(number, What::Reply(body)) {
         Ok(()) => atoms::ok().encode(env),
         Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
     })
 }
 
 #[rustler::nif]
-fn reject(watch: ResourceArc<WatchHandle>) -> Atom {
-    if let Some(watch) = watch.take() {
-        watch.reject("the request cannot be read: it is no term, or has more new atoms than its node takes");
-    }
+fn reject(number: u64) -> Atom {
+    let _ = WATCHES.answer(number, What::Reject("the reply has no form that can be sent")); // no error comes of a rejection
     atoms::ok()
 }
 
 #[rustler::nif]
-fn down(watch: ResourceArc<WatchHandle>, reason: Term<'_>) -> NifResult<Atom> {
-    let reason = iovec::segments(reason)?;
-    if let Some(watch) = watch.take() {
-        watch.down(reason);
+fn ended(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
+    let parked = WATCHES.ended(ids::process_of(env, process)?);
+    if let Some(running) = running::current() {
+        running.workers.resume(parked);
+    }
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn down<'a>(env: Env<'a>, process: LocalPid, reason: Term<'a>) -> NifResult<Atom> {
+    let running = running::current();
+    let Some(reason) = encode::body(running.as_ref().map(|running| &running.identity), reason)? else {
+        return Ok(atoms::not_small());
+    };
+    // There may be very many who wait for it.
+    if let Some(running) = running {
+        running.workers.short(Short::Down(ids::process_of(env, process)?, reason));
     }
     Ok(atoms::ok())
 }

@@ -39,15 +39,24 @@ impl Drop for Received {
 /// A document that is shorter has no map of more than [`builders::MAX_MAP`] pairs in it.
 const SHORT: usize = 2 + 4 + 2 * builders::MAX_MAP;
 
+/// It has a map that only a scheduler can make.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NeedsScheduler;
+
 /// The term, with its large binaries where they are. Not on a scheduler.
-pub(crate) fn build<'a>(env: Env<'a>, document: &Bytes, limits: &Limits, atoms: Atoms) -> Option<Term<'a>> {
+pub(crate) fn build<'a>(
+    env: Env<'a>,
+    document: &Bytes,
+    limits: &Limits,
+    atoms: Atoms,
+) -> Result<Option<Term<'a>>, NeedsScheduler> {
     if document.len() < SHORT {
-        return atoms.decode(env, document);
+        return Ok(atoms.decode(env, document));
     }
     match in_place(env, document, limits, atoms, builders::MAX_MAP) {
-        Ok(term) => term,
-        Err(Apart::LargeMap) => builders::build(env, document, limits, atoms),
-        Err(_) => atoms.decode(env, document),
+        Ok(term) => Ok(term),
+        Err(Apart::LargeMap) => Err(NeedsScheduler),
+        Err(_) => Ok(atoms.decode(env, document)),
     }
 }
 

@@ -1,16 +1,15 @@
 //! The node that runs in this virtual machine, if any.
 
+use crate::builders::Left;
 use crate::calls::Calls;
-use crate::holds::Holds;
 use crate::ids::Identity;
-use crate::large::Large;
-use crate::relays::{RELAYS, Relays};
+use crate::lines::Lines;
 use crate::resolver::Questions;
 use crate::terms::Terms;
-use bytes::Bytes;
-use rustler::{Env, LocalPid, Term};
+use crate::workers::Workers;
+use rustler::LocalPid;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use teleport::embed::{Embedded, Origin, RefId};
+use teleport::embed::{Embedded, RefId};
 
 /// What the functions work on.
 pub(crate) struct Running {
@@ -18,9 +17,9 @@ pub(crate) struct Running {
     pub(crate) manager: LocalPid,
     pub(crate) identity: Identity,
     pub(crate) calls: Calls,
-    pub(crate) relays: &'static Relays,
-    pub(crate) holds: Holds,
-    pub(crate) large: Large,
+    pub(crate) lines: Lines,
+    pub(crate) left: Left,
+    pub(crate) workers: Workers,
     pub(crate) questions: Questions,
     pub(crate) terms: Terms,
     node: OnceLock<Embedded>,
@@ -54,11 +53,10 @@ impl Running {
         identity: Identity,
         terms: Terms,
         questions: Questions,
-        large: Large,
+        workers: Workers,
     ) -> Self {
-        let (calls, holds, node) = Default::default();
-        let relays = &RELAYS;
-        Self { manager, identity, calls, relays, holds, large, questions, terms, node }
+        let (calls, lines, left, node) = Default::default();
+        Self { manager, identity, calls, lines, left, workers, questions, terms, node }
     }
 
     /// The node has been started.
@@ -69,16 +67,6 @@ impl Running {
     /// The node. `None` only while it is being started.
     pub(crate) fn node(&self) -> Option<&Embedded> {
         self.node.get()
-    }
-
-    /// The term that has come from there, if it can be read. What comes from nowhere is this node's own.
-    pub(crate) fn decode<'a>(
-        &self,
-        env: Env<'a>,
-        document: &Bytes,
-        origin: Option<Origin>,
-    ) -> Option<Term<'a>> {
-        self.terms.decode(env, document, || self.node()?.peer_of(origin?))
     }
 
     /// A process does not want to wait any more, or has ended. `false` if it has been told already.

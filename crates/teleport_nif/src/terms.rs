@@ -1,7 +1,7 @@
 //! From encoded terms to terms, with a budget for atoms, since the table of atoms never shrinks.
 
-use crate::budget::{Budget, Spending};
-use crate::received;
+use crate::budget::Budget;
+use crate::received::{self, NeedsScheduler};
 use bytes::Bytes;
 use rustler::{Env, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,51 +33,76 @@ impl Terms {
         &self.budget
     }
 
-    /// The term, unless it is none, is compressed, or has more new atoms than are left. Only for new atoms it is
-    /// asked which peer the document comes from; none, if that has gone.
-    ///
-    /// Large binaries in it are not copied, unless they are in a fun.
-    pub(crate) fn decode<'a>(
-        &self,
-        env: Env<'a>,
-        document: &Bytes,
-        peer: impl FnOnce() -> Option<NodeName>,
-    ) -> Option<Term<'a>> {
-        let term = self.read(env, document, peer);
-        if term.is_none() {
-            self.unreadable.fetch_add(1, Ordering::Relaxed);
-        }
-        term
+    /// What terms are checked against.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    fn read<'a>(
-        &self,
-        env: Env<'a>,
-        document: &Bytes,
-        peer: impl FnOnce() -> Option<NodeName>,
-    ) -> Option<Term<'a>> {
+    /// The term, unless it is none, is compressed, or has more new atoms than are left; or which atoms a scheduler has to
+    /// build it from.
+    ///
+    /// Large binaries in it are not copied, unless they are in a fun.
+    pub(crate) fn read<'a>(&self, env: Env<'a>, document: &Bytes, peer: &NodeName) -> Read<'a> {
         // No node compresses what it sends, and the virtual machine's decoder takes nothing compressed from a library.
         if is_compressed(document) {
-            return None;
+            return self.no_term();
         }
         // Nearly always all atoms are known.
-        if let Some(term) = received::build(env, document, &self.limits, Atoms::Known) {
-            return Some(term);
-        }
-        let (mut peer, mut spending) = (Some(peer), None);
-        let mut spend = || {
-            if let Some(peer) = peer.take() {
-                spending = Some(self.budget.spending(peer()));
+        match received::build(env, document, &self.limits, Atoms::Known) {
+            Ok(Some(term)) => Read::Term(term),
+            Ok(None) if self.count_atoms(env, document, peer) => {
+                match received::build(env, document, &self.limits, Atoms::Counted) {
+                    Ok(Some(term)) => Read::Term(term),
+                    Ok(None) => self.no_term(),
+                    Err(NeedsScheduler) => Read::Needs(Atoms::Counted),
+                }
             }
-            spending.as_mut().is_some_and(Spending::take)
-        };
+            Ok(None) => self.no_term(),
+            Err(NeedsScheduler) => Read::Needs(Atoms::Known),
+        }
+    }
+
+    /// The same of a document that a scheduler could not build of those atoms.
+    pub(crate) fn read_again<'a>(
+        &self,
+        env: Env<'a>,
+        document: &[u8],
+        tried: Atoms,
+        peer: &NodeName,
+    ) -> Read<'a> {
+        if matches!(tried, Atoms::Known) && self.count_atoms(env, document, peer) {
+            return Read::Needs(Atoms::Counted);
+        }
+        self.no_term()
+    }
+
+    fn no_term<'a>(&self) -> Read<'a> {
+        self.unreadable.fetch_add(1, Ordering::Relaxed);
+        Read::Nothing
+    }
+
+    /// Whether it is a term whose new atoms are within the peer's budget, which they are taken from.
+    fn count_atoms(&self, env: Env<'_>, document: &[u8], peer: &NodeName) -> bool {
+        let mut spending = None;
+        let mut spend = || spending.get_or_insert_with(|| self.budget.spending(peer)).take();
         // What is spent on a document that is none is given back.
-        validate_with(document, &self.limits, |atom| is_atom(env, atom) || spend()).ok()?;
+        if validate_with(document, &self.limits, |atom| is_atom(env, atom) || spend()).is_err() {
+            return false;
+        }
         if let Some(spending) = spending {
             spending.keep();
         }
-        received::build(env, document, &self.limits, Atoms::Counted)
+        true
     }
+}
+
+/// What came of a document.
+pub(crate) enum Read<'a> {
+    Term(Term<'a>),
+    /// It is none, or refused.
+    Nothing,
+    /// A scheduler has to build it, from those atoms.
+    Needs(Atoms),
 }
 
 /// Which atoms there may be in a term.

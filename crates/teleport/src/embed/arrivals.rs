@@ -4,9 +4,9 @@
 //! all: so nothing overtakes.
 
 use super::{End, Hosting, Inbound, Origin, Receipt};
+use crate::lock::{Lock, Rank};
 use crate::watch::Answer;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// So many may wait for another thread to hand them over before a reader waits too.
 const MOST_WAITING: usize = 1024;
@@ -18,71 +18,71 @@ pub(crate) enum Arrival {
     Answer(Answer, Receipt, Origin),
 }
 
-#[derive(Default)]
 pub(crate) struct Arrivals {
-    queue: Mutex<VecDeque<Arrival>>,
-    /// Held by whoever hands over.
-    turn: Mutex<()>,
+    queue: Lock<VecDeque<Arrival>>,
+    /// Held by the thread that hands over.
+    turn: Lock<()>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self { queue: Lock::new(Rank::Leaf, VecDeque::new()), turn: Lock::new(Rank::Turn, ()) }
+    }
 }
 
 impl Arrivals {
     /// Called with the session locked.
     pub(crate) fn push(&self, arrival: Arrival) {
-        self.lock().push_back(arrival);
+        self.queue.lock().push_back(arrival);
     }
 
-    /// Hands everything over, or leaves it to the one who is at it, unless that one is far behind.
+    /// Hands everything over, or leaves it to the thread that is at it, unless that one is far behind.
     pub(crate) fn hand_over(&self, hosting: &Hosting) {
         loop {
             match self.turn.try_lock() {
-                Ok(_turn) => self.hand_over_now(hosting),
-                Err(TryLockError::Poisoned(_)) => self.hand_over_now(hosting),
-                Err(TryLockError::WouldBlock) => return,
+                Some(_turn) => self.hand_over_now(hosting),
+                None => return,
             }
             // What came at the end of the turn was left to it.
-            if self.lock().is_empty() {
+            if self.queue.lock().is_empty() {
                 return;
             }
         }
     }
 
-    /// The same, for who brings more and more: waits if too much is there.
+    /// The same, for a thread that brings more and more: waits if too much is there.
     pub(crate) fn hand_over_and_wait(&self, hosting: &Hosting) {
         self.hand_over(hosting);
-        if self.lock().len() > MOST_WAITING {
+        if self.queue.lock().len() > MOST_WAITING {
             self.hand_over_all(hosting);
         }
     }
 
     /// Returns when everything that is there now has been handed over. Never to be called by the host.
     pub(crate) fn hand_over_all(&self, hosting: &Hosting) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock();
         self.hand_over_now(hosting);
     }
 
     fn hand_over_now(&self, hosting: &Hosting) {
         loop {
-            let arrived = std::mem::take(&mut *self.lock());
+            let arrived = std::mem::take(&mut *self.queue.lock());
             if arrived.is_empty() {
                 return;
             }
             for arrival in arrived {
                 match arrival {
-                    Arrival::Inbound(inbound) => hosting.host.take(inbound),
+                    Arrival::Inbound(inbound) => hosting.take(inbound),
                     Arrival::Answer(answer, receipt, origin) => answer.give_to_host(receipt, origin),
                 }
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arrival>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl std::fmt::Debug for Arrivals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arrivals").field("waiting", &self.lock().len()).finish()
+        f.debug_struct("Arrivals").field("waiting", &self.queue.lock().len()).finish()
     }
 }
 

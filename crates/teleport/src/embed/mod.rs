@@ -21,19 +21,20 @@ mod told;
 pub(crate) use arrivals::{Arrival, Arrivals};
 pub use node::{Embedded, Recipient, Sent, Waiting};
 
+use crate::lock::assert_may_call_out;
 use crate::process::encode;
 use crate::session::Session;
 use crate::watch::{Purpose, Via, reason};
-use crate::{EndReason, SendError};
+use crate::{EndReason, NodeName, SendError};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_etf::{Pid, Segments};
-use teleport_proto::SessionId;
 use teleport_proto::transfer::Disposition;
 pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use teleport_proto::wire::envelope::{Kind, Seq};
+use teleport_proto::wire::pool::Class;
 
 /// What has processes of its own. All functions are called on the node's threads.
 pub trait Host: Send + Sync + 'static {
@@ -42,12 +43,35 @@ pub trait Host: Send + Sync + 'static {
     /// Asked for every message, with a session locked: it must only look the process up, and must not call the node.
     fn find(&self, to: &Destination) -> Option<ProcessId>;
 
+    /// Whether the host may be unable to deliver this at once, when it [takes](Self::take) it: then it counts as delivered,
+    /// and returns its room in the peer's window, when its [`Receipt`] is dropped. Until then the host keeps what comes
+    /// behind it in order: what it is asked about for the same process, over the same session, it should defer too.
+    ///
+    /// Asked about everything up to 64 KiB, in the order in which it will be taken, with a session locked: as for
+    /// [`find`](Self::find). Default: nothing is deferred.
+    fn defers(&self, _origin: &Origin, _arriving: &Arriving<'_>) -> bool {
+        false
+    }
+
     /// Something from a peer, in its place: what was sent from one process to another comes in the order it was sent in.
     ///
-    /// When a session ends the directory of sessions is locked: then [`Embedded::info`], [`Embedded::disconnect`] and the like
-    /// would wait for ever; sending and [`Embedded::peer_of`] do not. What takes long should be done elsewhere, and the [`Receipt`] dropped when it
-    /// is done; meanwhile nothing that has to come behind it comes.
+    /// Called under none of the node's locks, so it may call [`Embedded`]. It must not wait for a process of the host: what
+    /// takes long is done elsewhere, and the [`Receipt`] dropped when it is done. Meanwhile no large message comes that has
+    /// to come behind it; for small ones see [`defers`](Self::defers).
     fn take(&self, inbound: Inbound);
+}
+
+/// What is about to come to a [`Host`].
+#[derive(Debug, Clone, Copy)]
+pub enum Arriving<'a> {
+    /// [`Inbound::Message`]: for whom, and the encoded term.
+    Message(ProcessId, &'a [u8]),
+    /// [`Inbound::Request`], likewise.
+    Request(ProcessId, &'a [u8]),
+    /// [`Inbound::Monitor`], of that process.
+    Monitor(ProcessId),
+    /// [`Inbound::Ended`]: of that call or monitor, and the encoded term that comes with it.
+    Ended(RefId, &'a [u8]),
 }
 
 /// What comes to a [`Host`].
@@ -81,8 +105,13 @@ pub enum Inbound {
         /// To be dropped when it is in the mailbox.
         receipt: Receipt,
     },
-    /// A process has to be watched from now on. To be answered when it has ended.
-    Monitor(Watch),
+    /// A process has to be watched from now on.
+    Monitor {
+        /// To be answered when it has ended.
+        watch: Watch,
+        /// To be dropped when it is watched.
+        receipt: Receipt,
+    },
     /// Nobody waits for the answer to that request or monitor any more.
     Unwatched {
         /// The process that was watched.
@@ -96,16 +125,52 @@ pub enum Inbound {
         reference: RefId,
         /// How.
         end: End,
-        /// Who says so, if it is a peer.
+        /// The session that it came over, if it came from a peer.
         origin: Option<Origin>,
         /// To be dropped when the process has been told.
         receipt: Receipt,
     },
 }
 
-/// The session that something came over. [`Embedded::peer_of`] says whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Origin(pub(crate) SessionId);
+/// The session that something came over.
+#[derive(Clone)]
+pub struct Origin(Arc<Session>);
+
+impl Origin {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self(session)
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> &NodeName {
+        self.0.peer_name()
+    }
+
+    /// The session's number, which no other session of this program's life has.
+    pub fn id(&self) -> u64 {
+        self.0.number()
+    }
+
+    /// Delivers something, unless the end of the session has been told; and it is not told meanwhile. So nothing comes to a
+    /// process behind the end of the session that it has come over. `deliver` should only send, and must not call the node.
+    pub fn while_up<R>(&self, deliver: impl FnOnce() -> R) -> Option<R> {
+        self.0.while_up(deliver)
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Origin {}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Origin").field(self.peer()).finish()
+    }
+}
 
 /// How a call or monitor ended.
 #[derive(Debug)]
@@ -131,6 +196,12 @@ static LAST_WATCH: AtomicU64 = AtomicU64::new(0);
 impl Hosting {
     pub(crate) fn new(host: Arc<dyn Host>) -> Self {
         Self { host }
+    }
+
+    /// Calls the host.
+    pub(crate) fn take(&self, inbound: Inbound) {
+        assert_may_call_out();
+        self.host.take(inbound);
     }
 
     pub(crate) fn next_watch(&self) -> u64 {
@@ -171,9 +242,25 @@ impl Watch {
         self.session.pid_of(self.watcher)
     }
 
+    /// The process that waits, as the peer knows it. What [`watcher`](Self::watcher) says, in short.
+    pub fn watcher_id(&self) -> ProcessId {
+        self.watcher
+    }
+
     /// The process that is watched.
     pub fn watched(&self) -> ProcessId {
         self.watched
+    }
+
+    /// The session that it came over.
+    pub fn origin(&self) -> Origin {
+        Origin::new(self.session.clone())
+    }
+
+    /// Tells, also when this has been given away, whether the process that waits still does, as far as is known here.
+    pub fn awaited(&self) -> impl Fn() -> bool + use<> {
+        let (via, reference) = (Via::There(self.session.clone()), self.reference);
+        move || via.has(reference)
     }
 
     /// Answers a request. Waits for nothing. If nobody waits for it any more, or it is a monitor, the answer vanishes.
@@ -245,9 +332,9 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// That a message has been delivered: said by dropping it.
+/// That a message has been delivered: said by dropping it, on a thread that may wait for the node for a moment.
 #[must_use = "dropping it says that the message has been delivered"]
-pub struct Receipt(Option<(Arc<Session>, Seq)>);
+pub struct Receipt(Option<(Arc<Session>, Seq, Class)>);
 
 impl Receipt {
     /// For a message that counts as delivered already.
@@ -255,20 +342,24 @@ impl Receipt {
         Self(None)
     }
 
-    pub(crate) fn new(session: Arc<Session>, seq: Seq) -> Self {
-        Self(Some((session, seq)))
+    pub(crate) fn new(session: Arc<Session>, seq: Seq, class: Class) -> Self {
+        Self(Some((session, seq, class)))
     }
 
-    /// Whether the message is a large one, for which other messages wait until this is dropped. Small ones (up to 64 KiB)
-    /// have to be delivered at once.
-    pub fn is_awaited(&self) -> bool {
-        self.0.is_some()
+    /// Whether the message is a large one, above 64 KiB. Others that have to come behind it come when this is dropped.
+    pub fn is_large(&self) -> bool {
+        matches!(self.0, Some((_, _, Class::Bulk)))
+    }
+
+    /// Whether the message is a small one that the host has [deferred](Host::defers).
+    pub fn is_deferred(&self) -> bool {
+        matches!(self.0, Some((_, _, Class::Express)))
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some((session, seq)) = self.0.take() {
+        if let Some((session, seq, _)) = self.0.take() {
             session.finish_delivery(seq, Disposition::Consumed);
         }
     }
@@ -276,6 +367,7 @@ impl Drop for Receipt {
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receipt").field("is_awaited", &self.is_awaited()).finish()
+        let (large, deferred) = (self.is_large(), self.is_deferred());
+        f.debug_struct("Receipt").field("is_large", &large).field("is_deferred", &deferred).finish()
     }
 }

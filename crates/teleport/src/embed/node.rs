@@ -1,8 +1,9 @@
 //! The host's side of the node: sending in the names of its processes.
 
 use super::told::{Answer, Told};
-use super::{Destination, Origin, ProcessId, RefId};
+use super::{Destination, ProcessId, RefId};
 use crate::engine::Engine;
+use crate::lock::must_not_wait;
 use crate::node::Node;
 use crate::process::is_stale;
 use crate::session::{Offered, Session};
@@ -81,6 +82,7 @@ impl Embedded {
 
     /// What there is to know about the node and its peers.
     pub fn info(&self) -> NodeInfo {
+        let _hurry = must_not_wait();
         self.node.info()
     }
 
@@ -97,13 +99,8 @@ impl Embedded {
 
     /// The same, if the session is with a life of the peer that is meant: one that is known to have ended, say.
     pub fn disconnect_if(&self, peer: &NodeName, is_meant: impl FnOnce(Incarnation) -> bool) -> bool {
+        let _hurry = must_not_wait();
         self.engine().disconnect_soon(peer, is_meant)
-    }
-
-    /// The peer that something has come from; `None` if the session has ended since. Looks through all peers. A host may ask
-    /// at any time, also while it takes something.
-    pub fn peer_of(&self, origin: Origin) -> Option<NodeName> {
-        self.engine().peer_of(origin.0)
     }
 
     /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`].
@@ -211,6 +208,7 @@ impl Embedded {
     /// Ends a call or monitor that was accepted: its end does not come any more, unless it is on its way to the host. `false`
     /// if it had ended already. One that is [waiting](Waiting) has to be taken back instead.
     pub fn cancel(&self, reference: RefId) -> bool {
+        let _hurry = must_not_wait();
         self.engine().watching.cancel(reference)
     }
 
@@ -271,6 +269,7 @@ impl Embedded {
         then: impl FnOnce(T) + Send + 'static,
         accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
     ) -> Result<Sent, SendError> {
+        let _hurry = must_not_wait();
         let engine = self.engine();
         if engine.is_stopped() {
             return Err(SendError::NotRunning);

@@ -194,6 +194,7 @@ impl Control {
         self.session.heard(now);
         self.liveness.control_up(now);
         self.written();
+        self.session.note_control(true);
         self.session.tell(session::Event::ControlUp);
     }
 
@@ -319,6 +320,7 @@ impl Control {
         self.out.clear();
         self.answers = 0;
         self.liveness.control_down(now);
+        self.session.note_control(false);
         self.session.tell(session::Event::ControlDown);
         self.written();
         if self.goodbye {

@@ -1,15 +1,16 @@
 //! Received messages to where they belong: a mailbox of this node, or the host.
 
 use super::Engine;
-use crate::embed::{Arrival, Hosting, Inbound, Origin, Receipt, Watch};
+use crate::embed::{Arrival, Arriving, Hosting, Inbound, Origin, Receipt, Watch};
 use crate::mailbox::{Inbox, Put};
 use crate::session::Session;
 use crate::watch::{Answer, Purpose, Refused, Subject, Via};
+use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Delivery, Disposition, Sink};
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
 
 /// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
@@ -107,29 +108,37 @@ impl<'a> Deliver<'a> {
         }
     }
 
-    fn origin(&self) -> Origin {
-        Origin(self.session.id())
-    }
-
-    /// What goes to the host: a large message counts as delivered when the host says so.
+    /// What goes to the host: a large message, or a small one that the host defers, counts as delivered when the host says so.
     fn hand_over(
         &self,
-        delivery: Delivery,
-        arrival: impl FnOnce(Delivery, Receipt) -> Arrival,
+        (seq, class): (Seq, Class),
+        body: Bytes,
+        arriving: impl for<'b> FnOnce(&'b [u8]) -> Arriving<'b>,
+        arrival: impl FnOnce(Bytes, Origin, Receipt) -> Arrival,
     ) -> Disposition {
-        let (receipt, disposition) = match delivery.credit.class {
-            Class::Express => (Receipt::none(), Disposition::Consumed),
-            Class::Bulk => (Receipt::new(self.session.clone(), delivery.seq), Disposition::Deferred),
-        };
-        self.session.arrivals().push(arrival(delivery, receipt));
+        let origin = Origin::new(self.session.clone());
+        let defers = |hosting: &Hosting| hosting.host.defers(&origin, &arriving(&body));
+        let (receipt, disposition) =
+            if class == Class::Bulk || self.engine.hosting.as_ref().is_some_and(defers) {
+                (Receipt::new(self.session.clone(), seq, class), Disposition::Deferred)
+            } else {
+                (Receipt::none(), Disposition::Consumed)
+            };
+        self.session.arrivals().push(arrival(body, origin, receipt));
         disposition
     }
 
     /// A call or a monitor has ended.
-    fn answer(&mut self, delivery: Delivery, answer: Option<Answer>) -> Disposition {
+    fn answer(&mut self, delivery: Delivery, reference: RefId, answer: Option<Answer>) -> Disposition {
         match answer {
             Some(answer) if self.engine.hosting.is_some() => {
-                self.hand_over(delivery, |_, receipt| Arrival::Answer(answer, receipt, self.origin()))
+                let (which, body) = ((delivery.seq, delivery.credit.class), answer.body());
+                self.hand_over(
+                    which,
+                    body,
+                    |body| Arriving::Ended(reference, body),
+                    |_, origin, receipt| Arrival::Answer(answer, receipt, origin),
+                )
             }
             answer => {
                 self.answers.extend(answer);
@@ -141,6 +150,7 @@ impl<'a> Deliver<'a> {
 
 impl Sink for Deliver<'_> {
     fn deliver(&mut self, mut delivery: Delivery) -> Disposition {
+        let which = (delivery.seq, delivery.credit.class);
         match delivery.kind {
             Kind::Data => {
                 let last = self.last.take().filter(|(to, _)| *to == delivery.to);
@@ -148,15 +158,17 @@ impl Sink for Deliver<'_> {
                 let Some((to, taker)) = found else { return Disposition::NoProcess };
                 let end = match &taker {
                     Taker::Inbox(inbox) => self.put(inbox, delivery),
-                    Taker::Hosted(process) => self.hand_over(delivery, |delivery, receipt| {
-                        let body = delivery.body;
-                        Arrival::Inbound(Inbound::Message {
-                            to: *process,
-                            body,
-                            origin: self.origin(),
-                            receipt,
-                        })
-                    }),
+                    Taker::Hosted(process) => {
+                        let to = *process;
+                        self.hand_over(
+                            which,
+                            delivery.body,
+                            |body| Arriving::Message(to, body),
+                            |body, origin, receipt| {
+                                Arrival::Inbound(Inbound::Message { to, body, origin, receipt })
+                            },
+                        )
+                    }
                 };
                 if end != Disposition::NoProcess {
                     self.last = Some((to, taker)); // else its name may belong to another one by now
@@ -170,10 +182,14 @@ impl Sink for Deliver<'_> {
                     Some(Subject::Hosted(to, number)) => {
                         let ids = (number, reference);
                         let watch = Watch::new(self.session.clone(), Purpose::Call, ids, delivery.from, to);
-                        self.hand_over(delivery, |delivery, receipt| {
-                            let (body, origin) = (delivery.body, self.origin());
-                            Arrival::Inbound(Inbound::Request { to, body, watch, origin, receipt })
-                        })
+                        self.hand_over(
+                            which,
+                            delivery.body,
+                            |body| Arriving::Request(to, body),
+                            |body, origin, receipt| {
+                                Arrival::Inbound(Inbound::Request { to, body, watch, origin, receipt })
+                            },
+                        )
                     }
                     None => Disposition::NoProcess,
                 }
@@ -184,7 +200,12 @@ impl Sink for Deliver<'_> {
                 if let Some(Subject::Hosted(process, number)) = subject {
                     let ids = (number, reference);
                     let watch = Watch::new(self.session.clone(), purpose, ids, delivery.from, process);
-                    self.session.arrivals().push(Arrival::Inbound(Inbound::Monitor(watch)));
+                    return self.hand_over(
+                        which,
+                        Bytes::new(),
+                        |_| Arriving::Monitor(process),
+                        |_, _, receipt| Arrival::Inbound(Inbound::Monitor { watch, receipt }),
+                    );
                 }
                 Disposition::Delivered
             }
@@ -200,19 +221,19 @@ impl Sink for Deliver<'_> {
                 let via = Via::There(self.session.clone());
                 let reply = std::mem::take(&mut delivery.body);
                 let answer = self.engine.watching.reply(reference, reply, &via);
-                self.answer(delivery, answer)
+                self.answer(delivery, reference, answer)
             }
             Kind::Reject(reference) => {
                 let via = Via::There(self.session.clone());
                 let why = std::mem::take(&mut delivery.body);
                 let answer = self.engine.watching.reject(reference, why, &via);
-                self.answer(delivery, answer)
+                self.answer(delivery, reference, answer)
             }
             Kind::Down(reference) => {
                 let via = Via::There(self.session.clone());
                 let reason = std::mem::take(&mut delivery.body);
                 let answer = self.engine.watching.down(reference, reason, &via);
-                self.answer(delivery, answer)
+                self.answer(delivery, reference, answer)
             }
             // The session's own.
             Kind::Outcome => Disposition::Delivered,

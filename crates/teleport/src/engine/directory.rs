@@ -1,10 +1,10 @@
-//! Which sessions there are: asks [`Membership`], and does what it decides.
+//! Which sessions there are: asks [`Membership`], and does what it decides. What of that others have to be told is left to
+//! [`lifecycle`](super::lifecycle).
 
 use super::control::{self, Setup};
 use super::dial;
 use super::{Engine, Event};
 use crate::ConnectError;
-use crate::monitor::NodeEvent;
 use crate::seldom::Seldom;
 use crate::session::Session;
 use rustc_hash::FxHashMap;
@@ -50,13 +50,9 @@ impl Directory {
         self.sessions.get(&id).map(|entry| entry.session.clone())
     }
 
-    /// All sessions, and whether each has a control connection.
-    pub(super) fn sessions(&self) -> Vec<(Arc<Session>, bool)> {
-        let connected = |entry: &Entry| {
-            let session = self.membership.session(entry.session.peer_name());
-            session.is_some_and(|session| session.control_connected)
-        };
-        self.sessions.values().map(|entry| (entry.session.clone(), connected(entry))).collect()
+    /// All sessions.
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        self.sessions.keys().copied().collect()
     }
 
     /// Does what membership wants done. `established` goes with a session that begins.
@@ -110,20 +106,16 @@ impl Directory {
         };
         control::look_after(&engine.control, &session, setup, commands);
         self.sessions.insert(session.id(), Entry { session: session.clone(), refused: 0, watched: false });
+        engine.lifecycle.up(engine, &session);
         engine.peers.up(&session);
-        tracing::info!(parent: session.span(), dialled = session.dialled(), "session up");
-        let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
-        engine.monitors.tell(&NodeEvent::Up { peer, incarnation });
     }
 
     fn end(&mut self, engine: &Arc<Engine>, id: SessionId, reason: EndReason) {
         let Some(Entry { session, .. }) = self.sessions.remove(&id) else { return };
         engine.peers.down(&session);
-        let goodbye = matches!(reason, EndReason::Disconnected | EndReason::ProtocolError);
-        let unconfirmed = session.end(reason, goodbye);
-        tracing::info!(parent: session.span(), %reason, unconfirmed, "session down");
-        let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
-        engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
+        if let Some(ended) = session.end(reason) {
+            engine.lifecycle.down(engine, ended);
+        }
     }
 }
 
@@ -138,6 +130,14 @@ pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver
                 None => return,
             },
             () = engine.deadline_changed.notified() => {}
+            () = engine.wanted.notified() => {
+                let wanted = engine.peers.take_wanted();
+                let mut directory = engine.lock_directory();
+                for peer in wanted {
+                    let actions = directory.membership.want(&peer);
+                    directory.apply(&engine, actions, None);
+                }
+            }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 let mut directory = engine.lock_directory();
                 let actions = directory.membership.poll(engine.clock.now());

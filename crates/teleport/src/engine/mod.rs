@@ -2,8 +2,7 @@
 //!
 //! Two locks matter: that of the [`Directory`](directory::Directory), which decides on sessions and is asked when
 //! connections come and go, and that of each [`Session`]'s machine, which messages pass. The control thread takes
-//! neither. Those below them are held for a look-up or a push. They are taken in this order, never back: directory,
-//! session, then any one of registry, inbox, budget and buffers; and directory, then peers or monitors.
+//! neither, and a sender only the second. Their order, and that of those below them, is in [`lock`](crate::lock).
 
 mod accept;
 pub(crate) mod budget;
@@ -14,11 +13,13 @@ pub(crate) mod deliver;
 mod dial;
 mod directory;
 mod handshake;
+mod lifecycle;
 mod peer;
 pub(crate) mod runtime;
 pub(crate) mod socket;
 
 use crate::embed::Hosting;
+use crate::lock::{Held, Lock, Rank};
 use crate::metrics::{self, NodeMeter};
 use crate::monitor::Monitors;
 use crate::registry::Registry;
@@ -33,13 +34,14 @@ use clock::Clock;
 use control::{Command, TickObserver};
 use directory::Directory;
 pub(crate) use handshake::random;
+pub(crate) use lifecycle::Lifecycle;
 use peer::Peers;
 pub(crate) use peer::make_room;
 use runtime::{BulkThreads, Thread};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use teleport_proto::handshake::{Authenticated, ConnectionKind, Cookie, LocalNode, Opening, SessionKey};
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Budget;
@@ -48,7 +50,7 @@ use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// So many failures in a row to open a pool connection are worth a warning.
@@ -103,9 +105,12 @@ pub(crate) struct Engine {
     observer: Option<TickObserver>,
     control: Thread,
     peers: Peers,
-    directory: Mutex<Directory>,
+    directory: Lock<Directory>,
+    lifecycle: Lifecycle,
     /// The directory has a new deadline.
     deadline_changed: Notify,
+    /// Somebody wants a session.
+    wanted: Notify,
     unproven: Unproven,
     stopped: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -128,18 +133,20 @@ pub(crate) struct Parts {
     pub(crate) cookies: Cookies,
     pub(crate) observer: Option<TickObserver>,
     pub(crate) control: Thread,
+    pub(crate) lifecycle: Lifecycle,
     pub(crate) hosting: Option<Hosting>,
 }
 
 impl Engine {
     /// Starts accepting and dialling.
     pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
-        let Parts { local, config, handle, bulk, resolver, cookies, observer, control, hosting } = parts;
+        let Parts { local, config, handle, bulk, resolver, cookies, observer, control, lifecycle, hosting } =
+            parts;
         let (events, inbox) = mpsc::unbounded_channel();
         metrics::describe();
         let meter = NodeMeter::new(&local.name);
         let engine = Arc::new(Self {
-            directory: Mutex::new(Directory::new(local.name.clone(), config.backoff)),
+            directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), config.backoff)),
             buffers: BufferPool::new(config.buffer_pool),
             budget: NodeBudget::new(config.node_window.get()),
             clock: Clock::start(),
@@ -152,6 +159,7 @@ impl Engine {
             events: Events(events),
             peers: Peers::default(),
             deadline_changed: Notify::new(),
+            wanted: Notify::new(),
             unproven: Unproven::default(),
             stopped: AtomicBool::new(false),
             tasks: Mutex::default(),
@@ -164,6 +172,7 @@ impl Engine {
             cookies,
             observer,
             control,
+            lifecycle,
         });
         let accepting = engine.handle.spawn(accept::accept_loop(engine.clone(), listener));
         let directing = engine.handle.spawn(directory::run(engine.clone(), inbox));
@@ -184,6 +193,7 @@ impl Engine {
             Ok(session) => return Ok(session),
             Err(waiting) => waiting,
         };
+        // Behind the entry: what ends before it could be seen is seen here.
         self.want(peer)?;
         waiting.await.unwrap_or(Err(ConnectError::NotRunning)).map_err(Into::into)
     }
@@ -202,13 +212,8 @@ impl Engine {
         Err(SendError::Busy)
     }
 
-    /// Whose session that is, if it has not ended.
-    pub(crate) fn peer_of(&self, id: SessionId) -> Option<NodeName> {
-        self.peers.of_session(id)
-    }
-
-    pub(crate) fn sessions(&self) -> Vec<(Arc<Session>, bool)> {
-        self.lock_directory().sessions()
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        self.peers.sessions()
     }
 
     /// Where a peer is, as far as the resolver knows.
@@ -218,13 +223,13 @@ impl Engine {
     }
 
     /// What there is to know about a session.
-    pub(crate) fn peer_info(&self, session: &Session, control_connected: bool) -> PeerInfo {
+    pub(crate) fn peer_info(&self, session: &Session) -> PeerInfo {
         let (ticks, tick_round_trip) = session.ticks();
         PeerInfo {
             name: session.peer_name().clone(),
             incarnation: session.peer_incarnation(),
             dialled: session.dialled(),
-            control_connected,
+            control_connected: session.is_control_connected(),
             last_heard: self.clock.now().saturating_sub(session.last_heard()),
             tick_round_trip,
             ticks_missed: ticks.missed,
@@ -253,8 +258,7 @@ impl Engine {
         true
     }
 
-    /// The same on a thread of the node, if the session is with a life of the peer that is meant: a host is told how its calls
-    /// end, but not on the thread that asks for this.
+    /// The same on a thread of the node, if the session is with a life of the peer that is meant.
     pub(crate) fn disconnect_soon(
         self: &Arc<Self>,
         peer: &NodeName,
@@ -284,19 +288,18 @@ impl Engine {
         self.peers.fail_all(&ConnectError::NotRunning);
     }
 
-    /// Ends everything.
-    pub(crate) fn stop(self: &Arc<Self>) {
+    /// Ends everything. The result says when all who wait for something have been told.
+    pub(crate) fn stop(self: &Arc<Self>) -> oneshot::Receiver<()> {
         self.close_doors();
         {
             let mut directory = self.lock_directory();
-            for (session, _) in directory.sessions() {
-                let actions = directory.membership.end(session.id(), EndReason::Disconnected);
+            for session in directory.sessions() {
+                let actions = directory.membership.end(session, EndReason::Disconnected);
                 directory.apply(self, actions, None);
             }
         }
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
-        self.registry.close();
-        self.monitors.close();
+        self.lifecycle.stopped(self)
     }
 
     /// Opens a pool connection for a session. After a failure it waits for the back-off.
@@ -404,19 +407,19 @@ impl Engine {
         }
     }
 
-    fn want(self: &Arc<Self>, peer: &NodeName) -> Result<(), ConnectError> {
+    /// Asks the directory for a session, without waiting for it.
+    fn want(&self, peer: &NodeName) -> Result<(), ConnectError> {
         if self.is_stopped() {
             return Err(ConnectError::NotRunning);
         }
-        let mut directory = self.lock_directory();
-        let actions = directory.membership.want(peer);
-        directory.apply(self, actions, None);
-        self.deadline_changed.notify_one();
+        if self.peers.want(peer) {
+            self.wanted.notify_one();
+        }
         Ok(())
     }
 
-    fn lock_directory(&self) -> MutexGuard<'_, Directory> {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_directory(&self) -> Held<'_, Directory> {
+        self.directory.lock()
     }
 }
 

@@ -1,19 +1,28 @@
 //! The sessions by peer, for those who send; and who waits for one.
 
 use crate::ConnectError;
+use crate::lock::{Lock, Rank};
 use crate::session::Session;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
-use teleport_proto::{NodeName, SessionId};
+use teleport_proto::NodeName;
 use tokio::sync::oneshot;
 
 /// Waits for a session, or the reason why there is none.
 pub(crate) type Waiting = oneshot::Receiver<Result<Arc<Session>, ConnectError>>;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Peers {
     table: RwLock<FxHashMap<NodeName, Peer>>,
+    /// Peers that a session is wanted with, for the directory to look at.
+    wanted: Lock<FxHashSet<NodeName>>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { table: RwLock::default(), wanted: Lock::new(Rank::Leaf, FxHashSet::default()) }
+    }
 }
 
 #[derive(Debug)]
@@ -36,13 +45,29 @@ impl Peers {
         }
     }
 
-    /// Whose session that is. Not by way of the directory: a host is told with that locked when a session ends.
-    pub(crate) fn of_session(&self, id: SessionId) -> Option<NodeName> {
+    /// All of them.
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.iter().find_map(|(name, peer)| match peer {
-            Peer::Up(session) if session.id() == id => Some(name.clone()),
-            _ => None,
-        })
+        let up = |peer: &Peer| match peer {
+            Peer::Up(session) => Some(session.clone()),
+            Peer::Awaited(_) => None,
+        };
+        table.values().filter_map(up).collect()
+    }
+
+    /// Notes that a session is wanted. `false` if the directory has yet to look at what was wanted before.
+    pub(crate) fn want(&self, peer: &NodeName) -> bool {
+        let mut wanted = self.wanted.lock();
+        let first = wanted.is_empty();
+        if !wanted.contains(peer) {
+            wanted.insert(peer.clone());
+        }
+        first
+    }
+
+    /// Those that were wanted since the last call.
+    pub(crate) fn take_wanted(&self) -> FxHashSet<NodeName> {
+        std::mem::take(&mut *self.wanted.lock())
     }
 
     /// The session if there is one by now, or a place in the queue for it.

@@ -1,6 +1,7 @@
 //! The shared half of a mailbox: what is put in by those who deliver, and taken out in runs.
 
 use crate::SendError;
+use crate::lock::{Held, Lock, Rank};
 use crate::session::Session;
 use crate::watch::Watchers;
 use bytes::Bytes;
@@ -9,8 +10,8 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_etf::Pid;
 use teleport_proto::transfer::{Credit, Delivery, MESSAGE_COST, Window};
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
@@ -28,7 +29,7 @@ pub(crate) struct Inbox {
     pub(crate) name: Option<Arc<str>>,
     /// Who has to be told when the process ends.
     pub(crate) watchers: Watchers,
-    queue: Mutex<Queue>,
+    queue: Lock<Queue>,
     arrived: Notify,
     /// Room for local senders, in units of [`ROOM_UNIT`] bytes; fair.
     room: Arc<Semaphore>,
@@ -166,7 +167,7 @@ impl Inbox {
         let room_units =
             u32::try_from(window / ROOM_UNIT).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         let room = Arc::new(Semaphore::new(room_units as usize));
-        let (queue, arrived) = (Mutex::default(), Notify::new());
+        let (queue, arrived) = (Lock::new(Rank::Inbox, Queue::default()), Notify::new());
         let watchers = Watchers::default();
         Arc::new(Self {
             process,
@@ -324,8 +325,8 @@ impl Inbox {
         Some(queue.waiting == 1)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Queue> {
+        self.queue.lock()
     }
 }
 

@@ -13,6 +13,7 @@ use teleport_proto::wire::WireError;
 use teleport_proto::wire::pool::{FRAGMENT_HEADER_LEN, FragmentHeader};
 
 pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+    session.begun().await;
     let mut head = BytesMut::with_capacity(1024);
     loop {
         match read_fragment(&engine, &session, &link, &mut head).await {

@@ -14,6 +14,7 @@ const LEAST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 256 * 1024;
 
 pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+    session.begun().await;
     let mut input = Input { received: BytesMut::new(), room: LEAST_READ, frames: Vec::new() };
     loop {
         match read_batches(&engine, &session, &link, &mut input).await {

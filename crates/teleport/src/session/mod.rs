@@ -4,6 +4,7 @@
 //! [`Transfer`] under one lock, which is held for the time of a state change and never while a socket is read or written.
 
 mod bulk;
+mod end;
 mod express;
 mod linger;
 mod link;
@@ -12,20 +13,22 @@ mod send;
 mod task;
 mod writer;
 
-use crate::embed::{Arrivals, Inbound};
+use crate::embed::Arrivals;
 use crate::engine::Engine;
 use crate::engine::clock::Moment;
 use crate::engine::control::Command;
 use crate::engine::deliver::Deliver;
 use crate::error::SendError;
+use crate::lock::{Held, Lock, Rank};
 use crate::metrics::SessionMeter;
-use crate::watch::{Subject, Via, Watched};
+use crate::watch::Watched;
 use bytes::BytesMut;
+pub(crate) use end::Ended;
 use link::Link;
 use rustc_hash::FxHashMap;
 pub(crate) use send::{Confirmation, Offered};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid};
 use teleport_proto::handshake::{Established, Role, SessionKey};
@@ -39,6 +42,9 @@ use teleport_proto::wire::envelope::{ProcessId, Seq};
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc, oneshot};
+
+/// The last number that was given to a session.
+static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// The session's task may have control frames of so many bytes before it: as much as an honest peer says in minutes.
 const MOST_UNHANDLED: usize = 1024 * 1024;
@@ -64,6 +70,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Session {
     id: SessionId,
+    number: u64,
     peer: NodeName,
     peer_atom: Atom,
     peer_incarnation: Incarnation,
@@ -71,7 +78,7 @@ pub(crate) struct Session {
     dialled: bool,
     max_message: u64,
     engine: Weak<Engine>,
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     /// The control connection has something to say, soon or now.
     soon: Notify,
     now: Notify,
@@ -92,6 +99,13 @@ pub(crate) struct Session {
     watched_processes: Watched,
     /// What is on its way to the host, if there is one.
     arrivals: Arrivals,
+    /// Whether the host may still be handed what has come over it.
+    up: Lock<bool>,
+    /// Its beginning has been told: what comes may be delivered.
+    begun: AtomicBool,
+    begins: Notify,
+    /// There is a control connection.
+    control_connected: AtomicBool,
     last_heard: Moment,
     join_failures: AtomicU32,
     /// Bytes of control frames that the session's task has not got to yet.
@@ -148,6 +162,7 @@ impl Session {
             Transfer::new(config, engine.session_budget(budget_freed.clone()), engine.buffers.clone());
         let session = Arc::new(Self {
             id: established.session,
+            number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
             peer: established.peer.clone(),
             peer_atom: crate::node::atom_of(&established.peer),
             peer_incarnation: established.peer_incarnation,
@@ -155,17 +170,20 @@ impl Session {
             dialled: established.role == Role::Dialler,
             max_message: established.max_message.get(),
             engine: Arc::downgrade(engine),
-            inner: Mutex::new(Inner {
-                transfer: Some(transfer),
-                ended: None,
-                links: FxHashMap::default(),
-                grants: FxHashMap::default(),
-                outcomes: FxHashMap::default(),
-                last_token: 0,
-                writes_itself: false,
-                to_write: None,
-                unconfirmed: 0,
-            }),
+            inner: Lock::new(
+                Rank::Session,
+                Inner {
+                    transfer: Some(transfer),
+                    ended: None,
+                    links: FxHashMap::default(),
+                    grants: FxHashMap::default(),
+                    outcomes: FxHashMap::default(),
+                    last_token: 0,
+                    writes_itself: false,
+                    to_write: None,
+                    unconfirmed: 0,
+                },
+            ),
             soon: Notify::new(),
             now: Notify::new(),
             flush_planned: AtomicBool::new(false),
@@ -178,6 +196,10 @@ impl Session {
             drained: Notify::new(),
             watched_processes: Watched::default(),
             arrivals: Arrivals::default(),
+            up: Lock::new(Rank::Leaf, true),
+            begun: AtomicBool::new(false),
+            begins: Notify::new(),
+            control_connected: AtomicBool::new(false),
             last_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
             unhandled: AtomicUsize::new(0),
@@ -193,6 +215,11 @@ impl Session {
 
     pub(crate) fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Its number, which no other session of this program's life has.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn peer_name(&self) -> &NodeName {
@@ -288,6 +315,38 @@ impl Session {
         &self.arrivals
     }
 
+    /// Delivers something to the host, unless the session's end has been told; which is not told meanwhile.
+    pub(crate) fn while_up<R>(&self, deliver: impl FnOnce() -> R) -> Option<R> {
+        let up = self.up.lock();
+        up.then(deliver)
+    }
+
+    /// Its beginning has been told.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.begins.notify_waiters();
+    }
+
+    /// Returns when its beginning has been told. Nothing is read from a connection before.
+    async fn begun(&self) {
+        loop {
+            let begins = self.begins.notified();
+            if self.begun.load(Ordering::Acquire) {
+                return;
+            }
+            begins.await;
+        }
+    }
+
+    /// Notes whether there is a control connection.
+    pub(crate) fn note_control(&self, connected: bool) {
+        self.control_connected.store(connected, Ordering::Release);
+    }
+
+    pub(crate) fn is_control_connected(&self) -> bool {
+        self.control_connected.load(Ordering::Acquire)
+    }
+
     /// A delivery that was deferred has ended.
     pub(crate) fn finish_delivery(self: &Arc<Self>, seq: Seq, end: Disposition) {
         let Some(engine) = self.engine.upgrade() else { return };
@@ -339,51 +398,6 @@ impl Session {
         inner.transfer.as_ref().is_some_and(in_use)
     }
 
-    /// Ends the session; returns how many accepted messages are not known to be delivered.
-    pub(crate) fn end(self: &Arc<Self>, reason: EndReason, goodbye: bool) -> u64 {
-        let mut inner = self.lock();
-        let Some(mut transfer) = inner.transfer.take() else { return inner.unconfirmed };
-        inner.ended = Some(reason);
-        let mut last_words = BytesMut::new();
-        if goodbye {
-            transfer.take_control(&mut last_words); // what has arrived is confirmed, or the peer takes it for lost
-        }
-        let last = transfer.stats();
-        let ending = transfer.end();
-        inner.unconfirmed = ending.unconfirmed;
-        inner.links.drain().for_each(|(_, link)| link.close());
-        let grants = std::mem::take(&mut inner.grants);
-        let outcomes = std::mem::take(&mut inner.outcomes);
-        drop(inner);
-        self.meter.end(&last, reason, ending.unconfirmed);
-        for (_, waiting) in grants {
-            let _ = waiting.send(Err(SendError::NodeDown { peer: self.peer.clone(), reason }));
-        }
-        for (_, waiting) in outcomes {
-            let _ = waiting.send(Err(SendError::Unconfirmed { peer: self.peer.clone(), reason }));
-        }
-        let engine = self.engine.upgrade();
-        let hosting = engine.as_ref().and_then(|engine| engine.hosting.as_ref());
-        // What was delivered comes before the end.
-        hosting.into_iter().for_each(|hosting| self.arrivals.hand_over_all(hosting));
-        if let Some(engine) = &engine {
-            engine.watching.session_down(self, reason);
-        }
-        for subject in Via::There(self.clone()).end_all() {
-            if let (Subject::Hosted(process, watch), Some(hosting)) = (subject, hosting) {
-                hosting.host.take(Inbound::Unwatched { process, watch });
-            }
-        }
-        self.tell(Event::End);
-        if goodbye {
-            self.command(Command::Write(last_words));
-        }
-        self.command(Command::End { goodbye });
-        self.pool_changed.notify_waiters();
-        self.drained.notify_waiters();
-        ending.unconfirmed
-    }
-
     /// Lets the task run soon, though there may be nothing to say to the peer: sends that wait are to be seen.
     fn show_soon(&self) {
         if !self.show_planned.swap(true, Ordering::AcqRel) {
@@ -391,8 +405,8 @@ impl Session {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Inner> {
+        self.inner.lock()
     }
 
     /// Changes the machine's state, and does what it asks for. `None` once the session has ended.

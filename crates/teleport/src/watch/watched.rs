@@ -1,9 +1,10 @@
 //! The watched side: who has to be told when a process here ends.
 
 use super::{Via, reason};
+use crate::lock::{Lock, Rank};
 use crate::mailbox::Inbox;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use teleport_etf::Segments;
 use teleport_proto::wire::envelope::{Kind, ProcessId, RefId};
 
@@ -52,7 +53,7 @@ pub(crate) enum Subject {
 /// The watcher's node chooses the references, so they are not hashed.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    table: Mutex<Option<Table>>,
+    table: Lock<Option<Table>>,
     most: usize,
 }
 
@@ -66,16 +67,16 @@ impl Default for Watched {
 
 impl Watched {
     fn with_limit(most: usize) -> Self {
-        Self { table: Mutex::new(Some(BTreeMap::new())), most }
+        Self { table: Lock::new(Rank::Watched, Some(BTreeMap::new())), most }
     }
 
     /// How many watches there are.
     pub(crate) fn len(&self) -> usize {
-        self.lock().as_ref().map_or(0, BTreeMap::len)
+        self.table.lock().as_ref().map_or(0, BTreeMap::len)
     }
 
     fn insert(&self, reference: RefId, purpose: Purpose, subject: Subject) -> Result<(), Refused> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let table = table.as_mut().ok_or(Refused::Limit)?;
         if table.len() >= self.most || table.contains_key(&reference) {
             return Err(Refused::Limit);
@@ -84,13 +85,17 @@ impl Watched {
         Ok(())
     }
 
+    fn contains(&self, reference: RefId) -> bool {
+        self.table.lock().as_ref().is_some_and(|table| table.contains_key(&reference))
+    }
+
     fn remove(&self, reference: RefId) -> Option<Subject> {
-        self.lock().as_mut()?.remove(&reference).map(|(_, subject)| subject)
+        self.table.lock().as_mut()?.remove(&reference).map(|(_, subject)| subject)
     }
 
     /// Takes out what an answer ends: a call, if it is of this table at all. An error if it is a monitor.
     fn remove_call(&self, reference: RefId) -> Result<Option<Subject>, IsMonitor> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let Some(table) = table.as_mut() else { return Ok(None) };
         match table.get(&reference) {
             Some((Purpose::Monitor, _)) => Err(IsMonitor),
@@ -99,11 +104,7 @@ impl Watched {
     }
 
     fn close(&self) -> Table {
-        self.lock().take().unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Table>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().take().unwrap_or_default()
     }
 }
 
@@ -113,7 +114,7 @@ pub(crate) struct IsMonitor;
 
 /// Who watches one process; `None` once it has ended.
 #[derive(Debug)]
-pub(crate) struct Watchers(Mutex<Option<BTreeMap<(usize, RefId), Watcher>>>);
+pub(crate) struct Watchers(Lock<Option<BTreeMap<(usize, RefId), Watcher>>>);
 
 #[derive(Debug)]
 struct Watcher {
@@ -123,13 +124,7 @@ struct Watcher {
 
 impl Default for Watchers {
     fn default() -> Self {
-        Self(Mutex::new(Some(BTreeMap::new())))
-    }
-}
-
-impl Watchers {
-    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<(usize, RefId), Watcher>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        Self(Lock::new(Rank::Watched, Some(BTreeMap::new())))
     }
 }
 
@@ -145,7 +140,7 @@ impl Via {
         let insert = |watched: &Watched| watched.insert(reference, purpose, subject.clone());
         self.watched(insert).unwrap_or(Err(Refused::Limit))?;
         let Subject::Inbox(inbox) = subject else { return Ok(()) };
-        let begun = inbox.watchers.lock().as_mut().map(|watchers| {
+        let begun = inbox.watchers.0.lock().as_mut().map(|watchers| {
             watchers.insert((self.key(), reference), Watcher { via: self.clone(), process });
         });
         if begun.is_none() {
@@ -159,6 +154,11 @@ impl Via {
     pub(crate) fn end(&self, reference: RefId) -> Option<Subject> {
         let ended = self.watched(|watched| watched.remove(reference)).flatten();
         ended.inspect(|subject| self.forget(reference, subject))
+    }
+
+    /// Whether a process there waits for that.
+    pub(crate) fn has(&self, reference: RefId) -> bool {
+        self.watched(|watched| watched.contains(reference)).unwrap_or(false)
     }
 
     /// A process there is answered. An error if that would not be an answer: whoever made a request can have written the
@@ -179,7 +179,7 @@ impl Via {
     fn forget(&self, reference: RefId, subject: &Subject) {
         let Subject::Inbox(inbox) = subject else { return };
         let key = (self.key(), reference);
-        let gone = inbox.watchers.lock().as_mut().and_then(|watchers| watchers.remove(&key));
+        let gone = inbox.watchers.0.lock().as_mut().and_then(|watchers| watchers.remove(&key));
         drop(gone); // after the lock: it may be the last of its session
     }
 }
@@ -187,7 +187,7 @@ impl Via {
 impl Inbox {
     /// The process has ended: tells everybody who watches it, behind what it has sent.
     pub(crate) fn tell_watchers(&self, reason: &Segments) {
-        let watchers = self.watchers.lock().take().unwrap_or_default();
+        let watchers = self.watchers.0.lock().take().unwrap_or_default();
         for ((_, reference), Watcher { via, process }) in watchers {
             // Whoever takes it out of the table is the one to answer.
             if via.watched(|watched| watched.remove(reference)).flatten().is_some() {

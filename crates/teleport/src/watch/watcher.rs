@@ -3,17 +3,21 @@
 use super::{Via, reason};
 use crate::down;
 use crate::embed::{Host, Inbound, Origin, Receipt};
+use crate::lock::{Lock, Rank, assert_may_call_out};
 use crate::mailbox::Inbox;
 use crate::session::Session;
 use ::metrics::Counter;
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_etf::{Reference, Segments, Term};
 use teleport_proto::membership::EndReason;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 use tokio::sync::oneshot;
+
+/// So many watches end under one lock of their table.
+const ENDED_AT_ONCE: usize = 64;
 
 /// How a call ended, if not by a reply.
 #[derive(Debug)]
@@ -33,9 +37,41 @@ pub(crate) type Outcome = Result<Bytes, Ended>;
 #[derive(Debug)]
 pub(crate) struct Watching {
     last: AtomicU64,
-    table: Mutex<FxHashMap<RefId, Watch>>,
+    table: Lock<Table>,
     late: AtomicU64,
     late_meter: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    watches: FxHashMap<RefId, Watch>,
+    /// Those that end with a session, by that session.
+    sessions: FxHashMap<usize, FxHashSet<RefId>>,
+}
+
+impl Table {
+    fn get(&self, reference: RefId) -> Option<&Watch> {
+        self.watches.get(&reference)
+    }
+
+    fn insert(&mut self, reference: RefId, watch: Watch) {
+        if let Via::There(_) = watch.path.via {
+            self.sessions.entry(watch.path.via.key()).or_default().insert(reference);
+        }
+        self.watches.insert(reference, watch);
+    }
+
+    fn remove(&mut self, reference: RefId) -> Option<Watch> {
+        let watch = self.watches.remove(&reference)?;
+        let session = watch.path.via.key();
+        if let Some(references) = self.sessions.get_mut(&session) {
+            references.remove(&reference);
+            if references.is_empty() {
+                self.sessions.remove(&session);
+            }
+        }
+        Some(watch)
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +167,14 @@ enum Taker {
 }
 
 impl Answer {
+    /// What came with it: the reply, or the reason.
+    pub(crate) fn body(&self) -> Bytes {
+        match &self.outcome {
+            Ok(body) | Err(Ended::Down(body) | Ended::Rejected(body)) => body.clone(),
+            Err(Ended::NodeDown(_)) => Bytes::new(),
+        }
+    }
+
     pub(crate) fn give(self, watching: &Watching) {
         self.give_with(Receipt::none(), None, || watching.count_late());
     }
@@ -143,6 +187,7 @@ impl Answer {
     fn give_with(self, receipt: Receipt, origin: Option<Origin>, late: impl FnOnce()) {
         match self.taker {
             Taker::Host(host, reference) => {
+                assert_may_call_out();
                 host.take(Inbound::Ended { reference, end: self.outcome.into(), origin, receipt });
             }
             Taker::Caller(caller) => {
@@ -161,7 +206,8 @@ impl Answer {
 impl Watching {
     /// Nothing is waited for. Late replies are also counted by the meter.
     pub(crate) fn new(late_meter: Counter) -> Self {
-        Self { last: AtomicU64::new(0), table: Mutex::default(), late: AtomicU64::new(0), late_meter }
+        let table = Lock::new(Rank::Watching, Table::default());
+        Self { last: AtomicU64::new(0), table, late: AtomicU64::new(0), late_meter }
     }
 
     /// A reference that has not been used before.
@@ -182,7 +228,7 @@ impl Watching {
     ) -> oneshot::Receiver<Outcome> {
         let (sender, answer) = oneshot::channel();
         let path = Path { via, from, to };
-        self.lock().insert(reference, Watch { path, waiter: Waiter::Call(sender) });
+        self.table.lock().insert(reference, Watch { path, waiter: Waiter::Call(sender) });
         answer
     }
 
@@ -198,7 +244,7 @@ impl Watching {
         let waiter = Waiter::Monitor { inbox: inbox.clone(), reference, object };
         inbox.note_monitor(id, true);
         let path = Path { via, from: inbox.process, to };
-        self.lock().insert(id, Watch { path, waiter });
+        self.table.lock().insert(id, Watch { path, waiter });
     }
 
     /// A call or monitor of one of the host's processes: the host is told.
@@ -212,7 +258,7 @@ impl Watching {
         host: Arc<dyn Host>,
     ) {
         let (path, waiter) = (Path { via, from, to }, Waiter::Host { host, is_call });
-        self.lock().insert(reference, Watch { path, waiter });
+        self.table.lock().insert(reference, Watch { path, waiter });
     }
 
     /// The reply to a call has come: from its server, or from whom that has handed it on to. Late ones are counted.
@@ -231,17 +277,17 @@ impl Watching {
 
     /// What is watched has ended. DOWN is in the mailbox when this returns.
     pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: &Via) -> Option<Answer> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         // Only the node that it is on can say that a process has ended.
-        let watch = table.get(&reference).filter(|watch| watch.path.via.key() == from.key())?;
+        let watch = table.get(reference).filter(|watch| watch.path.via.key() == from.key())?;
         let Waiter::Monitor { reference: monitor, object, .. } = &watch.waiter else {
-            return table.remove(&reference)?.waiter.end(reference, Ended::Down(reason));
+            return table.remove(reference)?.waiter.end(reference, Ended::Down(reason));
         };
         let (monitor, object) = (monitor.clone(), object.clone());
         drop(table); // a reason may be large, and nobody else's watch should wait for it
         let message = down::message(&monitor, &object, reason);
-        let mut table = self.lock();
-        let Waiter::Monitor { inbox, .. } = table.remove(&reference)?.waiter else { return None };
+        let mut table = self.table.lock();
+        let Waiter::Monitor { inbox, .. } = table.remove(reference)?.waiter else { return None };
         inbox.put_down(reference, message);
         None
     }
@@ -257,7 +303,7 @@ impl Watching {
     pub(crate) fn cancel_monitor(&self, reference: RefId, of: ProcessId) -> bool {
         let is_it = |watch: &Watch| watch.path.from == of && matches!(watch.waiter, Waiter::Monitor { .. });
         // Nobody else ends a monitor of a process than the process itself, except for good.
-        let found = self.lock().get(&reference).is_some_and(is_it);
+        let found = self.table.lock().get(reference).is_some_and(is_it);
         found && self.cancel(reference)
     }
 
@@ -268,19 +314,23 @@ impl Watching {
 
     /// The session is over: all that was waited for over it ends so.
     pub(crate) fn session_down(&self, session: &Arc<Session>, reason: EndReason) {
-        let answers: Vec<_> = {
-            let mut table = self.lock();
-            let over_it =
-                |watch: &Watch| matches!(&watch.path.via, Via::There(via) if Arc::ptr_eq(via, session));
-            let ended = table.extract_if(|_, watch| over_it(watch));
-            ended.filter_map(|(id, watch)| watch.waiter.end(id, Ended::NodeDown(reason))).collect()
-        };
-        answers.into_iter().for_each(|answer| answer.give(self));
+        let session = Via::There(session.clone()).key();
+        loop {
+            // Some at a time: processes that call others meanwhile need the table too.
+            let answers: Vec<_> = {
+                let mut table = self.table.lock();
+                let Some(references) = table.sessions.get(&session) else { return };
+                let some: Vec<_> = references.iter().copied().take(ENDED_AT_ONCE).collect();
+                let ended = some.into_iter().filter_map(|id| Some((id, table.remove(id)?)));
+                ended.filter_map(|(id, watch)| watch.waiter.end(id, Ended::NodeDown(reason))).collect()
+            };
+            answers.into_iter().for_each(|answer| answer.give(self));
+        }
     }
 
     /// How many calls and monitors are waited for.
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.table.lock().watches.len()
     }
 
     /// Replies that came after their caller had given up, or a second time.
@@ -296,11 +346,11 @@ impl Watching {
 
     /// The call that this ends, if it is one that somebody waits for.
     fn take_call(&self, reference: RefId, from: &Via, outcome: Outcome) -> Option<Answer> {
-        let mut table = self.lock();
-        if !table.get(&reference)?.waiter.is_call() {
+        let mut table = self.table.lock();
+        if !table.get(reference)?.waiter.is_call() {
             return None; // an answer to what was no call
         }
-        let Watch { path, waiter } = table.remove(&reference)?;
+        let Watch { path, waiter } = table.remove(reference)?;
         let taker = match waiter {
             Waiter::Call(caller) => Taker::Caller(caller),
             Waiter::Host { host, .. } => Taker::Host(host, reference),
@@ -311,14 +361,10 @@ impl Watching {
     }
 
     fn forget(&self, reference: RefId) -> Option<Watch> {
-        let watch = self.lock().remove(&reference)?;
+        let watch = self.table.lock().remove(reference)?;
         if let Waiter::Monitor { inbox, .. } = &watch.waiter {
             inbox.note_monitor(reference, false);
         }
         Some(watch)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<RefId, Watch>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

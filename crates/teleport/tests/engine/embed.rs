@@ -4,12 +4,12 @@ use crate::common::{COOKIE, MIB, eventually, peer_of, receive, start, within};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use teleport::embed::{
-    Destination, Embedded, End, Host, Inbound, Origin, ProcessId, Recipient, RefId, Sent, Watch,
+    Arriving, Destination, Embedded, End, Host, Inbound, Origin, ProcessId, Recipient, RefId, Sent, Watch,
 };
 use teleport::etf::to_segments;
 use teleport::{
-    Atom, Binary, CallError, Node, NodeName, Pid, Reference, Resolver, Resolving, SendError, SendOptions,
-    StaticPeers, Term,
+    Atom, Binary, CallError, Node, NodeEvent, NodeName, Pid, Reference, Resolver, Resolving, SendError,
+    SendOptions, StaticPeers, Term,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -22,8 +22,12 @@ struct Notes {
     inbound: mpsc::UnboundedSender<Inbound>,
     /// It refuses to be found then.
     gone: Mutex<bool>,
-    /// It wants to know, whatever comes, from whom that was.
-    asks: Mutex<Option<(Embedded, Origin)>>,
+    /// It looks at the node, whatever comes.
+    asks: Mutex<Option<Embedded>>,
+    /// It is told that a call has ended with its session, and takes its time until there is a permit.
+    dawdles: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+    /// Small messages of so many bytes it does not deliver at once.
+    defers: Mutex<Option<usize>>,
 }
 
 impl Host for Notes {
@@ -35,11 +39,20 @@ impl Host for Notes {
         (found && !*self.gone.lock().unwrap()).then_some(SERVER)
     }
 
+    fn defers(&self, _: &Origin, arriving: &Arriving<'_>) -> bool {
+        let Arriving::Message(_, body) = arriving else { return false };
+        self.defers.lock().unwrap().is_some_and(|len| body.len() == len)
+    }
+
     fn take(&self, inbound: Inbound) {
-        if let Some((node, origin)) = &*self.asks.lock().unwrap() {
-            let _ = node.peer_of(*origin);
+        if let Some(node) = &*self.asks.lock().unwrap() {
+            let _ = (node.info(), node.disconnect(&"nobody@127.0.0.1".parse().unwrap()));
         }
+        let dawdles = matches!(inbound, Inbound::Ended { end: End::NodeDown(_), .. });
         let _ = self.inbound.send(inbound);
+        if dawdles && let Some(until) = self.dawdles.lock().unwrap().take() {
+            let _ = until.recv_timeout(Duration::from_secs(60));
+        }
     }
 }
 
@@ -56,7 +69,7 @@ impl Hosted {
 
     async fn next_watch(&mut self) -> Watch {
         match self.next().await {
-            Inbound::Request { to: SERVER, watch, .. } | Inbound::Monitor(watch) => watch,
+            Inbound::Request { to: SERVER, watch, .. } | Inbound::Monitor { watch, .. } => watch,
             other => panic!("no watch: {other:?}"),
         }
     }
@@ -110,7 +123,8 @@ impl Resolver for Gate {
 async fn pair_behind(gate: Arc<Semaphore>) -> (Hosted, Node) {
     let peers = StaticPeers::new();
     let (sender, inbound) = mpsc::unbounded_channel();
-    let host = Arc::new(Notes { inbound: sender, gone: Mutex::default(), asks: Mutex::default() });
+    let (gone, asks, dawdles, defers) = Default::default();
+    let host = Arc::new(Notes { inbound: sender, gone, asks, dawdles, defers });
     let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(Gate(peers.clone(), gate));
     let node = builder.incarnation(CREATION).embed(host.clone()).await.unwrap();
     peers.insert(node.name().clone(), node.address());
@@ -130,10 +144,10 @@ async fn messages_come_in_order_and_a_large_one_is_waited_for() {
     process.send(hosted.pid(), &large).await.unwrap();
     process.send(hosted.pid(), "last").await.unwrap();
     let Inbound::Message { to: SERVER, body, origin, receipt } = hosted.next().await else { panic!() };
-    assert_eq!(hosted.node.peer_of(origin).as_ref(), Some(node.name()));
-    assert_eq!((text(&body).as_str(), receipt.is_awaited()), ("first", false));
+    assert_eq!(origin.peer(), node.name());
+    assert_eq!((text(&body).as_str(), receipt.is_large(), receipt.is_deferred()), ("first", false, false));
     let Inbound::Message { body, receipt, .. } = hosted.next().await else { panic!() };
-    assert!(receipt.is_awaited() && body.len() > 3 * MIB);
+    assert!(receipt.is_large() && body.len() > 3 * MIB);
     // What is behind it does not come before it is done, though something to the name, another destination, does.
     process.send(("server", hosted.node.name()), "by name").await.unwrap();
     let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
@@ -250,22 +264,100 @@ async fn its_processes_send_call_and_monitor() {
 }
 
 #[tokio::test]
-async fn a_host_may_ask_who_it_was_while_the_session_ends() {
+async fn a_host_may_call_the_node_whatever_it_takes() {
     let (mut hosted, node) = pair().await;
     let _server = node.register("server").unwrap();
-    let process = node.process();
-    process.send(hosted.pid(), "hello").await.unwrap();
-    let Inbound::Message { origin, .. } = hosted.next().await else { panic!() };
-    *hosted.host.asks.lock().unwrap() = Some((hosted.node.clone(), origin));
+    *hosted.host.asks.lock().unwrap() = Some(hosted.node.clone());
+    node.process().send(hosted.pid(), "hello").await.unwrap();
+    let Inbound::Message { .. } = hosted.next().await else { panic!() };
     let (reference, _) = hosted.request(&node, "request", 1);
     eventually("it is asked", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 1))
         .await;
-    assert_eq!(hosted.node.peer_of(origin).as_ref(), Some(node.name()));
     assert!(hosted.node.disconnect(node.name()));
     let (ended, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
-    assert_eq!((ended, hosted.node.peer_of(origin)), (reference, None));
+    assert_eq!(ended, reference);
     // Which would keep itself alive.
     *hosted.host.asks.lock().unwrap() = None;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_takes_its_time_with_an_end_holds_nobody_up_and_nothing_of_the_next_session_comes_before()
+{
+    let (mut hosted, node) = pair().await;
+    let mut server = node.register("server").unwrap();
+    let (go_on, dawdles) = std::sync::mpsc::channel();
+    *hosted.host.dawdles.lock().unwrap() = Some(dawdles);
+    let (first, second) = (hosted.request(&node, "request", 1).0, hosted.request(&node, "request", 2).0);
+    for _ in 0..2 {
+        within(server.recv()).await.unwrap();
+    }
+    assert!(hosted.node.disconnect(node.name()));
+    let (ended, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
+    // The host has not yet come back from that. Both nodes go on: there is a new session, and it is sent over.
+    let (peer, up) = (recipient(&node, "server"), Arc::new(Semaphore::new(0)));
+    let told = up.clone();
+    let sent =
+        hosted.node.send(SERVER, peer, to_segments("again").unwrap(), SendOptions::default(), move |sent| {
+            sent.unwrap();
+            told.add_permits(1);
+        });
+    if matches!(sent.unwrap(), Sent::Waiting(_)) {
+        within(up.acquire()).await.unwrap().forget();
+    }
+    let again: String = within(server.recv()).await.unwrap().decode().unwrap();
+    assert_eq!((again.as_str(), hosted.node.info().peers.len()), ("again", 1));
+    within(node.process().send(hosted.pid(), "of the next session")).await.unwrap();
+    eventually("it waits", || {
+        peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.transfer.unconfirmed == 1)
+    })
+    .await;
+    go_on.send(()).unwrap();
+    let (other, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
+    assert_eq!([ended, other].map(|end| end == first || end == second), [true, true]);
+    let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
+    assert_eq!(text(&body), "of the next session");
+}
+
+#[tokio::test]
+async fn what_a_host_delivers_late_is_not_delivered_behind_the_end_of_its_session() {
+    let (mut hosted, node) = pair().await;
+    let _server = node.register("server").unwrap();
+    node.process().send(hosted.pid(), &Binary::from(vec![7; MIB])).await.unwrap();
+    let Inbound::Message { origin, receipt, .. } = hosted.next().await else { panic!() };
+    assert_eq!(origin.while_up(|| 1), Some(1));
+    let mut events = node.monitor_nodes();
+    let (reference, _) = hosted.request(&node, "request", 1);
+    eventually("it is asked", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 1))
+        .await;
+    assert!(hosted.node.disconnect(node.name()));
+    let (ended, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
+    assert_eq!((ended, origin.while_up(|| panic!("it has ended"))), (reference, None::<()>));
+    drop(receipt); // which says nothing any more
+    let NodeEvent::Down { unconfirmed, .. } = within(events.next()).await.unwrap() else { panic!() };
+    assert_eq!(unconfirmed, 1);
+}
+
+#[tokio::test]
+async fn a_small_message_that_is_deferred_is_delivered_when_its_receipt_is_dropped() {
+    let (mut hosted, node) = pair().await;
+    let process = node.process();
+    let body = to_segments("deferred").unwrap();
+    *hosted.host.defers.lock().unwrap() = Some(body.len());
+    let options = SendOptions::default();
+    let deferred = process.send_acknowledged(hosted.pid(), "deferred", options).await.unwrap();
+    let at_once = process.send_acknowledged(hosted.pid(), "at once", options).await.unwrap();
+    let Inbound::Message { body, receipt, .. } = hosted.next().await else { panic!() };
+    assert_eq!((text(&body).as_str(), receipt.is_large(), receipt.is_deferred()), ("deferred", false, true));
+    // The host keeps the order of small messages itself; and what it does not defer is told.
+    let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
+    assert_eq!(text(&body), "at once");
+    within(at_once.delivered()).await.unwrap();
+    eventually("only that waits", || {
+        peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.transfer.unconfirmed == 1)
+    })
+    .await;
+    drop(receipt);
+    within(deferred.delivered()).await.unwrap();
 }
 
 #[tokio::test]

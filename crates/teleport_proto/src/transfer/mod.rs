@@ -238,8 +238,9 @@ impl Transfer {
         self.admission.in_window()
     }
 
-    /// Ends the session on this side.
-    pub fn end(mut self) -> Ending {
+    /// Ends the session on this side: the node's budget has back what the session held of it. What is left is memory, to be
+    /// dropped where nobody waits for that.
+    pub fn end(&mut self) -> Ending {
         self.admission.abandon();
         Ending {
             unconfirmed: self.outbox.unconfirmed(),

@@ -135,7 +135,7 @@ impl World {
 
     pub(super) fn node_down(&mut self, who: Who) -> Result<(), Broken> {
         let Some(side) = self.side(who) else { return Ok(()) };
-        let Some(transfer) = side.transfer.take() else { return Ok(()) };
+        let Some(mut transfer) = side.transfer.take() else { return Ok(()) };
         let ending = transfer.end();
         if let Some(ledger) = &mut side.ledger {
             ledger.ended(&ending)?;

@@ -1,0 +1,239 @@
+//! Locks that know their place: debug builds check the order in which a thread takes them.
+//!
+//! What a lock protects is changed under it and nothing else happens: no socket is read or written, nobody is waited for
+//! or called who may wait. Two locks are only taken by threads of the node: [`Rank::Directory`], under which sessions begin
+//! and end, and [`Rank::Turn`], in which a host is called. A thread that must not wait, such as a scheduler of the Erlang
+//! virtual machine, never meets them: see [`must_not_wait`].
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// The order in which one thread may take locks: each must be higher than those that it holds. The first two are taken
+/// by a thread that holds none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// Which sessions there are.
+    Directory,
+    /// The turn to hand over to the host.
+    Turn,
+    /// A session's machine.
+    Session,
+    /// Watches of this node's processes.
+    Watching,
+    /// Watches of peers, and the names and pids of this node.
+    Watched,
+    /// One mailbox.
+    Inbox,
+    /// Anything under which no other lock is taken.
+    Leaf,
+}
+
+/// A value behind a lock. A panic while it was held does not make it unusable.
+pub(crate) struct Lock<T> {
+    rank: Rank,
+    value: Mutex<T>,
+}
+
+/// A lock that is held.
+pub(crate) struct Held<'a, T> {
+    guard: MutexGuard<'a, T>,
+    _place: order::Place,
+}
+
+impl<T> Lock<T> {
+    pub(crate) fn new(rank: Rank, value: T) -> Self {
+        Self { rank, value: Mutex::new(value) }
+    }
+
+    pub(crate) fn lock(&self) -> Held<'_, T> {
+        order::check(self.rank);
+        self.held(self.value.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, unless another thread holds it. Waits for nobody, so it may be taken out of order.
+    pub(crate) fn try_lock(&self) -> Option<Held<'_, T>> {
+        match self.value.try_lock() {
+            Ok(guard) => Some(self.held(guard)),
+            Err(TryLockError::Poisoned(error)) => Some(self.held(error.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn held<'a>(&self, guard: MutexGuard<'a, T>) -> Held<'a, T> {
+        Held { guard, _place: order::Place::take(self.rank) }
+    }
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for Held<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+impl<T> std::fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lock").field("rank", &self.rank).finish_non_exhaustive()
+    }
+}
+
+/// Until the result is dropped, this thread must not wait for the node: debug builds panic if it takes the directory's lock
+/// or the turn to hand over.
+pub(crate) fn must_not_wait() -> order::Hurry {
+    order::Hurry::begin()
+}
+
+/// The node is about to call what is not its own: debug builds panic if that happens under a lock other than the turn.
+pub(crate) fn assert_may_call_out() {
+    order::assert_free();
+}
+
+#[cfg(debug_assertions)]
+mod order {
+    use super::Rank;
+    use std::cell::{Cell, RefCell};
+    use std::marker::PhantomData;
+
+    thread_local! {
+        static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
+        static HURRY: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// That this thread holds a lock of that rank.
+    pub(super) struct Place(Rank);
+
+    impl Place {
+        pub(super) fn take(rank: Rank) -> Self {
+            HELD.with_borrow_mut(|held| held.push(rank));
+            Self(rank)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            HELD.with_borrow_mut(|held| {
+                let at = held.iter().rposition(|rank| *rank == self.0);
+                at.map(|at| held.remove(at))
+            });
+        }
+    }
+
+    /// That this thread must not wait. It stays on the thread.
+    pub(crate) struct Hurry(PhantomData<*const ()>);
+
+    impl Hurry {
+        pub(super) fn begin() -> Self {
+            HURRY.set(HURRY.get() + 1);
+            Self(PhantomData)
+        }
+    }
+
+    impl Drop for Hurry {
+        fn drop(&mut self) {
+            HURRY.set(HURRY.get() - 1);
+        }
+    }
+
+    pub(super) fn check(rank: Rank) {
+        HELD.with_borrow(|held| {
+            let outermost = rank <= Rank::Turn;
+            let in_order = held.iter().all(|other| *other < rank && !outermost);
+            assert!(in_order, "the lock {rank:?} is taken under {held:?}");
+        });
+        assert!(
+            rank > Rank::Turn || HURRY.get() == 0,
+            "the lock {rank:?} is taken by a thread that must not wait"
+        );
+    }
+
+    pub(super) fn assert_free() {
+        HELD.with_borrow(|held| {
+            assert!(held.iter().all(|rank| *rank == Rank::Turn), "the host is called under {held:?}");
+        });
+    }
+}
+
+#[cfg(not(debug_assertions))]
+mod order {
+    use super::Rank;
+
+    pub(super) struct Place;
+
+    impl Place {
+        pub(super) fn take(_: Rank) -> Self {
+            Self
+        }
+    }
+
+    pub(crate) struct Hurry;
+
+    impl Hurry {
+        pub(super) fn begin() -> Self {
+            Self
+        }
+    }
+
+    pub(super) fn check(_: Rank) {}
+
+    pub(super) fn assert_free() {}
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn panics(act: impl FnOnce()) -> bool {
+        catch_unwind(AssertUnwindSafe(act)).is_err()
+    }
+
+    #[test]
+    fn locks_are_taken_upwards_only() {
+        let [session, table, leaf] =
+            [Rank::Session, Rank::Watching, Rank::Leaf].map(|rank| Lock::new(rank, ()));
+        {
+            let _session = session.lock();
+            let _table = table.lock();
+            let _leaf = leaf.lock();
+        }
+        let _table = table.lock();
+        assert!(panics(|| drop(session.lock())));
+        assert!(!panics(|| drop(leaf.lock())));
+    }
+
+    #[test]
+    fn two_locks_are_only_taken_by_a_thread_that_holds_none_and_may_wait() {
+        for outermost in [Rank::Directory, Rank::Turn] {
+            let (outer, leaf) = (Lock::new(outermost, ()), Lock::new(Rank::Leaf, ()));
+            let turn = Lock::new(Rank::Turn, ());
+            drop(outer.lock());
+            {
+                let _leaf = leaf.lock();
+                assert!(panics(|| drop(outer.lock())));
+            }
+            {
+                let _outer = outer.lock();
+                assert!(panics(|| drop(turn.lock())));
+            }
+            let _hurry = must_not_wait();
+            assert!(panics(|| drop(outer.lock())));
+            assert!(!panics(|| drop(leaf.lock())));
+        }
+    }
+
+    #[test]
+    fn the_host_is_called_under_no_lock_but_the_turn() {
+        let (turn, session) = (Lock::new(Rank::Turn, ()), Lock::new(Rank::Session, ()));
+        let _turn = turn.lock();
+        assert_may_call_out();
+        let _session = session.lock();
+        assert!(panics(assert_may_call_out));
+    }
+}

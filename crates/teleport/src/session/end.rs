@@ -1,0 +1,91 @@
+//! The end of a session, in two steps: it ends at once, and is told later.
+
+use super::link::Link;
+use super::{Event, Session};
+use crate::embed::Inbound;
+use crate::engine::Engine;
+use crate::engine::control::Command;
+use crate::error::SendError;
+use crate::watch::{Subject, Via};
+use bytes::BytesMut;
+use std::sync::Arc;
+use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::{Transfer, TransferStats};
+use tokio::sync::oneshot;
+
+/// A session that has ended, and what of it has not been told yet.
+pub(crate) struct Ended {
+    pub(crate) session: Arc<Session>,
+    pub(crate) reason: EndReason,
+    /// Accepted messages that are not known to be delivered.
+    pub(crate) unconfirmed: u64,
+    transfer: Transfer,
+    last: TransferStats,
+    grants: Vec<oneshot::Sender<Result<(), SendError>>>,
+    outcomes: Vec<oneshot::Sender<Result<(), SendError>>>,
+}
+
+impl Session {
+    /// Ends the session: nothing is accepted, and nothing comes, from now on. `None` if it has ended before.
+    ///
+    /// With a goodbye the peer is told. The rest is for [`Ended::tell`].
+    pub(crate) fn end(self: &Arc<Self>, reason: EndReason) -> Option<Ended> {
+        let mut inner = self.lock();
+        let mut transfer = inner.transfer.take()?;
+        inner.ended = Some(reason);
+        let last = transfer.stats();
+        inner.unconfirmed = last.unconfirmed;
+        let links = std::mem::take(&mut inner.links);
+        let (grants, outcomes) = (std::mem::take(&mut inner.grants), std::mem::take(&mut inner.outcomes));
+        drop(inner);
+        links.into_values().for_each(|link: Arc<Link>| link.close());
+        let goodbye = matches!(reason, EndReason::Disconnected | EndReason::ProtocolError);
+        if goodbye {
+            let mut last_words = BytesMut::new();
+            transfer.take_control(&mut last_words); // what has arrived is confirmed, or the peer takes it for lost
+            self.command(Command::Write(last_words));
+        }
+        self.command(Command::End { goodbye });
+        self.tell(Event::End);
+        self.pool_changed.notify_waiters();
+        self.drained.notify_waiters();
+        transfer.end();
+        let (grants, outcomes) = (grants.into_values().collect(), outcomes.into_values().collect());
+        Some(Ended {
+            session: self.clone(),
+            reason,
+            unconfirmed: last.unconfirmed,
+            transfer,
+            last,
+            grants,
+            outcomes,
+        })
+    }
+}
+
+impl Ended {
+    /// Tells all who wait for something of the session: senders, callers, those who monitor, and the host. What was delivered
+    /// comes before; what is still to be delivered does not come any more.
+    pub(crate) fn tell(self, engine: &Engine) {
+        let Self { session, reason, unconfirmed, transfer, last, grants, outcomes } = self;
+        if let Some(hosting) = &engine.hosting {
+            session.arrivals.hand_over_all(hosting);
+            *session.up.lock() = false;
+        }
+        session.meter.end(&last, reason, unconfirmed);
+        let peer = &session.peer;
+        for waiting in grants {
+            let _ = waiting.send(Err(SendError::NodeDown { peer: peer.clone(), reason }));
+        }
+        for waiting in outcomes {
+            let _ = waiting.send(Err(SendError::Unconfirmed { peer: peer.clone(), reason }));
+        }
+        engine.watching.session_down(&session, reason);
+        for subject in Via::There(session.clone()).end_all() {
+            if let (Subject::Hosted(process, watch), Some(hosting)) = (subject, &engine.hosting) {
+                hosting.take(Inbound::Unwatched { process, watch });
+            }
+        }
+        drop(transfer); // which may free much memory
+    }
+}

@@ -1,0 +1,35 @@
+//! Processes of a kind, each at a place of its own: relays, and builders. They are there before a node listens, and outlive it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) struct Places<T>(Mutex<Vec<Option<T>>>);
+
+impl<T: Clone> Places<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// One has started at that place, of so many.
+    pub(crate) fn set(&self, place: usize, count: usize, value: T) {
+        let mut places = self.lock();
+        places.resize(count, None);
+        if let Some(entry) = places.get_mut(place) {
+            *entry = Some(value);
+        }
+    }
+
+    /// The one at the place that `pick` makes of their number, if there is one.
+    pub(crate) fn get(&self, pick: impl FnOnce(usize) -> Option<usize>) -> Option<T> {
+        let places = self.lock();
+        places.get(pick(places.len())?).cloned().flatten()
+    }
+
+    /// How many places there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

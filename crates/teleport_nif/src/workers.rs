@@ -1,0 +1,122 @@
+//! Threads for what the node's own threads do not wait for.
+//!
+//! Some for terms that take long to build; one for all that is short but has waited for a process: so neither holds up the
+//! other. And one that frees memory. Order is kept by receipts and [lines](crate::lines).
+
+use crate::builders::{self, Built};
+use crate::host::{self, Parcel, Parked};
+use crate::running::Running;
+use crate::watches::WATCHES;
+use std::sync::mpsc::{Receiver, SendError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{io, thread};
+use teleport::Segments;
+use teleport::embed::{Inbound, ProcessId};
+
+/// At most so many threads build terms, and at least two: a term that takes long is not to hold up all others.
+const MOST_THREADS: usize = 4;
+
+/// Something to be dropped, and nothing else.
+pub(crate) type Garbage = Box<dyn Send>;
+
+/// The way to the threads, which end when this is dropped.
+pub(crate) struct Workers {
+    large: Sender<Large>,
+    short: Sender<Short>,
+    garbage: Sender<Garbage>,
+}
+
+/// What takes long.
+pub(crate) enum Large {
+    Inbound(Inbound),
+    /// A request that waited for its relay.
+    Parcel(Box<Parcel>),
+}
+
+/// What is short.
+pub(crate) enum Short {
+    /// What was parked goes on.
+    Resume(Parked),
+    /// A builder has built a term, or found that it is none.
+    Built(Box<Parcel>, builders::Tried, Option<Built>),
+    /// A term is to be built, by a process.
+    Build(builders::Work),
+    /// A process has ended, for that reason.
+    Down(ProcessId, Segments),
+}
+
+/// What comes out at the other end.
+pub(crate) struct Jobs {
+    large: Receiver<Large>,
+    short: Receiver<Short>,
+    garbage: Receiver<Garbage>,
+}
+
+impl Workers {
+    pub(crate) fn new() -> (Self, Jobs) {
+        let (large, large_jobs) = channel();
+        let (short, short_jobs) = channel();
+        let (garbage, garbage_jobs) = channel();
+        let jobs = Jobs { large: large_jobs, short: short_jobs, garbage: garbage_jobs };
+        (Self { large, short, garbage }, jobs)
+    }
+
+    /// Delivers something large.
+    pub(crate) fn deliver(&self, job: Large) {
+        let _ = self.large.send(job); // without a thread the node is not running
+    }
+
+    /// Does what is short. In the order of the calls.
+    pub(crate) fn short(&self, job: Short) {
+        let _ = self.short.send(job); // as above
+    }
+
+    pub(crate) fn resume(&self, parked: Vec<Parked>) {
+        parked.into_iter().for_each(|parked| self.short(Short::Resume(parked)));
+    }
+
+    /// Drops it, or gives it back if there is no thread for that any more.
+    pub(crate) fn free(&self, garbage: Garbage) -> Option<Garbage> {
+        self.garbage.send(garbage).err().map(|SendError(garbage)| garbage)
+    }
+}
+
+impl Jobs {
+    /// Starts the threads.
+    pub(crate) fn start(self, running: &Arc<Running>) -> io::Result<()> {
+        let Self { large, short, garbage } = self;
+        let name = running.identity.node.as_str();
+        let start = |kind: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(format!("{kind} {name}")).spawn(work).map(drop)
+        };
+        let large = Arc::new(Mutex::new(large));
+        let count = thread::available_parallelism().map_or(2, usize::from).clamp(2, MOST_THREADS);
+        for _ in 0..count {
+            // The threads must not keep alive what they end with.
+            let (large, running) = (large.clone(), Arc::downgrade(running));
+            let next = move || large.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+            start("terms", Box::new(move || work(&running, next, host::deliver_large)))?;
+        }
+        let weak = Arc::downgrade(running);
+        start("short", Box::new(move || work(&weak, || short.recv().ok(), do_short)))?;
+        start("free", Box::new(move || garbage.into_iter().for_each(drop)))
+    }
+}
+
+/// Until there is nothing to work for any more.
+fn work<J>(running: &Weak<Running>, next: impl Fn() -> Option<J>, act: impl Fn(&Arc<Running>, J)) {
+    while let Some(job) = next()
+        && let Some(running) = running.upgrade()
+    {
+        act(&running, job);
+    }
+}
+
+fn do_short(running: &Arc<Running>, job: Short) {
+    match job {
+        Short::Resume(parked) => host::resume(running, parked),
+        Short::Built(parcel, tried, built) => host::built(running, parcel, tried, built),
+        Short::Build(work) => builders::submit(running, work),
+        Short::Down(process, reason) => WATCHES.down(process, &reason),
+    }
+}
