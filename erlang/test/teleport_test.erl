@@ -1,7 +1,7 @@
 %% What the suites have in common.
 -module(teleport_test).
 
--export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, stop_peer/1, code_path/0]).
+-export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
 -export([receive_one/0, mailbox/0, eventually/1, outcome/3]).
@@ -46,8 +46,13 @@ start_peer(Name) ->
 
 -spec start_peer(string(), [{atom(), term()}]) -> {pid(), node()}.
 start_peer(Name, Configuration) ->
+    start_peer(Name, Configuration, []).
+
+%% With more arguments for `erl'.
+-spec start_peer(string(), [{atom(), term()}], [string()]) -> {pid(), node()}.
+start_peer(Name, Configuration, More) ->
     %% One that is disconnected from another is to stay connected with the rest.
-    Args = ["-kernel", "prevent_overlapping_partitions", "false" | code_path()],
+    Args = ["-kernel", "prevent_overlapping_partitions", "false" | code_path()] ++ More,
     {ok, Peer, Node} = peer:start(#{name => Name, connection => standard_io, args => Args}),
     true = net_kernel:connect_node(Node),
     ok = erpc:call(Node, fun() -> ok = configure(Configuration), teleport:start() end),
