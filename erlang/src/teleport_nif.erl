@@ -4,16 +4,16 @@
 %% reference.
 -module(teleport_nif).
 
--export([start/1, stop/1, resolved/2, relay/3, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
+-export([start/1, stop/1, resolved/2, relays/2, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
--export([watching/1, sweep/1, answering/1, reply/2, reject/1, ended/1, down/2]).
+-export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 
--nifs([start/1, stop/1, resolved/2, relay/3, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
+-nifs([start/1, stop/1, resolved/2, relays/2, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
--nifs([watching/1, sweep/1, answering/1, reply/2, reject/1, ended/1, down/2]).
+-nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
 
 -on_load(init/0).
@@ -78,21 +78,25 @@ stop(_Deadline) ->
 resolved(_Node, _Addresses) ->
     erlang:nif_error(not_loaded).
 
-%% The calling process is the relay at that place, of so many, from now on, also of engines that are started later; Alias is
-%% its own. For the processes that belong to the place it gets:
-%% `{watch, Process}': it has to monitor the process, and to say so with watching/1;
-%% `{[[alias|Alias]|Number], Reply}': the answer of a watch, for reply/2.
--spec relay(non_neg_integer(), pos_integer(), reference()) -> ok.
-relay(_Place, _Count, _Alias) ->
+%% The calling process starts relays at that place, of so many, from now on, also for engines that are started later. For the
+%% processes that belong to the place it gets `{watch, Process}': a relay has to monitor the process, and to say so with watching/2.
+-spec relays(non_neg_integer(), pos_integer()) -> ok.
+relays(_Place, _Count) ->
     erlang:nif_error(not_loaded).
 
-%% The calling relay monitors the process: what was held back for it can be delivered.
--spec watching(pid()) -> ok | not_running.
-watching(_Process) ->
+%% The calling relay monitors the process: what waited for that is delivered. It gets `{[[alias|Alias]|Number], Reply}', the
+%% answer of a watch, for reply/2. `false': nobody has asked for it.
+-spec watching(pid(), reference()) -> boolean().
+watching(_Process, _Alias) ->
     erlang:nif_error(not_loaded).
 
-%% The processes of the relay at that place that nobody waits for, and nothing has come for since the last time. It need not
-%% monitor them any more: if they are called or monitored again it is asked to, as if for the first time.
+%% The relay of the process has ended without a word: those who wait are told that nobody answers.
+-spec unwatched(pid()) -> ok.
+unwatched(_Process) ->
+    erlang:nif_error(not_loaded).
+
+%% The processes of that place that nobody waits for, and nothing has come for since the last time. They need no relays any more:
+%% if they are called or monitored again it is asked for one, as if for the first time.
 -spec sweep(non_neg_integer()) -> [pid()].
 sweep(_Place) ->
     erlang:nif_error(not_loaded).
@@ -178,12 +182,6 @@ cancel(_Ref) ->
 %% Answers a watch, once, unless this returns `not_small'. Nothing comes of it if nobody waits any more.
 -spec reply(non_neg_integer(), body()) -> ok | not_small | {error, error()}.
 reply(_Number, _Body) ->
-    erlang:nif_error(not_loaded).
-
-%% The answer of a watch is being encoded: its place among the answers of its process is kept until reply/2 or reject/1.
-%% `false': nobody waits for it.
--spec answering(non_neg_integer()) -> boolean().
-answering(_Number) ->
     erlang:nif_error(not_loaded).
 
 %% Says that an answer has no form that can be sent.

@@ -1,5 +1,5 @@
 %% @private
-%% Builders and relays are there before the manager starts the engine, so that what comes first finds them; and of no use
+%% Builders and what starts relays are there before the manager starts the engine, so that what comes first finds them; and of no use
 %% without it. So when one ends all begin anew. What applies functions for other nodes is not there if it is configured so.
 -module(teleport_sup).
 -behaviour(supervisor).
@@ -25,7 +25,7 @@ init([]) ->
     Children = [#{id => teleport_log, start => {teleport_log, start_link, []}},
                 %% One of them for small terms.
                 workers(teleport_builder_sup, teleport_builder, 1 + erlang:system_info(dirty_cpu_schedulers)),
-                workers(teleport_relay_sup, teleport_relay, teleport_config:get(relays))]
+                workers(teleport_relay_sup, teleport_relays, teleport_config:get(relays))]
         ++ [Apply || teleport_config:get(apply)]
         ++ [Manager],
     {ok, {#{strategy => one_for_all, intensity => 5, period => 60}, Children}}.

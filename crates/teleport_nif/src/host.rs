@@ -8,10 +8,10 @@ use crate::builders::{self, Built, Tried, Work};
 use crate::errors::send_error;
 use crate::ids;
 use crate::lines::Key;
-use crate::relays::{self, Relay};
+use crate::relays::{self, Alias};
 use crate::running::Running;
 use crate::terms::Read;
-use crate::watches::{Begun, WATCHES, What};
+use crate::watches::{Begun, WATCHES};
 use crate::workers::Large;
 use crate::{atoms, terms};
 use bytes::Bytes;
@@ -242,7 +242,7 @@ fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key>) -> Deliv
             }
         }
         Inbound::Unwatched { watch, .. } => {
-            WATCHES.remove(watch);
+            drop(WATCHES.take(watch));
             Delivered::Yes
         }
         Inbound::Ended { reference, end, origin, receipt } => {
@@ -269,16 +269,14 @@ fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
     let (process, number, is_awaited) = (watch.watched(), watch.id(), watch.awaited());
     let begun = WATCHES.add(watch);
     if begun == Begun::First {
-        let relay = relays::of(process);
         let pid = with_env(|env| env.run(|env| running.identity.pid(env, process)));
-        let asked = relay.zip(pid).is_some_and(|(relay, pid)| relay.tell((atoms::watch(), pid)));
-        if !asked {
+        if !pid.is_some_and(|pid| relays::start(process, (atoms::watch(), pid))) {
             running.workers.resume(WATCHES.abandon(|other| other == process));
             return None;
         }
     }
     if !is_awaited() {
-        WATCHES.remove(number); // it was taken back before it was here
+        drop(WATCHES.take(number)); // it was taken back before it was here
     }
     Some(begun)
 }
@@ -318,15 +316,22 @@ fn complete(running: &Running, env: &mut OwnedEnv, parcel: Parcel, term: Option<
         }
         Addressee::Request(process, number) => {
             let request = env.run(|inner| {
-                let (pid, relay) = (running.identity.pid(inner, process)?, relays::of(process)?);
-                Some((pid, env.save(readdress(inner, term?.load(inner), &relay, number)?)))
+                let (pid, alias) = (running.identity.pid(inner, process)?, WATCHES.alias(process)?);
+                Some((pid, env.save(readdress(inner, term?.load(inner), &alias, number)?)))
             });
             match request {
                 // If it has ended, its relay notices.
                 Some((pid, request)) => {
                     origin.while_up(|| env.send_and_clear(&pid, |env| request.load(env)).is_ok());
                 }
-                None => drop(WATCHES.answer(number, What::Reject(UNREADABLE))),
+                // Or its process has ended, and its reason is about to be told.
+                None => {
+                    if WATCHES.alias(process).is_some()
+                        && let Some(watch) = WATCHES.take(number)
+                    {
+                        watch.reject(UNREADABLE);
+                    }
+                }
             }
         }
         Addressee::Reply(reference) => {
@@ -369,10 +374,10 @@ fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
 
 /// `{'$gen_call', {Pid, [alias|Ref]}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias]|Number]}, Request}`: the reply then
 /// goes to the relay.
-fn readdress<'a>(env: Env<'a>, request: Term<'a>, relay: &Relay, number: u64) -> Option<Term<'a>> {
+fn readdress<'a>(env: Env<'a>, request: Term<'a>, alias: &Alias, number: u64) -> Option<Term<'a>> {
     let Ok([kind, from, request]) = <[Term<'a>; 3]>::try_from(get_tuple(request).ok()?) else { return None };
     let Ok([caller, _tag]) = <[Term<'a>; 2]>::try_from(get_tuple(from).ok()?) else { return None };
-    let alias = relay.alias(env)?.list_prepend(atoms::alias());
+    let alias = alias.term(env)?.list_prepend(atoms::alias());
     let tag = number.encode(env).list_prepend(alias);
     Some((kind, (caller, tag), request).encode(env))
 }

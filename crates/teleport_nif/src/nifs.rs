@@ -4,14 +4,15 @@ use crate::budget::{Budget, Used};
 use crate::builders::{self, Job};
 use crate::config::{self, Settings};
 use crate::errors::{send_error, start_error};
-use crate::host::Machine;
+use crate::host::{Machine, Parked};
 use crate::ids::{self, Identity};
 use crate::iovec::Gathered;
 use crate::notice::{Notice, acknowledge, later, runtime};
+use crate::relays::Alias;
 use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
-use crate::watches::{WATCHES, What};
+use crate::watches::WATCHES;
 use crate::workers::{Short, Workers};
 use crate::{atoms, encode, host, iovec, relays};
 use rustler::types::atom::Atom;
@@ -104,20 +105,24 @@ fn resolved(node: &str, addresses: Term<'_>) -> NifResult<Atom> {
 }
 
 #[rustler::nif]
-fn relay(env: Env<'_>, place: usize, count: usize, alias: Term<'_>) -> NifResult<Atom> {
-    if place >= count || count > MOST_PLACES || !alias.is_ref() {
+fn relays(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
+    if place >= count || count > MOST_PLACES {
         return Err(Error::BadArg);
     }
-    relays::add(place, count, env.pid(), alias);
-    // One that was there before monitors nothing any more.
-    let parked = WATCHES.abandon(|process| relays::is_at(place, process));
-    if let Some(running) = running::current() {
-        running.workers.resume(parked);
-    }
+    relays::add(place, count, env.pid());
+    // The relays of one that was there before have ended with it.
+    go_on(WATCHES.abandon(|process| relays::is_at(place, process)));
     Ok(atoms::ok())
 }
 
-/// Of relays, and as many of builders; `teleport_config` knows it too.
+/// What may go on, does.
+fn go_on(parked: Vec<Parked>) {
+    if let Some(running) = running::current() {
+        running.workers.resume(parked);
+    }
+}
+
+/// Of those that start relays, and as many of builders; `teleport_config` knows it too.
 const MOST_PLACES: usize = 1024;
 
 #[rustler::nif]
@@ -151,10 +156,20 @@ fn built(job: ResourceArc<Job>, term: Term<'_>) -> Atom {
 }
 
 #[rustler::nif]
-fn watching(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
-    let parked = WATCHES.monitored(ids::process_of(env, process)?);
-    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
-    running.workers.resume(parked);
+fn watching(env: Env<'_>, process: LocalPid, alias: Term<'_>) -> NifResult<bool> {
+    if !alias.is_ref() {
+        return Err(Error::BadArg);
+    }
+    let parked = WATCHES.monitored(ids::process_of(env, process)?, Alias::new(alias));
+    let is_asked_for = parked.is_some();
+    parked.into_iter().for_each(go_on);
+    Ok(is_asked_for)
+}
+
+#[rustler::nif]
+fn unwatched(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
+    let process = ids::process_of(env, process)?;
+    go_on(WATCHES.abandon(|other| other == process));
     Ok(atoms::ok())
 }
 
@@ -295,18 +310,13 @@ fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
 }
 
 #[rustler::nif]
-fn answering(number: u64) -> bool {
-    WATCHES.answering(number)
-}
-
-#[rustler::nif]
 fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
     // A node that is about to stop still takes answers.
     let running = running::current();
     let Some(body) = encode::body(running.as_ref().map(|running| &running.identity), body)? else {
         return Ok(atoms::not_small().encode(env));
     };
-    Ok(match WATCHES.answer(number, What::Reply(body)) {
+    Ok(match WATCHES.take(number).map_or(Ok(()), |watch| watch.reply(body)) {
         Ok(()) => atoms::ok().encode(env),
         Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
     })
@@ -314,16 +324,15 @@ fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
 
 #[rustler::nif]
 fn reject(number: u64) -> Atom {
-    let _ = WATCHES.answer(number, What::Reject("the reply has no form that can be sent")); // no error comes of a rejection
+    if let Some(watch) = WATCHES.take(number) {
+        watch.reject("the reply has no form that can be sent");
+    }
     atoms::ok()
 }
 
 #[rustler::nif]
 fn ended(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
-    let parked = WATCHES.ended(ids::process_of(env, process)?);
-    if let Some(running) = running::current() {
-        running.workers.resume(parked);
-    }
+    go_on(WATCHES.ended(ids::process_of(env, process)?));
     Ok(atoms::ok())
 }
 

@@ -1,47 +1,45 @@
-//! The relay processes: they monitor the processes that peers call and monitor, and get the replies.
+//! The processes that start relays. A relay monitors one process that peers call or monitor, and gets its replies: so replies
+//! wait for nothing but what the same process has answered before.
 
 use crate::places::Places;
 use crate::terms;
-use rustler::{LocalPid, OwnedEnv, Term};
+use rustler::{Env, LocalPid, OwnedEnv, Term};
+use std::sync::Arc;
 use teleport::embed::ProcessId;
 
-/// The relays of this virtual machine.
-static RELAYS: Places<Relay> = Places::new();
+/// Those of this virtual machine.
+static STARTERS: Places<LocalPid> = Places::new();
 
-/// A relay process.
+/// A relay's alias, encoded: a reply to this comes to it.
 #[derive(Clone)]
-pub(crate) struct Relay {
-    process: LocalPid,
-    /// Its alias, encoded: a reply to this comes to it.
-    alias: Vec<u8>,
+pub(crate) struct Alias(Arc<[u8]>);
+
+/// One has started, at that place of so many.
+pub(crate) fn add(place: usize, count: usize, starter: LocalPid) {
+    STARTERS.set(place, count, starter);
 }
 
-/// A relay has started, at that place of so many.
-pub(crate) fn add(place: usize, count: usize, process: LocalPid, alias: Term<'_>) {
-    RELAYS.set(place, count, Relay { process, alias: alias.to_binary().to_vec() });
+/// Has a relay started for a process; `false` if there is nobody to do that. Not on a scheduler.
+pub(crate) fn start(process: ProcessId, message: impl rustler::Encoder) -> bool {
+    let starter = STARTERS.get(|count| place_of(process, count));
+    starter.is_some_and(|starter| OwnedEnv::new().send_and_clear(&starter, |_| message).is_ok())
 }
 
-/// The relay of a process, always the same one: so the process's replies and its end keep their order.
-pub(crate) fn of(process: ProcessId) -> Option<Relay> {
-    RELAYS.get(|count| place_of(process, count))
-}
-
-/// Whether the relay at that place is the process's.
+/// Whether the process belongs to that place.
 pub(crate) fn is_at(place: usize, process: ProcessId) -> bool {
-    place_of(process, RELAYS.len()) == Some(place)
+    place_of(process, STARTERS.len()) == Some(place)
 }
 
 fn place_of(process: ProcessId, count: usize) -> Option<usize> {
     (process.id as usize).checked_rem(count)
 }
 
-impl Relay {
-    pub(crate) fn alias<'a>(&self, env: rustler::Env<'a>) -> Option<Term<'a>> {
-        terms::existing(env, &self.alias)
+impl Alias {
+    pub(crate) fn new(alias: Term<'_>) -> Self {
+        Self(alias.to_binary().as_slice().into())
     }
 
-    /// Sends it a message; `false` if it has ended. Not on a scheduler.
-    pub(crate) fn tell(&self, message: impl rustler::Encoder) -> bool {
-        OwnedEnv::new().send_and_clear(&self.process, |_| message).is_ok()
+    pub(crate) fn term<'a>(&self, env: Env<'a>) -> Option<Term<'a>> {
+        terms::existing(env, &self.0)
     }
 }
