@@ -234,7 +234,9 @@ a_small_reply_passes_a_large_one(_Config) ->
         maps:get(messages_sent, maps:get(node(), Peers))
     end,
     Before = Sent(),
-    Id = teleport:send_request(Large, {run, fun() -> lists:seq(1, 10000000) end}),
+    Self = self(),
+    Id = teleport:send_request(Large, {run, fun() -> Self ! begun, lists:seq(1, 10000000) end}),
+    receive begun -> ok end,
     %% It has answered when it answers distributed Erlang.
     {ok, answered} = gen_server:call(Large, {echo, answered}, ?PATIENCE),
     {ok, second} = teleport:gs_call(Small, {echo, second}, ?PATIENCE),
