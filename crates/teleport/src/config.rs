@@ -34,6 +34,12 @@ pub struct Config {
     ///
     /// Default 1 GiB: 32 peers with full windows.
     pub node_window: NonZeroU64,
+    /// How many calls and monitors peers may have open at processes of this node, all together. A peer may have as many as
+    /// are then left for others, so one that is alone half of them; what is more ends at once with the reason
+    /// `system_limit`.
+    ///
+    /// Default 262,144: some 250 bytes each, so 64 MiB; and far more than a cluster has calls under way.
+    pub max_watches: usize,
     /// Bytes of a bulk fragment, 16 KiB to 16 MiB.
     ///
     /// Default 1 MiB: half of that costs 5 % more CPU time per byte, and what is queued behind a fragment waits for all
@@ -120,6 +126,7 @@ impl Default for Config {
             peer_window: bytes(32 * MIB),
             mailbox_window: bytes(32 * MIB),
             node_window: bytes(1024 * MIB),
+            max_watches: 1 << 18,
             fragment_size: 1024 * 1024,
             express_connections: 1,
             bulk_connections: (cores as u32 / 2).clamp(1, 4),
@@ -155,6 +162,9 @@ impl Config {
         }
         if self.express_connections == 0 || self.bulk_connections == 0 {
             return Some(("express_connections and bulk_connections", "at least 1 each"));
+        }
+        if self.max_watches < 2 {
+            return Some(("max_watches", "at least 2"));
         }
         if self.worker_threads == 0 {
             return Some(("worker_threads", "at least 1"));

@@ -59,6 +59,7 @@ impl Settings {
             "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = value.decode()?,
             "max_message" => config.max_message = bytes(value)?,
             "peer_window" => config.peer_window = bytes(value)?,
+            "max_watches" => config.max_watches = value.decode()?,
             "node_window" => config.node_window = bytes(value)?,
             "fragment_size" => config.fragment_size = value.decode()?,
             "express_connections" => config.express_connections = value.decode()?,

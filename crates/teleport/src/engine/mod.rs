@@ -25,7 +25,7 @@ use crate::monitor::Monitors;
 use crate::registry::Registry;
 use crate::resolver::Resolver;
 use crate::session::Session;
-use crate::watch::{Watched, Watching};
+use crate::watch::{WatchLimit, Watched, Watching};
 use crate::{Config, ConnectError, PeerInfo, SendError};
 use accept::Unproven;
 use budget::{NodeBudget, SessionBudget};
@@ -97,6 +97,8 @@ pub(crate) struct Engine {
     /// What this node's processes wait for, and which of them wait for each other.
     pub(crate) watching: Watching,
     pub(crate) watched: Watched,
+    /// What peers may watch of this node.
+    pub(crate) watch_limit: Arc<WatchLimit>,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) budget: Arc<NodeBudget>,
     pub(crate) events: Events,
@@ -155,7 +157,8 @@ impl Engine {
             monitors: Monitors::default(),
             watching: Watching::new(meter.late_replies.clone()),
             meter,
-            watched: Watched::default(),
+            watched: Watched::new(None),
+            watch_limit: WatchLimit::new(config.max_watches),
             events: Events(events),
             peers: Peers::default(),
             deadline_changed: Notify::new(),

@@ -194,7 +194,7 @@ impl Session {
             budget_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
-            watched_processes: Watched::default(),
+            watched_processes: Watched::new(Some(engine.watch_limit.clone())),
             arrivals: Arrivals::default(),
             up: Lock::new(Rank::Leaf, true),
             begun: AtomicBool::new(false),

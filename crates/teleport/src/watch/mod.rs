@@ -9,7 +9,7 @@
 mod watched;
 mod watcher;
 
-pub(crate) use watched::{Purpose, Refused, Subject, Watched, Watchers};
+pub(crate) use watched::{Purpose, Refused, Subject, WatchLimit, Watched, Watchers};
 pub(crate) use watcher::{Answer, Ended, Outcome, Watching};
 
 use crate::SendError;

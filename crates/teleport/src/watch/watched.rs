@@ -5,11 +5,35 @@ use crate::lock::{Lock, Rank};
 use crate::mailbox::Inbox;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use teleport_etf::Segments;
 use teleport_proto::wire::envelope::{Kind, ProcessId, RefId};
 
-/// So many watches one peer may hold on the processes of this node.
-const MOST_WATCHES: usize = 1 << 20;
+/// How many watches peers hold on the processes of this node, all together.
+///
+/// A peer may begin another one if it then holds no more than what is left free: so many hold little each, and none of them
+/// can take the room of the others.
+#[derive(Debug)]
+pub(crate) struct WatchLimit {
+    most: usize,
+    held: AtomicUsize,
+}
+
+impl WatchLimit {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, held: AtomicUsize::new(0) })
+    }
+
+    /// One more, for a peer that holds so many.
+    fn try_take(&self, own: usize) -> bool {
+        let fits = |held: usize| (own < self.most.saturating_sub(held)).then_some(held + 1);
+        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+    }
+
+    fn give_back(&self, count: usize) {
+        self.held.fetch_sub(count, Ordering::AcqRel);
+    }
+}
 
 /// Why a watch was not begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,20 +78,16 @@ pub(crate) enum Subject {
 #[derive(Debug)]
 pub(crate) struct Watched {
     table: Lock<Option<Table>>,
-    most: usize,
+    /// `None` for this node's own.
+    limit: Option<Arc<WatchLimit>>,
 }
 
 type Table = BTreeMap<RefId, (Purpose, Subject)>;
 
-impl Default for Watched {
-    fn default() -> Self {
-        Self::with_limit(MOST_WATCHES)
-    }
-}
-
 impl Watched {
-    fn with_limit(most: usize) -> Self {
-        Self { table: Lock::new(Rank::Watched, Some(BTreeMap::new())), most }
+    /// Those of a peer, or without a limit of this node itself.
+    pub(crate) fn new(limit: Option<Arc<WatchLimit>>) -> Self {
+        Self { table: Lock::new(Rank::Watched, Some(BTreeMap::new())), limit }
     }
 
     /// How many watches there are.
@@ -78,7 +98,9 @@ impl Watched {
     fn insert(&self, reference: RefId, purpose: Purpose, subject: Subject) -> Result<(), Refused> {
         let mut table = self.table.lock();
         let table = table.as_mut().ok_or(Refused::Limit)?;
-        if table.len() >= self.most || table.contains_key(&reference) {
+        if table.contains_key(&reference)
+            || self.limit.as_ref().is_some_and(|limit| !limit.try_take(table.len()))
+        {
             return Err(Refused::Limit);
         }
         table.insert(reference, (purpose, subject));
@@ -90,7 +112,13 @@ impl Watched {
     }
 
     fn remove(&self, reference: RefId) -> Option<Subject> {
-        self.table.lock().as_mut()?.remove(&reference).map(|(_, subject)| subject)
+        let removed = self.table.lock().as_mut()?.remove(&reference);
+        removed.map(|(_, subject)| self.given_back(subject))
+    }
+
+    fn given_back(&self, subject: Subject) -> Subject {
+        self.limit.iter().for_each(|limit| limit.give_back(1));
+        subject
     }
 
     /// Takes out what an answer ends: a call, if it is of this table at all. An error if it is a monitor.
@@ -99,12 +127,14 @@ impl Watched {
         let Some(table) = table.as_mut() else { return Ok(None) };
         match table.get(&reference) {
             Some((Purpose::Monitor, _)) => Err(IsMonitor),
-            _ => Ok(table.remove(&reference).map(|(_, subject)| subject)),
+            _ => Ok(table.remove(&reference).map(|(_, subject)| self.given_back(subject))),
         }
     }
 
     fn close(&self) -> Table {
-        self.table.lock().take().unwrap_or_default()
+        let table = self.table.lock().take().unwrap_or_default();
+        self.limit.iter().for_each(|limit| limit.give_back(table.len()));
+        table
     }
 }
 
@@ -216,16 +246,21 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_watches_and_no_more() {
-        assert_eq!(Watched::default().most, 1 << 20);
-        let (watched, inbox) = (Watched::with_limit(3), inbox());
-        (1..=3)
-            .for_each(|number| watched.insert(reference(number), Purpose::Monitor, inbox.clone()).unwrap());
-        assert_eq!(watched.insert(reference(4), Purpose::Monitor, inbox.clone()), Err(Refused::Limit));
-        assert_eq!(watched.len(), 3);
-        // Each that ends makes room for another one.
-        assert!(watched.remove(reference(2)).is_some());
-        watched.insert(reference(4), Purpose::Monitor, inbox.clone()).unwrap();
+    fn there_are_so_many_watches_and_no_more_and_one_peer_leaves_some_to_the_others() {
+        let limit = WatchLimit::new(8);
+        let (first, second) = (Watched::new(Some(limit.clone())), Watched::new(Some(limit.clone())));
+        let inbox = inbox();
+        let begin =
+            |watched: &Watched, number| watched.insert(reference(number), Purpose::Monitor, inbox.clone());
+        (1..=4).for_each(|number| begin(&first, number).unwrap());
+        assert_eq!(begin(&first, 5), Err(Refused::Limit));
+        (1..=2).for_each(|number| begin(&second, number).unwrap());
+        assert_eq!((begin(&second, 3), first.len(), second.len()), (Err(Refused::Limit), 4, 2));
+        // What ends makes room, for whoever it was.
+        assert!(first.remove(reference(2)).is_some());
+        begin(&second, 3).unwrap();
+        assert_eq!((first.close().len(), second.close().len()), (3, 3));
+        assert_eq!(limit.held.load(Ordering::Relaxed), 0);
         assert_eq!(
             Term::decode(&Refused::Limit.reason().into_contiguous()).unwrap(),
             Term::atom("system_limit")
@@ -234,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_reference_that_is_taken_is_refused_and_the_first_watch_stays() {
-        let (watched, first, second) = (Watched::default(), inbox(), inbox());
+        let (watched, first, second) = (Watched::new(None), inbox(), inbox());
         watched.insert(reference(1), Purpose::Monitor, first.clone()).unwrap();
         assert_eq!(watched.insert(reference(1), Purpose::Monitor, second.clone()), Err(Refused::Limit));
         assert!(is_same(watched.remove(reference(1)), &first));
@@ -243,7 +278,7 @@ mod tests {
 
     #[test]
     fn when_nobody_can_be_told_any_more_nothing_is_watched() {
-        let (watched, inbox) = (Watched::default(), inbox());
+        let (watched, inbox) = (Watched::new(None), inbox());
         watched.insert(reference(1), Purpose::Monitor, inbox.clone()).unwrap();
         assert_eq!(watched.close().len(), 1);
         assert_eq!(watched.insert(reference(2), Purpose::Monitor, inbox.clone()), Err(Refused::Limit));
