@@ -283,7 +283,7 @@ purged_while_it_runs(_Config) ->
         _ = erpc:call(Node, fun() -> [garbage_collect(Process) || Process <- processes()] end),
         %% What is loaded at the first use begins anew; an answer that was under way may still come before.
         teleport_test:eventually(fun() ->
-            erpc:call(Node, erlang, whereis, [teleport_manager]) =/= Manager andalso works(Server)
+            works(Server) andalso erpc:call(Node, erlang, whereis, [teleport_manager]) =/= Manager andalso works(Server)
         end)
     end || I <- lists:seq(1, 3)],
     ?assertMatch(#{name := Node}, erpc:call(Node, teleport, info, [])),

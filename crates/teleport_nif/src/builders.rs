@@ -15,10 +15,11 @@ use crate::running::{self, Running};
 use crate::terms::Atoms;
 use crate::workers::Short;
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use rustler::env::SavedTerm;
 use rustler::{LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A map of at most so many pairs can be made on any thread.
 pub(crate) const MAX_MAP: usize = 128;
@@ -176,12 +177,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a small document may be one that only a scheduler can build: whether it may have a map of more than
+/// Whether a document of at most 64 KiB may be one that only a scheduler can build: whether it may have a map of more than
 /// [`MAX_MAP`] pairs. It is not parsed: what looks like the beginning of such a map may be part of something else.
 pub(crate) fn may_need_scheduler(document: &[u8]) -> bool {
-    const MAP: u8 = 116;
-    memchr::memchr_iter(MAP, document).any(|at| {
-        let pairs = document[at + 1..].first_chunk().map(|pairs| u32::from_be_bytes(*pairs) as usize);
+    // Such a map begins with its tag and a number of four bytes, of which the first two are 0 where it has room.
+    static MAP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(&[116, 0, 0]));
+    MAP.find_iter(document).any(|at| {
+        let pairs = document[at + 3..].first_chunk().map(|pairs| usize::from(u16::from_be_bytes(*pairs)));
         pairs.is_some_and(|pairs| pairs > MAX_MAP && pairs <= (document.len() - at) / 2)
     })
 }

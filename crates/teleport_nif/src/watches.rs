@@ -11,6 +11,9 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use teleport::Segments;
 use teleport::embed::{ProcessId, Watch};
 
+/// So many processes are looked at under one lock.
+const SWEPT_AT_ONCE: usize = 64;
+
 /// Of this virtual machine: they outlive the node, which may still take answers while it stops.
 pub(crate) static WATCHES: LazyLock<Watches> = LazyLock::new(Watches::default);
 
@@ -24,6 +27,8 @@ struct Table {
     /// By their numbers.
     watches: FxHashMap<u64, Watch>,
     processes: FxHashMap<ProcessId, Process>,
+    /// Those of them whose last watch has ended, perhaps a while ago.
+    idle: FxHashSet<ProcessId>,
 }
 
 /// A process of this node that is watched.
@@ -161,18 +166,26 @@ impl Watches {
     /// Those of these processes that nothing has come for since the last sweep, and that nobody watches: they need no relay any
     /// more. For what comes after this one is started anew.
     pub(crate) fn sweep(&self, which: impl Fn(ProcessId) -> bool) -> Vec<ProcessId> {
-        let mut idle = Vec::new();
-        self.lock().processes.retain(|id, process| {
-            if !which(*id) || !matches!(process.state, State::Monitored(_)) || !process.watches.is_empty() {
-                return true;
+        let mut swept = Vec::new();
+        let idle: Vec<_> = std::mem::take(&mut self.lock().idle).into_iter().collect();
+        // Some at a time: others need the table meanwhile.
+        for some in idle.chunks(SWEPT_AT_ONCE) {
+            let mut table = self.lock();
+            for id in some {
+                let Some(process) = table.processes.get_mut(id) else { continue };
+                if !process.watches.is_empty() {
+                    continue;
+                }
+                let is_due = which(*id) && matches!(process.state, State::Monitored(_));
+                if is_due && !std::mem::take(&mut process.is_fresh) {
+                    table.processes.remove(id);
+                    swept.push(*id);
+                } else {
+                    table.idle.insert(*id);
+                }
             }
-            let keep = std::mem::take(&mut process.is_fresh);
-            if !keep {
-                idle.push(*id);
-            }
-            keep
-        });
-        idle
+        }
+        swept
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -185,6 +198,9 @@ impl Table {
         let watch = self.watches.remove(&number)?;
         if let Some(process) = self.processes.get_mut(&watch.watched()) {
             process.watches.remove(&number);
+            if process.watches.is_empty() {
+                self.idle.insert(watch.watched());
+            }
         }
         Some(watch)
     }
