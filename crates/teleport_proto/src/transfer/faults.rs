@@ -9,6 +9,8 @@ pub struct Faults {
     pub acknowledge_one_more: bool,
     /// Messages do not wait for their predecessor.
     pub ignore_predecessor: bool,
+    /// What comes behind a small message does not wait until its delivery has ended.
+    pub ignore_deferral: bool,
     /// What a retirement requeues never gives its credit back.
     pub lose_credit: bool,
     /// A resumed control connection repeats nothing.

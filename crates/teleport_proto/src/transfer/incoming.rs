@@ -3,13 +3,13 @@
 use super::assembly::{Assembly, Buffers, Region};
 use super::numbers::NumberSet;
 use super::window::{Totals, Window, class_of, cost};
-use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
+use super::{Credit, Delivery, Disposition, Pair, ReceiveError, Sink, Violation};
 use crate::wire::envelope::{Envelope, Kind, ProcessId, Seq};
-use crate::wire::pool::{FragmentHeader, batch_messages};
+use crate::wire::pool::{Class, FragmentHeader, batch_messages};
 use crate::wire::{WireError, take_varint};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,6 +36,17 @@ struct Handed {
     acknowledge: bool,
     exempt: bool,
     credit: Credit,
+    place: Place,
+}
+
+/// Where a message is that was handed over, for those behind it.
+enum Place {
+    /// Its mailbox has it, or it has none: they may follow.
+    Taken,
+    /// They wait; the next of its pair names it.
+    Named,
+    /// They wait, though they need not name it: it is small, and they may come by the same connection.
+    Unnamed(Pair),
 }
 
 pub(crate) struct Inbox {
@@ -48,8 +59,10 @@ pub(crate) struct Inbox {
     /// Messages that wait for their predecessor, by its number. The peer chooses the numbers, so they are not hashed.
     held: BTreeMap<Seq, (Envelope, Bytes)>,
     assemblies: FxHashMap<Seq, Assembly>,
-    /// Messages whose delivery takes longer than the call.
+    /// Messages whose delivery has begun and not ended.
     deferred: FxHashMap<Seq, Handed>,
+    /// Pairs with a small message among those, and what came behind it without naming it.
+    behind: BTreeMap<Pair, VecDeque<(Envelope, Bytes)>>,
     /// Of one batch: envelopes with the places of their bodies, and the bodies.
     parsed: Vec<(Envelope, Range<usize>)>,
     bodies: Vec<Bytes>,
@@ -79,6 +92,7 @@ impl Inbox {
             held: BTreeMap::new(),
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
+            behind: BTreeMap::new(),
             parsed: Vec::new(),
             bodies: Vec::new(),
             answers: Vec::new(),
@@ -104,7 +118,8 @@ impl Inbox {
 
     /// Messages that are partial, wait for their predecessor or are being delivered.
     pub(crate) fn entries(&self) -> usize {
-        self.held.len() + self.assemblies.len() + self.deferred.len()
+        let behind = self.behind.values().map(VecDeque::len).sum::<usize>();
+        self.held.len() + self.assemblies.len() + self.deferred.len() + behind
     }
 
     /// All messages of one batch. Nothing is delivered of a frame that does not parse as a whole.
@@ -178,23 +193,25 @@ impl Inbox {
         }
     }
 
-    /// A delivery that was [`Disposition::Deferred`] has ended.
+    /// A delivery that was [`Disposition::Deferred`] or [`Disposition::Placed`] has ended.
     pub(crate) fn finish(
         &mut self,
         seq: Seq,
         end: Disposition,
         sink: &mut dyn Sink,
     ) -> Result<(), ReceiveError> {
-        let Some(handed) = self.deferred.remove(&seq) else { return Ok(()) };
+        let Some(mut handed) = self.deferred.remove(&seq) else { return Ok(()) };
+        let place = std::mem::replace(&mut handed.place, Place::Taken);
         self.settle(handed, end)?;
-        self.release_after(seq, sink)
+        self.release_after(seq, sink)?;
+        if let Place::Unnamed(pair) = place { self.release_behind(&pair, sink) } else { Ok(()) }
     }
 
     fn complete(&mut self, envelope: Envelope, body: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
-        if self.delivered.contains(envelope.seq) {
+        if self.delivered.contains(envelope.seq) || self.deferred.contains_key(&envelope.seq) {
             return Err(Violation::Duplicate { seq: envelope.seq }.into());
         }
-        let waits = envelope.predecessor.filter(|&seq| !self.delivered.contains(seq));
+        let waits = envelope.predecessor.filter(|&seq| !self.may_be_followed(seq));
         #[cfg(feature = "planted-faults")]
         let waits = waits.filter(|_| !self.faults.ignore_predecessor);
         if let Some(predecessor) = waits {
@@ -204,8 +221,30 @@ impl Inbox {
                 Some(_) => Err(Violation::Duplicate { seq }.into()),
             };
         }
+        if let Some(behind) = self.behind_of(&envelope) {
+            behind.push_back((envelope, body));
+            return Ok(());
+        }
         let seq = envelope.seq;
         if self.hand_over(envelope, body, sink)? { self.release_after(seq, sink) } else { Ok(()) }
+    }
+
+    /// Whether what names that message as its predecessor may be handed over.
+    fn may_be_followed(&self, seq: Seq) -> bool {
+        let taken = |handed: &Handed| matches!(handed.place, Place::Taken);
+        self.delivered.contains(seq) || self.deferred.get(&seq).is_some_and(taken)
+    }
+
+    /// Where a message has to wait for a small one of its pair.
+    fn behind_of(&mut self, envelope: &Envelope) -> Option<&mut VecDeque<(Envelope, Bytes)>> {
+        if self.behind.is_empty() || envelope.kind == Kind::Outcome {
+            return None;
+        }
+        #[cfg(feature = "planted-faults")]
+        if self.faults.ignore_deferral {
+            return None;
+        }
+        self.behind.get_mut(&Pair { from: envelope.from, to: envelope.to.clone() })
     }
 
     /// Delivers those that have waited for `seq`, one behind the other.
@@ -219,7 +258,25 @@ impl Inbox {
         Ok(())
     }
 
-    /// Gives a message to its mailbox; `false` if that will take longer.
+    /// Delivers those that have waited for a small message of their pair, up to the next one that takes longer.
+    fn release_behind(&mut self, pair: &Pair, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        while let Some(behind) = self.behind.get_mut(pair) {
+            let Some((envelope, body)) = behind.pop_front() else {
+                self.behind.remove(pair);
+                break;
+            };
+            let seq = envelope.seq;
+            if self.hand_over(envelope, body, sink)? {
+                self.release_after(seq, sink)?;
+            } else if self.deferred.get(&seq).is_some_and(|handed| matches!(handed.place, Place::Unnamed(_)))
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a message to its mailbox; `false` if those behind it have to wait.
     fn hand_over(
         &mut self,
         envelope: Envelope,
@@ -230,7 +287,7 @@ impl Inbox {
         let credit = Credit { account: envelope.account, class: class_of(len), bytes: cost(len) };
         let Envelope { seq, from, to, kind, acknowledge, .. } = envelope;
         let exempt = kind.is_exempt();
-        let handed = Handed { seq, from, acknowledge, exempt, credit };
+        let mut handed = Handed { seq, from, acknowledge, exempt, credit, place: Place::Taken };
         if kind == Kind::Outcome {
             self.system.push(body);
             self.settle(handed, Disposition::Delivered)?;
@@ -239,9 +296,21 @@ impl Inbox {
         self.messages += u64::from(kind.is_message());
         self.bytes += if kind.is_message() { len } else { 0 };
         let bytes = if exempt { 0 } else { credit.bytes };
+        let pair = (credit.class == Class::Express).then(|| Pair { from, to: to.clone() });
         match sink.deliver(Delivery { seq, from, to, kind, body, credit: Credit { bytes, ..credit } }) {
+            Disposition::Placed => {
+                self.begin(handed)?;
+                Ok(true)
+            }
             Disposition::Deferred => {
-                self.deferred.insert(seq, handed);
+                handed.place = match pair {
+                    Some(pair) => {
+                        self.behind.entry(pair.clone()).or_default();
+                        Place::Unnamed(pair)
+                    }
+                    None => Place::Named,
+                };
+                self.begin(handed)?;
                 Ok(false)
             }
             end => {
@@ -251,8 +320,17 @@ impl Inbox {
         }
     }
 
+    /// A message has been handed over, and its delivery will end later.
+    fn begin(&mut self, handed: Handed) -> Result<(), ReceiveError> {
+        let seq = handed.seq;
+        match self.deferred.insert(seq, handed) {
+            None => Ok(()),
+            Some(_) => Err(Violation::Duplicate { seq }.into()),
+        }
+    }
+
     fn settle(&mut self, handed: Handed, end: Disposition) -> Result<(), ReceiveError> {
-        let Handed { seq, from, acknowledge, exempt, credit } = handed;
+        let Handed { seq, from, acknowledge, exempt, credit, .. } = handed;
         if !self.delivered.insert(seq) {
             return Err(Violation::Duplicate { seq }.into());
         }

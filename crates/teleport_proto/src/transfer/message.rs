@@ -158,13 +158,19 @@ pub enum Disposition {
     Consumed,
     /// There is no such process. The session returns the message's credit itself.
     NoProcess,
-    /// [`Transfer::finish_delivery`](super::Transfer::finish_delivery) will tell. Allowed for bulk messages only: small ones count as delivered, for the
-    /// order of their pair, when their batch has been received.
+    /// Its delivery takes longer; [`Transfer::finish_delivery`](super::Transfer::finish_delivery) will tell how it ended. Until then nothing that its pair
+    /// sent behind it is handed over, by whatever connection that comes: neither data nor what is exempt from credit. What
+    /// was sent `unordered` may wait with it. Other pairs go on, even those with the same destination.
     Deferred,
+    /// It is in its place in a mailbox that has no room for it: it keeps its room in the peer's window until
+    /// [`Transfer::finish_delivery`](super::Transfer::finish_delivery) tells that it has got some, or has left the mailbox. What its pair sent behind it is handed
+    /// over all the same: the mailbox keeps the order.
+    Placed,
 }
 
 /// Where received messages go.
 pub trait Sink {
-    /// Hands a message to its mailbox. Called in the order of each pair.
+    /// Hands a message to its mailbox. Called in the order of each pair, and not behind one that is
+    /// [deferred](Disposition::Deferred).
     fn deliver(&mut self, delivery: Delivery) -> Disposition;
 }

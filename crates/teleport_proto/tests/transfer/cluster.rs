@@ -121,6 +121,11 @@ fn ignoring_the_predecessor_is_caught() {
 }
 
 #[test]
+fn passing_a_small_message_that_takes_longer_is_caught() {
+    caught("ignore_deferral", Faults { ignore_deferral: true, ..Faults::default() });
+}
+
+#[test]
 fn losing_credit_on_retirement_is_caught() {
     caught("lose_credit", Faults { lose_credit: true, ..Faults::default() });
 }

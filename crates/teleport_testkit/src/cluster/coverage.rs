@@ -81,6 +81,8 @@ counters! {
     exempt_waited,
     /// Deliveries that took longer than the call.
     deferred,
+    /// Messages put into a mailbox that had no room for them.
+    placed,
     /// `Delivered` frames with two or more ranges above the watermark.
     several_ranges,
     /// Destinations that got a new account after their first had been closed.

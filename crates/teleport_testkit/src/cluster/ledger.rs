@@ -201,6 +201,11 @@ impl Ledger {
         Ok(id)
     }
 
+    /// Whether a message that is not settled waits for earlier ones of its pair.
+    pub(super) fn is_ordered(&self, id: Id) -> bool {
+        self.sent.get(&id).is_some_and(|sent| !sent.unordered)
+    }
+
     fn forget_first(&mut self, pair: &(ProcessId, Destination)) {
         let Some(order) = self.order.get_mut(pair) else { return };
         order.pop_front();

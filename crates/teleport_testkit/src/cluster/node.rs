@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use teleport_proto::transfer::{Credit, Delivery, Disposition, Sink};
 use teleport_proto::wire::envelope::{Destination, ProcessId};
-use teleport_proto::wire::pool::EXPRESS_LIMIT;
 
 /// Mailboxes per node; the odd ones have a name.
 pub(super) const MAILBOXES: usize = 4;
@@ -52,9 +51,10 @@ pub(super) struct Arrivals<'a> {
 
 impl Sink for Arrivals<'_> {
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
-        let large = delivery.body.len() > EXPRESS_LIMIT;
-        let disposition = if large && self.rng.chance(self.defer_permille) {
-            Disposition::Deferred
+        let disposition = if self.rng.chance(self.defer_permille) {
+            // A mailbox keeps the order of what comes for it; whoever defers for longer does not.
+            let placed = mailbox_of(&delivery.to).is_some() && self.rng.chance(500);
+            if placed { Disposition::Placed } else { Disposition::Deferred }
         } else if mailbox_of(&delivery.to).is_some() {
             if self.rng.chance(50) { Disposition::Consumed } else { Disposition::Delivered }
         } else {

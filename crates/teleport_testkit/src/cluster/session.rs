@@ -6,8 +6,8 @@ use super::link::Pipe;
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use teleport_proto::ConnectionId;
-use teleport_proto::transfer::{Region, Transfer};
-use teleport_proto::wire::envelope::{AccountId, Destination, Seq};
+use teleport_proto::transfer::{Credit, Region, Transfer};
+use teleport_proto::wire::envelope::{AccountId, Destination, ProcessId, Seq};
 use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader};
 
 /// One side of one incarnation of a session. Side 0 is the dialler.
@@ -42,7 +42,7 @@ pub(super) struct Side {
     /// What this side has sent.
     pub(super) ledger: Option<Ledger>,
     /// Deliveries that take longer.
-    pub(super) deferred: HashMap<Seq, (Id, Destination, teleport_proto::transfer::Credit)>,
+    pub(super) deferred: HashMap<Seq, Deferred>,
     /// What the peer's messages hold of each mailbox's window here: count and bytes, express and bulk.
     pub(super) held: HashMap<Destination, [(u64, u64); 2]>,
     /// The last account that was seen for each destination.
@@ -56,6 +56,16 @@ pub(super) struct Side {
     pub(super) control_frames: u64,
     /// The largest cost of an accepted message, express and bulk, with credit and without.
     pub(super) largest: [[u64; 2]; 2],
+}
+
+/// A delivery that has begun.
+pub(super) struct Deferred {
+    pub(super) id: Id,
+    pub(super) from: ProcessId,
+    pub(super) to: Destination,
+    pub(super) credit: Credit,
+    /// It is in its place: others may follow.
+    pub(super) placed: bool,
 }
 
 /// The session's control connection.

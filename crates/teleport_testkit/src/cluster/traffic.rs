@@ -3,7 +3,7 @@
 use super::event::Event;
 use super::ledger::{Id, body};
 use super::node::{MAILBOXES, destination, mailbox_of};
-use super::session::Who;
+use super::session::{Deferred, Who};
 use super::world::{World, class_of, place, trace};
 use super::{Broken, Micros};
 use teleport_proto::transfer::{Credit, Disposition, MESSAGE_COST, Outcome, Outgoing, Refused, Sent, Ticket};
@@ -210,7 +210,7 @@ impl World {
         if side.transfer.is_none() {
             return Ok(());
         }
-        let Some((id, to, credit)) = side.deferred.remove(&seq) else { return Ok(()) };
+        let Some(Deferred { id, to, credit, .. }) = side.deferred.remove(&seq) else { return Ok(()) };
         match end {
             Disposition::Delivered => self.delivered(who, id, to, credit)?,
             _ => {

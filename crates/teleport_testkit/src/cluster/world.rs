@@ -5,7 +5,7 @@ use super::climate::Climate;
 use super::event::{Agenda, Event};
 use super::ledger::Ledger;
 use super::node::{Arrivals, MAILBOXES, Mailbox, Node, mailbox_of};
-use super::session::{Control, Session, Side, Who};
+use super::session::{Control, Deferred, Session, Side, Who};
 use super::{Broken, Coverage, Micros, Rng, Scenario};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -264,6 +264,11 @@ impl World {
             return Err(Broken::new("a message was delivered in a session that nobody began"));
         };
         let id = ledger.handed_over(from, &to, &body)?;
+        let ahead = |d: &&Deferred| !d.placed && (d.from, &d.to) == (from, &to) && ledger.is_ordered(d.id);
+        if let Some(ahead) = ours.deferred.values().find(ahead).filter(|_| ledger.is_ordered(id)) {
+            let ahead = ahead.id;
+            return Err(Broken::new(format!("message {id} was handed over before {ahead} was delivered")));
+        }
         trace!(self, "{who:?} got message {id} ({seq}), {} bytes for {to:?}: {disposition:?}", body.len());
         if credit.account != 0 {
             let before = ours.accounts.insert(to.clone(), credit.account);
@@ -283,14 +288,16 @@ impl World {
                 self.coverage.no_process += 1;
                 Ok(())
             }
-            Disposition::Deferred => {
-                self.coverage.deferred += 1;
+            Disposition::Deferred | Disposition::Placed => {
+                let placed = disposition == Disposition::Placed;
+                self.coverage.deferred += u64::from(!placed);
+                self.coverage.placed += u64::from(placed);
                 let end = if mailbox_of(&to).is_some() && !self.rng.chance(50) {
                     Disposition::Delivered
                 } else {
                     Disposition::NoProcess
                 };
-                ours.deferred.insert(seq, (id, to, credit));
+                ours.deferred.insert(seq, Deferred { id, from, to, credit, placed });
                 self.plan_within(3_000, Event::Finish(who, seq, end));
                 Ok(())
             }
