@@ -20,7 +20,8 @@ pub struct Config {
     /// Default 1 GiB: far above what is sensible, so that nobody runs into it by surprise, and low enough that a
     /// mistake does not take all memory. Binaries in the external term format end at 4 GiB.
     pub max_message: NonZeroU64,
-    /// What one peer may have under way to this node, in bytes: sent and not yet in a mailbox.
+    /// What one peer may have under way to this node, and this node to one peer, in bytes: sent and not yet in a mailbox. Each
+    /// direction has the smaller of both nodes' windows.
     ///
     /// Default 32 MiB, a quarter of it for messages up to 64 KiB: two messages of 10 MiB at a time, or a quarter of a
     /// second of a 1 Gbit/s link. A larger message is let in alone.
@@ -30,9 +31,10 @@ pub struct Config {
     /// Default 32 MiB, as much as the peer's window: a slow mailbox then holds what one peer can have under way.
     /// A larger message is let in alone; the next send then waits, for as long as it takes, until that one is read.
     pub mailbox_window: NonZeroU64,
-    /// What all sends of this node together may have under way, in bytes.
+    /// What all sends of this node together may have under way, in bytes. A peer may have as much of it as it leaves free.
+    /// Whatever the others hold, each may have an eighth of [`peer_window`](Self::peer_window), or one message.
     ///
-    /// Default 1 GiB: 32 peers with full windows.
+    /// Default 1 GiB: 32 peers with full windows. More than that only hold what is on its way to peers that stand still.
     pub node_window: NonZeroU64,
     /// How many calls and monitors peers may have open at processes of this node, all together. A peer may have as many as
     /// are then left for others, so one that is alone half of them; what is more ends at once with the reason

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
-use teleport::{Config, Node, NodeEvent, SendError, StaticPeers};
+use teleport::{Config, Node, NodeEvent, SendError, SendOptions, StaticPeers};
 use teleport_proto::handshake::{
     ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, Dialler, Established, HELLO_LEN, Limits,
     LocalNode, NONCE_LEN, Opening, PROOF_LEN, Refusal, VERDICT_LEN,
@@ -348,6 +348,30 @@ async fn a_peer_that_ignores_a_mailboxs_window_loses_its_session() {
     let event = timeout(5 * SECOND, events.next()).await.expect("the session ends");
     assert!(matches!(event, Some(NodeEvent::Down { .. })), "{event:?}");
     assert!(inbox.len() <= 16, "{} messages of 32 KiB in a mailbox of 1 MiB", inbox.len());
+}
+
+#[tokio::test]
+async fn a_peer_that_announces_an_endless_window_gets_no_more_than_this_node_would_take() {
+    let window = 4 << 20;
+    let own = |config: &mut Config| config.peer_window = NonZeroU64::new(window).unwrap();
+    let node = start("a@127.0.0.1", &StaticPeers::new(), config(own)).await;
+    let mut events = node.monitor_nodes();
+    // It announces 1 GiB, reads, and acknowledges nothing.
+    let attacker = Dialled::new("x@127.0.0.1", &node).await;
+    assert!(matches!(events.next().await, Some(NodeEvent::Up { .. })));
+    let mut express = attacker.express(1).await.unwrap();
+    let reading = tokio::spawn(async move { tokio::io::copy(&mut express, &mut tokio::io::sink()).await });
+    let options = SendOptions::default().nosuspend();
+    let mut accepted = 0;
+    while node.process().send_with(("sink", "x@127.0.0.1"), &0, options).await.is_ok() {
+        accepted += 1;
+        assert!(accepted <= window / 4 / 128, "more is kept for a peer than its window");
+    }
+    let info = node.info();
+    assert!(info.bytes_in_flight <= window / 4, "{info:?}");
+    assert_eq!(info.peers[0].transfer.unconfirmed, accepted);
+    drop(attacker);
+    reading.abort();
 }
 
 #[tokio::test]

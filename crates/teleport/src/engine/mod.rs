@@ -150,7 +150,7 @@ impl Engine {
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), config.backoff)),
             buffers: BufferPool::new(config.buffer_pool),
-            budget: NodeBudget::new(config.node_window.get()),
+            budget: NodeBudget::new(config.node_window.get(), (config.peer_window.get() / 8).max(1)),
             clock: Clock::start(),
             registry: Registry::default(),
             hosting,

@@ -150,7 +150,8 @@ impl Session {
         let config = TransferConfig {
             dialler: established.role == Role::Dialler,
             max_message: established.max_message.get(),
-            send_window: established.send.peer_window.get(),
+            // What the peer would take may be more than this node wants to keep for it.
+            send_window: established.send.peer_window.min(established.receive.peer_window).get(),
             receive_window: established.receive.peer_window.get(),
             mailbox_window: established.send.mailbox_window.map(Into::into),
             own_mailbox_window: established.receive.mailbox_window.map(Into::into),

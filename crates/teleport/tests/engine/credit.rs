@@ -1,11 +1,12 @@
 //! Bounded memory: windows per mailbox, peer and node, and what happens to sends that do not fit.
 
-use crate::common::faulty::{Kind, through_proxy};
-use crate::common::{MIB, eventually, pair_with, payload, peer_of, receive, start, within};
+use crate::common::faulty::Kind;
+use crate::common::{MIB, eventually, pair_with, payload, peer_of, receive, start_apart, start_with, within};
 use std::num::NonZeroU64;
 use std::time::Duration;
-use teleport::{Binary, Config, Node, SendError, SendOptions};
+use teleport::{Binary, Config, Node, SendError, SendOptions, StaticPeers};
 use teleport_testkit::cluster::Rng;
+use teleport_testkit::proxy::{Fault, Faults, Proxy};
 use tokio::task::JoinSet;
 
 const PEER_WINDOW: u64 = 4 << 20;
@@ -315,35 +316,71 @@ async fn a_message_larger_than_every_window_goes_alone() {
 }
 
 #[tokio::test]
-async fn the_nodes_cap_holds_over_all_peers() {
+async fn peers_that_stand_still_keep_nothing_from_another() {
     const CAP: u64 = 2 << 20;
-    let cap = |config: &mut Config| config.node_window = NonZeroU64::new(CAP).unwrap();
-    let (a, b, proxy, peers) = through_proxy(cap).await;
-    let c = start("c@127.0.0.1", &peers).await;
-    let (mut at_b, mut at_c) = (b.register("inbox").unwrap(), c.register("inbox").unwrap());
-    within(a.prime(b.name())).await.unwrap();
-    within(a.prime(c.name())).await.unwrap();
-    let held = Kind::Bulk.of(&proxy);
-    held.iter().for_each(|connection| connection.stall());
+    let small = |config: &mut Config| {
+        small_windows(config);
+        config.node_window = NonZeroU64::new(CAP).unwrap();
+        config.bulk_connections = 1;
+    };
+    let peers = StaticPeers::new();
+    let a = start_with("a@127.0.0.1", &peers, small).await;
+    let healthy = start_with("healthy@127.0.0.1", &peers, small).await;
     let (body, options) = (payload(LARGE, 1), SendOptions::default().nosuspend());
-    let mut accepted = 0;
-    while a.process().send_with(("inbox", b.name()), &body, options).await.is_ok() {
-        accepted += 1;
-        assert!(a.info().bytes_in_flight <= CAP);
+    let (mut still, mut proxies) = (Vec::new(), Vec::new());
+    for i in 0..4 {
+        let node = start_apart(&format!("still{i}@127.0.0.1"), &StaticPeers::new(), small).await;
+        let proxy = Proxy::start(node.address()).await.unwrap();
+        proxy.plan(|opening| {
+            let at = if Kind::by(opening.first) == Kind::Control { u64::MAX } else { 10_000 };
+            Faults { to_server: Fault::Stall { at }, ..Faults::default() }
+        });
+        peers.insert(node.name().clone(), proxy.address());
+        within(a.prime(node.name())).await.unwrap();
+        let mut accepted = [0; 2];
+        for (count, body) in accepted.iter_mut().zip([&payload(1000, 1), &body]) {
+            while a.process().send_with(("inbox", node.name()), body, options).await.is_ok() {
+                *count += 1;
+            }
+        }
+        let inbox = node.register("inbox").unwrap();
+        still.push((node, inbox, accepted));
+        proxies.push(proxy);
     }
-    let to_c = a.process().send_with(("inbox", c.name()), &body, options).await;
-    assert!(matches!(to_c, Err(SendError::Busy)), "what b holds is missing for c");
-    // Small messages have their share, and a send that waits goes on when there is room again.
-    within(a.process().send_with(("inbox", c.name()), &Binary::default(), options)).await.unwrap();
-    assert_eq!(receive::<Binary>(&mut at_c).await.len(), 0);
-    let (from, to) = (a.clone(), c.name().clone());
-    let waiting = tokio::spawn(async move { from.send(("inbox", &to), &payload(LARGE, 2)).await });
-    eventually("it waits", || peer_of(&a, c.name()).unwrap().transfer.waiting == 1).await;
-    held.iter().for_each(|connection| connection.release());
-    assert_eq!(receive::<Binary>(&mut at_c).await, payload(LARGE, 2));
-    within(waiting).await.unwrap().unwrap();
-    for _ in 0..accepted {
-        assert_eq!(receive::<Binary>(&mut at_b).await, body);
+    // Each peer has a share on top: an eighth of its window.
+    let most = CAP + 5 * PEER_WINDOW / 8;
+    assert!(a.info().bytes_in_flight <= most, "{}", a.info().bytes_in_flight);
+    let mut inbox = healthy.register("inbox").unwrap();
+    let sender = a.clone();
+    let to = healthy.name().clone();
+    let sending = tokio::spawn(async move {
+        for i in 0..30 {
+            sender.send(("inbox", &to), &(i, payload(LARGE, i))).await.unwrap();
+            for j in 0..50 {
+                sender.send(("inbox", &to), &(i, payload(1000, j))).await.unwrap();
+            }
+        }
+    });
+    for i in 0..30u64 {
+        assert_eq!(receive::<(u64, Binary)>(&mut inbox).await, (i, payload(LARGE, i)));
+        for j in 0..50 {
+            assert_eq!(receive::<(u64, Binary)>(&mut inbox).await, (i, payload(1000, j)));
+            assert!(a.info().bytes_in_flight <= most);
+        }
+    }
+    within(sending).await.unwrap();
+    for (node, ..) in &still {
+        assert!(peer_of(&a, node.name()).unwrap().transfer.unconfirmed > 0, "{} moves", node.name());
+    }
+    for proxy in &proxies {
+        proxy.plan_none();
+        proxy.connections().iter().for_each(|connection| connection.release());
+    }
+    for (node, inbox, [few, many]) in &mut still {
+        assert!(*few > 50 && *many > 0, "{}: {few} small, {many} large", node.name());
+        for _ in 0..*few + *many {
+            within(inbox.recv()).await.unwrap();
+        }
     }
     eventually("nothing in flight", || a.info().bytes_in_flight == 0).await;
 }

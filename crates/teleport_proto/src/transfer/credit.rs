@@ -4,7 +4,7 @@
 //! accepted; or it waits in a line for one of them. Credit is taken for whole messages, first come first served per
 //! class, so that a small message never waits behind a large one, unless that is of its own pair.
 
-use super::window::{Budget, Totals, Window, class_of, cost};
+use super::window::{Budget, Totals, Unlimited, Window, class_of, cost};
 use super::{Outgoing, Pair, Ticket};
 use crate::wire::envelope::{AccountId, Destination};
 use crate::wire::pool::Class;
@@ -297,11 +297,7 @@ impl Admission {
 
     /// The session is over: what it holds of the node's budget is free again.
     pub(crate) fn abandon(&mut self) {
-        for class in [Class::Express, Class::Bulk] {
-            let bytes = self.peer.used_by(class);
-            self.peer.give_back(class, bytes);
-            self.budget.give_back(class, bytes);
-        }
+        self.budget = Arc::new(Unlimited);
     }
 
     /// Everybody who is still waiting, for the session's end.
@@ -435,7 +431,6 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
-    use super::super::window::Unlimited;
     use super::*;
     use crate::wire::envelope::ProcessId;
     use bytes::Bytes;

@@ -11,6 +11,8 @@ pub struct Faults {
     pub ignore_predecessor: bool,
     /// What comes behind a small message does not wait until its delivery has ended.
     pub ignore_deferral: bool,
+    /// The node's window goes to those who come first.
+    pub unfair_budget: bool,
     /// What a retirement requeues never gives its credit back.
     pub lose_credit: bool,
     /// A resumed control connection repeats nothing.

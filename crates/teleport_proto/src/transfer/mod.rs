@@ -27,6 +27,7 @@ mod pairs;
 mod pool;
 mod receive;
 mod report;
+mod shares;
 mod window;
 
 pub use assembly::{Buffers, PlainBuffers, Region};
@@ -36,6 +37,7 @@ pub use faults::Faults;
 pub use message::{AckToken, Credit, Delivery, Disposition, Outcome, Outgoing, Refused, Sent, Sink, Ticket};
 pub use outgoing::Frame;
 pub use report::{Ending, TransferConfig, TransferStats};
+pub use shares::{FairWindow, Sharing};
 pub use window::{Budget, MESSAGE_COST, Unlimited, Window};
 
 pub(crate) use message::Pair;

@@ -104,10 +104,12 @@ impl Window {
     }
 }
 
-/// The cap over all peers of a node, shared by their sessions.
+/// A session's part in what all sends of its node may have under way. Dropped with the session, it gives back whatever is
+/// left.
 ///
-/// [`Budget::try_take`] that answers `false` puts the caller on the list of those to be told (by
-/// [`Transfer::budget_freed`](super::Transfer::budget_freed)) when bytes come back.
+/// [`Budget::try_take`] that answers `false` puts the session on the list of those to be told (by
+/// [`Transfer::budget_freed`](super::Transfer::budget_freed)) when there is room for it. A session that gives back itself
+/// looks by itself.
 pub trait Budget: Send + Sync {
     /// Takes the bytes if they fit.
     fn try_take(&self, class: Class, bytes: u64) -> bool;

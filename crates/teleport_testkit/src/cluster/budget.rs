@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport_proto::transfer::{Budget, Window};
+use teleport_proto::transfer::{Budget, FairWindow};
 use teleport_proto::wire::pool::Class;
 
-/// A node's budget: a [`Window`], and who has been refused since.
+/// A node's budget, and who is to be told of room in it.
 #[derive(Debug)]
 pub(super) struct NodeBudget {
     inner: Mutex<Inner>,
@@ -13,33 +13,32 @@ pub(super) struct NodeBudget {
 
 #[derive(Debug)]
 struct Inner {
-    window: Window,
-    refused: BTreeSet<usize>,
-    freed: bool,
+    window: FairWindow<usize>,
+    ready: BTreeSet<usize>,
     refusals: u64,
 }
 
 impl NodeBudget {
-    pub(super) fn new(bytes: u64) -> Arc<Self> {
-        let (window, refused) = (Window::new(bytes), BTreeSet::new());
-        Arc::new(Self { inner: Mutex::new(Inner { window, refused, freed: false, refusals: 0 }) })
+    pub(super) fn new(window: FairWindow<usize>) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::new(Inner { window, ready: BTreeSet::new(), refusals: 0 }) })
     }
 
     pub(super) fn used(&self) -> u64 {
         self.lock().window.used()
     }
 
+    /// Sessions that the budget knows.
+    pub(super) fn members(&self) -> usize {
+        self.lock().window.members()
+    }
+
     pub(super) fn refusals(&self) -> u64 {
         self.lock().refusals
     }
 
-    /// The sessions that have to be told that bytes came back.
+    /// The sessions that have to be told that there is room for them.
     pub(super) fn to_tell(&self) -> BTreeSet<usize> {
-        let mut inner = self.lock();
-        if !std::mem::take(&mut inner.freed) {
-            return BTreeSet::new();
-        }
-        std::mem::take(&mut inner.refused)
+        std::mem::take(&mut self.lock().ready)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -57,19 +56,24 @@ pub(super) struct SessionBudget {
 impl Budget for SessionBudget {
     fn try_take(&self, class: Class, bytes: u64) -> bool {
         let mut inner = self.node.lock();
-        let fits = inner.window.fits(class, bytes);
-        if fits {
-            inner.window.take(class, bytes);
-        } else {
-            inner.refused.insert(self.session);
-            inner.refusals += 1;
-        }
+        let fits = inner.window.try_take(&self.session, class, bytes);
+        inner.refusals += u64::from(!fits);
         fits
     }
 
     fn give_back(&self, class: Class, bytes: u64) {
-        let mut inner = self.node.lock();
-        inner.window.give_back(class, bytes);
-        inner.freed = true;
+        let Inner { window, ready, .. } = &mut *self.node.lock();
+        window.give_back(&self.session, class, bytes, |&session| {
+            ready.insert(session);
+        });
+    }
+}
+
+impl Drop for SessionBudget {
+    fn drop(&mut self) {
+        let Inner { window, ready, .. } = &mut *self.node.lock();
+        window.leave(&self.session, |&session| {
+            ready.insert(session);
+        });
     }
 }

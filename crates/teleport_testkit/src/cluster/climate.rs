@@ -1,6 +1,7 @@
 //! What a run is like: drawn from the seed once, so that runs differ as much as their steps do.
 
 use super::{Micros, Rng};
+use teleport_proto::transfer::Sharing;
 
 /// The sizes, speeds and troubles of one run.
 #[derive(Debug, Clone)]
@@ -13,7 +14,8 @@ pub(super) struct Climate {
     pub(super) mailbox_windows: Vec<Option<u64>>,
     /// How much of each node's memory one peer may fill.
     pub(super) receive_windows: Vec<u64>,
-    pub(super) budgets: Vec<u64>,
+    /// What all sends of each node may have under way.
+    pub(super) budgets: Vec<Sharing>,
     pub(super) latency: Micros,
     pub(super) pipe_capacity: u64,
     /// The most bytes that one read yields.
@@ -55,7 +57,12 @@ impl Climate {
             bulk_connections: rng.between(1, 3) as u32,
             mailbox_windows: (0..nodes).map(|_| rng.pick(&mailboxes)).collect(),
             receive_windows: (0..nodes).map(|_| rng.pick(&windows)).collect(),
-            budgets: (0..nodes).map(|_| rng.pick(&budgets)).collect(),
+            budgets: (0..nodes)
+                .map(|_| {
+                    let (size, share) = (rng.pick(&budgets), rng.pick(&[1, 16 * kib, 64 * kib]));
+                    Sharing { size, share, most: u64::MAX }
+                })
+                .collect(),
             latency: rng.pick(&[20, 200, 1_000, 5_000]),
             pipe_capacity: rng.pick(&[4 * kib, 32 * kib, 128 * kib]),
             read_size: rng.pick(&[3_000, 16 * kib, 64 * kib]),

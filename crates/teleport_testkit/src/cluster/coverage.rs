@@ -95,6 +95,8 @@ counters! {
     no_process,
     /// Connections closed because they were idle.
     swept,
+    /// What was put off at nodes that stood still.
+    put_off,
     /// Sessions that ended with a node's restart.
     sessions_ended,
     /// Messages that were unconfirmed when their session ended.

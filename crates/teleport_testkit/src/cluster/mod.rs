@@ -25,6 +25,7 @@ mod pool;
 mod quiet;
 mod rng;
 mod session;
+mod still;
 mod traffic;
 mod world;
 
@@ -43,6 +44,8 @@ pub struct Scenario {
     pub nodes: usize,
     /// About how many messages each node sends.
     pub messages: usize,
+    /// So many of the nodes stand still, or acknowledge nothing, until all others are done.
+    pub standing_still: usize,
     /// Print every step to standard error.
     pub trace: bool,
     /// Faults planted in the session machines.
@@ -59,6 +62,11 @@ impl Scenario {
     /// Six nodes, fifteen sessions.
     pub fn six_nodes() -> Self {
         Self { nodes: 6, messages: 60, ..Self::default() }
+    }
+
+    /// Six nodes, of which three are no good to the others until they are done.
+    pub fn standing_still() -> Self {
+        Self { standing_still: 3, ..Self::six_nodes() }
     }
 }
 

@@ -55,8 +55,12 @@ impl World {
             }
         }
         for (node, it) in self.nodes.iter().enumerate() {
-            if it.budget.used() > 0 {
-                return wrong(format!("{} bytes of node {node}'s budget are taken", it.budget.used()));
+            if it.budget.used() > 0 || it.budget.members() > 0 {
+                return wrong(format!(
+                    "{} bytes of node {node}'s budget are taken, {} members known",
+                    it.budget.used(),
+                    it.budget.members()
+                ));
             }
             if it.mailboxes.iter().any(|mailbox| !mailbox.queue.is_empty()) {
                 return wrong(format!("a mailbox of node {node} has not been emptied"));

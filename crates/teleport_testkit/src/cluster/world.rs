@@ -10,7 +10,7 @@ use super::{Broken, Coverage, Micros, Rng, Scenario};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use teleport_proto::transfer::{
-    Action, Delivery, Disposition, Outcome, PlainBuffers, Transfer, TransferConfig, Urgency,
+    Action, Delivery, Disposition, FairWindow, Outcome, PlainBuffers, Transfer, TransferConfig, Urgency,
 };
 use teleport_proto::wire::pool::{Class, EXPRESS_LIMIT};
 
@@ -28,6 +28,10 @@ pub(super) struct World {
     pub(super) sessions: Vec<Session>,
     pub(super) coverage: Coverage,
     pub(super) last_id: u64,
+    /// So many of the last nodes.
+    pub(super) standing_still: usize,
+    /// What would have happened at them.
+    pub(super) put_off: Vec<Event>,
 }
 
 macro_rules! trace {
@@ -42,12 +46,19 @@ pub(super) use trace;
 impl World {
     pub(super) fn new(seed: u64, scenario: &Scenario) -> Self {
         let mut rng = Rng::new(seed);
-        let climate = Climate::draw(&mut rng, scenario.nodes);
+        let mut climate = Climate::draw(&mut rng, scenario.nodes);
+        if scenario.standing_still > 0 {
+            climate.restart_weight = 0;
+        }
         let nodes = (0..scenario.nodes).map(|node| {
             let processes = rng.between(1, 3) as usize;
             let each = (rng.between(1, scenario.messages.max(1) as u64) as usize).div_ceil(processes);
+            #[allow(unused_mut)]
+            let mut budget = FairWindow::new(climate.budgets[node]);
+            #[cfg(feature = "planted-faults")]
+            budget.plant(scenario.planted);
             Node {
-                budget: NodeBudget::new(climate.budgets[node]),
+                budget: NodeBudget::new(budget),
                 mailboxes: (0..MAILBOXES).map(|_| Mailbox::default()).collect(),
                 to_send: vec![each; processes],
             }
@@ -78,6 +89,8 @@ impl World {
             sessions,
             coverage: Coverage::default(),
             last_id: 0,
+            standing_still: scenario.standing_still,
+            put_off: Vec::new(),
         }
     }
 
@@ -101,6 +114,8 @@ impl World {
         }
         self.plan_within(self.climate.fault_gap, Event::Fault);
         self.run_until_quiet()?;
+        self.let_all_move()?;
+        self.run_until_quiet()?;
         self.check_quiet()
     }
 
@@ -111,6 +126,10 @@ impl World {
             self.coverage.events += 1;
             if self.coverage.events > MOST_EVENTS * self.sessions.len() as u64 {
                 return Err(Broken::new(format!("no end after {} events", self.coverage.events)));
+            }
+            if self.stands_still(&event) {
+                self.put_off.push(event);
+                continue;
             }
             trace!(self, "{event:?}");
             self.handle(event)?;
@@ -328,6 +347,7 @@ impl World {
         }
         self.open_connections(who);
         self.check_bounds(who)?;
+        self.check_budget(self.sessions[who.session].nodes[who.side])?;
         let due = self.transfer(who).and_then(|transfer| transfer.control_due());
         let delay = match due {
             None => return Ok(()),

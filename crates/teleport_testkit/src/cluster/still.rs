@@ -1,0 +1,71 @@
+//! Nodes that stand still: what they keep from others, and what they must not.
+
+use super::Broken;
+use super::event::Event;
+use super::session::Who;
+use super::world::World;
+
+impl World {
+    /// Whether something happens at a node that stands still. Every other one of them goes on but for saying anything, so
+    /// it acknowledges nothing.
+    pub(super) fn stands_still(&self, event: &Event) -> bool {
+        let first = self.nodes.len() - self.standing_still;
+        let node_of = |who: &Who| self.sessions[who.session].nodes[who.side];
+        let (node, says) = match event {
+            Event::Send { node, .. } | Event::Consume { node, .. } => (*node, false),
+            Event::Fault | Event::SessionUp(_) => return false,
+            Event::Flush(who, _) => (node_of(who), true),
+            Event::Cancel(who, _)
+            | Event::BudgetFreed(who)
+            | Event::Finish(who, ..)
+            | Event::Control(who, _)
+            | Event::ControlUp(who, _)
+            | Event::Up(who, _)
+            | Event::JoinFailed(who, _)
+            | Event::Write(who, _)
+            | Event::Read(who, _)
+            | Event::Notice(who, _)
+            | Event::ReaderStop(who, _)
+            | Event::Sweep(who)
+            | Event::NodeDown(who) => (node_of(who), false),
+        };
+        node >= first && (says || (node - first).is_multiple_of(2))
+    }
+
+    /// Those that move have come to the end of what is between them; now the others move on, too.
+    pub(super) fn let_all_move(&mut self) -> Result<(), Broken> {
+        let first = self.nodes.len() - std::mem::take(&mut self.standing_still);
+        for session in &self.sessions {
+            if session.nodes.iter().any(|&node| node >= first) {
+                continue;
+            }
+            let open =
+                |side: &super::session::Side| side.ledger.as_ref().filter(|l| !l.is_done()).map(|l| l.open());
+            if let Some(open) = session.sides.iter().find_map(open) {
+                return Err(Broken::new(format!(
+                    "while others stood still between {:?}: {open}",
+                    session.nodes
+                )));
+            }
+        }
+        let put_off = std::mem::take(&mut self.put_off);
+        self.coverage.put_off += put_off.len() as u64;
+        put_off.into_iter().for_each(|event| self.plan(0, event));
+        Ok(())
+    }
+
+    /// A node has no more under way than it wants to.
+    pub(super) fn check_budget(&self, node: usize) -> Result<(), Broken> {
+        let sharing = self.climate.budgets[node];
+        let mine = self.sessions.iter().filter_map(|session| {
+            let side = session.nodes.iter().position(|&n| n == node)?;
+            Some(&session.sides[side])
+        });
+        let beyond = mine.map(|side| sharing.share + side.largest[0].iter().sum::<u64>()).sum::<u64>();
+        let (used, most) = (self.nodes[node].budget.used(), sharing.size.saturating_add(beyond));
+        if used > most {
+            return Err(Broken::new(format!("node {node} has {used} bytes under way, {most} are allowed")));
+        }
+        Ok(())
+    }
+}
