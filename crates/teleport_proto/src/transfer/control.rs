@@ -12,6 +12,9 @@ use bytes::BytesMut;
 /// The most retired connections, not known here, that the peer may wait to be answered for.
 const MOST_UNKNOWN: usize = 64 * 1024;
 
+/// The most frames at a time that say what has been delivered. What is left out is said the next time.
+const MOST_DELIVERED: usize = 16;
+
 impl Transfer {
     /// Takes a frame that the control connection has received.
     pub fn control(&mut self, frame: TransferFrame) -> Result<(), Violation> {
@@ -103,9 +106,14 @@ impl Transfer {
             say(TransferFrame::RetireUnknown { connection });
         }
         if std::mem::take(&mut self.say_delivered) {
-            let delivered = self.inbox.delivered();
-            let above = delivered.runs().take(MAX_RANGES).collect();
-            say(TransferFrame::Delivered { watermark: delivered.watermark(), above });
+            for _ in 0..MOST_DELIVERED {
+                let (watermark, above, more) = self.inbox.take_unsaid(MAX_RANGES);
+                say(TransferFrame::Delivered { watermark, above });
+                self.say_delivered = more;
+                if !more {
+                    break;
+                }
+            }
         }
         for account in std::mem::take(&mut self.say_consumed) {
             let (express, bulk) = self.consumed.get(&account).copied().unwrap_or_default();
@@ -133,6 +141,7 @@ impl Transfer {
             connection.say_retired = connection.reader_stopped && !connection.noted;
         }
         self.say_delivered = true;
+        self.inbox.say_all_again();
         self.say_consumed = self.consumed.keys().copied().collect();
         self.say_wanted = !self.config.dialler;
         self.urgent = true;

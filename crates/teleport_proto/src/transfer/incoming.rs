@@ -9,6 +9,7 @@ use crate::wire::pool::{Class, FragmentHeader, batch_messages};
 use crate::wire::{WireError, take_varint};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub(crate) struct Inbox {
     /// For what comes without credit: the sender has a window of the same size for it.
     exempt: Window,
     delivered: NumberSet,
+    /// Those above the watermark that the peer has not been told of.
+    unsaid: NumberSet,
     /// Messages that wait for their predecessor, by its number. The peer chooses the numbers, so they are not hashed.
     held: BTreeMap<Seq, (Envelope, Bytes)>,
     assemblies: FxHashMap<Seq, Assembly>,
@@ -89,6 +92,7 @@ impl Inbox {
             window: Window::new(window),
             exempt: Window::new(window),
             delivered: NumberSet::default(),
+            unsaid: NumberSet::default(),
             held: BTreeMap::new(),
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
@@ -109,6 +113,19 @@ impl Inbox {
 
     pub(crate) fn delivered(&self) -> &NumberSet {
         &self.delivered
+    }
+
+    /// What the peer has to be told of what has been delivered, in parts of at most `most` ranges above the watermark; and
+    /// whether there is more.
+    pub(crate) fn take_unsaid(&mut self, most: usize) -> (Seq, SmallVec<[(Seq, Seq); 4]>, bool) {
+        let watermark = self.delivered.watermark();
+        let above = self.unsaid.take_above(watermark, most).collect();
+        (watermark, above, self.unsaid.scattered() > 0)
+    }
+
+    /// The peer may not have heard anything.
+    pub(crate) fn say_all_again(&mut self) {
+        self.delivered.runs().for_each(|(first, last)| self.unsaid.insert_run(first, last, |_| {}));
     }
 
     /// Bytes received, or being received, and not delivered.
@@ -333,6 +350,9 @@ impl Inbox {
         let Handed { seq, from, acknowledge, exempt, credit, .. } = handed;
         if !self.delivered.insert(seq) {
             return Err(Violation::Duplicate { seq }.into());
+        }
+        if seq > self.delivered.watermark() {
+            self.unsaid.insert(seq);
         }
         self.window_of(exempt).give_back(credit.class, credit.bytes);
         self.delivered_bytes.add(credit.class, credit.bytes);

@@ -26,6 +26,22 @@ impl NumberSet {
         self.runs.len()
     }
 
+    /// Takes out the lowest runs above a number, at most so many, and all that is not above it.
+    pub(crate) fn take_above(&mut self, number: Seq, most: usize) -> impl Iterator<Item = (Seq, Seq)> + '_ {
+        let mut taken = 0;
+        std::iter::from_fn(move || {
+            while taken < most
+                && let Some((first, last)) = self.runs.pop_first()
+            {
+                if last > number {
+                    taken += 1;
+                    return Some((first.max(number + 1), last));
+                }
+            }
+            None
+        })
+    }
+
     /// Adds the numbers in the lowest gaps until at most `most` runs are left.
     pub(crate) fn close_gaps(&mut self, most: usize) {
         while self.runs.len() > most

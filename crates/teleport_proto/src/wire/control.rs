@@ -34,7 +34,7 @@ pub enum TransferFrame {
     Delivered {
         /// All up to and including this one.
         watermark: Seq,
-        /// First and last of each run above it, ascending; at most [`MAX_RANGES`], the lowest.
+        /// First and last of runs above it, ascending; at most [`MAX_RANGES`]. Others may have been said before.
         above: SmallVec<[(Seq, Seq); 4]>,
     },
     /// So many bytes have been taken out of the mailbox behind that account.
@@ -79,7 +79,7 @@ pub enum TransferFrame {
     },
 }
 
-/// The most ranges in a [`TransferFrame::Delivered`]: what is left out is said again once the lower ones are closed.
+/// The most ranges in a [`TransferFrame::Delivered`]. What is left out is said in another one.
 pub const MAX_RANGES: usize = 256;
 
 /// The longest control frame, in bytes.

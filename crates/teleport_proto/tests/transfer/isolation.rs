@@ -1,7 +1,7 @@
 //! A small message never queues behind a large one of another pair, and a slow destination slows nobody else.
 
-use super::support::{LARGE, MAILBOX, Two, WINDOW, message, reference};
-use teleport_proto::transfer::{Action, Refused, Sent};
+use super::support::{LARGE, MAILBOX, Two, WINDOW, joined, message, receive, reference};
+use teleport_proto::transfer::{Action, Delivery, Disposition, Refused, Sent, Sink};
 use teleport_proto::wire::envelope::Kind;
 use teleport_proto::wire::pool::Class;
 
@@ -112,6 +112,41 @@ fn a_small_message_behind_a_large_one_of_its_pair_is_not_starved_by_others() {
         }
     }
     panic!("everything has been delivered but that message");
+}
+
+#[test]
+fn however_scattered_what_is_delivered_is_said() {
+    /// Every other message takes longer.
+    struct EveryOther(Vec<u64>);
+    impl Sink for EveryOther {
+        fn deliver(&mut self, delivery: Delivery) -> Disposition {
+            if delivery.seq % 2 == 0 {
+                return Disposition::Delivered;
+            }
+            self.0.push(delivery.seq);
+            Disposition::Placed
+        }
+    }
+    let mut two = Two::roomy();
+    let [express, ..] = two.open_all();
+    let (mut sink, each) = (EveryOther(Vec::new()), 128 + 10);
+    for _ in 0..12_000 {
+        two.send(message(1, 2, 10)).unwrap();
+    }
+    while let Some(frame) = two.sender.next_frame(express) {
+        receive(&mut two.receiver, express, Class::Express, &joined(frame), &mut sink).unwrap();
+    }
+    two.talk().unwrap();
+    assert_eq!(two.sender.in_window(), 6000 * each);
+    // What the peer has not heard is said again.
+    two.receiver.control_up();
+    two.talk().unwrap();
+    assert_eq!(two.sender.in_window(), 6000 * each);
+    for seq in sink.0.split_off(0) {
+        two.receiver.finish_delivery(seq, Disposition::Delivered, &mut sink).unwrap();
+    }
+    two.talk().unwrap();
+    assert_eq!((two.sender.in_window(), two.receiver.stats().undelivered_bytes), (0, 0));
 }
 
 #[test]
