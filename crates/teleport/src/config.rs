@@ -26,11 +26,16 @@ pub struct Config {
     /// Default 32 MiB, a quarter of it for messages up to 64 KiB: two messages of 10 MiB at a time, or a quarter of a
     /// second of a 1 Gbit/s link. A larger message is let in alone.
     pub peer_window: NonZeroU64,
-    /// What one peer may have waiting in one bounded mailbox of this node, in bytes.
+    /// What one peer may have waiting in one bounded mailbox of this node, in bytes; all its sessions together.
     ///
     /// Default 32 MiB, as much as the peer's window: a slow mailbox then holds what one peer can have under way.
     /// A larger message is let in alone; the next send then waits, for as long as it takes, until that one is read.
     pub mailbox_window: NonZeroU64,
+    /// What all peers together may have waiting in one bounded mailbox of this node, in bytes.
+    ///
+    /// Default `None`: four times [`mailbox_window`](Self::mailbox_window), since few peers fill the same mailbox at a time. A
+    /// peer may have as much of it as it leaves free.
+    pub mailbox_total: Option<NonZeroU64>,
     /// What all sends of this node together may have under way, in bytes. A peer may have as much of it as it leaves free.
     /// Whatever the others hold, each may have an eighth of [`peer_window`](Self::peer_window), or one message.
     ///
@@ -127,6 +132,7 @@ impl Default for Config {
             max_message: bytes(1024 * MIB),
             peer_window: bytes(32 * MIB),
             mailbox_window: bytes(32 * MIB),
+            mailbox_total: None,
             node_window: bytes(1024 * MIB),
             max_watches: 1 << 18,
             fragment_size: 1024 * 1024,
@@ -154,6 +160,11 @@ impl Config {
     pub(crate) fn liveness(&self) -> liveness::Config {
         let config = liveness::Config::with_ticktime(self.net_ticktime);
         liveness::Config { tick_interval: self.tick_interval.unwrap_or(config.tick_interval), ..config }
+    }
+
+    /// What all peers may have waiting in one mailbox.
+    pub(crate) fn mailbox_total(&self) -> u64 {
+        self.mailbox_total.map_or(self.mailbox_window.get().saturating_mul(4), NonZeroU64::get)
     }
 
     /// What is wrong with the configuration, if anything: the field and what it takes.

@@ -87,7 +87,7 @@ impl Node {
 
     pub(crate) fn start(engine: Arc<Engine>, runtime: Option<Main>) -> Result<Self, RegisterError> {
         // The node's own process has no mailbox: what is sent to it vanishes.
-        let inbox = engine.registry.add(None, |process, name| Inbox::new(process, name, 1))?;
+        let inbox = engine.registry.add(None, |process, name| Inbox::new(process, name, 1, 1))?;
         engine.registry.remove(inbox.process, None);
         let atom = atom_of(&engine.local.name);
         Ok(Self { running: Arc::new(Running { own: inbox.process, engine, atom, _runtime: runtime }) })
@@ -268,8 +268,10 @@ impl Node {
     }
 
     fn add(&self, name: Option<&str>) -> Result<Mailbox, RegisterError> {
-        let window = self.engine().config.mailbox_window.get();
-        let inbox = self.engine().registry.add(name, |process, name| Inbox::new(process, name, window))?;
+        let config = &self.engine().config;
+        let (window, total) = (config.mailbox_window.get(), config.mailbox_total());
+        let make = |process, name| Inbox::new(process, name, window, total);
+        let inbox = self.engine().registry.add(name, make)?;
         Ok(Mailbox::new(Process::new(self.clone(), inbox.process), inbox))
     }
 }

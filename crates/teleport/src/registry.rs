@@ -77,12 +77,13 @@ impl Registry {
 
     /// No more processes; those that are left see their mailboxes end.
     pub(crate) fn close(&self) {
-        let inboxes: Vec<_> = {
-            let mut tables = self.write();
-            tables.closed = true;
-            tables.processes.values().cloned().collect()
-        };
-        inboxes.iter().for_each(|inbox| inbox.finish());
+        self.write().closed = true;
+        self.all().iter().for_each(|inbox| inbox.finish());
+    }
+
+    /// The mailboxes that there are.
+    pub(crate) fn all(&self) -> Vec<Arc<Inbox>> {
+        self.read().processes.values().cloned().collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {

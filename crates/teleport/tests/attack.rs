@@ -351,6 +351,45 @@ async fn a_peer_that_ignores_a_mailboxs_window_loses_its_session() {
 }
 
 #[tokio::test]
+async fn a_hundred_names_fill_no_more_than_a_mailboxs_total() {
+    let window = 1 << 20;
+    let own = |config: &mut Config| config.mailbox_window = NonZeroU64::new(window).unwrap();
+    let node = start("a@127.0.0.1", &StaticPeers::new(), config(own)).await;
+    let mut inbox = node.register("inbox").unwrap();
+    let mut attackers = Vec::new();
+    for i in 0..100 {
+        let attacker = Dialled::new(&format!("x{i}@127.0.0.1"), &node).await;
+        let mut express = attacker.express(1).await.unwrap();
+        // As much as an honest peer has credit for.
+        for seq in 1..=7 {
+            express.write_all(&message(seq, "inbox", 1, 32 * 1024)).await.unwrap();
+        }
+        attackers.push((attacker, express));
+    }
+    let sum = |node: &Node| {
+        let peers = node.info().peers;
+        let received: u64 = peers.iter().map(|peer| peer.transfer.messages_received).sum();
+        (received, peers.iter().map(|peer| peer.transfer.undelivered_bytes).sum::<u64>())
+    };
+    let begun = Instant::now();
+    while sum(&node).0 < 700 {
+        assert!(begun.elapsed() < 20 * SECOND, "{:?}", sum(&node));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let delivered = 700 * (32 * 1024 + 128) - sum(&node).1;
+    assert!(delivered <= window, "{delivered} bytes delivered into a mailbox that takes {window} small ones");
+    for _ in 0..350 {
+        inbox.try_recv().unwrap();
+    }
+    drop(attackers);
+    for i in 0..100 {
+        node.disconnect(&format!("x{i}@127.0.0.1").parse().unwrap());
+    }
+    let left = inbox.len() as u64 * 32 * 1024;
+    assert!(left <= window, "{left} bytes are left of sessions that are gone");
+}
+
+#[tokio::test]
 async fn a_peer_that_announces_an_endless_window_gets_no_more_than_this_node_would_take() {
     let window = 4 << 20;
     let own = |config: &mut Config| config.peer_window = NonZeroU64::new(window).unwrap();

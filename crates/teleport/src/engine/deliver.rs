@@ -92,11 +92,14 @@ impl<'a> Deliver<'a> {
 
     fn put(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) -> Disposition {
         match inbox.put_remote(delivery, self.session) {
-            Put::Waiting { first, bounded } => {
+            Put::Waiting { first, disposition } => {
                 if first {
                     self.woken.push(inbox.clone());
                 }
-                if bounded { Disposition::Delivered } else { Disposition::Consumed }
+                if disposition == Disposition::Placed {
+                    self.session.note_placed();
+                }
+                disposition
             }
             Put::Gone => Disposition::NoProcess,
             Put::Overrun => {

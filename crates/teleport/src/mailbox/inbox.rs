@@ -1,19 +1,19 @@
 //! The shared half of a mailbox: what is put in by those who deliver, and taken out in runs.
 
+use super::room::{PlacedId, Room, Settled};
 use crate::SendError;
 use crate::lock::{Held, Lock, Rank};
 use crate::session::Session;
 use crate::watch::Watchers;
 use bytes::Bytes;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use teleport_etf::Pid;
-use teleport_proto::transfer::{Credit, Delivery, MESSAGE_COST, Window};
+use teleport_proto::transfer::{Credit, Delivery, Disposition, MESSAGE_COST};
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -34,21 +34,18 @@ pub(crate) struct Inbox {
     /// Room for local senders, in units of [`ROOM_UNIT`] bytes; fair.
     room: Arc<Semaphore>,
     room_units: u32,
-    /// What each peer may have waiting here.
-    window: u64,
     /// Nobody waits for room here.
     unbounded: AtomicBool,
 }
 
 const ROOM_UNIT: u64 = 64;
 
-#[derive(Default)]
 struct Queue {
     runs: VecDeque<Run>,
     /// Messages in them.
     waiting: usize,
-    /// How far peers have filled their windows: by session, and apart for those who send to the name and to the pid.
-    windows: FxHashMap<(usize, bool), Window>,
+    /// What peers hold of it.
+    room: Room,
     /// Monitors that the process has.
     monitors: FxHashSet<RefId>,
     /// The process is gone.
@@ -61,6 +58,8 @@ struct Queue {
 struct Run {
     origin: Origin,
     messages: SmallVec<[Stored; 1]>,
+    /// There was no room for its only message.
+    placed: Option<PlacedId>,
 }
 
 /// A run that is being read. It holds its credit until its last message has been taken.
@@ -108,7 +107,7 @@ impl Origin {
 
 impl Run {
     fn new(origin: Origin, message: Stored) -> Self {
-        Self { origin, messages: SmallVec::from_buf([message]) }
+        Self { origin, messages: SmallVec::from_buf([message]), placed: None }
     }
 
     /// Adds a message if it belongs here, or gives it back.
@@ -121,7 +120,8 @@ impl Run {
     ) -> Result<(), Stored> {
         match &mut self.origin {
             Origin::Remote { session, by_name, credit }
-                if Arc::ptr_eq(session, from)
+                if self.placed.is_none()
+                    && Arc::ptr_eq(session, from)
                     && (*by_name, credit.account, credit.class) == (to_name, more.account, more.class)
                     && credit.bytes + more.bytes <= RUN_BYTES
                     && self.messages.len() < RUN_MESSAGES =>
@@ -137,8 +137,8 @@ impl Run {
 
 /// What became of a message from a peer.
 pub(crate) enum Put {
-    /// It waits in the mailbox, which was empty before or was not, and keeps its credit or does not.
-    Waiting { first: bool, bounded: bool },
+    /// It waits in the mailbox, which was empty before or was not.
+    Waiting { first: bool, disposition: Disposition },
     /// The process is gone.
     Gone,
     /// It is more than the peer may have waiting here.
@@ -146,28 +146,45 @@ pub(crate) enum Put {
 }
 
 impl Queue {
-    /// Takes the next run out; the last one has been read, and leaves its window.
-    fn next_run(&mut self, last: Option<&Origin>) -> Option<Taken> {
-        if let Some(Origin::Remote { session, by_name, credit }) = last
-            && let Entry::Occupied(mut window) = self.windows.entry((Arc::as_ptr(session).addr(), *by_name))
-        {
-            window.get_mut().give_back(credit.class, credit.bytes);
-            if window.get().used() == 0 {
-                window.remove();
-            }
+    fn new(window: u64, total: u64) -> Self {
+        Self {
+            runs: VecDeque::new(),
+            waiting: 0,
+            room: Room::new(window, total),
+            monitors: FxHashSet::default(),
+            closed: false,
+            finished: false,
         }
-        let Run { origin, messages } = self.runs.pop_front()?;
+    }
+
+    /// Takes the next run out; the last one has been read, and leaves room.
+    fn next_run(&mut self, last: Option<&Origin>, settled: &mut Settled) -> Option<Taken> {
+        if let Some(Origin::Remote { session, credit, .. }) = last {
+            self.room.leave(session.peer_name(), *credit, settled);
+        }
+        let Run { origin, messages, placed } = self.runs.pop_front()?;
         self.waiting -= messages.len();
+        if let (Some(id), Origin::Remote { session, credit, .. }) = (placed, &origin) {
+            self.room.read(session.peer_name(), credit.class, id, settled);
+        }
         Some(Taken { origin, messages: messages.into_iter() })
+    }
+
+    /// Takes runs of one message out, which have been placed and go.
+    fn drop_placed(&mut self, gone: &FxHashSet<PlacedId>) {
+        let before = self.runs.len();
+        self.runs.retain(|run| run.placed.is_none_or(|id| !gone.contains(&id)));
+        self.waiting -= before - self.runs.len();
     }
 }
 
 impl Inbox {
-    pub(crate) fn new(process: ProcessId, name: Option<Arc<str>>, window: u64) -> Arc<Self> {
+    /// Each peer, and all local senders, may have `window` bytes waiting here, and all peers together `total`.
+    pub(crate) fn new(process: ProcessId, name: Option<Arc<str>>, window: u64, total: u64) -> Arc<Self> {
         let room_units =
             u32::try_from(window / ROOM_UNIT).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         let room = Arc::new(Semaphore::new(room_units as usize));
-        let (queue, arrived) = (Lock::new(Rank::Inbox, Queue::default()), Notify::new());
+        let (queue, arrived) = (Lock::new(Rank::Inbox, Queue::new(window, total)), Notify::new());
         let watchers = Watchers::default();
         Arc::new(Self {
             process,
@@ -177,14 +194,16 @@ impl Inbox {
             arrived,
             room,
             room_units,
-            window,
             unbounded: AtomicBool::new(false),
         })
     }
 
-    /// Takes the next run out; the last one has been read, and leaves its window.
+    /// Takes the next run out; the last one has been read, and leaves room.
     pub(super) fn next_run(&self, last: Option<&Origin>) -> Option<Taken> {
-        self.lock().next_run(last)
+        let mut settled = Settled::default();
+        let taken = self.lock().next_run(last, &mut settled);
+        settled.tell(Disposition::Delivered);
+        taken
     }
 
     /// Waits until something has come. What comes before this is called leaves a permit.
@@ -214,52 +233,73 @@ impl Inbox {
     pub(super) fn lift_bounds(&self) {
         self.unbounded.store(true, Ordering::Relaxed);
         self.room.close(); // whoever waits for it goes on
+        let mut settled = Settled::default();
+        self.lock().room.let_all_in(&mut settled);
+        settled.tell(Disposition::Delivered);
+    }
+
+    /// A session has ended: what it had placed here is dropped. Its peer counts it as unconfirmed.
+    pub(crate) fn session_ended(&self, session: &Arc<Session>) {
+        let mut settled = Settled::default();
+        {
+            let mut queue = self.lock();
+            let gone = queue.room.forget(session, &mut settled);
+            if !gone.is_empty() {
+                queue.drop_placed(&gone);
+            }
+        }
+        settled.tell(Disposition::Delivered);
     }
 
     /// The process is gone: nothing is put in any more. Gives what was there, and the monitors that the process had.
     pub(super) fn close(&self) -> (Vec<Origin>, FxHashSet<RefId>) {
+        let mut settled = Settled::default();
         let (runs, monitors) = {
             let mut queue = self.lock();
             queue.closed = true;
+            let gone = queue.room.close(&mut settled);
+            queue.drop_placed(&gone);
             (std::mem::take(&mut queue.runs), std::mem::take(&mut queue.monitors))
         };
+        settled.tell(Disposition::NoProcess);
         self.room.close(); // local senders who wait for room
         (runs.into_iter().map(|run| run.origin).collect(), monitors)
     }
 
     /// Takes a message from a peer.
     ///
-    /// A peer that keeps to the credit that it has been given never overruns its window here: it learns later than this
-    /// that there is room again.
+    /// What is more than the room for it is placed all the same: then it goes on filling the peer's window. A peer that keeps
+    /// to the credit that it has been given never overruns that: it learns later than this that there is room again.
     pub(crate) fn put_remote(&self, delivery: Delivery, session: &Arc<Session>) -> Put {
-        let Delivery { from, to, body, mut credit, .. } = delivery;
+        let Delivery { seq, from, to, body, mut credit, .. } = delivery;
         let by_name = matches!(to, Destination::Name(_));
         let mut queue = self.lock();
         if queue.closed {
             return Put::Gone;
         }
-        let bounded = !self.unbounded.load(Ordering::Relaxed);
-        if !bounded {
+        let mut disposition = Disposition::Delivered;
+        let mut placed = None;
+        if self.unbounded.load(Ordering::Relaxed) {
             credit = Credit { account: 0, bytes: 0, ..credit };
+            disposition = Disposition::Consumed;
         } else if credit.bytes > 0 {
-            let key = (Arc::as_ptr(session).addr(), by_name);
-            let window = queue.windows.entry(key).or_insert_with(|| Window::new(self.window));
-            if !window.fits(credit.class, credit.bytes) {
-                return Put::Overrun;
+            match queue.room.enter(session, seq, by_name, credit) {
+                Ok(()) => {}
+                Err(Some(id)) => (disposition, placed) = (Disposition::Placed, Some(id)),
+                Err(None) => return Put::Overrun,
             }
-            window.take(credit.class, credit.bytes);
         }
         let message = Stored { from, body };
         let apart = match queue.runs.back_mut() {
-            Some(run) => run.add(session, by_name, credit, message).err(),
-            None => Some(message),
+            Some(run) if placed.is_none() => run.add(session, by_name, credit, message).err(),
+            _ => Some(message),
         };
         if let Some(message) = apart {
             let origin = Origin::Remote { session: session.clone(), by_name, credit };
-            queue.runs.push_back(Run::new(origin, message));
+            queue.runs.push_back(Run { placed, ..Run::new(origin, message) });
         }
         queue.waiting += 1;
-        Put::Waiting { first: queue.waiting == 1, bounded }
+        Put::Waiting { first: queue.waiting == 1, disposition }
     }
 
     /// Takes a message from this node, when there is room. `None` if the process is gone.

@@ -80,6 +80,7 @@ impl Ended {
         for waiting in outcomes {
             let _ = waiting.send(Err(SendError::Unconfirmed { peer: peer.clone(), reason }));
         }
+        session.drop_placed(engine);
         engine.watching.session_down(&session, reason);
         for subject in Via::There(session.clone()).end_all() {
             if let (Subject::Hosted(process, watch), Some(hosting)) = (subject, &engine.hosting) {

@@ -89,6 +89,8 @@ pub(crate) struct Session {
     /// Something is under way: connections have to be looked after, and are.
     in_use: Notify,
     looked_after: AtomicBool,
+    /// Mailboxes may have messages of the session for which they have no room.
+    placed: AtomicBool,
     /// The node's budget has room again.
     budget_freed: Arc<Notify>,
     /// The pool has changed.
@@ -192,6 +194,7 @@ impl Session {
             show_planned: AtomicBool::new(false),
             in_use: Notify::new(),
             looked_after: AtomicBool::new(false),
+            placed: AtomicBool::new(false),
             budget_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
@@ -356,6 +359,18 @@ impl Session {
         sink.finish();
         if let Some(Err(error)) = finished {
             self.receive_failed(error);
+        }
+    }
+
+    /// A mailbox has a message of the session for which it has no room.
+    pub(crate) fn note_placed(&self) {
+        self.placed.store(true, Ordering::Relaxed);
+    }
+
+    /// Has mailboxes drop what the session, which has ended, has placed in them.
+    fn drop_placed(self: &Arc<Self>, engine: &Engine) {
+        if self.placed.load(Ordering::Relaxed) {
+            engine.registry.all().iter().for_each(|inbox| inbox.session_ended(self));
         }
     }
 

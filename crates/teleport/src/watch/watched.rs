@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn inbox() -> Subject {
-        Subject::Inbox(Inbox::new(ProcessId { id: 1, serial: 0 }, None, 1024))
+        Subject::Inbox(Inbox::new(ProcessId { id: 1, serial: 0 }, None, 1024, 4096))
     }
 
     fn is_same(subject: Option<Subject>, other: &Subject) -> bool {

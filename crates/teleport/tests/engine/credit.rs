@@ -1,10 +1,12 @@
 //! Bounded memory: windows per mailbox, peer and node, and what happens to sends that do not fit.
 
 use crate::common::faulty::Kind;
-use crate::common::{MIB, eventually, pair_with, payload, peer_of, receive, start_apart, start_with, within};
+use crate::common::{
+    MIB, event, eventually, pair_with, payload, peer_of, receive, start_apart, start_with, within,
+};
 use std::num::NonZeroU64;
 use std::time::Duration;
-use teleport::{Binary, Config, Node, SendError, SendOptions, StaticPeers};
+use teleport::{Binary, Config, Node, NodeEvent, SendError, SendOptions, StaticPeers};
 use teleport_testkit::cluster::Rng;
 use teleport_testkit::proxy::{Fault, Faults, Proxy};
 use tokio::task::JoinSet;
@@ -383,6 +385,121 @@ async fn peers_that_stand_still_keep_nothing_from_another() {
         }
     }
     eventually("nothing in flight", || a.info().bytes_in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_back_finds_what_it_left_in_a_mailbox() {
+    const ROUNDS: u64 = 20;
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let mut events = a.monitor_nodes();
+    let options = SendOptions::default().nosuspend();
+    let (mut accepted, mut reported) = (Vec::new(), 0);
+    for round in 0..ROUNDS {
+        within(a.prime(b.name())).await.unwrap();
+        assert!(matches!(event(&mut events).await, NodeEvent::Up { .. }));
+        // As much as there is credit for, which is a window for each session.
+        loop {
+            let number = accepted.len() as u64;
+            let body = (number, payload([100, LARGE][number as usize % 2], number));
+            if a.process().send_with(("slow", b.name()), &body, options).await.is_err() {
+                break;
+            }
+            accepted.push(round);
+        }
+        let held = || {
+            let transfer = peer_of(&b, a.name()).unwrap().transfer;
+            transfer.messages_received == accepted.iter().filter(|&&r| r == round).count() as u64
+        };
+        eventually("everything has come", held).await;
+        let transfer = peer_of(&b, a.name()).unwrap().transfer;
+        assert_eq!(transfer.undelivered_bytes > 0, round > 0, "round {round}: {transfer:?}");
+        if round < ROUNDS - 1 {
+            a.disconnect(b.name());
+            let NodeEvent::Down { unconfirmed, .. } = event(&mut events).await else { panic!("it is up") };
+            reported += unconfirmed;
+            eventually("the session has ended there", || b.info().peers.is_empty()).await;
+            // Of the large ones those are left that there is room for.
+            let most = BULK_SHARE / (LARGE as u64) + 1 + 8 * (round + 1);
+            assert!(slow.len() as u64 <= most, "{} messages", slow.len());
+        }
+    }
+    // Each number comes at most once, and in order; of the last session's all do.
+    let mut received = Vec::new();
+    while !slow.is_empty() {
+        let (number, body): (u64, Binary) = receive(&mut slow).await;
+        assert!(received.last() < Some(&number), "{number} behind {:?}", received.last());
+        assert_eq!(body, payload([100, LARGE][number as usize % 2], number));
+        received.push(number);
+    }
+    let latest = accepted.iter().filter(|&&round| round == ROUNDS - 1).count();
+    assert_eq!(received[received.len() - latest], (accepted.len() - latest) as u64);
+    assert!(received.len() as u64 + reported >= accepted.len() as u64, "{reported} of {}", accepted.len());
+    at_rest([&a, &b]).await;
+}
+
+#[tokio::test]
+async fn a_mailbox_without_room_for_more_peers_takes_their_messages_as_it_is_read() {
+    const PEERS: usize = 6;
+    let peers = StaticPeers::new();
+    let b = start_with("b@127.0.0.1", &peers, small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let mut senders = Vec::new();
+    let (mut accepted, mut room) = ([0u64; PEERS], 0);
+    for (i, accepted) in accepted.iter_mut().enumerate() {
+        let a = start_with(&format!("a{i}@127.0.0.1"), &peers, small_windows).await;
+        let options = SendOptions::default().nosuspend();
+        within(a.prime(b.name())).await.unwrap();
+        loop {
+            let body = (i as u64, *accepted, payload(3000, i as u64));
+            if a.process().send_with(("slow", b.name()), &body, options).await.is_err() {
+                break;
+            }
+            *accepted += 1;
+        }
+        let came = || peer_of(&b, a.name()).unwrap().transfer.messages_received == *accepted;
+        eventually("everything has come", came).await;
+        let transfer = peer_of(&b, a.name()).unwrap().transfer;
+        room += *accepted * 3000 - transfer.undelivered_bytes.min(*accepted * 3000);
+        senders.push(a);
+    }
+    // A quarter for small messages, of four windows.
+    assert!(room <= MAILBOX_WINDOW, "{room}");
+    assert_eq!(slow.len() as u64, accepted.iter().sum::<u64>());
+    // Whoever is told that it is delivered is told when there is room.
+    let (last, to) = (senders[PEERS - 1].process(), b.name().clone());
+    let waits = tokio::spawn(async move {
+        let end = (PEERS as u64, 0u64, payload(1, 1));
+        last.send_acknowledged(("slow", &to), &end, SendOptions::default()).await?.delivered().await
+    });
+    let mut next = [0u64; PEERS];
+    for _ in 0..accepted.iter().sum() {
+        let (peer, number, body): (u64, u64, Binary) = receive(&mut slow).await;
+        assert_eq!((number, body), (next[peer as usize], payload(3000, peer)));
+        next[peer as usize] += 1;
+    }
+    assert_eq!(next, accepted);
+    within(waits).await.unwrap().unwrap();
+    receive::<(u64, u64, Binary)>(&mut slow).await;
+    for a in &senders {
+        eventually("everything is confirmed", || a.info().bytes_in_flight == 0).await;
+    }
+    // Mailboxes that are dropped, or lose their bounds, let go of what they had no room for.
+    for unbounded in [false, true] {
+        let full = b.register("full").unwrap();
+        for a in &senders {
+            let options = SendOptions::default().nosuspend();
+            while a.process().send_with(("full", b.name()), &payload(3000, 1), options).await.is_ok() {}
+        }
+        let beyond = || b.info().peers.iter().map(|peer| peer.transfer.undelivered_bytes).sum::<u64>();
+        eventually("some are placed", || beyond() > MAILBOX_WINDOW / 4).await;
+        let kept = unbounded.then(|| full.unbounded()); // or it is dropped
+        eventually("none are", || beyond() == 0).await;
+        drop(kept);
+        for a in &senders {
+            eventually("nothing is left", || peer_of(a, b.name()).unwrap().transfer.entries == 0).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ fn however_scattered_what_is_delivered_is_said() {
     struct EveryOther(Vec<u64>);
     impl Sink for EveryOther {
         fn deliver(&mut self, delivery: Delivery) -> Disposition {
-            if delivery.seq % 2 == 0 {
+            if delivery.seq.is_multiple_of(2) {
                 return Disposition::Delivered;
             }
             self.0.push(delivery.seq);
