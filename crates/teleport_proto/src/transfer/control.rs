@@ -28,8 +28,9 @@ impl Transfer {
                         return Err(Violation::NeverSent { what: "message", number: last });
                     }
                 }
-                self.admission.delivered(Class::Express, returned.express);
-                self.admission.delivered(Class::Bulk, returned.bulk);
+                for (account, class, bytes) in returned.0 {
+                    self.admission.delivered(account, class, bytes);
+                }
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what is exempt
                 // Whoever has delivered a message has received its frame, and has to say so.

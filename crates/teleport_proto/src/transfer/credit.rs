@@ -9,7 +9,7 @@ use super::{Outgoing, Pair, Ticket};
 use crate::wire::envelope::{AccountId, Destination};
 use crate::wire::pool::Class;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// A message that may go now.
@@ -42,6 +42,8 @@ pub(crate) struct Admission {
     last_ticket: Ticket,
     /// Those that wait for the peer's window or the node's budget.
     line: Line,
+    /// Mailboxes with a line because they hold much of the peer's window.
+    crowded: BTreeSet<AccountId>,
     closed: FxHashSet<AccountId>,
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct Admission {
 struct Account {
     to: Destination,
     window: Window,
+    /// Bytes that hold room here and have not been delivered.
+    under_way: Totals,
     /// The peer has seen it, or will.
     opened: bool,
     /// Bytes admitted since it was opened.
@@ -57,6 +61,50 @@ struct Account {
     consumed: Totals,
     /// Those that wait for this mailbox.
     line: Line,
+}
+
+/// Whether a mailbox may have another message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// Its window is full.
+    Full,
+    /// It would hold so much of the peer's window that too little is left for others.
+    Crowded,
+}
+
+/// Of the peer's window a mailbox leaves as much free as it holds, for small messages, and for large ones an eighth of that:
+/// ones of a third of a window have to be able to follow one another closely.
+const LARGE_TO_FREE: u64 = 8;
+
+impl Account {
+    /// A peer may be slow to deliver what is for one mailbox, since that is full of what others have sent to it. The rest of
+    /// the peer's window is for the others.
+    fn room(&self, peer: &Window, class: Class, bytes: u64) -> Room {
+        let held = self.under_way.of(class);
+        let free = peer.free(class).saturating_sub(bytes);
+        let most = match class {
+            Class::Express => free,
+            Class::Bulk => free.saturating_mul(LARGE_TO_FREE),
+        };
+        if !self.window.fits(class, bytes) {
+            Room::Full
+        } else if held == 0 || held.saturating_add(bytes) <= most {
+            Room::Free
+        } else {
+            Room::Crowded
+        }
+    }
+
+    fn take(&mut self, class: Class, bytes: u64) {
+        self.window.take(class, bytes);
+        self.under_way.add(class, bytes);
+    }
+
+    fn no_longer_under_way(&mut self, class: Class, bytes: u64) {
+        let under_way = self.under_way.of_mut(class);
+        *under_way = under_way.saturating_sub(bytes);
+    }
 }
 
 struct Waiter {
@@ -177,6 +225,7 @@ impl Admission {
             waiting: FxHashMap::default(),
             last_ticket: 0,
             line: Line::default(),
+            crowded: BTreeSet::new(),
             closed: FxHashSet::default(),
         }
     }
@@ -190,13 +239,17 @@ impl Admission {
         let account_id = self.account_of(&message.to);
         if let Some(account) = self.accounts.get_mut(&account_id) {
             let behind = account.line.ahead(&message, class);
-            if let Some(queue) = behind.or_else(|| (!account.window.fits(class, bytes)).then_some(class)) {
+            let room = account.room(&self.peer, class, bytes);
+            if let Some(queue) = behind.or_else(|| (room != Room::Free).then_some(class)) {
                 if message.nosuspend {
                     return Offer::Busy;
                 }
+                if room == Room::Crowded {
+                    self.crowded.insert(account_id);
+                }
                 return self.wait(message, account_id, false, queue);
             }
-            account.window.take(class, bytes);
+            account.take(class, bytes);
         }
         let nosuspend = message.nosuspend;
         match self.try_enter(&message) {
@@ -228,10 +281,11 @@ impl Admission {
     }
 
     /// Messages have been delivered: their room in the peer's window and the node's budget is free again.
-    pub(crate) fn delivered(&mut self, class: Class, bytes: u64) {
-        if bytes > 0 {
-            self.peer.give_back(class, bytes);
-            self.budget.give_back(class, bytes);
+    pub(crate) fn delivered(&mut self, account: AccountId, class: Class, bytes: u64) {
+        self.peer.give_back(class, bytes);
+        self.budget.give_back(class, bytes);
+        if let Some(account) = self.accounts.get_mut(&account) {
+            account.no_longer_under_way(class, bytes);
         }
     }
 
@@ -287,6 +341,9 @@ impl Admission {
                 }
             }
         }
+        for account in std::mem::take(&mut self.crowded) {
+            self.pump_account(account, admitted);
+        }
     }
 
     /// Plants a fault: so many bytes never come back.
@@ -332,8 +389,8 @@ impl Admission {
         self.recent = self.last_account;
         self.ids.insert(to.clone(), self.last_account);
         let (window, line, totals) = (Window::new(size), Line::default(), Totals::default());
-        let account =
-            Account { to: to.clone(), window, opened: false, admitted: totals, consumed: totals, line };
+        let (to, under_way, admitted, consumed) = (to.clone(), totals, totals, totals);
+        let account = Account { to, window, under_way, opened: false, admitted, consumed, line };
         self.accounts.insert(self.last_account, account);
         self.last_account
     }
@@ -378,11 +435,15 @@ impl Admission {
                 let Some(account) = self.accounts.get_mut(&id) else { return };
                 let Some((ticket, waiter)) = account.line.front(queue, &self.waiting) else { break };
                 let body = waiter.message.body_len();
-                if !account.window.fits(class_of(body), cost(body)) {
+                let room = account.room(&self.peer, class_of(body), cost(body));
+                if room != Room::Free {
                     account.line.blocked(queue, class_of(body));
+                    if room == Room::Crowded {
+                        self.crowded.insert(id);
+                    }
                     break;
                 }
-                account.window.take(class_of(body), cost(body));
+                account.take(class_of(body), cost(body));
                 account.line.queue(queue).pop_front();
                 let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
                 account.line.leave(&waiter.message);
@@ -404,6 +465,7 @@ impl Admission {
     fn release_account(&mut self, id: AccountId, class: Class, bytes: u64) {
         if let Some(account) = self.accounts.get_mut(&id) {
             account.window.give_back(class, bytes);
+            account.no_longer_under_way(class, bytes);
             self.close_if_empty(id);
         }
     }

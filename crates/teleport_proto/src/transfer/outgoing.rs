@@ -128,11 +128,17 @@ impl Fragments {
     }
 }
 
-/// Credit that has come back with messages that the peer says it has delivered, in bytes.
+/// Credit that has come back with messages that the peer says it has delivered, in bytes, for accounts and classes in turn.
 #[derive(Default)]
-pub(crate) struct Returned {
-    pub(crate) express: u64,
-    pub(crate) bulk: u64,
+pub(crate) struct Returned(pub(crate) SmallVec<[(AccountId, Class, u64); 4]>);
+
+impl Returned {
+    fn add(&mut self, account: AccountId, class: Class, bytes: u64) {
+        match self.0.last_mut() {
+            Some((last, of, sum)) if (*last, *of) == (account, class) => *sum += bytes,
+            _ => self.0.push((account, class, bytes)),
+        }
+    }
 }
 
 /// Accepted messages without credit. They take turns, in the order of their numbers, in a window of their own: so the
@@ -447,10 +453,7 @@ impl Outbox {
         if message.kind.is_exempt() {
             self.exempt.window.give_back(class, bytes);
         } else {
-            *match class {
-                Class::Express => &mut returned.express,
-                Class::Bulk => &mut returned.bulk,
-            } += bytes;
+            returned.add(message.account, class, bytes);
         }
         !never_sent
     }

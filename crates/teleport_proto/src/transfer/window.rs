@@ -25,9 +25,20 @@ pub(crate) struct Totals {
 
 impl Totals {
     pub(crate) fn add(&mut self, class: Class, bytes: u64) {
+        *self.of_mut(class) += bytes;
+    }
+
+    pub(crate) fn of(&self, class: Class) -> u64 {
         match class {
-            Class::Express => self.express += bytes,
-            Class::Bulk => self.bulk += bytes,
+            Class::Express => self.express,
+            Class::Bulk => self.bulk,
+        }
+    }
+
+    pub(crate) fn of_mut(&mut self, class: Class) -> &mut u64 {
+        match class {
+            Class::Express => &mut self.express,
+            Class::Bulk => &mut self.bulk,
         }
     }
 
@@ -84,9 +95,10 @@ impl Window {
         self.express.used + self.bulk.used
     }
 
-    /// Bytes inside, of one class.
-    pub fn used_by(&self, class: Class) -> u64 {
-        self.part(class).used
+    /// Bytes that are left for one class.
+    pub fn free(&self, class: Class) -> u64 {
+        let part = self.part(class);
+        part.size.saturating_sub(part.used)
     }
 
     fn part(&self, class: Class) -> &Part {

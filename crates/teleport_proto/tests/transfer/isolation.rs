@@ -1,8 +1,8 @@
 //! A small message never queues behind a large one of another pair, and a slow destination slows nobody else.
 
-use super::support::{LARGE, MAILBOX, Two, WINDOW, joined, message, receive, reference};
-use teleport_proto::transfer::{Action, Delivery, Disposition, Refused, Sent, Sink};
-use teleport_proto::wire::envelope::Kind;
+use super::support::{LARGE, MAILBOX, Two, WINDOW, config, joined, message, process, receive, reference};
+use teleport_proto::transfer::{Action, Delivery, Disposition, Refused, Sent, Sink, TransferConfig};
+use teleport_proto::wire::envelope::{Destination, Kind};
 use teleport_proto::wire::pool::Class;
 
 /// Sends large messages from process 1 to process 2 until one has to wait.
@@ -112,6 +112,68 @@ fn a_small_message_behind_a_large_one_of_its_pair_is_not_starved_by_others() {
         }
     }
     panic!("everything has been delivered but that message");
+}
+
+/// Where mailboxes of some processes are full of what others have sent to them.
+#[derive(Default)]
+struct Full {
+    processes: Vec<u32>,
+    placed: Vec<u64>,
+    delivered: Vec<Delivery>,
+}
+
+impl Sink for Full {
+    fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        let placed = self.processes.iter().any(|&id| delivery.to == Destination::Process(process(id)));
+        if placed {
+            self.placed.push(delivery.seq);
+        }
+        self.delivered.push(delivery);
+        if placed { Disposition::Placed } else { Disposition::Consumed }
+    }
+}
+
+#[test]
+fn mailboxes_that_others_have_filled_hold_back_nobody_else() {
+    let as_large_as_the_peers = |dialler| TransferConfig {
+        mailbox_window: Some(WINDOW),
+        own_mailbox_window: Some(WINDOW),
+        ..config(dialler)
+    };
+    for (len, full) in [(1_000, vec![2, 3, 4, 5]), (LARGE, vec![2])] {
+        let mut two = Two::with(as_large_as_the_peers);
+        let connections = two.open_all();
+        let mut sink = Full { processes: full.clone(), ..Full::default() };
+        let carry = |two: &mut Two, sink: &mut Full| {
+            for (id, class) in
+                connections.into_iter().zip([Class::Express, Class::Express, Class::Bulk, Class::Bulk])
+            {
+                while let Some(frame) = two.sender.next_frame(id) {
+                    receive(&mut two.receiver, id, class, &joined(frame), sink).unwrap();
+                }
+            }
+            two.talk().unwrap();
+        };
+        let mut sent = 0;
+        for &id in &full {
+            while two.send(message(1, id, len)) == Ok(Sent::Accepted) {
+                sent += 1;
+                carry(&mut two, &mut sink);
+            }
+        }
+        for _ in 0..50 {
+            assert_eq!(two.send(message(1, 9, len)), Ok(Sent::Accepted), "{len} bytes");
+            carry(&mut two, &mut sink);
+        }
+        assert_eq!((sink.delivered.len(), two.sender.stats().waiting), (sent + 50, full.len()));
+        // What waits goes as there is room.
+        while let Some(seq) = sink.placed.pop() {
+            two.receiver.finish_delivery(seq, Disposition::Delivered, &mut sink).unwrap();
+            carry(&mut two, &mut sink);
+        }
+        assert_eq!((sink.delivered.len(), two.sender.stats().waiting), (sent + 50 + full.len(), 0));
+        assert_eq!(two.sender.in_window(), 0);
+    }
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Two {
         })
     }
 
-    fn with(config: impl Fn(bool) -> TransferConfig) -> Self {
+    pub(crate) fn with(config: impl Fn(bool) -> TransferConfig) -> Self {
         let (sender, receiver) = (machine(config(true)), machine(config(false)));
         let mut two = Self { sender, receiver, delivered: Mailboxes::default(), actions: Vec::new() };
         two.sender.prime();
