@@ -34,11 +34,17 @@ pub struct FairWindow<K> {
 
 #[derive(Debug)]
 struct Part<K> {
-    sharing: Sharing,
-    used: u64,
+    level: Level,
     held: BTreeMap<K, u64>,
     /// What was refused to members: the smallest of it.
     refused: BTreeMap<K, u64>,
+}
+
+/// How full a part is, and how full it may be.
+#[derive(Debug)]
+struct Level {
+    sharing: Sharing,
+    used: u64,
     #[cfg(feature = "planted-faults")]
     faults: Faults,
 }
@@ -55,18 +61,24 @@ impl<K: Ord + Clone> FairWindow<K> {
     /// Plants a fault.
     #[cfg(feature = "planted-faults")]
     pub fn plant(&mut self, faults: Faults) {
-        (self.express.faults, self.bulk.faults) = (faults, faults);
+        (self.express.level.faults, self.bulk.level.faults) = (faults, faults);
     }
 
     /// Takes the bytes for a member if it may have them. If not, that is remembered: see [`FairWindow::give_back`].
     pub fn try_take(&mut self, member: &K, class: Class, bytes: u64) -> bool {
         let part = self.part_mut(class);
-        let fits = part.fits(part.held(member), bytes);
-        if fits {
-            part.take(member, bytes);
-        } else {
-            let refused = part.refused.entry(member.clone()).or_insert(bytes);
-            *refused = bytes.min(*refused);
+        let held = part.held.get_mut(member);
+        let fits = part.level.fits(held.as_deref().copied().unwrap_or(0), bytes);
+        match held {
+            Some(held) if fits => {
+                *held += bytes;
+                part.level.used += bytes;
+            }
+            None if fits => part.take(member, bytes),
+            _ => {
+                let refused = part.refused.entry(member.clone()).or_insert(bytes);
+                *refused = bytes.min(*refused);
+            }
         }
         fits
     }
@@ -96,7 +108,7 @@ impl<K: Ord + Clone> FairWindow<K> {
 
     /// Bytes that all members hold.
     pub fn used(&self) -> u64 {
-        self.express.used + self.bulk.used
+        self.express.level.used + self.bulk.level.used
     }
 
     /// Bytes that a member holds.
@@ -118,22 +130,7 @@ impl<K: Ord + Clone> FairWindow<K> {
     }
 }
 
-impl<K: Ord + Clone> Part<K> {
-    fn new(sharing: Sharing) -> Self {
-        Self {
-            sharing,
-            used: 0,
-            held: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            #[cfg(feature = "planted-faults")]
-            faults: Faults::default(),
-        }
-    }
-
-    fn held(&self, member: &K) -> u64 {
-        self.held.get(member).copied().unwrap_or(0)
-    }
-
+impl Level {
     /// Whether a member that holds so much may take so much more.
     fn fits(&self, held: u64, bytes: u64) -> bool {
         let Sharing { size, share, most } = self.sharing;
@@ -147,9 +144,25 @@ impl<K: Ord + Clone> Part<K> {
         let in_free = (held == 0 || then <= most) && then.saturating_add(bytes) <= free;
         self.used == 0 || in_share || in_free
     }
+}
+
+impl<K: Ord + Clone> Part<K> {
+    fn new(sharing: Sharing) -> Self {
+        let level = Level {
+            sharing,
+            used: 0,
+            #[cfg(feature = "planted-faults")]
+            faults: Faults::default(),
+        };
+        Self { level, held: BTreeMap::new(), refused: BTreeMap::new() }
+    }
+
+    fn held(&self, member: &K) -> u64 {
+        self.held.get(member).copied().unwrap_or(0)
+    }
 
     fn take(&mut self, member: &K, bytes: u64) {
-        self.used += bytes;
+        self.level.used += bytes;
         match self.held.get_mut(member) {
             Some(held) => *held += bytes,
             None => drop(self.held.insert(member.clone(), bytes)),
@@ -160,7 +173,7 @@ impl<K: Ord + Clone> Part<K> {
     fn give_back(&mut self, member: &K, bytes: u64) {
         let Some(held) = self.held.get_mut(member) else { return };
         let bytes = bytes.min(*held);
-        self.used -= bytes;
+        self.level.used -= bytes;
         *held -= bytes;
         if *held == 0 {
             self.held.remove(member);
@@ -170,7 +183,7 @@ impl<K: Ord + Clone> Part<K> {
     fn tell(&mut self, mut ready: impl FnMut(&K)) {
         let mut refused = std::mem::take(&mut self.refused);
         refused.retain(|member, &mut bytes| {
-            let fits = self.fits(self.held(member), bytes);
+            let fits = self.level.fits(self.held(member), bytes);
             if fits {
                 ready(member);
             }
@@ -313,7 +326,7 @@ mod tests {
                 // Whoever could have what was refused has been told, or is the one who gave back.
                 for (&(m, bulk), &bytes) in &waiting {
                     let part = window.part_mut(if bulk { Class::Bulk } else { Class::Express });
-                    prop_assert!(m == member || what > 3 || !part.fits(part.held(&m), bytes));
+                    prop_assert!(m == member || what > 3 || !part.level.fits(part.held(&m), bytes));
                 }
             }
         }
