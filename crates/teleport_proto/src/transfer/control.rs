@@ -21,13 +21,10 @@ impl Transfer {
         match frame {
             TransferFrame::Received { connection, frames } => self.peer_received(connection, frames)?,
             TransferFrame::Delivered { watermark, above } => {
-                let runs = [(1, watermark)].into_iter().chain(above).filter(|(first, last)| first <= last);
+                let runs = || [(1, watermark)].into_iter().chain(above.iter().copied());
+                runs().try_for_each(|(first, last)| self.outbox.check_delivered(first, last))?;
                 let mut returned = Returned::default();
-                for (first, last) in runs {
-                    if !self.outbox.delivered(first, last, &mut returned) {
-                        return Err(Violation::NeverSent { what: "message", number: last });
-                    }
-                }
+                runs().for_each(|(first, last)| self.outbox.delivered(first, last, &mut returned));
                 for (account, class, bytes) in returned.0 {
                     self.admission.delivered(account, class, bytes);
                 }
@@ -53,11 +50,11 @@ impl Transfer {
                 }
             }
             TransferFrame::RetireUnknown { connection } => {
+                if self.connection(connection).is_some_and(|known| known.peer_final.is_none()) {
+                    self.peer_final(connection, 0)?;
+                }
                 if let Some(known) = self.connection_mut(connection) {
                     (known.noted, known.say_retired) = (true, false);
-                    if known.peer_final.is_none() {
-                        self.peer_final(connection, 0)?;
-                    }
                 }
             }
             TransferFrame::Wanted { express, bulk } => {
@@ -170,21 +167,23 @@ impl Transfer {
             self.say_unknown.insert(id);
             return allow("connections that never were", self.say_unknown.len(), MOST_UNKNOWN);
         };
-        let first = connection.peer_final.is_none();
-        self.retire(id);
+        if connection.peer_final.is_none() {
+            self.peer_final(id, frames)?;
+        }
         self.say_noted.insert(id);
-        if first { self.peer_final(id, frames) } else { Ok(()) }
+        Ok(())
     }
 
     /// The peer has said what it got of a connection: the rest goes out again.
     pub(super) fn peer_final(&mut self, id: ConnectionId, frames: u64) -> Result<(), Violation> {
-        self.retire(id);
-        let Some(connection) = self.connection_mut(id) else { return Ok(()) };
-        connection.peer_final = Some(frames);
-        if frames < connection.acknowledged {
+        if self.connection(id).is_some_and(|connection| frames < connection.acknowledged) {
             return Err(Violation::NeverSent { what: "final frame count", number: frames });
         }
         self.peer_received(id, frames)?;
+        self.retire(id);
+        if let Some(connection) = self.connection_mut(id) {
+            connection.peer_final = Some(frames);
+        }
         self.requeue(id);
         Ok(())
     }

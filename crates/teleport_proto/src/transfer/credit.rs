@@ -299,8 +299,11 @@ impl Admission {
         admitted: &mut Vec<Admitted>,
     ) -> bool {
         let Some(account) = self.accounts.get_mut(&id) else {
-            self.closed.insert(id);
-            return id <= self.last_account;
+            let known = id <= self.last_account;
+            if known {
+                self.closed.insert(id);
+            }
+            return known;
         };
         if express > account.admitted.express || bulk > account.admitted.bulk {
             return false;

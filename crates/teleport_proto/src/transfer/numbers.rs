@@ -2,6 +2,7 @@
 
 use crate::wire::envelope::Seq;
 use std::collections::BTreeMap;
+use std::iter;
 
 /// Which messages have been delivered. Small as long as what is missing is in few places.
 #[derive(Debug, Default)]
@@ -63,35 +64,48 @@ impl NumberSet {
         added
     }
 
-    /// Adds the numbers from `first` to `last`, and calls `new` for those that were not in the set, ascending. The
-    /// largest number of all, which no sender reaches, is never added.
-    pub(crate) fn insert_run(&mut self, first: Seq, last: Seq, mut new: impl FnMut(Seq)) {
+    /// The runs of numbers from `first` to `last` that are not in the set, ascending. The largest number of all, which no
+    /// sender reaches, is never among them.
+    pub(crate) fn gaps(&self, first: Seq, last: Seq) -> impl Iterator<Item = (Seq, Seq)> + '_ {
         let last = last.min(Seq::MAX - 1);
         let mut next = first.max(self.watermark + 1);
-        if next > last {
+        // The first of them may begin below `next`.
+        let from = self.runs.range(..=next).next_back().map_or(next, |(&start, _)| start);
+        let mut runs = self.runs.range(from..);
+        iter::from_fn(move || {
+            while next <= last {
+                let run = runs.next().filter(|&(&start, _)| start <= last);
+                let (start, end) = run.map_or((last + 1, last), |(&start, &end)| (start, end));
+                let gap = (next, start - 1);
+                next = next.max(end + 1);
+                if gap.0 <= gap.1 {
+                    return Some(gap);
+                }
+            }
+            None
+        })
+    }
+
+    /// Adds the numbers from `first` to `last`, and calls `new` for those that were not in the set, ascending. The
+    /// largest number of all is never added.
+    pub(crate) fn insert_run(&mut self, first: Seq, last: Seq, mut new: impl FnMut(Seq)) {
+        let last = last.min(Seq::MAX - 1);
+        let first = first.max(self.watermark + 1);
+        if first > last {
             return;
         }
-        // The usual case: the next number in line, and nothing above it.
-        if next == self.watermark + 1 && self.runs.is_empty() {
-            (next..=last).for_each(new);
-            self.watermark = last;
-            return;
-        }
-        let (mut start, mut end) = (next, last);
-        if let Some((&below, &below_end)) = self.runs.range(..next).next_back()
-            && below_end + 1 >= next
+        self.gaps(first, last).for_each(|(first, last)| (first..=last).for_each(&mut new));
+        let (mut start, mut end) = (first, last);
+        if let Some((&below, &below_end)) = self.runs.range(..first).next_back()
+            && below_end + 1 >= first
         {
             self.runs.remove(&below);
             (start, end) = (below, end.max(below_end));
-            next = next.max(below_end + 1);
         }
         while let Some((&run, &run_end)) = self.runs.range(start..=end + 1).next() {
             self.runs.remove(&run);
-            (next..run.min(last + 1)).for_each(&mut new);
-            next = next.max(run_end + 1);
             end = end.max(run_end);
         }
-        (next..=last).for_each(new);
         if start == self.watermark + 1 {
             self.watermark = end;
         } else {

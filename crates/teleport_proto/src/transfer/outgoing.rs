@@ -4,7 +4,7 @@ use super::incoming::MAX_FRAGMENTS;
 use super::numbers::NumberSet;
 use super::pairs::{PairId, Pairs};
 use super::window::{Window, class_of, cost};
-use super::{AckToken, Outgoing, Pair};
+use super::{AckToken, Outgoing, Pair, Violation};
 use crate::ConnectionId;
 use crate::wire::envelope::{AccountId, Head, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
 use crate::wire::pool::{
@@ -211,7 +211,7 @@ impl Outbox {
 
     /// Numbers a message and queues it.
     pub(crate) fn accept(&mut self, message: Outgoing, account: AccountId) -> (Seq, Class) {
-        let seq = self.base + self.messages.len() as u64;
+        let seq = self.next_seq();
         let len = message.body_len();
         let class = class_of(len);
         let Outgoing { from, to, kind, body, unordered, acknowledge, .. } = message;
@@ -378,20 +378,27 @@ impl Outbox {
         }
     }
 
-    /// The peer has delivered the messages from `first` to `last`; the credit of those not known before is
-    /// added to `returned`. `false` if the peer cannot have had one of them.
-    pub(crate) fn delivered(&mut self, first: Seq, last: Seq, returned: &mut Returned) -> bool {
-        if last >= self.base + self.messages.len() as u64 {
-            return false;
+    /// Refuses that the peer says to have delivered the messages from `first` to `last`, if one of them has not gone out
+    /// whole.
+    pub(crate) fn check_delivered(&self, first: Seq, last: Seq) -> Result<(), Violation> {
+        let never_sent = |number| Violation::NeverSent { what: "message", number };
+        if last >= self.next_seq() {
+            return Err(never_sent(last));
         }
+        let is_out = |&seq: &Seq| self.peek(seq).is_some_and(Outbound::is_out);
+        let mut new = self.delivered.gaps(first, last).flat_map(|(first, last)| first..=last);
+        new.find(|seq| !is_out(seq)).map_or(Ok(()), |seq| Err(never_sent(seq)))
+    }
+
+    /// The peer has delivered the messages from `first` to `last`, which have been [checked](Self::check_delivered); the
+    /// credit of those not known before is added to `returned`.
+    pub(crate) fn delivered(&mut self, first: Seq, last: Seq, returned: &mut Returned) {
         let mut delivered = std::mem::take(&mut self.delivered);
-        let mut plausible = true;
-        delivered.insert_run(first, last, |seq| plausible &= self.confirm(seq, returned));
+        delivered.insert_run(first, last, |seq| self.confirm(seq, returned));
         self.delivered = delivered;
         self.move_on();
         self.admit_exempt(Class::Express);
         self.admit_exempt(Class::Bulk);
-        plausible
     }
 
     /// The sender of that message wanted to know; each is answered once.
@@ -418,6 +425,11 @@ impl Outbox {
         }
     }
 
+    /// The number of the next message to be accepted.
+    fn next_seq(&self) -> Seq {
+        self.base + self.messages.len() as u64
+    }
+
     fn peek(&self, seq: Seq) -> Option<&Outbound> {
         match seq.checked_sub(self.base) {
             Some(index) => self.messages.get(index as usize)?.as_ref(),
@@ -439,12 +451,8 @@ impl Outbox {
         message
     }
 
-    fn confirm(&mut self, seq: Seq, returned: &mut Returned) -> bool {
-        let Some(message) = self.take(seq) else { return true };
-        let never_sent = match &message.fragments {
-            None => message.sent.is_none(),
-            Some(fragments) => fragments.left() > 0,
-        };
+    fn confirm(&mut self, seq: Seq, returned: &mut Returned) {
+        let Some(message) = self.take(seq) else { return };
         self.pairs.leave(message.pair, seq);
         let (class, bytes) = (class_of(message.len), cost(message.len));
         self.unconfirmed_bytes -= bytes;
@@ -455,7 +463,6 @@ impl Outbox {
         } else {
             returned.add(message.account, class, bytes);
         }
-        !never_sent
     }
 
     fn requeue_fragment(&mut self, seq: Seq, index: u32) {
@@ -590,6 +597,11 @@ impl Outbox {
 }
 
 impl Outbound {
+    /// Whether every byte of it has gone out, and nothing is to go out again.
+    fn is_out(&self) -> bool {
+        self.fragments.as_ref().map_or(self.sent.is_some(), |fragments| fragments.left() == 0)
+    }
+
     fn head<'a>(&self, seq: Seq, predecessor: Option<Seq>, pair: &'a Pair) -> Head<'a> {
         let Self { account, kind, acknowledge, .. } = *self;
         Head { seq, predecessor, account, kind, acknowledge, from: pair.from, to: &pair.to }

@@ -5,6 +5,7 @@
 
 mod bytes;
 mod cluster;
+mod hostile;
 mod isolation;
 mod misbehaviour;
 mod support;

@@ -9,14 +9,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use teleport_proto::transfer::{Buffers, Credit, PlainBuffers, ReceiveError, Transfer, Unlimited, Violation};
+use teleport_proto::transfer::{
+    Buffers, Credit, Outgoing, PlainBuffers, ReceiveError, Transfer, Unlimited, Violation,
+};
 use teleport_proto::wire::control::{ControlFrame, TransferFrame};
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Seq};
 use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
 
 const EXPRESS: u64 = 1;
 const BULK: u64 = 2;
-const FRAGMENT: u32 = 16 * 1024;
+pub(super) const FRAGMENT: u32 = 16 * 1024;
 
 /// A receiver with one connection of each class.
 fn receiver() -> Transfer {
@@ -37,7 +39,7 @@ fn envelope(seq: Seq) -> Envelope {
     }
 }
 
-fn batch(messages: &[(Envelope, usize)]) -> Vec<u8> {
+pub(super) fn batch(messages: &[(Envelope, usize)]) -> Vec<u8> {
     let mut inner = BytesMut::new();
     for (envelope, len) in messages {
         envelope.encode(&mut inner);
@@ -58,7 +60,7 @@ fn batch(messages: &[(Envelope, usize)]) -> Vec<u8> {
 }
 
 /// A fragment of the message that `envelope` belongs to.
-fn fragment(envelope: &Envelope, total: u64, index: u32) -> Vec<u8> {
+pub(super) fn fragment(envelope: &Envelope, total: u64, index: u32) -> Vec<u8> {
     let mut head = BytesMut::new();
     if index == 0 {
         envelope.encode(&mut head);
@@ -306,7 +308,7 @@ fn acknowledging_what_was_never_sent_ends_the_session() {
     // Accepted, but not on its way yet.
     let delivered = |watermark| TransferFrame::Delivered { watermark, above: Default::default() };
     assert_eq!(two.sender.control(delivered(3)), never("message", 3));
-    assert_eq!(two.sender.control(delivered(2)), never("message", 2));
+    assert_eq!(two.sender.control(delivered(2)), never("message", 1));
 
     let received = |frames| TransferFrame::Received { connection: express, frames };
     let retired = |frames| TransferFrame::Retired { connection: express, frames };
@@ -328,6 +330,30 @@ fn acknowledging_what_was_never_sent_ends_the_session() {
     let mut grows = sender();
     grows.control(retired(1)).unwrap();
     assert_eq!(grows.control(received(2)), never("frame", 2));
+}
+
+/// One that waits for its turn in the window of what goes without credit, behind one that fills that.
+#[test]
+fn acknowledging_a_reply_that_still_waits_ends_the_session_and_changes_nothing() {
+    for len in [10, LARGE] {
+        let mut two = Two::new();
+        let [express, _, bulk, _] = two.open_all();
+        let reply = |len| Outgoing { kind: Kind::Reply(reference(1)), ..message(1, 2, len) };
+        let fills = if len == LARGE { WINDOW as usize } else { 60_000 };
+        while two.sender.stats().exempt_waiting == 0 {
+            two.send(reply(fills)).unwrap();
+        }
+        two.send(reply(len)).unwrap();
+        while two.sender.next_frame(express).or_else(|| two.sender.next_frame(bulk)).is_some() {}
+        let before = two.sender.stats();
+        let last = before.unconfirmed;
+        let delivered = TransferFrame::Delivered { watermark: last, above: Default::default() };
+        let refused = two.sender.control(delivered);
+        let expected =
+            Violation::NeverSent { what: "message", number: last - before.exempt_waiting as u64 + 1 };
+        assert_eq!(refused, Err(expected));
+        assert_eq!(two.sender.stats(), before);
+    }
 }
 
 #[test]
@@ -379,7 +405,7 @@ impl Buffers for Counting {
     }
 }
 
-fn transfer_frames() -> impl Strategy<Value = TransferFrame> {
+pub(super) fn transfer_frames() -> impl Strategy<Value = TransferFrame> {
     let number = || prop_oneof![0u64..12, any::<u64>()];
     prop_oneof![
         (number(), number()).prop_map(|(connection, frames)| TransferFrame::Received { connection, frames }),
