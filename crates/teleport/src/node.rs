@@ -8,7 +8,7 @@ use crate::info::NodeInfo;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::monitor::NodeMonitor;
 use crate::process::Process;
-use crate::session::Session;
+use crate::session::{Session, drain};
 use crate::{Builder, RegisterError, SendError};
 use serde::Serialize;
 use std::fmt;
@@ -213,14 +213,8 @@ impl Node {
         let engine = self.engine();
         engine.close_doors();
         let sessions = engine.sessions();
-        let draining = async {
-            // While one is waited for, sends to another may get room.
-            while let Some(session) = sessions.iter().find(|session| !session.is_drained()) {
-                session.drained().await;
-            }
-        };
-        // Whatever is left then is reported.
-        let _ = tokio::time::timeout(deadline, draining).await;
+        // Whatever is left at the deadline is reported.
+        let _ = tokio::time::timeout(deadline, drain(&sessions)).await;
         let told = engine.stop();
         let parting = async {
             for session in &sessions {

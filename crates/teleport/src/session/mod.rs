@@ -4,6 +4,7 @@
 //! [`Transfer`] under one lock, which is held for the time of a state change and never while a socket is read or written.
 
 mod bulk;
+mod drain;
 mod end;
 mod express;
 mod linger;
@@ -23,6 +24,7 @@ use crate::lock::{Held, Lock, Rank};
 use crate::metrics::SessionMeter;
 use crate::watch::Watched;
 use bytes::BytesMut;
+pub(crate) use drain::drain;
 pub(crate) use end::Ended;
 use link::Link;
 use rustc_hash::FxHashMap;
@@ -95,7 +97,7 @@ pub(crate) struct Session {
     budget_freed: Arc<Notify>,
     /// The pool has changed.
     pool_changed: Notify,
-    /// Everything accepted has been delivered, maybe.
+    /// Something has been delivered, maybe everything.
     drained: Notify,
     /// Processes of this node that the peer's processes watch.
     watched_processes: Watched,
@@ -377,22 +379,6 @@ impl Session {
     /// A message has left its mailbox.
     pub(crate) fn consumed(&self, credit: Credit) {
         self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
-    }
-
-    /// Returns when everything that was accepted has been delivered, or the session has ended.
-    pub(crate) async fn drained(&self) {
-        loop {
-            let drained = self.drained.notified();
-            if self.is_drained() {
-                return;
-            }
-            drained.await;
-        }
-    }
-
-    /// Whether everything that was accepted has been delivered, or the session has ended.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.lock().transfer.as_ref().is_none_or(|transfer| transfer.stats().unconfirmed == 0)
     }
 
     /// Returns once an ended session has said goodbye: its control task has given up its end of the queue.

@@ -19,6 +19,7 @@ mod monitor_faults;
 mod monitors;
 mod operations;
 mod shutdown;
+mod shutdown_load;
 
 /// Not a test: what tests start as processes of their own.
 #[test]

@@ -106,6 +106,9 @@ pub enum Refused {
     /// It would have had to wait, and was not allowed to.
     #[error("the destination's or the peer's window is full; try again later or send without nosuspend")]
     Busy,
+    /// The session is [sealed](super::Transfer::seal).
+    #[error("this node is shutting down, and accepts nothing more for the peer")]
+    Sealed,
     /// A registered name that no node can have.
     #[error("the registered name has {0} bytes, {MAX_NAME_LEN} are allowed")]
     NameTooLong(usize),

@@ -87,6 +87,8 @@ pub struct Transfer {
     connections: Vec<Connection>,
     /// Being opened by this side, the dialler.
     joining: FxHashMap<ConnectionId, Class>,
+    /// Nothing is accepted any more.
+    sealed: bool,
     last_connection: ConnectionId,
     /// The connections that this side, the acceptor, has had or has given up: none of them comes up (again).
     known_connections: NumberSet,
@@ -131,6 +133,7 @@ impl Transfer {
             config,
             connections: Vec::new(),
             joining: FxHashMap::default(),
+            sealed: false,
             last_connection: 0,
             known_connections: NumberSet::default(),
             target: PoolSize::default(),
@@ -165,6 +168,9 @@ impl Transfer {
 
     /// Offers a message.
     pub fn send(&mut self, message: Outgoing) -> Result<Sent, Refused> {
+        if self.sealed {
+            return Err(Refused::Sealed);
+        }
         let (size, limit) = (message.body_len(), self.config.max_message);
         if size > limit {
             return Err(Refused::TooLarge { size, limit });
@@ -238,6 +244,19 @@ impl Transfer {
     /// Bytes in the peer's window: 0 when everything accepted has been delivered.
     pub fn in_window(&self) -> u64 {
         self.admission.in_window()
+    }
+
+    /// Accepts nothing from now on, provided that everything with credit has been delivered; what waits for credit is
+    /// given up, and returned. `None`: something is under way, and nothing has changed.
+    ///
+    /// What goes without credit may still be under way then, but no more comes to it that an application sends. So the
+    /// last of it is delivered some time, however often the peer's calls are answered.
+    pub fn seal(&mut self) -> Option<Vec<Ticket>> {
+        if self.admission.in_window() > 0 {
+            return None;
+        }
+        self.sealed = true;
+        Some(self.admission.take_waiting().collect())
     }
 
     /// Ends the session on this side: the node's budget has back what the session held of it. What is left is memory, to be

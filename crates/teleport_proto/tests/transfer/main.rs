@@ -8,4 +8,5 @@ mod cluster;
 mod hostile;
 mod isolation;
 mod misbehaviour;
+mod sealing;
 mod support;

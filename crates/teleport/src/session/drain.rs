@@ -1,0 +1,59 @@
+//! The last part of a session whose node shuts down: what it has accepted is seen through, and nothing more is accepted.
+
+use super::Session;
+use crate::error::SendError;
+use std::sync::Arc;
+use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::Transfer;
+
+/// Returns when everything that these sessions have accepted is delivered, or they have ended. They accept nothing more
+/// then.
+///
+/// While one of them is waited for, a send that waits on another may get room. So they are sealed only when none of
+/// them has anything under way; and one that got something at that very moment is waited for like before.
+pub(crate) async fn drain(sessions: &[Arc<Session>]) {
+    let is_through = |transfer: &Transfer| transfer.in_window() == 0;
+    loop {
+        while let Some(session) = sessions.iter().find(|session| !session.is(is_through)) {
+            session.until(is_through).await;
+        }
+        if sessions.iter().fold(true, |all, session| session.seal() && all) {
+            break;
+        }
+    }
+    for session in sessions {
+        session.until(|transfer| transfer.stats().unconfirmed == 0).await;
+    }
+}
+
+impl Session {
+    /// Accepts nothing from now on, unless something is under way; sends that wait fail then. `false` if something is.
+    fn seal(&self) -> bool {
+        let mut inner = self.lock();
+        let Some(sealed) = self.run(&mut inner, Transfer::seal) else { return true };
+        let Some(waiting) = sealed else { return false };
+        let failed: Vec<_> = waiting.iter().filter_map(|ticket| inner.grants.remove(ticket)).collect();
+        drop(inner);
+        for send in failed {
+            let _ = send
+                .send(Err(SendError::NodeDown { peer: self.peer.clone(), reason: EndReason::Disconnected }));
+        }
+        true
+    }
+
+    /// Returns when that holds, or the session has ended.
+    async fn until(&self, holds: impl Fn(&Transfer) -> bool) {
+        loop {
+            let changed = self.drained.notified();
+            if self.is(&holds) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether that holds, or the session has ended.
+    fn is(&self, holds: impl Fn(&Transfer) -> bool) -> bool {
+        self.lock().transfer.as_ref().is_none_or(holds)
+    }
+}
