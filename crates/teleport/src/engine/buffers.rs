@@ -3,10 +3,13 @@
 //! A fresh buffer costs a page fault per 4 KiB, on a virtual machine up to ten times what it costs to copy the bytes.
 //! So a buffer that its last holder drops comes back here, still mapped.
 
+use super::runtime::free;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 use teleport_proto::transfer::Buffers;
+use tokio::sync::Notify;
 
 /// Messages from this size on are received into pooled buffers; below it the allocator reuses memory well enough.
 const POOLED: usize = 256 * 1024;
@@ -14,13 +17,16 @@ const POOLED: usize = 256 * 1024;
 /// Size classes, and a cap on what lies idle in them.
 #[derive(Debug)]
 pub(crate) struct BufferPool {
-    cap: usize,
     idle: Mutex<Idle>,
+    /// Something lies idle that did not before.
+    filled: Notify,
     this: Weak<BufferPool>,
 }
 
 #[derive(Debug, Default)]
 struct Idle {
+    /// The most bytes.
+    cap: usize,
     bytes: usize,
     /// Empty buffers by capacity; the last one in is the first one out, its memory being the warmest.
     classes: BTreeMap<usize, Vec<BytesMut>>,
@@ -30,11 +36,38 @@ struct Idle {
 
 impl BufferPool {
     pub(crate) fn new(cap: usize) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self { cap, idle: Mutex::default(), this: this.clone() })
+        let idle = Idle { cap, ..Idle::default() };
+        Arc::new_cyclic(|this| Self { idle: Mutex::new(idle), filled: Notify::new(), this: this.clone() })
     }
 
-    /// Frees what has not been used since the last call.
-    pub(crate) fn trim(&self) {
+    /// Runs for the life of the node, whoever has sessions with it: frees what has lain idle for longer than `interval`.
+    /// Sleeps while nothing lies idle.
+    pub(crate) async fn keep_trimmed(self: Arc<Self>, interval: Duration) {
+        loop {
+            self.filled.notified().await;
+            while self.idle_bytes() > 0 {
+                tokio::time::sleep(interval).await;
+                let unused = self.trim();
+                if !unused.is_empty() {
+                    free(unused);
+                }
+            }
+        }
+    }
+
+    /// Keeps nothing from now on.
+    pub(crate) fn close(&self) {
+        let mut idle = self.lock();
+        (idle.cap, idle.bytes) = (0, 0);
+        let kept = std::mem::take(&mut idle.classes);
+        drop(idle);
+        if !kept.is_empty() {
+            free(kept);
+        }
+    }
+
+    /// Takes out what has not been used since the last call.
+    fn trim(&self) -> Vec<BytesMut> {
         let mut freed = Vec::new();
         let mut idle = self.lock();
         let mut excess = idle.least;
@@ -49,10 +82,9 @@ impl BufferPool {
             freed.push(buffer);
         }
         idle.least = idle.bytes;
-        drop(idle); // unmapping takes a while
+        freed
     }
 
-    #[cfg(test)]
     fn idle_bytes(&self) -> usize {
         self.lock().bytes
     }
@@ -60,9 +92,14 @@ impl BufferPool {
     fn put(&self, mut buffer: BytesMut) {
         buffer.clear();
         let mut idle = self.lock();
-        if idle.bytes + buffer.capacity() <= self.cap {
+        if idle.bytes + buffer.capacity() <= idle.cap {
+            let was_empty = idle.bytes == 0;
             idle.bytes += buffer.capacity();
             idle.classes.entry(buffer.capacity()).or_default().push(buffer);
+            drop(idle);
+            if was_empty {
+                self.filled.notify_one();
+            }
         }
     }
 
@@ -124,8 +161,11 @@ fn class_of(len: usize) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
 mod tests {
     use super::*;
+    use crate::{Binary, Config, Node, StaticPeers};
+    use std::time::Instant;
 
     #[test]
     fn a_dropped_message_lends_its_memory_to_the_next() {
@@ -147,10 +187,53 @@ mod tests {
         let messages: Vec<_> = (0..5).map(|_| pool.freeze(pool.allocate(1 << 20))).collect();
         drop(messages);
         assert_eq!(pool.idle_bytes(), 3 << 20);
-        pool.trim();
-        assert_eq!(pool.idle_bytes(), 3 << 20, "it was in use since the last trimming");
-        pool.trim();
+        assert!(pool.trim().is_empty(), "it was in use since the last trimming");
+        assert_eq!(pool.trim().len(), 3);
         assert_eq!(pool.idle_bytes(), 0);
+    }
+
+    #[test]
+    fn a_closed_pool_keeps_nothing() {
+        let pool = BufferPool::new(64 << 20);
+        let [first, second] = [(); 2].map(|()| pool.freeze(pool.allocate(1 << 20)));
+        drop(first);
+        pool.close();
+        drop(second);
+        assert_eq!(pool.idle_bytes(), 0);
+    }
+
+    /// Nothing but the node itself looks after the pool.
+    #[tokio::test]
+    async fn what_lies_idle_is_freed_when_the_last_session_has_ended() {
+        const LEN: usize = 4 << 20;
+        let peers = StaticPeers::new();
+        let mut nodes = Vec::new();
+        for name in ["a@127.0.0.1", "b@127.0.0.1"] {
+            let mut config = Config::default();
+            config.bulk_idle = Duration::from_millis(20);
+            let builder = Node::builder(name).cookie("XVTqZ3vF0cYbN7sLk2Rw").config(config);
+            let node = builder.resolver(peers.clone()).start().await.unwrap();
+            peers.insert(node.name().clone(), node.address());
+            nodes.push(node);
+        }
+        let (a, b) = (&nodes[0], &nodes[1]);
+        let mut inbox = b.register("inbox").unwrap();
+        a.send(("inbox", b.name()), &Binary::from(vec![1; LEN])).await.unwrap();
+        let message = inbox.recv().await.unwrap();
+        assert!(a.disconnect(b.name()));
+        let mut events = b.monitor_nodes();
+        while !b.info().peers.is_empty() {
+            events.next().await.unwrap();
+        }
+        let pool = &b.engine().buffers;
+        assert_eq!(pool.idle_bytes(), 0);
+        drop(message);
+        assert!(pool.idle_bytes() >= LEN);
+        let end = Instant::now() + Duration::from_secs(40);
+        while pool.idle_bytes() > 0 {
+            assert!(Instant::now() < end, "it stays");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     #[test]

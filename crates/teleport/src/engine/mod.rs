@@ -179,7 +179,8 @@ impl Engine {
         });
         let accepting = engine.handle.spawn(accept::accept_loop(engine.clone(), listener));
         let directing = engine.handle.spawn(directory::run(engine.clone(), inbox));
-        let tasks = vec![accepting.abort_handle(), directing.abort_handle()];
+        let trimming = engine.handle.spawn(engine.buffers.clone().keep_trimmed(engine.config.bulk_idle));
+        let tasks = vec![accepting.abort_handle(), directing.abort_handle(), trimming.abort_handle()];
         *engine.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         engine
     }
@@ -302,6 +303,7 @@ impl Engine {
             }
         }
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+        self.buffers.close();
         self.lifecycle.stopped(self)
     }
 

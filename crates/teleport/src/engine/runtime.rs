@@ -99,6 +99,15 @@ impl BulkThreads {
     }
 }
 
+/// Frees something large on a thread of its own: what took gigabytes takes a second, for which nobody should wait. Where no
+/// thread can be had, it is freed at once.
+pub(crate) fn free(garbage: impl Send + 'static) {
+    let freeing = std::thread::Builder::new().name("freeing".into()).spawn(move || drop(garbage));
+    if let Err(error) = freeing {
+        tracing::debug!(%error, "no thread to free memory on");
+    }
+}
+
 /// Lowers the priority of the calling thread. On Linux that is what `setpriority` does for process 0.
 fn stand_back() {
     #[cfg(target_os = "linux")]

@@ -156,9 +156,6 @@ impl Task {
         if now - self.last_sweep >= self.bulk_idle {
             self.last_sweep = now;
             self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
-            if let Some(engine) = self.session.engine.upgrade() {
-                engine.buffers.trim();
-            }
         }
         if self.session.is_in_use() {
             self.look_at = Some(now + self.stall_timeout.min(self.bulk_idle));
