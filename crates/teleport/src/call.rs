@@ -348,9 +348,12 @@ impl Process {
         // It was handed on by a node of which this one is not a peer yet, or nobody waits any more.
         let (engine, from, caller) = (engine.clone(), self.id(), caller.clone());
         engine.clone().handle.spawn(async move {
-            let session = engine.session(&peer).await;
-            let sent =
-                session.and_then(|session| answer_over(&session, from, &caller, to, kind(reference), body));
+            let sent = engine.session(&peer).await.and_then(|session| {
+                let answer = |kind, body| answer_over(&session, from, &caller, to, kind, body);
+                answer(kind(reference), body).inspect_err(|error| {
+                    let _ = encode(&error.to_string()).map(|why| answer(Kind::Reject(reference), why));
+                })
+            });
             sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
         });
         Ok(())

@@ -47,6 +47,14 @@ pub struct Config {
     ///
     /// Default 262,144: some 250 bytes each, so 64 MiB; and far more than a cluster has calls under way.
     pub max_watches: usize,
+    /// What this node keeps of answers that its peers have not taken, in bytes: replies, and what else goes without credit. A
+    /// peer may have as much of it as it leaves free, and an eighth of [`peer_window`](Self::peer_window), or one answer,
+    /// whatever the others hold. A reply that does not fit is not kept: its call is rejected; and so are further calls of
+    /// that peer, until it takes something.
+    ///
+    /// Default 256 MiB: one peer alone may have 32 MiB of small replies and 96 MiB of large ones on their way, three full
+    /// windows. Servers that answer many calls at once with large replies want more.
+    pub answers_window: NonZeroU64,
     /// Bytes of a bulk fragment, 16 KiB to 16 MiB.
     ///
     /// Default 1 MiB: half of that costs 5 % more CPU time per byte, and what is queued behind a fragment waits for all
@@ -135,6 +143,7 @@ impl Default for Config {
             mailbox_total: None,
             node_window: bytes(1024 * MIB),
             max_watches: 1 << 18,
+            answers_window: bytes(256 * MIB),
             fragment_size: 1024 * 1024,
             express_connections: 1,
             bulk_connections: (cores as u32 / 2).clamp(1, 4),

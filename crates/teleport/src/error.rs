@@ -168,6 +168,14 @@ pub enum SendError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The caller's node has not taken so many answers that this one is not kept. The caller is told.
+    #[error(
+        "the answers to the caller's node are not being taken: {waiting} bytes wait; find out why, or raise answers_window"
+    )]
+    AnswersNotTaken {
+        /// Bytes of the answers that it has not taken.
+        waiting: u64,
+    },
     /// No registered name is that long. Nothing was sent.
     #[error("the destination's name has {0} bytes, 255 are allowed")]
     NameTooLong(usize),

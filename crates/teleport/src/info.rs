@@ -15,7 +15,7 @@ pub struct NodeInfo {
     pub incarnation: Incarnation,
     /// The address that it listens on.
     pub address: SocketAddr,
-    /// Bytes that all sends together have under way.
+    /// Bytes that all sends together have under way, and answers that peers have not taken yet.
     pub bytes_in_flight: u64,
     /// Calls and monitors that this node's processes wait for.
     pub watching: usize,

@@ -99,6 +99,8 @@ metrics! {
         "Memory of messages received, or being received, and not yet in a mailbox.";
     WAITING_SENDS = "teleport_waiting_sends", Gauge, Count, PEER,
         "Sends that wait for room in a window.";
+    ANSWERS_REFUSED = "teleport_answers_refused_total", Counter, Count, PEER,
+        "Replies that were not kept since the peer does not take its answers, and calls of the peer that were rejected for that.";
     HANDSHAKES_REFUSED = "teleport_handshakes_refused_total", Counter, Count, NODE,
         "Inbound connections that did not prove themselves, such as those with another cookie.";
     LATE_REPLIES = "teleport_late_replies_total", Counter, Count, NODE,
@@ -156,6 +158,7 @@ struct TransferMeter {
     no_process: Counter,
     frames_resent: Counter,
     connections_retired: Counter,
+    answers_refused: Counter,
     express: Gauge,
     bulk: Gauge,
     retiring: Gauge,
@@ -226,6 +229,7 @@ impl TransferMeter {
             no_process: counter!(NO_PROCESS, labels.iter()),
             frames_resent: counter!(FRAMES_RESENT, labels.iter()),
             connections_retired: counter!(CONNECTIONS_RETIRED, labels.iter()),
+            answers_refused: counter!(ANSWERS_REFUSED, labels.iter()),
             express: gauge!(CONNECTIONS, of_class("express")),
             bulk: gauge!(CONNECTIONS, of_class("bulk")),
             retiring: gauge!(CONNECTIONS, of_class("retiring")),
@@ -244,6 +248,7 @@ impl TransferMeter {
             (&self.no_process, before.no_process, now.no_process),
             (&self.frames_resent, before.frames_resent, now.frames_resent),
             (&self.connections_retired, before.connections_retired, now.connections_retired),
+            (&self.answers_refused, before.answers_refused, now.answers_refused),
         ];
         for (counter, before, now) in counters {
             if now > before {

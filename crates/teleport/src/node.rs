@@ -178,7 +178,7 @@ impl Node {
             name: self.name().clone(),
             incarnation: self.incarnation(),
             address: self.address(),
-            bytes_in_flight: engine.budget.used(),
+            bytes_in_flight: engine.bytes_in_flight(),
             watching: engine.watching.len(),
             late_replies: engine.watching.late_replies(),
             peers,

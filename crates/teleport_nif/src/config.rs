@@ -61,6 +61,7 @@ impl Settings {
             "peer_window" => config.peer_window = bytes(value)?,
             "max_watches" => config.max_watches = value.decode()?,
             "node_window" => config.node_window = bytes(value)?,
+            "answers_window" => config.answers_window = bytes(value)?,
             "fragment_size" => config.fragment_size = value.decode()?,
             "express_connections" => config.express_connections = value.decode()?,
             "bulk_connections" => config.bulk_connections = value.decode()?,

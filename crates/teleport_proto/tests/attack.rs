@@ -40,7 +40,8 @@ fn victim() -> Transfer {
 }
 
 fn machine(config: TransferConfig) -> Transfer {
-    let mut transfer = Transfer::new(config, Arc::new(Unlimited), Arc::new(PlainBuffers));
+    let mut transfer =
+        Transfer::new(config, Arc::new(Unlimited), Arc::new(Unlimited), Arc::new(PlainBuffers));
     assert!(transfer.connection_up(EXPRESS, Class::Express) && transfer.connection_up(BULK, Class::Bulk));
     transfer
 }
@@ -109,7 +110,8 @@ fn flood(victim: &mut Transfer, end: Disposition, make: impl Fn(u64) -> Envelope
 #[test]
 fn what_was_never_sent_cannot_be_delivered_and_the_machine_survives_the_claim() {
     for len in [10, 100_000] {
-        let mut victim = Transfer::new(config(), Arc::new(Unlimited), Arc::new(PlainBuffers));
+        let mut victim =
+            Transfer::new(config(), Arc::new(Unlimited), Arc::new(Unlimited), Arc::new(PlainBuffers));
         for _ in 0..3 {
             victim.send(outgoing(len)).unwrap();
         }

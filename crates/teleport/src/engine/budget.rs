@@ -72,6 +72,10 @@ impl Budget for SessionBudget {
         self.node.lock().window.try_take(&self.session, class, bytes)
     }
 
+    fn take(&self, class: Class, bytes: u64) {
+        self.node.lock().window.take(&self.session, class, bytes);
+    }
+
     fn give_back(&self, class: Class, bytes: u64) {
         let State { window, sessions, .. } = &mut *self.node.lock();
         window.give_back(&self.session, class, bytes, |session| State::tell(sessions, session));

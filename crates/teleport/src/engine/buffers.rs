@@ -48,9 +48,7 @@ impl BufferPool {
             while self.idle_bytes() > 0 {
                 tokio::time::sleep(interval).await;
                 let unused = self.trim();
-                if !unused.is_empty() {
-                    free(unused);
-                }
+                free(unused.iter().map(|buffer| buffer.capacity() as u64).sum(), unused);
             }
         }
     }
@@ -58,12 +56,10 @@ impl BufferPool {
     /// Keeps nothing from now on.
     pub(crate) fn close(&self) {
         let mut idle = self.lock();
-        (idle.cap, idle.bytes) = (0, 0);
-        let kept = std::mem::take(&mut idle.classes);
+        idle.cap = 0;
+        let (bytes, kept) = (std::mem::take(&mut idle.bytes), std::mem::take(&mut idle.classes));
         drop(idle);
-        if !kept.is_empty() {
-            free(kept);
-        }
+        free(bytes as u64, kept);
     }
 
     /// Takes out what has not been used since the last call.

@@ -100,7 +100,9 @@ pub(crate) struct Engine {
     /// What peers may watch of this node.
     pub(crate) watch_limit: Arc<WatchLimit>,
     pub(crate) buffers: Arc<BufferPool>,
-    pub(crate) budget: Arc<NodeBudget>,
+    budget: Arc<NodeBudget>,
+    /// For what goes without credit.
+    answers: Arc<NodeBudget>,
     pub(crate) events: Events,
     resolver: Arc<dyn Resolver>,
     cookies: Cookies,
@@ -147,10 +149,12 @@ impl Engine {
         let (events, inbox) = mpsc::unbounded_channel();
         metrics::describe();
         let meter = NodeMeter::new(&local.name);
+        let share = (config.peer_window.get() / 8).max(1);
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), config.backoff)),
             buffers: BufferPool::new(config.buffer_pool),
-            budget: NodeBudget::new(config.node_window.get(), (config.peer_window.get() / 8).max(1)),
+            budget: NodeBudget::new(config.node_window.get(), share),
+            answers: NodeBudget::new(config.answers_window.get(), share),
             clock: Clock::start(),
             registry: Registry::default(),
             hosting,
@@ -250,8 +254,17 @@ impl Engine {
         }
     }
 
-    pub(crate) fn session_budget(&self, freed: Arc<Notify>) -> Arc<dyn Budget> {
-        Arc::new(SessionBudget::new(self.budget.clone(), freed))
+    /// A session's parts in the node's windows: for what takes credit, and for what does not.
+    pub(crate) fn session_budgets(&self, freed: &Arc<Notify>) -> [Arc<dyn Budget>; 2] {
+        [&self.budget, &self.answers].map(|window| {
+            let part: Arc<dyn Budget> = Arc::new(SessionBudget::new(window.clone(), freed.clone()));
+            part
+        })
+    }
+
+    /// Bytes accepted and not known to be delivered, of all sessions.
+    pub(crate) fn bytes_in_flight(&self) -> u64 {
+        self.budget.used() + self.answers.used()
     }
 
     /// Ends the session with a peer, as seen from this side.

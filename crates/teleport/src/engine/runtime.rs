@@ -99,9 +99,15 @@ impl BulkThreads {
     }
 }
 
-/// Frees something large on a thread of its own: what took gigabytes takes a second, for which nobody should wait. Where no
-/// thread can be had, it is freed at once.
-pub(crate) fn free(garbage: impl Send + 'static) {
+/// Below so many bytes a thread costs more than freeing them.
+const WORTH_A_THREAD: u64 = 1024 * 1024;
+
+/// Frees something of so many bytes: on a thread of its own if it is large, since what took gigabytes takes a second, for
+/// which nobody should wait. Where no thread can be had, it is freed at once.
+pub(crate) fn free(bytes: u64, garbage: impl Send + 'static) {
+    if bytes < WORTH_A_THREAD {
+        return;
+    }
     let freeing = std::thread::Builder::new().name("freeing".into()).spawn(move || drop(garbage));
     if let Err(error) = freeing {
         tracing::debug!(%error, "no thread to free memory on");

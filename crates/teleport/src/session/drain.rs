@@ -17,7 +17,7 @@ pub(crate) async fn drain(sessions: &[Arc<Session>]) {
         while let Some(session) = sessions.iter().find(|session| !session.is(is_through)) {
             session.until(is_through).await;
         }
-        if sessions.iter().fold(true, |all, session| session.seal() && all) {
+        if sessions.iter().all(|session| session.seal()) {
             break;
         }
     }

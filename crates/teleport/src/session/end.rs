@@ -5,6 +5,7 @@ use super::{Event, Session};
 use crate::embed::Inbound;
 use crate::engine::Engine;
 use crate::engine::control::Command;
+use crate::engine::runtime::free;
 use crate::error::SendError;
 use crate::watch::{Subject, Via};
 use bytes::BytesMut;
@@ -87,6 +88,6 @@ impl Ended {
                 hosting.take(Inbound::Unwatched { process, watch });
             }
         }
-        drop(transfer); // which may free much memory
+        free(last.unconfirmed_bytes + last.undelivered_bytes, transfer);
     }
 }

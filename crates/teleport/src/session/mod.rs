@@ -163,8 +163,8 @@ impl Session {
             express_connections: engine.config.express_connections,
             bulk_connections: engine.config.bulk_connections,
         };
-        let transfer =
-            Transfer::new(config, engine.session_budget(budget_freed.clone()), engine.buffers.clone());
+        let [budget, answers] = engine.session_budgets(&budget_freed);
+        let transfer = Transfer::new(config, budget, answers, engine.buffers.clone());
         let session = Arc::new(Self {
             id: established.session,
             number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,

@@ -106,6 +106,7 @@ impl Session {
             None => Err(down(&self.peer, inner.ended)),
             Some(Ok(sent)) => Ok(sent),
             Some(Err(Refused::Busy)) => Err(SendError::Busy),
+            Some(Err(Refused::AnswersFull { waiting })) => Err(SendError::AnswersNotTaken { waiting }),
             Some(Err(Refused::Sealed)) => Err(SendError::NotRunning),
             Some(Err(Refused::TooLarge { size, limit })) => Err(SendError::TooLarge { size, limit }),
             Some(Err(Refused::NameTooLong(len))) => Err(SendError::NameTooLong(len)),

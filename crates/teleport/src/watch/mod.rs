@@ -49,9 +49,12 @@ impl Via {
             Self::There(session) => {
                 let tell = |reason| session.send_exempt(from, Destination::Process(to), kind, reason);
                 // If the session has ended, its watches have too.
-                if let Err(SendError::TooLarge { .. }) = tell(reason) {
-                    let _ = tell(reason::too_large());
-                }
+                let instead = match tell(reason) {
+                    Err(SendError::TooLarge { .. }) => reason::too_large(),
+                    Err(SendError::AnswersNotTaken { .. }) => reason::system_limit(),
+                    _ => return,
+                };
+                let _ = tell(instead);
             }
         }
     }
@@ -84,7 +87,7 @@ pub(crate) mod reason {
         Atom::from_static("normal").into()
     }
 
-    /// More watches than a node takes.
+    /// More watches than a node takes, or a reason larger than what a node keeps for a watcher whose node takes nothing.
     pub(crate) fn system_limit() -> Segments {
         atom("system_limit")
     }

@@ -25,9 +25,11 @@ impl Transfer {
                 runs().try_for_each(|(first, last)| self.outbox.check_delivered(first, last))?;
                 let mut returned = Returned::default();
                 runs().for_each(|(first, last)| self.outbox.delivered(first, last, &mut returned));
-                for (account, class, bytes) in returned.0 {
+                for (account, class, bytes) in returned.credit {
                     self.admission.delivered(account, class, bytes);
                 }
+                self.answers.delivered(returned.exempt);
+                self.inbox.rejects_requests = self.answers.is_full();
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what is exempt
                 // Whoever has delivered a message has received its frame, and has to say so.

@@ -232,9 +232,6 @@ impl Admission {
 
     /// Offers a message; one that has to wait keeps its place until [`Admission::cancel`].
     pub(crate) fn offer(&mut self, message: Outgoing) -> Offer {
-        if message.kind.is_exempt() {
-            return Offer::Admitted(Admitted { message, account: 0, ticket: None });
-        }
         let (class, bytes) = (class_of(message.body_len()), cost(message.body_len()));
         let account_id = self.account_of(&message.to);
         if let Some(account) = self.accounts.get_mut(&account_id) {

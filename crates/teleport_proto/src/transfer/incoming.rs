@@ -4,7 +4,7 @@ use super::assembly::{Assembly, Buffers, Region};
 use super::numbers::NumberSet;
 use super::window::{Totals, Window, class_of, cost};
 use super::{Credit, Delivery, Disposition, Pair, ReceiveError, Sink, Violation};
-use crate::wire::envelope::{Envelope, Kind, ProcessId, Seq};
+use crate::wire::envelope::{Envelope, Kind, ProcessId, RefId, Seq};
 use crate::wire::pool::{Class, FragmentHeader, batch_messages};
 use crate::wire::{WireError, take_varint};
 use bytes::Bytes;
@@ -72,6 +72,9 @@ pub(crate) struct Inbox {
     /// What the session has to answer or handle itself, filled by the calls below.
     pub(crate) answers: Vec<Answer>,
     pub(crate) system: Vec<Bytes>,
+    /// The peer does not take its answers: its requests are not handed over.
+    pub(crate) rejects_requests: bool,
+    pub(crate) rejected: Vec<(RefId, ProcessId)>,
     /// Credit that no mailbox keeps: of messages without a taker, or in a mailbox without bounds.
     pub(crate) unclaimed: Vec<Credit>,
     pub(crate) messages: u64,
@@ -101,6 +104,8 @@ impl Inbox {
             bodies: Vec::new(),
             answers: Vec::new(),
             system: Vec::new(),
+            rejects_requests: false,
+            rejected: Vec::new(),
             unclaimed: Vec::new(),
             messages: 0,
             bytes: 0,
@@ -312,6 +317,13 @@ impl Inbox {
         }
         self.messages += u64::from(kind.is_message());
         self.bytes += if kind.is_message() { len } else { 0 };
+        if let Kind::Request(reference) = kind
+            && self.rejects_requests
+        {
+            self.rejected.push((reference, from));
+            self.settle(handed, Disposition::Consumed)?;
+            return Ok(true);
+        }
         let bytes = if exempt { 0 } else { credit.bytes };
         let pair = (credit.class == Class::Express).then(|| Pair { from, to: to.clone() });
         match sink.deliver(Delivery { seq, from, to, kind, body, credit: Credit { bytes, ..credit } }) {

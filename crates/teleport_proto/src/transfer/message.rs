@@ -56,7 +56,8 @@ pub struct Outgoing {
     pub nosuspend: bool,
     /// Report what became of it.
     pub acknowledge: Option<AckToken>,
-    /// What it is for. A kind that is [exempt](Kind::is_exempt) never waits for credit. It keeps its place behind what its
+    /// What it is for. A kind that is [exempt](Kind::is_exempt) never waits for credit; a reply is refused
+    /// if the peer has not taken too many. It keeps its place behind what its
     /// pair had accepted before, but not behind what is still waiting to be.
     pub kind: Kind,
 }
@@ -106,6 +107,14 @@ pub enum Refused {
     /// It would have had to wait, and was not allowed to.
     #[error("the destination's or the peer's window is full; try again later or send without nosuspend")]
     Busy,
+    /// A reply that the peer would take later than others of which it has not taken enough.
+    #[error(
+        "the answers to the caller's node are not being taken: {waiting} bytes wait; find out why, or raise answers_window"
+    )]
+    AnswersFull {
+        /// Bytes of the answers that it has not taken.
+        waiting: u64,
+    },
     /// The session is [sealed](super::Transfer::seal).
     #[error("this node is shutting down, and accepts nothing more for the peer")]
     Sealed,

@@ -12,6 +12,7 @@
 //! Nothing that the control connection carries is a queue: it is made from the state when there is room to write it, and
 //! every count is absolute. A control connection that was replaced just says all of it again.
 
+mod answers;
 mod assembly;
 mod connection;
 mod control;
@@ -45,6 +46,7 @@ pub(crate) use message::Pair;
 use crate::ConnectionId;
 use crate::wire::envelope::{AccountId, Destination, MAX_NAME_LEN};
 use crate::wire::pool::Class;
+use answers::Answers;
 use connection::Connection;
 use credit::{Admission, Admitted, Offer};
 use incoming::Inbox;
@@ -82,6 +84,7 @@ pub enum Urgency {
 pub struct Transfer {
     config: TransferConfig,
     admission: Admission,
+    answers: Answers,
     outbox: Outbox,
     inbox: Inbox,
     connections: Vec<Connection>,
@@ -120,14 +123,17 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The machine for a session that has just been agreed on.
+    /// The machine for a session that has just been agreed on. `budget` is for what takes credit, `answers` for what does
+    /// not.
     pub fn new(
         config: TransferConfig,
         budget: Arc<dyn Budget>,
+        answers: Arc<dyn Budget>,
         buffers: Arc<dyn Buffers + Send + Sync>,
     ) -> Self {
         Self {
             admission: Admission::new(config.send_window, config.mailbox_window, budget),
+            answers: Answers::new(answers),
             outbox: Outbox::new(config.fragment_size, config.send_window),
             inbox: Inbox::new(buffers, config.max_message, config.receive_window),
             config,
@@ -180,6 +186,13 @@ impl Transfer {
         {
             return Err(Refused::NameTooLong(name.len()));
         }
+        if message.kind.is_exempt() {
+            let admitted = self.answers.admit(message.kind, size);
+            self.inbox.rejects_requests = self.answers.is_full();
+            admitted?;
+            self.accept(Admitted { message, account: 0, ticket: None });
+            return Ok(Sent::Accepted);
+        }
         match self.admission.offer(message) {
             Offer::Admitted(admitted) => {
                 self.accept(admitted);
@@ -218,6 +231,8 @@ impl Transfer {
             queued_bulk: self.outbox.queued_bulk(),
             waiting: self.admission.waiting(),
             exempt_waiting: self.outbox.exempt_waiting(),
+            answer_bytes: self.answers.kept(),
+            answers_refused: self.answers.refused(),
             unconfirmed: self.outbox.unconfirmed(),
             unconfirmed_bytes: self.outbox.unconfirmed_bytes(),
             undelivered_bytes: self.inbox.undelivered_bytes(),
@@ -259,10 +274,11 @@ impl Transfer {
         Some(self.admission.take_waiting().collect())
     }
 
-    /// Ends the session on this side: the node's budget has back what the session held of it. What is left is memory, to be
+    /// Ends the session on this side: the node's budgets have back what the session held of it. What is left is memory, to be
     /// dropped where nobody waits for that.
     pub fn end(&mut self) -> Ending {
         self.admission.abandon();
+        self.answers.abandon();
         Ending {
             unconfirmed: self.outbox.unconfirmed(),
             waiting: self.admission.take_waiting().collect(),

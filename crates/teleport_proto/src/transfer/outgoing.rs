@@ -3,7 +3,7 @@
 use super::incoming::MAX_FRAGMENTS;
 use super::numbers::NumberSet;
 use super::pairs::{PairId, Pairs};
-use super::window::{Window, class_of, cost};
+use super::window::{Totals, Window, class_of, cost};
 use super::{AckToken, Outgoing, Pair, Violation};
 use crate::ConnectionId;
 use crate::wire::envelope::{AccountId, Head, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
@@ -130,13 +130,17 @@ impl Fragments {
 
 /// Credit that has come back with messages that the peer says it has delivered, in bytes, for accounts and classes in turn.
 #[derive(Default)]
-pub(crate) struct Returned(pub(crate) SmallVec<[(AccountId, Class, u64); 4]>);
+pub(crate) struct Returned {
+    pub(crate) credit: SmallVec<[(AccountId, Class, u64); 4]>,
+    /// Room of messages without credit.
+    pub(crate) exempt: Totals,
+}
 
 impl Returned {
     fn add(&mut self, account: AccountId, class: Class, bytes: u64) {
-        match self.0.last_mut() {
+        match self.credit.last_mut() {
             Some((last, of, sum)) if (*last, *of) == (account, class) => *sum += bytes,
-            _ => self.0.push((account, class, bytes)),
+            _ => self.credit.push((account, class, bytes)),
         }
     }
 }
@@ -460,6 +464,7 @@ impl Outbox {
         self.answers -= usize::from(message.answer);
         if message.kind.is_exempt() {
             self.exempt.window.give_back(class, bytes);
+            returned.exempt.add(class, bytes);
         } else {
             returned.add(message.account, class, bytes);
         }
@@ -608,10 +613,10 @@ impl Outbound {
     }
 }
 
-/// Whether a node says that by itself, whatever its applications do: what became of an acknowledged message, and that there
-/// is nobody to be watched. The peer alone decides how many there are.
+/// Whether a node says that by itself, whatever its applications do: what became of an acknowledged message, that there is
+/// nobody to be watched, and that a request is not let in. The peer alone decides how many there are.
 fn is_answer(kind: Kind, from: ProcessId) -> bool {
-    kind == Kind::Outcome || (from == ProcessId::NOBODY && matches!(kind, Kind::Down(_)))
+    kind == Kind::Outcome || (from == ProcessId::NOBODY && matches!(kind, Kind::Down(_) | Kind::Reject(_)))
 }
 
 fn numbers(runs: &[(Seq, u32)]) -> impl Iterator<Item = Seq> + '_ {

@@ -135,6 +135,10 @@ impl Transfer {
         for Answer { seq, from, disposition } in std::mem::take(&mut self.inbox.answers) {
             self.answer(seq, from, disposition);
         }
+        for (reference, caller) in std::mem::take(&mut self.inbox.rejected) {
+            let why = self.answers.reject();
+            self.say(Kind::Reject(reference), caller, why);
+        }
         for body in std::mem::take(&mut self.inbox.system) {
             self.outcome(&body)?;
         }
@@ -149,10 +153,17 @@ impl Transfer {
         let mut body = BytesMut::with_capacity(9);
         body.extend_from_slice(&seq.to_be_bytes());
         body.extend_from_slice(&[u8::from(disposition == Disposition::NoProcess)]);
-        let (to, body) = (Destination::Process(to), Segments::from(body.freeze()));
-        let mut message = Outgoing::of_kind(Kind::Outcome, ProcessId::NOBODY, to, body);
+        self.say(Kind::Outcome, to, body.freeze().into());
+    }
+
+    /// Sends what this side says by itself.
+    fn say(&mut self, kind: Kind, to: ProcessId, body: Segments) {
+        let mut message = Outgoing::of_kind(kind, ProcessId::NOBODY, Destination::Process(to), body);
         message.unordered = true;
-        self.accept(Admitted { message, account: 0, ticket: None });
+        // Neither kind is ever refused.
+        if self.answers.admit(kind, message.body_len()).is_ok() {
+            self.accept(Admitted { message, account: 0, ticket: None });
+        }
     }
 
     pub(super) fn outcome(&mut self, body: &Bytes) -> Result<(), Violation> {

@@ -42,6 +42,10 @@ pub struct TransferStats {
     pub waiting: usize,
     /// Messages without credit, such as replies, that wait for their turn.
     pub exempt_waiting: usize,
+    /// Bytes of messages without credit that the peer has not taken, [`MESSAGE_COST`](super::MESSAGE_COST) each included.
+    pub answer_bytes: u64,
+    /// Replies that were not kept since the peer takes none, and requests of the peer that were rejected for that.
+    pub answers_refused: u64,
     /// Messages accepted and not known to be delivered.
     pub unconfirmed: u64,
     /// Their bytes, [`MESSAGE_COST`](super::MESSAGE_COST) each included.

@@ -116,7 +116,7 @@ impl Window {
     }
 }
 
-/// A session's part in what all sends of its node may have under way. Dropped with the session, it gives back whatever is
+/// A session's part in what all sends of its node may have under way, or all answers. Dropped with the session, it gives back whatever is
 /// left.
 ///
 /// [`Budget::try_take`] that answers `false` puts the session on the list of those to be told (by
@@ -125,6 +125,8 @@ impl Window {
 pub trait Budget: Send + Sync {
     /// Takes the bytes if they fit.
     fn try_take(&self, class: Class, bytes: u64) -> bool;
+    /// Takes the bytes whether or not they fit.
+    fn take(&self, class: Class, bytes: u64);
     /// Gives bytes back.
     fn give_back(&self, class: Class, bytes: u64);
 }
@@ -137,6 +139,8 @@ impl Budget for Unlimited {
     fn try_take(&self, _: Class, _: u64) -> bool {
         true
     }
+
+    fn take(&self, _: Class, _: u64) {}
 
     fn give_back(&self, _: Class, _: u64) {}
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // the table of what was reached
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+mod answers;
 mod bytes;
 mod cluster;
 mod hostile;

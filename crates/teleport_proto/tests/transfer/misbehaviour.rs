@@ -504,7 +504,7 @@ proptest! {
         fragments in prop::collection::vec((1u64..40, 1u64..3 * 1024 * 1024, any::<u32>()), 1..60),
     ) {
         let buffers = Arc::new(Counting::default());
-        let mut receiver = Transfer::new(config(false), Arc::new(Unlimited), buffers.clone());
+        let mut receiver = Transfer::new(config(false), Arc::new(Unlimited), Arc::new(Unlimited), buffers.clone());
         assert!(receiver.connection_up(BULK, Class::Bulk));
         let mut regions = Vec::new();
         for (seq, total, pick) in fragments {

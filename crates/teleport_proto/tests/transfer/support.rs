@@ -32,7 +32,7 @@ pub(crate) fn config(dialler: bool) -> TransferConfig {
 }
 
 pub(crate) fn machine(config: TransferConfig) -> Transfer {
-    Transfer::new(config, Arc::new(Unlimited), Arc::new(PlainBuffers))
+    Transfer::new(config, Arc::new(Unlimited), Arc::new(Unlimited), Arc::new(PlainBuffers))
 }
 
 pub(crate) fn process(id: u32) -> ProcessId {

@@ -61,6 +61,10 @@ impl Budget for SessionBudget {
         fits
     }
 
+    fn take(&self, class: Class, bytes: u64) {
+        self.node.lock().window.take(&self.session, class, bytes);
+    }
+
     fn give_back(&self, class: Class, bytes: u64) {
         let Inner { window, ready, .. } = &mut *self.node.lock();
         window.give_back(&self.session, class, bytes, |&session| {

@@ -16,6 +16,8 @@ pub(super) struct Climate {
     pub(super) receive_windows: Vec<u64>,
     /// What all sends of each node may have under way.
     pub(super) budgets: Vec<Sharing>,
+    /// What each node may keep of what goes without credit.
+    pub(super) answers: Vec<Sharing>,
     pub(super) latency: Micros,
     pub(super) pipe_capacity: u64,
     /// The most bytes that one read yields.
@@ -60,6 +62,12 @@ impl Climate {
             budgets: (0..nodes)
                 .map(|_| {
                     let (size, share) = (rng.pick(&budgets), rng.pick(&[1, 16 * kib, 64 * kib]));
+                    Sharing { size, share, most: u64::MAX }
+                })
+                .collect(),
+            answers: (0..nodes)
+                .map(|_| {
+                    let (size, share) = (rng.pick(&budgets), rng.pick(&[1, 16 * kib]));
                     Sharing { size, share, most: u64::MAX }
                 })
                 .collect(),

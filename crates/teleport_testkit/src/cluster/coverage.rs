@@ -79,6 +79,8 @@ counters! {
     oversize,
     /// Messages without credit that had to wait for their turn.
     exempt_waited,
+    /// Messages without credit that were refused since the peer had not taken enough of them.
+    answers_full,
     /// Deliveries that took longer than the call.
     deferred,
     /// Messages put into a mailbox that had no room for them.

@@ -14,6 +14,7 @@ pub(super) const MAILBOXES: usize = 4;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) budget: Arc<NodeBudget>,
+    pub(super) answers: Arc<NodeBudget>,
     pub(super) mailboxes: Vec<Mailbox>,
     /// How many messages each process has still to offer.
     pub(super) to_send: Vec<usize>,

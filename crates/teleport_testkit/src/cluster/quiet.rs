@@ -45,6 +45,7 @@ impl World {
                     ("undelivered_bytes", stats.undelivered_bytes),
                     ("entries", stats.entries as u64),
                     ("in_window", transfer.in_window()),
+                    ("answer_bytes", stats.answer_bytes),
                 ];
                 if let Some((name, value)) = gauges.iter().find(|(_, value)| *value > 0) {
                     return wrong(format!("{name} of {who:?} is {value}: {stats:?}"));
@@ -55,12 +56,13 @@ impl World {
             }
         }
         for (node, it) in self.nodes.iter().enumerate() {
-            if it.budget.used() > 0 || it.budget.members() > 0 {
-                return wrong(format!(
-                    "{} bytes of node {node}'s budget are taken, {} members known",
-                    it.budget.used(),
-                    it.budget.members()
-                ));
+            for (what, budget) in [("budget", &it.budget), ("window for answers", &it.answers)] {
+                let (used, members) = (budget.used(), budget.members());
+                if used > 0 || members > 0 {
+                    return wrong(format!(
+                        "{used} bytes of node {node}'s {what} are taken, {members} members known"
+                    ));
+                }
             }
             if it.mailboxes.iter().any(|mailbox| !mailbox.queue.is_empty()) {
                 return wrong(format!("a mailbox of node {node} has not been emptied"));

@@ -97,6 +97,7 @@ impl World {
                 match refused {
                     Refused::TooLarge { .. } if size > limit => self.coverage.too_large += 1,
                     Refused::Busy if nosuspend && !exempt => self.coverage.busy += 1,
+                    Refused::AnswersFull { waiting: 1.. } if exempt => self.coverage.answers_full += 1,
                     other => return Err(Broken::by("refused without a reason", other)),
                 }
             }

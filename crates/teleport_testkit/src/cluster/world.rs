@@ -59,6 +59,7 @@ impl World {
             budget.plant(scenario.planted);
             Node {
                 budget: NodeBudget::new(budget),
+                answers: NodeBudget::new(FairWindow::new(climate.answers[node])),
                 mailboxes: (0..MAILBOXES).map(|_| Mailbox::default()).collect(),
                 to_send: vec![each; processes],
             }
@@ -214,8 +215,10 @@ impl World {
                 bulk_connections: self.climate.bulk_connections,
             };
             let budget = SessionBudget { node: self.nodes[here].budget.clone(), session };
+            let answers = SessionBudget { node: self.nodes[here].answers.clone(), session };
             #[allow(unused_mut)]
-            let mut transfer = Transfer::new(config, Arc::new(budget), Arc::new(PlainBuffers));
+            let mut transfer =
+                Transfer::new(config, Arc::new(budget), Arc::new(answers), Arc::new(PlainBuffers));
             #[cfg(feature = "planted-faults")]
             transfer.plant(self.scenario.planted);
             let tag = (session as u64) << 40 | u64::from(it.generation) << 8 | side as u64;
