@@ -205,8 +205,7 @@ mod tests {
         let peers = StaticPeers::new();
         let mut nodes = Vec::new();
         for name in ["a@127.0.0.1", "b@127.0.0.1"] {
-            let mut config = Config::default();
-            config.bulk_idle = Duration::from_millis(20);
+            let config = Config { bulk_idle: Duration::from_millis(20), ..Config::default() };
             let builder = Node::builder(name).cookie("XVTqZ3vF0cYbN7sLk2Rw").config(config);
             let node = builder.resolver(peers.clone()).start().await.unwrap();
             peers.insert(node.name().clone(), node.address());

@@ -83,9 +83,15 @@ impl Task {
                 }
             }
             Event::Control { frames, bytes } => {
+                let mut spent = Vec::new();
                 let result = self.session.run(&mut self.session.lock(), |transfer| {
-                    frames.into_iter().try_for_each(|frame| transfer.control(frame))
+                    frames.into_iter().try_for_each(|frame| {
+                        let taken = transfer.control(frame);
+                        spent.append(&mut transfer.take_spent());
+                        taken
+                    })
                 });
+                drop(spent); // with the lock released
                 if let Some(Err(violation)) = result {
                     self.session.receive_failed(violation.into());
                 }

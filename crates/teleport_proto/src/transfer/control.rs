@@ -8,6 +8,7 @@ use crate::ConnectionId;
 use crate::wire::control::{ControlFrame, MAX_RANGES, TransferFrame};
 use crate::wire::pool::Class;
 use bytes::BytesMut;
+use teleport_etf::Segments;
 
 /// The most retired connections, not known here, that the peer may wait to be answered for.
 const MOST_UNKNOWN: usize = 64 * 1024;
@@ -18,6 +19,7 @@ const MOST_DELIVERED: usize = 16;
 impl Transfer {
     /// Takes a frame that the control connection has received.
     pub fn control(&mut self, frame: TransferFrame) -> Result<(), Violation> {
+        self.outbox.spent.clear();
         match frame {
             TransferFrame::Received { connection, frames } => self.peer_received(connection, frames)?,
             TransferFrame::Delivered { watermark, above } => {
@@ -68,6 +70,12 @@ impl Transfer {
         self.accept_admitted();
         self.forget_done();
         Ok(())
+    }
+
+    /// The large bodies that the last control frame has made superfluous, for the caller to drop where that holds nobody up:
+    /// giving megabytes back takes a while. Whatever is not taken is dropped with the next frame.
+    pub fn take_spent(&mut self) -> Vec<Segments> {
+        std::mem::take(&mut self.outbox.spent)
     }
 
     /// Whether the control connection has something to say, and how soon.

@@ -186,6 +186,8 @@ pub(crate) struct Outbox {
     /// What this side has answered by itself, and the peer has not taken yet.
     answers: usize,
     scratch: BytesMut,
+    /// Bodies of bulk messages that need not be kept any more, since the last control frame.
+    pub(crate) spent: Vec<Segments>,
 }
 
 impl Outbox {
@@ -210,6 +212,7 @@ impl Outbox {
             unconfirmed: 0,
             answers: 0,
             scratch: BytesMut::new(),
+            spent: Vec::new(),
         }
     }
 
@@ -357,7 +360,8 @@ impl Outbox {
                 let Some(fragments) = &mut message.fragments else { return };
                 fragments.acknowledged += 1;
                 if fragments.acknowledged == fragments.count {
-                    message.body = None;
+                    let body = message.body.take();
+                    self.spent.extend(body);
                 }
             }
         }
@@ -458,6 +462,9 @@ impl Outbox {
     fn confirm(&mut self, seq: Seq, returned: &mut Returned) {
         let Some(message) = self.take(seq) else { return };
         self.pairs.leave(message.pair, seq);
+        if message.fragments.is_some() {
+            self.spent.extend(message.body);
+        }
         let (class, bytes) = (class_of(message.len), cost(message.len));
         self.unconfirmed_bytes -= bytes;
         self.unconfirmed -= u64::from(message.kind.is_message());

@@ -201,3 +201,31 @@ fn requests_without_end_to_a_peer_that_takes_nothing_cost_what_they_are_worth() 
     assert!(kept <= 1_000 * (MESSAGE_COST + 200), "{kept}");
     assert_eq!(window.lock().unwrap().used(), kept + before);
 }
+
+/// Whether its last byte or its delivery is heard of first.
+#[test]
+fn the_memory_of_a_large_message_is_for_the_caller_to_drop() {
+    use teleport_proto::wire::control::TransferFrame;
+    let mut two = Two::roomy();
+    let [express, _, bulk, _] = two.open_all();
+    let large = message(1, 2, LARGE);
+    let place = large.body.iter().next().unwrap().as_ptr();
+    let received = |connection, frames| TransferFrame::Received { connection, frames };
+    let delivered = |watermark| TransferFrame::Delivered { watermark, above: Default::default() };
+    for (seq, confirm) in [(1, received(bulk, 10)), (2, delivered(2))] {
+        two.send(large.clone()).unwrap();
+        while two.sender.next_frame(bulk).is_some() {}
+        assert!(two.sender.take_spent().is_empty());
+        two.sender.control(confirm).unwrap();
+        let spent = two.sender.take_spent();
+        assert_eq!(spent.len(), 1);
+        assert_eq!(spent[0].iter().next().unwrap().as_ptr(), place);
+        two.sender.control(delivered(seq)).unwrap();
+        assert!(two.sender.take_spent().is_empty(), "once");
+    }
+    // A small one is dropped at once; and nothing is kept for whoever does not ask.
+    two.send(message(1, 2, 10)).unwrap();
+    two.sender.next_frame(express).unwrap();
+    two.sender.control(received(express, 1)).unwrap();
+    assert!(two.sender.take_spent().is_empty());
+}
