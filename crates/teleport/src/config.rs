@@ -74,7 +74,8 @@ pub struct Config {
     ///
     /// Default 60 s, as in Erlang.
     pub net_ticktime: Duration,
-    /// From one tick to the next.
+    /// From one tick to the next. A peer of which nothing is seen for so long, while its addresses refuse connections,
+    /// is gone.
     ///
     /// Default `None`: a quarter of [`net_ticktime`](Self::net_ticktime), as in Erlang.
     pub tick_interval: Option<Duration>,

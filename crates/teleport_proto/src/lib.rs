@@ -7,9 +7,11 @@
 //! * [`handshake`]: every connection proves the cookie before anything else.
 //! * [`membership`]: which peers have a session, whose dial wins, who has been restarted.
 //! * [`liveness`]: heartbeats; apart from everything else, since it runs on a thread of its own.
+//! * [`absence`]: whether a peer's process is gone.
 //! * [`transfer`]: the messages: credit, framing, order, acknowledgement, retirement, resending.
 //! * [`wire`]: what the bytes on an established connection mean.
 
+pub mod absence;
 pub mod handshake;
 pub mod liveness;
 pub mod membership;

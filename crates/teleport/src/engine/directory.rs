@@ -2,25 +2,21 @@
 //! [`lifecycle`](super::lifecycle).
 
 use super::control::{self, Setup};
-use super::dial;
+use super::dial::{self, Failed};
 use super::{Engine, Event};
 use crate::ConnectError;
 use crate::seldom::Seldom;
 use crate::session::Session;
 use rustc_hash::FxHashMap;
-use std::io::ErrorKind;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
+use teleport_proto::absence::Absence;
 use teleport_proto::handshake::{Established, HandshakeError, Opening, Refusal};
 use teleport_proto::membership::{Action, Backoff, EndReason, Failure, Membership};
 use teleport_proto::{NodeName, SessionId};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
-
-/// So many refused connections in a row mean that the peer's process is gone.
-const REFUSALS: u32 = 3;
 
 pub(crate) struct Directory {
     pub(super) membership: Membership,
@@ -31,8 +27,8 @@ pub(crate) struct Directory {
 
 struct Entry {
     session: Arc<Session>,
-    /// Connections refused in a row while control was to be resumed.
-    refused: u32,
+    /// What attempts to connect have said about the peer.
+    absence: Absence,
     /// [`watch_for_absence`] is at it.
     watched: bool,
 }
@@ -96,6 +92,26 @@ impl Directory {
         self.refusals.note((peer.clone(), discriminant(source)), std::time::Instant::now())
     }
 
+    /// Notes an attempt to connect to the peer of a session. `true` if that shows that it is gone.
+    fn attempted(&mut self, engine: &Engine, id: SessionId, refused: bool) -> bool {
+        let Some(entry) = self.sessions.get_mut(&id) else { return false };
+        if !refused {
+            entry.absence.alive();
+            return false;
+        }
+        let session = &entry.session;
+        let control = self.membership.session(session.peer_name()).is_some_and(|s| s.control_connected);
+        let connected = control || session.has_links();
+        entry.absence.refused(engine.clock.now(), session.last_heard(), connected)
+    }
+
+    /// An attempt to connect to the peer of a session was not refused, whatever else became of it.
+    pub(super) fn not_refused(&mut self, id: SessionId) {
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            entry.absence.alive();
+        }
+    }
+
     fn begin(&mut self, engine: &Arc<Engine>, established: &Established) {
         let (session, commands) = Session::new(engine, established);
         let setup = Setup {
@@ -105,7 +121,8 @@ impl Directory {
             events: engine.events.clone(),
         };
         control::look_after(&engine.control, &session, setup, commands);
-        self.sessions.insert(session.id(), Entry { session: session.clone(), refused: 0, watched: false });
+        let absence = Absence::new(engine.config.liveness().tick_interval);
+        self.sessions.insert(session.id(), Entry { session: session.clone(), absence, watched: false });
         engine.lifecycle.up(engine, &session);
         engine.peers.up(&session);
     }
@@ -182,7 +199,7 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
                 engine.attach_control(&session, 0, Some(stream));
             }
         }
-        Err(error) => {
+        Err(Failed { error, .. }) => {
             let failure = dial::failure(&error);
             directory.membership.dial_failed(&peer, number, failure, engine.clock.now(), random());
             // The peer connects to us itself, or will take us once it has checked who has our name; or it never will,
@@ -216,21 +233,16 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
             let outcome = directory.membership.resume_succeeded(id, generation);
             directory.apply(&engine, outcome.actions, None);
             if outcome.keep {
-                directory.sessions.entry(id).and_modify(|entry| entry.refused = 0);
+                directory.not_refused(id);
                 tracing::info!(parent: session.span(), generation, "control connection resumed");
                 engine.attach_control(&session, generation, Some(stream));
             }
         }
-        Err(error) => {
+        Err(Failed { error, refused }) => {
             let now = engine.clock.now();
             let mut actions =
                 directory.membership.resume_failed(id, generation, dial::failure(&error), now, random());
-            let entry = directory.sessions.get_mut(&id);
-            let refused = entry.map_or(0, |entry| {
-                entry.refused = if is_refused(&error) { entry.refused + 1 } else { 0 };
-                entry.refused
-            });
-            if refused >= REFUSALS {
+            if directory.attempted(&engine, id, refused) {
                 actions.extend(directory.membership.end(id, EndReason::Gone));
             }
             directory.apply(&engine, actions, None);
@@ -241,9 +253,9 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
 }
 
 /// The side that does not dial waits for the other to resume. Meanwhile it looks whether anything still listens there:
-/// a process that was killed is noticed at once, not at the liveness deadline.
+/// a process that was killed is noticed after a tick interval, not at the liveness deadline.
 async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
-    let (mut refused, mut pause) = (0, engine.config.backoff.first);
+    let mut pause = engine.config.backoff.first;
     loop {
         sleep(pause).await;
         {
@@ -254,24 +266,14 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
                 return;
             }
         }
-        let addresses = engine.resolver.resolve(session.peer_name()).await;
-        // A connection of the pool that lives shows that the process does, whatever its address says.
-        let mut gone = !addresses.is_empty() && !session.has_links();
-        for address in addresses {
-            let attempt =
-                tokio::time::timeout(engine.config.setup_timeout, TcpStream::connect(address)).await;
-            gone &= matches!(attempt, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused);
-        }
-        refused = if gone { refused + 1 } else { 0 };
-        if refused >= REFUSALS {
+        let attempt = dial::connect(&engine, session.peer_name());
+        let attempt = tokio::time::timeout(engine.config.setup_timeout, attempt).await;
+        let refused = matches!(attempt, Ok(Err(Failed { refused: true, .. })));
+        if engine.lock_directory().attempted(&engine, session.id(), refused) {
             return engine.events.end(session.id(), EndReason::Gone);
         }
         pause = pause.saturating_mul(2).min(engine.config.backoff.most).max(Duration::from_millis(1));
     }
-}
-
-fn is_refused(error: &ConnectError) -> bool {
-    matches!(error, ConnectError::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// For spreading attempts; a system without randomness spreads them less.

@@ -32,6 +32,7 @@ use budget::{NodeBudget, SessionBudget};
 use buffers::BufferPool;
 use clock::Clock;
 use control::{Command, TickObserver};
+use dial::Failed;
 use directory::Directory;
 pub(crate) use handshake::random;
 pub(crate) use lifecycle::Lifecycle;
@@ -339,7 +340,10 @@ impl Engine {
                     session.joined(true);
                     self.attach(&session, id, class, stream);
                 }
-                Err(error) => {
+                Err(Failed { error, refused }) => {
+                    if !refused {
+                        self.lock_directory().not_refused(session.id());
+                    }
                     self.note_failed_join(&session, &error);
                     session.joined(false);
                     session.join_failed(id);

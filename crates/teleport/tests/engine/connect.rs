@@ -7,7 +7,7 @@ use crate::common::{
 };
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
-use teleport::{EndReason, Node, NodeEvent, Pid, SendError, SendOptions, StaticPeers};
+use teleport::{Config, EndReason, Node, NodeEvent, Pid, SendError, SendOptions, StaticPeers};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -181,10 +181,15 @@ pub(crate) fn peer_process() {
     });
 }
 
+/// A process that is gone is noticed after a second, silence after a minute.
+fn tick_soon(config: &mut Config) {
+    config.tick_interval = Some(Duration::from_secs(1));
+}
+
 /// A node and a child with another one that is its peer; who dialled is the test's choice.
 async fn with_child(parent_dials: bool) -> (Node, Child) {
     let peers = StaticPeers::new();
-    let a = start("a@127.0.0.1", &peers).await;
+    let a = start_with("a@127.0.0.1", &peers, tick_soon).await;
     let mut child = Child::start("peer");
     let address = child.hear().await.parse().unwrap();
     peers.insert(name("child@127.0.0.1"), address);
@@ -199,7 +204,7 @@ async fn with_child(parent_dials: bool) -> (Node, Child) {
 }
 
 #[tokio::test]
-async fn a_killed_peer_is_noticed_at_once_and_what_it_did_not_confirm_is_counted() {
+async fn a_killed_peer_is_noticed_after_a_tick_interval_and_what_it_did_not_confirm_is_counted() {
     for parent_dials in [true, false] {
         let (a, child) = with_child(parent_dials).await;
         let mut events = a.monitor_nodes();
@@ -236,7 +241,7 @@ async fn a_killed_peer_is_noticed_at_once_and_what_it_did_not_confirm_is_counted
 #[tokio::test]
 async fn a_peer_that_is_dropped_without_shutdown_is_noticed_at_once() {
     for a_dials in [true, false] {
-        let (a, b) = pair().await;
+        let (a, b) = pair_with(tick_soon).await;
         let mut events = a.monitor_nodes();
         match a_dials {
             true => within(a.prime(b.name())).await.unwrap(),

@@ -32,8 +32,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// What happens to the bytes of one direction. Positions count from the connection's first byte in that direction.
@@ -59,6 +59,11 @@ pub enum Fault {
     },
     /// After so many bytes no more pass, and nobody is told, until [`Connection::release`].
     Stall {
+        /// Bytes that pass.
+        at: u64,
+    },
+    /// After so many bytes the rest is taken and goes nowhere, and nobody is told.
+    Swallow {
         /// Bytes that pass.
         at: u64,
     },
@@ -101,7 +106,14 @@ pub struct Opening<'a> {
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
+    door: mpsc::UnboundedSender<Door>,
     accepting: AbortHandle,
+}
+
+/// What the listener is told, and who waits for it to be done.
+struct Door {
+    open: bool,
+    done: oneshot::Sender<()>,
 }
 
 /// A living connection through a [`Proxy`].
@@ -135,13 +147,30 @@ impl Proxy {
             accepted: AtomicU64::new(0),
             struck: AtomicU64::new(0),
         });
-        let accepting = tokio::spawn(accept_loop(listener, shared.clone())).abort_handle();
-        Ok(Self { address, shared, accepting })
+        let (door, orders) = mpsc::unbounded_channel();
+        let accepting = tokio::spawn(accept_loop(listener, orders, shared.clone())).abort_handle();
+        Ok(Self { address, shared, door, accepting })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Refuses connections from now on, as if nothing listened here. Those there are go on.
+    pub async fn shut(&self) {
+        self.turn(false).await;
+    }
+
+    /// Takes connections again.
+    pub async fn open(&self) {
+        self.turn(true).await;
+    }
+
+    async fn turn(&self, open: bool) {
+        let (done, turned) = oneshot::channel();
+        let _ = self.door.send(Door { open, done });
+        turned.await.expect("the proxy can listen on its own port");
     }
 
     /// Connections that come from now on go there.
@@ -227,6 +256,11 @@ impl Connection {
         self.flow.send_replace(Flow::Held);
     }
 
+    /// Takes what comes from now on, in either direction, and passes nothing on, without telling anybody.
+    pub fn swallow(&self) {
+        self.flow.send_replace(Flow::Swallowed);
+    }
+
     /// Undoes [`Connection::stall`], and [`Fault::Stall`] if it has struck.
     pub fn release(&self) {
         self.flow.send_replace(Flow::Released);
@@ -243,13 +277,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept_loop(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept_loop(
+    mut listener: TcpListener,
+    mut door: mpsc::UnboundedReceiver<Door>,
+    shared: Arc<Shared>,
+) {
     let mut connections = JoinSet::new(); // ends them when this task does
-    for number in 0.. {
-        let Ok((client, _)) = listener.accept().await else { return };
-        shared.accepted.fetch_add(1, Ordering::Relaxed);
-        connections.spawn(serve(client, number, shared.clone()));
-        while connections.try_join_next().is_some() {}
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((client, _)) = accepted else { return };
+                let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(serve(client, number, shared.clone()));
+                while connections.try_join_next().is_some() {}
+            }
+            order = door.recv() => {
+                let Some(Door { open, done }) = order else { return };
+                if open {
+                    let _ = done.send(());
+                    continue;
+                }
+                let Some(opened) = away(listener, done, &mut door).await else { return };
+                listener = opened;
+            }
+        }
+    }
+}
+
+/// Refuses until told to listen again. The port stays taken.
+async fn away(
+    listener: TcpListener,
+    done: oneshot::Sender<()>,
+    door: &mut mpsc::UnboundedReceiver<Door>,
+) -> Option<TcpListener> {
+    let address = listener.local_addr().ok()?;
+    drop(listener);
+    let socket = TcpSocket::new_v4().ok()?;
+    socket.set_reuseaddr(true).ok()?;
+    socket.bind(address).ok()?;
+    let _ = done.send(());
+    loop {
+        let Door { open, done } = door.recv().await?;
+        if open {
+            let listener = socket.listen(1024).ok()?;
+            let _ = done.send(());
+            return Some(listener);
+        }
+        let _ = done.send(());
     }
 }
 
@@ -275,7 +349,7 @@ async fn serve(client: TcpStream, number: u64, shared: Arc<Shared>) {
     }
     let way = |from, to, fault| {
         let (flow, counter) = (connection.flow.subscribe(), &connection.forwarded);
-        Way { from, to, fault, flow, forwarded: counter, struck: &shared.struck }
+        Way { from, to, fault, flow, forwarded: counter, struck: &shared.struck, swallowing: false }
     };
     let (up, down) = (way(&client, &server, faults.to_server), way(&server, &client, faults.to_client));
     let end = tokio::select! {

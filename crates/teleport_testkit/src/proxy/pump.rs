@@ -13,6 +13,8 @@ pub(super) enum Flow {
     Open,
     /// Let nothing pass.
     Held,
+    /// Take everything, and pass nothing on.
+    Swallowed,
     /// Let everything pass, again.
     Released,
     /// End.
@@ -29,6 +31,8 @@ pub(super) struct Way<'a> {
     pub(super) flow: watch::Receiver<Flow>,
     pub(super) forwarded: &'a AtomicU64,
     pub(super) struck: &'a AtomicU64,
+    /// What comes goes nowhere.
+    pub(super) swallowing: bool,
 }
 
 /// Waits until the connection is told to end.
@@ -60,6 +64,10 @@ impl Way<'_> {
                             return Ok(());
                         }
                     }
+                    Fault::Swallow { .. } => {
+                        self.swallowing = true;
+                        self.fault = Fault::Pass;
+                    }
                     Fault::Pass | Fault::Flip { .. } | Fault::Drip { .. } => {}
                 }
             }
@@ -70,6 +78,9 @@ impl Way<'_> {
             }
             self.flip(passed, &mut buffer[..len]);
             self.while_held().await;
+            if self.swallowing || *self.flow.borrow() == Flow::Swallowed {
+                continue;
+            }
             if let Fault::Drip { pause, .. } = self.fault {
                 tokio::time::sleep(pause).await;
             }
@@ -83,9 +94,11 @@ impl Way<'_> {
 
     fn strikes_at(&self, passed: u64) -> bool {
         match self.fault {
-            Fault::Cut { at } | Fault::Reset { at } | Fault::HalfClose { at } | Fault::Stall { at } => {
-                passed >= at
-            }
+            Fault::Cut { at }
+            | Fault::Reset { at }
+            | Fault::HalfClose { at }
+            | Fault::Stall { at }
+            | Fault::Swallow { at } => passed >= at,
             Fault::Pass | Fault::Flip { .. } | Fault::Drip { .. } => false,
         }
     }
@@ -94,9 +107,11 @@ impl Way<'_> {
     fn room(&self, passed: u64, most: usize) -> usize {
         let until = |at: u64| usize::try_from(at - passed).unwrap_or(most).min(most);
         match self.fault {
-            Fault::Cut { at } | Fault::Reset { at } | Fault::HalfClose { at } | Fault::Stall { at } => {
-                until(at)
-            }
+            Fault::Cut { at }
+            | Fault::Reset { at }
+            | Fault::HalfClose { at }
+            | Fault::Stall { at }
+            | Fault::Swallow { at } => until(at),
             Fault::Drip { piece, .. } => piece.clamp(1, most),
             Fault::Pass | Fault::Flip { .. } => most,
         }

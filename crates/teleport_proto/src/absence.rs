@@ -1,0 +1,63 @@
+//! Whether a peer's process is gone: nothing listens where it was, and nothing else is seen of it.
+//!
+//! Lost connections say nothing about a peer, and neither does one refused attempt: a forwarder restarts, a firewall
+//! is reloaded. Only when that is all there is for a while is the process taken for gone, before it has been silent for
+//! as long as [`liveness`](crate::liveness) waits.
+
+use std::time::Duration;
+
+use crate::Time;
+
+/// Watches the attempts to connect to the peer of one session.
+///
+/// ```
+/// use std::time::Duration;
+/// use teleport_proto::absence::Absence;
+///
+/// let second = Duration::from_secs(1);
+/// let mut absence = Absence::new(15 * second);
+/// for refused in [20, 25, 30] {
+///     assert!(!absence.refused(refused * second, 19 * second, false));
+/// }
+/// assert!(absence.refused(35 * second, 19 * second, false));
+/// ```
+#[derive(Debug)]
+pub struct Absence {
+    patience: Duration,
+    /// The last of the refusals between which there was no sign of life.
+    last: Option<Time>,
+    /// How long they have gone on.
+    absent: Duration,
+}
+
+impl Absence {
+    /// Of a peer that is there. It is gone when there is no sign of it for `patience`: a tick interval.
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, last: None, absent: Duration::ZERO }
+    }
+
+    /// All of the peer's addresses have refused a connection. Says whether the peer is gone.
+    ///
+    /// `last_heard` is when the last byte came from it, or a connection of it proved itself; `connected` whether a
+    /// connection of the session lives.
+    pub fn refused(&mut self, now: Time, last_heard: Time, connected: bool) -> bool {
+        if connected {
+            self.alive();
+            return false;
+        }
+        match self.last.replace(now) {
+            Some(last) if last_heard <= last => {
+                // One attempt speaks for half of it at most: an observer that was stopped has not seen what was between.
+                let most = self.patience - self.patience / 2;
+                self.absent += now.saturating_sub(last).min(most);
+            }
+            _ => self.absent = Duration::ZERO,
+        }
+        self.absent >= self.patience
+    }
+
+    /// An attempt had another outcome: something is there, or nobody knows.
+    pub fn alive(&mut self) {
+        (self.last, self.absent) = (None, Duration::ZERO);
+    }
+}
