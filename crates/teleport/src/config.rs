@@ -103,11 +103,16 @@ pub struct Config {
     ///
     /// Default 60 s: longer than the pauses of periodic jobs, short enough to free descriptors and kernel buffers.
     pub bulk_idle: Duration,
-    /// A connection with bytes under way and no progress for so long is replaced.
+    /// An express connection is replaced when what was written on it has got nowhere for so long while the control
+    /// connection is heard: the peer's TCP acknowledges nothing more, or has acknowledged all and the peer counts nothing.
+    /// A bulk connection has four times as long, since a fragment counts only when all of it has been read. Noticed
+    /// within 1.25 times that. Has to be far longer than a round trip and the peer's [`flush_delay`](Self::flush_delay);
+    /// and something in between that acknowledges on its own has to pass a fragment on in that time.
     ///
-    /// Default 30 s: twice what TCP needs to notice several losses in a row.
+    /// Default 5 s: TCP gets over four losses of a packet in a row, and a call with the usual timeout of 5 s fails once,
+    /// not again and again.
     pub stall_timeout: Duration,
-    /// How long acknowledgements may wait for more to go with them.
+    /// How long acknowledgements may wait for more to go with them, at most a second.
     ///
     /// Default 20 ms: one control frame then speaks for thousands of messages, and a sender's copy is kept 20 ms longer.
     /// When an eighth of a window has been delivered, it does not wait.
@@ -156,7 +161,7 @@ impl Default for Config {
             max_handshakes_per_source: 64,
             backoff: Backoff::default(),
             bulk_idle: Duration::from_secs(60),
-            stall_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(5),
             flush_delay: Duration::from_millis(20),
             buffer_pool: 256 * MIB as usize,
             worker_threads: cores.min(4),
@@ -206,10 +211,12 @@ impl Config {
             ("backoff.most", self.backoff.most),
             ("bulk_idle", self.bulk_idle),
             ("stall_timeout", self.stall_timeout),
-            ("flush_delay", self.flush_delay),
         ];
         if let Some((field, _)) = times.into_iter().find(|(_, time)| time.is_zero() || *time > longest) {
             return Some((field, "more than nothing and at most a day"));
+        }
+        if self.flush_delay.is_zero() || self.flush_delay > Duration::from_secs(1) {
+            return Some(("flush_delay", "more than nothing and at most a second"));
         }
         if self.max_handshakes == 0 || self.max_handshakes_per_source == 0 {
             return Some(("max_handshakes and max_handshakes_per_source", "at least 1 each"));

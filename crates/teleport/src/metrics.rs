@@ -91,6 +91,8 @@ metrics! {
         "Frames queued again because their connection was lost.";
     CONNECTIONS_RETIRED = "teleport_connections_retired_total", Counter, Count, PEER,
         "Pool connections given up: idle, stalled or lost.";
+    CONNECTIONS_STALLED = "teleport_connections_stalled_total", Counter, Count, PEER,
+        "Pool connections replaced because what was written on them got nowhere.";
     CONNECTIONS = "teleport_connections", Gauge, Count, &["node", "peer", "class"],
         "Pool connections: express and bulk ones, and those being retired.";
     BYTES_IN_FLIGHT = "teleport_bytes_in_flight", Gauge, Bytes, PEER,
@@ -143,6 +145,7 @@ pub(crate) struct SessionMeter {
     ticks_missed: Counter,
     tick_round_trip: Histogram,
     pub(crate) control_lost: Counter,
+    pub(crate) connections_stalled: Counter,
     unconfirmed: Counter,
     transfer: TransferMeter,
     /// What was published last; `None` once the session has ended, so that nobody late brings its gauges back.
@@ -176,6 +179,7 @@ impl SessionMeter {
             ticks_missed: counter!(TICKS_MISSED, labels.iter()),
             tick_round_trip: histogram!(TICK_ROUND_TRIP, labels.iter()),
             control_lost: counter!(CONTROL_LOST, labels.iter()),
+            connections_stalled: counter!(CONNECTIONS_STALLED, labels.iter()),
             unconfirmed: counter!(UNCONFIRMED, labels.iter()),
             transfer: TransferMeter::new(&labels),
             published: Mutex::new(Some(TransferStats::default())),

@@ -38,8 +38,7 @@ impl Absence {
 
     /// All of the peer's addresses have refused a connection. Says whether the peer is gone.
     ///
-    /// `last_heard` is when the last byte came from it, or a connection of it proved itself; `connected` whether a
-    /// connection of the session lives.
+    /// `last_heard` is when the last byte came from it, `connected` whether a connection of the session lives.
     pub fn refused(&mut self, now: Time, last_heard: Time, connected: bool) -> bool {
         if connected {
             self.alive();
@@ -56,7 +55,7 @@ impl Absence {
         self.absent >= self.patience
     }
 
-    /// An attempt had another outcome: something is there, or nobody knows.
+    /// A connection came about, or an attempt had another outcome: something is there, or nobody knows.
     pub fn alive(&mut self) {
         (self.last, self.absent) = (None, Duration::ZERO);
     }

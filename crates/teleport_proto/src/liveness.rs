@@ -209,6 +209,13 @@ impl Liveness {
         Some(tick)
     }
 
+    /// Sends a tick out of turn, so that the control connection is heard soon; nothing follows if it is not answered.
+    /// `None` if an answer is awaited already, or without a control connection.
+    pub fn ask(&mut self, now: Time) -> Option<Action> {
+        let idle = !self.down && self.control_is_up && self.outstanding.is_empty();
+        idle.then(|| self.send(now))
+    }
+
     /// Ticks come at another cadence, counted from `now`. The deadline stays.
     pub fn set_tick_interval(&mut self, interval: Duration, now: Time) {
         self.config.tick_interval = interval.max(Duration::from_millis(1));

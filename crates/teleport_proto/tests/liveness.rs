@@ -252,6 +252,17 @@ fn a_probe_waits_for_an_observer_that_is_late() {
 }
 
 #[test]
+fn the_peer_is_asked_to_say_something_only_if_nothing_is_awaited_of_it() {
+    let mut liveness = Liveness::new(Config::default(), s(0));
+    assert_eq!(liveness.ask(s(1)), Some(tick(1, 1)));
+    assert_eq!(liveness.ask(s(2)), None);
+    assert!(liveness.tick_answered(1, s(3)).is_some());
+    assert_eq!(liveness.ask(s(4)), Some(tick(2, 4)));
+    liveness.control_down(s(5));
+    assert_eq!(liveness.ask(s(5)), None);
+}
+
+#[test]
 fn a_probe_needs_control() {
     let mut liveness = Liveness::new(Config::default(), s(0));
     liveness.control_down(s(1));

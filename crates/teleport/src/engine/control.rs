@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Attach { stream: std::net::TcpStream, generation: u64 },
     /// Write these frames.
     Write(BytesMut),
+    /// Have the peer say something, if nothing is awaited of it.
+    Ask,
     /// Another node claims the peer's name: find out whether this session lives.
     Probe,
     /// Tick at another cadence.
@@ -175,6 +177,11 @@ impl Control {
                     self.act(action, now);
                 }
             }
+            Command::Ask => {
+                if let Some(action) = self.liveness.ask(now) {
+                    self.act(action, now);
+                }
+            }
             Command::TickInterval(interval) => self.liveness.set_tick_interval(interval, now),
             Command::Proceed => {}
             Command::Sever => self.lose(now, "severed"),
@@ -239,7 +246,7 @@ impl Control {
             Ok(0) => return self.lose(now, "closed by the peer"),
             Ok(_) => {
                 self.heard = now;
-                self.session.heard(now);
+                self.session.control_heard(now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {

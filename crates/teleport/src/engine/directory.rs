@@ -105,8 +105,8 @@ impl Directory {
         entry.absence.refused(engine.clock.now(), session.last_heard(), connected)
     }
 
-    /// An attempt to connect to the peer of a session was not refused, whatever else became of it.
-    pub(super) fn not_refused(&mut self, id: SessionId) {
+    /// The peer of a session has connected, or has not refused to be.
+    pub(super) fn is_there(&mut self, id: SessionId) {
         if let Some(entry) = self.sessions.get_mut(&id) {
             entry.absence.alive();
         }
@@ -233,7 +233,7 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
             let outcome = directory.membership.resume_succeeded(id, generation);
             directory.apply(&engine, outcome.actions, None);
             if outcome.keep {
-                directory.not_refused(id);
+                directory.is_there(id);
                 tracing::info!(parent: session.span(), generation, "control connection resumed");
                 engine.attach_control(&session, generation, Some(stream));
             }

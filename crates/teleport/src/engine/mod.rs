@@ -337,12 +337,13 @@ impl Engine {
             }
             match dial::open(&self, session.peer_name(), opening).await {
                 Ok((stream, _)) => {
+                    self.lock_directory().is_there(session.id());
                     session.joined(true);
                     self.attach(&session, id, class, stream);
                 }
                 Err(Failed { error, refused }) => {
                     if !refused {
-                        self.lock_directory().not_refused(session.id());
+                        self.lock_directory().is_there(session.id());
                     }
                     self.note_failed_join(&session, &error);
                     session.joined(false);
@@ -362,6 +363,7 @@ impl Engine {
                 Ok(last_dial) => {
                     let (verdict, established) = authenticated.accept(last_dial);
                     directory.apply(self, decision.actions, Some(&established));
+                    directory.is_there(established.session);
                     (verdict, directory.session(established.session))
                 }
                 Err(refusal) => {

@@ -79,6 +79,28 @@ pub(crate) fn wake_at(stream: &TcpStream, bytes: usize) -> io::Result<()> {
     nix::sys::socket::setsockopt(stream, lowat::ReceiveLowWater, &bytes).map_err(Into::into)
 }
 
+/// Bytes written that the peer's TCP has not acknowledged, unsent ones included (`SIOCOUTQ`).
+pub(crate) fn unacknowledged(stream: &TcpStream) -> io::Result<u64> {
+    let bytes = out_queue::bytes(stream)?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+#[allow(unsafe_code, reason = "the system call fills in an int, which nobody has wrapped for sockets")]
+mod out_queue {
+    use nix::libc;
+    use std::os::fd::{AsFd, AsRawFd};
+
+    nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, libc::c_int);
+
+    pub(super) fn bytes(socket: &impl AsFd) -> nix::Result<libc::c_int> {
+        let mut bytes = 0;
+        // SAFETY: the descriptor is borrowed and so is open; SIOCOUTQ, the same number as TIOCOUTQ, writes one int, and
+        // `bytes` is one.
+        unsafe { siocoutq(socket.as_fd().as_raw_fd(), &mut bytes) }?;
+        Ok(bytes)
+    }
+}
+
 #[allow(unsafe_code, reason = "the macro declares a socket option that is an int, which SO_RCVLOWAT is")]
 mod lowat {
     use nix::{libc, setsockopt_impl, sockopt_impl};

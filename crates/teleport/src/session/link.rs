@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use teleport_proto::ConnectionId;
+use teleport_proto::transfer::Seen;
 use teleport_proto::wire::pool::Class;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -33,7 +34,8 @@ pub(crate) struct Link {
     /// Broken on purpose.
     broken: AtomicBool,
     opened: Instant,
-    /// Bytes that the kernel has taken; tells a slow connection from one that stands still.
+    /// Whole frames and bytes that the kernel has taken; tell a slow connection from one that stands still.
+    frames: AtomicU64,
     written: AtomicU64,
     /// When it last took some, in nanoseconds since `opened`.
     written_at: AtomicU64,
@@ -52,6 +54,7 @@ impl Link {
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             opened: Instant::now(),
+            frames: AtomicU64::new(0),
             written: AtomicU64::new(0),
             written_at: AtomicU64::new(0),
             low_water: AtomicUsize::new(1),
@@ -125,6 +128,11 @@ impl Link {
         Ok(())
     }
 
+    /// The kernel has taken the last byte of a frame.
+    pub(super) fn note_frame(&self) {
+        self.frames.fetch_add(1, Ordering::Release);
+    }
+
     pub(crate) fn note_written(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
         self.written_at.store(self.nanos(), Ordering::Relaxed);
@@ -140,7 +148,12 @@ impl Link {
         self.opened.elapsed().as_nanos() as u64
     }
 
-    pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+    /// What it has achieved, of which the peer has counted so many frames.
+    pub(super) fn seen(&self, counted: u64) -> Seen {
+        let frames = self.frames.load(Ordering::Acquire);
+        let written = self.written.load(Ordering::Relaxed);
+        // A socket that cannot say has ended, which its reader notices.
+        let unacknowledged = socket::unacknowledged(&self.stream).unwrap_or(0);
+        Seen { frames, written, unacknowledged, counted }
     }
 }

@@ -111,6 +111,7 @@ pub(crate) struct Session {
     /// There is a control connection.
     control_connected: AtomicBool,
     last_heard: Moment,
+    control_heard: Moment,
     join_failures: AtomicU32,
     /// Bytes of control frames that the session's task has not got to yet.
     unhandled: AtomicUsize,
@@ -207,6 +208,7 @@ impl Session {
             begins: Notify::new(),
             control_connected: AtomicBool::new(false),
             last_heard: Moment::default(),
+            control_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
             unhandled: AtomicUsize::new(0),
             ticks: Mutex::default(),
@@ -261,6 +263,12 @@ impl Session {
     /// Something came from the peer.
     pub(crate) fn heard(&self, now: teleport_proto::Time) {
         self.last_heard.note(now);
+    }
+
+    /// Something came from the peer by the control connection.
+    pub(crate) fn control_heard(&self, now: teleport_proto::Time) {
+        self.control_heard.note(now);
+        self.heard(now);
     }
 
     /// When the last byte came, by any connection.
@@ -393,11 +401,11 @@ impl Session {
         inner.transfer.as_ref().map_or_else(ended, Transfer::stats)
     }
 
-    /// Whether anything is under way, or there are connections that may become idle.
-    fn is_in_use(&self) -> bool {
+    /// Whether anything is under way, and whether there are connections that may become idle.
+    fn is_in_use(&self) -> (bool, bool) {
         let inner = self.lock();
-        let in_use = |transfer: &Transfer| transfer.is_under_way() || transfer.stats().bulk_connections > 0;
-        inner.transfer.as_ref().is_some_and(in_use)
+        let in_use = |transfer: &Transfer| (transfer.is_under_way(), transfer.stats().bulk_connections > 0);
+        inner.transfer.as_ref().map_or((false, false), in_use)
     }
 
     /// Lets the task run soon, though there may be nothing to say to the peer: sends that wait are to be seen.

@@ -46,7 +46,6 @@ impl Session {
             }
             inner.links.insert(id, link.clone());
         }
-        self.heard(engine.clock.now()); // it has proved itself
         match class {
             Class::Express => thread.spawn(express::read_loop(engine, self.clone(), link.clone())),
             Class::Bulk => thread.spawn(bulk::read_loop(engine, self.clone(), link.clone())),

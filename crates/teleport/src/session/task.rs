@@ -1,6 +1,7 @@
 //! The session's own task: acknowledgements out and in, and what has to be looked at from time to time.
 
 use super::{Event, Session};
+use crate::engine::clock::Clock;
 use crate::engine::control::Command;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -8,27 +9,30 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::Urgency;
+use teleport_proto::transfer::{Progress, Urgency};
+use teleport_proto::wire::pool::Class;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// What a connection's progress is measured by: bytes the kernel took, and frames the peer confirmed.
-type Progress = (u64, u64);
+/// Bulk connections may stand still for so many times as long as express ones.
+const BULK_STALL_FACTOR: u32 = 4;
 
 struct Task {
     session: Arc<Session>,
     flush_delay: Duration,
     stall_timeout: Duration,
     bulk_idle: Duration,
+    clock: Clock,
     /// There is a control connection, and it has written what it was given.
     writable: bool,
     connected: bool,
     flush_at: Option<Instant>,
-    /// While anything is under way or there are bulk connections: when to look after them.
+    /// While anything is under way: when to look whether it gets anywhere.
     look_at: Option<Instant>,
-    /// What each connection with frames under way had achieved at the last look.
+    /// Connections with frames in flight.
     progress: FxHashMap<ConnectionId, Progress>,
-    last_sweep: Instant,
+    /// While there are connections that may become idle: when to close those that are.
+    sweep_at: Option<Instant>,
 }
 
 pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiver<Event>) {
@@ -37,17 +41,18 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
         flush_delay: engine.config.flush_delay,
         stall_timeout: engine.config.stall_timeout,
         bulk_idle: engine.config.bulk_idle,
+        clock: engine.clock,
         session: session.clone(),
         writable: false,
         connected: false,
         flush_at: None,
         look_at: None,
         progress: FxHashMap::default(),
-        last_sweep: Instant::now(),
+        sweep_at: None,
     };
     drop(engine);
     loop {
-        let timer = [task.flush_at, task.look_at].into_iter().flatten().min();
+        let timer = [task.flush_at, task.look_at, task.sweep_at].into_iter().flatten().min();
         tokio::select! {
             event = events.recv() => match event {
                 None | Some(Event::End) => return,
@@ -148,49 +153,84 @@ impl Task {
             self.look_at = None;
             self.look_after_connections(now);
         }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = None;
+            self.sweep(now);
+        }
     }
 
     /// Begins to look after connections: only those of a session in use need it.
     fn begin_to_look(&mut self) {
-        self.last_sweep = Instant::now();
-        self.look_at = Some(self.last_sweep + self.stall_timeout.min(self.bulk_idle));
+        let now = Instant::now();
+        self.look_at.get_or_insert(now + Progress::interval(self.stall_timeout));
+        self.sweep_at.get_or_insert(now + self.bulk_idle);
     }
 
     fn look_after_connections(&mut self, now: Instant) {
         self.retire_stalled();
         self.publish();
-        if now - self.last_sweep >= self.bulk_idle {
-            self.last_sweep = now;
-            self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
+        let (under_way, idle) = self.session.is_in_use();
+        if idle {
+            self.sweep_at.get_or_insert(now + self.bulk_idle);
         }
-        if self.session.is_in_use() {
-            self.look_at = Some(now + self.stall_timeout.min(self.bulk_idle));
+        if under_way {
+            self.look_at = Some(now + Progress::interval(self.stall_timeout));
             return;
         }
+        self.progress.clear();
         self.session.looked_after.store(false, Ordering::Relaxed);
         // What began in between did not see the flag down.
-        if self.session.is_in_use() {
+        if self.session.is_in_use().0 {
             self.session.looked_after.store(true, Ordering::Relaxed);
             self.begin_to_look();
         }
     }
 
-    /// Retires connections that have bytes under way and made no progress since the last look.
+    /// Closes idle connections, and goes on as long as others may become so.
+    fn sweep(&mut self, now: Instant) {
+        let left = self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
+        if left == Some(true) || self.look_at.is_some() {
+            self.sweep_at = Some(now + self.bulk_idle);
+        }
+        self.publish();
+    }
+
+    /// Retires connections on which what was written gets nowhere.
     fn retire_stalled(&mut self) {
+        let now = self.clock.now();
+        let control_heard = self.connected.then(|| self.session.control_heard.read());
         let mut inner = self.session.lock();
         let links: Vec<_> = inner.links.values().cloned().collect();
-        let before = std::mem::take(&mut self.progress);
+        let mut before = std::mem::take(&mut self.progress);
         for link in links {
             let in_flight = inner.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(link.id));
-            let Some((acknowledged, 1..)) = in_flight else { continue };
-            let progress = (link.written(), acknowledged);
-            // Without control nothing is acknowledged: that is no fault of the connection.
-            if self.connected && before.get(&link.id) == Some(&progress) {
-                tracing::warn!(parent: &self.session.span, connection = link.id, "pool connection stands still; replacing it");
+            let Some((counted, 1..)) = in_flight else { continue };
+            let seen = link.seen(counted);
+            let Some(mut progress) = before.remove(&link.id) else {
+                self.progress.insert(link.id, Progress::new(self.patience(link.class), now, seen));
+                continue;
+            };
+            if progress.look(now, seen, control_heard) {
+                let (connection, class, waited) = (link.id, link.class, progress.waited());
+                tracing::warn!(parent: self.session.span(), connection, ?class, ?waited, "pool connection stands still; replacing it");
+                self.session.meter.connections_stalled.increment(1);
                 self.session.run(&mut inner, |transfer| transfer.retire(link.id));
             } else {
                 self.progress.insert(link.id, progress);
             }
+        }
+        drop(inner);
+        // What is in flight is counted over control, unless the peer is stopped: so it has to be heard.
+        if !self.progress.is_empty() {
+            self.session.command(Command::Ask);
+        }
+    }
+
+    /// A fragment counts only when all of it has been read.
+    fn patience(&self, class: Class) -> Duration {
+        match class {
+            Class::Express => self.stall_timeout,
+            Class::Bulk => self.stall_timeout.saturating_mul(BULK_STALL_FACTOR),
         }
     }
 }

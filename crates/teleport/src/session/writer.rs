@@ -61,6 +61,7 @@ impl Unwritten {
                 Err(error) => return Err(error),
             }
         }
+        link.note_frame();
         Ok(true)
     }
 

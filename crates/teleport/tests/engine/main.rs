@@ -22,6 +22,7 @@ mod monitors;
 mod operations;
 mod shutdown;
 mod shutdown_load;
+mod stalls;
 
 /// Not a test: what tests start as processes of their own.
 #[test]

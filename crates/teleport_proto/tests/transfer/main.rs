@@ -9,5 +9,6 @@ mod cluster;
 mod hostile;
 mod isolation;
 mod misbehaviour;
+mod progress;
 mod sealing;
 mod support;
