@@ -20,8 +20,9 @@
 %% the table.</li>
 %% <li>`max_message', `peer_window', `node_window', `answers_window', `max_watches', `fragment_size', `express_connections',
 %% `bulk_connections',
-%% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' (milliseconds), `buffer_pool',
-%% `worker_threads', `congestion': the engine's own, see `Config' in the crate `teleport'.</li>
+%% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' and `stall_timeout' (milliseconds),
+%% `max_handshakes', `max_sessions', `buffer_pool', `worker_threads', `congestion': the engine's own, see `Config' in the
+%% crate `teleport'.</li>
 %% </ul>
 %% The cookie is that of distributed Erlang; one that was set for a single node with `erlang:set_cookie/2' is used with that
 %% node.
@@ -41,8 +42,8 @@
 -define(ADDRESS_TIMEOUT, 5000).
 
 -define(ENGINE_KEYS, [max_new_atoms, max_new_atoms_per_peer, max_message, peer_window, node_window, answers_window,
-                      max_watches, fragment_size, express_connections, bulk_connections, net_ticktime, setup_timeout,
-                      buffer_pool, worker_threads, congestion]).
+                      max_watches, fragment_size, express_connections, bulk_connections, net_ticktime, setup_timeout, stall_timeout,
+                      max_handshakes, max_sessions, buffer_pool, worker_threads, congestion]).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->

@@ -105,6 +105,8 @@ metrics! {
         "Replies that were not kept since the peer does not take its answers, and calls of the peer that were rejected for that.";
     HANDSHAKES_REFUSED = "teleport_handshakes_refused_total", Counter, Count, NODE,
         "Inbound connections that did not prove themselves, such as those with another cookie.";
+    SESSIONS_REFUSED = "teleport_sessions_refused_total", Counter, Count, NODE,
+        "Sessions that others wanted to open beyond max_sessions.";
     LATE_REPLIES = "teleport_late_replies_total", Counter, Count, NODE,
         "Answers to calls that came after the caller had given up, or a second time.";
 }
@@ -124,6 +126,7 @@ pub(crate) fn describe() {
 #[derive(Debug)]
 pub(crate) struct NodeMeter {
     pub(crate) handshakes_refused: Counter,
+    pub(crate) sessions_refused: Counter,
     pub(crate) late_replies: Counter,
 }
 
@@ -132,6 +135,7 @@ impl NodeMeter {
         let labels = vec![label("node", node)];
         Self {
             handshakes_refused: counter!(HANDSHAKES_REFUSED, labels.clone()),
+            sessions_refused: counter!(SESSIONS_REFUSED, labels.clone()),
             late_replies: counter!(LATE_REPLIES, labels),
         }
     }

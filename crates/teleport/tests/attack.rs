@@ -443,7 +443,6 @@ async fn child_with_few_descriptors() {
     rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
     let patient = config(|config| {
         config.handshake_timeout = 60 * SECOND;
-        config.max_handshakes_per_source = 256;
         config.worker_threads = 1;
     });
     let node = start("a@127.0.0.1", &StaticPeers::new(), patient).await;

@@ -5,6 +5,7 @@
 //! of times a second.
 //!
 //! * [`handshake`]: every connection proves the cookie before anything else.
+//! * [`newcomers`]: which connection without a proof has to go when there are too many.
 //! * [`membership`]: which peers have a session, whose dial wins, who has been restarted.
 //! * [`liveness`]: heartbeats; apart from everything else, since it runs on a thread of its own.
 //! * [`absence`]: whether a peer's process is gone.
@@ -16,6 +17,7 @@ pub mod handshake;
 pub mod liveness;
 pub mod membership;
 mod name;
+pub mod newcomers;
 pub mod transfer;
 pub mod wire;
 

@@ -2,11 +2,17 @@
 //!
 //! Every node numbers its dials. A dial's number travels in its handshake, and an acceptor's last number comes
 //! back in the verdict; so each side of a session knows which of the peer's dials are older than the session.
-//! A late one of those is recognised, whereas a newer one means that the peer does not have the session any more.
+//! A late one of those is recognised, whereas a newer one says that the peer does not have the session any more. Any
+//! holder of the cookie can say so: a session of which a connection lives is asked first.
+
+mod limit;
+mod peer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use limit::SessionLimit;
+use peer::{Living, Peer, Resume, State};
 use rustc_hash::FxHashMap;
 
 use crate::handshake::{ConnectionKind, Established, Refusal, Request};
@@ -116,6 +122,17 @@ pub enum EndReason {
     PeerShutDown,
 }
 
+/// What [`Membership::inbound`] cannot know itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Circumstances {
+    /// When the connection comes.
+    pub now: Time,
+    /// A pool connection of the session with that peer lives.
+    pub linked: bool,
+    /// There is room for one more of the sessions that others open.
+    pub room: bool,
+}
+
 /// What [`Membership::inbound`] has decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "the dialler waits for the verdict"]
@@ -183,6 +200,8 @@ pub struct Membership {
     peers: BTreeMap<NodeName, Peer>,
     sessions: FxHashMap<SessionId, NodeName>,
     shutting_down: bool,
+    #[cfg(feature = "planted-faults")]
+    trusts_claims: bool,
 }
 
 impl Membership {
@@ -195,7 +214,15 @@ impl Membership {
             peers: BTreeMap::new(),
             sessions: FxHashMap::default(),
             shutting_down: false,
+            #[cfg(feature = "planted-faults")]
+            trusts_claims: false,
         }
+    }
+
+    /// Plants a fault: whoever claims a session's incarnation and dials a larger number is believed.
+    #[cfg(feature = "planted-faults")]
+    pub fn trust_claims(&mut self) {
+        self.trusts_claims = true;
     }
 
     /// A session with `peer` is wanted. Dials, now or when the back-off allows, and again until there is one or
@@ -223,13 +250,18 @@ impl Membership {
         }
     }
 
-    /// What is due by now: dials and resumes whose back-off is over.
+    /// What is due by now: dials and resumes whose back-off is over, and the end of sessions that were doubted and did
+    /// not resume.
     pub fn poll(&mut self, now: Time) -> Vec<Action> {
         let due = |peer: &&NodeName| self.peers.get(*peer).and_then(Peer::due).is_some_and(|due| due <= now);
         let due: Vec<NodeName> = self.peers.keys().filter(due).cloned().collect();
         let mut actions = Vec::new();
         for peer in due {
             match self.peers.get_mut(&peer) {
+                Some(Peer { state: State::Up(living), .. }) if living.has_missed_its_chance(now) => {
+                    let session = living.session.id;
+                    actions.extend(self.end(session, EndReason::ProbeUnanswered));
+                }
                 Some(Peer { state: State::Up(living), .. }) => actions.push(living.resume(peer)),
                 Some(known) => {
                     let failures = known.failures;
@@ -304,7 +336,7 @@ impl Membership {
     }
 
     /// Decides on an inbound connection that has proved itself, whatever its kind.
-    pub fn inbound(&mut self, request: &Request) -> Decision {
+    pub fn inbound(&mut self, request: &Request, circumstances: Circumstances) -> Decision {
         // A living session may need connections to drain.
         if self.shutting_down && request.kind == ConnectionKind::NewSession {
             return Decision::refuse(Refusal::ShuttingDown);
@@ -313,7 +345,7 @@ impl Membership {
             return Decision::refuse(Refusal::NameInUse);
         }
         match request.kind {
-            ConnectionKind::NewSession => self.inbound_session(request),
+            ConnectionKind::NewSession => self.inbound_session(request, circumstances),
             ConnectionKind::Resume => self.inbound_resume(request),
             ConnectionKind::Express | ConnectionKind::Bulk => self.inbound_join(request),
         }
@@ -347,7 +379,7 @@ impl Membership {
         living.resume = Resume::Idle;
         living.resume_failures = 0;
         living.session.generation = generation;
-        living.session.control_connected = true;
+        living.connected();
         outcome.keep = true;
         outcome
     }
@@ -418,8 +450,11 @@ impl Membership {
         self.last_dial
     }
 
-    fn inbound_session(&mut self, request: &Request) -> Decision {
+    fn inbound_session(&mut self, request: &Request, circumstances: Circumstances) -> Decision {
+        let Circumstances { now, linked, room } = circumstances;
         let mut actions = Vec::new();
+        #[cfg(feature = "planted-faults")]
+        let trusts_claims = self.trusts_claims;
         match self.peers.get_mut(&request.peer).map(|known| &mut known.state) {
             None | Some(State::Waiting { .. }) => {}
             Some(State::Dialling { refused_inbound, .. }) => {
@@ -431,16 +466,24 @@ impl Membership {
             }
             Some(State::Up(living)) => {
                 let session = living.session;
-                if session.incarnation == request.peer_incarnation {
-                    if request.connection <= living.peer_dial {
-                        // Dialled before the session began, and late.
-                        return Decision::refuse(Refusal::Simultaneous);
-                    }
-                } else if session.control_connected {
-                    return living.doubt(request.peer.clone());
+                let same = session.incarnation == request.peer_incarnation;
+                if same && request.connection <= living.peer_dial {
+                    // Dialled before the session began, and late.
+                    return Decision::refuse(Refusal::Simultaneous);
+                }
+                let jumps = same && request.connection - living.peer_dial > MOST_DIALS;
+                let asked = session.control_connected || jumps || linked;
+                #[cfg(feature = "planted-faults")]
+                let asked = asked && !(trusts_claims && same);
+                if asked {
+                    return living.doubt(request.peer.clone(), now);
                 }
                 actions = self.end(session.id, replacement_reason(&session, request.peer_incarnation));
             }
+        }
+        // One that replaces another takes its place.
+        if actions.is_empty() && !room {
+            return Decision::refuse(Refusal::TooManySessions);
         }
         let session = Session {
             id: request.session,
@@ -462,8 +505,7 @@ impl Membership {
             return Decision::refuse(Refusal::StaleResume);
         }
         living.session.generation = request.connection;
-        living.session.control_connected = true;
-        living.probing = false;
+        living.connected();
         Decision { verdict: Ok(last_dial), actions: Vec::new() }
     }
 
@@ -517,128 +559,13 @@ impl Decision {
     }
 }
 
+// So many dials, to whichever peer, are beyond what a peer makes between two sessions with the same one in a row, except
+// over days; then it has to wait for a moment.
+const MOST_DIALS: u64 = 1 << 20;
+
 // How long the one whose dial was refused waits for the other one's.
 const INBOUND_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What there is about a peer. Peers about whom there is nothing are forgotten.
-#[derive(Debug)]
-struct Peer {
-    wanted: bool,
-    failures: u32,
-    state: State,
-}
-
-impl Peer {
-    fn due(&self) -> Option<Time> {
-        match &self.state {
-            State::Waiting { until } | State::Up(Living { resume: Resume::Waiting { until }, .. }) => {
-                Some(*until)
-            }
-            State::Dialling { .. } | State::Up(_) => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum State {
-    /// Between two dials.
-    Waiting { until: Time },
-    /// `refused_inbound`: the peer's dial was refused for the sake of ours.
-    Dialling { number: u64, refused_inbound: bool },
-    /// There is a session.
-    Up(Living),
-}
-
-#[derive(Debug)]
-struct Living {
-    session: Session,
-    /// Our dial, if it came about by one.
-    dial: Option<u64>,
-    /// The newest of the peer's dials that is older than the session.
-    peer_dial: u64,
-    /// The last generation that we have given out.
-    last_generation: u64,
-    resume: Resume,
-    resume_failures: u32,
-    probing: bool,
-    pool_ids: Taken,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Resume {
-    Idle,
-    UnderWay,
-    Waiting { until: Time },
-}
-
-impl Living {
-    fn new(session: Session, dial: Option<u64>, peer_dial: u64) -> Self {
-        Living {
-            session,
-            dial,
-            peer_dial,
-            last_generation: 0,
-            resume: Resume::Idle,
-            resume_failures: 0,
-            probing: false,
-            pool_ids: Taken::default(),
-        }
-    }
-
-    fn resume(&mut self, peer: NodeName) -> Action {
-        self.last_generation += 1;
-        self.resume = Resume::UnderWay;
-        Action::Resume { peer, session: self.session.id, generation: self.last_generation }
-    }
-
-    /// Another incarnation claims the name: it has to wait until this session has shown whether it lives.
-    fn doubt(&mut self, peer: NodeName) -> Decision {
-        let mut decision = Decision::refuse(Refusal::NameInUse);
-        if !self.probing {
-            self.probing = true;
-            decision.actions.push(Action::Probe { peer, session: self.session.id });
-        }
-        decision
-    }
-
-    /// Whether this session began after one whose verdict came late.
-    fn is_newer_than(&self, late: &Established) -> bool {
-        if self.session.incarnation != late.peer_incarnation {
-            return self.session.control_connected;
-        }
-        match self.dial {
-            Some(dial) => dial > late.connection,
-            None => self.peer_dial > late.peer_dial,
-        }
-    }
-}
-
 fn replacement_reason(old: &Session, incarnation: Incarnation) -> EndReason {
     if old.incarnation == incarnation { EndReason::PeerGaveUp } else { EndReason::Restarted }
-}
-
-/// Which ids were taken: all below the newest 128, and those marked of them.
-#[derive(Debug, Default)]
-struct Taken {
-    newest: u64,
-    /// Bit n: `newest - n` was taken.
-    marks: u128,
-}
-
-impl Taken {
-    /// Takes an id; false if it was taken before, or is too old to tell.
-    fn take(&mut self, id: u64) -> bool {
-        if id > self.newest {
-            let shift = u32::try_from(id - self.newest).unwrap_or(u32::MAX);
-            self.marks = self.marks.checked_shl(shift).unwrap_or(0) | 1;
-            self.newest = id;
-            return true;
-        }
-        let Some(mark) = u32::try_from(self.newest - id).ok().and_then(|age| 1u128.checked_shl(age)) else {
-            return false;
-        };
-        let fresh = id != 0 && self.marks & mark == 0;
-        self.marks |= mark;
-        fresh
-    }
 }

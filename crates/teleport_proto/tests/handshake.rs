@@ -319,6 +319,7 @@ fn every_refusal_arrives_proved() {
         Refusal::ShuttingDown,
         Refusal::TooManyConnections,
         Refusal::NotAllowed,
+        Refusal::TooManySessions,
     ] {
         let (dialler, hello) =
             Dialler::new(&shop(), &bank().name, new_session(1), &[], [1; NONCE_LEN]).unwrap();

@@ -3,58 +3,94 @@
 use super::Engine;
 use super::handshake::{self, Failure};
 use crate::seldom::Seldom;
-use std::collections::VecDeque;
+use rustc_hash::FxHashMap;
 use std::mem::{Discriminant, discriminant};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use teleport_proto::handshake::HandshakeError;
+use teleport_proto::newcomers::Newcomers;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that have not proved themselves yet, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Unproven {
-    waiting: Mutex<VecDeque<(u64, IpAddr, AbortHandle)>>,
+/// Whom a connection comes from, as far as an address tells: of IPv6 the network, since a host has as many addresses in it
+/// as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Source(IpAddr);
+
+impl Source {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+        })
+    }
+}
+
+/// The descriptors that this process may have.
+pub(crate) fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Connections that have not proved themselves yet.
+#[derive(Debug)]
+pub(crate) struct Unproven(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    newcomers: Newcomers<Source>,
+    tasks: FxHashMap<u64, AbortHandle>,
 }
 
 impl Unproven {
-    /// Makes room for one more from `source`: first among those of the same source, then among all.
-    fn make_room(&self, source: IpAddr, per_source: usize, all: usize) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = waiting.iter().filter(|(_, other, _)| *other == source).count();
-        let oldest = if same >= per_source {
-            waiting.iter().position(|(_, other, _)| *other == source)
-        } else {
-            (waiting.len() >= all).then_some(0)
-        };
-        if let Some((_, _, task)) = oldest.and_then(|at| waiting.remove(at)) {
+    pub(crate) fn new(most: usize) -> Self {
+        Self(Mutex::new(Inner { newcomers: Newcomers::new(most), tasks: FxHashMap::default() }))
+    }
+
+    /// Enters the task that `spawn` starts; it waits for the lock if it is through at once. Another one may have to go.
+    fn add(&self, number: u64, source: Source, spawn: impl FnOnce() -> AbortHandle) {
+        let mut inner = self.lock();
+        let victim = inner.newcomers.arrived(number, source);
+        inner.abort(victim);
+        inner.tasks.insert(number, spawn());
+    }
+
+    /// Descriptors have run out: somebody who holds one without a proof gives it back.
+    fn drop_one(&self) {
+        let mut inner = self.lock();
+        let victim = inner.newcomers.drop_one();
+        inner.abort(victim);
+    }
+
+    /// A connection has said a valid hello.
+    fn spoke(&self, number: u64) {
+        self.lock().newcomers.spoke(number);
+    }
+
+    /// Takes a connection off the list; `false` if it had to go.
+    fn remove(&self, number: u64, proved: bool) -> bool {
+        let mut inner = self.lock();
+        inner.tasks.remove(&number);
+        if proved { inner.newcomers.proved(number) } else { inner.newcomers.left(number) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn abort(&mut self, victim: Option<u64>) {
+        if let Some(task) = victim.and_then(|victim| self.tasks.remove(&victim)) {
             task.abort();
         }
-    }
-
-    /// Descriptors have run out: whoever holds one without a proof gives it back first.
-    fn drop_oldest(&self) {
-        let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        if let Some((_, _, task)) = oldest {
-            task.abort();
-        }
-    }
-
-    /// Enters the task that `spawn` starts; it waits for the lock if it is through at once.
-    fn add(&self, number: u64, source: IpAddr, spawn: impl FnOnce() -> AbortHandle) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push_back((number, source, spawn()));
-    }
-
-    /// Takes a connection off the list; `false` if it was chosen to make room.
-    fn remove(&self, number: u64) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = waiting.iter().position(|(other, _, _)| *other == number);
-        at.and_then(|at| waiting.remove(at)).is_some()
     }
 }
 
@@ -80,20 +116,19 @@ impl Refusals {
 /// Accepts until the node goes. No error of a single connection ends it.
 pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
     let refusals = Arc::new(Refusals { said: Seldom::default() });
-    let (per_source, all) = (engine.config.max_handshakes_per_source, engine.config.max_handshakes);
     for number in 0u64.. {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(node = %engine.local.name, %error, "cannot accept; trying again");
-                engine.unproven.drop_oldest();
+                engine.unproven.drop_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        engine.unproven.make_room(source.ip(), per_source, all);
         let proving = prove(engine.clone(), stream, source, number, refusals.clone());
-        engine.unproven.add(number, source.ip(), || tokio::spawn(proving).abort_handle());
+        let spawn = || tokio::spawn(proving).abort_handle();
+        engine.unproven.add(number, Source::of(source.ip()), spawn);
     }
 }
 
@@ -108,14 +143,15 @@ async fn prove(
     let limit = engine.config.handshake_timeout;
     let handshake = async {
         stream.set_nodelay(true)?;
-        handshake::accept(&mut stream, &engine.local, &*engine).await
+        let spoke = || engine.unproven.spoke(number);
+        handshake::accept(&mut stream, &engine.local, &*engine, spoke).await
     };
     let result = tokio::time::timeout(limit, handshake).await;
-    if !engine.unproven.remove(number) {
+    if !engine.unproven.remove(number, matches!(result, Ok(Ok(_)))) {
         return;
     }
     match result {
-        Ok(Ok(authenticated)) => engine.inbound(stream, authenticated).await,
+        Ok(Ok(authenticated)) => engine.inbound(stream, authenticated, Source::of(source.ip())).await,
         Ok(Err(Failure::Refused(error))) => refusals.note(&engine, source, &error),
         Ok(Err(Failure::Io(error))) => {
             tracing::debug!(node = %engine.local.name, %source, %error, "inbound connection lost")

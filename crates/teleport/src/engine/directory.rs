@@ -1,6 +1,7 @@
 //! Which sessions there are: asks [`Membership`], and does what it decides. What of that others have to be told is left to
 //! [`lifecycle`](super::lifecycle).
 
+use super::accept::Source;
 use super::control::{self, Setup};
 use super::dial::{self, Failed};
 use super::{Engine, Event};
@@ -12,15 +13,19 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::absence::Absence;
-use teleport_proto::handshake::{Established, HandshakeError, Opening, Refusal};
-use teleport_proto::membership::{Action, Backoff, EndReason, Failure, Membership};
-use teleport_proto::{NodeName, SessionId};
+use teleport_proto::handshake::{Established, HandshakeError, Opening, Refusal, Request};
+use teleport_proto::membership::{
+    Action, Backoff, Circumstances, Decision, EndReason, Failure, Membership, SessionLimit,
+};
+use teleport_proto::{NodeName, SessionId, Time};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) struct Directory {
     pub(super) membership: Membership,
     sessions: FxHashMap<SessionId, Entry>,
+    /// Those of them that others have opened.
+    pub(super) limit: SessionLimit<Source>,
     /// Failed handshakes, by what was wrong.
     refusals: Seldom<(NodeName, Discriminant<HandshakeError>)>,
 }
@@ -34,10 +39,11 @@ struct Entry {
 }
 
 impl Directory {
-    pub(super) fn new(own: NodeName, backoff: Backoff) -> Self {
+    pub(super) fn new(own: NodeName, backoff: Backoff, max_sessions: usize) -> Self {
         Self {
             membership: Membership::new(own, backoff),
             sessions: FxHashMap::default(),
+            limit: SessionLimit::new(max_sessions),
             refusals: Seldom::default(),
         }
     }
@@ -92,6 +98,14 @@ impl Directory {
         self.refusals.note((peer.clone(), discriminant(source)), std::time::Instant::now())
     }
 
+    /// Decides on an inbound connection that has proved itself.
+    pub(super) fn inbound(&mut self, request: &Request, source: Source, now: Time) -> Decision {
+        let session = self.membership.session(&request.peer).and_then(|session| self.session(session.id));
+        let linked = session.is_some_and(|session| session.has_links());
+        let circumstances = Circumstances { now, linked, room: self.limit.has_room(source) };
+        self.membership.inbound(request, circumstances)
+    }
+
     /// Notes an attempt to connect to the peer of a session. `true` if that shows that it is gone.
     fn attempted(&mut self, engine: &Engine, id: SessionId, refused: bool) -> bool {
         let Some(entry) = self.sessions.get_mut(&id) else { return false };
@@ -129,6 +143,7 @@ impl Directory {
 
     fn end(&mut self, engine: &Arc<Engine>, id: SessionId, reason: EndReason) {
         let Some(Entry { session, .. }) = self.sessions.remove(&id) else { return };
+        self.limit.ended(id);
         engine.peers.down(&session);
         if let Some(ended) = session.end(reason) {
             engine.lifecycle.down(engine, ended);

@@ -60,11 +60,13 @@ pub(crate) async fn dial(
     Ok(dialler.verdict(&verdict)?)
 }
 
-/// Runs the acceptor's side up to the dialler's proof. The caller decides, and sends the verdict.
+/// Runs the acceptor's side up to the dialler's proof, and tells when it has said a valid hello. The caller decides, and
+/// sends the verdict.
 pub(crate) async fn accept(
     stream: &mut TcpStream,
     local: &LocalNode,
     secrets: &impl Secrets,
+    spoke: impl FnOnce(),
 ) -> Result<Authenticated, Failure> {
     let random = random::<ACCEPTOR_RANDOM_LEN>()?;
     let hello = read_frame::<HELLO_LEN>(stream).await?;
@@ -72,6 +74,7 @@ pub(crate) async fn accept(
         Ok(claim) => claim,
         Err(rejection) => return Err(reject(stream, rejection).await),
     };
+    spoke();
     let (acceptor, challenge) = match claim {
         Claim::New(claim) => {
             let cookie = secrets.cookie(claim.peer());

@@ -27,7 +27,7 @@ use crate::resolver::Resolver;
 use crate::session::Session;
 use crate::watch::{WatchLimit, Watched, Watching};
 use crate::{Config, ConnectError, PeerInfo, SendError};
-use accept::Unproven;
+use accept::{Source, Unproven};
 use budget::{NodeBudget, SessionBudget};
 use buffers::BufferPool;
 use clock::Clock;
@@ -43,7 +43,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use teleport_proto::handshake::{Authenticated, ConnectionKind, Cookie, LocalNode, Opening, SessionKey};
+use teleport_proto::handshake::{
+    Authenticated, ConnectionKind, Cookie, LocalNode, Opening, Refusal, SessionKey,
+};
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Budget;
 use teleport_proto::wire::pool::Class;
@@ -152,7 +154,10 @@ impl Engine {
         let meter = NodeMeter::new(&local.name);
         let share = (config.peer_window.get() / 8).max(1);
         let engine = Arc::new(Self {
-            directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), config.backoff)),
+            directory: Lock::new(
+                Rank::Directory,
+                Directory::new(local.name.clone(), config.backoff, config.max_sessions),
+            ),
             buffers: BufferPool::new(config.buffer_pool),
             budget: NodeBudget::new(config.node_window.get(), share),
             answers: NodeBudget::new(config.answers_window.get(), share),
@@ -168,7 +173,7 @@ impl Engine {
             peers: Peers::default(),
             deadline_changed: Notify::new(),
             wanted: Notify::new(),
-            unproven: Unproven::default(),
+            unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
             stopped: AtomicBool::new(false),
             tasks: Mutex::default(),
             local,
@@ -354,25 +359,32 @@ impl Engine {
     }
 
     /// An inbound connection that has proved itself.
-    async fn inbound(self: &Arc<Self>, mut stream: TcpStream, authenticated: Authenticated) {
+    async fn inbound(self: &Arc<Self>, mut stream: TcpStream, authenticated: Authenticated, source: Source) {
         let request = authenticated.request().clone();
         let (verdict, session) = {
             let mut directory = self.lock_directory();
-            let decision = directory.membership.inbound(&request);
+            let decision = directory.inbound(&request, source, self.clock.now());
             match decision.verdict {
                 Ok(last_dial) => {
                     let (verdict, established) = authenticated.accept(last_dial);
                     directory.apply(self, decision.actions, Some(&established));
                     directory.is_there(established.session);
+                    if request.kind == ConnectionKind::NewSession {
+                        directory.limit.begun(established.session, source);
+                    }
                     (verdict, directory.session(established.session))
                 }
                 Err(refusal) => {
+                    if refusal == Refusal::TooManySessions {
+                        self.meter.sessions_refused.increment(1);
+                    }
                     tracing::info!(node = %self.local.name, peer = %request.peer, kind = ?request.kind, %refusal, "inbound connection refused");
                     directory.apply(self, decision.actions, None);
                     (authenticated.refuse(refusal), None)
                 }
             }
         };
+        self.deadline_changed.notify_one();
         let written = stream.write_all(&verdict).await.is_ok();
         let Some(session) = session else { return };
         let class = match request.kind {

@@ -75,7 +75,7 @@ async fn while_nothing_listens_the_session_and_what_was_sent_stay() {
 }
 
 fn at(i: u64) -> usize {
-    if i % 2 == 0 { 10 } else { 100_000 }
+    if i.is_multiple_of(2) { 10 } else { 100_000 }
 }
 
 #[tokio::test]

@@ -352,8 +352,7 @@ async fn half_open_handshakes_end_in_time_and_make_room_for_others() {
     let peers = StaticPeers::new();
     let b = start_with("b@127.0.0.1", &peers, |config| {
         config.handshake_timeout = Duration::from_millis(200);
-        config.max_handshakes_per_source = 3;
-        config.max_handshakes = 5;
+        config.max_handshakes = 3;
     })
     .await;
     let mut silent = Vec::new();

@@ -23,6 +23,7 @@ mod operations;
 mod shutdown;
 mod shutdown_load;
 mod stalls;
+mod strangers;
 
 /// Not a test: what tests start as processes of their own.
 #[test]

@@ -149,8 +149,8 @@ pub enum Refusal {
     /// Both dialled at once, and the acceptor's dial counts.
     #[error("it is connecting to us itself")]
     Simultaneous,
-    /// Another incarnation of the name has a living session.
-    #[error("it still has a connected session with another node of our name; it is being checked, try again")]
+    /// There is a session under the name, and it has to show first whether it lives.
+    #[error("it still has a session under our name, which is being checked; try again")]
     NameInUse,
     /// No such session, or not with this node.
     #[error("it does not know the session: open a new one")]
@@ -167,6 +167,11 @@ pub enum Refusal {
     /// A cap is reached.
     #[error("it has as many connections as it is configured to take: raise its limit or wait")]
     TooManyConnections,
+    /// The acceptor has as many sessions that others have opened as it takes.
+    #[error(
+        "it has as many sessions with others as it takes: raise max_sessions there, have it connect to us, or wait"
+    )]
+    TooManySessions,
     /// The acceptor's configuration excludes the dialler.
     #[error("its configuration does not allow this node: add it to the list of allowed nodes")]
     NotAllowed,
@@ -183,6 +188,7 @@ impl Refusal {
             Refusal::ShuttingDown => 7,
             Refusal::TooManyConnections => 8,
             Refusal::NotAllowed => 9,
+            Refusal::TooManySessions => 10,
         }
     }
 
@@ -196,6 +202,7 @@ impl Refusal {
             7 => Refusal::ShuttingDown,
             8 => Refusal::TooManyConnections,
             9 => Refusal::NotAllowed,
+            10 => Refusal::TooManySessions,
             _ => return None,
         })
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod impostor;
 mod model;
 mod rules;
 

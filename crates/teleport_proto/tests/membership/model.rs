@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use teleport_proto::handshake::{ConnectionKind, Refusal, Request};
-use teleport_proto::membership::{Action, Backoff, EndReason, Failure, Membership};
+use teleport_proto::membership::{Action, Backoff, Circumstances, Decision, EndReason, Failure, Membership};
 use teleport_proto::{Incarnation, NodeName, SessionId, Time};
 
 use crate::{SplitMix, established, secs};
@@ -122,22 +122,22 @@ fn nodes_behind_a_wall_get_in_though_the_greater_cannot_reach_them() {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Faults {
+pub(crate) struct Faults {
     loss: bool,
     restarts: bool,
 }
 
 impl Faults {
-    const NONE: Faults = Faults { loss: false, restarts: false };
+    pub(crate) const NONE: Faults = Faults { loss: false, restarts: false };
 }
 
 /// A control connection.
-type Wire = (SessionId, u64);
+pub(crate) type Wire = (SessionId, u64);
 
-struct Node {
-    name: NodeName,
-    incarnation: Incarnation,
-    membership: Membership,
+pub(crate) struct Node {
+    pub(crate) name: NodeName,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) membership: Membership,
     /// The session that it has been told of, by the peer.
     up: BTreeMap<NodeName, SessionId>,
     /// Since when a session is without control.
@@ -155,34 +155,44 @@ enum Flight {
     Failed { request: Request },
     /// A connection is gone, as seen by one of its ends.
     Gone { wire: Wire },
-    /// A probe's result.
-    Probed { session: SessionId, lives: bool },
+    /// The answer to a probe over this control connection, if it lives.
+    Answer { wire: Wire },
+    /// The time for that is up.
+    Unanswered { wire: Wire, by: Time },
 }
 
-struct World {
+pub(crate) struct World {
     seed: u64,
-    random: SplitMix,
+    pub(crate) random: SplitMix,
     faults: Faults,
-    now: Time,
-    nodes: Vec<Node>,
+    pub(crate) now: Time,
+    pub(crate) nodes: Vec<Node>,
     /// With the node, in the life, that each is for.
     flights: Vec<(usize, Incarnation, Flight)>,
     /// Not before this time.
     timers: Vec<(Time, usize, Incarnation, Flight)>,
     /// The two ends of each open control connection.
-    wires: BTreeMap<Wire, [(usize, Incarnation); 2]>,
+    pub(crate) wires: BTreeMap<Wire, [(usize, Incarnation); 2]>,
+    /// Who waits for the answer to a probe, and until when.
+    probes: BTreeMap<(usize, Wire), Time>,
     /// Handshakes whose dialler has given up before it knew.
     given_up: BTreeSet<Wire>,
     unreachable: BTreeSet<usize>,
+    /// Sessions have pool connections, which live as long as both ends do.
+    pub(crate) pools: bool,
+    /// Nobody learns that a connection is gone.
+    pub(crate) half_open: bool,
+    /// Sessions that are not with a node of this world. Their ends answer probes.
+    pub(crate) impostors: BTreeSet<SessionId>,
     next_session: u64,
     next_incarnation: u32,
     began: u64,
-    ended: u64,
+    pub(crate) ended: u64,
     restarts: u64,
 }
 
 impl World {
-    fn new(seed: u64, nodes: usize, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, faults: Faults) -> Self {
         let mut world = World {
             seed,
             random: SplitMix(seed),
@@ -192,8 +202,12 @@ impl World {
             flights: Vec::new(),
             timers: Vec::new(),
             wires: BTreeMap::new(),
+            probes: BTreeMap::new(),
             given_up: BTreeSet::new(),
             unreachable: BTreeSet::new(),
+            pools: seed.is_multiple_of(2),
+            half_open: false,
+            impostors: BTreeSet::new(),
             next_session: 0,
             next_incarnation: 0,
             began: 0,
@@ -213,7 +227,7 @@ impl World {
         Incarnation::new(self.next_incarnation).unwrap()
     }
 
-    fn everybody_wants(&mut self) {
+    pub(crate) fn everybody_wants(&mut self) {
         for node in 0..self.nodes.len() {
             for peer in 0..self.nodes.len() {
                 self.want(node, peer);
@@ -274,7 +288,7 @@ impl World {
     }
 
     /// A connection breaks: both ends learn of it, sooner or later.
-    fn cut(&mut self, wire: Wire) {
+    pub(crate) fn cut(&mut self, wire: Wire) {
         for (node, life) in self.wires.remove(&wire).into_iter().flatten() {
             self.flights.push((node, life, Flight::Gone { wire }));
         }
@@ -298,7 +312,7 @@ impl World {
     }
 
     /// Runs until nothing is left to happen.
-    fn run(&mut self, mut before_each: impl FnMut(&mut Self)) {
+    pub(crate) fn run(&mut self, mut before_each: impl FnMut(&mut Self)) {
         for _ in 0..100_000 {
             before_each(self);
             if !self.step() {
@@ -309,7 +323,7 @@ impl World {
     }
 
     /// Delivers one thing, or lets time pass. False if there is nothing.
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         if self.flights.is_empty() || self.random.below(16) == 0 {
             let advanced = self.advance();
             if self.flights.is_empty() {
@@ -356,7 +370,7 @@ impl World {
         true
     }
 
-    fn act(&mut self, node: usize, actions: Vec<Action>) {
+    pub(crate) fn act(&mut self, node: usize, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Dial { peer, number } => {
@@ -377,16 +391,13 @@ impl World {
                     self.nodes[node].alone.remove(&session);
                     self.close(node, |wire| wire.0 == session);
                 }
-                Action::Probe { session, .. } => {
-                    let lives = self.wires.iter().any(|(wire, ends)| {
-                        wire.0 == session
-                            && ends.iter().all(|(end, life)| {
-                                let end = &self.nodes[*end];
-                                end.incarnation == *life && end.up.values().any(|up| *up == session)
-                            })
-                    });
-                    let life = self.nodes[node].incarnation;
-                    self.timers.push((self.now + secs(2), node, life, Flight::Probed { session, lives }));
+                Action::Probe { peer, session } => {
+                    let generation = self.nodes[node].membership.session(&peer).unwrap().generation;
+                    let (life, wire) = (self.nodes[node].incarnation, (session, generation));
+                    let by = self.now + secs(2);
+                    self.probes.insert((node, wire), by);
+                    self.flights.push((node, life, Flight::Answer { wire }));
+                    self.timers.push((by, node, life, Flight::Unanswered { wire, by }));
                 }
             }
         }
@@ -401,10 +412,18 @@ impl World {
             .map(|(wire, _)| *wire)
             .collect();
         for wire in closed {
+            if self.half_open {
+                self.wires.remove(&wire);
+            }
             for (end, life) in self.wires.remove(&wire).into_iter().flatten().filter(|end| end.0 != node) {
                 self.flights.push((end, life, Flight::Gone { wire }));
             }
         }
+    }
+
+    pub(crate) fn new_session(&mut self) -> SessionId {
+        self.next_session += 1;
+        SessionId::new(u128::from(self.next_session).to_be_bytes()).unwrap()
     }
 
     fn dial(
@@ -415,11 +434,8 @@ impl World {
         session: Option<SessionId>,
         connection: u64,
     ) {
-        let session = session.unwrap_or_else(|| {
-            // In truth chosen by the acceptor.
-            self.next_session += 1;
-            SessionId::new(u128::from(self.next_session).to_be_bytes()).unwrap()
-        });
+        // In truth chosen by the acceptor.
+        let session = session.unwrap_or_else(|| self.new_session());
         let life = self.nodes[node].incarnation;
         let request = Request {
             peer: self.nodes[node].name.clone(),
@@ -463,11 +479,32 @@ impl World {
                 self.note_control(node);
                 self.act(node, actions);
             }
-            Flight::Probed { session, lives: true } => self.nodes[node].membership.probe_answered(session),
-            Flight::Probed { session, lives: false } => {
-                let actions = self.nodes[node].membership.end(session, EndReason::ProbeUnanswered);
-                self.act(node, actions);
-            }
+            Flight::Answer { wire } => self.answer(node, wire),
+            Flight::Unanswered { wire, by } => self.unanswered(node, wire, by),
+        }
+    }
+
+    fn answer(&mut self, node: usize, wire: Wire) {
+        let lives = |(end, life): &(usize, Incarnation)| {
+            let end = &self.nodes[*end];
+            end.incarnation == *life && end.up.values().any(|up| *up == wire.0)
+        };
+        let answers = self.wires.get(&wire).is_some_and(|ends| ends.iter().all(lives));
+        if (answers || self.impostors.contains(&wire.0)) && self.probes.remove(&(node, wire)).is_some() {
+            self.nodes[node].membership.probe_answered(wire.0);
+        }
+    }
+
+    fn unanswered(&mut self, node: usize, wire: Wire, by: Time) {
+        let membership = &mut self.nodes[node].membership;
+        // A probe ends with its control connection.
+        let under_way = membership.sessions().any(|(_, session)| {
+            (session.id, session.generation, session.control_connected) == (wire.0, wire.1, true)
+        });
+        if self.probes.get(&(node, wire)) == Some(&by) && under_way {
+            self.probes.remove(&(node, wire));
+            let actions = membership.end(wire.0, EndReason::ProbeUnanswered);
+            self.act(node, actions);
         }
     }
 
@@ -486,7 +523,7 @@ impl World {
     }
 
     fn proof(&mut self, node: usize, from: (usize, Incarnation), request: Request) {
-        let decision = self.nodes[node].membership.inbound(&request);
+        let decision = self.inbound(node, &request);
         self.act(node, decision.actions);
         let acceptor = (node, self.nodes[node].incarnation);
         if decision.verdict.is_ok() {
@@ -508,6 +545,19 @@ impl World {
         }
         let verdict = Flight::Verdict { request, verdict: decision.verdict, acceptor };
         self.flights.push((from.0, from.1, verdict));
+    }
+
+    pub(crate) fn inbound(&mut self, node: usize, request: &Request) -> Decision {
+        let linked =
+            request_session(&self.nodes[node], request).is_some_and(|session| self.is_linked(session));
+        let circumstances = Circumstances { now: self.now, linked, room: true };
+        self.nodes[node].membership.inbound(request, circumstances)
+    }
+
+    /// Whether pool connections of a session live: while both of its ends do, whatever happens to control.
+    fn is_linked(&self, session: SessionId) -> bool {
+        let ends = self.nodes.iter().filter(|node| node.up.values().any(|up| *up == session)).count();
+        self.impostors.contains(&session) || self.half_open || (self.pools && ends == 2)
     }
 
     fn verdict(
@@ -540,7 +590,10 @@ impl World {
             });
         match (outcome.keep, there) {
             (true, true) => {
-                self.wires.insert(wire, [(node, self.nodes[node].incarnation), acceptor]);
+                let ends = [(node, self.nodes[node].incarnation), acceptor];
+                self.wires.insert(wire, ends);
+                // What was asked before it came up is answered now.
+                self.flights.extend(ends.map(|(node, life)| (node, life, Flight::Answer { wire })));
             }
             (true, false) => {
                 self.flights.push((node, self.nodes[node].incarnation, Flight::Gone { wire }));
@@ -581,7 +634,7 @@ impl World {
     }
 
     /// Every pair has one session, the same on both sides, and control over the same connection.
-    fn assert_settled(&self) {
+    pub(crate) fn assert_settled(&self) {
         for (a, node) in self.nodes.iter().enumerate() {
             for (b, peer) in self.nodes.iter().enumerate().filter(|(b, _)| *b != a) {
                 let seed = self.seed;
@@ -609,6 +662,11 @@ impl Node {
         let membership = Membership::new(name.clone(), Backoff::default());
         Node { name, incarnation, membership, up: BTreeMap::new(), alone: BTreeMap::new() }
     }
+}
+
+/// The session with the peer that a request names.
+fn request_session(node: &Node, request: &Request) -> Option<SessionId> {
+    node.membership.session(&request.peer).map(|session| session.id)
 }
 
 /// A request as its dialler sees it: with the peer that it dialled.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use teleport_proto::handshake::{ConnectionKind, HandshakeError, Refusal, Request};
-use teleport_proto::membership::{Action, Backoff, Decision, EndReason, Failure, Membership, Session};
+use teleport_proto::membership::{
+    Action, Backoff, Circumstances, Decision, EndReason, Failure, Membership, Session,
+};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 
 use crate::{SplitMix, established, secs};
@@ -26,7 +28,7 @@ fn a_wish_dials_once_and_ends_with_the_session() {
 fn our_own_name_is_neither_dialled_nor_let_in() {
     let mut m = membership();
     assert_eq!(m.want(&name("m")), []);
-    assert_eq!(m.inbound(&new("m", 9, 1, 1)).verdict, Err(Refusal::NameInUse));
+    assert_eq!(inbound(&mut m, &new("m", 9, 1, 1)).verdict, Err(Refusal::NameInUse));
 }
 
 #[test]
@@ -88,13 +90,13 @@ fn of_two_crossing_dials_that_of_the_greater_name_counts() {
     // We are the greater one: the lesser waits for us.
     let mut m = membership();
     m.want(&name("a"));
-    assert_eq!(m.inbound(&new("a", 1, 1, 1)), refused(Refusal::Simultaneous));
+    assert_eq!(inbound(&mut m, &new("a", 1, 1, 1)), refused(Refusal::Simultaneous));
     assert_eq!(succeed(&mut m, "a", 1, 2, 1), (true, vec![up("a", 2)]));
 
     // We are the lesser one: ours is moot.
     let mut m = membership();
     m.want(&name("z"));
-    assert_eq!(m.inbound(&new("z", 1, 1, 1)), accepted(1, vec![up("z", 1)]));
+    assert_eq!(inbound(&mut m, &new("z", 1, 1, 1)), accepted(1, vec![up("z", 1)]));
     m.dial_failed(&name("z"), 1, Failure::Refused(Refusal::Simultaneous), secs(0), 0);
     assert_eq!(m.session(&name("z")).map(|session| (session.id, session.we_dialled)), Some((id(1), false)));
     assert_eq!(m.next_deadline(), None);
@@ -113,34 +115,36 @@ fn a_dialler_that_was_refused_for_crossing_dials_again_if_nobody_comes() {
 fn a_crossing_dial_that_fails_leaves_room_for_the_one_it_beat() {
     let mut m = membership();
     m.want(&name("a"));
-    assert_eq!(m.inbound(&new("a", 1, 1, 1)), refused(Refusal::Simultaneous));
+    assert_eq!(inbound(&mut m, &new("a", 1, 1, 1)), refused(Refusal::Simultaneous));
     m.dial_failed(&name("a"), 1, Failure::Other, secs(10), 0);
     assert_eq!(m.next_deadline(), Some(secs(15)));
-    assert_eq!(m.inbound(&new("a", 1, 2, 2)), accepted(1, vec![up("a", 2)]));
+    assert_eq!(inbound(&mut m, &new("a", 1, 2, 2)), accepted(1, vec![up("a", 2)]));
 }
 
 #[test]
 fn a_peer_that_dials_anew_has_given_its_session_up() {
     let mut m = membership();
-    assert_eq!(m.inbound(&new("a", 1, 1, 4)), accepted(0, vec![up("a", 1)]));
+    assert_eq!(inbound(&mut m, &new("a", 1, 1, 4)), accepted(0, vec![up("a", 1)]));
+    m.control_lost(id(1), 0);
     let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 2)];
-    assert_eq!(m.inbound(&new("a", 1, 2, 5)), accepted(0, actions));
+    assert_eq!(inbound(&mut m, &new("a", 1, 2, 5)), accepted(0, actions));
 }
 
 #[test]
 fn a_late_dial_from_before_the_session_does_not_replace_it() {
     // The peer dialled us: its earlier dials.
     let mut m = membership();
-    let _ = m.inbound(&new("a", 1, 1, 4));
-    assert_eq!(m.inbound(&new("a", 1, 2, 3)), refused(Refusal::Simultaneous));
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
+    assert_eq!(inbound(&mut m, &new("a", 1, 2, 3)), refused(Refusal::Simultaneous));
 
     // We dialled: those that it had begun by its verdict.
     let mut m = membership();
     m.want(&name("a"));
     assert!(succeed(&mut m, "a", 1, 1, 7).0);
-    assert_eq!(m.inbound(&new("a", 1, 2, 7)), refused(Refusal::Simultaneous));
+    assert_eq!(inbound(&mut m, &new("a", 1, 2, 7)), refused(Refusal::Simultaneous));
+    m.control_lost(id(1), 0);
     let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 2)];
-    assert_eq!(m.inbound(&new("a", 1, 2, 8)), accepted(1, actions));
+    assert_eq!(inbound(&mut m, &new("a", 1, 2, 8)), accepted(1, actions));
 }
 
 #[test]
@@ -148,14 +152,14 @@ fn a_late_verdict_counts_if_the_peers_own_dial_was_older() {
     // The peer accepted our dial after it had given up its own, which we had accepted.
     let mut m = membership();
     m.want(&name("z"));
-    let _ = m.inbound(&new("z", 1, 1, 4));
+    let _ = inbound(&mut m, &new("z", 1, 1, 4));
     let actions = vec![ended("z", 1, EndReason::PeerGaveUp), up("z", 2)];
     assert_eq!(succeed(&mut m, "z", 1, 2, 4), (true, actions));
 
     // It accepted ours first, gave that session up, and then dialled.
     let mut m = membership();
     m.want(&name("z"));
-    let _ = m.inbound(&new("z", 1, 1, 5));
+    let _ = inbound(&mut m, &new("z", 1, 1, 5));
     assert_eq!(succeed(&mut m, "z", 1, 2, 4), (false, vec![]));
     assert_eq!(m.session(&name("z")).unwrap().id, id(1));
 }
@@ -164,7 +168,7 @@ fn a_late_verdict_counts_if_the_peers_own_dial_was_older() {
 fn of_our_own_dials_the_newest_counts() {
     let mut m = membership();
     m.want(&name("z"));
-    let _ = m.inbound(&new("z", 1, 1, 1));
+    let _ = inbound(&mut m, &new("z", 1, 1, 1));
     m.end(id(1), EndReason::Disconnected);
     m.want(&name("z"));
     assert_eq!(succeed(&mut m, "z", 1, 2, 1), (false, vec![]), "the first, while the second is under way");
@@ -176,7 +180,7 @@ fn of_our_own_dials_the_newest_counts() {
 fn a_verdict_of_an_earlier_life_does_not_touch_a_connected_session() {
     let mut m = membership();
     m.want(&name("z"));
-    let _ = m.inbound(&new("z", 2, 1, 1));
+    let _ = inbound(&mut m, &new("z", 2, 1, 1));
     assert_eq!(succeed(&mut m, "z", 1, 2, 9), (false, vec![]));
     // But one without control is the earlier one.
     m.control_lost(id(1), 0);
@@ -187,30 +191,97 @@ fn a_verdict_of_an_earlier_life_does_not_touch_a_connected_session() {
 #[test]
 fn another_incarnation_waits_until_the_session_has_been_probed() {
     let mut m = membership();
-    let _ = m.inbound(&new("a", 1, 1, 4));
-    let doubt = Decision {
-        verdict: Err(Refusal::NameInUse),
-        actions: vec![Action::Probe { peer: name("a"), session: id(1) }],
-    };
-    assert_eq!(m.inbound(&new("a", 2, 2, 1)), doubt);
-    assert_eq!(m.inbound(&new("a", 2, 3, 2)), refused(Refusal::NameInUse), "the probe is under way");
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
+    let doubt = doubted("a", 1);
+    assert_eq!(inbound(&mut m, &new("a", 2, 2, 1)), doubt);
+    assert_eq!(inbound(&mut m, &new("a", 2, 3, 2)), refused(Refusal::NameInUse), "the probe is under way");
 
     // It lives: the next claimant has it probed again.
     m.probe_answered(id(1));
-    assert_eq!(m.inbound(&new("a", 2, 4, 3)), doubt);
+    assert_eq!(inbound(&mut m, &new("a", 2, 4, 3)), doubt);
 
     // It does not: the retry gets in.
     assert_eq!(m.end(id(1), EndReason::ProbeUnanswered), [ended("a", 1, EndReason::ProbeUnanswered)]);
-    assert_eq!(m.inbound(&new("a", 2, 5, 4)), accepted(0, vec![up("a", 5)]));
+    assert_eq!(inbound(&mut m, &new("a", 2, 5, 4)), accepted(0, vec![up("a", 5)]));
+}
+
+#[test]
+fn a_copied_incarnation_waits_until_the_session_has_been_probed() {
+    let mut m = membership();
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
+    for dial in [5, 6, 1 << 19, u64::MAX] {
+        assert_eq!(inbound(&mut m, &new("a", 1, 2, dial)), doubted("a", 1), "{dial}");
+        assert_eq!(
+            inbound(&mut m, &new("a", 1, 2, dial)),
+            refused(Refusal::NameInUse),
+            "the probe is under way"
+        );
+        m.probe_answered(id(1));
+    }
+    // It does not answer: the retry gets in, whatever its number.
+    assert_eq!(inbound(&mut m, &new("a", 1, 2, u64::MAX)), doubted("a", 1));
+    assert_eq!(m.end(id(1), EndReason::ProbeUnanswered), [ended("a", 1, EndReason::ProbeUnanswered)]);
+    assert_eq!(inbound(&mut m, &new("a", 1, 2, u64::MAX)), accepted(0, vec![up("a", 2)]));
+}
+
+#[test]
+fn a_session_whose_pool_lives_has_time_to_resume_before_it_is_replaced() {
+    // The same life, and another one.
+    for life in [1, 2] {
+        let mut m = membership();
+        let _ = inbound(&mut m, &new("a", 1, 1, 4));
+        m.control_lost(id(1), 0);
+        let claim = new("a", life, 2, 5);
+        assert_eq!(inbound_at(&mut m, &claim, 10, true), refused(Refusal::NameInUse));
+        assert_eq!(m.next_deadline(), Some(secs(12)));
+        assert_eq!(inbound_at(&mut m, &claim, 11, true), refused(Refusal::NameInUse), "no later than that");
+        assert_eq!(m.poll(secs(11)), []);
+
+        // It resumes: it is asked over its control connection, from now on.
+        assert!(inbound(&mut m, &join(ConnectionKind::Resume, "a", 1, 1, 1)).verdict.is_ok());
+        assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
+        assert_eq!(inbound_at(&mut m, &claim, 20, true), doubted("a", 1));
+
+        // It does not.
+        m.control_lost(id(1), 1);
+        assert_eq!(inbound_at(&mut m, &claim, 30, true), refused(Refusal::NameInUse));
+        assert_eq!(m.poll(secs(32)), [ended("a", 1, EndReason::ProbeUnanswered)]);
+        assert_eq!(inbound_at(&mut m, &claim, 32, true), accepted(0, vec![up("a", 2)]));
+    }
+}
+
+#[test]
+fn a_session_that_we_dialled_is_resumed_or_ended_when_its_peer_is_claimed() {
+    let mut m = dialled();
+    assert_eq!(m.control_lost(id(1), 0), [resume("z", 1, 1)]);
+    assert_eq!(inbound_at(&mut m, &new("z", 1, 2, 5), 1, true), refused(Refusal::NameInUse));
+    assert!(m.resume_succeeded(id(1), 1).keep);
+    assert_eq!(m.poll(secs(99)), []);
+    m.control_lost(id(1), 1);
+    assert_eq!(inbound_at(&mut m, &new("z", 1, 2, 5), 100, true), refused(Refusal::NameInUse));
+    m.resume_failed(id(1), 2, Failure::Other, secs(101), 0);
+    assert_eq!(m.poll(secs(102)), [ended("z", 1, EndReason::ProbeUnanswered)]);
+}
+
+#[test]
+fn dial_numbers_that_jump_replace_nothing_at_once() {
+    let mut m = membership();
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
+    m.control_lost(id(1), 0);
+    let jump = new("a", 1, 2, 4 + (1 << 20) + 1);
+    assert_eq!(inbound(&mut m, &jump), refused(Refusal::NameInUse));
+    // The peer itself gets in all the same.
+    let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 3)];
+    assert_eq!(inbound(&mut m, &new("a", 1, 3, 4 + (1 << 20))), accepted(0, actions));
 }
 
 #[test]
 fn another_incarnation_gets_in_at_once_if_control_is_down() {
     let mut m = membership();
-    let _ = m.inbound(&new("a", 1, 1, 4));
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
     assert_eq!(m.control_lost(id(1), 0), []);
     let actions = vec![ended("a", 1, EndReason::Restarted), up("a", 2)];
-    assert_eq!(m.inbound(&new("a", 2, 2, 1)), accepted(0, actions));
+    assert_eq!(inbound(&mut m, &new("a", 2, 2, 1)), accepted(0, actions));
 }
 
 #[test]
@@ -254,18 +325,18 @@ fn a_resume_of_a_session_that_has_ended_meanwhile_is_not_kept() {
 #[test]
 fn the_acceptor_takes_resumes_of_greater_generations_only() {
     let mut m = membership();
-    let _ = m.inbound(&new("a", 1, 1, 4));
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
     // Control need not be known to be lost.
-    assert_eq!(m.inbound(&join(ConnectionKind::Resume, "a", 1, 1, 2)), accepted(0, vec![]));
+    assert_eq!(inbound(&mut m, &join(ConnectionKind::Resume, "a", 1, 1, 2)), accepted(0, vec![]));
     for stale in [0, 1, 2] {
         let late = join(ConnectionKind::Resume, "a", 1, 1, stale);
-        assert_eq!(m.inbound(&late), refused(Refusal::StaleResume), "{stale}");
+        assert_eq!(inbound(&mut m, &late), refused(Refusal::StaleResume), "{stale}");
     }
     assert_eq!(m.control_lost(id(1), 0), [], "the one that was replaced");
     assert!(m.session(&name("a")).unwrap().control_connected);
     assert_eq!(m.control_lost(id(1), 2), [], "the dialler comes back, we wait");
     assert!(!m.session(&name("a")).unwrap().control_connected);
-    assert_eq!(m.inbound(&join(ConnectionKind::Resume, "a", 1, 1, 3)), accepted(0, vec![]));
+    assert_eq!(inbound(&mut m, &join(ConnectionKind::Resume, "a", 1, 1, 3)), accepted(0, vec![]));
     assert!(m.session(&name("a")).unwrap().control_connected);
 }
 
@@ -273,25 +344,25 @@ fn the_acceptor_takes_resumes_of_greater_generations_only() {
 fn only_the_sessions_dialler_joins_it_and_only_under_its_own_name() {
     for kind in [ConnectionKind::Resume, ConnectionKind::Express, ConnectionKind::Bulk] {
         let mut m = membership();
-        let _ = m.inbound(&new("a", 1, 1, 4));
+        let _ = inbound(&mut m, &new("a", 1, 1, 4));
         let unknown = refused(Refusal::UnknownSession);
-        assert_eq!(m.inbound(&join(kind, "b", 1, 1, 1)), unknown, "another node");
-        assert_eq!(m.inbound(&join(kind, "a", 2, 1, 1)), unknown, "another incarnation");
-        assert_eq!(m.inbound(&join(kind, "a", 1, 2, 1)), unknown, "another session");
-        assert_eq!(m.inbound(&join(kind, "a", 1, 1, 1)), accepted(0, vec![]));
+        assert_eq!(inbound(&mut m, &join(kind, "b", 1, 1, 1)), unknown, "another node");
+        assert_eq!(inbound(&mut m, &join(kind, "a", 2, 1, 1)), unknown, "another incarnation");
+        assert_eq!(inbound(&mut m, &join(kind, "a", 1, 2, 1)), unknown, "another session");
+        assert_eq!(inbound(&mut m, &join(kind, "a", 1, 1, 1)), accepted(0, vec![]));
         m.end(id(1), EndReason::Silent);
-        assert_eq!(m.inbound(&join(kind, "a", 1, 1, 2)), unknown, "an ended session");
+        assert_eq!(inbound(&mut m, &join(kind, "a", 1, 1, 2)), unknown, "an ended session");
 
         let mut m = dialled();
-        assert_eq!(m.inbound(&join(kind, "z", 1, 1, 1)), unknown, "the side that was dialled");
+        assert_eq!(inbound(&mut m, &join(kind, "z", 1, 1, 1)), unknown, "the side that was dialled");
     }
 }
 
 #[test]
 fn the_id_of_a_pool_connection_is_taken_once() {
     let mut m = membership();
-    let _ = m.inbound(&new("a", 1, 1, 4));
-    let mut take = |connection| m.inbound(&join(ConnectionKind::Bulk, "a", 1, 1, connection)).verdict;
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
+    let mut take = |connection| inbound(&mut m, &join(ConnectionKind::Bulk, "a", 1, 1, connection)).verdict;
     for connection in [5, 1, 3, 200, 100, 73, 10_000, u64::MAX] {
         assert_eq!(take(connection), Ok(0), "{connection}");
         assert_eq!(take(connection), Err(Refusal::ConnectionIdUsed), "{connection}");
@@ -303,17 +374,35 @@ fn the_id_of_a_pool_connection_is_taken_once() {
 }
 
 #[test]
+fn without_room_others_begin_no_session_and_what_stands_stays() {
+    let mut m = membership();
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
+    let full = Circumstances { now: secs(0), linked: false, room: false };
+    assert_eq!(m.inbound(&new("b", 1, 2, 1), full), refused(Refusal::TooManySessions));
+    for request in [join(ConnectionKind::Bulk, "a", 1, 1, 1), join(ConnectionKind::Resume, "a", 1, 1, 1)] {
+        assert!(m.inbound(&request, full).verdict.is_ok(), "{request:?}");
+    }
+    // The next session of a peer takes the place of its last one.
+    m.control_lost(id(1), 1);
+    let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 3)];
+    assert_eq!(m.inbound(&new("a", 1, 3, 5), full), accepted(0, actions));
+    // We dial whom we want.
+    assert_eq!(m.want(&name("z")), [dial("z", 1)]);
+    assert_eq!(succeed(&mut m, "z", 1, 4, 0), (true, vec![up("z", 4)]));
+}
+
+#[test]
 fn nothing_begins_while_shutting_down() {
     let mut m = membership();
     m.want(&name("z"));
     m.want(&name("y"));
     m.dial_failed(&name("y"), 2, Failure::Other, secs(0), 0);
-    let _ = m.inbound(&new("a", 1, 1, 4));
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
     m.shut_down();
     assert_eq!(m.want(&name("b")), []);
     assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
     assert_eq!(succeed(&mut m, "z", 1, 2, 0), (false, vec![]));
-    assert_eq!(m.inbound(&new("c", 1, 3, 1)), refused(Refusal::ShuttingDown));
+    assert_eq!(inbound(&mut m, &new("c", 1, 3, 1)), refused(Refusal::ShuttingDown));
     assert_eq!(m.sessions().map(|(peer, _)| peer.clone()).collect::<Vec<_>>(), [name("a")]);
     assert_eq!(m.end(id(1), EndReason::Disconnected), [ended("a", 1, EndReason::Disconnected)]);
 }
@@ -321,10 +410,10 @@ fn nothing_begins_while_shutting_down() {
 #[test]
 fn a_living_session_gets_connections_while_shutting_down() {
     let mut m = membership();
-    let _ = m.inbound(&new("a", 1, 1, 4));
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
     m.shut_down();
     for request in [join(ConnectionKind::Bulk, "a", 1, 1, 1), join(ConnectionKind::Resume, "a", 1, 1, 1)] {
-        assert!(m.inbound(&request).verdict.is_ok(), "{request:?}");
+        assert!(inbound(&mut m, &request).verdict.is_ok(), "{request:?}");
     }
 }
 
@@ -352,6 +441,15 @@ fn succeed(m: &mut Membership, peer: &str, number: u64, session: u8, last_dial: 
     (outcome.keep, outcome.actions)
 }
 
+/// A connection comes at the start of time; no pool connection lives.
+fn inbound(m: &mut Membership, request: &Request) -> Decision {
+    inbound_at(m, request, 0, false)
+}
+
+fn inbound_at(m: &mut Membership, request: &Request, second: u64, linked: bool) -> Decision {
+    m.inbound(request, Circumstances { now: secs(second), linked, room: true })
+}
+
 fn new(peer: &str, incarnation: u32, session: u8, dial: u64) -> Request {
     join(ConnectionKind::NewSession, peer, incarnation, session, dial)
 }
@@ -362,6 +460,12 @@ fn join(kind: ConnectionKind, peer: &str, incarnation: u32, session: u8, connect
 
 fn accepted(last_dial: u64, actions: Vec<Action>) -> Decision {
     Decision { verdict: Ok(last_dial), actions }
+}
+
+/// A claim that has to wait until the session has been asked.
+fn doubted(peer: &str, session: u8) -> Decision {
+    let probe = Action::Probe { peer: name(peer), session: id(session) };
+    Decision { verdict: Err(Refusal::NameInUse), actions: vec![probe] }
 }
 
 fn refused(refusal: Refusal) -> Decision {

@@ -53,7 +53,7 @@ impl Script {
 
     /// Connects, and leaves the hello to the caller.
     pub(crate) async fn begin(&mut self, opening: Opening) -> (TcpStream, Dialler, [u8; HELLO_LEN]) {
-        self.nonce += 1;
+        self.nonce = self.nonce.wrapping_add(1);
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (dialler, hello) = Dialler::new(&self.local, &self.peer, opening, &[], [self.nonce; 32]).unwrap();
         (stream, dialler, hello)

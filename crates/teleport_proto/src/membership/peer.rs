@@ -1,0 +1,150 @@
+//! What a node knows of one peer: that it dials it, waits to do so, or has a session with it.
+
+use super::{Action, Decision, Session};
+use crate::handshake::{Established, Refusal};
+use crate::{NodeName, Time};
+use std::time::Duration;
+
+// How long a session that is doubted has to resume.
+const RESUME_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What there is about a peer. Peers about whom there is nothing are forgotten.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) wanted: bool,
+    pub(super) failures: u32,
+    pub(super) state: State,
+}
+
+impl Peer {
+    pub(super) fn due(&self) -> Option<Time> {
+        match &self.state {
+            State::Waiting { until } => Some(*until),
+            State::Up(living) => {
+                let resume = match living.resume {
+                    Resume::Waiting { until } => Some(until),
+                    Resume::Idle | Resume::UnderWay => None,
+                };
+                [resume, living.resume_by].into_iter().flatten().min()
+            }
+            State::Dialling { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Between two dials.
+    Waiting { until: Time },
+    /// `refused_inbound`: the peer's dial was refused for the sake of ours.
+    Dialling { number: u64, refused_inbound: bool },
+    /// There is a session.
+    Up(Living),
+}
+
+#[derive(Debug)]
+pub(super) struct Living {
+    pub(super) session: Session,
+    /// Our dial, if it came about by one.
+    pub(super) dial: Option<u64>,
+    /// The newest of the peer's dials that is older than the session.
+    pub(super) peer_dial: u64,
+    /// The last generation that we have given out.
+    pub(super) last_generation: u64,
+    pub(super) resume: Resume,
+    pub(super) resume_failures: u32,
+    pub(super) probing: bool,
+    /// Doubted while it has no control connection: when it has to have one.
+    pub(super) resume_by: Option<Time>,
+    pub(super) pool_ids: Taken,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resume {
+    Idle,
+    UnderWay,
+    Waiting { until: Time },
+}
+
+impl Living {
+    pub(super) fn new(session: Session, dial: Option<u64>, peer_dial: u64) -> Self {
+        Living {
+            session,
+            dial,
+            peer_dial,
+            last_generation: 0,
+            resume: Resume::Idle,
+            resume_failures: 0,
+            probing: false,
+            resume_by: None,
+            pool_ids: Taken::default(),
+        }
+    }
+
+    pub(super) fn resume(&mut self, peer: NodeName) -> Action {
+        self.last_generation += 1;
+        self.resume = Resume::UnderWay;
+        Action::Resume { peer, session: self.session.id, generation: self.last_generation }
+    }
+
+    /// There is a control connection (again), which has proved that it is the session's.
+    pub(super) fn connected(&mut self) {
+        self.session.control_connected = true;
+        self.probing = false;
+        self.resume_by = None;
+    }
+
+    /// A claimant says that it is the peer, in another life or without this session: it has to wait until the session has
+    /// shown whether it lives, over a control connection.
+    pub(super) fn doubt(&mut self, peer: NodeName, now: Time) -> Decision {
+        let mut decision = Decision::refuse(Refusal::NameInUse);
+        if !self.session.control_connected {
+            self.resume_by.get_or_insert(now.saturating_add(RESUME_PATIENCE));
+        } else if !self.probing {
+            self.probing = true;
+            decision.actions.push(Action::Probe { peer, session: self.session.id });
+        }
+        decision
+    }
+
+    pub(super) fn has_missed_its_chance(&self, now: Time) -> bool {
+        self.resume_by.is_some_and(|by| by <= now)
+    }
+
+    /// Whether this session began after one whose verdict came late.
+    pub(super) fn is_newer_than(&self, late: &Established) -> bool {
+        if self.session.incarnation != late.peer_incarnation {
+            return self.session.control_connected;
+        }
+        match self.dial {
+            Some(dial) => dial > late.connection,
+            None => self.peer_dial > late.peer_dial,
+        }
+    }
+}
+
+/// Which ids were taken: all below the newest 128, and those marked of them.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    newest: u64,
+    /// Bit n: `newest - n` was taken.
+    marks: u128,
+}
+
+impl Taken {
+    /// Takes an id; false if it was taken before, or is too old to tell.
+    pub(super) fn take(&mut self, id: u64) -> bool {
+        if id > self.newest {
+            let shift = u32::try_from(id - self.newest).unwrap_or(u32::MAX);
+            self.marks = self.marks.checked_shl(shift).unwrap_or(0) | 1;
+            self.newest = id;
+            return true;
+        }
+        let Some(mark) = u32::try_from(self.newest - id).ok().and_then(|age| 1u128.checked_shl(age)) else {
+            return false;
+        };
+        let fresh = id != 0 && self.marks & mark == 0;
+        self.marks |= mark;
+        fresh
+    }
+}
