@@ -150,7 +150,9 @@ pub enum Refusal {
     #[error("it is connecting to us itself")]
     Simultaneous,
     /// There is a session under the name, and it has to show first whether it lives.
-    #[error("it still has a session under our name, which is being checked; try again")]
+    #[error(
+        "it still has a session with another node of our name, or with us; that is being checked, try again"
+    )]
     NameInUse,
     /// No such session, or not with this node.
     #[error("it does not know the session: open a new one")]

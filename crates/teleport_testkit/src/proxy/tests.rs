@@ -104,3 +104,34 @@ async fn random_cuts_are_those_of_their_seed() {
     assert_eq!(first, again);
     assert_ne!(first, other);
 }
+
+#[tokio::test]
+async fn what_is_swallowed_goes_nowhere_and_nobody_is_told() {
+    let (proxy, mut client, mut server) = through(Fault::Swallow { at: 4 }).await;
+    let mut start = [0; 4];
+    server.read_exact(&mut start).await.unwrap();
+    server.write_all(b"answer").await.unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).await.unwrap();
+    proxy.connections()[0].swallow();
+    server.write_all(&[7; 1 << 20]).await.unwrap();
+    client.write_all(&[7; 1 << 20]).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(all(&mut server).await, (Vec::new(), None));
+    assert_eq!(proxy.connections()[0].forwarded(), 10);
+}
+
+#[tokio::test]
+async fn a_door_that_is_shut_refuses_and_those_inside_go_on() {
+    let (proxy, mut client, mut server) = through(Fault::Pass).await;
+    for _ in 0..2 {
+        proxy.shut().await;
+        let error = TcpStream::connect(proxy.address()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        client.write_all(b"on").await.unwrap();
+        proxy.open().await;
+        TcpStream::connect(proxy.address()).await.unwrap();
+    }
+    client.shutdown().await.unwrap();
+    assert_eq!(all(&mut server).await, (b"0123456789onon".to_vec(), None));
+}
