@@ -28,12 +28,15 @@ init_per_suite(Config) ->
             {skip, "TELEPORT_INTEROP is not set: make test-erlang builds the node in Rust and says where it is"};
         Program ->
             ok = teleport_test:distribute(),
+            %% A node that is killed is missed after a quarter of it.
+            ok = application:set_env(teleport, net_ticktime, 12),
             ok = teleport:start(),
             [{program, Program} | Config]
     end.
 
 end_per_suite(_Config) ->
     application:unset_env(teleport, peers),
+    application:unset_env(teleport, net_ticktime),
     ok = application:stop(teleport).
 
 init_per_testcase(_Case, Config) ->

@@ -90,7 +90,7 @@ pub struct Config {
     /// Inbound connections that have not proved themselves yet; never more than a quarter of the descriptors that the
     /// process may have (`ulimit -n`). Beyond that one goes of the source that has the most.
     ///
-    /// Default 1024: about 4 KiB of memory, the kernel's buffers and one descriptor each. Newcomers at a round trip of 20 ms
+    /// Default 1024: about 7 KiB of memory, the kernel's buffers and one descriptor each. Newcomers at a round trip of 20 ms
     /// get through 20,000 strangers a second, be it that these come from everywhere: 800 in two round trips.
     pub max_handshakes: usize,
     /// Sessions that other nodes have opened; half as many from one address. What this node opens itself does not count.
