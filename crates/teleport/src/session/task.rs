@@ -220,8 +220,8 @@ impl Task {
             }
         }
         drop(inner);
-        // What is in flight is counted over control, unless the peer is stopped: so it has to be heard.
-        if !self.progress.is_empty() {
+        // If the peer is heard and yet counts nothing, it is for the connection's sake.
+        if self.progress.values().any(Progress::stands_still) {
             self.session.command(Command::Ask);
         }
     }

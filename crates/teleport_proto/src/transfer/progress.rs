@@ -32,6 +32,7 @@ pub struct Progress {
     acknowledged: u64,
     counted: u64,
     looked: Time,
+    stands_still: bool,
     /// How long nothing has got anywhere.
     waited: Duration,
 }
@@ -52,6 +53,7 @@ impl Progress {
             acknowledged: seen.written.saturating_sub(seen.unacknowledged),
             counted: seen.counted,
             looked: now,
+            stands_still: false,
             waited: Duration::ZERO,
         }
     }
@@ -63,8 +65,8 @@ impl Progress {
 
     /// Looks again. Says whether the connection stands still and has to be replaced.
     ///
-    /// `control_heard` is when the control connection was last heard, if there is one. The caller sees to it that the
-    /// peer has something to answer there.
+    /// `control_heard` is when the control connection was last heard, if there is one. While the connection
+    /// [stands still](Progress::stands_still) the caller sees to it that the peer has something to answer there.
     pub fn look(&mut self, now: Time, seen: Seen, control_heard: Option<Time>) -> bool {
         let before = std::mem::replace(&mut self.looked, now);
         let acknowledged = seen.written.saturating_sub(seen.unacknowledged).max(self.acknowledged);
@@ -76,7 +78,8 @@ impl Progress {
         if seen.counted >= self.mark.frames {
             self.mark = Mark { frames: seen.frames, bytes: seen.written };
         }
-        if on_its_way || counted || all_is_there {
+        self.stands_still = !(on_its_way || counted || all_is_there);
+        if !self.stands_still {
             self.waited = Duration::ZERO;
         } else if control_heard.is_some_and(|heard| heard > before) {
             // An observer that was stopped has not seen what came meanwhile.
@@ -85,11 +88,16 @@ impl Progress {
         self.waited >= self.timeout
     }
 
+    /// Whether nothing had got anywhere at the last look.
+    pub fn stands_still(&self) -> bool {
+        self.stands_still
+    }
+
     /// How long nothing has got anywhere, while the peer could have said so.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 }
 
-/// Looks in a timeout: the first may see progress that was just made, and the peer not heard in another one.
+/// Looks in a timeout: the first may see progress that was just made, and before the second nobody has asked the peer.
 const LOOKS: u32 = 8;
