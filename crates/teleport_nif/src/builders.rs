@@ -67,7 +67,7 @@ impl Resource for Job {}
 /// A builder has started, at that place of so many.
 pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
     BUILDERS.set(place, count, builder);
-    if let Some(running) = running::current() {
+    for running in running::all() {
         let left = std::mem::take(&mut *lock(&running.left));
         left.into_iter().for_each(|work| running.workers.short(Short::Build(work)));
     }

@@ -1,21 +1,27 @@
-//! Calls and monitors of this node's processes that have not ended: whom to tell.
+//! Calls and monitors of this virtual machine's processes that have not ended: whom to tell.
 //!
-//! Whoever takes an entry out of the table is the one to act: so a process that has cancelled is told nothing any more, and
+//! The one that takes an entry out of the table is the one to act: so a process that has cancelled is told nothing any more, and
 //! one that cannot cancel has been told already.
+//!
+//! The table is the virtual machine's, and outlives nodes: what waits on a node that stops, and still drains, is cancelled and
+//! told as ever. When the node is over, what is left of it ends; see [`Calls::end_all`].
 //!
 //! A process is monitored from its first call until it ends. To end a monitor with every call would wake a thread of the
 //! virtual machine each time.
 
-use crate::running;
+use crate::running::Running;
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use teleport::embed::{ProcessId, Recipient, RefId, Waiting};
 
 #[derive(Default)]
 pub(crate) struct Calls {
     table: Mutex<Table>,
 }
+
+/// Those of this virtual machine, where no reference is made twice.
+pub(crate) static CALLS: LazyLock<Calls> = LazyLock::new(Calls::default);
 
 #[derive(Default)]
 struct Table {
@@ -28,6 +34,8 @@ struct Table {
 struct Call {
     process: LocalPid,
     id: ProcessId,
+    /// The node that it waits on.
+    running: Weak<Running>,
     /// What was called or is monitored.
     recipient: Recipient,
     /// While it is not accepted.
@@ -47,11 +55,10 @@ pub(crate) struct Caller(ProcessId);
 #[rustler::resource_impl]
 impl Resource for Caller {
     fn down<'a>(&'a self, _env: Env<'a>, _process: LocalPid, _monitor: Monitor) {
-        if let Some(running) = running::current() {
-            let left = running.calls.forget(self.0);
-            for reference in left {
-                running.cancel(reference);
-            }
+        // Dropped after the table's lock is: this resource may be the last of its kind.
+        let waits = CALLS.lock().callers.remove(&self.0);
+        for reference in waits.iter().flat_map(|waits| &waits.references) {
+            CALLS.end(*reference);
         }
     }
 }
@@ -65,7 +72,14 @@ impl Caller {
 
 impl Calls {
     /// A process begins to wait. It must be the calling one.
-    pub(crate) fn begin(&self, env: Env<'_>, id: ProcessId, reference: RefId, recipient: Recipient) {
+    pub(crate) fn begin(
+        &self,
+        env: Env<'_>,
+        running: &Arc<Running>,
+        id: ProcessId,
+        reference: RefId,
+        recipient: Recipient,
+    ) {
         let process = env.pid();
         let mut table = self.lock();
         if !table.callers.contains_key(&id) {
@@ -81,25 +95,62 @@ impl Calls {
         if let Some(waits) = table.callers.get_mut(&id) {
             waits.references.insert(reference);
         }
-        table.calls.insert(reference, Call { process, id, recipient, waiting: None });
+        let running = Arc::downgrade(running);
+        table.calls.insert(reference, Call { process, id, running, recipient, waiting: None });
     }
 
-    /// Notes how it can be taken back, if it is still there.
-    pub(crate) fn note_waiting(&self, reference: RefId, waiting: Waiting) {
-        if let Some(call) = self.lock().calls.get_mut(&reference) {
+    /// Notes how it can be taken back, if it is still there. `false` if its node is over: nobody else ends it then.
+    pub(crate) fn note_waiting(&self, running: &Running, reference: RefId, waiting: Waiting) -> bool {
+        let mut table = self.lock();
+        if running.is_over() {
+            return table.take(reference).is_none();
+        }
+        if let Some(call) = table.calls.get_mut(&reference) {
             call.waiting = Some(waiting);
         }
+        true
     }
 
-    /// Nobody waits any more, since the process has ended, does not want to, or nothing was sent. `None` if it has been told.
-    pub(crate) fn end(&self, reference: RefId) -> Option<Option<Waiting>> {
-        Some(self.lock().take(reference)?.waiting)
+    /// Nothing was sent. `false` if the process has been told that it ended.
+    pub(crate) fn withdraw(&self, reference: RefId) -> bool {
+        self.lock().take(reference).is_some()
     }
 
-    /// A process has ended. Returns what it waited for, which remains to be ended.
-    fn forget(&self, id: ProcessId) -> FxHashSet<RefId> {
-        let waits = self.lock().callers.remove(&id);
-        waits.map(|waits| waits.references).unwrap_or_default()
+    /// The process does not want to wait any more. `false` if it has been told already, or it is another's.
+    pub(crate) fn cancel(&self, reference: RefId, of: ProcessId) -> bool {
+        let is_its = self.lock().calls.get(&reference).is_some_and(|call| call.id == of);
+        is_its && self.end(reference)
+    }
+
+    /// Nobody waits any more, and the node is told. `false` if the process has been told already.
+    fn end(&self, reference: RefId) -> bool {
+        let Some(Call { running, waiting, .. }) = self.lock().take(reference) else { return false };
+        // One that waits is taken back; if it was accepted just now it is ended. A node that is over knows of none.
+        if !waiting.is_some_and(Waiting::cancel)
+            && let Some(running) = running.upgrade()
+            && let Some(node) = running.node()
+        {
+            node.cancel(reference);
+        }
+        true
+    }
+
+    /// The node is over: what still waits on it ends, as made by `make`. Not on a scheduler.
+    pub(crate) fn end_all(
+        &self,
+        running: &Arc<Running>,
+        make: impl for<'a> Fn(Env<'a>, RefId, &Recipient) -> Option<Term<'a>>,
+    ) {
+        let over = Arc::downgrade(running);
+        // What is begun from now on finds that the node is over.
+        running.set_over();
+        let of_it = |(reference, call): (&RefId, &Call)| call.running.ptr_eq(&over).then_some(*reference);
+        let left: Vec<_> = self.lock().calls.iter().filter_map(of_it).collect();
+        let mut env = OwnedEnv::new();
+        for reference in left {
+            self.tell(&mut env, reference, |env, recipient| make(env, reference, &recipient()?));
+            env.clear();
+        }
     }
 
     /// Tells the process how it ended. `false` if it does not wait any more.

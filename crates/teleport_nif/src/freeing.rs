@@ -1,8 +1,9 @@
 //! Freeing what is large, never on a scheduler: to give 100 MB back to the system takes milliseconds.
 
-use crate::running;
+use crate::running::{self, Running};
 use crate::workers::Garbage;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Up to this size memory is freed at once, in some microseconds.
 const SMALL: usize = 1 << 20;
@@ -16,10 +17,8 @@ pub(crate) fn free(bytes: Bytes) {
 
 /// Drops it on another thread.
 pub(crate) fn elsewhere(garbage: Garbage) {
-    let left = match running::current() {
-        Some(running) => running.workers.free(garbage),
-        None => Some(garbage),
-    };
+    let free = |garbage: Option<Garbage>, running: &Arc<Running>| running.workers.free(garbage?);
+    let left = running::all().iter().fold(Some(garbage), free);
     // The node has stopped, so it is one of the last. If there is no thread to be had it is dropped here.
     if let Some(garbage) = left {
         let _ = std::thread::Builder::new().name("teleport free".to_owned()).spawn(move || drop(garbage));

@@ -5,6 +5,7 @@
 //! come behind.
 
 use crate::builders::{self, Built, Tried, Work};
+use crate::calls::CALLS;
 use crate::errors::send_error;
 use crate::ids;
 use crate::lines::Key;
@@ -12,7 +13,7 @@ use crate::relays::{self, Alias};
 use crate::running::Running;
 use crate::terms::Read;
 use crate::watches::{Begun, WATCHES};
-use crate::workers::Large;
+use crate::workers::{Large, Short};
 use crate::{atoms, terms};
 use bytes::Bytes;
 use rustler::env::SavedTerm;
@@ -52,12 +53,12 @@ enum Addressee {
     Rejected(RefId),
 }
 
-/// What waits until a relay monitors a process.
+/// What waits until a relay monitors a process; and the node that it has come to, which may drain by then.
 pub(crate) enum Parked {
     /// A request.
-    Parcel(Box<Parcel>),
+    Parcel(Weak<Running>, Box<Parcel>),
     /// What is behind a monitor.
-    Line(Key, Receipt),
+    Line(Weak<Running>, Key, Receipt),
 }
 
 thread_local! {
@@ -106,7 +107,7 @@ impl Host for Machine {
             }
             Arriving::Monitor(to) => running.lines.announce(Key::new(origin, to), !WATCHES.is_monitored(to)),
             Arriving::Ended(reference, body) => {
-                let caller = || Some(Key::new(origin, running.calls.process(reference)?));
+                let caller = || Some(Key::new(origin, CALLS.process(reference)?));
                 running.lines.announce_end(reference, caller, needs_builder(body))
             }
         }
@@ -168,17 +169,29 @@ pub(crate) fn deliver_large(running: &Arc<Running>, job: Large) {
     };
 }
 
+/// What may go on does, each on the threads of its node. Nothing of one that is over.
+pub(crate) fn go_on(parked: Vec<Parked>) {
+    for parked in parked {
+        let (Parked::Parcel(running, _) | Parked::Line(running, ..)) = &parked;
+        if let Some(running) = running.upgrade() {
+            running.workers.short(Short::Resume(parked));
+        }
+    }
+}
+
 /// Goes on with what was parked.
 pub(crate) fn resume(running: &Arc<Running>, parked: Parked) {
     match parked {
-        Parked::Parcel(parcel) if parcel.receipt.is_large() => running.workers.deliver(Large::Parcel(parcel)),
-        Parked::Parcel(parcel) => {
+        Parked::Parcel(_, parcel) if parcel.receipt.is_large() => {
+            running.workers.deliver(Large::Parcel(parcel))
+        }
+        Parked::Parcel(_, parcel) => {
             let line = parcel.line;
             if read(running, parcel) == Delivered::Yes {
                 line.into_iter().for_each(|line| advance(running, line));
             }
         }
-        Parked::Line(line, receipt) => {
+        Parked::Line(_, line, receipt) => {
             drop(receipt);
             advance(running, line);
         }
@@ -223,8 +236,8 @@ fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key>) -> Deliv
             match begin_watch(running, watch) {
                 None => Delivered::Yes,
                 Some(Begun::Monitored) => read(running, parcel),
-                Some(_) => match WATCHES.park(to, Parked::Parcel(parcel)) {
-                    Err(Parked::Parcel(parcel)) => read(running, parcel),
+                Some(_) => match WATCHES.park(to, Parked::Parcel(Arc::downgrade(running), parcel)) {
+                    Err(Parked::Parcel(_, parcel)) => read(running, parcel),
                     _ => Delivered::Later,
                 },
             }
@@ -233,7 +246,7 @@ fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key>) -> Deliv
             let process = watch.watched();
             match (begin_watch(running, watch), line) {
                 (Some(Begun::First | Begun::Asked), Some(line)) => {
-                    match WATCHES.park(process, Parked::Line(line, receipt)) {
+                    match WATCHES.park(process, Parked::Line(Arc::downgrade(running), line, receipt)) {
                         Ok(()) => Delivered::Later,
                         Err(_) => Delivered::Yes,
                     }
@@ -271,7 +284,7 @@ fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
     if begun == Begun::First {
         let pid = with_env(|env| env.run(|env| running.identity.pid(env, process)));
         if !pid.is_some_and(|pid| relays::start(process, (atoms::watch(), pid))) {
-            running.workers.resume(WATCHES.abandon(|other| other == process));
+            go_on(WATCHES.abandon(|other| other == process));
             return None;
         }
     }
@@ -384,7 +397,7 @@ fn readdress<'a>(env: Env<'a>, request: Term<'a>, alias: &Alias, number: u64) ->
 
 /// A call of a process of this node has been answered. `false` if it does not wait any more.
 fn reply(running: &Running, env: &mut OwnedEnv, reference: RefId, term: Option<SavedTerm>) -> bool {
-    running.calls.tell(env, reference, |env, recipient| {
+    CALLS.tell(env, reference, |env, recipient| {
         let Some(reply) = term else {
             // There is an answer, though not one that can be read.
             return down(running, env, reference, &recipient()?, atoms::unreadable_reply().encode(env));
@@ -407,9 +420,7 @@ fn end(
     reference: RefId,
     reason: impl for<'a> FnOnce(Env<'a>) -> Term<'a>,
 ) {
-    running
-        .calls
-        .tell(env, reference, |env, recipient| down(running, env, reference, &recipient()?, reason(env)));
+    CALLS.tell(env, reference, |env, recipient| down(running, env, reference, &recipient()?, reason(env)));
 }
 
 /// It has ended with its session.
@@ -424,6 +435,13 @@ pub(crate) fn not_begun(running: &Running, reference: RefId, result: &Result<(),
     end(running, &mut OwnedEnv::new(), reference, |env| match error {
         SendError::NoConnection(_) | SendError::NodeDown { .. } => atoms::noconnection().encode(env),
         error => send_error(env, error),
+    });
+}
+
+/// The node is over: what still waits on it has no connection. Not on a scheduler.
+pub(crate) fn over(running: &Arc<Running>) {
+    CALLS.end_all(running, |env, reference, recipient| {
+        down(running, env, reference, recipient, atoms::noconnection().encode(env))
     });
 }
 

@@ -2,9 +2,10 @@
 
 use crate::budget::{Budget, Used};
 use crate::builders::{self, Job};
+use crate::calls::CALLS;
 use crate::config::{self, Settings};
 use crate::errors::{send_error, start_error};
-use crate::host::{Machine, Parked};
+use crate::host::{Machine, go_on};
 use crate::ids::{self, Identity};
 use crate::iovec::Gathered;
 use crate::notice::{Notice, acknowledge, later, runtime};
@@ -21,7 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport::embed::{Embedded, ProcessId, Recipient, RefId, Sent};
-use teleport::{Incarnation, Node, PeerInfo, SendError, SendOptions, StartError, etf};
+use teleport::{Incarnation, Node, NodeName, PeerInfo, SendError, SendOptions, StartError, etf};
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
@@ -57,7 +58,8 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
             Ok((atoms::ok(), address).encode(env))
         }
         Err(error) => {
-            running::clear();
+            running::stop();
+            running::remove(&running);
             Ok((atoms::error(), start_error(env, &error)).encode(env))
         }
     }
@@ -65,43 +67,50 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
 
 #[rustler::nif]
 fn stop(env: Env<'_>, deadline: u64) -> Atom {
-    let Some(running) = running::clear() else { return atoms::not_running() };
     let caller = env.pid();
-    // Not on a scheduler: the end of sessions is told to processes.
-    let stopped = std::thread::Builder::new().name("teleport stop".to_owned()).spawn(move || {
-        let report = match (running.node(), runtime()) {
-            (Some(node), Ok(runtime)) => {
-                runtime.block_on(node.shutdown(Duration::from_millis(deadline))).unconfirmed
-            }
-            _ => Vec::new(),
-        };
-        let unconfirmed: Vec<_> = report.iter().map(|(peer, count)| (peer.as_str(), *count)).collect();
+    shut_down(Duration::from_millis(deadline), move |_, unconfirmed| {
+        let unconfirmed: Vec<_> = unconfirmed.iter().map(|(peer, count)| (peer.as_str(), *count)).collect();
         // The caller may not wait.
         let _ = OwnedEnv::new().send_and_clear(&caller, |_| (atoms::teleport_stopped(), unconfirmed));
-    });
-    if stopped.is_ok() { atoms::ok() } else { atoms::system() }
+    })
 }
 
 /// Ends what runs, and tells its manager then.
 pub(crate) fn abandon() {
-    let Some(running) = running::clear() else { return };
-    // Without a thread it ends some time after its last user.
-    let _ = std::thread::Builder::new().name("teleport stop".to_owned()).spawn(move || {
-        if let (Some(node), Ok(runtime)) = (running.node(), runtime()) {
-            let _ = runtime.block_on(node.shutdown(Duration::ZERO));
-        }
+    shut_down(Duration::ZERO, |running, _| {
         let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());
     });
 }
 
+/// The node that runs drains until the deadline. Then it is over, and so is all that waits on it; `tell` is told what was not
+/// confirmed.
+fn shut_down(deadline: Duration, tell: impl FnOnce(&Running, Vec<(NodeName, u64)>) + Send + 'static) -> Atom {
+    let Some(running) = running::stop() else { return atoms::not_running() };
+    let draining = running.clone();
+    // Not on a scheduler: the end of sessions is told to processes.
+    let started = std::thread::Builder::new().name("teleport stop".to_owned()).spawn(move || {
+        let unconfirmed = match (draining.node(), runtime()) {
+            (Some(node), Ok(runtime)) => runtime.block_on(node.shutdown(deadline)).unconfirmed,
+            _ => Vec::new(),
+        };
+        host::over(&draining);
+        running::remove(&draining);
+        tell(&draining, unconfirmed);
+    });
+    if started.is_err() {
+        // It ends with its last user.
+        running::remove(&running);
+        return atoms::system();
+    }
+    atoms::ok()
+}
+
 #[rustler::nif]
 fn resolved(node: &str, addresses: Term<'_>) -> NifResult<Atom> {
-    let Some(running) = running::current() else { return Ok(atoms::not_running()) };
     addresses.list_length()?; // of an improper one there is none
     let addresses = addresses.into_list_iterator()?.map(config::address).collect::<NifResult<Vec<_>>>()?;
     let node = node.parse().map_err(|_| Error::BadArg)?;
-    running.questions.answer(&node, &addresses);
-    Ok(atoms::ok())
+    Ok(with_all(|running| running.questions.answer(&node, &addresses)))
 }
 
 #[rustler::nif]
@@ -113,13 +122,6 @@ fn relays(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
     // The relays of one that was there before have ended with it.
     go_on(WATCHES.abandon(|process| relays::is_at(place, process)));
     Ok(atoms::ok())
-}
-
-/// What may go on, does.
-fn go_on(parked: Vec<Parked>) {
-    if let Some(running) = running::current() {
-        running.workers.resume(parked);
-    }
 }
 
 /// Of those that start relays, and as many of builders; `teleport_config` knows it too.
@@ -175,7 +177,8 @@ fn unwatched(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
 
 #[rustler::nif]
 fn sweep(env: Env<'_>, place: usize) -> Vec<LocalPid> {
-    let Some(running) = running::current() else { return Vec::new() };
+    let all = running::all();
+    let Some(running) = all.first() else { return Vec::new() };
     let idle = WATCHES.sweep(|process| relays::is_at(place, process));
     idle.into_iter().filter_map(|process| running.identity.pid(env, process)).collect()
 }
@@ -286,17 +289,17 @@ fn begin<'a>(
 ) -> NifResult<Term<'a>> {
     let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
     let from = ids::process_of(env, env.pid())?;
-    running.calls.begin(env, from, reference, to.clone());
+    CALLS.begin(env, running, from, reference, to.clone());
     Ok(match ask(running.clone(), from, to, reference) {
         Ok(Sent::Accepted) => atoms::ok().encode(env),
-        Ok(Sent::Waiting(waiting)) => {
-            running.calls.note_waiting(reference, waiting);
-            atoms::waiting().encode(env)
-        }
-        Err(error) => match running.calls.end(reference) {
-            Some(_) => (atoms::error(), send_error(env, &error)).encode(env),
+        Ok(Sent::Waiting(waiting)) => match CALLS.note_waiting(running, reference, waiting) {
+            true => atoms::waiting().encode(env),
+            false => (atoms::error(), atoms::not_running()).encode(env),
+        },
+        Err(error) => match CALLS.withdraw(reference) {
+            true => (atoms::error(), send_error(env, &error)).encode(env),
             // The session, or the node, has ended just now, and has told the process so.
-            None => atoms::ok().encode(env),
+            false => atoms::ok().encode(env),
         },
     })
 }
@@ -304,9 +307,7 @@ fn begin<'a>(
 #[rustler::nif]
 fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
     let (reference, caller) = (ids::ref_id(reference)?, ids::process_of(env, env.pid())?);
-    // A node that has stopped has told all who waited. Of another process's it is none of the caller's business.
-    Ok(running::current()
-        .is_some_and(|running| running.calls.process(reference) == Some(caller) && running.cancel(reference)))
+    Ok(CALLS.cancel(reference, caller))
 }
 
 #[rustler::nif]
@@ -338,8 +339,10 @@ fn ended(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
 
 #[rustler::nif]
 fn down<'a>(env: Env<'a>, process: LocalPid, reason: Term<'a>) -> NifResult<Atom> {
-    let running = running::current();
-    let Some(reason) = encode::body(running.as_ref().map(|running| &running.identity), reason)? else {
+    // One that drains has to do with it as well.
+    let all = running::all();
+    let running = all.first();
+    let Some(reason) = encode::body(running.map(|running| &running.identity), reason)? else {
         return Ok(atoms::not_small());
     };
     // There may be very many who wait for it.
@@ -363,8 +366,7 @@ fn prime<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
 #[rustler::nif]
 fn disconnect(env: Env<'_>, peer: Atom) -> NifResult<bool> {
     let peer = ids::node_name(env, peer)?;
-    let running = running::current();
-    Ok(running.as_ref().and_then(|running| running.node()).is_some_and(|node| node.disconnect(&peer)))
+    Ok(disconnect_all(|node| node.disconnect(&peer)))
 }
 
 #[rustler::nif(name = "disconnect")]
@@ -374,10 +376,13 @@ fn disconnect_life(env: Env<'_>, peer: Atom, (which, life): (Atom, u32)) -> NifR
     if !others && which != atoms::life() {
         return Err(Error::BadArg);
     }
-    let running = running::current();
     let is_meant = |incarnation: Incarnation| (incarnation.as_u32() == life) != others;
-    let node = running.as_ref().and_then(|running| running.node());
-    Ok(node.is_some_and(|node| node.disconnect_if(&peer, is_meant)))
+    Ok(disconnect_all(|node| node.disconnect_if(&peer, is_meant)))
+}
+
+/// `true` if one of them has begun to end a session.
+fn disconnect_all(disconnect: impl Fn(&Embedded) -> bool) -> bool {
+    running::all().iter().filter_map(|running| running.node()).filter(|node| disconnect(node)).count() > 0
 }
 
 #[rustler::nif]
@@ -407,7 +412,7 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
             (atoms::creation(), info.incarnation.as_u32().encode(env)),
             (atoms::address(), address),
             (atoms::bytes_in_flight(), info.bytes_in_flight.encode(env)),
-            (atoms::waiting_for(), running.calls.len().encode(env)),
+            (atoms::waiting_for(), CALLS.len().encode(env)),
             (atoms::late_replies(), info.late_replies.encode(env)),
             (atoms::unreadable(), running.terms.unreadable().encode(env)),
             (atoms::peers(), peers.encode(env)),
@@ -445,6 +450,13 @@ pub(crate) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
         (atoms::frames_resent(), transfer.frames_resent.encode(env)),
     ];
     Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| rustler::types::map::map_new(env))
+}
+
+/// For the one that runs and those that still drain. Returns whether there is any.
+fn with_all(tell: impl Fn(&Running)) -> Atom {
+    let all = running::all();
+    all.iter().for_each(|running| tell(running));
+    if all.is_empty() { atoms::not_running() } else { atoms::ok() }
 }
 
 pub(crate) fn with_node<'a>(

@@ -1,50 +1,79 @@
-//! The node that runs in this virtual machine, if any.
+//! The nodes of this virtual machine: the one that runs, if any, and those that have been stopped and still drain.
 
 use crate::builders::Left;
-use crate::calls::Calls;
 use crate::ids::Identity;
 use crate::lines::Lines;
 use crate::resolver::Questions;
 use crate::terms::Terms;
 use crate::workers::Workers;
 use rustler::LocalPid;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use teleport::embed::{Embedded, RefId};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use teleport::embed::Embedded;
 
 /// What the functions work on.
 pub(crate) struct Running {
     /// The process that has started it.
     pub(crate) manager: LocalPid,
     pub(crate) identity: Identity,
-    pub(crate) calls: Calls,
     pub(crate) lines: Lines,
     pub(crate) left: Left,
     pub(crate) workers: Workers,
     pub(crate) questions: Questions,
     pub(crate) terms: Terms,
     node: OnceLock<Embedded>,
+    over: AtomicBool,
 }
 
-static CURRENT: RwLock<Option<Arc<Running>>> = RwLock::new(None);
+/// All of them.
+struct Nodes {
+    current: Option<Arc<Running>>,
+    /// Stopped, and not over: what they have accepted is delivered, what they were asked may be answered.
+    draining: Vec<Arc<Running>>,
+}
+
+static NODES: RwLock<Nodes> = RwLock::new(Nodes { current: None, draining: Vec::new() });
 
 /// The node that runs.
 pub(crate) fn current() -> Option<Arc<Running>> {
-    CURRENT.read().unwrap_or_else(PoisonError::into_inner).clone()
+    read().current.clone()
+}
+
+/// All that have to do with processes: the one that runs, and those that drain.
+pub(crate) fn all() -> Vec<Arc<Running>> {
+    let nodes = read();
+    nodes.current.iter().chain(&nodes.draining).cloned().collect()
 }
 
 /// Makes it the one that runs. `false` if there is one.
 pub(crate) fn set(running: &Arc<Running>) -> bool {
-    let mut current = CURRENT.write().unwrap_or_else(PoisonError::into_inner);
-    let free = current.is_none();
+    let mut nodes = write();
+    let free = nodes.current.is_none();
     if free {
-        *current = Some(running.clone());
+        nodes.current = Some(running.clone());
     }
     free
 }
 
-/// Nothing runs from now on. Returns what did.
-pub(crate) fn clear() -> Option<Arc<Running>> {
-    CURRENT.write().unwrap_or_else(PoisonError::into_inner).take()
+/// The one that runs takes nothing new from now on, and drains until it is [over](remove). Returns it.
+pub(crate) fn stop() -> Option<Arc<Running>> {
+    let mut nodes = write();
+    let stopped = nodes.current.take()?;
+    nodes.draining.push(stopped.clone());
+    Some(stopped)
+}
+
+/// It is over.
+pub(crate) fn remove(over: &Arc<Running>) {
+    write().draining.retain(|draining| !Arc::ptr_eq(draining, over));
+}
+
+fn read() -> RwLockReadGuard<'static, Nodes> {
+    NODES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write() -> RwLockWriteGuard<'static, Nodes> {
+    NODES.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Running {
@@ -55,8 +84,8 @@ impl Running {
         questions: Questions,
         workers: Workers,
     ) -> Self {
-        let (calls, lines, left, node) = Default::default();
-        Self { manager, identity, calls, lines, left, workers, questions, terms, node }
+        let (lines, left, node, over) = Default::default();
+        Self { manager, identity, lines, left, workers, questions, terms, node, over }
     }
 
     /// The node has been started.
@@ -69,15 +98,13 @@ impl Running {
         self.node.get()
     }
 
-    /// A process does not want to wait any more, or has ended. `false` if it has been told already.
-    pub(crate) fn cancel(&self, reference: RefId) -> bool {
-        let Some(waiting) = self.calls.end(reference) else { return false };
-        // One that waits is taken back; if it was accepted just now it is ended.
-        if !waiting.is_some_and(|waiting| waiting.cancel())
-            && let Some(node) = self.node()
-        {
-            node.cancel(reference);
-        }
-        true
+    /// The node has shut down, and ends nothing any more.
+    pub(crate) fn set_over(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 }

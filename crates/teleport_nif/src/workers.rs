@@ -71,10 +71,6 @@ impl Workers {
         let _ = self.short.send(job); // as above
     }
 
-    pub(crate) fn resume(&self, parked: Vec<Parked>) {
-        parked.into_iter().for_each(|parked| self.short(Short::Resume(parked)));
-    }
-
     /// Drops it, or gives it back if there is no thread for that any more.
     pub(crate) fn free(&self, garbage: Garbage) -> Option<Garbage> {
         self.garbage.send(garbage).err().map(|SendError(garbage)| garbage)
