@@ -34,7 +34,7 @@ impl Down {
 pub(crate) fn message(reference: &Reference, object: &Term, reason: Bytes) -> Bytes {
     // A peer may call anything a reason.
     let undefined = || RawTerm::new(&Atom::from_static("undefined"));
-    let reason = RawTerm::from_bytes_with(reason, &reason::limits()).or_else(|_| undefined());
+    let reason = RawTerm::from_bytes(reason).or_else(|_| undefined());
     let shape = reason.map(|reason| Shape(DOWN, reference.clone(), PROCESS, object.clone(), reason));
     shape
         .and_then(|shape| to_segments(&shape))

@@ -234,12 +234,12 @@ impl From<SendError> for CallError {
 impl CallError {
     /// What a DOWN in place of a reply means.
     pub(crate) fn from_reason(reason: &Bytes) -> Self {
-        let reason = Term::decode_with(reason, &reason::limits()).unwrap_or_else(|_| Term::atom("undefined"));
+        let reason = Term::decode(reason).unwrap_or_else(|_| Term::atom("undefined"));
         if reason == Term::atom("noproc") { Self::NoProcess } else { Self::Exit(reason) }
     }
 
     /// What a rejection says.
     pub(crate) fn from_rejection(why: &Bytes) -> Self {
-        Self::Rejected(teleport_etf::from_bytes_with(why, &reason::limits()).unwrap_or_default())
+        Self::Rejected(teleport_etf::from_bytes(why).unwrap_or_default())
     }
 }

@@ -32,6 +32,9 @@ impl Atom {
     /// The greatest number of characters (code points) in an atom.
     pub const MAX_CHARS: usize = 255;
 
+    /// Names of up to so many bytes are stored in place.
+    pub(crate) const IN_PLACE: usize = 23;
+
     /// An atom of this name, refused if it has more than 255 characters.
     pub fn new(name: impl AsRef<str>) -> Result<Atom, AtomError> {
         let name = name.as_ref();

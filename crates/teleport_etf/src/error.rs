@@ -125,7 +125,13 @@ pub enum DecodeError {
         /// The limit.
         limit: usize,
     },
-    /// Compressed, and larger than [`Limits::max_inflated`](crate::Limits::max_inflated).
+    /// The value takes more memory than [`Limits::max_memory`](crate::Limits::max_memory).
+    #[error("the value takes more than {limit} bytes of memory; raise Limits::max_memory if this is meant")]
+    TooMuchMemory {
+        /// The limit.
+        limit: usize,
+    },
+    /// Compressed, and larger than [`Limits::max_inflated`](crate::Limits::max_inflated), which by default is 0.
     #[error(
         "compressed term of {size} bytes is over the limit of {limit}; raise Limits::max_inflated if this is meant"
     )]

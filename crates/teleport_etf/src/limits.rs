@@ -3,7 +3,7 @@
 /// ```
 /// use teleport_etf::Limits;
 ///
-/// let strict = Limits { max_depth: 32, max_inflated: 0, ..Limits::default() };
+/// let strict = Limits { max_depth: 32, max_memory: 1 << 20, ..Limits::default() };
 /// # let _ = strict;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,18 @@ pub struct Limits {
     pub max_recursion: usize,
     /// How many terms a document may hold, all levels together, every byte of a string included. Default 2^24 (16
     /// Mi).
-    ///
-    /// As a [`Term`](crate::Term) a document takes at most 40 bytes per term, plus its binaries, atoms and big
-    /// integers, and no term is shorter than one byte.
     pub max_elements: usize,
-    /// The largest size in bytes to which a compressed document may inflate; 0 refuses compressed documents. Default 64
-    /// MiB.
+    /// Bytes of memory that a decoded value may take, beyond the document: counted while it is built, before memory is
+    /// reserved. Default [`Limits::MAX_MEMORY`].
+    ///
+    /// No term is shorter than one byte, and as a [`Term`](crate::Term) it takes 40; a list of empty lists is 40 times
+    /// as large as its document. Counted are the elements of containers, and binaries, text and long names that are copied;
+    /// not what stays a slice of the document, nor the allocator's own. A value of a serde type counts with its size, and so
+    /// does every value in it; collections that grow (`Vec`, `HashMap`) may have reserved two to three times as much as they
+    /// hold.
+    pub max_memory: usize,
+    /// The largest size in bytes to which a compressed document may inflate. Default 0: compressed documents are refused,
+    /// since no node compresses what it sends, and one of 15 KB can be made to inflate to 16 MB.
     pub max_inflated: usize,
     /// Bytes of memory that a slice of the buffer keeps alive, if that is more than the document itself; say, because
     /// many messages were read into one block. Default 0: the document's length.
@@ -41,6 +47,10 @@ impl Limits {
     /// Default of [`Limits::max_recursion`]: derived types decode to this depth on half a stack of 2 MiB, in a debug build,
     /// where one level of a small enum takes 3 KiB.
     pub const MAX_RECURSION: usize = 256;
+
+    /// Default of [`Limits::max_memory`], 256 MiB: a list of 6.7 million integers as [`Term`](crate::Term)s. A message that takes
+    /// more without large binaries is hardly meant.
+    pub const MAX_MEMORY: usize = 256 << 20;
 }
 
 impl Default for Limits {
@@ -49,7 +59,8 @@ impl Default for Limits {
             max_depth: Limits::MAX_DEPTH,
             max_recursion: Limits::MAX_RECURSION,
             max_elements: 1 << 24,
-            max_inflated: 64 << 20,
+            max_memory: Limits::MAX_MEMORY,
+            max_inflated: 0,
             backing_len: 0,
         }
     }

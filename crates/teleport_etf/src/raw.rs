@@ -26,7 +26,8 @@ use crate::{handoff, tokens};
 /// does not. [`to_segments`](crate::to_segments) takes them by reference from
 /// [`BY_REFERENCE`](crate::BY_REFERENCE) bytes up.
 ///
-/// With another serde format it is a byte string that holds the term's document; there a compressed document is refused.
+/// With another serde format it is a byte string that holds the term's document; there the default
+/// [`Limits`] hold, so a compressed document is refused.
 ///
 /// ```
 /// use teleport_etf::{Atom, Binary, RawTerm, from_bytes, to_segments};
@@ -58,12 +59,13 @@ impl RawTerm {
         Ok(RawTerm(document.slice(1..)))
     }
 
-    /// Takes the term of a document, within the default [`Limits`]: a slice of it, or inflated if it is compressed.
+    /// Takes the term of a document, within the default [`Limits`]: a slice of it.
     pub fn from_bytes(document: Bytes) -> Result<RawTerm, DecodeError> {
         RawTerm::from_bytes_with(document, &Limits::default())
     }
 
-    /// Takes the term of a document, within limits of the caller's choice; see [`from_bytes`](RawTerm::from_bytes).
+    /// Takes the term of a document, within limits of the caller's choice: a slice of it, or inflated if it is compressed and
+    /// the limits allow that.
     pub fn from_bytes_with(document: Bytes, limits: &Limits) -> Result<RawTerm, DecodeError> {
         from_bytes_with(&document, limits)
     }
@@ -144,9 +146,7 @@ struct RawTermVisitor;
 
 impl RawTermVisitor {
     fn check<E: de::Error>(document: Bytes) -> Result<RawTerm, E> {
-        // Many small documents must not become many large terms.
-        let limits = Limits { max_inflated: 0, ..Limits::default() };
-        RawTerm::from_bytes_with(document, &limits).map_err(E::custom)
+        RawTerm::from_bytes(document).map_err(E::custom)
     }
 }
 

@@ -216,19 +216,23 @@ fn a_compressed_document_is_kept_inflated() {
     let value = (Atom::from_static("data"), Binary::from(vec![5; 10_000]), 9u8);
     let plain = encoded(&value);
     let document = compressed(&plain[1..]);
-    let whole = RawTerm::from_bytes(document.clone()).unwrap();
+    let inflating = Limits { max_inflated: 1 << 20, ..Limits::default() };
+    let whole = RawTerm::from_bytes_with(document.clone(), &inflating).unwrap();
     assert_eq!(whole, raw(&value));
     assert_eq!(whole.to_bytes(), plain);
-    let (_, middle, _): (Atom, RawTerm, u8) = from_bytes(&document).unwrap();
+    let (_, middle, _): (Atom, RawTerm, u8) = from_bytes_with(&document, &inflating).unwrap();
     assert_eq!(middle, raw(&value.1));
     assert_eq!(encoded(&(&value.0, middle, 9u8)), plain);
 
     let limits = Limits { max_inflated: 10_000, ..Limits::default() };
     let too_large = DecodeError::TooLarge { size: plain.len() - 1, limit: 10_000 };
     assert_eq!(RawTerm::from_bytes_with(document.clone(), &limits), Err(too_large));
+    let refused = RawTerm::from_bytes(document.clone()).unwrap_err();
+    assert_eq!(refused, DecodeError::TooLarge { size: plain.len() - 1, limit: 0 });
+    assert!(refused.to_string().contains("Limits::max_inflated"), "{refused}");
     let mut damaged = document.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
-    let damaged = RawTerm::from_bytes(damaged.into());
+    let damaged = RawTerm::from_bytes_with(damaged.into(), &inflating);
     assert_eq!(damaged, Err(DecodeError::Inflate { declared: plain.len() - 1 }));
 }
 

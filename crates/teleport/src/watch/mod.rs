@@ -16,7 +16,7 @@ use crate::SendError;
 use crate::engine::Engine;
 use crate::session::Session;
 use std::sync::{Arc, Weak};
-use teleport_etf::{Atom, Limits, Segments, Term};
+use teleport_etf::{Atom, Segments, Term};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
 /// The other side of a watch.
@@ -70,7 +70,7 @@ impl Via {
 
 /// Reasons that nodes give themselves.
 pub(crate) mod reason {
-    use super::{Atom, Limits, Segments, Term};
+    use super::{Atom, Segments, Term};
 
     /// There is no such process.
     pub(crate) fn noproc() -> Segments {
@@ -95,12 +95,6 @@ pub(crate) mod reason {
     /// In place of a reason that is larger than any message.
     pub(crate) fn too_large() -> Segments {
         atom("too_large")
-    }
-
-    /// What a reason is decoded with. No node compresses one: it is looked at where others wait, and waits in mailboxes
-    /// without a bound, so it must not become larger than it came.
-    pub(crate) fn limits() -> Limits {
-        Limits { max_inflated: 0, ..Limits::default() }
     }
 
     pub(crate) fn encode(reason: &Term) -> Segments {

@@ -5,6 +5,7 @@ use crate::common::servers::{body, hasty, watched};
 use crate::common::{eventually, name, pair, pair_with, peer_of, receive, start_with, within};
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
+use teleport::etf::{Limits, from_bytes_with};
 use teleport::{Atom, Binary, Mailbox, Node, NodeName, Pid, Reference, Sever, StaticPeers, Term};
 use teleport_proto::handshake::Opening;
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, ProcessId, RefId};
@@ -341,7 +342,8 @@ async fn a_reason_does_not_become_larger_than_it_came() {
 
     // A binary of 100 zeros in 22 bytes; it might as well be 64 MiB in 64 KiB.
     let compressed = [&[131, 80, 0, 0, 0, 105][..], &COMPRESSED].concat();
-    assert!(teleport_etf::from_bytes::<Binary>(&compressed.clone().into()).is_ok());
+    let inflating = Limits { max_inflated: 105, ..Limits::default() };
+    assert!(from_bytes_with::<Binary>(&compressed.clone().into(), &inflating).is_ok());
     let (seq, kind) = (1, Kind::Down(id_of(&monitor)));
     let (from, to) = (ProcessId::NOBODY, Destination::Process(process_of(&watcher.pid())));
     let (predecessor, account, acknowledge) = (None, 0, false);

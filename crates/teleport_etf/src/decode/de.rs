@@ -75,6 +75,12 @@ impl<'a> Deserializer<'a> {
         }
     }
 
+    /// A value is about to be made, in whatever it is part of.
+    #[inline]
+    fn count<'de, V: Visitor<'de>>(&mut self) -> Result<(), DecodeError> {
+        self.reader.build(1, size_of::<V::Value>())
+    }
+
     fn unexpected(&self, expected: &'static str, found: &Token<'_>) -> DecodeError {
         DecodeError::Unexpected { expected, found: found.name(), offset: self.token_at }
     }
@@ -150,10 +156,11 @@ impl<'a> Deserializer<'a> {
     }
 
     fn visit_binary<'de, V: Visitor<'de>>(
-        &self,
+        &mut self,
         bytes: &'a [u8],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        self.reader.build(1, self.source.copied(bytes))?;
         if !self.source.is_sliced(bytes) {
             return visitor.visit_bytes(bytes);
         }
@@ -194,7 +201,10 @@ impl<'a> Deserializer<'a> {
     ) -> Result<V::Value, DecodeError> {
         match token {
             Token::Binary(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => visitor.visit_str(text),
+                Ok(text) => {
+                    self.reader.build(1, text.len())?;
+                    visitor.visit_str(text)
+                }
                 Err(_) => Err(DecodeError::Unexpected {
                     expected,
                     found: "a binary that is not UTF-8",
@@ -246,6 +256,7 @@ fn as_document(term: &[u8]) -> Vec<u8> {
 macro_rules! deserialize_integers {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            self.count::<V>()?;
             if self.injected.is_none()
                 && let Some(value) = self.reader.short_integer()
             {
@@ -265,6 +276,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         let mark = self.reader.position();
         match self.token()? {
             token @ (Token::Integer(_) | Token::Big(_)) => self.visit_integer(token, visitor),
@@ -290,6 +302,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Atom(name) if name.is("true") => visitor.visit_bool(true),
             Token::Atom(name) if name.is("false") => visitor.visit_bool(false),
@@ -303,10 +316,12 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         self.deserialize_f64(visitor)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Float(value) => visitor.visit_f64(value),
             token @ Token::Integer(_) => self.visit_integer(token, visitor),
@@ -315,6 +330,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         const EXPECTED: &str = "a character";
         match self.token()? {
             Token::Integer(code) => match u32::try_from(code).ok().and_then(char::from_u32) {
@@ -326,15 +342,18 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         let token = self.token()?;
         self.visit_text(token, "text", visitor)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         self.deserialize_str(visitor)
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Binary(bytes) => self.visit_binary(bytes, visitor),
             Token::String(bytes) => visitor.visit_bytes(bytes),
@@ -349,10 +368,12 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         self.deserialize_bytes(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         if self.atom_if(|name| name.is("undefined") || name.is("nil"))? {
             return visitor.visit_none();
         }
@@ -361,6 +382,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Atom(name) if ["nil", "ok", "undefined"].iter().any(|unit| name.is(unit)) => {
                 visitor.visit_unit()
@@ -375,6 +397,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Atom(atom) if atom.is(name) => visitor.visit_unit(),
             Token::Atom(atom) => Err(de::Error::invalid_value(de::Unexpected::Str(&atom.text()), &name)),
@@ -387,6 +410,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match name {
             tokens::ATOM => match self.token()? {
                 Token::Atom(name) => visitor.visit_str(&name.text()),
@@ -406,6 +430,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         let token = self.token()?;
         match Run::of_list(&token) {
             Some(run) => self.visit_elements(run, visitor),
@@ -414,6 +439,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Tuple(arity) if arity == len => self.visit_elements(Run::Tuple(arity), visitor),
             Token::Tuple(arity) => {
@@ -432,10 +458,12 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         self.deserialize_tuple(len, visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Map(len) => self.visit_pairs(len, visitor),
             other => Err(self.unexpected("a map", &other)),
@@ -448,6 +476,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         self.deserialize_map(visitor)
     }
 
@@ -457,6 +486,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         let is_result = name == "Result" && variants == ["Ok", "Err"];
         self.nested(|deserializer| match deserializer.token()? {
             Token::Atom(tag) => visitor.visit_enum(Variant { deserializer, tag, arity: 0, is_result }),
@@ -471,6 +501,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         match self.token()? {
             Token::Atom(name) => visitor.visit_str(&name.text()),
             token => self.visit_text(token, "a name", visitor),
@@ -478,6 +509,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.count::<V>()?;
         if self.injected.take().is_none() {
             self.reader.skip()?;
         }

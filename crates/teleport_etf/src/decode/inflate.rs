@@ -80,6 +80,10 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn inflating() -> Limits {
+        Limits { max_inflated: 64 << 20, ..Limits::default() }
+    }
+
     fn inflated(document: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
         match body(document, limits)? {
             Body::Inflated(term) => Ok(term),
@@ -89,7 +93,7 @@ mod tests {
 
     #[test]
     fn inflates_into_exactly_the_declared_size() {
-        let limits = Limits::default();
+        let limits = inflating();
         for len in [0, 1, 5, 1000, 1 << 20] {
             let term = vec![tags::NIL_EXT; len];
             let size = len as u32;
@@ -108,13 +112,15 @@ mod tests {
         let limits = Limits { max_inflated: 1000, ..Limits::default() };
         let over = compressed(&[tags::NIL_EXT; 1001], 1001);
         assert_eq!(inflated(&over, &limits), Err(DecodeError::TooLarge { size: 1001, limit: 1000 }));
+        let by_default = DecodeError::TooLarge { size: 1, limit: 0 };
+        assert_eq!(inflated(&compressed(&[tags::NIL_EXT], 1), &Limits::default()), Err(by_default));
         let lie = [&[131, 80, 0, 0xff, 0xff, 0xff][..], &[0; 10]].concat();
-        assert_eq!(inflated(&lie, &Limits::default()), Err(DecodeError::Inflate { declared: 0xff_ffff }));
+        assert_eq!(inflated(&lie, &inflating()), Err(DecodeError::Inflate { declared: 0xff_ffff }));
     }
 
     #[test]
     fn damaged_cut_and_trailing_data_are_refused() {
-        let limits = Limits::default();
+        let limits = inflating();
         let good = compressed(&[tags::NIL_EXT; 300], 300);
         for cut in 2..good.len() {
             assert!(inflated(&good[..cut], &limits).is_err(), "cut at {cut}");

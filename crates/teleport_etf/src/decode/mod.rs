@@ -48,6 +48,11 @@ impl<'a> Source<'a> {
         bytes.len() >= self.sliced_from
     }
 
+    /// How much memory a part of the document takes beyond it.
+    pub(crate) fn copied(&self, bytes: &[u8]) -> usize {
+        if self.is_sliced(bytes) { 0 } else { bytes.len() }
+    }
+
     /// A part of the document, as a slice of it or as a copy if it is small.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Bytes {
         if self.is_sliced(bytes) { self.owner.slice_ref(bytes) } else { Bytes::copy_from_slice(bytes) }

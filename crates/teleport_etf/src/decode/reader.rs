@@ -21,6 +21,8 @@ pub(crate) struct Reader<'a> {
     pending: usize,
     elements: usize,
     largest_map: usize,
+    /// Memory of what is made of the document, in bytes.
+    built: usize,
     limits: &'a Limits,
     on_atom: Option<&'a mut dyn FnMut(&str) -> bool>,
     /// The last node name, which most likely is the next one too.
@@ -117,8 +119,9 @@ pub(crate) struct Mark {
 impl<'a> Reader<'a> {
     /// A reader of the one term that begins at `start` and has to end with `data`.
     pub(crate) fn new(data: &'a [u8], start: usize, limits: &'a Limits) -> Reader<'a> {
-        let (on_atom, last_node) = (None, None);
-        Reader { data, pos: start, pending: 1, elements: 1, largest_map: 0, limits, on_atom, last_node }
+        let (pending, elements, largest_map, built) = (1, 1, 0, 0);
+        let (pos, on_atom, last_node) = (start, None, None);
+        Reader { data, pos, pending, elements, largest_map, built, limits, on_atom, last_node }
     }
 
     /// Asks about every atom, node and module names included; `false` refuses the document.
@@ -142,6 +145,14 @@ impl<'a> Reader<'a> {
     /// Pairs of the largest map so far, those in funs included.
     pub(crate) fn largest_map(&self) -> usize {
         self.largest_map
+    }
+
+    /// Notes that memory for so many values of that size is about to be reserved.
+    #[inline]
+    pub(crate) fn build(&mut self, count: usize, size: usize) -> Result<(), DecodeError> {
+        self.built = self.built.saturating_add(count.saturating_mul(size));
+        let limit = self.limits.max_memory;
+        if self.built > limit { Err(DecodeError::TooMuchMemory { limit }) } else { Ok(()) }
     }
 
     pub(crate) fn mark(&self) -> Mark {
@@ -599,6 +610,15 @@ impl<'a> Name<'a> {
 
     pub(crate) fn to_atom(self) -> Atom {
         Atom::from_checked(&self.text())
+    }
+
+    /// What an atom of this name takes apart from itself.
+    pub(crate) fn beyond_place(self) -> usize {
+        match self {
+            Name::Utf8(text) if text.len() <= Atom::IN_PLACE => 0,
+            Name::Utf8(text) => text.len(),
+            Name::Latin1(bytes) => 2 * bytes.len(), // at most
+        }
     }
 
     pub(crate) fn is(self, text: &str) -> bool {

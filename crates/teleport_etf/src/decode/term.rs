@@ -1,12 +1,14 @@
 use bytes::Bytes;
+use num_bigint::BigInt;
 use smallvec::SmallVec;
 
 use super::reader::{Reader, Token};
 use super::{Source, opened};
 use crate::binary::Binary;
 use crate::error::DecodeError;
+use crate::ident::{Port, Reference};
 use crate::limits::Limits;
-use crate::term::{BitString, Export, Fun, Map, Term};
+use crate::term::{BitString, Export, Fun, ImproperList, Map, Term};
 
 /// Decodes a whole document.
 pub(crate) fn decode(document: &Bytes, limits: &Limits) -> Result<Term, DecodeError> {
@@ -16,6 +18,9 @@ pub(crate) fn decode(document: &Bytes, limits: &Limits) -> Result<Term, DecodeEr
         Ok(term)
     })
 }
+
+/// What a term takes in the container that it is in.
+const SLOT: usize = size_of::<Term>();
 
 /// A container whose elements are being read.
 enum Open {
@@ -49,10 +54,15 @@ pub(super) fn read_term(reader: &mut Reader<'_>, source: &Source<'_>) -> Result<
                 *left -= 1;
             }
         }
-        // The reader has checked every announced number against the bytes that are left: room may be made for it.
+        // The reader has checked every announced number against the bytes that are left, and then against the limit of memory:
+        // room may be made for it.
         let opening = match reader.token()? {
-            Token::Tuple(arity) if arity > 0 => Open::Tuple { items: Vec::with_capacity(arity), left: arity },
+            Token::Tuple(arity) if arity > 0 => {
+                reader.build(arity, SLOT)?;
+                Open::Tuple { items: Vec::with_capacity(arity), left: arity }
+            }
             Token::List(len) => {
+                reader.build(len, SLOT)?;
                 if let Some(Open::List { items, left: left @ 0 }) = open.last_mut() {
                     // A list as the tail of a list is its continuation.
                     items.reserve(len);
@@ -61,10 +71,13 @@ pub(super) fn read_term(reader: &mut Reader<'_>, source: &Source<'_>) -> Result<
                 }
                 Open::List { items: Vec::with_capacity(len), left: len }
             }
-            Token::Map(len) if len > 0 => Open::Map { pairs: Vec::with_capacity(len), key: None, left: len },
+            Token::Map(len) if len > 0 => {
+                reader.build(len, 2 * SLOT)?;
+                Open::Map { pairs: Vec::with_capacity(len), key: None, left: len }
+            }
             leaf => {
                 let leaf = read_leaf(leaf, reader, source)?;
-                match close(&mut open, leaf, reader.position())? {
+                match close(&mut open, leaf, reader)? {
                     Some(term) => return Ok(term),
                     None => continue,
                 }
@@ -78,7 +91,11 @@ pub(super) fn read_term(reader: &mut Reader<'_>, source: &Source<'_>) -> Result<
 }
 
 /// Puts a finished term where it belongs, and with it every container that it finishes; the outermost is returned.
-fn close(open: &mut SmallVec<[Open; 8]>, mut term: Term, offset: usize) -> Result<Option<Term>, DecodeError> {
+fn close(
+    open: &mut SmallVec<[Open; 8]>,
+    mut term: Term,
+    reader: &mut Reader<'_>,
+) -> Result<Option<Term>, DecodeError> {
     loop {
         match open.last_mut() {
             None => return Ok(Some(term)),
@@ -87,6 +104,9 @@ fn close(open: &mut SmallVec<[Open; 8]>, mut term: Term, offset: usize) -> Resul
                 *left -= 1;
             }
             Some(Open::List { items, .. }) => {
+                if !matches!(term, Term::List(_)) {
+                    reader.build(1, size_of::<ImproperList>())?;
+                }
                 term = Term::improper_list(std::mem::take(items), term);
                 open.pop();
                 continue;
@@ -103,6 +123,7 @@ fn close(open: &mut SmallVec<[Open; 8]>, mut term: Term, offset: usize) -> Resul
             Some(Open::Tuple { items, left: 0 }) => Term::Tuple(std::mem::take(items)),
             Some(Open::Map { pairs, key: None, left: 0 }) => {
                 let pairs = std::mem::take(pairs);
+                let offset = reader.position();
                 Term::Map(Map::from_pairs(pairs).ok_or(DecodeError::DuplicateKey { offset })?)
             }
             _ => return Ok(None),
@@ -116,6 +137,7 @@ fn read_leaf<'a>(
     reader: &mut Reader<'a>,
     source: &Source<'_>,
 ) -> Result<Term, DecodeError> {
+    reader.build(1, beyond_slot(&token, source))?;
     Ok(match token {
         Token::Integer(value) => Term::Integer(value),
         Token::Big(big) => Term::BigInt(Box::new(big.to_bigint())),
@@ -129,6 +151,7 @@ fn read_leaf<'a>(
         Token::Reference(reference) => Term::Reference(reference),
         Token::Fun(head) => {
             let body = reader.fun_body(&head)?;
+            reader.build(1, source.copied(body))?;
             Term::Fun(Box::new(Fun::new(&head, source.bytes(body))))
         }
         Token::Export(parts) => {
@@ -141,4 +164,22 @@ fn read_leaf<'a>(
         Token::Tuple(_) => Term::Tuple(Vec::new()),
         Token::Map(_) => Term::Map(Map::new()),
     })
+}
+
+/// What a leaf takes beyond its slot. The name of a node, which has its length in the document too, is not counted.
+fn beyond_slot(token: &Token<'_>, source: &Source<'_>) -> usize {
+    match token {
+        Token::Big(big) => size_of::<BigInt>() + big.magnitude.len(),
+        Token::Atom(name) => name.beyond_place(),
+        Token::Binary(bytes) | Token::Local(bytes) => source.copied(bytes),
+        Token::Bits(bytes, _) => size_of::<BitString>() + source.copied(bytes),
+        Token::String(bytes) => bytes.len().saturating_mul(SLOT),
+        Token::Port(_) => size_of::<Port>(),
+        Token::Reference(_) => size_of::<Reference>(),
+        Token::Fun(_) => size_of::<Fun>(),
+        Token::Export(parts) => {
+            size_of::<Export>() + parts.module.beyond_place() + parts.function.beyond_place()
+        }
+        _ => 0,
+    }
 }

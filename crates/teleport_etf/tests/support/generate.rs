@@ -140,6 +140,18 @@ pub fn any(term: &Term, test: &dyn Fn(&Term) -> bool) -> bool {
     }
 }
 
+/// How many terms are elements, keys, values or tails of others.
+pub fn slots(term: &Term) -> usize {
+    match term {
+        Term::Tuple(items) | Term::List(items) => items.iter().map(|item| 1 + slots(item)).sum(),
+        Term::ImproperList(list) => {
+            1 + slots(list.tail()) + list.elements().iter().map(|item| 1 + slots(item)).sum::<usize>()
+        }
+        Term::Map(map) => map.iter().map(|(key, value)| 2 + slots(key) + slots(value)).sum(),
+        _ => 0,
+    }
+}
+
 /// A document with some of its bytes changed, cut out, doubled or replaced by numbers that are wrong on purpose.
 pub fn damage(from: &mut Seeded, document: &[u8]) -> Vec<u8> {
     let mut bytes = document.to_vec();

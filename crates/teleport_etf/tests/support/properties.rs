@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use teleport_etf::{Atom, Binary, DecodeError, Limits, Pid, RawTerm, Segments, Term};
 use teleport_etf::{from_bytes, from_bytes_with, to_segments, validate, validate_with};
 
-use super::apart;
+use super::{apart, generate};
 
 /// Decoding ends with a term or an error, all ways to decode agree, and what was decoded survives another round.
 /// Returns whether it was a document.
@@ -33,6 +33,7 @@ pub fn any_bytes(bytes: &[u8]) -> bool {
         raw_term(raw, &decoded);
     }
     let Ok(term) = decoded else { return false };
+    memory_is_limited(&document, &term, &limits);
     if !matches!(term, Term::Local(_)) {
         from_bytes_with::<IgnoredAny>(&document, &limits).unwrap();
     }
@@ -41,6 +42,21 @@ pub fn any_bytes(bytes: &[u8]) -> bool {
     assert!(atoms_refused == summary || matches!(atoms_refused, Err(DecodeError::AtomRefused { .. })));
     round_trip(&term);
     true
+}
+
+/// What a term takes in its containers is counted, whatever it is made of; a limit below that refuses it.
+fn memory_is_limited(document: &Bytes, term: &Term, limits: &Limits) {
+    let built = size_of::<Term>() * generate::slots(term);
+    let below = |limit: usize| Limits { max_memory: limit, ..limits.clone() };
+    if let Some(limit) = built.checked_sub(1) {
+        let refused = DecodeError::TooMuchMemory { limit };
+        assert_eq!(Term::decode_with(document, &below(limit)), Err(refused.clone()));
+        assert_eq!(from_bytes_with::<Term>(document, &below(limit)), Err(refused));
+    }
+    // Beside the containers there is not much more than the document's own bytes.
+    let inflated = document.len().max(validate(document, limits).map_or(0, |summary| 16 * summary.elements));
+    let enough = built + 128 * (1 + generate::slots(term)) + 2 * inflated + (1 << 20);
+    assert_eq!(Term::decode_with(document, &below(enough)).as_ref(), Ok(term));
 }
 
 /// A raw term decodes as its document does, and stays the same bytes wherever it goes.
