@@ -283,8 +283,8 @@ info(Node) when is_atom(Node) ->
 %% <li>`name': this node. `creation': its present life. `address': where its engine listens.</li>
 %% <li>`bytes_in_flight': bytes of all messages that are on their way to peers.</li>
 %% <li>`waiting_for': calls and monitors that processes of this node wait for. `late_replies': replies that came when nobody
-%% waited any more, since the start. `unreadable': messages, requests and replies that are no terms, are compressed, or have more
-%% new atoms than are taken.</li>
+%% waited any more, since the start. `unreadable': messages, requests and replies that are no terms, are compressed, have more
+%% new atoms than are taken, or take more memory than `max_term'.</li>
 %% <li>`new_atoms', `atoms_refused': as in {@link info/1}, of all peers together; see `max_new_atoms'.</li>
 %% <li>`peers': what {@link info/1} says, by node.</li>
 %% </ul>

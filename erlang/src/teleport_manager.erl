@@ -18,6 +18,9 @@
 %% `teleport:info/1'. The numbers are of a peer's name, so it does not help to come again; they are kept for 1024 names, all
 %% further ones have one account together. Defaults 16384, twice what a virtual machine begins with, and 65536, a sixteenth of
 %% the table.</li>
+%% <li>`max_term': bytes of heap that one message may take in a process, large binaries not counted. A list of empty lists is 16
+%% times as large there as on its way. A message that would take more is refused before it is built: what has a caller is
+%% rejected, and it is counted as unreadable. At least 2 MiB; default 256 MiB.</li>
 %% <li>`max_message', `peer_window', `node_window', `answers_window', `max_watches', `fragment_size', `express_connections',
 %% `bulk_connections',
 %% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' and `stall_timeout' (milliseconds),
@@ -41,9 +44,9 @@
 %% How long a peer may take to say where it listens, in milliseconds.
 -define(ADDRESS_TIMEOUT, 5000).
 
--define(ENGINE_KEYS, [max_new_atoms, max_new_atoms_per_peer, max_message, peer_window, node_window, answers_window,
-                      max_watches, fragment_size, express_connections, bulk_connections, net_ticktime, setup_timeout, stall_timeout,
-                      max_handshakes, max_sessions, buffer_pool, worker_threads, congestion]).
+-define(ENGINE_KEYS, [max_new_atoms, max_new_atoms_per_peer, max_term, max_message, peer_window, node_window, answers_window,
+                      max_watches, fragment_size, express_connections, bulk_connections, net_ticktime, setup_timeout,
+                      stall_timeout, max_handshakes, max_sessions, buffer_pool, worker_threads, congestion]).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->

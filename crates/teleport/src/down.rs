@@ -1,6 +1,5 @@
 //! DOWN: how a monitor tells that its process has ended.
 
-use crate::watch::reason;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use teleport_etf::{Atom, RawTerm, Reference, Term, to_segments};

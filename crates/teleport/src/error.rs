@@ -1,6 +1,5 @@
 //! One typed error per operation. Each names the thing and the way out.
 
-use crate::watch::reason;
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;

@@ -131,6 +131,14 @@ pub enum DecodeError {
         /// The limit.
         limit: usize,
     },
+    /// In an Erlang virtual machine the term takes more memory than [`Limits::max_heap`](crate::Limits::max_heap).
+    #[error(
+        "the term takes more than {limit} bytes on a heap of Erlang's; raise Limits::max_heap if this is meant"
+    )]
+    TooMuchHeap {
+        /// The limit.
+        limit: usize,
+    },
     /// Compressed, and larger than [`Limits::max_inflated`](crate::Limits::max_inflated), which by default is 0.
     #[error(
         "compressed term of {size} bytes is over the limit of {limit}; raise Limits::max_inflated if this is meant"

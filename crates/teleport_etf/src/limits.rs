@@ -28,6 +28,11 @@ pub struct Limits {
     /// does every value in it; collections that grow (`Vec`, `HashMap`) may have reserved two to three times as much as they
     /// hold.
     pub max_memory: usize,
+    /// Bytes that the term may take on a heap of an Erlang virtual machine of 64 bits, counted by everything that walks over a
+    /// document; for faces that have it built there. A list of empty lists takes 16 bytes for each byte of its document, and
+    /// nothing takes more than 20. Binaries of more than 64 bytes are not on the heap, so their bytes are not counted. Default
+    /// `usize::MAX`.
+    pub max_heap: usize,
     /// The largest size in bytes to which a compressed document may inflate. Default 0: compressed documents are refused,
     /// since no node compresses what it sends, and one of 15 KB can be made to inflate to 16 MB.
     pub max_inflated: usize,
@@ -60,6 +65,7 @@ impl Default for Limits {
             max_recursion: Limits::MAX_RECURSION,
             max_elements: 1 << 24,
             max_memory: Limits::MAX_MEMORY,
+            max_heap: usize::MAX,
             max_inflated: 0,
             backing_len: 0,
         }

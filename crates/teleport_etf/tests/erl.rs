@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use support::generate::{self, Seeded};
 use support::properties;
+use teleport_etf::{Apart, Leaves, Parts, take_all_apart, take_apart};
 use teleport_etf::{Atom, DecodeError, Export, Limits, Pid, Port, Reference, Term, validate};
 use teleport_testkit::erl::{Erl, Run};
 
@@ -65,6 +68,80 @@ fn a_corpus_from_erlang_comes_back_equal_and_reads_as_the_same_text() {
     let counts: Vec<usize> = judged.stdout().split(' ').map(|count| count.parse().unwrap()).collect();
     assert_eq!(counts[0], documents.len());
     assert!(counts[0] > 2500 && counts[1] > 1200 && compressed > 100, "{counts:?}, {compressed} compressed");
+}
+
+/// What is counted is never less than it is there, and not much more.
+#[test]
+fn on_a_heap_of_erlangs_terms_take_what_is_counted() {
+    let mut random = Seeded(7);
+    let terms = (0..1000).map(|_| generate::term(&mut random, 5).encode().unwrap().into_contiguous());
+    let documents: Vec<_> = terms.filter(|document| document.get(1) != Some(&121)).collect();
+    let corpus = run(include_str!("erl/corpus.erl"), &[]).file("corpus").unwrap();
+    let uncompressed = |document: &Bytes| document[1] != 80 && document[1] != 121;
+    let documents: Vec<_> =
+        documents.into_iter().chain(unpacked(corpus).into_iter().filter(uncompressed)).collect();
+    let sizes = run(include_str!("erl/sizes.erl"), &[("documents", &packed(&documents))]);
+    let sizes: Vec<usize> = sizes.stdout().split_whitespace().map(|size| size.parse().unwrap()).collect();
+    assert_eq!(sizes.len(), documents.len());
+    for (document, size) in documents.iter().zip(sizes) {
+        let heap = validate(document, &Limits::default()).unwrap().heap;
+        // Pids and the like of that node's own take nothing there.
+        assert!(
+            (size..=2 * size + 4 * document.len()).contains(&heap),
+            "{heap} counted, {size} taken: {document:?}"
+        );
+        assert!(heap <= 20 * document.len(), "{heap} of {} bytes", document.len());
+        // One byte less is refused, in whatever way it is looked at.
+        let limits = Limits { max_heap: heap.saturating_sub(8), ..Limits::default() };
+        if heap > 0 {
+            let refused = DecodeError::TooMuchHeap { limit: limits.max_heap };
+            assert_eq!(validate(document, &limits), Err(refused));
+            assert_eq!(take_apart(document, 1, usize::MAX, &limits, &mut Nothing), Apart::TooLarge);
+            assert_eq!(take_all_apart(document, 1, usize::MAX, &limits, &mut Nothing), Apart::TooLarge);
+        }
+    }
+}
+
+/// Takes everything, and makes nothing of it.
+struct Nothing;
+
+impl Parts for Nothing {
+    fn terms(&mut self, _: usize, _: &[u8]) -> bool {
+        true
+    }
+    fn rest_of_list(&mut self, _: usize, _: &[u8]) -> bool {
+        true
+    }
+    fn binary(&mut self, _: Range<usize>) -> bool {
+        true
+    }
+    fn tuple(&mut self, _: usize) -> bool {
+        true
+    }
+    fn list(&mut self, _: usize) -> bool {
+        true
+    }
+    fn map(&mut self, _: usize) -> bool {
+        true
+    }
+}
+
+impl Leaves for Nothing {
+    fn integer(&mut self, _: i64) -> bool {
+        true
+    }
+    fn float(&mut self, _: f64) -> bool {
+        true
+    }
+    fn atom(&mut self, _: &[u8]) -> bool {
+        true
+    }
+    fn small_binary(&mut self, _: &[u8]) -> bool {
+        true
+    }
+    fn string(&mut self, _: &[u8]) -> bool {
+        true
+    }
 }
 
 #[test]

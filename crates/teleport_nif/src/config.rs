@@ -17,6 +17,13 @@ const MAX_NEW_ATOMS: u64 = 65_536;
 /// applications; and four peers can run wild until the others are refused too.
 const MAX_NEW_ATOMS_PER_PEER: u64 = 16_384;
 
+/// Bytes of heap that one message may take in a process, large binaries not counted, unless it is said otherwise: more than any
+/// message that is meant, and little enough to be built by some threads at once.
+const MAX_TERM: usize = 256 << 20;
+
+/// The least: what messages of 64 KiB and less can take, which are not all counted.
+const LEAST_MAX_TERM: usize = 2 << 20;
+
 pub(crate) struct Settings {
     pub(crate) node: String,
     pub(crate) creation: u32,
@@ -24,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) max_new_atoms: u64,
     pub(crate) max_new_atoms_per_peer: u64,
+    pub(crate) max_term: usize,
     pub(crate) config: Config,
 }
 
@@ -37,6 +45,7 @@ impl Settings {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             max_new_atoms: MAX_NEW_ATOMS,
             max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
+            max_term: MAX_TERM,
             config: Config::default(),
         };
         for (key, value) in MapIterator::new(map).ok_or(Error::BadArg)? {
@@ -57,6 +66,12 @@ impl Settings {
             "listen" => self.listen = address(value)?,
             "max_new_atoms" => self.max_new_atoms = value.decode()?,
             "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = value.decode()?,
+            "max_term" => {
+                self.max_term = value.decode()?;
+                if self.max_term < LEAST_MAX_TERM {
+                    return Err(Error::BadArg);
+                }
+            }
             "max_message" => config.max_message = bytes(value)?,
             "peer_window" => config.peer_window = bytes(value)?,
             "max_watches" => config.max_watches = value.decode()?,

@@ -67,8 +67,12 @@ thread_local! {
 }
 
 /// What a caller is told whose request cannot be read.
-const UNREADABLE: &str =
-    "the request cannot be read: it is no term, or has more new atoms than its node takes";
+const UNREADABLE: &str = "the request cannot be read: it is no term, has more new atoms than its node takes \
+                          (max_new_atoms), or takes more memory than one message may there (max_term)";
+
+/// What is wrong with a reply that is not told to its caller.
+const UNREADABLE_REPLY: &str = "it is no term, has more new atoms than this node takes (max_new_atoms), or takes more memory \
+                                than one message may (max_term)";
 
 impl Machine {
     pub(crate) fn new(running: &Arc<Running>) -> Self {
@@ -400,7 +404,8 @@ fn reply(running: &Running, env: &mut OwnedEnv, reference: RefId, term: Option<S
     CALLS.tell(env, reference, |env, recipient| {
         let Some(reply) = term else {
             // There is an answer, though not one that can be read.
-            return down(running, env, reference, &recipient()?, atoms::unreadable_reply().encode(env));
+            let reason = (atoms::unreadable_reply(), UNREADABLE_REPLY).encode(env);
+            return down(running, env, reference, &recipient()?, reason);
         };
         let tag = running.identity.reference(env, reference)?.list_prepend(atoms::alias());
         Some((tag, reply.load(env)).encode(env))

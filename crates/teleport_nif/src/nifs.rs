@@ -34,7 +34,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     let Settings { node, creation, cookie, listen, config, .. } = settings;
     let identity = Identity { node: etf::Atom::new(&node).map_err(|_| Error::BadArg)?, creation };
     let questions = Questions::default();
-    let terms = Terms::new(budget);
+    let terms = Terms::new(budget, settings.max_term);
     let (workers, jobs) = Workers::new();
     let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), workers));
     if !running::set(&running) {

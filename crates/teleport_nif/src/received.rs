@@ -89,7 +89,7 @@ fn in_place<'a>(
     };
     match apart {
         Apart::Told => Ok(building.values.pop()),
-        Apart::Stopped => Ok(None),
+        Apart::Stopped | Apart::TooLarge => Ok(None),
         other => Err(other),
     }
 }

@@ -17,9 +17,11 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    pub(crate) fn new(budget: Budget) -> Self {
-        // Depth and number are not limited: the virtual machine's decoder does not recurse, and a message has a size.
-        let limits = Limits { max_depth: usize::MAX, max_elements: usize::MAX, ..Limits::default() };
+    /// A term takes at most so many bytes of a process's heap.
+    pub(crate) fn new(budget: Budget, max_term: usize) -> Self {
+        // Depth and number are not limited: the virtual machine's decoder does not recurse, and a term has a size.
+        let (max_depth, max_elements) = (usize::MAX, usize::MAX);
+        let limits = Limits { max_depth, max_elements, max_heap: max_term, ..Limits::default() };
         Self { budget, limits, unreadable: AtomicU64::new(0) }
     }
 
@@ -38,7 +40,7 @@ impl Terms {
         &self.limits
     }
 
-    /// The term, unless it is none, is compressed, or has more new atoms than are left; or which atoms a scheduler has to
+    /// The term, unless it is none, is compressed, takes too much memory, or has more new atoms than are left; or which atoms a scheduler has to
     /// build it from.
     ///
     /// Large binaries in it are not copied, unless they are in a fun.
@@ -47,7 +49,7 @@ impl Terms {
         if is_compressed(document) {
             return self.no_term();
         }
-        // Nearly always all atoms are known.
+        // Nearly always all atoms are known, and the term is not too large.
         match received::build(env, document, &self.limits, Atoms::Known) {
             Ok(Some(term)) => Read::Term(term),
             Ok(None) if self.count_atoms(env, document, peer) => {

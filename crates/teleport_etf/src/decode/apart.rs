@@ -45,6 +45,15 @@ pub enum Apart {
     LargeMap,
     /// Whoever was told has stopped it.
     Stopped,
+    /// It takes more than [`Limits::max_heap`].
+    TooLarge,
+}
+
+impl Apart {
+    /// What a document is that cannot be walked over.
+    pub(super) fn because(error: &DecodeError) -> Self {
+        if matches!(error, DecodeError::TooMuchHeap { .. }) { Self::TooLarge } else { Self::LargeMap }
+    }
 }
 
 /// Takes a document apart around its large binaries, those of at least `large` bytes: for a face that decodes in a way of
@@ -67,7 +76,7 @@ pub fn take_apart(
     }
     let mut walk = Walk { document, large, max_map, open: Vec::new(), told: 0, parts };
     // Compressed terms have a tag that the reader does not know.
-    walk.run(&mut Reader::new(document, 1, limits)).unwrap_or(Apart::LargeMap)
+    walk.run(&mut Reader::new(document, 1, limits)).unwrap_or_else(|error| Apart::because(&error))
 }
 
 /// A container whose end has not been reached.

@@ -2,7 +2,8 @@ use bytes::Bytes;
 use serde::de::value::{StrDeserializer, UnitDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::reader::{Name, Reader, Token};
+use super::leaf::Name;
+use super::reader::{Reader, Token};
 use super::term::read_term;
 use super::validate::walk;
 use super::{Source, opened};
@@ -76,7 +77,6 @@ impl<'a> Deserializer<'a> {
     }
 
     /// A value is about to be made, in whatever it is part of.
-    #[inline]
     fn count<'de, V: Visitor<'de>>(&mut self) -> Result<(), DecodeError> {
         self.reader.build(1, size_of::<V::Value>())
     }

@@ -59,7 +59,7 @@ pub fn take_all_apart(
     }
     let mut walk = Walk { document, large, max_map, open: Vec::new(), run: 0, run_count: 0, leaves };
     // Compressed terms have a tag that the reader does not know.
-    walk.run(&mut Reader::new(document, 1, limits)).unwrap_or(Apart::LargeMap)
+    walk.run(&mut Reader::new(document, 1, limits)).unwrap_or_else(|error| Apart::because(&error))
 }
 
 /// A container whose end has not been reached.

@@ -2,7 +2,9 @@
 
 mod apart;
 mod de;
+mod heap;
 mod inflate;
+mod leaf;
 mod leaves;
 pub(crate) mod reader;
 mod term;

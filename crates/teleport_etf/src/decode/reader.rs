@@ -1,6 +1,3 @@
-use std::borrow::Cow;
-
-use num_bigint::{BigInt, Sign};
 use smallvec::SmallVec;
 
 use crate::atom::{self, Atom};
@@ -8,6 +5,12 @@ use crate::error::DecodeError;
 use crate::ident::{Pid, Port, Reference};
 use crate::limits::Limits;
 use crate::tags;
+
+use super::heap;
+use super::leaf::{Big, Name, little_endian};
+
+/// Bytes of a word of Erlang's.
+const WORD: usize = 8;
 
 /// Reads a document token by token: a leaf, or the head of a container whose elements follow as tokens of their own.
 ///
@@ -23,6 +26,8 @@ pub(crate) struct Reader<'a> {
     largest_map: usize,
     /// Memory of what is made of the document, in bytes.
     built: usize,
+    /// What the terms so far take on a heap of Erlang's, in words.
+    heap: usize,
     limits: &'a Limits,
     on_atom: Option<&'a mut dyn FnMut(&str) -> bool>,
     /// The last node name, which most likely is the next one too.
@@ -73,20 +78,6 @@ pub(crate) enum Usual<'a> {
     List(usize),
 }
 
-/// Sign and magnitude, little-endian, the last byte not 0.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Big<'a> {
-    pub(crate) negative: bool,
-    pub(crate) magnitude: &'a [u8],
-}
-
-/// An atom as it stands in the document; it has at most 255 characters.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Name<'a> {
-    Utf8(&'a str),
-    Latin1(&'a [u8]),
-}
-
 /// The head of a fun; its free variables follow as terms.
 #[derive(Debug)]
 pub(crate) struct FunHead<'a> {
@@ -119,9 +110,9 @@ pub(crate) struct Mark {
 impl<'a> Reader<'a> {
     /// A reader of the one term that begins at `start` and has to end with `data`.
     pub(crate) fn new(data: &'a [u8], start: usize, limits: &'a Limits) -> Reader<'a> {
-        let (pending, elements, largest_map, built) = (1, 1, 0, 0);
+        let (pending, elements, largest_map, built, heap) = (1, 1, 0, 0, 0);
         let (pos, on_atom, last_node) = (start, None, None);
-        Reader { data, pos, pending, elements, largest_map, built, limits, on_atom, last_node }
+        Reader { data, pos, pending, elements, largest_map, built, heap, limits, on_atom, last_node }
     }
 
     /// Asks about every atom, node and module names included; `false` refuses the document.
@@ -140,6 +131,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn elements(&self) -> usize {
         self.elements
+    }
+
+    /// Bytes on a heap of Erlang's so far.
+    pub(crate) fn heap(&self) -> usize {
+        self.heap.saturating_mul(WORD)
     }
 
     /// Pairs of the largest map so far, those in funs included.
@@ -178,6 +174,13 @@ impl<'a> Reader<'a> {
 
     /// The next token.
     pub(crate) fn token(&mut self) -> Result<Token<'a>, DecodeError> {
+        let token = self.next()?;
+        self.heap = self.heap.saturating_add(heap::words(&token));
+        let limit = self.limits.max_heap;
+        if self.heap > limit / WORD { Err(DecodeError::TooMuchHeap { limit }) } else { Ok(token) }
+    }
+
+    fn next(&mut self) -> Result<Token<'a>, DecodeError> {
         debug_assert!(self.pending > 0, "a token more than the containers announced");
         let offset = self.pos;
         let tag = self.u8()?;
@@ -317,10 +320,14 @@ impl<'a> Reader<'a> {
         let pos = self.pos + 1 + used;
         let pending = (self.pending - 1).checked_add(terms)?;
         let elements = self.elements.checked_add(elements)?;
-        if terms > 0 && pending > self.data.len() - pos || elements > self.limits.max_elements {
+        let heap = self.heap.saturating_add(heap::words_usual(&usual));
+        if terms > 0 && pending > self.data.len() - pos
+            || elements > self.limits.max_elements
+            || heap > self.limits.max_heap / WORD
+        {
             return None;
         }
-        (self.pos, self.pending, self.elements) = (pos, pending, elements);
+        (self.pos, self.pending, self.elements, self.heap) = (pos, pending, elements, heap);
         Some(usual)
     }
 
@@ -375,7 +382,7 @@ impl<'a> Reader<'a> {
         while self.data[self.pos..].starts_with(&[tags::LIST_EXT, 0, 0, 0, 0]) {
             self.pos += 5;
         }
-        self.token()
+        self.next()
     }
 
     /// Notes that so many terms have to follow.
@@ -600,40 +607,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> Name<'a> {
-    pub(crate) fn text(self) -> Cow<'a, str> {
-        match self {
-            Name::Utf8(text) => Cow::Borrowed(text),
-            Name::Latin1(bytes) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
-        }
-    }
-
-    pub(crate) fn to_atom(self) -> Atom {
-        Atom::from_checked(&self.text())
-    }
-
-    /// What an atom of this name takes apart from itself.
-    pub(crate) fn beyond_place(self) -> usize {
-        match self {
-            Name::Utf8(text) if text.len() <= Atom::IN_PLACE => 0,
-            Name::Utf8(text) => text.len(),
-            Name::Latin1(bytes) => 2 * bytes.len(), // at most
-        }
-    }
-
-    pub(crate) fn is(self, text: &str) -> bool {
-        matches!(self, Name::Utf8(name) if name == text)
-    }
-}
-
-impl Big<'_> {
-    pub(crate) fn to_bigint(self) -> BigInt {
-        BigInt::from_bytes_le(if self.negative { Sign::Minus } else { Sign::Plus }, self.magnitude)
-    }
-
-    /// The magnitude, if it fits.
-    pub(crate) fn to_u128(self) -> Option<u128> {
-        little_endian_u128(self.magnitude)
+impl FunHead<'_> {
+    /// How many terms its environment has.
+    pub(crate) fn free(&self) -> usize {
+        self.free
     }
 }
 
@@ -674,16 +651,4 @@ fn finite<'a>(value: f64, offset: usize) -> Result<Token<'a>, DecodeError> {
 
 fn utf8(bytes: &[u8], offset: usize) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| malformed("atom", offset))
-}
-
-fn little_endian(bytes: &[u8]) -> Option<u64> {
-    let mut word = [0; 8];
-    word.get_mut(..bytes.len())?.copy_from_slice(bytes);
-    Some(u64::from_le_bytes(word))
-}
-
-fn little_endian_u128(bytes: &[u8]) -> Option<u128> {
-    let mut word = [0; 16];
-    word.get_mut(..bytes.len())?.copy_from_slice(bytes);
-    Some(u128::from_le_bytes(word))
 }

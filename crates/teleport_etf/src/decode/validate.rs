@@ -13,6 +13,8 @@ pub struct Summary {
     pub elements: usize,
     /// How deep containers nest: 0 for a leaf.
     pub depth: usize,
+    /// Bytes that the term takes on a heap of an Erlang virtual machine, or slightly more; see [`Limits::max_heap`].
+    pub heap: usize,
     /// Length in bytes of the largest binary, 0 if there is none; in funs and terms in local format it is not looked for.
     pub largest_binary: usize,
     /// True if the term is compressed.
@@ -83,7 +85,7 @@ fn walk_whole(
 /// Walks over the next term, whose depth counts from itself; the elements are those of all that has been read.
 pub(super) fn walk(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
     let max_depth = reader.limits().max_depth;
-    let mut summary = Summary { elements: 0, depth: 0, largest_binary: 0, compressed: false };
+    let mut summary = Summary { elements: 0, depth: 0, heap: 0, largest_binary: 0, compressed: false };
     let mut open: SmallVec<[Open; 16]> = SmallVec::new();
     loop {
         let (left, is_list) = match reader.token()? {
@@ -131,5 +133,6 @@ pub(super) fn walk(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
         }
     }
     summary.elements = reader.elements();
+    summary.heap = reader.heap();
     Ok(summary)
 }
