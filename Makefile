@@ -51,6 +51,11 @@ ring-erlang: test-tools ## The ring on Erlang nodes, distributed Erlang against 
 		test/teleport_ring.erl test/teleport_ring_node.erl test/teleport_ring_stream.erl test/teleport_ring_plot.erl
 	erl -noshell -pa erlang/_build/default/lib/teleport/ebin erlang/_build/ring -run teleport_ring main
 
+.PHONY: soak
+soak: test-tools ## Erlang nodes that are stopped, killed and restarted under traffic, for MINUTES (10); ARGS="seed=1 json=FILE".
+	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
+	scripts/soak.sh $(ARGS)
+
 .PHONY: chaos
 chaos: ## Messages of all sizes while connections are killed.
 	cargo run --release $(CARGO_FLAGS) -- ring --chaos $(ARGS)
