@@ -106,6 +106,13 @@ stop(#vm{peer = Peer, os_pid = OsPid}) ->
     ok = teleport_test:signal(kill, OsPid),
     teleport_test:stop_peer(Peer).
 
+%% One that does not is killed: a virtual machine that hangs does not end by itself.
+answers(#vm{peer = Peer, node = Node, os_pid = OsPid}) ->
+    case teleport_test:outcome(peer, call, [Peer, erlang, node, [], 30000]) of
+        {returned, Node} -> true;
+        _ -> ok = teleport_test:signal(kill, OsPid), false
+    end.
+
 %% As it has to be before the next round: what was killed is started anew, what does not answer is killed.
 mend(Vms, Killed) ->
     {Mended, Hanging} = lists:unzip([case is_map_key(Vm#vm.node, Killed) of
@@ -138,8 +145,10 @@ round(Number, Seed, Vms, #{faults := Faults, seconds := Seconds}) ->
     Pairs = [{A, B} || #vm{node = A} <- Vms, #vm{node = B} <- Vms, A =/= B],
     Workers = lists:append([begin_pair(A, B) || {A, B} <- Pairs]),
     Plan = plan(Vms, Faults, Seconds * 1000),
-    Killed = inject(Plan, now_ms()),
+    KilledByPlan = inject(Plan, now_ms()),
     timer:sleep(max(0, Began + Seconds * 1000 - now_ms())),
+    Hung = [Vm || #vm{node = Node} = Vm <- Vms, not is_map_key(Node, KilledByPlan), not answers(Vm)],
+    Killed = maps:merge(KilledByPlan, maps:from_list([{Node, true} || #vm{node = Node} <- Hung])),
     [Worker ! stop || {_, _, Worker, _} <- Workers],
     Reports = collect(Workers),
     {Mended, Hanging} = mend(Vms, Killed),
@@ -147,7 +156,7 @@ round(Number, Seed, Vms, #{faults := Faults, seconds := Seconds}) ->
     Taken = maps:from_list([{Sender, taken(Sink, Killed)} || {Sink, Sender} <- Sinks]),
     Downs = maps:from_list([{Node, downs(Node)} || #vm{node = Node} <- Mended]),
     Wrong = lists:append([check(Worker, Reports, Taken, Downs, Killed) || Worker <- Workers])
-        ++ lists:append(Hanging)
+        ++ lists:append(Hanging) ++ [{hangs, Node, {schedulers, Schedulers}} || #vm{node = Node, schedulers = Schedulers} <- Hung]
         ++ [{executed_twice, Id} || #vm{node = Node} <- Mended, Id <- erpc:call(Node, teleport_soak_node, executed_twice, [], 60000)],
     [exit(Sink, kill) || {Sink, _} <- Sinks],
     Count = fun(Key) -> lists:sum([length(Numbers) || #{Key := Numbers} <- maps:values(Reports)]) end,
@@ -180,7 +189,7 @@ begin_pair(A, B) ->
         Sink = spawn(B, teleport_soak_node, sink, []),
         {sender, {A, B}, begin_worker(A, sender, [Sink]), Sink}
     end || _ <- [1, 2]],
-    Senders ++ [{Kind, {A, B}, begin_worker(A, Kind, [B]), none} || Kind <- [caller, caller, caller, watcher]].
+    Senders ++ [{Kind, {A, B}, begin_worker(A, Kind, [B]), none} || Kind <- [crowd, caller, caller, caller, watcher]].
 
 begin_worker(Node, Kind, Args) ->
     spawn(Node, teleport_soak_node, Kind, Args ++ [rand:uniform(1 bsl 32), self()]).

@@ -2,7 +2,7 @@
 -module(teleport_soak_node).
 -behaviour(gen_server).
 
--export([prepare/1, downs/0, executed_twice/0, sink/0, sender/3, caller/3, watcher/3]).
+-export([prepare/1, downs/0, executed_twice/0, sink/0, sender/3, crowd/3, caller/3, watcher/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([sent/0, taken/0]).
@@ -31,9 +31,12 @@ prepare(Others) ->
         {ok, _} = gen_server:start({local, teleport_soak_server}, ?MODULE, [], []),
         [spawn(fun() -> see_downs(Other) end) || Other <- Others],
         Self ! prepared,
-        receive never -> ok end
+        take_anything()
     end),
     receive prepared -> ok end.
+
+take_anything() ->
+    receive _ -> take_anything() end.
 
 %% When sessions with a peer ended, as this node's processes are told.
 see_downs(Node) ->
@@ -152,6 +155,23 @@ payload({small, Size}, Number) -> lists:seq(Number, Number + Size);
 payload({binary, Size}, Number) -> binary:part(binary:copy(<<Number:32>>, Size div 4 + 1), 0, Size);
 payload({map, Size}, Number) -> maps:from_keys(lists:seq(Number, Number + Size), Number);
 payload({list, Size}, Number) -> [{Number, I} || I <- lists:seq(1, Size)].
+
+%% Many that send all the time, the one small messages, the other maps that only schedulers build: so that there are some on every
+%% way when a session ends.
+-spec crowd(node(), integer(), pid()) -> ok.
+crowd(Node, _Seed, Controller) ->
+    To = {teleport_soak_anchor, Node},
+    Map = maps:from_keys(lists:seq(1, 1000), x),
+    Crowd = [spawn_link(fun() -> send_for_ever(To, Message) end) || Message <- [Map, Map | lists:duplicate(8, hello)]],
+    receive stop -> ok end,
+    [begin unlink(Process), exit(Process, kill) end || Process <- Crowd],
+    Controller ! {report, self(), #{ended => #{}, wrong => []}},
+    ok.
+
+send_for_ever(To, Message) ->
+    _ = teleport:send(To, Message),
+    timer:sleep(1),
+    send_for_ever(To, Message).
 
 %% Calls.
 
