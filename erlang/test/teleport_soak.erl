@@ -241,6 +241,7 @@ fault(stop, Vms) -> {stop, pick(Vms), rand:uniform(1500)};
 fault(long_stop, Vms) -> {stop, pick(Vms), 1000 * ?TICKTIME + 500 + rand:uniform(2000)};
 fault(Kind, Vms) -> {Kind, pick(Vms)}.
 
+pick([]) -> undefined;
 pick(List) -> lists:nth(rand:uniform(length(List)), List).
 
 %% Returns the nodes that were killed.
@@ -272,9 +273,9 @@ do({ends, #vm{node = Node}, Count}) ->
 do({kill_manager, #vm{node = Node}}) ->
     there(Node, fun() -> kill(whereis(teleport_manager)) end);
 do({kill_relay, #vm{node = Node}}) ->
-    there(Node, fun() -> kill_child(teleport_relay_sup) end);
+    there(Node, fun() -> kill(pick(relays())) end);
 do({kill_builder, #vm{node = Node}}) ->
-    there(Node, fun() -> kill_child(teleport_builder_sup) end);
+    there(Node, fun() -> kill(pick(children(teleport_builder_sup))) end);
 do({reload, #vm{node = Node}}) ->
     there(Node, fun() -> code:delete(teleport_nif), code:purge(teleport_nif) end);
 do({restart, #vm{node = Node}}) ->
@@ -287,9 +288,14 @@ there(Node, Fun) ->
 
 kill(Process) -> is_pid(Process) andalso exit(Process, kill).
 
-kill_child(Supervisor) ->
-    Children = [Child || is_pid(whereis(Supervisor)), {_, Child, _, _} <- supervisor:which_children(Supervisor)],
-    Children =/= [] andalso kill(lists:nth(rand:uniform(length(Children)), Children)).
+children(Supervisor) ->
+    [Child || is_pid(whereis(Supervisor)), {_, Child, _, _} <- supervisor:which_children(Supervisor)].
+
+%% Those that start relays, and the relays themselves, which are linked to them.
+relays() ->
+    Starters = children(teleport_relay_sup),
+    Supervisor = whereis(teleport_relay_sup),
+    Starters ++ [Relay || Starter <- Starters, {links, Links} <- [process_info(Starter, links)], Relay <- Links, Relay =/= Supervisor].
 
 describe({stop, #vm{name = Name}, Milliseconds}) -> io_lib:format("stop ~s ~b ms", [short(Name), Milliseconds]);
 describe({ends, #vm{name = Name, schedulers = Schedulers}, Count}) ->
