@@ -9,8 +9,6 @@ pub struct Faults {
     pub acknowledge_one_more: bool,
     /// Messages do not wait for their predecessor.
     pub ignore_predecessor: bool,
-    /// What comes behind a small message does not wait until its delivery has ended.
-    pub ignore_deferral: bool,
     /// The node's window goes to those who come first.
     pub unfair_budget: bool,
     /// What a retirement requeues never gives its credit back.

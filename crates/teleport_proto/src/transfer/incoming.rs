@@ -3,14 +3,14 @@
 use super::assembly::{Assembly, Buffers, Region};
 use super::numbers::NumberSet;
 use super::window::{Totals, Window, class_of, cost};
-use super::{Credit, Delivery, Disposition, Pair, ReceiveError, Sink, Violation};
+use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
 use crate::wire::envelope::{Envelope, Kind, ProcessId, RefId, Seq};
-use crate::wire::pool::{Class, FragmentHeader, batch_messages};
+use crate::wire::pool::{FragmentHeader, batch_messages};
 use crate::wire::{WireError, take_varint};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -37,17 +37,8 @@ struct Handed {
     acknowledge: bool,
     exempt: bool,
     credit: Credit,
-    place: Place,
-}
-
-/// Where a message is that was handed over, for those behind it.
-enum Place {
-    /// Its mailbox has it, or it has none: they may follow.
-    Taken,
-    /// They wait; the next of its pair names it.
-    Named,
-    /// They wait, though they need not name it: it is small, and they may come by the same connection.
-    Unnamed(Pair),
+    /// It is in its place in a mailbox: what waits for it may follow.
+    placed: bool,
 }
 
 pub(crate) struct Inbox {
@@ -64,8 +55,6 @@ pub(crate) struct Inbox {
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery has begun and not ended.
     deferred: FxHashMap<Seq, Handed>,
-    /// Pairs with a small message among those, and what came behind it without naming it.
-    behind: BTreeMap<Pair, VecDeque<(Envelope, Bytes)>>,
     /// Of one batch: envelopes with the places of their bodies, and the bodies.
     parsed: Vec<(Envelope, Range<usize>)>,
     bodies: Vec<Bytes>,
@@ -99,7 +88,6 @@ impl Inbox {
             held: BTreeMap::new(),
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
-            behind: BTreeMap::new(),
             parsed: Vec::new(),
             bodies: Vec::new(),
             answers: Vec::new(),
@@ -140,8 +128,7 @@ impl Inbox {
 
     /// Messages that are partial, wait for their predecessor or are being delivered.
     pub(crate) fn entries(&self) -> usize {
-        let behind = self.behind.values().map(VecDeque::len).sum::<usize>();
-        self.held.len() + self.assemblies.len() + self.deferred.len() + behind
+        self.held.len() + self.assemblies.len() + self.deferred.len()
     }
 
     /// All messages of one batch. Nothing is delivered of a frame that does not parse as a whole.
@@ -222,11 +209,9 @@ impl Inbox {
         end: Disposition,
         sink: &mut dyn Sink,
     ) -> Result<(), ReceiveError> {
-        let Some(mut handed) = self.deferred.remove(&seq) else { return Ok(()) };
-        let place = std::mem::replace(&mut handed.place, Place::Taken);
+        let Some(handed) = self.deferred.remove(&seq) else { return Ok(()) };
         self.settle(handed, end)?;
-        self.release_after(seq, sink)?;
-        if let Place::Unnamed(pair) = place { self.release_behind(&pair, sink) } else { Ok(()) }
+        self.release_after(seq, sink)
     }
 
     fn complete(&mut self, envelope: Envelope, body: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
@@ -243,30 +228,13 @@ impl Inbox {
                 Some(_) => Err(Violation::Duplicate { seq }.into()),
             };
         }
-        if let Some(behind) = self.behind_of(&envelope) {
-            behind.push_back((envelope, body));
-            return Ok(());
-        }
         let seq = envelope.seq;
         if self.hand_over(envelope, body, sink)? { self.release_after(seq, sink) } else { Ok(()) }
     }
 
     /// Whether what names that message as its predecessor may be handed over.
     fn may_be_followed(&self, seq: Seq) -> bool {
-        let taken = |handed: &Handed| matches!(handed.place, Place::Taken);
-        self.delivered.contains(seq) || self.deferred.get(&seq).is_some_and(taken)
-    }
-
-    /// Where a message has to wait for a small one of its pair.
-    fn behind_of(&mut self, envelope: &Envelope) -> Option<&mut VecDeque<(Envelope, Bytes)>> {
-        if self.behind.is_empty() || envelope.kind == Kind::Outcome {
-            return None;
-        }
-        #[cfg(feature = "planted-faults")]
-        if self.faults.ignore_deferral {
-            return None;
-        }
-        self.behind.get_mut(&Pair { from: envelope.from, to: envelope.to.clone() })
+        self.delivered.contains(seq) || self.deferred.get(&seq).is_some_and(|handed| handed.placed)
     }
 
     /// Delivers those that have waited for `seq`, one behind the other.
@@ -274,24 +242,6 @@ impl Inbox {
         while let Some((envelope, body)) = self.held.remove(&seq) {
             seq = envelope.seq;
             if !self.hand_over(envelope, body, sink)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Delivers those that have waited for a small message of their pair, up to the next one that takes longer.
-    fn release_behind(&mut self, pair: &Pair, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
-        while let Some(behind) = self.behind.get_mut(pair) {
-            let Some((envelope, body)) = behind.pop_front() else {
-                self.behind.remove(pair);
-                break;
-            };
-            let seq = envelope.seq;
-            if self.hand_over(envelope, body, sink)? {
-                self.release_after(seq, sink)?;
-            } else if self.deferred.get(&seq).is_some_and(|handed| matches!(handed.place, Place::Unnamed(_)))
-            {
                 break;
             }
         }
@@ -309,7 +259,7 @@ impl Inbox {
         let credit = Credit { account: envelope.account, class: class_of(len), bytes: cost(len) };
         let Envelope { seq, from, to, kind, acknowledge, .. } = envelope;
         let exempt = kind.is_exempt();
-        let mut handed = Handed { seq, from, acknowledge, exempt, credit, place: Place::Taken };
+        let handed = Handed { seq, from, acknowledge, exempt, credit, placed: false };
         if kind == Kind::Outcome {
             self.system.push(body);
             self.settle(handed, Disposition::Delivered)?;
@@ -325,20 +275,12 @@ impl Inbox {
             return Ok(true);
         }
         let bytes = if exempt { 0 } else { credit.bytes };
-        let pair = (credit.class == Class::Express).then(|| Pair { from, to: to.clone() });
         match sink.deliver(Delivery { seq, from, to, kind, body, credit: Credit { bytes, ..credit } }) {
             Disposition::Placed => {
-                self.begin(handed)?;
+                self.begin(Handed { placed: true, ..handed })?;
                 Ok(true)
             }
             Disposition::Deferred => {
-                handed.place = match pair {
-                    Some(pair) => {
-                        self.behind.entry(pair.clone()).or_default();
-                        Place::Unnamed(pair)
-                    }
-                    None => Place::Named,
-                };
                 self.begin(handed)?;
                 Ok(false)
             }

@@ -136,11 +136,6 @@ fn ignoring_the_predecessor_is_caught() {
 }
 
 #[test]
-fn passing_a_small_message_that_takes_longer_is_caught() {
-    caught("ignore_deferral", Faults { ignore_deferral: true, ..Faults::default() });
-}
-
-#[test]
 fn a_budget_for_those_who_come_first_is_caught() {
     let unfair = Faults { unfair_budget: true, ..Faults::default() };
     caught_in(&Scenario::standing_still(), "unfair_budget", unfair);

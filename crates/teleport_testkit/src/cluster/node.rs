@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use teleport_proto::transfer::{Credit, Delivery, Disposition, Sink};
 use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::pool::EXPRESS_LIMIT;
 
 /// Mailboxes per node; the odd ones have a name.
 pub(super) const MAILBOXES: usize = 4;
@@ -47,14 +48,22 @@ pub(super) fn mailbox_of(to: &Destination) -> Option<usize> {
 pub(super) struct Arrivals<'a> {
     pub(super) rng: &'a mut Rng,
     pub(super) defer_permille: u64,
+    /// Pairs with a small message whose delivery takes longer: so do those of others behind it.
+    pub(super) deferring: Vec<(ProcessId, Destination)>,
     pub(super) handed: Vec<(Delivery, Disposition)>,
 }
 
 impl Sink for Arrivals<'_> {
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
-        let disposition = if self.rng.chance(self.defer_permille) {
-            // A mailbox keeps the order of what comes for it; whoever defers for longer does not.
+        let small = delivery.body.len() <= EXPRESS_LIMIT;
+        let is_behind = |(from, to): &(ProcessId, Destination)| (*from, to) == (delivery.from, &delivery.to);
+        let disposition = if small && self.deferring.iter().any(is_behind) {
+            Disposition::Deferred
+        } else if self.rng.chance(self.defer_permille) {
             let placed = mailbox_of(&delivery.to).is_some() && self.rng.chance(500);
+            if small && !placed {
+                self.deferring.push((delivery.from, delivery.to.clone()));
+            }
             if placed { Disposition::Placed } else { Disposition::Deferred }
         } else if mailbox_of(&delivery.to).is_some() {
             if self.rng.chance(50) { Disposition::Consumed } else { Disposition::Delivered }

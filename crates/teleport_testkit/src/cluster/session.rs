@@ -68,6 +68,13 @@ pub(super) struct Deferred {
     pub(super) placed: bool,
 }
 
+impl Deferred {
+    /// It is a small one that is not in its place: what comes behind it takes longer, too.
+    pub(super) fn is_small(&self) -> bool {
+        !self.placed && self.credit.class == Class::Express
+    }
+}
+
 /// The session's control connection.
 #[derive(Default)]
 pub(super) struct Control {

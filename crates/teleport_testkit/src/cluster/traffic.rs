@@ -211,6 +211,14 @@ impl World {
         if side.transfer.is_none() {
             return Ok(());
         }
+        let Some(this) = side.deferred.get(&seq) else { return Ok(()) };
+        let ahead = |(&before, that): (&Seq, &Deferred)| {
+            before < seq && that.is_small() && (that.from, &that.to) == (this.from, &this.to)
+        };
+        if this.is_small() && side.deferred.iter().any(ahead) {
+            self.plan_within(1_000, Event::Finish(who, seq, end));
+            return Ok(());
+        }
         let Some(Deferred { id, to, credit, .. }) = side.deferred.remove(&seq) else { return Ok(()) };
         match end {
             Disposition::Delivered => self.delivered(who, id, to, credit)?,
