@@ -56,6 +56,8 @@ pub(crate) fn hub_process() {
         }
         let threads = status("Threads") - before;
         let watched = ["io hub", "ctl hub", "bulk"];
+        // Each session looks once more after its last use, an eighth of `stall_timeout` later: from then on there is nothing.
+        std::thread::sleep(Duration::from_secs(2));
         let (begin, _) = switches(&watched);
         std::thread::sleep(WATCHED); // this is a measurement: the node's threads are others
         let (end, count) = switches(&watched);
