@@ -1,6 +1,8 @@
 //! Peers that cannot be reached for a while: losing connections is no nodedown.
 
-use crate::common::{event, events_so_far, eventually, name, payload, peer_of, receive, start_apart, within};
+use crate::common::{
+    assert_none_ended, eventually, name, next_end, payload, peer_of, receive, start_apart, within,
+};
 use std::time::Duration;
 use teleport::{Backoff, Binary, Config, EndReason, Node, NodeEvent, StaticPeers};
 use teleport_testkit::proxy::{Connection, Proxy};
@@ -69,8 +71,8 @@ async fn while_nothing_listens_the_session_and_what_was_sent_stay() {
             })
         })
         .await;
-        assert_eq!(events_so_far(&mut events_a).await, []);
-        assert_eq!(events_so_far(&mut events_b).await, []);
+        assert_none_ended(&mut events_a).await;
+        assert_none_ended(&mut events_b).await;
     }
 }
 
@@ -90,7 +92,7 @@ async fn a_peer_that_nothing_is_seen_of_for_a_tick_interval_is_gone_on_both_side
     let (mut events_a, mut events_b) = (a.monitor_nodes(), b.monitor_nodes());
     lose(&doors, <[Connection]>::to_vec).await;
     for events in [&mut events_a, &mut events_b] {
-        let down = event(events).await;
+        let down = next_end(events).await;
         assert!(matches!(down, NodeEvent::Down { reason: EndReason::Gone, .. }), "{down:?}");
     }
 }

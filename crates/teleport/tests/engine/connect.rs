@@ -2,8 +2,8 @@
 
 use crate::common::child::{self, Child};
 use crate::common::{
-    COOKIE, event, events_so_far, eventually, name, pair, pair_with, payload, peer_of, receive, start,
-    start_apart, start_with, within,
+    COOKIE, event, events_so_far, eventually, name, next_end, pair, pair_with, payload, peer_of, receive,
+    start, start_apart, start_with, within,
 };
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -223,10 +223,7 @@ async fn a_killed_peer_is_noticed_after_a_tick_interval_and_what_it_did_not_conf
         }
         let killed = Instant::now();
         child.signal(Signal::KILL);
-        let mut down = event(&mut events).await;
-        if matches!(down, NodeEvent::Up { .. }) {
-            down = event(&mut events).await; // it was told of after the monitor was set up
-        }
+        let down = next_end(&mut events).await;
         assert!(killed.elapsed() < SOON, "{:?}", killed.elapsed());
         let NodeEvent::Down { peer, reason: EndReason::Gone, unconfirmed: 7, .. } = &down else {
             panic!("{down:?}, dialled: {parent_dials}")
@@ -273,7 +270,7 @@ async fn a_stopped_peer_is_down_after_the_ticktime_and_comes_back_as_a_new_sessi
     within(a.prime(&to)).await.unwrap();
     let mut events = a.monitor_nodes();
     child.stop().await;
-    let down = event(&mut events).await;
+    let down = next_end(&mut events).await;
     assert!(matches!(down, NodeEvent::Down { reason: EndReason::Silent, .. }), "{down:?}");
     child.signal(Signal::CONT);
     within(a.send(("inbox", &to), &1)).await.unwrap();

@@ -1,7 +1,9 @@
 //! Connections that are cut, stalled and damaged under a session that goes on.
 
 use crate::common::faulty::{Kind, through_proxy};
-use crate::common::{event, events_so_far, eventually, payload, peer_of, receive, within};
+use crate::common::{
+    assert_none_ended, event, events_so_far, eventually, next_end, payload, peer_of, receive, within,
+};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use teleport::{Backoff, Binary, Config, EndReason, Mailbox, Node, NodeEvent, NodeName, SendError};
@@ -131,7 +133,7 @@ async fn a_stalled_pool_connection_is_replaced() {
         }
     }
     at_rest([&a, &b]).await;
-    assert!(events_so_far(&mut events).await.is_empty());
+    assert_none_ended(&mut events).await;
 }
 
 #[tokio::test]
@@ -161,8 +163,8 @@ async fn a_cut_control_connection_is_resumed_and_the_session_stays() {
         .await;
     }
     at_rest([&a, &b]).await;
-    assert_eq!(events_so_far(&mut events_a).await, []);
-    assert_eq!(events_so_far(&mut events_b).await, []);
+    assert_none_ended(&mut events_a).await;
+    assert_none_ended(&mut events_b).await;
 }
 
 #[tokio::test]
@@ -186,7 +188,7 @@ async fn a_silent_control_connection_is_opened_anew_while_the_pool_is_heard() {
         assert!(begin.elapsed() < Duration::from_secs(20), "control stays silent");
     }
     at_rest([&a, &b]).await;
-    assert_eq!(events_so_far(&mut events).await, []);
+    assert_none_ended(&mut events).await;
 }
 
 #[tokio::test]
@@ -201,7 +203,7 @@ async fn a_session_whose_control_does_not_come_back_ends_at_the_deadline() {
     proxy.plan(|_| Faults { to_server: Fault::Stall { at: 0 }, ..Faults::default() });
     proxy.connections().iter().for_each(|connection| connection.stall());
     for events in [&mut events_a, &mut events_b] {
-        let down = event(events).await;
+        let down = next_end(events).await;
         assert!(matches!(down, NodeEvent::Down { reason: EndReason::Silent, .. }), "{down:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::common::script::Script;
 use crate::common::{
-    COOKIE, assert_says, events_so_far, eventually, pair, peer_of, receive, start, start_with, within,
+    COOKIE, assert_none_ended, assert_says, eventually, pair, peer_of, receive, start, start_with, within,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,8 +50,8 @@ async fn a_copied_incarnation_does_not_take_the_session_over() {
                 .all(|(node, peer)| peer_of(node, peer.name()).is_some_and(|peer| peer.control_connected))
         })
         .await;
-        assert_eq!(events_so_far(&mut events_a).await, []);
-        assert_eq!(events_so_far(&mut events_b).await, []);
+        assert_none_ended(&mut events_a).await;
+        assert_none_ended(&mut events_b).await;
     }
 }
 

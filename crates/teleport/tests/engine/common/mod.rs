@@ -95,6 +95,22 @@ pub(crate) async fn event(monitor: &mut NodeMonitor) -> NodeEvent {
     within(monitor.next()).await.expect("the node runs")
 }
 
+/// The end of a session, which has to come. A session's beginning may have been told of after the monitor was made.
+pub(crate) async fn next_end(monitor: &mut NodeMonitor) -> NodeEvent {
+    loop {
+        let event = event(monitor).await;
+        if !matches!(event, NodeEvent::Up { .. }) {
+            return event;
+        }
+    }
+}
+
+/// No session has ended so far.
+pub(crate) async fn assert_none_ended(monitor: &mut NodeMonitor) {
+    let events = events_so_far(monitor).await;
+    assert!(!events.iter().any(|event| matches!(event, NodeEvent::Down { .. })), "{events:?}");
+}
+
 /// The events there are by now.
 pub(crate) async fn events_so_far(monitor: &mut NodeMonitor) -> Vec<NodeEvent> {
     let mut events = Vec::new();
