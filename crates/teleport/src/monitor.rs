@@ -30,8 +30,9 @@ pub enum NodeEvent {
     },
 }
 
-/// Sees every [`NodeEvent`] from the moment on that it was made. Sessions that are up by then are not reported:
-/// [`Node::info`](crate::Node::info) lists them. Events wait, however many, until they are taken.
+/// Sees every [`NodeEvent`] that is told from the moment on that it was made. Sessions that are up by then are not reported,
+/// unless they have only just begun: [`Node::info`](crate::Node::info) lists them. Events wait, however many, until they are
+/// taken.
 #[derive(Debug)]
 pub struct NodeMonitor {
     events: mpsc::UnboundedReceiver<NodeEvent>,

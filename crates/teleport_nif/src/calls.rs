@@ -9,7 +9,8 @@
 //! A process is monitored from its first call until it ends. To end a monitor with every call would wake a thread of the
 //! virtual machine each time.
 
-use crate::running::Running;
+use crate::running::{self, Running};
+use crate::workers::Short;
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -42,6 +43,9 @@ struct Call {
     waiting: Option<Waiting>,
 }
 
+/// What an ended process waited for is ended where it is noticed, if it is not more than that.
+const ENDED_AT_ONCE: usize = 32;
+
 /// What a process waits for.
 struct Waits {
     references: FxHashSet<RefId>,
@@ -57,8 +61,11 @@ impl Resource for Caller {
     fn down<'a>(&'a self, _env: Env<'a>, _process: LocalPid, _monitor: Monitor) {
         // Dropped after the table's lock is: this resource may be the last of its kind.
         let waits = CALLS.lock().callers.remove(&self.0);
-        for reference in waits.iter().flat_map(|waits| &waits.references) {
-            CALLS.end(*reference);
+        let left: Vec<_> = waits.iter().flat_map(|waits| &waits.references).copied().collect();
+        match running::all().first() {
+            // This may be a scheduler.
+            Some(running) if left.len() > ENDED_AT_ONCE => running.workers.short(Short::Forget(left)),
+            _ => CALLS.forget(&left),
         }
     }
 }
@@ -114,6 +121,13 @@ impl Calls {
     /// Nothing was sent. `false` if the process has been told that it ended.
     pub(crate) fn withdraw(&self, reference: RefId) -> bool {
         self.lock().take(reference).is_some()
+    }
+
+    /// The process that waited for these has ended.
+    pub(crate) fn forget(&self, references: &[RefId]) {
+        for reference in references {
+            self.end(*reference);
+        }
     }
 
     /// The process does not want to wait any more. `false` if it has been told already, or it is another's.

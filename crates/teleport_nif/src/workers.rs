@@ -4,6 +4,7 @@
 //! other. And one that frees memory. Order is kept by receipts and [lines](crate::lines).
 
 use crate::builders::{self, Built};
+use crate::calls::CALLS;
 use crate::host::{self, Parcel, Parked};
 use crate::running::Running;
 use crate::watches::WATCHES;
@@ -11,7 +12,7 @@ use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::{io, thread};
 use teleport::Segments;
-use teleport::embed::{Inbound, ProcessId};
+use teleport::embed::{Inbound, ProcessId, RefId};
 
 /// At most so many threads build terms, and at least two: a term that takes long is not to hold up all others.
 const MOST_THREADS: usize = 4;
@@ -43,6 +44,8 @@ pub(crate) enum Short {
     Build(builders::Work),
     /// A process has ended, for that reason.
     Down(ProcessId, Segments),
+    /// A process has ended that waited for these.
+    Forget(Vec<RefId>),
 }
 
 /// What comes out at the other end.
@@ -114,5 +117,6 @@ fn do_short(running: &Arc<Running>, job: Short) {
         Short::Built(parcel, tried, built) => host::built(running, parcel, tried, built),
         Short::Build(work) => builders::submit(running, work),
         Short::Down(process, reason) => WATCHES.down(process, &reason),
+        Short::Forget(references) => CALLS.forget(&references),
     }
 }
