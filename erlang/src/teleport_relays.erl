@@ -38,8 +38,14 @@ handle_cast(_Request, State) ->
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
 handle_info({watch, Process}, #state{relays = Relays, processes = Processes} = State) ->
-    Relay = teleport_relay:start_link(Process),
-    {noreply, State#state{relays = Relays#{Process => Relay}, processes = Processes#{Relay => Process}}};
+    try teleport_relay:start_link(Process) of
+        Relay -> {noreply, State#state{relays = Relays#{Process => Relay}, processes = Processes#{Relay => Process}}}
+    catch
+        %% There are too many processes: those who wait are told that nobody answers.
+        error:system_limit ->
+            _ = teleport_nif:unwatched(Process),
+            {noreply, State}
+    end;
 handle_info({'EXIT', Relay, Reason}, #state{relays = Relays, processes = Processes} = State) ->
     case maps:take(Relay, Processes) of
         {Process, Others} ->

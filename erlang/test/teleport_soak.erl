@@ -338,9 +338,10 @@ check_ledger(Pair, #{last := Last, refused := Refused, delivered := Delivered}, 
     All = [{End + 1, Last, At, now_ms()} || End < Last] ++ Gaps,
     IsMissing = fun(Number) -> lists:any(fun({First, To, _, _}) -> First =< Number andalso Number =< To end, All) end,
     Ignored = sets:from_list(Refused),
-    Lost = [{lost_unreported, Number, Pair} || {First, To, After, Before} <- All,
-            not lists:any(fun(Down) -> After - ?SLACK =< Down andalso Down =< Before + ?SLACK end, Downs),
-            Number <- lists:seq(First, To), not sets:is_element(Number, Ignored)],
+    Lost = [{lost_unreported, Number, Pair, {between, After, Before, downs, lists:sort(Downs)}}
+            || {First, To, After, Before} <- All,
+               not lists:any(fun(Down) -> After - ?SLACK =< Down andalso Down =< Before + ?SLACK end, Downs),
+               Number <- lists:seq(First, To), not sets:is_element(Number, Ignored)],
     Lost ++ [{delivered_though_refused, Number, Pair} || Number <- Refused, not IsMissing(Number)]
          ++ [{lost_though_confirmed, Number, Pair} || Number <- Delivered, IsMissing(Number)].
 

@@ -24,6 +24,10 @@ const MAX_TERM: usize = 256 << 20;
 /// The least: what messages of 64 KiB and less can take, which are not all counted.
 const LEAST_MAX_TERM: usize = 2 << 20;
 
+/// Calls and monitors that peers may have open together, unless it is said otherwise: each process that is watched has a relay,
+/// of some 3 KiB.
+const MAX_WATCHES: usize = 1 << 16;
+
 pub(crate) struct Settings {
     pub(crate) node: String,
     pub(crate) creation: u32,
@@ -38,6 +42,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the map. An error names the key.
     pub(crate) fn decode(map: Term<'_>) -> NifResult<Self> {
+        let mut config = Config::default();
+        config.max_watches = MAX_WATCHES;
         let mut settings = Self {
             node: String::new(),
             creation: 0,
@@ -46,7 +52,7 @@ impl Settings {
             max_new_atoms: MAX_NEW_ATOMS,
             max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
             max_term: MAX_TERM,
-            config: Config::default(),
+            config,
         };
         for (key, value) in MapIterator::new(map).ok_or(Error::BadArg)? {
             let key = key.atom_to_string()?;

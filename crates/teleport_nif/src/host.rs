@@ -66,6 +66,9 @@ thread_local! {
     static BUILDING: RefCell<OwnedEnv> = RefCell::default();
 }
 
+/// So much of a line is delivered at a time: others wait for their turn.
+const DELIVERED_AT_ONCE: usize = 16;
+
 /// What a caller is told whose request cannot be read.
 const UNREADABLE: &str = "the request cannot be read: it is no term, has more new atoms than its node takes \
                           (max_new_atoms), or takes more memory than one message may there (max_term)";
@@ -156,13 +159,15 @@ enum Delivered {
     Later,
 }
 
-/// Delivers what is in a line, as far as it can be.
-fn advance(running: &Arc<Running>, line: Key) {
-    while let Some(inbound) = running.lines.next(line) {
+/// Delivers what is in a line, as far as it can be; some of it, if there is much.
+pub(crate) fn advance(running: &Arc<Running>, line: Key) {
+    for _ in 0..DELIVERED_AT_ONCE {
+        let Some(inbound) = running.lines.next(line) else { return };
         if deliver(running, inbound, Some(line)) == Delivered::Later {
             return;
         }
     }
+    running.workers.short(Short::Advance(line));
 }
 
 /// Delivers what is large.
@@ -240,6 +245,11 @@ fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key>) -> Deliv
             match begin_watch(running, watch) {
                 None => Delivered::Yes,
                 Some(Begun::Monitored) => read(running, parcel),
+                // Its relay has ended since it was asked whether this has to line up: what comes behind it would pass.
+                Some(_) if line.is_none() && !parcel.receipt.is_large() => {
+                    drop(WATCHES.take(number)); // the caller is told that nobody answers
+                    Delivered::Yes
+                }
                 Some(_) => match WATCHES.park(to, Parked::Parcel(Arc::downgrade(running), parcel)) {
                     Err(Parked::Parcel(_, parcel)) => read(running, parcel),
                     _ => Delivered::Later,
@@ -288,7 +298,7 @@ fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
     if begun == Begun::First {
         let pid = with_env(|env| env.run(|env| running.identity.pid(env, process)));
         if !pid.is_some_and(|pid| relays::start(process, (atoms::watch(), pid))) {
-            go_on(WATCHES.abandon(|other| other == process));
+            running.workers.short(Short::Unwatched(process));
             return None;
         }
     }
@@ -309,6 +319,12 @@ fn read(running: &Arc<Running>, parcel: Box<Parcel>) -> Delivered {
         match read {
             Ok(term) => {
                 complete(running, env, *parcel, term);
+                Delivered::Yes
+            }
+            // What is small and may need a builder has lined up. This only looks as if it did: our reader cannot read it.
+            Err(_) if parcel.line.is_none() && !parcel.receipt.is_large() => {
+                running.terms.count_unreadable();
+                complete(running, env, *parcel, None);
                 Delivered::Yes
             }
             Err(atoms) => {

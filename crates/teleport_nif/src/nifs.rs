@@ -15,7 +15,7 @@ use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
 use crate::watches::WATCHES;
 use crate::workers::{Short, Workers};
-use crate::{atoms, encode, host, iovec, relays};
+use crate::{atoms, encode, host, iovec, relays, workers};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedBinary, OwnedEnv, ResourceArc, Term};
 use std::collections::HashMap;
@@ -118,9 +118,9 @@ fn relays(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
     if place >= count || count > MOST_PLACES {
         return Err(Error::BadArg);
     }
-    relays::add(place, count, env.pid());
+    let number = relays::add(place, count, env.pid());
     // The relays of one that was there before have ended with it.
-    go_on(WATCHES.abandon(|process| relays::is_at(place, process)));
+    workers::unwatched(Short::UnwatchedAt(place, number));
     Ok(atoms::ok())
 }
 
@@ -171,11 +171,11 @@ fn watching(env: Env<'_>, process: LocalPid, alias: Term<'_>) -> NifResult<bool>
 #[rustler::nif]
 fn unwatched(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
     let process = ids::process_of(env, process)?;
-    go_on(WATCHES.abandon(|other| other == process));
+    workers::unwatched(Short::Unwatched(process));
     Ok(atoms::ok())
 }
 
-#[rustler::nif]
+#[rustler::nif(schedule = "DirtyCpu")]
 fn sweep(env: Env<'_>, place: usize) -> Vec<LocalPid> {
     let all = running::all();
     let Some(running) = all.first() else { return Vec::new() };

@@ -5,18 +5,29 @@ use crate::places::Places;
 use crate::terms;
 use rustler::{Env, LocalPid, OwnedEnv, Term};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use teleport::embed::ProcessId;
 
 /// Those of this virtual machine.
 static STARTERS: Places<LocalPid> = Places::new();
 
+/// How many there have been.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
 /// A relay's alias, encoded: a reply to this comes to it.
 #[derive(Clone)]
 pub(crate) struct Alias(Arc<[u8]>);
 
-/// One has started, at that place of so many.
-pub(crate) fn add(place: usize, count: usize, starter: LocalPid) {
+/// One has started, at that place of so many. Returns its number: what has a lower one was asked of those before it.
+pub(crate) fn add(place: usize, count: usize, starter: LocalPid) -> u64 {
+    let number = LAST.fetch_add(1, Ordering::AcqRel) + 1;
     STARTERS.set(place, count, starter);
+    number
+}
+
+/// The number of the one that has started last.
+pub(crate) fn last() -> u64 {
+    LAST.load(Ordering::Acquire)
 }
 
 /// Has a relay started for a process; `false` if there is nobody to do that. Not on a scheduler.

@@ -78,8 +78,13 @@ impl Terms {
         self.no_term()
     }
 
-    fn no_term<'a>(&self) -> Read<'a> {
+    /// One more is none, or refused.
+    pub(crate) fn count_unreadable(&self) {
         self.unreadable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn no_term<'a>(&self) -> Read<'a> {
+        self.count_unreadable();
         Read::Nothing
     }
 

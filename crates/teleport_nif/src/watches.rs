@@ -4,15 +4,13 @@
 //! mailbox but what its process answers, and a watch that ends before its answer costs it nothing.
 
 use crate::host::Parked;
-use crate::relays::Alias;
+use crate::relays::{self, Alias};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::hash_map::Entry;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use teleport::Segments;
 use teleport::embed::{ProcessId, Watch};
 
-/// So many processes are looked at under one lock.
-const SWEPT_AT_ONCE: usize = 64;
+const PARTS: usize = 64;
 
 /// Of this virtual machine: they outlive the node, which may still take answers while it stops.
 pub(crate) static WATCHES: LazyLock<Watches> = LazyLock::new(Watches::default);
@@ -22,13 +20,33 @@ pub(crate) struct Watches {
     table: Mutex<Table>,
 }
 
-#[derive(Default)]
+impl Default for Table {
+    fn default() -> Self {
+        let processes = std::array::from_fn(|_| Processes::default());
+        Self { watches: FxHashMap::default(), processes }
+    }
+}
+
 struct Table {
     /// By their numbers.
     watches: FxHashMap<u64, Watch>,
-    processes: FxHashMap<ProcessId, Process>,
+    /// In so many parts that to look through one takes a moment.
+    processes: [Processes; PARTS],
+}
+
+#[derive(Default)]
+struct Processes {
+    known: FxHashMap<ProcessId, Process>,
     /// Those of them whose last watch has ended, perhaps a while ago.
     idle: FxHashSet<ProcessId>,
+}
+
+/// What was taken out, to be gone on with, and to be told, when the table is not locked.
+#[derive(Default)]
+pub(crate) struct Left {
+    pub(crate) parked: Vec<Parked>,
+    /// The numbers of watches.
+    pub(crate) watches: Vec<u64>,
 }
 
 /// A process of this node that is watched.
@@ -40,6 +58,8 @@ struct Process {
     parked: Vec<Parked>,
     /// Something has come for it since the last sweep.
     is_fresh: bool,
+    /// Who was asked for its relay: what starts relays is numbered.
+    starter: u64,
 }
 
 #[derive(Default)]
@@ -66,7 +86,7 @@ pub(crate) enum Begun {
 impl Watches {
     /// Whether what comes for a process may come at once, since a relay monitors it, and goes on doing so for a while.
     pub(crate) fn is_monitored(&self, process: ProcessId) -> bool {
-        match self.lock().processes.get_mut(&process) {
+        match self.lock().process_mut(process) {
             None | Some(Process { state: State::Asked, .. }) => false,
             Some(process) => {
                 process.is_fresh = true;
@@ -77,7 +97,7 @@ impl Watches {
 
     /// The alias of the process's relay, if it has one.
     pub(crate) fn alias(&self, process: ProcessId) -> Option<Alias> {
-        match &self.lock().processes.get(&process)?.state {
+        match &self.lock().part(process).known.get(&process)?.state {
             State::Monitored(alias) => Some(alias.clone()),
             State::Asked | State::Ended => None,
         }
@@ -88,8 +108,10 @@ impl Watches {
         let (number, id) = (watch.id(), watch.watched());
         let mut table = self.lock();
         table.watches.insert(number, watch);
-        let (process, begun) = match table.processes.entry(id) {
-            Entry::Vacant(entry) => (entry.insert(Process::default()), Begun::First),
+        let (process, begun) = match table.part_mut(id).known.entry(id) {
+            Entry::Vacant(entry) => {
+                (entry.insert(Process { starter: relays::last(), ..Process::default() }), Begun::First)
+            }
             Entry::Occupied(entry) => {
                 let process = entry.into_mut();
                 let begun =
@@ -104,7 +126,7 @@ impl Watches {
 
     /// Keeps something until a relay monitors the process, or gives it back if one does, or none ever will.
     pub(crate) fn park(&self, process: ProcessId, parked: Parked) -> Result<(), Parked> {
-        match self.lock().processes.get_mut(&process) {
+        match self.lock().process_mut(process) {
             Some(Process { state: State::Asked, parked: waiting, .. }) => {
                 waiting.push(parked);
                 Ok(())
@@ -126,7 +148,7 @@ impl Watches {
 
     fn enter(&self, process: ProcessId, state: State) -> Option<Vec<Parked>> {
         let mut table = self.lock();
-        let process = table.processes.get_mut(&process)?;
+        let process = table.process_mut(process)?;
         process.state = state;
         Some(std::mem::take(&mut process.parked))
     }
@@ -136,54 +158,48 @@ impl Watches {
         self.lock().take(number)
     }
 
-    /// The reason of a process that has ended, for all who watch it.
-    pub(crate) fn down(&self, process: ProcessId, reason: &Segments) {
-        let watches =
-            self.lock().processes.remove(&process).map(|process| process.watches).unwrap_or_default();
-        for number in watches {
-            if let Some(watch) = self.take(number) {
-                watch.down(reason.clone());
-            }
-        }
+    /// Takes a process out: it has ended, or nobody monitors it. Those who watch it remain to be told.
+    pub(crate) fn remove(&self, process: ProcessId) -> Left {
+        let mut left = Left::default();
+        let removed = self.lock().part_mut(process).known.remove(&process);
+        removed.into_iter().for_each(|process| left.add(process));
+        left
     }
 
-    /// Nobody will monitor these processes, since what was to do so has ended: those who wait are told. Returns what may
-    /// go on.
-    pub(crate) fn abandon(&self, which: impl Fn(ProcessId) -> bool) -> Vec<Parked> {
-        let (mut parked, mut left) = (Vec::new(), Vec::new());
-        let mut table = self.lock();
-        let gone: Vec<_> =
-            table.processes.extract_if(|id, _| which(*id)).map(|(_, process)| process).collect();
-        for process in gone {
-            parked.extend(process.parked);
-            left.extend(process.watches.into_iter().filter_map(|number| table.take(number)));
-        }
-        drop(table);
-        drop(left); // which tells
-        parked
-    }
-
-    /// Those of these processes that nothing has come for since the last sweep, and that nobody watches: they need no relay any
-    /// more. For what comes after this one is started anew.
-    pub(crate) fn sweep(&self, which: impl Fn(ProcessId) -> bool) -> Vec<ProcessId> {
-        let mut swept = Vec::new();
-        let idle: Vec<_> = std::mem::take(&mut self.lock().idle).into_iter().collect();
-        // Some at a time: others need the table meanwhile.
-        for some in idle.chunks(SWEPT_AT_ONCE) {
+    /// The same for the processes of a place where another process starts relays by now: those that earlier ones were asked
+    /// for have ended with them.
+    pub(crate) fn remove_all(&self, is_at: impl Fn(ProcessId) -> bool, starter: u64) -> Left {
+        let mut left = Left::default();
+        for part in 0..PARTS {
             let mut table = self.lock();
-            for id in some {
-                let Some(process) = table.processes.get_mut(id) else { continue };
-                if !process.watches.is_empty() {
-                    continue;
+            let of_it = |id: &ProcessId, process: &mut Process| is_at(*id) && process.starter < starter;
+            let gone = table.processes[part].known.extract_if(of_it);
+            gone.for_each(|(_, process)| left.add(process));
+        }
+        left
+    }
+
+    /// Those processes of a place that nothing has come for since the last sweep, and that nobody watches: they need no relay
+    /// any more. For what comes after this one is started anew.
+    pub(crate) fn sweep(&self, is_at: impl Fn(ProcessId) -> bool) -> Vec<ProcessId> {
+        let mut swept = Vec::new();
+        for part in 0..PARTS {
+            let mut table = self.lock();
+            let Processes { known, idle } = &mut table.processes[part];
+            idle.retain(|id| {
+                let Some(process) = known.get_mut(id).filter(|process| process.watches.is_empty()) else {
+                    return false;
+                };
+                if !is_at(*id)
+                    || !matches!(process.state, State::Monitored(_))
+                    || std::mem::take(&mut process.is_fresh)
+                {
+                    return true;
                 }
-                let is_due = which(*id) && matches!(process.state, State::Monitored(_));
-                if is_due && !std::mem::take(&mut process.is_fresh) {
-                    table.processes.remove(id);
-                    swept.push(*id);
-                } else {
-                    table.idle.insert(*id);
-                }
-            }
+                known.remove(id);
+                swept.push(*id);
+                false
+            });
         }
         swept
     }
@@ -194,14 +210,35 @@ impl Watches {
 }
 
 impl Table {
+    fn part(&self, process: ProcessId) -> &Processes {
+        &self.processes[process.id as usize % PARTS]
+    }
+
+    fn part_mut(&mut self, process: ProcessId) -> &mut Processes {
+        &mut self.processes[process.id as usize % PARTS]
+    }
+
+    fn process_mut(&mut self, process: ProcessId) -> Option<&mut Process> {
+        self.part_mut(process).known.get_mut(&process)
+    }
+
     fn take(&mut self, number: u64) -> Option<Watch> {
         let watch = self.watches.remove(&number)?;
-        if let Some(process) = self.processes.get_mut(&watch.watched()) {
+        let id = watch.watched();
+        let Processes { known, idle } = self.part_mut(id);
+        if let Some(process) = known.get_mut(&id) {
             process.watches.remove(&number);
             if process.watches.is_empty() {
-                self.idle.insert(watch.watched());
+                idle.insert(id);
             }
         }
         Some(watch)
+    }
+}
+
+impl Left {
+    fn add(&mut self, process: Process) {
+        self.parked.extend(process.parked);
+        self.watches.extend(process.watches);
     }
 }

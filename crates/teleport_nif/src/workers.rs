@@ -6,8 +6,11 @@
 use crate::builders::{self, Built};
 use crate::calls::CALLS;
 use crate::host::{self, Parcel, Parked};
-use crate::running::Running;
-use crate::watches::WATCHES;
+use crate::lines::Key;
+use crate::relays;
+use crate::running::{self, Running};
+use crate::watches::{Left, WATCHES};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::{io, thread};
@@ -16,6 +19,9 @@ use teleport::embed::{Inbound, ProcessId, RefId};
 
 /// At most so many threads build terms, and at least two: a term that takes long is not to hold up all others.
 const MOST_THREADS: usize = 4;
+
+/// So many watches end at a time.
+const ENDED_AT_ONCE: usize = 64;
 
 /// Something to be dropped, and nothing else.
 pub(crate) type Garbage = Box<dyn Send>;
@@ -44,6 +50,14 @@ pub(crate) enum Short {
     Build(builders::Work),
     /// A process has ended, for that reason.
     Down(ProcessId, Segments),
+    /// The relay of a process has ended without a word.
+    Unwatched(ProcessId),
+    /// Those at that place have, since what starts them there is another process, of that number.
+    UnwatchedAt(usize, u64),
+    /// These watches end: for that reason, or since nobody can tell one.
+    End(Vec<u64>, Option<Segments>),
+    /// A line moves on.
+    Advance(Key),
     /// A process has ended that waited for these.
     Forget(Vec<RefId>),
 }
@@ -107,7 +121,33 @@ fn work<J>(running: &Weak<Running>, next: impl Fn() -> Option<J>, act: impl Fn(&
     while let Some(job) = next()
         && let Some(running) = running.upgrade()
     {
-        act(&running, job);
+        // A job that panics is the only one that is not done.
+        if catch_unwind(AssertUnwindSafe(|| act(&running, job))).is_err() {
+            tracing::error!("a thread of the library panicked; it goes on with the next term");
+        }
+    }
+}
+
+/// The relays of these processes have ended without a word. Told on a thread of the node, or of one that drains; without any
+/// there is nobody to be told.
+pub(crate) fn unwatched(job: Short) {
+    match running::all().first() {
+        Some(running) => running.workers.short(job),
+        None => {
+            if let Some(left) = remove(&job) {
+                left.watches.into_iter().for_each(|number| drop(WATCHES.take(number)));
+            }
+        }
+    }
+}
+
+fn remove(unwatched: &Short) -> Option<Left> {
+    match unwatched {
+        Short::Unwatched(process) => Some(WATCHES.remove(*process)),
+        Short::UnwatchedAt(place, starter) => {
+            Some(WATCHES.remove_all(|process| relays::is_at(*place, process), *starter))
+        }
+        _ => None,
     }
 }
 
@@ -116,7 +156,31 @@ fn do_short(running: &Arc<Running>, job: Short) {
         Short::Resume(parked) => host::resume(running, parked),
         Short::Built(parcel, tried, built) => host::built(running, parcel, tried, built),
         Short::Build(work) => builders::submit(running, work),
-        Short::Down(process, reason) => WATCHES.down(process, &reason),
+        Short::Down(process, reason) => end(running, WATCHES.remove(process), Some(reason)),
+        Short::Unwatched(_) | Short::UnwatchedAt(..) => {
+            remove(&job).into_iter().for_each(|left| end(running, left, None));
+        }
+        Short::End(watches, reason) => end_watches(running, watches, reason),
+        Short::Advance(line) => host::advance(running, line),
         Short::Forget(references) => CALLS.forget(&references),
+    }
+}
+
+fn end(running: &Arc<Running>, left: Left, reason: Option<Segments>) {
+    host::go_on(left.parked);
+    end_watches(running, left.watches, reason);
+}
+
+/// Some at a time, however many there are: others wait for their turn.
+fn end_watches(running: &Arc<Running>, mut watches: Vec<u64>, reason: Option<Segments>) {
+    let rest = watches.split_off(watches.len().min(ENDED_AT_ONCE));
+    for watch in watches.into_iter().filter_map(|number| WATCHES.take(number)) {
+        match &reason {
+            Some(reason) => watch.down(reason.clone()),
+            None => drop(watch), // which tells
+        }
+    }
+    if !rest.is_empty() {
+        running.workers.short(Short::End(rest, reason));
     }
 }

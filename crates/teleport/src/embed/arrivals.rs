@@ -36,7 +36,12 @@ impl Arrivals {
         self.queue.lock().push_back(arrival);
     }
 
-    /// Hands everything over, or leaves it to the thread that is at it, unless that one is far behind.
+    /// Whether nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.lock().is_empty()
+    }
+
+    /// Hands everything over, or leaves it to the thread that is at it.
     pub(crate) fn hand_over(&self, hosting: &Hosting) {
         loop {
             match self.turn.try_lock() {
@@ -44,7 +49,7 @@ impl Arrivals {
                 None => return,
             }
             // What came at the end of the turn was left to it.
-            if self.queue.lock().is_empty() {
+            if self.is_empty() {
                 return;
             }
         }

@@ -21,7 +21,7 @@ mod told;
 pub(crate) use arrivals::{Arrival, Arrivals};
 pub use node::{Embedded, Recipient, Sent, Waiting};
 
-use crate::lock::assert_may_call_out;
+use crate::lock::{assert_may_call_out, must_not_wait};
 use crate::process::encode;
 use crate::session::Session;
 use crate::watch::{Purpose, Via, reason};
@@ -259,14 +259,15 @@ impl Watch {
 
     /// Tells, also when this has been given away, whether the process that waits still does, as far as is known here.
     pub fn awaited(&self) -> impl Fn() -> bool + use<> {
-        let (via, reference) = (Via::There(self.session.clone()), self.reference);
-        move || via.has(reference)
+        let (via, reference, number) = (Via::There(self.session.clone()), self.reference, self.id);
+        move || via.has_hosted(reference, number)
     }
 
     /// Answers a request. Waits for nothing. If nobody waits for it any more, or it is a monitor, the answer vanishes.
     ///
     /// If the answer is too large, the caller is told so, and so is whoever answers.
     pub fn reply(self, body: Segments) -> Result<(), SendError> {
+        let _hurry = must_not_wait();
         if self.purpose == Purpose::Monitor || !self.end() {
             return Ok(());
         }
@@ -282,6 +283,7 @@ impl Watch {
     /// Says that a request is not going to be answered, though its process goes on: it cannot be read, say. If nobody waits
     /// for it any more, that vanishes. A monitor ends as if this were dropped.
     pub fn reject(self, why: &str) {
+        let _hurry = must_not_wait();
         if self.purpose == Purpose::Call && self.end() {
             self.tell_rejection(why);
         }
@@ -289,6 +291,7 @@ impl Watch {
 
     /// Tells that the watched process has ended, and why. If nobody waits for it any more, that vanishes.
     pub fn down(self, reason: Segments) {
+        let _hurry = must_not_wait();
         if self.end() {
             self.tell_down(reason);
         }
@@ -307,7 +310,7 @@ impl Watch {
 
     /// Whoever takes it out of the table is the one to answer.
     fn end(&self) -> bool {
-        Via::There(self.session.clone()).end(self.reference).is_some()
+        Via::There(self.session.clone()).end_hosted(self.reference, self.id)
     }
 
     fn send(&self, kind: Kind, body: Segments) -> Result<(), SendError> {
@@ -317,6 +320,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        let _hurry = must_not_wait();
         if self.end() {
             match self.purpose {
                 Purpose::Call => self.tell_rejection("whoever was to watch the process is gone"),

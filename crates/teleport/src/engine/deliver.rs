@@ -38,21 +38,16 @@ impl<'a> Deliver<'a> {
         Self { engine, session, last: None, woken, answers, refused }
     }
 
-    /// Does what is left to do; after the session's lock has been released.
-    pub(crate) fn finish(self) {
-        let (engine, session) = (self.engine, self.session);
-        self.finish_here();
-        engine.hosting.iter().for_each(|hosting| session.arrivals().hand_over(hosting));
-    }
-
-    /// The same, for a reader, which must not bring more than is taken.
+    /// The same as [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
+    /// taken.
     pub(crate) fn finish_reading(self) {
         let (engine, session) = (self.engine, self.session);
-        self.finish_here();
+        self.finish();
         engine.hosting.iter().for_each(|hosting| session.arrivals().hand_over_and_wait(hosting));
     }
 
-    fn finish_here(self) {
+    /// Does what is left to do; after the session's lock has been released.
+    pub(crate) fn finish(self) {
         self.woken.iter().for_each(|inbox| inbox.wake());
         self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watching));
         for (watcher, reference, refused) in self.refused {

@@ -9,6 +9,7 @@ use super::Engine;
 use crate::monitor::NodeEvent;
 use crate::session::{Ended, Session};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -68,25 +69,32 @@ impl Lifecycle {
 
 fn tell_all(told: &Receiver<News>) {
     for news in told {
-        match news {
-            News::Up(engine, session) => {
-                tracing::info!(parent: session.span(), dialled = session.dialled(), "session up");
-                let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
-                engine.monitors.tell(&NodeEvent::Up { peer, incarnation });
-                session.begin();
-            }
-            News::Down(engine, ended) => {
-                let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
-                ended.tell(&engine);
-                tracing::info!(parent: session.span(), %reason, unconfirmed, "session down");
-                let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
-                engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
-            }
-            News::Stopped(engine, told) => {
-                engine.registry.close();
-                engine.monitors.close();
-                let _ = told.send(()); // nobody may wait for it
-            }
+        // A host that panics must not keep all later sessions from beginning.
+        if catch_unwind(AssertUnwindSafe(|| tell(news))).is_err() {
+            tracing::error!("the host, or a monitor of nodes, panicked when it was told of a session");
+        }
+    }
+}
+
+fn tell(news: News) {
+    match news {
+        News::Up(engine, session) => {
+            tracing::info!(parent: session.span(), dialled = session.dialled(), "session up");
+            let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
+            engine.monitors.tell(&NodeEvent::Up { peer, incarnation });
+            session.begin();
+        }
+        News::Down(engine, ended) => {
+            let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
+            ended.tell(&engine);
+            tracing::info!(parent: session.span(), %reason, unconfirmed, "session down");
+            let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
+            engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
+        }
+        News::Stopped(engine, told) => {
+            engine.registry.close();
+            engine.monitors.close();
+            let _ = told.send(()); // nobody may wait for it
         }
     }
 }

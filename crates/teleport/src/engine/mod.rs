@@ -1,6 +1,6 @@
 //! The engine of a node: sockets, threads and buffers around the state machines of `teleport_proto`.
 //!
-//! Two locks matter: that of the [`Directory`](directory::Directory), which decides on sessions and is asked when
+//! Two locks matter most: that of the [`Directory`](directory::Directory), which decides on sessions and is asked when
 //! connections come and go, and that of each [`Session`]'s machine, which messages pass. The control thread takes
 //! neither, and a sender only the second. Their order, and that of those below them, is in [`lock`](crate::lock).
 
@@ -120,6 +120,7 @@ pub(crate) struct Engine {
     wanted: Notify,
     unproven: Unproven,
     stopped: AtomicBool,
+    ended: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -175,6 +176,7 @@ impl Engine {
             wanted: Notify::new(),
             unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
             stopped: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             tasks: Mutex::default(),
             local,
             address,
@@ -311,8 +313,11 @@ impl Engine {
         self.peers.fail_all(&ConnectError::NotRunning);
     }
 
-    /// Ends everything. The result says when all who wait for something have been told.
+    /// Ends everything, once. The result says when all who wait for something have been told; that of another call says nothing.
     pub(crate) fn stop(self: &Arc<Self>) -> oneshot::Receiver<()> {
+        if self.ended.swap(true, Ordering::AcqRel) {
+            return oneshot::channel().1; // the last handle may be dropped by a thread that must not wait
+        }
         self.close_doors();
         {
             let mut directory = self.lock_directory();

@@ -367,6 +367,13 @@ impl Session {
         let mut sink = Deliver::new(&engine, self);
         let finished = self.run(&mut self.lock(), |t| t.finish_delivery(seq, end, &mut sink));
         sink.finish();
+        if engine.hosting.is_some() && !self.arrivals.is_empty() {
+            // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
+            let (session, handing) = (self.clone(), engine.clone());
+            engine.handle.spawn(async move {
+                handing.hosting.iter().for_each(|hosting| session.arrivals.hand_over(hosting));
+            });
+        }
         if let Some(Err(error)) = finished {
             self.receive_failed(error);
         }

@@ -107,8 +107,16 @@ impl Watched {
         Ok(())
     }
 
-    fn contains(&self, reference: RefId) -> bool {
-        self.table.lock().as_ref().is_some_and(|table| table.contains_key(&reference))
+    fn has_hosted(&self, reference: RefId, number: u64) -> bool {
+        self.table.lock().as_ref().is_some_and(|table| is_hosted(table, reference, number))
+    }
+
+    fn remove_hosted(&self, reference: RefId, number: u64) -> bool {
+        let mut table = self.table.lock();
+        let Some(table) = table.as_mut().filter(|table| is_hosted(table, reference, number)) else {
+            return false;
+        };
+        table.remove(&reference).map(|(_, subject)| self.given_back(subject)).is_some()
     }
 
     fn remove(&self, reference: RefId) -> Option<Subject> {
@@ -136,6 +144,10 @@ impl Watched {
         self.limit.iter().for_each(|limit| limit.give_back(table.len()));
         table
     }
+}
+
+fn is_hosted(table: &Table, reference: RefId, number: u64) -> bool {
+    matches!(table.get(&reference), Some((_, Subject::Hosted(_, other))) if *other == number)
 }
 
 /// No answer ends it.
@@ -186,9 +198,14 @@ impl Via {
         ended.inspect(|subject| self.forget(reference, subject))
     }
 
-    /// Whether a process there waits for that.
-    pub(crate) fn has(&self, reference: RefId) -> bool {
-        self.watched(|watched| watched.contains(reference)).unwrap_or(false)
+    /// Whether a process there waits for the watch of that number. Its reference may be that of another one by now.
+    pub(crate) fn has_hosted(&self, reference: RefId, number: u64) -> bool {
+        self.watched(|watched| watched.has_hosted(reference, number)).unwrap_or(false)
+    }
+
+    /// Ends the watch of that number. `false` if it has ended before.
+    pub(crate) fn end_hosted(&self, reference: RefId, number: u64) -> bool {
+        self.watched(|watched| watched.remove_hosted(reference, number)).unwrap_or(false)
     }
 
     /// A process there is answered. An error if that would not be an answer: whoever made a request can have written the
