@@ -10,7 +10,10 @@
 %% `error' (the default), or `disterl': they go over distributed Erlang, until teleport is started there. A cluster can be
 %% upgraded node by node so. Order is kept when the way changes; see `teleport_route'.</li>
 %% <li>`log_level': what the engine says to OTP's `logger': `none', `error', `warning' (the default), `info' or `debug'.</li>
-%% <li>`relays': how many processes watch servers for peers. Default: one per scheduler.</li>
+%% <li>`relays': how many processes start relays, of which each server that peers call or monitor has one. Default: one per
+%% scheduler.</li>
+%% <li>`max_watches': how many calls and monitors peers may have open here together; each peer a part of them. Default 65,536: each
+%% process that is watched has a relay, of some 3 KiB.</li>
 %% <li>`stop_timeout': milliseconds that messages under way have when the application stops. Default 5000.</li>
 %% <li>`apply': whether other nodes may apply functions here with `teleport:apply/4'. Default `true', as with `erpc'.</li>
 %% <li>`max_new_atoms_per_peer', `max_new_atoms': how many atoms a peer, and all peers together, may add to the table of atoms,
@@ -21,7 +24,7 @@
 %% <li>`max_term': bytes of heap that one message may take in a process, large binaries not counted. A list of empty lists is 16
 %% times as large there as on its way. A message that would take more is refused before it is built: what has a caller is
 %% rejected, and it is counted as unreadable. At least 2 MiB; default 256 MiB.</li>
-%% <li>`max_message', `peer_window', `node_window', `answers_window', `max_watches', `fragment_size', `express_connections',
+%% <li>`max_message', `peer_window', `node_window', `answers_window', `fragment_size', `express_connections',
 %% `bulk_connections',
 %% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' and `stall_timeout' (milliseconds),
 %% `max_handshakes', `max_sessions', `buffer_pool', `worker_threads', `congestion': the engine's own, see `Config' in the

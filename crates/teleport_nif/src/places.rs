@@ -1,4 +1,4 @@
-//! Processes of a kind, each at a place of its own: relays, and builders. They are there before a node listens, and outlive it.
+//! Processes of a kind, each at a place of its own: what starts relays, and builders. They are there before a node listens, and outlive it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
