@@ -24,7 +24,7 @@
 -define(PATIENCE, 150000).
 
 %% A session's end is told to processes in some other order than messages of others.
--define(SLACK, 5000).
+-define(SLACK, 15000).
 
 -spec main([string()]) -> no_return().
 main(Args) ->

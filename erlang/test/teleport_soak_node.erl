@@ -59,6 +59,8 @@ now_ms() -> erlang:system_time(millisecond).
 
 -spec sink() -> no_return().
 sink() ->
+    %% What it notes as the time is when it takes a message.
+    _ = process_flag(priority, high),
     sink(#{last => 0, at => now_ms(), count => 0, gaps => [], wrong => []}).
 
 sink(#{last := Last, at := At, count := Count, gaps := Gaps, wrong := Wrong} = Taken) ->

@@ -294,6 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_of_the_host_is_known_by_its_number_though_its_reference_is_used_again() {
+        let watched = Watched::new(None);
+        let begin = |number| {
+            let subject = Subject::Hosted(ProcessId { id: 1, serial: 0 }, number);
+            watched.insert(reference(1), Purpose::Monitor, subject).unwrap();
+        };
+        begin(1);
+        assert!(watched.remove(reference(1)).is_some()); // taken back by the peer
+        begin(2);
+        assert_eq!([1, 2].map(|number| watched.has_hosted(reference(1), number)), [false, true]);
+        assert!(!watched.remove_hosted(reference(1), 1), "it is not the first one's to end");
+        assert!(watched.remove_hosted(reference(1), 2));
+        assert_eq!(watched.len(), 0);
+    }
+
+    #[test]
     fn when_nobody_can_be_told_any_more_nothing_is_watched() {
         let (watched, inbox) = (Watched::new(None), inbox());
         watched.insert(reference(1), Purpose::Monitor, inbox.clone()).unwrap();
