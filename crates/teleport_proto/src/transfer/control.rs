@@ -27,9 +27,7 @@ impl Transfer {
                 runs().try_for_each(|(first, last)| self.outbox.check_delivered(first, last))?;
                 let mut returned = Returned::default();
                 runs().for_each(|(first, last)| self.outbox.delivered(first, last, &mut returned));
-                for (account, class, bytes) in returned.credit {
-                    self.admission.delivered(account, class, bytes);
-                }
+                self.admission.delivered(returned.credit);
                 self.answers.delivered(returned.exempt);
                 self.inbox.rejects_requests = self.answers.is_full();
                 self.admission.pump(&mut self.admitted);

@@ -278,11 +278,18 @@ impl Admission {
     }
 
     /// Messages have been delivered: their room in the peer's window and the node's budget is free again.
-    pub(crate) fn delivered(&mut self, account: AccountId, class: Class, bytes: u64) {
-        self.peer.give_back(class, bytes);
-        self.budget.give_back(class, bytes);
-        if let Some(account) = self.accounts.get_mut(&account) {
-            account.no_longer_under_way(class, bytes);
+    /// The budget, whose lock all sessions share, is given back once per class, whatever mailboxes they were for.
+    pub(crate) fn delivered(&mut self, credit: impl IntoIterator<Item = (AccountId, Class, u64)>) {
+        let mut returned = Totals::default();
+        for (account, class, bytes) in credit {
+            returned.add(class, bytes);
+            if let Some(account) = self.accounts.get_mut(&account) {
+                account.no_longer_under_way(class, bytes);
+            }
+        }
+        for class in QUEUES.into_iter().filter(|class| returned.of(*class) > 0) {
+            self.peer.give_back(class, returned.of(class));
+            self.budget.give_back(class, returned.of(class));
         }
     }
 

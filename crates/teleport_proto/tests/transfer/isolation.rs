@@ -1,7 +1,11 @@
 //! A small message never queues behind a large one of another pair, and a slow destination slows nobody else.
 
 use super::support::{LARGE, MAILBOX, Two, WINDOW, config, joined, message, process, receive, reference};
-use teleport_proto::transfer::{Action, Delivery, Disposition, Refused, Sent, Sink, TransferConfig};
+use std::sync::{Arc, Mutex};
+use teleport_proto::transfer::{
+    Action, Budget, Delivery, Disposition, MESSAGE_COST, PlainBuffers, Refused, Sent, Sink, Transfer,
+    TransferConfig, Unlimited,
+};
 use teleport_proto::wire::envelope::{Destination, Kind};
 use teleport_proto::wire::pool::Class;
 
@@ -253,4 +257,42 @@ fn what_a_connection_was_woken_for_goes_by_another_when_it_dies() {
     });
     two.carry(other.expect("another is woken, before the peer has answered"), Class::Express);
     assert_eq!(two.delivered.0.len(), 1);
+}
+
+/// A node's window that notes what comes back, and in how many calls.
+#[derive(Default)]
+struct Notes(Mutex<Vec<(Class, u64)>>);
+
+impl Budget for Notes {
+    fn try_take(&self, _: Class, _: u64) -> bool {
+        true
+    }
+
+    fn take(&self, _: Class, _: u64) {}
+
+    fn give_back(&self, class: Class, bytes: u64) {
+        self.0.lock().unwrap().push((class, bytes));
+    }
+}
+
+/// Every call takes a lock that all sessions of the node share.
+#[test]
+fn what_a_control_frame_returns_for_many_mailboxes_comes_back_at_once() {
+    let (mut two, notes) = (Two::new(), Arc::new(Notes::default()));
+    two.sender = Transfer::new(config(true), notes.clone(), Arc::new(Unlimited), Arc::new(PlainBuffers));
+    two.sender.prime();
+    let [express, _, bulk, _] = two.open_all();
+    for to in 10..110 {
+        assert_eq!(two.send(message(1, to, 100)), Ok(Sent::Accepted));
+    }
+    for to in 10..12 {
+        assert_eq!(two.send(message(1, to, LARGE)), Ok(Sent::Accepted));
+    }
+    two.carry(express, Class::Express);
+    two.carry(bulk, Class::Bulk);
+    two.talk().unwrap();
+    let large = 2 * (LARGE as u64 + MESSAGE_COST);
+    let returned = std::mem::take(&mut *notes.0.lock().unwrap());
+    assert_eq!(returned, [(Class::Bulk, large), (Class::Express, 100 * (100 + MESSAGE_COST))]);
+    assert_eq!((two.delivered.0.len(), two.sender.in_window()), (102, 0));
 }
