@@ -42,10 +42,11 @@ pub struct Config {
     /// Default 1 GiB: 32 peers with full windows. More than that only hold what is on its way to peers that stand still.
     pub node_window: NonZeroU64,
     /// How many calls and monitors peers may have open at processes of this node, all together. A peer may have as many as
-    /// are then left for others, so one that is alone half of them; what is more ends at once with the reason
-    /// `system_limit`.
+    /// are then left for others, so one that is alone half of them; and whatever the others hold, each session may have a
+    /// 256th of them, beyond the total if need be. What is more ends at once with the reason `system_limit`.
     ///
-    /// Default 262,144: some 250 bytes each, so 64 MiB; and far more than a cluster has calls under way.
+    /// Default 262,144, a session's share 1,024: some 250 bytes each, so 64 MiB and 256 KiB for each session; and far more than
+    /// a cluster has calls under way.
     pub max_watches: usize,
     /// What this node keeps of answers that its peers have not taken, in bytes: replies, and what else goes without credit. A
     /// peer may have as much of it as it leaves free, and an eighth of [`peer_window`](Self::peer_window), or one answer,

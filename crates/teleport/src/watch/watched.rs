@@ -11,22 +11,27 @@ use teleport_proto::wire::envelope::{Kind, ProcessId, RefId};
 
 /// How many watches peers hold on the processes of this node, all together.
 ///
-/// A peer may begin another one if it then holds no more than what is left free: so many hold little each, and none of them
-/// can take the room of the others.
+/// A session may begin another one if it then holds no more than what is left free: so one that is alone gets half. Sessions
+/// that never give back halve the rest again and again: against those, each has a share whatever the others hold, beyond the
+/// total if need be.
 #[derive(Debug)]
 pub(crate) struct WatchLimit {
     most: usize,
+    share: usize,
     held: AtomicUsize,
 }
 
+/// Of so many watches one is in each session's share: 1,024 of the default's 262,144.
+const SHARES: usize = 256;
+
 impl WatchLimit {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, held: AtomicUsize::new(0) })
+        Arc::new(Self { most, share: (most / SHARES).max(1), held: AtomicUsize::new(0) })
     }
 
-    /// One more, for a peer that holds so many.
+    /// One more, for a session that holds so many.
     fn try_take(&self, own: usize) -> bool {
-        let fits = |held: usize| (own < self.most.saturating_sub(held)).then_some(held + 1);
+        let fits = |held: usize| (own < self.share.max(self.most.saturating_sub(held))).then_some(held + 1);
         self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
     }
 
@@ -282,6 +287,22 @@ mod tests {
             Term::decode(&Refused::Limit.reason().into_contiguous()).unwrap(),
             Term::atom("system_limit")
         );
+    }
+
+    #[test]
+    fn sessions_that_fill_up_leave_a_newcomer_its_share() {
+        let limit = WatchLimit::new(256 * 10);
+        let inbox = inbox();
+        let fill = |watched: &Watched| {
+            let begin = |number| watched.insert(reference(number), Purpose::Monitor, inbox.clone());
+            (1..).take_while(|&number| begin(number).is_ok()).count()
+        };
+        let members: Vec<_> = (0..40).map(|_| Watched::new(Some(limit.clone()))).collect();
+        let held: Vec<_> = members.iter().map(fill).collect();
+        assert!(held.iter().all(|&held| held >= 10), "{held:?}");
+        assert_eq!(fill(&Watched::new(Some(limit.clone()))), 10);
+        assert!(held.iter().sum::<usize>() <= 256 * 10 + 40 * 10, "{held:?}");
+        assert_eq!(members.iter().map(|member| member.close().len()).collect::<Vec<_>>(), held);
     }
 
     #[test]
