@@ -196,26 +196,32 @@ pub struct Session {
 pub struct Membership {
     own: NodeName,
     backoff: Backoff,
+    attempt: Duration,
     last_dial: u64,
     peers: BTreeMap<NodeName, Peer>,
     sessions: FxHashMap<SessionId, NodeName>,
     shutting_down: bool,
     #[cfg(feature = "planted-faults")]
     trusts_claims: bool,
+    #[cfg(feature = "planted-faults")]
+    impatient: bool,
 }
 
 impl Membership {
-    /// Of a node that has just started.
-    pub fn new(own: NodeName, backoff: Backoff) -> Self {
+    /// Of a node that has just started. An attempt to connect takes up to `attempt`.
+    pub fn new(own: NodeName, backoff: Backoff, attempt: Duration) -> Self {
         Membership {
             own,
             backoff,
+            attempt,
             last_dial: 0,
             peers: BTreeMap::new(),
             sessions: FxHashMap::default(),
             shutting_down: false,
             #[cfg(feature = "planted-faults")]
             trusts_claims: false,
+            #[cfg(feature = "planted-faults")]
+            impatient: false,
         }
     }
 
@@ -223,6 +229,12 @@ impl Membership {
     #[cfg(feature = "planted-faults")]
     pub fn trust_claims(&mut self) {
         self.trusts_claims = true;
+    }
+
+    /// Plants a fault: a session that is doubted has two seconds to resume, whether or not its pool lives.
+    #[cfg(feature = "planted-faults")]
+    pub fn hurry(&mut self) {
+        self.impatient = true;
     }
 
     /// A session with `peer` is wanted. Dials, now or when the back-off allows, and again until there is one or
@@ -251,8 +263,9 @@ impl Membership {
     }
 
     /// What is due by now: dials and resumes whose back-off is over, and the end of sessions that were doubted and did
-    /// not resume.
-    pub fn poll(&mut self, now: Time) -> Vec<Action> {
+    /// not resume. `heard` says when the peer of a session was last heard, if a pool connection of it lives.
+    pub fn poll(&mut self, now: Time, heard: impl Fn(SessionId) -> Option<Time>) -> Vec<Action> {
+        let patience = self.patience(true);
         let due = |peer: &&NodeName| self.peers.get(*peer).and_then(Peer::due).is_some_and(|due| due <= now);
         let due: Vec<NodeName> = self.peers.keys().filter(due).cloned().collect();
         let mut actions = Vec::new();
@@ -260,7 +273,12 @@ impl Membership {
             match self.peers.get_mut(&peer) {
                 Some(Peer { state: State::Up(living), .. }) if living.has_missed_its_chance(now) => {
                     let session = living.session.id;
-                    actions.extend(self.end(session, EndReason::ProbeUnanswered));
+                    let heard = heard(session);
+                    #[cfg(feature = "planted-faults")]
+                    let heard = heard.filter(|_| !self.impatient);
+                    if !living.put_off(heard, now, patience) {
+                        actions.extend(self.end(session, EndReason::ProbeUnanswered));
+                    }
                 }
                 Some(Peer { state: State::Up(living), .. }) => actions.push(living.resume(peer)),
                 Some(known) => {
@@ -452,6 +470,7 @@ impl Membership {
 
     fn inbound_session(&mut self, request: &Request, circumstances: Circumstances) -> Decision {
         let Circumstances { now, linked, room } = circumstances;
+        let patience = self.patience(linked);
         let mut actions = Vec::new();
         #[cfg(feature = "planted-faults")]
         let trusts_claims = self.trusts_claims;
@@ -476,7 +495,7 @@ impl Membership {
                 #[cfg(feature = "planted-faults")]
                 let asked = asked && !(trusts_claims && same);
                 if asked {
-                    return living.doubt(request.peer.clone(), now);
+                    return living.doubt(request.peer.clone(), now, patience);
                 }
                 actions = self.end(session.id, replacement_reason(&session, request.peer_incarnation));
             }
@@ -518,6 +537,18 @@ impl Membership {
             return Decision::refuse(Refusal::ConnectionIdUsed);
         }
         Decision { verdict: Ok(last_dial), actions: Vec::new() }
+    }
+
+    /// How long a session that is doubted has to resume. While its pool lives it may be control alone that is in trouble: then
+    /// long enough for one attempt by whoever dialled it, which may not be us.
+    fn patience(&self, linked: bool) -> Duration {
+        #[cfg(feature = "planted-faults")]
+        let linked = linked && !self.impatient;
+        if linked {
+            RESUME_PATIENCE.max(self.backoff.most.saturating_add(self.attempt))
+        } else {
+            RESUME_PATIENCE
+        }
     }
 
     /// The session that a connection wants to join, if it is the peer's and the peer's to extend.
@@ -562,6 +593,9 @@ impl Decision {
 // So many dials, to whichever peer, are beyond what a peer makes between two sessions with the same one in a row, except
 // over days; then it has to wait for a moment.
 const MOST_DIALS: u64 = 1 << 20;
+
+// How long a session that is doubted has to resume, if nothing of it is known to live.
+const RESUME_PATIENCE: Duration = Duration::from_secs(2);
 
 // How long the one whose dial was refused waits for the other one's.
 const INBOUND_PATIENCE: Duration = Duration::from_millis(500);

@@ -5,9 +5,9 @@ use super::accept::Source;
 use super::control::{self, Setup};
 use super::dial::{self, Failed};
 use super::{Engine, Event};
-use crate::ConnectError;
 use crate::seldom::Seldom;
 use crate::session::Session;
+use crate::{Config, ConnectError};
 use rustc_hash::FxHashMap;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use teleport_proto::absence::Absence;
 use teleport_proto::handshake::{Established, HandshakeError, Opening, Refusal, Request};
 use teleport_proto::membership::{
-    Action, Backoff, Circumstances, Decision, EndReason, Failure, Membership, SessionLimit,
+    Action, Circumstances, Decision, EndReason, Failure, Membership, SessionLimit,
 };
 use teleport_proto::{NodeName, SessionId, Time};
 use tokio::sync::mpsc;
@@ -39,11 +39,11 @@ struct Entry {
 }
 
 impl Directory {
-    pub(super) fn new(own: NodeName, backoff: Backoff, max_sessions: usize) -> Self {
+    pub(super) fn new(own: NodeName, config: &Config) -> Self {
         Self {
-            membership: Membership::new(own, backoff),
+            membership: Membership::new(own, config.backoff, config.setup_timeout),
             sessions: FxHashMap::default(),
-            limit: SessionLimit::new(max_sessions),
+            limit: SessionLimit::new(config.max_sessions),
             refusals: Seldom::default(),
         }
     }
@@ -172,7 +172,10 @@ pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 let mut directory = engine.lock_directory();
-                let actions = directory.membership.poll(engine.clock.now());
+                let Directory { membership, sessions, .. } = &mut *directory;
+                let linked = |id| sessions.get(&id).map(|e| &e.session).filter(|session| session.has_links());
+                let heard = |id| linked(id).map(|session| session.last_heard());
+                let actions = membership.poll(engine.clock.now(), heard);
                 directory.apply(&engine, actions, None);
             }
         }

@@ -155,10 +155,7 @@ impl Engine {
         let meter = NodeMeter::new(&local.name);
         let share = (config.peer_window.get() / 8).max(1);
         let engine = Arc::new(Self {
-            directory: Lock::new(
-                Rank::Directory,
-                Directory::new(local.name.clone(), config.backoff, config.max_sessions),
-            ),
+            directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), &config)),
             buffers: BufferPool::new(config.buffer_pool),
             budget: NodeBudget::new(config.node_window.get(), share),
             answers: NodeBudget::new(config.answers_window.get(), share),

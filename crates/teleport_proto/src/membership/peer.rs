@@ -5,9 +5,6 @@ use crate::handshake::{Established, Refusal};
 use crate::{NodeName, Time};
 use std::time::Duration;
 
-// How long a session that is doubted has to resume.
-const RESUME_PATIENCE: Duration = Duration::from_secs(2);
-
 /// What there is about a peer. Peers about whom there is nothing are forgotten.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -25,7 +22,7 @@ impl Peer {
                     Resume::Waiting { until } => Some(until),
                     Resume::Idle | Resume::UnderWay => None,
                 };
-                [resume, living.resume_by].into_iter().flatten().min()
+                [resume, living.doubt.map(|doubt| doubt.by)].into_iter().flatten().min()
             }
             State::Dialling { .. } => None,
         }
@@ -54,9 +51,22 @@ pub(super) struct Living {
     pub(super) resume: Resume,
     pub(super) resume_failures: u32,
     pub(super) probing: bool,
-    /// Doubted while it has no control connection: when it has to have one.
-    pub(super) resume_by: Option<Time>,
+    /// Doubted while it has no control connection.
+    pub(super) doubt: Option<Doubt>,
     pub(super) pool_ids: Taken,
+}
+
+/// A session has to have a control connection `by` then, unless its pool has been heard `since`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doubt {
+    since: Time,
+    by: Time,
+}
+
+impl Doubt {
+    fn new(now: Time, patience: Duration) -> Self {
+        Doubt { since: now, by: now.saturating_add(patience) }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +86,7 @@ impl Living {
             resume: Resume::Idle,
             resume_failures: 0,
             probing: false,
-            resume_by: None,
+            doubt: None,
             pool_ids: Taken::default(),
         }
     }
@@ -91,15 +101,22 @@ impl Living {
     pub(super) fn connected(&mut self) {
         self.session.control_connected = true;
         self.probing = false;
-        self.resume_by = None;
+        self.doubt = None;
     }
 
     /// A claimant says that it is the peer, in another life or without this session: it has to wait until the session has
-    /// shown whether it lives, over a control connection.
-    pub(super) fn doubt(&mut self, peer: NodeName, now: Time) -> Decision {
+    /// shown whether it lives, over a control connection. If it has none, it has so long for one; a resume that waits for its
+    /// back-off is due at once, but not again for every claim.
+    pub(super) fn doubt(&mut self, peer: NodeName, now: Time, patience: Duration) -> Decision {
         let mut decision = Decision::refuse(Refusal::NameInUse);
         if !self.session.control_connected {
-            self.resume_by.get_or_insert(now.saturating_add(RESUME_PATIENCE));
+            if self.doubt.is_none() {
+                self.doubt = Some(Doubt::new(now, patience));
+                self.resume_failures = 0;
+                if matches!(self.resume, Resume::Waiting { .. }) {
+                    decision.actions.push(self.resume(peer));
+                }
+            }
         } else if !self.probing {
             self.probing = true;
             decision.actions.push(Action::Probe { peer, session: self.session.id });
@@ -108,7 +125,16 @@ impl Living {
     }
 
     pub(super) fn has_missed_its_chance(&self, now: Time) -> bool {
-        self.resume_by.is_some_and(|by| by <= now)
+        self.doubt.is_some_and(|doubt| doubt.by <= now)
+    }
+
+    /// Gives it as long again if its pool was heard since it was doubted: then it lives, and only control is missing.
+    pub(super) fn put_off(&mut self, heard: Option<Time>, now: Time, patience: Duration) -> bool {
+        let lives = heard.zip(self.doubt).is_some_and(|(heard, doubt)| heard > doubt.since);
+        if lives {
+            self.doubt = Some(Doubt::new(now, patience));
+        }
+        lives
     }
 
     /// Whether this session began after one whose verdict came late.

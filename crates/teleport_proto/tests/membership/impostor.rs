@@ -28,7 +28,7 @@ fn claim(world: &mut World, at: usize, whom: usize, number: u64) {
 }
 
 /// Nodes whose control connections are cut now and then, and one that claims to be either of them all the while.
-fn besieged(seed: u64, prepare: impl Fn(&mut World)) {
+fn besieged(seed: u64, resumes_fail: bool, prepare: impl Fn(&mut World)) {
     let mut world = World::new(seed, 2, Faults::NONE);
     world.pools = true;
     prepare(&mut world);
@@ -41,6 +41,10 @@ fn besieged(seed: u64, prepare: impl Fn(&mut World)) {
         claim(&mut world, at, 1 - at, number);
         if world.random.below(8) == 0 {
             let open: Vec<Wire> = world.wires.keys().copied().collect();
+            if !open.is_empty() && resumes_fail {
+                // Together they take less than the liveness deadline.
+                world.failing_resumes = world.random.below(4);
+            }
             open.into_iter().for_each(|wire| world.cut(wire));
         }
         for _ in 0..world.random.below(4) {
@@ -55,14 +59,22 @@ fn besieged(seed: u64, prepare: impl Fn(&mut World)) {
 #[test]
 fn an_impostor_ends_no_session_whose_peer_lives() {
     for seed in 0..SEEDS {
-        besieged(seed, |_| {});
+        besieged(seed, false, |_| {});
+        besieged(seed, true, |_| {});
     }
 }
 
 #[test]
 fn believing_a_larger_dial_number_is_caught() {
     let trusting = |world: &mut World| world.nodes.iter_mut().for_each(|node| node.membership.trust_claims());
-    let caught = (0..20).any(|seed| catch_unwind(|| besieged(seed, trusting)).is_err());
+    let caught = (0..20).any(|seed| catch_unwind(|| besieged(seed, false, trusting)).is_err());
+    assert!(caught, "the fault was not noticed");
+}
+
+#[test]
+fn ending_a_doubted_session_whose_pool_lives_is_caught() {
+    let hurried = |world: &mut World| world.nodes.iter_mut().for_each(|node| node.membership.hurry());
+    let caught = (0..20).any(|seed| catch_unwind(|| besieged(seed, true, hurried)).is_err());
     assert!(caught, "the fault was not noticed");
 }
 

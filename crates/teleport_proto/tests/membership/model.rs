@@ -180,6 +180,8 @@ pub(crate) struct World {
     unreachable: BTreeSet<usize>,
     /// Sessions have pool connections, which live as long as both ends do.
     pub(crate) pools: bool,
+    /// So many of the next resumes fail, at once or after hanging in a connect.
+    pub(crate) failing_resumes: u64,
     /// Nobody learns that a connection is gone.
     pub(crate) half_open: bool,
     /// Sessions that are not with a node of this world. Their ends answer probes.
@@ -206,6 +208,7 @@ impl World {
             given_up: BTreeSet::new(),
             unreachable: BTreeSet::new(),
             pools: seed.is_multiple_of(2),
+            failing_resumes: 0,
             half_open: false,
             impostors: BTreeSet::new(),
             next_session: 0,
@@ -351,7 +354,13 @@ impl World {
         };
         self.now = self.now.max(next.min(most));
         for node in 0..self.nodes.len() {
-            let actions = self.nodes[node].membership.poll(self.now);
+            // What lives is heard: of half-open connections nothing is.
+            let living: BTreeSet<SessionId> = self.nodes[node].up.values().copied().collect();
+            let living: BTreeSet<SessionId> =
+                living.into_iter().filter(|id| !self.half_open && self.is_linked(*id)).collect();
+            let now = self.now;
+            let heard = |session: SessionId| living.contains(&session).then_some(now);
+            let actions = self.nodes[node].membership.poll(now, heard);
             self.act(node, actions);
             let dead: Vec<SessionId> = self.nodes[node]
                 .alone
@@ -452,6 +461,12 @@ impl World {
                 life,
                 Flight::Failed { request: dialled(&request, peer) },
             ));
+            return;
+        }
+        if kind == ConnectionKind::Resume && self.failing_resumes > 0 {
+            self.failing_resumes -= 1;
+            let at = self.now + secs([0, 7][self.random.index(2)]);
+            self.timers.push((at, node, life, Flight::Failed { request: dialled(&request, peer) }));
             return;
         }
         if self.faults.loss && self.random.below(4) == 0 {
@@ -659,7 +674,7 @@ impl World {
 
 impl Node {
     fn new(name: NodeName, incarnation: Incarnation) -> Self {
-        let membership = Membership::new(name.clone(), Backoff::default());
+        let membership = Membership::new(name.clone(), Backoff::default(), secs(7));
         Node { name, incarnation, membership, up: BTreeMap::new(), alone: BTreeMap::new() }
     }
 }

@@ -6,7 +6,7 @@ use teleport_proto::handshake::{ConnectionKind, HandshakeError, Refusal, Request
 use teleport_proto::membership::{
     Action, Backoff, Circumstances, Decision, EndReason, Failure, Membership, Session,
 };
-use teleport_proto::{Incarnation, NodeName, SessionId};
+use teleport_proto::{Incarnation, NodeName, SessionId, Time};
 
 use crate::{SplitMix, established, secs};
 
@@ -41,9 +41,9 @@ fn failed_dials_are_repeated_after_a_growing_back_off() {
         m.dial_failed(&name("z"), number, Failure::Other, now, u64::MAX);
         let next = m.next_deadline().unwrap();
         waits.push((next - now).as_millis());
-        assert_eq!(m.poll(next - Duration::from_nanos(1)), []);
+        assert_eq!(m.poll(next - Duration::from_nanos(1), silent), []);
         now = next;
-        actions = m.poll(now);
+        actions = m.poll(now, silent);
     }
     assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
 
@@ -82,7 +82,7 @@ fn a_wish_taken_back_ends_the_dialling() {
     m.dial_failed(&name("z"), 2, Failure::Other, secs(0), 0);
     assert!(m.next_deadline().is_some());
     m.unwant(&name("z"));
-    assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
+    assert_eq!((m.next_deadline(), m.poll(secs(99), silent)), (None, vec![]));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_dialler_that_was_refused_for_crossing_dials_again_if_nobody_comes() {
     m.want(&name("z"));
     m.dial_failed(&name("z"), 1, Failure::Refused(Refusal::Simultaneous), secs(0), 0);
     assert_eq!(m.next_deadline(), Some(Duration::from_millis(500)));
-    assert_eq!(m.poll(Duration::from_millis(500)), [dial("z", 2)]);
+    assert_eq!(m.poll(Duration::from_millis(500), silent), [dial("z", 2)]);
 }
 
 #[test]
@@ -233,20 +233,21 @@ fn a_session_whose_pool_lives_has_time_to_resume_before_it_is_replaced() {
         m.control_lost(id(1), 0);
         let claim = new("a", life, 2, 5);
         assert_eq!(inbound_at(&mut m, &claim, 10, true), refused(Refusal::NameInUse));
-        assert_eq!(m.next_deadline(), Some(secs(12)));
+        assert_eq!(m.next_deadline(), Some(secs(10 + 5 + 7)), "as long as a back-off and an attempt");
         assert_eq!(inbound_at(&mut m, &claim, 11, true), refused(Refusal::NameInUse), "no later than that");
-        assert_eq!(m.poll(secs(11)), []);
+        assert_eq!(m.poll(secs(11), silent), []);
 
         // It resumes: it is asked over its control connection, from now on.
         assert!(inbound(&mut m, &join(ConnectionKind::Resume, "a", 1, 1, 1)).verdict.is_ok());
-        assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
+        assert_eq!((m.next_deadline(), m.poll(secs(99), silent)), (None, vec![]));
         assert_eq!(inbound_at(&mut m, &claim, 20, true), doubted("a", 1));
 
         // It does not.
         m.control_lost(id(1), 1);
         assert_eq!(inbound_at(&mut m, &claim, 30, true), refused(Refusal::NameInUse));
-        assert_eq!(m.poll(secs(32)), [ended("a", 1, EndReason::ProbeUnanswered)]);
-        assert_eq!(inbound_at(&mut m, &claim, 32, true), accepted(0, vec![up("a", 2)]));
+        assert_eq!(m.poll(secs(41), silent), []);
+        assert_eq!(m.poll(secs(42), silent), [ended("a", 1, EndReason::ProbeUnanswered)]);
+        assert_eq!(inbound_at(&mut m, &claim, 42, true), accepted(0, vec![up("a", 2)]));
     }
 }
 
@@ -256,11 +257,44 @@ fn a_session_that_we_dialled_is_resumed_or_ended_when_its_peer_is_claimed() {
     assert_eq!(m.control_lost(id(1), 0), [resume("z", 1, 1)]);
     assert_eq!(inbound_at(&mut m, &new("z", 1, 2, 5), 1, true), refused(Refusal::NameInUse));
     assert!(m.resume_succeeded(id(1), 1).keep);
-    assert_eq!(m.poll(secs(99)), []);
+    assert_eq!(m.poll(secs(99), silent), []);
     m.control_lost(id(1), 1);
     assert_eq!(inbound_at(&mut m, &new("z", 1, 2, 5), 100, true), refused(Refusal::NameInUse));
-    m.resume_failed(id(1), 2, Failure::Other, secs(101), 0);
-    assert_eq!(m.poll(secs(102)), [ended("z", 1, EndReason::ProbeUnanswered)]);
+    m.resume_failed(id(1), 2, Failure::Other, secs(107), 0);
+    assert_eq!(m.poll(secs(108), silent), [resume("z", 1, 3)]);
+    assert_eq!(m.poll(secs(112), silent), [ended("z", 1, EndReason::ProbeUnanswered)]);
+}
+
+#[test]
+fn a_doubt_brings_a_waiting_resume_forward_once() {
+    let mut m = dialled();
+    assert_eq!(m.control_lost(id(1), 0), [resume("z", 1, 1)]);
+    for generation in 1..20 {
+        m.resume_failed(id(1), generation, Failure::Other, secs(10), u64::MAX);
+        assert_eq!(m.poll(secs(20), silent), [resume("z", 1, generation + 1)]);
+    }
+    m.resume_failed(id(1), 20, Failure::Other, secs(20), u64::MAX);
+    assert_eq!(m.next_deadline(), Some(secs(25)));
+    let claim = inbound_at(&mut m, &new("z", 1, 2, 5), 21, true);
+    assert_eq!(claim, Decision { verdict: Err(Refusal::NameInUse), actions: vec![resume("z", 1, 21)] });
+    // It fails at once: the back-off begins anew, and further claims do not hurry it.
+    m.resume_failed(id(1), 21, Failure::Other, secs(21), u64::MAX);
+    assert_eq!(inbound_at(&mut m, &new("z", 1, 3, 6), 21, true), refused(Refusal::NameInUse));
+    assert_eq!(m.next_deadline(), Some(secs(21) + Backoff::default().first));
+}
+
+#[test]
+fn a_session_is_not_ended_for_a_claim_while_its_pool_is_heard() {
+    let mut m = membership();
+    let _ = inbound(&mut m, &new("a", 1, 1, 4));
+    m.control_lost(id(1), 0);
+    assert_eq!(inbound_at(&mut m, &new("a", 1, 2, 5), 10, true), refused(Refusal::NameInUse));
+    for at in [22, 34, 46] {
+        assert_eq!(m.poll(secs(at), |_| Some(secs(at - 1))), []);
+        assert_eq!(m.next_deadline(), Some(secs(at + 12)));
+    }
+    // It has been silent since.
+    assert_eq!(m.poll(secs(58), |_| Some(secs(46))), [ended("a", 1, EndReason::ProbeUnanswered)]);
 }
 
 #[test]
@@ -291,7 +325,7 @@ fn the_dialler_resumes_with_ever_greater_generations() {
     assert_eq!(m.control_lost(id(1), 0), [], "once");
     assert_eq!(m.resume_failed(id(1), 1, Failure::Other, secs(0), u64::MAX), []);
     assert_eq!(m.next_deadline(), Some(Duration::from_millis(50)));
-    assert_eq!(m.poll(Duration::from_millis(50)), [resume("z", 1, 2)]);
+    assert_eq!(m.poll(Duration::from_millis(50), silent), [resume("z", 1, 2)]);
     assert!(!m.resume_succeeded(id(1), 1).keep, "it had failed");
     assert!(m.resume_succeeded(id(1), 2).keep);
     assert_eq!(m.session(&name("z")), Some(Session { generation: 2, ..session_dialled() }));
@@ -400,7 +434,7 @@ fn nothing_begins_while_shutting_down() {
     let _ = inbound(&mut m, &new("a", 1, 1, 4));
     m.shut_down();
     assert_eq!(m.want(&name("b")), []);
-    assert_eq!((m.next_deadline(), m.poll(secs(99))), (None, vec![]));
+    assert_eq!((m.next_deadline(), m.poll(secs(99), silent)), (None, vec![]));
     assert_eq!(succeed(&mut m, "z", 1, 2, 0), (false, vec![]));
     assert_eq!(inbound(&mut m, &new("c", 1, 3, 1)), refused(Refusal::ShuttingDown));
     assert_eq!(m.sessions().map(|(peer, _)| peer.clone()).collect::<Vec<_>>(), [name("a")]);
@@ -417,8 +451,13 @@ fn a_living_session_gets_connections_while_shutting_down() {
     }
 }
 
+/// No pool connection of any session lives.
+fn silent(_: SessionId) -> Option<Time> {
+    None
+}
+
 fn membership() -> Membership {
-    Membership::new(name("m"), Backoff::default())
+    Membership::new(name("m"), Backoff::default(), secs(7))
 }
 
 /// With session 1, which we dialled to z.
