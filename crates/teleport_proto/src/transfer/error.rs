@@ -88,6 +88,16 @@ pub enum Violation {
         /// How many are allowed.
         limit: usize,
     },
+    /// It takes too little of the answers that this side gives by itself, and cannot refuse.
+    #[error(
+        "the peer has not taken {bytes} bytes of outcomes and of answers to requests and monitors in vain, {limit} are kept; the session ends"
+    )]
+    Answers {
+        /// Bytes that it has not taken.
+        bytes: u64,
+        /// Bytes that are kept.
+        limit: u64,
+    },
     /// An answer from the session's own machinery that does not parse.
     #[error("the peer sent an outcome that does not parse; the session ends")]
     Outcome,

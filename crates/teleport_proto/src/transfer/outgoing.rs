@@ -184,7 +184,7 @@ pub(crate) struct Outbox {
     unconfirmed_bytes: u64,
     unconfirmed: u64,
     /// What this side has answered by itself, and the peer has not taken yet.
-    answers: usize,
+    answers: u64,
     scratch: BytesMut,
     /// Bodies of bulk messages that need not be kept any more, since the last control frame.
     pub(crate) spent: Vec<Segments>,
@@ -239,8 +239,8 @@ impl Outbox {
         }
         self.unconfirmed_bytes += cost(len);
         self.unconfirmed += u64::from(kind.is_message());
-        let answer = is_answer(kind, from);
-        self.answers += usize::from(answer);
+        let answer = is_answer(kind, from, &body);
+        self.answers += if answer { cost(len) } else { 0 };
         self.listed += 1;
         self.messages.push_back(Some(Outbound {
             pair,
@@ -320,8 +320,8 @@ impl Outbox {
         self.unconfirmed
     }
 
-    /// What this side has answered by itself, accepted and not delivered.
-    pub(crate) fn answers(&self) -> usize {
+    /// What this side has answered by itself, accepted and not delivered, in bytes.
+    pub(crate) fn answers(&self) -> u64 {
         self.answers
     }
 
@@ -468,7 +468,7 @@ impl Outbox {
         let (class, bytes) = (class_of(message.len), cost(message.len));
         self.unconfirmed_bytes -= bytes;
         self.unconfirmed -= u64::from(message.kind.is_message());
-        self.answers -= usize::from(message.answer);
+        self.answers -= if message.answer { bytes } else { 0 };
         if message.kind.is_exempt() {
             self.exempt.window.give_back(class, bytes);
             returned.exempt.add(class, bytes);
@@ -621,9 +621,22 @@ impl Outbound {
 }
 
 /// Whether a node says that by itself, whatever its applications do: what became of an acknowledged message, that there is
-/// nobody to be watched, and that a request is not let in. The peer alone decides how many there are.
-fn is_answer(kind: Kind, from: ProcessId) -> bool {
-    kind == Kind::Outcome || (from == ProcessId::NOBODY && matches!(kind, Kind::Down(_) | Kind::Reject(_)))
+/// nobody to be watched, and that a request is not let in. The peer alone decides how many there are. A host learns that a
+/// process has ended before it was watched only from the end of that watch: the reason says so.
+fn is_answer(kind: Kind, from: ProcessId, body: &Segments) -> bool {
+    match kind {
+        Kind::Outcome => true,
+        Kind::Reject(_) => from == ProcessId::NOBODY,
+        Kind::Down(_) => from == ProcessId::NOBODY || is_noproc(body),
+        _ => false,
+    }
+}
+
+/// The atom in either of its forms: Erlang/OTP 25 writes the first.
+fn is_noproc(body: &Segments) -> bool {
+    let forms: [&[u8]; 2] = [b"\x83\x64\x00\x06noproc", b"\x83\x77\x06noproc"];
+    let mut parts = body.iter();
+    parts.next().is_some_and(|part| forms.contains(&part.as_ref())) && parts.next().is_none()
 }
 
 fn numbers(runs: &[(Seq, u32)]) -> impl Iterator<Item = Seq> + '_ {

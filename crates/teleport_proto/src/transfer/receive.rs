@@ -1,5 +1,6 @@
 //! What comes over the pool.
 
+use super::answers;
 use super::assembly::Region;
 use super::credit::Admitted;
 use super::error::{MOST_REMEMBERED, ReceiveError, Violation, allow};
@@ -144,8 +145,8 @@ impl Transfer {
         }
         allow("accounts", self.consumed.len(), MOST_REMEMBERED)?;
         allow("gaps between its messages", self.inbox.delivered().scattered(), MOST_REMEMBERED)?;
-        allow("answers", self.outbox.answers(), MOST_REMEMBERED)?;
-        Ok(())
+        let (bytes, limit) = (self.outbox.answers(), answers::most_untaken(self.config.receive_window));
+        if bytes > limit { Err(Violation::Answers { bytes, limit }.into()) } else { Ok(()) }
     }
 
     /// Tells the sender of an acknowledged message what became of it.
