@@ -3,7 +3,8 @@
 use crate::common::child::{self, Child};
 use crate::common::faulty::{Kind, through_proxy};
 use crate::common::{
-    assert_says, config, event, eventually, name, pair, payload, peer_of, receive, start, start_apart, within,
+    assert_says, config, event, eventually, name, next_end, pair, payload, peer_of, receive, start,
+    start_apart, within,
 };
 use std::time::{Duration, Instant};
 use teleport::{
@@ -52,7 +53,7 @@ async fn what_is_not_delivered_by_the_deadline_is_reported_on_both_sides() {
         assert!(matches!(error, SendError::Unconfirmed { .. }), "{error:?}");
         assert_says(&error, &["b@127.0.0.1", "may have arrived"]);
     }
-    let down = event(&mut events).await;
+    let down = next_end(&mut events).await;
     assert!(
         matches!(down, NodeEvent::Down { reason: EndReason::PeerShutDown, unconfirmed: 0, .. }),
         "{down:?}"
@@ -293,7 +294,7 @@ async fn a_node_that_is_dropped_says_goodbye_and_answers_for_nothing() {
     drop((sender, a));
     let error = within(ack.delivered()).await.unwrap_err();
     assert!(matches!(error, SendError::Unconfirmed { reason: EndReason::Disconnected, .. }), "{error:?}");
-    let down = event(&mut events).await;
+    let down = next_end(&mut events).await;
     assert!(matches!(down, NodeEvent::Down { reason: EndReason::PeerShutDown, .. }), "{down:?}");
     assert!(inbox.is_empty());
 }
