@@ -2,6 +2,7 @@
 
 CARGO_FLAGS ?=
 ARGS ?=
+OTP ?=
 FUZZ_SECONDS ?= 60
 
 .PHONY: help
@@ -21,6 +22,10 @@ test-erlang: test-tools ## The suites and examples of the OTP application, with 
 		TELEPORT_INTEROP="$$interop" TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do compile, xref, ct
 	scripts/test-build-nif.sh
 	TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" scripts/test-examples.sh
+
+.PHONY: test-otp
+test-otp: test-tools ## The suites on another release of Erlang/OTP, OTP=27 or OTP=29; ARGS="--suite teleport_api_SUITE" runs one.
+	TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" scripts/test-otp.sh "$(OTP)" $(ARGS)
 
 .PHONY: test-tools
 test-tools:

@@ -68,7 +68,9 @@ end_all_the_time(Schedulers, Meanwhile) ->
         %% It still does what it is for.
         Server = teleport_test_server:start_at(Victim, undefined),
         teleport_test:eventually(fun() ->
-            {ok, works} =:= erpc:call(Node, fun() -> catch teleport:gs_call(Server, {echo, works}, ?PATIENCE) end)
+            {ok, works} =:= erpc:call(Node, fun() ->
+                teleport_test:caught(fun() -> teleport:gs_call(Server, {echo, works}, ?PATIENCE) end)
+            end)
         end)
     after
         teleport_test:signal(kill, OsPid)
@@ -85,7 +87,7 @@ victim(Node) ->
 use(Node) ->
     To = {sink, Node},
     _ = teleport:send(To, {hello, self()}),
-    _ = catch teleport:gs_call({server, Node}, {echo, hello}, 1000),
+    _ = teleport_test:caught(fun() -> teleport:gs_call({server, Node}, {echo, hello}, 1000) end),
     true = teleport:demonitor(teleport:monitor(To)),
     _ = teleport:send(To, {hello, self()}, [nosuspend]),
     drain(),

@@ -173,7 +173,8 @@ a_term_that_is_too_large(_Config) ->
     ?assertMatch({error, {{too_large, _, 1000000}, Server}},
                  teleport:receive_response(teleport:send_request(Server, {echo, Large}), 30000)),
     ?assertEqual({[], [Node]}, teleport:multi_call([Node], name, Large, 30000)),
-    {'EXIT', {{rejected, Text}, {gen_server, call, _}}} = (catch teleport:gs_call(Server, {bytes, 1000001})),
+    {'EXIT', {{rejected, Text}, {gen_server, call, _}}} =
+        teleport_test:caught(fun() -> teleport:gs_call(Server, {bytes, 1000001}) end),
     ?assertMatch({match, _}, re:run(Text, "1000000")),
     %% The server has not noticed any of it.
     ?assertEqual({ok, x}, teleport:gs_call(Server, {echo, x})),

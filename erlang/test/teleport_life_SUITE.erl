@@ -60,7 +60,7 @@ send_for_ever(To) ->
 
 begin_process(Fun) ->
     Self = self(),
-    spawn(fun() -> Self ! {outcome, self(), catch Fun()} end).
+    spawn(fun() -> Self ! {outcome, self(), teleport_test:caught(Fun)} end).
 
 outcome(Process) ->
     receive {outcome, Process, Outcome} -> Outcome

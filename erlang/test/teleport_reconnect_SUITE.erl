@@ -129,7 +129,7 @@ ring(Nodes) ->
 %% Processes there that wait for the server, each with what it is to be told, once. All of them wait already.
 watchers(From, Server) ->
     Down = {nodedown, node(Server)},
-    Kinds = [{fun() -> catch teleport:gs_call(Server, never, infinity) end,
+    Kinds = [{fun() -> teleport_test:caught(fun() -> teleport:gs_call(Server, never, infinity) end) end,
               {'EXIT', {Down, {gen_server, call, [Server, never, infinity]}}}},
              {fun() -> down(teleport:monitor(Server)) end, {Server, noconnection}},
              {fun() -> response(teleport:send_request(Server, never)) end, {error, {noconnection, Server}}}],

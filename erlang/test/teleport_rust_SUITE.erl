@@ -164,7 +164,7 @@ rejected_requests(Config) ->
     {Rust, Node} = rust(Config),
     Desk = teleport:gs_call({desk, Node}, pid),
     {'EXIT', {{rejected, Text}, {gen_server, call, [Desk, {bake, a_cake}]}}} =
-        (catch teleport:gs_call(Desk, {bake, a_cake})),
+        teleport_test:caught(fun() -> teleport:gs_call(Desk, {bake, a_cake}) end),
     ?assertMatch({match, _}, re:run(Text, "^the request cannot be read: .*bake")),
     ok = teleport:cast(Desk, {bake, a_cake}),
     ?assertEqual(Desk, teleport:gs_call({desk, Node}, pid)),
@@ -285,7 +285,7 @@ a_node_in_rust_is_killed(Config) ->
     Self = self(),
     _ = spawn(fun() ->
         Self ! asking,
-        Self ! {result, catch teleport:gs_call({desk, Node}, never, infinity)}
+        Self ! {result, teleport_test:caught(fun() -> teleport:gs_call({desk, Node}, never, infinity) end)}
     end),
     asking = teleport_test:receive_one(),
     teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 2 end),

@@ -214,7 +214,9 @@ collect(Monitors, Reports, End) ->
     end.
 
 where_it_waits(Worker) ->
-    {hangs, catch erpc:call(node(Worker), erlang, process_info, [Worker, current_stacktrace], 5000)}.
+    {hangs, teleport_test:caught(fun() ->
+        erpc:call(node(Worker), erlang, process_info, [Worker, current_stacktrace], 5000)
+    end)}.
 
 taken(Sink, Killed) ->
     case is_map_key(node(Sink), Killed) of

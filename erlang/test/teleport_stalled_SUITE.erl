@@ -105,7 +105,9 @@ a_peer_stopped_for_longer_than_the_ticktime(Config) ->
     Sink = teleport_test:sink(Node),
     Server = teleport_test_server:start_at(Node, server),
     Self = self(),
-    _ = spawn(Sender, fun() -> Self ! {called, catch teleport:gs_call(Server, never, infinity)} end),
+    _ = spawn(Sender, fun() ->
+        Self ! {called, teleport_test:caught(fun() -> teleport:gs_call(Server, never, infinity) end)}
+    end),
     _ = spawn(Sender, fun() -> _ = teleport:monitor(Server), Self ! {down, teleport_test:receive_one()} end),
     teleport_test:eventually(fun() -> erpc:call(Node, teleport_test, watched, []) =:= 2 end),
     quiet(Sender, Node),

@@ -4,7 +4,7 @@
 -export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
--export([receive_one/0, mailbox/0, eventually/1, outcome/3]).
+-export([receive_one/0, mailbox/0, eventually/1, caught/1, outcome/3]).
 
 %% Far above what anything takes on a busy machine.
 -define(PATIENCE, 30000).
@@ -192,6 +192,16 @@ eventually(Condition, End) ->
                 true -> receive after 5 -> eventually(Condition, End) end;
                 false -> error({never, Condition})
             end
+    end.
+
+%% What `catch' makes of it, which OTP 29 has deprecated.
+-spec caught(fun(() -> term())) -> term().
+caught(Fun) ->
+    try Fun()
+    catch
+        throw:Value -> Value;
+        exit:Reason -> {'EXIT', Reason};
+        error:Reason:Stack -> {'EXIT', {Reason, Stack}}
     end.
 
 %% What comes of a call, to be compared with what comes of another.

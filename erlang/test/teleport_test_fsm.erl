@@ -1,7 +1,7 @@
 %% A state machine in the old manner, as anybody would have written it: it knows nothing of teleport.
 -module(teleport_test_fsm).
 -behaviour(gen_fsm).
--compile(nowarn_deprecated_function).
+-compile([nowarn_deprecated_function, nowarn_deprecated_callback]).
 
 -export([start_at/2, start/1, init/1, idle/2, idle/3, busy/2, busy/3, handle_event/3, handle_sync_event/4]).
 
