@@ -29,4 +29,10 @@ check_names() {
 check_names ARCHITECTURE.md < <({ grep '^Guarded by' ARCHITECTURE.md; sed -n '/^## Invariants/,$p' ARCHITECTURE.md; } | names_of)
 check_names docs/semantics.md < <(names_of <docs/semantics.md)
 
+# The keys of the application's configuration, in the module that checks them and in the table that explains them.
+checked=$(sed -n '/^keys() ->/,/^$/p' erlang/src/teleport_config.erl | sed -nE 's/^ +\[?\{([a-z_]+), .*/\1/p' | sort)
+explained=$(sed -n '/^## Configuration/,/^## With/p' docs/erlang.md | sed -nE 's/^\| `([a-z_]+)` .*/\1/p' | sort)
+[[ -n $checked && $checked == "$explained" ]] || complain "docs/erlang.md explains other keys than teleport_config checks:
+$(diff <(echo "$checked") <(echo "$explained"))"
+
 exit "$failed"

@@ -43,8 +43,16 @@
 
 %% @doc Starts the application, and what it needs.
 %%
-%% Errors that have a cause outside: `{not_alive, Text}', this node is not distributed (start again when it is);
-%% `{nif_not_loaded, File, Text}'; `{unsupported_otp, Release, Text}'; `{bad_config, What}'.
+%% Errors that have a cause outside; each Text says what to do:
+%% <ul>
+%% <li>`{not_alive, Text}': this node is not distributed; start again when it is.</li>
+%% <li>`{unknown_key, Key, Text}', `{bad_value, Key, Text}': teleport has no such key, or it cannot be what it is set to.</li>
+%% <li>`{cannot_listen, {Address, Port}, Text}': the port is taken, say.</li>
+%% <li>`{no_congestion_control, Text}': the kernel does not have the one in `congestion'.</li>
+%% <li>`{bad_cookie, Text}', `{bad_node_name, Text}': it is empty, or too long.</li>
+%% <li>`{system_limit, Text}': there are no threads or descriptors left.</li>
+%% <li>`{nif_not_loaded, File, Text}', `{unsupported_otp, Release, Text}'.</li>
+%% </ul>
 -spec start() -> ok | {error, term()}.
 start() ->
     case application:ensure_all_started(teleport) of

@@ -1,52 +1,166 @@
 %% @private
-%% What the Erlang side reads of the application's configuration; see `teleport_manager' for what the keys mean. The engine
-%% checks its own.
+%% The keys of the application's configuration: what each takes, and what it is if nobody has set it. What they mean is in
+%% docs/erlang.md. A new key is a line in keys/0, and one there.
 -module(teleport_config).
 
--export([check/0, get/1]).
+-export([check/0, get/1, engine/0, most/1]).
 
 -compile({no_auto_import, [get/1]}).
 
--type key() :: apply | fallback | log_level | peers | relays | stop_timeout.
+-export_type([error/0]).
 
--define(KEYS, [apply, fallback, log_level, peers, relays, stop_timeout]).
+-type form() ::
+    boolean
+    | {one_of, [atom()]}
+    | {integer, Least :: non_neg_integer(), Most :: non_neg_integer(), Of :: string()}
+    | listen
+    | peers
+    | name.
+%% Who reads it: this side, that has a default, or the engine, that has its own.
+-type reader() :: {default, term()} | engine.
+-type key() :: {Key :: atom(), form(), reader(), Example :: term()}.
+-type error() :: {bad_value, Key :: atom(), Text :: string()} | {unknown_key, Key :: atom(), Text :: string()}.
 
-%% The most relays that the engine has places for.
--define(MOST_RELAYS, 1024).
+-define(MIB, (1 bsl 20)).
+-define(BYTES(Least), {integer, Least, 1 bsl 62, "bytes"}).
+-define(COUNT(Least, Most, Of), {integer, Least, Most, Of}).
 
-%% The longest time to wait, less what the goodbyes take.
+%% The longest time that a receive can wait, less what the goodbyes take.
 -define(MOST_MILLISECONDS, 16#fffff000).
 
-%% Names a key that has no meaning as it is set.
--spec check() -> ok | {error, {bad_config, binary()}}.
+%% What the engine takes for the steps of a connection: a day.
+-define(STEP, {integer, 1, 86400000, "milliseconds"}).
+
+-spec keys() -> [key()].
+keys() ->
+    [{apply, boolean, {default, true}, false},
+     {fallback, {one_of, [error, disterl]}, {default, error}, disterl},
+     {listen, listen, {default, undefined}, {{0, 0, 0, 0}, 4371}},
+     {log_level, {one_of, [none, error, warning, info, debug]}, {default, warning}, info},
+     {peers, peers, {default, #{}}, #{'bank@10.0.0.7' => {{10, 0, 0, 7}, 4370}}},
+     %% The engine has places for so many.
+     {relays, ?COUNT(1, 1024, "processes"), {default, erlang:system_info(schedulers)}, 8},
+     {stop_timeout, ?COUNT(0, ?MOST_MILLISECONDS, "milliseconds"), {default, 5000}, 2000},
+     {answers_window, ?BYTES(1), engine, 256 * ?MIB},
+     {buffer_pool, ?BYTES(0), engine, 256 * ?MIB},
+     {bulk_connections, ?COUNT(1, 1024, "connections"), engine, 4},
+     {congestion, name, engine, "cubic"},
+     {express_connections, ?COUNT(1, 1024, "connections"), engine, 1},
+     {fragment_size, ?COUNT(16384, 16 * ?MIB, "bytes"), engine, ?MIB},
+     {max_handshakes, ?COUNT(1, 1000000, "connections"), engine, 1024},
+     {max_message, ?BYTES(1), engine, 1024 * ?MIB},
+     {max_new_atoms, ?COUNT(0, 1 bsl 32, "atoms"), engine, 65536},
+     {max_new_atoms_per_peer, ?COUNT(0, 1 bsl 32, "atoms"), engine, 16384},
+     {max_sessions, ?COUNT(1, 1000000, "sessions"), engine, 2048},
+     {max_term, ?BYTES(2 * ?MIB), engine, 256 * ?MIB},
+     {max_watches, ?COUNT(2, 1 bsl 32, "calls and monitors"), engine, 65536},
+     {net_ticktime, ?COUNT(1, 30 * 86400, "seconds"), engine, 60},
+     {node_window, ?BYTES(1), engine, 1024 * ?MIB},
+     {peer_window, ?BYTES(1), engine, 32 * ?MIB},
+     {setup_timeout, ?STEP, engine, 7000},
+     {stall_timeout, ?STEP, engine, 5000},
+     {worker_threads, ?COUNT(1, 1024, "threads"), engine, 4}].
+
+%% Whether everything that is set is a key, and has a value that it can have.
+-spec check() -> ok | {error, error()}.
 check() ->
-    case [Key || Key <- ?KEYS, not is_valid(Key, get(Key))] of
-        [] -> ok;
-        [Key | _] -> {error, {bad_config, atom_to_binary(Key)}}
+    %% OTP keeps this with the keys of every application.
+    Set = application:get_all_env(teleport) -- [{included_applications, []}],
+    check(lists:keysort(1, Set)).
+
+-spec check([{atom(), term()}]) -> ok | {error, error()}.
+check([]) ->
+    ok;
+check([{Key, Value} | Others]) ->
+    case lists:keyfind(Key, 1, keys()) of
+        {Key, Form, _Reader, Example} ->
+            case takes(Form, Value) of
+                true -> check(Others);
+                false -> {error, {bad_value, Key, refusal(Key, Value, Form, Example)}}
+            end;
+        false ->
+            {error, {unknown_key, Key, unknown(atom_to_list(Key))}}
     end.
 
--spec get(key()) -> term().
+%% A value of this side's.
+-spec get(atom()) -> term().
 get(Key) ->
-    application:get_env(teleport, Key, default(Key)).
+    {Key, _Form, {default, Default}, _Example} = lists:keyfind(Key, 1, keys()),
+    application:get_env(teleport, Key, Default).
 
--spec default(key()) -> term().
-default(apply) -> true;
-default(fallback) -> error;
-default(log_level) -> warning;
-default(peers) -> #{};
-default(relays) -> erlang:system_info(schedulers);
-default(stop_timeout) -> 5000.
+%% Those of the engine's that are set.
+-spec engine() -> #{atom() => term()}.
+engine() ->
+    maps:from_list([{Key, given(Form, Value)} || {Key, Form, engine, _Example} <- keys(),
+                                                 {ok, Value} <- [application:get_env(teleport, Key)]]).
 
--spec is_valid(key(), term()) -> boolean().
-is_valid(apply, Value) -> is_boolean(Value);
-is_valid(fallback, Value) -> lists:member(Value, [error, disterl]);
-is_valid(log_level, Value) -> lists:member(Value, [none, error, warning, info, debug]);
-is_valid(peers, Value) -> is_map(Value) andalso lists:all(fun is_peer/1, maps:to_list(Value));
-is_valid(relays, Value) -> is_integer(Value) andalso Value > 0 andalso Value =< ?MOST_RELAYS;
-is_valid(stop_timeout, Value) -> is_integer(Value) andalso Value >= 0 andalso Value =< ?MOST_MILLISECONDS.
+%% The largest number that a key takes.
+-spec most(atom()) -> non_neg_integer().
+most(Key) ->
+    {Key, {integer, _Least, Most, _Of}, _Reader, _Example} = lists:keyfind(Key, 1, keys()),
+    Most.
 
--spec is_peer(term()) -> boolean().
-is_peer({Node, {Ip, Port}}) ->
-    is_atom(Node) andalso inet:is_ip_address(Ip) andalso is_integer(Port) andalso Port > 0 andalso Port < 65536;
-is_peer(_Other) ->
+%% As the engine is given it.
+-spec given(form(), term()) -> term().
+given(name, Value) -> iolist_to_binary(Value);
+given(_Form, Value) -> Value.
+
+-spec takes(form(), term()) -> boolean().
+takes(boolean, Value) -> is_boolean(Value);
+takes({one_of, Atoms}, Value) -> lists:member(Value, Atoms);
+takes({integer, Least, Most, _Of}, Value) -> is_integer(Value) andalso Least =< Value andalso Value =< Most;
+takes(listen, Value) -> is_address(Value, 0);
+takes(peers, Value) -> is_map(Value) andalso lists:all(fun is_peer/1, maps:to_list(Value));
+takes(name, Value) -> is_binary(Value) andalso Value =/= <<>> orelse Value =/= [] andalso io_lib:printable_latin1_list(Value).
+
+-spec is_address(term(), 0 | 1) -> boolean().
+is_address({Ip, Port}, Least) ->
+    inet:is_ip_address(Ip) andalso is_integer(Port) andalso Least =< Port andalso Port < 65536;
+is_address(_Other, _Least) ->
     false.
+
+-spec is_peer({term(), term()}) -> boolean().
+is_peer({Node, Address}) ->
+    is_atom(Node) andalso length(string:split(atom_to_list(Node), "@", all)) =:= 2 andalso is_address(Address, 1).
+
+%% What a key takes, in words.
+-spec form(form()) -> iolist().
+form(boolean) -> "true or false";
+form({one_of, Atoms}) -> ["one of ", lists:join(", ", [atom_to_list(Atom) || Atom <- Atoms])];
+form({integer, Least, Most, Of}) -> io_lib:format("~b to ~b ~s", [Least, Most, Of]);
+form(listen) -> "{Address, Port}: an IP address as a tuple of numbers, and a port of 0 (any free one) to 65535";
+form(peers) -> "a map of nodes, name@host, to {Address, Port}: an IP address as a tuple of numbers, and a port of 1 to 65535";
+form(name) -> "a string".
+
+-spec refusal(atom(), term(), form(), term()) -> string().
+refusal(Key, Value, Form, Example) ->
+    Text = io_lib:format("teleport's key ~ts cannot be ~tP; it takes ~ts; for example {~ts, ~tp}",
+                         [Key, Value, 30, form(Form), Key, Example]),
+    unicode:characters_to_list(Text).
+
+-spec unknown(string()) -> string().
+unknown(Key) ->
+    Names = [atom_to_list(Name) || {Name, _Form, _Reader, _Example} <- keys()],
+    {Distance, Nearest} = lists:min([{distance(Key, Name), Name} || Name <- Names]),
+    Advice = case Distance =< length(Nearest) div 3 of
+        true -> ["did you mean ", Nearest, $?];
+        false -> ["its keys are ", lists:join(", ", Names)]
+    end,
+    unicode:characters_to_list(["teleport has no key ", Key, "; ", Advice]).
+
+%% How many characters have to be added, removed or replaced to make the one of the other (Levenshtein's distance).
+-spec distance(string(), string()) -> non_neg_integer().
+distance(From, To) ->
+    lists:last(lists:foldl(fun(Char, Row) -> row(Char, To, Row) end, lists:seq(0, length(To)), From)).
+
+-spec row(char(), string(), [non_neg_integer()]) -> [non_neg_integer()].
+row(Char, To, [First | _] = Above) ->
+    [First + 1 | cells(Char, To, Above, First + 1)].
+
+-spec cells(char(), string(), [non_neg_integer()], non_neg_integer()) -> [non_neg_integer()].
+cells(_Char, [], [_Corner], _Left) ->
+    [];
+cells(Char, [Other | To], [Corner, Up | Above], Left) ->
+    Replaced = if Char =:= Other -> Corner; true -> Corner + 1 end,
+    Cell = lists:min([Replaced, Up + 1, Left + 1]),
+    [Cell | cells(Char, To, [Up | Above], Cell)].

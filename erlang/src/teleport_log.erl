@@ -1,6 +1,7 @@
 %% @private
 %% What the engine has to say goes to OTP's `logger'. The metadata have the peer's name as `peer', if it is about one, and all
 %% that is said with it as `teleport', a map of binaries. There is no domain: the default handler shows none but OTP's own.
+%% OTP's own level (`notice') would stop what `log_level' asks for, so this module has a level of its own then.
 -module(teleport_log).
 -behaviour(gen_server).
 
@@ -14,8 +15,9 @@ start_link() ->
 -spec init([]) -> {ok, []} | {stop, term()}.
 init([]) ->
     process_flag(trap_exit, true),
-    case teleport_nif:log_from(teleport_config:get(log_level)) of
-        ok -> {ok, []};
+    Level = teleport_config:get(log_level),
+    case teleport_nif:log_from(Level) of
+        ok -> ok = let_through(Level), {ok, []};
         system -> {stop, {system, "no thread for the log"}}
     end.
 
@@ -39,11 +41,21 @@ handle_info(_Other, State) ->
 
 -spec terminate(term(), []) -> ok.
 terminate(_Reason, _State) ->
+    ok = logger:unset_module_level(?MODULE),
     teleport_nif:log_nothing().
+
+%% `error' and `warning' are what OTP lets through, unless somebody wants less.
+-spec let_through(none | error | warning | info | debug) -> ok.
+let_through(Level) when Level =:= info; Level =:= debug ->
+    logger:set_module_level(?MODULE, Level);
+let_through(_Level) ->
+    logger:unset_module_level(?MODULE).
 
 -spec log(teleport_nif:log()) -> ok.
 log({Level, Message, Fields}) ->
     Said = [[$\s, Key, $=, Value] || {Key, Value} <- Fields],
     Peer = [{peer, Value} || {<<"peer">>, Value} <- Fields],
-    Metadata = maps:from_list([{teleport, maps:from_list(Fields)} | Peer]),
+    %% The level of a module counts where the metadata name it.
+    Module = {mfa, {?MODULE, log, 1}},
+    Metadata = maps:from_list([{teleport, maps:from_list(Fields)}, Module | Peer]),
     logger:log(Level, "~ts~ts", [Message, Said], Metadata).

@@ -1,35 +1,6 @@
 %% @private
 %% Starts the engine, and connects it with distributed Erlang: which says who is in the cluster and where peers listen.
 %%
-%% Configuration of the application `teleport':
-%% <ul>
-%% <li>`listen': `{Address, Port}'. Default: the interface of distributed Erlang (kernel's `inet_dist_use_interface'), or all,
-%% and any free port.</li>
-%% <li>`peers': `#{Node => {Address, Port}}', for nodes that are not in the Erlang cluster, such as those in Rust.</li>
-%% <li>`fallback': what becomes of messages, calls and monitors to a node of the Erlang cluster where teleport does not run:
-%% `error' (the default), or `disterl': they go over distributed Erlang, until teleport is started there. A cluster can be
-%% upgraded node by node so. Order is kept when the way changes; see `teleport_route'.</li>
-%% <li>`log_level': what the engine says to OTP's `logger': `none', `error', `warning' (the default), `info' or `debug'.</li>
-%% <li>`relays': how many processes start relays, of which each server that peers call or monitor has one. Default: one per
-%% scheduler.</li>
-%% <li>`max_watches': how many calls and monitors peers may have open here together; each peer a part of them. Default 65,536: each
-%% process that is watched has a relay, of some 3 KiB.</li>
-%% <li>`stop_timeout': milliseconds that messages under way have when the application stops. Default 5000.</li>
-%% <li>`apply': whether other nodes may apply functions here with `teleport:apply/4'. Default `true', as with `erpc'.</li>
-%% <li>`max_new_atoms_per_peer', `max_new_atoms': how many atoms a peer, and all peers together, may add to the table of atoms,
-%% which never shrinks. A message with more is refused: what has a caller is rejected, and it is counted, see
-%% `teleport:info/1'. The numbers are of a peer's name, so it does not help to come again; they are kept for 1024 names, all
-%% further ones have one account together. Defaults 16384, twice what a virtual machine begins with, and 65536, a sixteenth of
-%% the table.</li>
-%% <li>`max_term': bytes of heap that one message may take in a process, large binaries not counted. A list of empty lists is 16
-%% times as large there as on its way. A message that would take more is refused before it is built: what has a caller is
-%% rejected, and it is counted as unreadable. At least 2 MiB; default 256 MiB.</li>
-%% <li>`max_message', `peer_window', `node_window', `answers_window', `fragment_size', `express_connections',
-%% `bulk_connections',
-%% `net_ticktime' (seconds; default: that of distributed Erlang), `setup_timeout' and `stall_timeout' (milliseconds),
-%% `max_handshakes', `max_sessions', `buffer_pool', `worker_threads', `congestion': the engine's own, see `Config' in the
-%% crate `teleport'.</li>
-%% </ul>
 %% The cookie is that of distributed Erlang; one that was set for a single node with `erlang:set_cookie/2' is used with that
 %% node.
 -module(teleport_manager).
@@ -46,10 +17,6 @@
 
 %% How long a peer may take to say where it listens, in milliseconds.
 -define(ADDRESS_TIMEOUT, 5000).
-
--define(ENGINE_KEYS, [max_new_atoms, max_new_atoms_per_peer, max_term, max_message, peer_window, node_window, answers_window,
-                      max_watches, fragment_size, express_connections, bulk_connections, net_ticktime, setup_timeout,
-                      stall_timeout, max_handshakes, max_sessions, buffer_pool, worker_threads, congestion]).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
@@ -97,13 +64,12 @@ init([]) ->
 -spec start_engine() -> {ok, #state{}} | {stop, term()}.
 start_engine() ->
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
-    Keys = [{Key, Value} || Key <- ?ENGINE_KEYS, {ok, Value} <- [application:get_env(teleport, Key)]],
     Defaults = #{node => atom_to_binary(node()),
                  creation => erlang:system_info(creation),
                  cookie => atom_to_binary(erlang:get_cookie()),
-                 listen => application:get_env(teleport, listen, {interface(), 0}),
+                 listen => listen(),
                  net_ticktime => ticktime()},
-    Config = maps:merge(Defaults, maps:from_list(Keys)),
+    Config = maps:merge(Defaults, teleport_config:engine()),
     Started = case teleport_nif:start(Config) of
         {error, already_started} ->
             %% A manager that was killed has left it.
@@ -122,8 +88,14 @@ start_engine() ->
             announce(teleport_up),
             {ok, #state{address = Address, lives = Lives}};
         {error, Reason} ->
-            {stop, Reason}
+            {stop, reason(Reason)}
     end.
+
+%% Why the engine did not start, with a text like those of the others.
+-spec reason(teleport_nif:start_error()) -> term().
+reason({What, Text}) -> {What, unicode:characters_to_list(Text)};
+reason({What, Of, Text}) -> {What, Of, unicode:characters_to_list(Text)};
+reason(Reason) -> Reason.
 
 %% Delivers what is under way for at most so many milliseconds.
 -spec stop_engine(non_neg_integer()) -> ok.
@@ -247,17 +219,21 @@ host(Node, Family, Default) ->
         {error, _} -> Default
     end.
 
--spec interface() -> inet:ip_address().
-interface() ->
-    case application:get_env(kernel, inet_dist_use_interface) of
-        {ok, Ip} when is_tuple(Ip) -> Ip;
-        _ -> {0, 0, 0, 0}
+%% As configured, or where distributed Erlang listens, at any free port.
+-spec listen() -> teleport_nif:address().
+listen() ->
+    case {teleport_config:get(listen), application:get_env(kernel, inet_dist_use_interface)} of
+        {undefined, {ok, Ip}} when is_tuple(Ip) -> {Ip, 0};
+        {undefined, _} -> {{0, 0, 0, 0}, 0};
+        {Address, _} -> Address
     end.
 
+%% Whoever has set weeks for it wants no ticks.
 -spec ticktime() -> pos_integer().
 ticktime() ->
-    case net_kernel:get_net_ticktime() of
-        {ongoing_change_to, Seconds} -> Seconds;
+    Seconds = case net_kernel:get_net_ticktime() of
+        {ongoing_change_to, Next} -> Next;
         ignored -> 60;
-        Seconds -> Seconds
-    end.
+        Now -> Now
+    end,
+    min(Seconds, teleport_config:most(net_ticktime)).

@@ -18,7 +18,7 @@
 
 -on_load(init/0).
 
--export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0]).
+-export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0, start_error/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type destination() :: pid() | {atom(), node()}.
@@ -32,6 +32,12 @@
 -type error() ::
     not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noproc | system
     | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
+
+%% Why the engine does not start; the text has the way out.
+-type start_error() ::
+    {bad_value, Key :: atom(), Text :: binary()}
+    | {cannot_listen, address(), Text :: binary()}
+    | {bad_node_name | bad_cookie | no_congestion_control | system_limit | not_started, Text :: binary()}.
 
 %% What was found out about the way to a peer.
 -type report() :: {
@@ -64,7 +70,7 @@ init() ->
 %% Starts the engine. The calling process becomes its manager: it is asked for addresses with `{teleport_resolve, Node}', and
 %% has to answer with resolved/2; `teleport_lost' says that the engine has ended, since this module was loaded anew. Runs on a
 %% dirty scheduler.
--spec start(map()) -> {ok, address()} | {error, already_started | {bad_config, binary() | string()} | term()}.
+-spec start(map()) -> {ok, address()} | {error, already_started | start_error()}.
 start(_Config) ->
     erlang:nif_error(not_loaded).
 

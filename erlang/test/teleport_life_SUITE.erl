@@ -7,7 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1]).
--export([distributed_later/1, no_library/1, a_library_that_is_none/1, other_releases/1, bad_configuration/1]).
+-export([distributed_later/1, no_library/1, a_library_that_is_none/1, other_releases/1]).
 -export([loaded_anew_while_it_runs/1, purged_while_it_runs/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -17,7 +17,7 @@ suite() ->
 all() ->
     [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
      a_supervisor_that_gives_up, calls_that_begin_at_the_end,
-     distributed_later, no_library, a_library_that_is_none, other_releases, bad_configuration,
+     distributed_later, no_library, a_library_that_is_none, other_releases,
      loaded_anew_while_it_runs, purged_while_it_runs].
 
 init_per_suite(Config) ->
@@ -244,18 +244,6 @@ other_releases(_Config) ->
     [?assertEqual(ok, teleport_app:supported(Release)) || Release <- ["25", "26", "27.1", "30-rc1", "100"]],
     [?assertMatch({error, {unsupported_otp, Release, _}}, teleport_app:supported(Release))
      || Release <- ["24", "24.3", "9", "R16B03", ""]].
-
-bad_configuration(_Config) ->
-    _ = application:stop(teleport),
-    [begin
-        ok = application:set_env(teleport, Key, Value),
-        {error, {bad_config, What}} = teleport:start(),
-        ?assertNotEqual(nomatch, string:find(What, atom_to_list(Key))),
-        ok = application:unset_env(teleport, Key)
-    end || {Key, Value} <- [{fallback, sometimes}, {log_level, loud}, {max_message, 0}, {net_ticktime, often},
-                             {relays, 0}, {relays, 1025}, {apply, yes}, {stop_timeout, infinity}, {listen, {localhost, 0}},
-                             {peers, [here]}, {peers, #{here => {localhost, 4370}}}]],
-    ok = teleport:start().
 
 %% The library.
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 use teleport_proto::liveness;
 use teleport_proto::membership::Backoff;
 
+/// A month without a sign of life is as good as no limit, and still a time that clocks can add.
+const LONGEST_TICKTIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// How a node is set up. The defaults are meant for production; each field says why it is what it is.
 ///
 /// ```
@@ -193,17 +196,19 @@ impl Config {
         if !fragment.contains(&self.fragment_size) {
             return Some(("fragment_size", "16 KiB to 16 MiB"));
         }
-        if self.express_connections == 0 || self.bulk_connections == 0 {
-            return Some(("express_connections and bulk_connections", "at least 1 each"));
+        let connections =
+            [("express_connections", self.express_connections), ("bulk_connections", self.bulk_connections)];
+        if let Some((field, _)) = connections.into_iter().find(|(_, count)| !(1..=1024).contains(count)) {
+            return Some((field, "1 to 1024"));
         }
         if self.max_watches < 2 {
             return Some(("max_watches", "at least 2"));
         }
-        if self.worker_threads == 0 {
-            return Some(("worker_threads", "at least 1"));
+        if !(1..=1024).contains(&self.worker_threads) {
+            return Some(("worker_threads", "1 to 1024"));
         }
-        if self.net_ticktime < Duration::from_millis(4) {
-            return Some(("net_ticktime", "at least 4 ms"));
+        if self.net_ticktime < Duration::from_millis(4) || self.net_ticktime > LONGEST_TICKTIME {
+            return Some(("net_ticktime", "4 ms to 30 days"));
         }
         if self.tick_interval.is_some_and(|interval| interval > self.net_ticktime) {
             return Some(("tick_interval", "at most net_ticktime"));
@@ -223,8 +228,11 @@ impl Config {
         if self.flush_delay.is_zero() || self.flush_delay > Duration::from_secs(1) {
             return Some(("flush_delay", "more than nothing and at most a second"));
         }
-        if self.max_handshakes == 0 || self.max_sessions == 0 {
-            return Some(("max_handshakes and max_sessions", "at least 1 each"));
+        if self.max_handshakes == 0 {
+            return Some(("max_handshakes", "at least 1"));
+        }
+        if self.max_sessions == 0 {
+            return Some(("max_sessions", "at least 1"));
         }
         None
     }

@@ -32,7 +32,9 @@ pub enum StartError {
         allowed: &'static str,
     },
     /// The kernel does not have the congestion control.
-    #[error("the kernel has no congestion control {name:?}; see net.ipv4.tcp_available_congestion_control")]
+    #[error(
+        "no congestion control {name:?}: {source}; see net.ipv4.tcp_available_congestion_control for what the kernel has"
+    )]
     Congestion {
         /// As configured.
         name: String,

@@ -1,8 +1,9 @@
 //! The configuration, from a map.
 //!
-//! `node`, `creation`, `cookie`, `listen` and the limits are explained where they are documented: in the Erlang module
-//! `teleport_manager`.
+//! The Erlang module `teleport_config` checks what users set, and docs/erlang.md explains it. Here nothing is taken for another
+//! value than it is.
 
+use crate::errors::bad_value;
 use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Binary, Encoder, Env, Error, MapIterator, NifResult, Term};
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +40,15 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
 }
 
+/// The key whose value cannot be read.
+struct BadValue(String);
+
+impl Encoder for BadValue {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        bad_value(env, &self.0, format!("the engine cannot read what {} is set to", self.0))
+    }
+}
+
 impl Settings {
     /// Reads the map. An error names the key.
     pub(crate) fn decode(map: Term<'_>) -> NifResult<Self> {
@@ -56,9 +66,7 @@ impl Settings {
         };
         for (key, value) in MapIterator::new(map).ok_or(Error::BadArg)? {
             let key = key.atom_to_string()?;
-            settings
-                .set(&key, value)
-                .map_err(|_| Error::Term(Box::new((crate::atoms::bad_config(), key))))?;
+            settings.set(&key, value).map_err(|_| Error::Term(Box::new(BadValue(key))))?;
         }
         Ok(settings)
     }
@@ -67,32 +75,32 @@ impl Settings {
         let config = &mut self.config;
         match key {
             "node" => self.node = value.decode::<String>()?,
-            "creation" => self.creation = value.decode()?,
+            "creation" => self.creation = number(value)?,
             "cookie" => self.cookie = value.decode::<Binary<'_>>()?.to_vec(),
             "listen" => self.listen = address(value)?,
-            "max_new_atoms" => self.max_new_atoms = value.decode()?,
-            "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = value.decode()?,
+            "max_new_atoms" => self.max_new_atoms = number(value)?,
+            "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = number(value)?,
             "max_term" => {
-                self.max_term = value.decode()?;
+                self.max_term = number(value)?;
                 if self.max_term < LEAST_MAX_TERM {
                     return Err(Error::BadArg);
                 }
             }
             "max_message" => config.max_message = bytes(value)?,
             "peer_window" => config.peer_window = bytes(value)?,
-            "max_watches" => config.max_watches = value.decode()?,
+            "max_watches" => config.max_watches = number(value)?,
             "node_window" => config.node_window = bytes(value)?,
             "answers_window" => config.answers_window = bytes(value)?,
-            "fragment_size" => config.fragment_size = value.decode()?,
-            "express_connections" => config.express_connections = value.decode()?,
-            "bulk_connections" => config.bulk_connections = value.decode()?,
-            "net_ticktime" => config.net_ticktime = Duration::from_secs(value.decode()?),
-            "setup_timeout" => config.setup_timeout = Duration::from_millis(value.decode()?),
-            "stall_timeout" => config.stall_timeout = Duration::from_millis(value.decode()?),
-            "max_handshakes" => config.max_handshakes = value.decode()?,
-            "max_sessions" => config.max_sessions = value.decode()?,
-            "buffer_pool" => config.buffer_pool = value.decode()?,
-            "worker_threads" => config.worker_threads = value.decode()?,
+            "fragment_size" => config.fragment_size = number(value)?,
+            "express_connections" => config.express_connections = number(value)?,
+            "bulk_connections" => config.bulk_connections = number(value)?,
+            "net_ticktime" => config.net_ticktime = Duration::from_secs(number(value)?),
+            "setup_timeout" => config.setup_timeout = Duration::from_millis(number(value)?),
+            "stall_timeout" => config.stall_timeout = Duration::from_millis(number(value)?),
+            "max_handshakes" => config.max_handshakes = number(value)?,
+            "max_sessions" => config.max_sessions = number(value)?,
+            "buffer_pool" => config.buffer_pool = number(value)?,
+            "worker_threads" => config.worker_threads = number(value)?,
             "congestion" => config.congestion = Some(value.decode()?),
             _ => return Err(Error::BadArg),
         }
@@ -102,14 +110,19 @@ impl Settings {
 
 /// `{Address, Port}`, as of `inet`.
 pub(crate) fn address(term: Term<'_>) -> NifResult<SocketAddr> {
-    let (ip, port): (Term<'_>, u16) = term.decode()?;
-    if let Ok((a, b, c, d)) = ip.decode::<(u8, u8, u8, u8)>() {
-        return Ok(SocketAddr::from(([a, b, c, d], port)));
+    let (ip, port): (Term<'_>, Term<'_>) = term.decode()?;
+    let (parts, port) = (get_tuple(ip)?, number(port)?);
+    if let &[a, b, c, d] = &parts[..] {
+        return Ok(SocketAddr::from(([number(a)?, number(b)?, number(c)?, number(d)?], port)));
     }
-    let parts = get_tuple(ip)?;
-    let parts = parts.into_iter().map(|part| part.decode()).collect::<NifResult<Vec<u16>>>()?;
+    let parts = parts.into_iter().map(number).collect::<NifResult<Vec<u16>>>()?;
     let parts = <[u16; 8]>::try_from(parts).map_err(|_| Error::BadArg)?;
     Ok(SocketAddr::from((parts, port)))
+}
+
+/// A number that the type has. (The decoders of rustler cut others off.)
+fn number<T: TryFrom<i64>>(term: Term<'_>) -> NifResult<T> {
+    T::try_from(term.decode()?).map_err(|_| Error::BadArg)
 }
 
 /// `{Address, Port}`, for Erlang.
@@ -122,5 +135,5 @@ pub(crate) fn encode_address<'a>(env: Env<'a>, address: SocketAddr) -> Term<'a> 
 }
 
 fn bytes(term: Term<'_>) -> NifResult<NonZeroU64> {
-    NonZeroU64::new(term.decode()?).ok_or(Error::BadArg)
+    NonZeroU64::new(number(term)?).ok_or(Error::BadArg)
 }

@@ -1,6 +1,8 @@
 //! Errors as terms.
 
 use crate::atoms;
+use crate::config::encode_address;
+use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Term};
 use teleport::{ConnectError, SendError, StartError};
 
@@ -26,11 +28,26 @@ pub(crate) fn send_error<'a>(env: Env<'a>, error: &SendError) -> Term<'a> {
     }
 }
 
-/// The reason of an `{error, Reason}`.
+/// The reason of an `{error, Reason}`: what is wrong, with what if it can be one of many, and a text.
 pub(crate) fn start_error<'a>(env: Env<'a>, error: &StartError) -> Term<'a> {
-    let mut text = error.to_string();
-    if let Some(source) = std::error::Error::source(error) {
-        text = format!("{text}: {source}");
+    let text = error.to_string();
+    match error {
+        StartError::Name(_) => (atoms::bad_node_name(), text).encode(env),
+        StartError::Cookie(_) | StartError::NoCookie(_) => (atoms::bad_cookie(), text).encode(env),
+        StartError::Config { field, .. } => bad_value(env, field, text),
+        StartError::Congestion { .. } => (atoms::no_congestion_control(), text).encode(env),
+        StartError::Listen { address, .. } => {
+            (atoms::cannot_listen(), encode_address(env, *address), text).encode(env)
+        }
+        StartError::System { .. } => (atoms::system_limit(), text).encode(env),
+        // The enum may grow.
+        _ => (atoms::not_started(), text).encode(env),
     }
-    (atoms::bad_config(), text).encode(env)
+}
+
+/// A key of the configuration has no meaning as it is set.
+pub(crate) fn bad_value<'a>(env: Env<'a>, key: &str, text: String) -> Term<'a> {
+    // Keys are few, so their atoms are.
+    let key = Atom::from_str(env, key).unwrap_or_else(|_| atoms::undefined());
+    (atoms::bad_value(), key, text).encode(env)
 }

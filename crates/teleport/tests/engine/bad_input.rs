@@ -222,10 +222,24 @@ async fn what_a_node_cannot_start_with_is_named() {
     let error = Node::builder("b@127.0.0.1").cookie(COOKIE).listen(a.address()).start().await.unwrap_err();
     assert!(matches!(error, StartError::Listen { .. }), "{error:?}");
     assert_says(&error, &[&a.address().to_string(), "choose another address"]);
-    let zero = config(|config| config.bulk_connections = 0);
-    let error = Node::builder("b@127.0.0.1").cookie(COOKIE).config(zero).start().await.unwrap_err();
-    assert!(matches!(error, StartError::Config { .. }), "{error:?}");
-    assert_says(&error, &["bulk_connections", "at least 1"]);
+    let flaws = [
+        ("bulk_connections", "1 to 1024", config(|config| config.bulk_connections = 0)),
+        ("express_connections", "1 to 1024", config(|config| config.express_connections = u32::MAX)),
+        ("worker_threads", "1 to 1024", config(|config| config.worker_threads = 100_000)),
+        ("net_ticktime", "30 days", config(|config| config.net_ticktime = Duration::MAX)),
+        ("max_sessions", "at least 1", config(|config| config.max_sessions = 0)),
+        ("max_handshakes", "at least 1", config(|config| config.max_handshakes = 0)),
+        ("setup_timeout", "a day", config(|config| config.setup_timeout = Duration::MAX)),
+    ];
+    for (flawed, allowed, config) in flaws {
+        let error = Node::builder("b@127.0.0.1").cookie(COOKIE).config(config).start().await.unwrap_err();
+        assert!(matches!(error, StartError::Config { field, .. } if field == flawed), "{error:?}");
+        assert_says(&error, &[flawed, allowed]);
+    }
+    let snail = config(|config| config.congestion = Some("snail".into()));
+    let error = Node::builder("b@127.0.0.1").cookie(COOKIE).config(snail).start().await.unwrap_err();
+    assert!(matches!(error, StartError::Congestion { .. }), "{error:?}");
+    assert_says(&error, &["snail", "No such file", "tcp_available_congestion_control"]);
 }
 
 #[tokio::test]

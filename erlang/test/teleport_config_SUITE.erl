@@ -1,0 +1,151 @@
+%% What is configured wrongly is said at the start, with what it takes; and what is configured counts.
+-module(teleport_config_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([values_that_keys_do_not_take/1, examples_are_taken/1, values_at_the_edges/1, misspelt_keys/1, unknown_keys/1]).
+-export([a_port_that_is_taken/1, congestion_of_no_kernel/1, an_empty_cookie/1, info_and_debug_are_shown/1]).
+
+all() ->
+    [values_that_keys_do_not_take, examples_are_taken, values_at_the_edges, misspelt_keys, unknown_keys,
+     a_port_that_is_taken, congestion_of_no_kernel, an_empty_cookie, info_and_debug_are_shown].
+
+suite() -> [{timetrap, {minutes, 2}}].
+
+init_per_suite(Config) ->
+    ok = teleport_test:start_here([]),
+    ok = teleport_test:stop_here(),
+    Config.
+
+end_per_suite(_Config) ->
+    ok.
+
+init_per_testcase(_Case, Config) ->
+    ok = application:load(teleport),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    _ = application:stop(teleport),
+    application:unload(teleport).
+
+values_that_keys_do_not_take(_Config) ->
+    [?assertMatch({Key, Value, {error, {bad_value, Key, _}}}, {Key, Value, started(Key, Value)})
+     || {Key, Values} <- [{listen, [{{127, 0, 0, 1}, 80000}, {{127, 0, 0, 1}, -1}, {{300, 0, 0, 0}, 0}, {{1, 2, 3}, 0},
+                                    {{0, 0, 0, 0, 0, 0, 0, 65536}, 0}, {localhost, 0}, "127.0.0.1:1", 4370]},
+                          {peers, [[here], #{here => {{127, 0, 0, 1}, 4370}}, #{a@b => {{127, 0, 0, 1}, 0}},
+                                   #{a@b => {{127, 0, 0, 1}, 65536}}, #{a@b => {{256, 0, 0, 1}, 1}}, #{"a@b" => {{127, 0, 0, 1}, 1}}]},
+                          {setup_timeout, [-1, 0, 86400001, 1.5, infinity]},
+                          {stall_timeout, [-1, 0, 1 bsl 64]},
+                          {stop_timeout, [-1, infinity, 1 bsl 32]},
+                          {net_ticktime, [0, -1, often, 1 bsl 62]},
+                          {max_message, [0, -1, 1 bsl 64]},
+                          {max_term, [1048576, -1]},
+                          {max_watches, [0, 1]},
+                          {max_sessions, [0]},
+                          {max_handshakes, [0]},
+                          {fragment_size, [16383, 16777217, 1 bsl 32 + 65536]},
+                          {express_connections, [0, 1025, 1 bsl 32 + 1]},
+                          {bulk_connections, [0, -1]},
+                          {worker_threads, [0, 100000]},
+                          {relays, [0, 1025]},
+                          {congestion, ["", <<>>, [cubic], 7]},
+                          {fallback, [sometimes]},
+                          {log_level, [loud]},
+                          {apply, [yes]}],
+        Value <- Values].
+
+%% The text has the value, and an example that the key takes.
+examples_are_taken(_Config) ->
+    [begin
+        {error, {bad_value, Key, Text}} = started(Key, {wrong, 4711}),
+        ?assertNotEqual(nomatch, string:find(Text, "{wrong,4711}")),
+        [_, Example] = string:split(Text, "for example "),
+        {ok, Tokens, _} = erl_scan:string(Example ++ "."),
+        {ok, {Key, Value}} = erl_parse:parse_term(Tokens),
+        ok = application:set_env(teleport, Key, Value),
+        ?assertEqual(ok, teleport_config:check()),
+        ok = application:unset_env(teleport, Key)
+    end || Key <- keys()].
+
+%% What the table has as the ends of a range is what the engine takes.
+values_at_the_edges(_Config) ->
+    [?assertEqual({Key, Value, ok}, {Key, Value, started(Key, Value)})
+     || {Key, Value} <- [{net_ticktime, 1}, {net_ticktime, 30 * 86400}, {setup_timeout, 86400000}, {stall_timeout, 86400000},
+                         {fragment_size, 16384}, {fragment_size, 16777216}, {max_watches, 2}, {max_watches, 1 bsl 32},
+                         {max_message, 1}, {max_message, 1 bsl 62}, {peer_window, 1 bsl 62}, {node_window, 1 bsl 62},
+                         {answers_window, 1 bsl 62}, {buffer_pool, 0}, {buffer_pool, 1 bsl 62}, {max_term, 1 bsl 62},
+                         {express_connections, 1024}, {bulk_connections, 1024}, {max_sessions, 1000000},
+                         {max_handshakes, 1000000}, {max_new_atoms, 0}, {max_new_atoms_per_peer, 1 bsl 32}]].
+
+misspelt_keys(_Config) ->
+    [begin
+        {error, {unknown_key, Key, Text}} = started(Key, 1),
+        ?assertNotEqual({Key, nomatch}, {Key, string:find(Text, "did you mean " ++ Meant ++ "?")})
+     end || {Key, Meant} <- [{lisen, "listen"}, {peer, "peers"}, {'max-message', "max_message"}, {max_mesage, "max_message"},
+                             {netticktime, "net_ticktime"}, {bulk_connection, "bulk_connections"}, {loglevel, "log_level"}]].
+
+%% All keys are named where none is near.
+unknown_keys(_Config) ->
+    {error, {unknown_key, colour, Text}} = started(colour, red),
+    [?assertNotEqual(nomatch, string:find(Text, Key)) || Key <- ["listen", "peers", "worker_threads"]].
+
+a_port_that_is_taken(_Config) ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    {error, {cannot_listen, {{127, 0, 0, 1}, Port}, Text}} = started(listen, {{127, 0, 0, 1}, Port}),
+    %% With its cause, once.
+    ?assertMatch([_, _], string:split(Text, "in use", all)),
+    ok = gen_tcp:close(Socket).
+
+congestion_of_no_kernel(_Config) ->
+    [begin
+        {error, {no_congestion_control, Text}} = started(congestion, Name),
+        ?assertNotEqual(nomatch, string:find(Text, "snail"))
+     end || Name <- ["snail", <<"snail">>]].
+
+an_empty_cookie(_Config) ->
+    {ok, Peer, _Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => teleport_test:code_path()}),
+    true = peer:call(Peer, erlang, set_cookie, ['']),
+    ?assertMatch({error, {bad_cookie, _}}, peer:call(Peer, teleport, start, [])),
+    teleport_test:stop_peer(Peer).
+
+%% OTP itself lets `notice' through, and what is above it.
+info_and_debug_are_shown(_Config) ->
+    #{level := Primary} = logger:get_primary_config(),
+    ok = logger:set_primary_config(level, notice),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
+    [begin
+        ok = started(log_level, LogLevel),
+        {Peer, Node} = teleport_test:start_peer(),
+        ok = teleport:prime(Node),
+        {ok, {_, Port}} = teleport_manager:address(),
+        {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, []),
+        ok = gen_tcp:close(Socket),
+        teleport_test:eventually(fun() -> lists:member(Seen, levels([])) end),
+        teleport_test:stop_peer(Peer),
+        ok = application:stop(teleport),
+        _ = levels([])
+     end || {LogLevel, Seen} <- [{info, info}, {debug, debug}]],
+    %% It asks for nothing any more when it has stopped.
+    ?assertEqual([], logger:get_module_level(teleport_log)),
+    ok = logger:remove_handler(?FUNCTION_NAME),
+    ok = logger:set_primary_config(level, Primary).
+
+%% Of all that was logged by now.
+levels(Levels) ->
+    receive {logged, #{level := Level}} -> levels([Level | Levels]) after 0 -> Levels end.
+
+%% What comes of a start with this, and nothing else.
+started(Key, Value) ->
+    ok = application:set_env(teleport, Key, Value),
+    Result = teleport:start(),
+    ok = application:unset_env(teleport, Key),
+    Key =/= log_level andalso application:stop(teleport),
+    Result.
+
+keys() ->
+    {error, {unknown_key, _, Text}} = started(none_of_them_at_all, 1),
+    [_, Keys] = string:split(Text, "its keys are "),
+    [list_to_existing_atom(Key) || Key <- string:split(Keys, ", ", all)].
