@@ -53,9 +53,33 @@ let_through(_Level) ->
 
 -spec log(teleport_nif:log()) -> ok.
 log({Level, Message, Fields}) ->
+    case lists:keytake(<<"advice">>, 1, Fields) of
+        {value, _OfRust, Others} ->
+            {<<"peer">>, Peer} = lists:keyfind(<<"peer">>, 1, Others),
+            case is_expected(Peer) of
+                true -> log(Level, Message, Others, ["; teleport:check('", Peer, "') says at which step it fails"]);
+                %% OTP is silent, too, about nodes that are not there.
+                false when Level =:= warning -> log(info, Message, Others, "");
+                false -> log(Level, Message, Others, "")
+            end;
+        false ->
+            log(Level, Message, Fields, "")
+    end.
+
+%% Whether it could be reached: distributed Erlang reaches it, or it is configured.
+-spec is_expected(binary()) -> boolean().
+is_expected(Peer) ->
+    try binary_to_existing_atom(Peer) of
+        Node -> lists:member(Node, nodes(connected)) orelse is_map_key(Node, teleport_config:get(peers))
+    catch
+        error:badarg -> false
+    end.
+
+-spec log(logger:level(), binary(), [{binary(), binary()}], iodata()) -> ok.
+log(Level, Message, Fields, Advice) ->
     Said = [[$\s, Key, $=, Value] || {Key, Value} <- Fields],
     Peer = [{peer, Value} || {<<"peer">>, Value} <- Fields],
     %% The level of a module counts where the metadata name it.
-    Module = {mfa, {?MODULE, log, 1}},
+    Module = {mfa, {?MODULE, log, 4}},
     Metadata = maps:from_list([{teleport, maps:from_list(Fields)}, Module | Peer]),
-    logger:log(Level, "~ts~ts", [Message, Said], Metadata).
+    logger:log(Level, "~ts~ts~ts", [Message, Said, Advice], Metadata).

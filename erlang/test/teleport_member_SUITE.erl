@@ -140,7 +140,7 @@ a_wrong_cookie_is_logged(_Config) ->
     {error, {connect, _}} = peer:call(Peer, teleport, send, [{x, node()}, hello]),
     Name = atom_to_binary(Node),
     ?assertMatch(#{level := warning, meta := #{peer := Name, teleport := #{<<"error">> := _}}},
-                 logged("refused by the peer")),
+                 logged("cannot connect")),
     ?assertMatch(#{level := warning, meta := #{teleport := #{<<"source">> := <<"127.0.0.1:", _/binary>>}}},
                  logged("inbound connection refused")),
     ok = logger:remove_handler(?FUNCTION_NAME),

@@ -79,7 +79,7 @@ pub enum RegisterError {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The resolver does not know the node.
-    #[error("no address is known for node {0}; add it to the resolver, or check the name")]
+    #[error("nobody knows where {0} listens: check the name, that it runs, and where peers are configured")]
     UnknownNode(NodeName),
     /// Nobody answered, or the answer was no.
     #[error("cannot connect to {peer} at {address}: {source}; is the node running, and the port right?")]

@@ -1,15 +1,19 @@
-//! Warnings that whoever tries again for ever would repeat for ever.
+//! Warnings that a peer, a stranger or a fault would repeat for ever: each is written once a minute.
 
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
+use std::mem::Discriminant;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use teleport_proto::NodeName;
+use teleport_proto::handshake::HandshakeError;
 
 /// The same is said again after so long.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// So many different ones are told apart; what comes on top in one pause is not said. Strangers cause these warnings, so
-/// this bounds what they write into a log, and what is remembered of them.
+/// So many different ones of a kind are told apart; what comes on top in one pause is not said. Strangers cause some of these
+/// warnings, so this bounds what they write into a log, and what is remembered of them.
 const MOST: usize = 128;
 
 /// Which occasions are worth a warning.
@@ -51,6 +55,75 @@ impl<K: Eq + Hash> Seldom<K> {
         Some(0)
     }
 }
+
+/// What a node warns of again and again, if nothing is done about it. Strangers, peers and the node itself have room of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Warnings {
+    strangers: Seldom<(IpAddr, Discriminant<HandshakeError>)>,
+    peers: Seldom<(NodeName, OfPeer)>,
+    node: Seldom<OfNode>,
+}
+
+/// What is said of one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum OfPeer {
+    /// There is no session, and none could be set up.
+    NoSession,
+    /// A session has ended that nobody wanted to end.
+    SessionLost,
+    /// A connection that has proved itself was refused.
+    Refused,
+    /// It does not follow the protocol.
+    OutOfStep,
+    TickMissed,
+    ControlSilent,
+    NoPool,
+    PoolStalled,
+    /// The system does not let a connection be used.
+    Unusable,
+}
+
+/// What is said of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum OfNode {
+    CannotAccept,
+    ObserverPanicked,
+    HostPanicked,
+}
+
+impl Warnings {
+    /// [`Seldom::note`], now.
+    pub(crate) fn of_stranger(&self, address: IpAddr, what: Discriminant<HandshakeError>) -> Option<u64> {
+        self.strangers.note((address, what), Instant::now())
+    }
+
+    /// The same.
+    pub(crate) fn of_peer(&self, peer: &NodeName, what: OfPeer) -> Option<u64> {
+        self.peers.note((peer.clone(), what), Instant::now())
+    }
+
+    /// The same.
+    pub(crate) fn of_node(&self, what: OfNode) -> Option<u64> {
+        self.node.note(what, Instant::now())
+    }
+}
+
+/// Writes a warning, with how often it was not said. If it is not to be said it is there for those who debug.
+macro_rules! warn_seldom {
+    ($noted:expr, parent: $span:expr, $($said:tt)+) => {
+        match $noted {
+            Some(not_said) => tracing::warn!(parent: $span, not_said, $($said)+),
+            None => tracing::debug!(parent: $span, $($said)+),
+        }
+    };
+    ($noted:expr, $($said:tt)+) => {
+        match $noted {
+            Some(not_said) => tracing::warn!(not_said, $($said)+),
+            None => tracing::debug!($($said)+),
+        }
+    };
+}
+pub(crate) use warn_seldom;
 
 #[cfg(test)]
 mod tests {

@@ -2,12 +2,12 @@
 
 use super::Engine;
 use super::handshake::{self, Failure};
-use crate::seldom::Seldom;
+use crate::seldom::{OfNode, warn_seldom};
 use rustc_hash::FxHashMap;
-use std::mem::{Discriminant, discriminant};
+use std::mem::discriminant;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use teleport_proto::handshake::HandshakeError;
 use teleport_proto::newcomers::Newcomers;
 use tokio::net::{TcpListener, TcpStream};
@@ -94,52 +94,34 @@ impl Inner {
     }
 }
 
-/// Connections that were refused, for whoever looks after the node.
-struct Refusals {
-    /// By where they came from and what was wrong.
-    said: Seldom<(IpAddr, Discriminant<HandshakeError>)>,
-}
-
-impl Refusals {
-    fn note(&self, engine: &Engine, source: SocketAddr, error: &HandshakeError) {
-        engine.meter.handshakes_refused.increment(1);
-        let node = &engine.local.name;
-        match self.said.note((source.ip(), discriminant(error)), Instant::now()) {
-            Some(times) => {
-                tracing::warn!(%node, %source, %error, not_said = times, "inbound connection refused");
-            }
-            None => tracing::debug!(%node, %source, %error, "inbound connection refused again"),
-        }
-    }
+/// A connection was refused, for whoever looks after the node.
+fn note_refused(engine: &Engine, source: SocketAddr, error: &HandshakeError) {
+    engine.meter.handshakes_refused.increment(1);
+    let (node, noted) = (&engine.local.name, engine.warnings.of_stranger(source.ip(), discriminant(error)));
+    warn_seldom!(noted, %node, %source, %error, "inbound connection refused");
 }
 
 /// Accepts until the node goes. No error of a single connection ends it.
 pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
-    let refusals = Arc::new(Refusals { said: Seldom::default() });
     for number in 0u64.. {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(node = %engine.local.name, %error, "cannot accept; trying again");
+                let (node, noted) = (&engine.local.name, engine.warnings.of_node(OfNode::CannotAccept));
+                warn_seldom!(noted, %node, %error, "cannot accept; trying again");
                 engine.unproven.drop_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let proving = prove(engine.clone(), stream, source, number, refusals.clone());
+        let proving = prove(engine.clone(), stream, source, number);
         let spawn = || tokio::spawn(proving).abort_handle();
         engine.unproven.add(number, Source::of(source.ip()), spawn);
     }
 }
 
 /// One inbound connection, until it has proved itself and belongs to a session, or is closed.
-async fn prove(
-    engine: Arc<Engine>,
-    mut stream: TcpStream,
-    source: SocketAddr,
-    number: u64,
-    refusals: Arc<Refusals>,
-) {
+async fn prove(engine: Arc<Engine>, mut stream: TcpStream, source: SocketAddr, number: u64) {
     let limit = engine.config.handshake_timeout;
     let handshake = async {
         stream.set_nodelay(true)?;
@@ -152,7 +134,7 @@ async fn prove(
     }
     match result {
         Ok(Ok(authenticated)) => engine.inbound(stream, authenticated, Source::of(source.ip())).await,
-        Ok(Err(Failure::Refused(error))) => refusals.note(&engine, source, &error),
+        Ok(Err(Failure::Refused(error))) => note_refused(&engine, source, &error),
         Ok(Err(Failure::Io(error))) => {
             tracing::debug!(node = %engine.local.name, %source, %error, "inbound connection lost")
         }

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::runtime::Thread;
 use super::{Event, Events};
 use crate::info::Tick;
+use crate::seldom::{OfNode, OfPeer, warn_seldom};
 use crate::session::{self, Session};
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -159,7 +160,8 @@ impl Control {
             Command::Attach { stream, generation } => match TcpStream::from_std(stream) {
                 Ok(stream) => self.attach(stream, generation, now),
                 Err(error) => {
-                    tracing::warn!(parent: self.session.span(), %error, "control connection unusable");
+                    let noted = self.session.note(OfPeer::Unusable);
+                    warn_seldom!(noted, parent: self.session.span(), %error, "control connection unusable");
                     self.setup.events.send(Event::ControlLost { session: self.session.id(), generation });
                 }
             },
@@ -218,7 +220,8 @@ impl Control {
         if counts.missed > before.missed {
             let missed = counts.missed - before.missed;
             let silent_for = now.saturating_sub(self.session.last_heard());
-            tracing::warn!(parent: self.session.span(), missed, in_all = counts.missed, ?silent_for, "tick missed");
+            let noted = self.session.note(OfPeer::TickMissed);
+            warn_seldom!(noted, parent: self.session.span(), missed, in_all = counts.missed, ?silent_for, "tick missed");
             self.session.meter().ticks_missed(missed);
         }
         self.session.note_ticks(counts);
@@ -231,7 +234,8 @@ impl Control {
                 self.write(now);
             }
             Action::ReconnectControl => {
-                tracing::warn!(parent: self.session.span(), "control connection is silent; opening another one");
+                let noted = self.session.note(OfPeer::ControlSilent);
+                warn_seldom!(noted, parent: self.session.span(), "control connection is silent; opening another one");
                 self.lose(now, "silent");
             }
             Action::ProbeUnanswered => self.setup.events.end(self.session.id(), EndReason::ProbeUnanswered),
@@ -268,7 +272,8 @@ impl Control {
                 Ok(Some(ControlFrame::Goodbye)) => self.goodbye = true,
                 Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
                 Err(error) => {
-                    tracing::warn!(parent: self.session.span(), %error, "control connection is out of step");
+                    let noted = self.session.note(OfPeer::OutOfStep);
+                    warn_seldom!(noted, parent: self.session.span(), %error, "control connection is out of step");
                     self.lose(now, "out of step");
                     break;
                 }
@@ -295,7 +300,10 @@ impl Control {
         if let Some(observer) = &self.setup.observer {
             let tick = Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip };
             if catch_unwind(AssertUnwindSafe(|| observer(&tick))).is_err() {
-                tracing::error!("the tick observer panicked");
+                // It may panic at every tick.
+                if let Some(not_said) = self.session.warnings().of_node(OfNode::ObserverPanicked) {
+                    tracing::error!(not_said, "the tick observer panicked");
+                }
             }
         }
     }

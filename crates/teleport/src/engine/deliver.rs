@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::embed::{Arrival, Arriving, Hosting, Inbound, Origin, Receipt, Watch};
 use crate::mailbox::{Inbox, Put};
+use crate::seldom::{OfPeer, warn_seldom};
 use crate::session::Session;
 use crate::watch::{Answer, Purpose, Refused, Subject, Via};
 use bytes::Bytes;
@@ -99,7 +100,8 @@ impl<'a> Deliver<'a> {
             Put::Gone => Disposition::NoProcess,
             Put::Overrun => {
                 let span = self.session.span();
-                tracing::warn!(parent: span, mailbox = ?inbox, "more than its window came for a mailbox; the session ends");
+                let noted = self.session.note(OfPeer::OutOfStep);
+                warn_seldom!(noted, parent: span, mailbox = ?inbox, "more than its window came for a mailbox; the session ends");
                 self.engine.events.end(self.session.id(), EndReason::ProtocolError);
                 Disposition::NoProcess
             }

@@ -5,11 +5,10 @@ use super::accept::Source;
 use super::control::{self, Setup};
 use super::dial::{self, Failed};
 use super::{Engine, Event};
-use crate::seldom::Seldom;
+use crate::seldom::{OfPeer, warn_seldom};
 use crate::session::Session;
 use crate::{Config, ConnectError};
 use rustc_hash::FxHashMap;
-use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::absence::Absence;
@@ -21,13 +20,14 @@ use teleport_proto::{NodeName, SessionId, Time};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+/// Goes with what is said of peers that cannot be reached.
+pub(super) const ADVICE: &str = "Node::check says at which step it fails";
+
 pub(crate) struct Directory {
     pub(super) membership: Membership,
     sessions: FxHashMap<SessionId, Entry>,
     /// Those of them that others have opened.
     pub(super) limit: SessionLimit<Source>,
-    /// Failed handshakes, by what was wrong.
-    refusals: Seldom<(NodeName, Discriminant<HandshakeError>)>,
 }
 
 struct Entry {
@@ -44,7 +44,6 @@ impl Directory {
             membership: Membership::new(own, config.backoff, config.setup_timeout),
             sessions: FxHashMap::default(),
             limit: SessionLimit::new(config.max_sessions),
-            refusals: Seldom::default(),
         }
     }
 
@@ -85,17 +84,6 @@ impl Directory {
                 }
             }
         }
-    }
-
-    /// Whether a failed attempt is to be warned of, and how many before it were not: one that no further attempt mends.
-    /// Peers that are not there are not: who sends to them is told, and they may come.
-    fn worth_a_warning(&self, peer: &NodeName, error: &ConnectError) -> Option<u64> {
-        let ConnectError::Handshake { source, .. } = error else { return None };
-        let passes = [Refusal::Simultaneous, Refusal::ShuttingDown];
-        if matches!(source, HandshakeError::Refused { refusal, .. } if passes.contains(refusal)) {
-            return None;
-        }
-        self.refusals.note((peer.clone(), discriminant(source)), std::time::Instant::now())
     }
 
     /// Decides on an inbound connection that has proved itself.
@@ -229,16 +217,28 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             if !wait && (!engine.peers.fail(&peer, &error) || nobody_was_bothered) {
                 directory.membership.unwant(&peer);
             }
-            match directory.worth_a_warning(&peer, &error) {
-                Some(times) => {
-                    tracing::warn!(node = %engine.local.name, %peer, %error, not_said = times, "refused by the peer");
-                }
-                None => tracing::debug!(node = %engine.local.name, %peer, %error, "cannot connect"),
-            }
+            drop(directory);
+            let (node, noted) = (&engine.local.name, worth_a_warning(&engine, &peer, &error));
+            warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
+            return engine.deadline_changed.notify_one();
         }
     }
     drop(directory);
     engine.deadline_changed.notify_one();
+}
+
+/// Whether a failed attempt is to be warned of, and how many before it were not. Who sends is told, but not why, if it is a cast,
+/// or an exit of Erlang's.
+fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Option<u64> {
+    let passes = [Refusal::Simultaneous, Refusal::ShuttingDown];
+    match error {
+        ConnectError::Handshake { source: HandshakeError::Refused { refusal, .. }, .. }
+            if passes.contains(refusal) =>
+        {
+            None
+        }
+        _ => engine.warnings.of_peer(peer, OfPeer::NoSession),
+    }
 }
 
 async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: u64) {

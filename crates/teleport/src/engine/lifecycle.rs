@@ -6,7 +6,9 @@
 //! ahead of the end of an earlier session with the same peer.
 
 use super::Engine;
+use super::directory::ADVICE;
 use crate::monitor::NodeEvent;
+use crate::seldom::{OfNode, OfPeer, Warnings};
 use crate::session::{Ended, Session};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use teleport_proto::NodeName;
+use teleport_proto::membership::EndReason;
 use tokio::sync::oneshot;
 
 /// What is to be told, with the engine that it is of.
@@ -68,12 +71,25 @@ impl Lifecycle {
 }
 
 fn tell_all(told: &Receiver<News>) {
+    let warnings = Warnings::default();
     for news in told {
         // A host that panics must not keep all later sessions from beginning.
         if catch_unwind(AssertUnwindSafe(|| tell(news))).is_err() {
-            tracing::error!("the host, or a monitor of nodes, panicked when it was told of a session");
+            // It may panic each time.
+            if let Some(not_said) = warnings.of_node(OfNode::HostPanicked) {
+                tracing::error!(
+                    not_said,
+                    "the host, or a monitor of nodes, panicked when it was told of a session"
+                );
+            }
         }
     }
+}
+
+/// Whether a session has ended that neither side wanted to end.
+fn is_a_loss(reason: EndReason) -> bool {
+    use EndReason::{Disconnected, PeerShutDown, Restarted};
+    !matches!(reason, Disconnected | PeerShutDown | Restarted)
 }
 
 fn tell(news: News) {
@@ -87,7 +103,13 @@ fn tell(news: News) {
         News::Down(engine, ended) => {
             let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
             ended.tell(&engine);
-            tracing::info!(parent: session.span(), %reason, unconfirmed, "session down");
+            let noted = is_a_loss(reason).then(|| session.note(OfPeer::SessionLost)).flatten();
+            match noted {
+                Some(not_said) => {
+                    tracing::warn!(parent: session.span(), %reason, unconfirmed, not_said, advice = ADVICE, "session down")
+                }
+                None => tracing::info!(parent: session.span(), %reason, unconfirmed, "session down"),
+            }
             let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
             engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
         }

@@ -24,6 +24,7 @@ use crate::metrics::{self, NodeMeter};
 use crate::monitor::Monitors;
 use crate::registry::Registry;
 use crate::resolver::Resolver;
+use crate::seldom::{OfPeer, Warnings, warn_seldom};
 use crate::session::Session;
 use crate::watch::{WatchLimit, Watched, Watching};
 use crate::{Config, ConnectError, PeerInfo, SendError};
@@ -119,6 +120,7 @@ pub(crate) struct Engine {
     /// Somebody wants a session.
     wanted: Notify,
     unproven: Unproven,
+    pub(crate) warnings: Arc<Warnings>,
     stopped: AtomicBool,
     ended: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -172,6 +174,7 @@ impl Engine {
             deadline_changed: Notify::new(),
             wanted: Notify::new(),
             unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
+            warnings: Arc::default(),
             stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             tasks: Mutex::default(),
@@ -380,7 +383,13 @@ impl Engine {
                     if refusal == Refusal::TooManySessions {
                         self.meter.sessions_refused.increment(1);
                     }
-                    tracing::info!(node = %self.local.name, peer = %request.peer, kind = ?request.kind, %refusal, "inbound connection refused");
+                    let (node, peer, kind) = (&self.local.name, &request.peer, request.kind);
+                    match self.warnings.of_peer(peer, OfPeer::Refused) {
+                        Some(not_said) => {
+                            tracing::info!(%node, %peer, ?kind, %refusal, not_said, "inbound connection refused")
+                        }
+                        None => tracing::debug!(%node, %peer, ?kind, %refusal, "inbound connection refused"),
+                    }
                     directory.apply(self, decision.actions, None);
                     (authenticated.refuse(refusal), None)
                 }
@@ -406,7 +415,8 @@ impl Engine {
     fn note_failed_join(&self, session: &Session, error: &ConnectError) {
         match session.join_failures() + 1 {
             failures @ JOINS_TO_WARN_AFTER => {
-                tracing::warn!(parent: session.span(), failures, %error, "cannot open pool connections; trying again");
+                let noted = session.note(OfPeer::NoPool);
+                warn_seldom!(noted, parent: session.span(), failures, %error, advice = directory::ADVICE, "cannot open pool connections; trying again");
             }
             failures => {
                 tracing::debug!(parent: session.span(), failures, %error, "cannot open a pool connection")
@@ -425,7 +435,8 @@ impl Engine {
         match moved {
             Ok((stream, thread)) => drop(session.attach(id, class, stream, thread)),
             Err(error) => {
-                tracing::warn!(parent: session.span(), connection = id, %error, "a bulk connection is unusable");
+                let noted = session.note(OfPeer::Unusable);
+                warn_seldom!(noted, parent: session.span(), connection = id, %error, "a bulk connection is unusable");
                 session.join_failed(id);
             }
         }

@@ -4,6 +4,7 @@ use super::Session;
 use super::link::Link;
 use crate::engine::Engine;
 use crate::engine::deliver::Deliver;
+use crate::seldom::{OfPeer, warn_seldom};
 use bytes::{BufMut, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -131,7 +132,7 @@ impl Session {
 
     /// What a reader got could not be taken.
     pub(super) fn receive_failed(&self, error: ReceiveError) {
-        tracing::warn!(parent: &self.span, %error, "received what does not fit");
+        warn_seldom!(self.note(OfPeer::OutOfStep), parent: &self.span, %error, "received what does not fit");
         if let (ReceiveError::Session(_), Some(engine)) = (error, self.engine.upgrade()) {
             engine.events.end(self.id, EndReason::ProtocolError);
         }

@@ -22,6 +22,7 @@ use crate::engine::deliver::Deliver;
 use crate::error::SendError;
 use crate::lock::{Held, Lock, Rank};
 use crate::metrics::SessionMeter;
+use crate::seldom::{OfPeer, Warnings};
 use crate::watch::Watched;
 use bytes::BytesMut;
 pub(crate) use drain::drain;
@@ -120,6 +121,7 @@ pub(crate) struct Session {
     control: mpsc::UnboundedSender<Command>,
     /// What is said about the session is said within it.
     span: tracing::Span,
+    warnings: Arc<Warnings>,
     meter: SessionMeter,
 }
 
@@ -215,6 +217,7 @@ impl Session {
             events,
             control,
             span: span(engine, established),
+            warnings: engine.warnings.clone(),
             meter: SessionMeter::new(&engine.local.name, &established.peer),
         });
         engine.handle.spawn(task::run(session.clone(), inbox));
@@ -254,6 +257,15 @@ impl Session {
 
     pub(crate) fn span(&self) -> &tracing::Span {
         &self.span
+    }
+
+    /// Whether that is to be said of the peer, and how often it was not.
+    pub(crate) fn note(&self, what: OfPeer) -> Option<u64> {
+        self.warnings.of_peer(&self.peer, what)
+    }
+
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     pub(crate) fn meter(&self) -> &SessionMeter {

@@ -3,6 +3,7 @@
 use super::{Event, Session};
 use crate::engine::clock::Clock;
 use crate::engine::control::Command;
+use crate::seldom::{OfPeer, warn_seldom};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -212,7 +213,8 @@ impl Task {
             };
             if progress.look(now, seen, control_heard) {
                 let (connection, class, waited) = (link.id, link.class, progress.waited());
-                tracing::warn!(parent: self.session.span(), connection, ?class, ?waited, "pool connection stands still; replacing it");
+                let noted = self.session.note(OfPeer::PoolStalled);
+                warn_seldom!(noted, parent: self.session.span(), connection, ?class, ?waited, "pool connection stands still; replacing it");
                 self.session.meter.connections_stalled.increment(1);
                 self.session.run(&mut inner, |transfer| transfer.retire(link.id));
             } else {

@@ -1,10 +1,11 @@
 //! What bad input gets: a typed error that names the thing and the way out. No hang, no panic, nobody else disturbed.
 
 use crate::common::child::{self, Child};
+use crate::common::log::Log;
 use crate::common::script::{Script, closed_by_peer, read};
 use crate::common::{
-    COOKIE, MIB, assert_says, config, events_so_far, nobodys_address, pair, payload, peer_of, receive, start,
-    start_apart, start_with, within,
+    COOKIE, MIB, assert_says, config, events_so_far, eventually, nobodys_address, pair, payload, peer_of,
+    receive, start, start_apart, start_with, within,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::net::SocketAddr;
@@ -94,7 +95,7 @@ async fn a_node_without_an_address_is_named() {
     let a = start("a@127.0.0.1", &StaticPeers::new()).await;
     let error = within(a.send(("inbox", "unknown@127.0.0.1"), &1)).await.unwrap_err();
     assert!(matches!(&error, SendError::NoConnection(ConnectError::UnknownNode(_))), "{error:?}");
-    assert_says(&error, &["unknown@127.0.0.1", "add it to the resolver"]);
+    assert_says(&error, &["unknown@127.0.0.1", "nobody knows where", "where peers are configured"]);
     let error = within(a.prime(&"unknown@127.0.0.1".parse().unwrap())).await.unwrap_err();
     assert_says(&error, &["unknown@127.0.0.1"]);
 }
@@ -409,15 +410,21 @@ async fn a_pool_connection_that_gets_garbage_closes_alone() {
     assert_eq!(events_so_far(&mut events).await.len(), 1);
 }
 
-/// A child's part: a node that has hardly any file descriptors left, and tells what it receives.
+/// A child's part: a node that has hardly any file descriptors left, and tells how often it has warned of that, and what it
+/// receives.
 pub(crate) fn scarce_process() {
     child::run(async {
+        let log = Log::collect();
         let b = start("b@127.0.0.1", &StaticPeers::new()).await;
         let mut inbox = b.register("inbox").unwrap();
         let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         let limit = Rlimit { current: Some(open + 12), maximum: Some(open + 12) };
         setrlimit(Resource::Nofile, limit).unwrap();
         child::tell(b.address());
+        let failed = ["node=b@127.0.0.1", "cannot accept"];
+        eventually("accepts fail", || log.with(&failed).len() >= 5).await;
+        let warnings = log.levels(&failed).into_iter().filter(|level| *level == tracing::Level::WARN).count();
+        child::tell(warnings);
         child::tell(receive::<String>(&mut inbox).await);
         let _parent_is_done = child::hear();
     });
@@ -431,6 +438,7 @@ async fn a_node_without_descriptors_accepts_again_when_there_are_some() {
     for _ in 0..40 {
         crowd.push(TcpStream::connect(address).await.unwrap());
     }
+    assert_eq!(child.hear().await, "1", "it is said once a minute");
     // They wait in the kernel's queue; so does this one, until the crowd has gone.
     let peers = StaticPeers::new();
     let a = start("a@127.0.0.1", &peers).await;

@@ -1,87 +1,16 @@
 //! What those who run a node see of it: logs and metrics.
 
 use crate::common::faulty::Kind;
+use crate::common::log::Log;
 use crate::common::{MIB, eventually, payload, peer_of, receive, start_apart, start_with, within};
 use ::metrics::{Key, KeyName, Label, Metadata, SharedString, Unit};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use teleport::metrics::{self, METRICS};
 use teleport::{ConnectError, Node, NodeName, SendError, SendOptions, Sever, StaticPeers};
 use teleport_testkit::proxy::Proxy;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
-
-/// Everything that the program logs, at all levels.
-#[derive(Default)]
-struct Log(Mutex<Vec<Record>>);
-
-#[derive(Clone)]
-struct Record {
-    level: tracing::Level,
-    /// The spans it is in, outermost first, and the event's own fields.
-    text: String,
-}
-
-impl Log {
-    /// Collects from now on; once for all tests of the process.
-    fn collect() -> &'static Self {
-        static LOG: OnceLock<Log> = OnceLock::new();
-        static SET: OnceLock<()> = OnceLock::new();
-        let log = LOG.get_or_init(Log::default);
-        SET.get_or_init(|| {
-            let subscriber = tracing_subscriber::registry().with(log);
-            tracing::subscriber::set_global_default(subscriber).unwrap();
-        });
-        log
-    }
-
-    /// What was said with all these words in it.
-    fn with(&self, words: &[&str]) -> Vec<Record> {
-        let all = self.0.lock().unwrap();
-        all.iter().filter(|record| words.iter().all(|word| record.text.contains(word))).cloned().collect()
-    }
-
-    fn levels(&self, words: &[&str]) -> Vec<tracing::Level> {
-        self.with(words).into_iter().map(|record| record.level).collect()
-    }
-}
-
-struct Fields(String);
-
-impl tracing::field::Visit for Fields {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn Debug) {
-        write!(self.0, "{}={value:?} ", field.name()).unwrap();
-    }
-}
-
-impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for &'static Log {
-    fn on_new_span(
-        &self,
-        attributes: &tracing::span::Attributes<'_>,
-        id: &tracing::span::Id,
-        context: Context<'_, S>,
-    ) {
-        let mut fields = Fields(format!("{}: ", attributes.metadata().name()));
-        attributes.record(&mut fields);
-        context.span(id).unwrap().extensions_mut().insert(fields);
-    }
-
-    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
-        if !event.metadata().target().starts_with("teleport") {
-            return;
-        }
-        let mut text = String::new();
-        for span in context.event_scope(event).into_iter().flatten().collect::<Vec<_>>().into_iter().rev() {
-            text += &span.extensions().get::<Fields>().unwrap().0;
-        }
-        let mut fields = Fields(text);
-        event.record(&mut fields);
-        self.0.lock().unwrap().push(Record { level: *event.metadata().level(), text: fields.0 });
-    }
-}
 
 /// Two nodes with names of their own, and the proxy through which the first opens their connections.
 async fn through_proxy(topic: &str, change: impl Fn(&mut teleport::Config)) -> (Node, Node, Proxy) {
@@ -112,10 +41,12 @@ async fn a_missed_tick_is_a_warning_and_nodedown_is_told() {
     eventually("a missed tick", || !log.with(&[session[0], "tick missed", "silent_for="]).is_empty()).await;
     eventually("nodedown", || !log.with(&[session[0], "session down"]).is_empty()).await;
     let missed = log.with(&[session[0], "tick missed"]);
-    assert!(missed.iter().all(|record| record.level == tracing::Level::WARN));
+    let [warning, again] = [tracing::Level::WARN, tracing::Level::DEBUG];
+    let levels: Vec<_> = missed.iter().map(|record| record.level).collect();
+    assert!(levels[0] == warning && levels[1..].iter().all(|level| *level == again), "{levels:?}");
     assert!(missed.len() < 40, "once per tick: {}", missed.len());
     let down = log.with(&[session[0], "session down", "reason=nothing was heard from it", "unconfirmed=1"]);
-    assert_eq!(down.iter().map(|record| record.level).collect::<Vec<_>>(), [tracing::Level::INFO]);
+    assert_eq!(down.iter().map(|record| record.level).collect::<Vec<_>>(), [warning]);
     assert!(up[0].text.contains("incarnation=") && id(&up[0].text).is_some());
     assert_eq!(id(&up[0].text), id(&down[0].text));
 }
@@ -141,6 +72,27 @@ async fn another_cookie_is_warned_of_once_however_often_it_is_tried() {
     assert_eq!(log.levels(&dialled), [warning, again, again]);
 }
 
+/// A cast or an exit of Erlang's has no cause, so the log has to have it.
+#[tokio::test]
+async fn a_peer_that_cannot_be_reached_is_warned_of_once_with_the_cause() {
+    let log = Log::collect();
+    let peers = StaticPeers::new();
+    let a = start_with("seeks-a@127.0.0.1", &peers, |_| {}).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    peers.insert("shut-b@127.0.0.1".parse().unwrap(), nobody);
+    let [warning, again] = [tracing::Level::WARN, tracing::Level::DEBUG];
+    for (peer, cause) in [("shut-b@127.0.0.1", "refused"), ("unknown-c@127.0.0.1", "nobody knows where")] {
+        for _ in 0..3 {
+            let error = within(a.send(("inbox", peer), &1)).await.unwrap_err();
+            assert!(matches!(error, SendError::NoConnection(_)), "{error:?}");
+        }
+        let said =
+            ["node=seeks-a@127.0.0.1", &format!("peer={peer}"), "cannot connect", cause, "Node::check"];
+        eventually("all are told of", || log.with(&said).len() == 3).await;
+        assert_eq!(log.levels(&said), [warning, again, again]);
+    }
+}
+
 #[tokio::test]
 async fn connections_that_are_lost_or_stand_still_are_told_of_and_payloads_are_not() {
     let log = Log::collect();
@@ -164,7 +116,8 @@ async fn connections_that_are_lost_or_stand_still_are_told_of_and_payloads_are_n
     within(a.send(("inbox", b.name()), &MARK)).await.unwrap();
     assert_eq!(receive::<String>(&mut inbox).await, MARK);
     let stands = log.levels(&["peer=quiet-b", "stands still"]);
-    assert!(!stands.is_empty() && stands.iter().all(|level| *level == tracing::Level::WARN));
+    assert_eq!(stands.first(), Some(&tracing::Level::WARN));
+    assert!(stands[1..].iter().all(|level| *level == tracing::Level::DEBUG), "{stands:?}");
     let again = log.levels(&["peer=quiet-b", "go out again", "frames="]);
     assert!(!again.is_empty() && again.iter().all(|level| *level == tracing::Level::DEBUG));
     let _report = within(a.shutdown(Duration::from_secs(5))).await;

@@ -2,6 +2,7 @@
 
 pub(crate) mod child;
 pub(crate) mod faulty;
+pub(crate) mod log;
 pub(crate) mod script;
 pub(crate) mod servers;
 
