@@ -1,8 +1,9 @@
 //! Why there is a session with a peer, or why there is none.
 
 use crate::engine::Engine;
+use crate::session::Session;
 use crate::{ConnectError, PeerInfo, SendError};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,8 +21,42 @@ pub struct PeerCheck {
     /// Whether there was a session before.
     pub was_up: bool,
     /// The session, which may be a new one, or why there is none. It stands only after a handshake, in which versions,
-    /// cookies, names and lives of both sides fit.
+    /// cookies, names and lives of both sides fit. When the peer was last heard is in the [`PeerInfo`].
     pub session: Result<PeerInfo, SendError>,
+    /// The session's connections: something was sent over each of them, and an answer waited for.
+    pub connections: Vec<ConnectionCheck>,
+}
+
+impl PeerCheck {
+    /// Whether messages get through: there is a session with a pool, and every connection has answered.
+    pub fn is_well(&self) -> bool {
+        let pool = |check: &ConnectionCheck| check.kind != ConnectionKind::Control;
+        self.session.is_ok()
+            && self.connections.iter().any(pool)
+            && self.connections.iter().all(|check| check.answered.is_some())
+    }
+}
+
+/// One of a session's connections.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ConnectionCheck {
+    /// What it is for.
+    pub kind: ConnectionKind,
+    /// How long the answer took; `None` if none came within [`setup_timeout`](crate::Config::setup_timeout), or the connection was
+    /// lost meanwhile.
+    pub answered: Option<Duration>,
+}
+
+/// What a connection of a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// Ticks, acknowledgements and credit. There is one at a time.
+    Control,
+    /// Messages up to 64 KiB.
+    Express,
+    /// Larger messages.
+    Bulk,
 }
 
 /// One of a peer's addresses.
@@ -34,6 +69,9 @@ pub struct AddressCheck {
     pub connected: Result<Duration, Arc<io::Error>>,
 }
 
+/// A session, and what came of asking over its connections.
+type Found = (PeerInfo, Vec<ConnectionCheck>);
+
 /// Goes the whole way. Sets a session and its pool up if there is none.
 pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
     let (going, to) = (engine.clone(), peer.clone());
@@ -41,21 +79,33 @@ pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
     let task = engine.handle.spawn(async move { go(&going, &to).await });
     task.await.unwrap_or_else(|_| {
         let session = Err(SendError::NotRunning);
-        PeerCheck { addresses: Vec::new(), was_up: false, session }
+        PeerCheck { addresses: Vec::new(), was_up: false, session, connections: Vec::new() }
     })
 }
 
 async fn go(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
-    let was_up = engine.session_if_up(peer).is_some();
-    let addresses = engine.addresses(peer).await;
+    let up = engine.session_if_up(peer);
+    let was_up = up.is_some();
+    let looked_for = engine.addresses(peer).await;
     let limit = engine.config.setup_timeout;
-    let addresses = join_all(addresses.into_iter().map(|address| connect(address, limit))).await;
-    let session = match unreachable(peer, &addresses) {
-        // One that stands shows more than an address.
-        Some(error) if engine.session_if_up(peer).is_none() => Err(error.into()),
-        _ => session(engine, peer).await,
+    let addresses = join_all(looked_for.into_iter().map(|address| connect(address, limit)));
+    // One that stands shows more than an address, and where nothing passes none of them waits for the other.
+    let (addresses, found) = match up {
+        Some(session) => join(addresses, look_into(engine, session)).await,
+        None => {
+            let addresses = addresses.await;
+            let found = match unreachable(peer, &addresses) {
+                Some(error) => Err(error.into()),
+                None => set_up(engine, peer).await,
+            };
+            (addresses, found)
+        }
     };
-    PeerCheck { addresses, was_up, session }
+    let (session, connections) = match found {
+        Ok((info, connections)) => (Ok(info), connections),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    PeerCheck { addresses, was_up, session, connections }
 }
 
 async fn connect(address: SocketAddr, limit: Duration) -> AddressCheck {
@@ -78,9 +128,17 @@ fn unreachable(peer: &NodeName, addresses: &[AddressCheck]) -> Option<ConnectErr
     last
 }
 
-async fn session(engine: &Arc<Engine>, peer: &NodeName) -> Result<PeerInfo, SendError> {
+async fn set_up(engine: &Arc<Engine>, peer: &NodeName) -> Result<Found, SendError> {
     let session = engine.session(peer).await?;
     // How far the pool gets is seen in the numbers.
     let _ = timeout(engine.config.setup_timeout, session.prime()).await;
-    Ok(engine.peer_info(&session))
+    look_into(engine, session).await
+}
+
+async fn look_into(engine: &Arc<Engine>, session: Arc<Session>) -> Result<Found, SendError> {
+    let connections = session.probe(engine.config.setup_timeout).await;
+    match session.ended() {
+        Some(reason) => Err(SendError::NodeDown { peer: session.peer_name().clone(), reason }),
+        None => Ok((engine.peer_info(&session), connections)),
+    }
 }

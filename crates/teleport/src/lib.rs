@@ -35,7 +35,7 @@ mod watch;
 pub use address::Address;
 pub use builder::Builder;
 pub use call::{Caller, MultiCall, Response};
-pub use check::{AddressCheck, PeerCheck};
+pub use check::{AddressCheck, ConnectionCheck, ConnectionKind, PeerCheck};
 pub use config::Config;
 pub use down::Down;
 pub use error::{CallError, ConnectError, RegisterError, SendError, StartError};

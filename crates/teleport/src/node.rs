@@ -156,7 +156,8 @@ impl Node {
     }
 
     /// Finds out why there is a session with a peer, or why there is none: goes the way that a first send goes, and tells of
-    /// each step. Sets a session and its pool up if that can be done, and takes about as long as that.
+    /// each step. Sets a session and its pool up if that can be done, sends something over each of its connections, and waits for
+    /// the answers: for [`setup_timeout`](crate::Config::setup_timeout) where nothing gets through.
     pub async fn check(&self, peer: &NodeName) -> PeerCheck {
         check::check(self.engine(), peer).await
     }

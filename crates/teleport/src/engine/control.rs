@@ -296,6 +296,7 @@ impl Control {
             self.setup.events.send(Event::ProbeAnswered { session: self.session.id() });
         }
         self.session.note_round_trip(answer.round_trip);
+        self.session.note_ticks(self.liveness.counts());
         self.session.meter().tick_answered(answer.round_trip);
         if let Some(observer) = &self.setup.observer {
             let tick = Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{ReceiveError, Region};
 use teleport_proto::wire::WireError;
-use teleport_proto::wire::pool::{FRAGMENT_HEADER_LEN, FragmentHeader};
+use teleport_proto::wire::pool::{BULK_PROBE, FRAGMENT_HEADER_LEN, FragmentHeader};
 
 pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
     session.begun().await;
@@ -39,6 +39,12 @@ async fn read_fragment(
     let plain = |error| (error, None);
     if !read_exact(link, head, FRAGMENT_HEADER_LEN).await.map_err(plain)? {
         return Ok(false);
+    }
+    if head[..] == BULK_PROBE {
+        session.heard(engine.clock.now());
+        let taken = session.run(&mut session.lock(), |transfer| transfer.receive_bulk_probe(link.id));
+        tokio::task::yield_now().await;
+        return Ok(taken == Some(true));
     }
     let decoded = head.first_chunk::<FRAGMENT_HEADER_LEN>().map(FragmentHeader::decode);
     let header = match decoded {

@@ -27,6 +27,11 @@ pub(crate) struct Ended {
 }
 
 impl Session {
+    /// Why it has ended, if it has.
+    pub(crate) fn ended(&self) -> Option<EndReason> {
+        self.lock().ended
+    }
+
     /// Ends the session: nothing is accepted, and nothing comes, from now on. `None` if it has ended before.
     ///
     /// With a goodbye the peer is told. The rest is for [`Ended::tell`].

@@ -10,6 +10,7 @@ mod express;
 mod linger;
 mod link;
 mod pool;
+mod probe;
 mod send;
 mod task;
 mod writer;

@@ -1,9 +1,13 @@
 //! `Node::check` names the step at which the way to a peer ends.
 
+use crate::common::faulty::{Kind, through_proxy};
 use crate::common::{assert_says, event, eventually, name, nobodys_address, pair, peer_of, start, within};
 use std::io::ErrorKind;
+use std::time::Duration;
+use teleport::ConnectionKind::{Bulk, Control, Express};
 use teleport::{
-    ConnectError, HandshakeError, Incarnation, Node, NodeEvent, PeerCheck, SendError, StaticPeers,
+    ConnectError, ConnectionCheck, HandshakeError, Incarnation, Node, NodeEvent, PeerCheck, SendError,
+    StaticPeers,
 };
 
 async fn check(node: &Node, peer: &str) -> PeerCheck {
@@ -67,7 +71,15 @@ async fn a_way_that_is_open_has_a_session_and_a_pool_at_its_end() {
     let info = first.session.unwrap();
     assert_eq!((&info.name, info.incarnation), (b.name(), b.incarnation()));
     assert!(info.transfer.express_connections > 0 && info.transfer.bulk_connections > 0, "{info:?}");
-    assert!(check(&a, b.name().as_str()).await.was_up);
+    // Either side asks, and is answered over each.
+    for (node, peer) in [(&a, &b), (&b, &a), (&a, &b)] {
+        let again = check(node, peer.name().as_str()).await;
+        assert!(again.was_up && again.is_well(), "{again:?}");
+        let kinds = |kind| again.connections.iter().filter(|check| check.kind == kind).count();
+        let stats = again.session.unwrap().transfer;
+        let all = [1, stats.express_connections, stats.bulk_connections];
+        assert_eq!([Control, Express, Bulk].map(kinds), all);
+    }
     // That it looked does not disturb the session.
     eventually("both sides agree", || peer_of(&b, a.name()).is_some_and(|peer| peer.control_connected)).await;
 }
@@ -80,6 +92,30 @@ async fn a_peer_that_has_a_session_but_no_address_any_more() {
     peers.remove(b.name());
     let check = check(&a, b.name().as_str()).await;
     assert!(check.was_up && check.addresses.is_empty() && check.session.is_ok());
+}
+
+/// A firewall that drops what goes to the port, say: nothing is closed, the session stands, and nothing gets through.
+#[tokio::test]
+async fn a_session_through_which_nothing_passes_any_more() {
+    let (a, b, proxy, _peers) =
+        through_proxy(|config| config.setup_timeout = Duration::from_millis(500)).await;
+    within(a.prime(b.name())).await.unwrap();
+    assert!(check(&a, b.name().as_str()).await.is_well());
+    // Of each kind alone, and then all.
+    for (kind, unanswered) in [(Kind::Bulk, Bulk), (Kind::Express, Express), (Kind::Control, Control)] {
+        kind.of(&proxy).iter().for_each(|connection| connection.stall());
+        let check = check(&a, b.name().as_str()).await;
+        assert!(!check.is_well(), "{check:?}");
+        let answered =
+            |kind| move |check: &&ConnectionCheck| (check.kind == kind) && check.answered.is_some();
+        assert_eq!(check.connections.iter().filter(answered(unanswered)).count(), 0, "{check:?}");
+        if unanswered == Bulk {
+            assert_eq!(check.connections.iter().filter(answered(Control)).count(), 1, "{check:?}");
+            assert_eq!(check.connections.iter().filter(answered(Express)).count(), 1, "{check:?}");
+        }
+    }
+    let heard = check(&a, b.name().as_str()).await.session.unwrap().last_heard;
+    assert!(heard >= Duration::from_millis(500), "{heard:?}: for as long as it waited for an answer");
 }
 
 /// The life that ended is not always the one that there is a session with.

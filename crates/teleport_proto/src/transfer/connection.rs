@@ -34,6 +34,10 @@ pub(crate) struct Connection {
     pub(crate) noted: bool,
     /// The peer's final count.
     pub(crate) peer_final: Option<u64>,
+    /// A probe is to go out before anything else.
+    pub(crate) probe: bool,
+    /// The number of the last probe's frame; 0 if there was none.
+    pub(crate) probed: u64,
     /// Frames in either direction when the pool was last swept for idle connections.
     pub(crate) frames_at_sweep: u64,
 }
@@ -54,6 +58,8 @@ impl Connection {
             say_retired: false,
             noted: false,
             peer_final: None,
+            probe: false,
+            probed: 0,
             frames_at_sweep: u64::MAX,
         }
     }

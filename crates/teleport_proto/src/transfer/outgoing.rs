@@ -8,8 +8,8 @@ use super::{AckToken, Outgoing, Pair, Violation};
 use crate::ConnectionId;
 use crate::wire::envelope::{AccountId, Head, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
 use crate::wire::pool::{
-    BATCH_HEADER_LEN, Class, FRAGMENT_HEADER_LEN, FragmentHeader, MAX_BATCH_MESSAGES, MAX_FRAGMENT_SIZE,
-    put_batch_header,
+    BATCH_HEADER_LEN, BULK_PROBE, Class, EXPRESS_PROBE, FRAGMENT_HEADER_LEN, FragmentHeader,
+    MAX_BATCH_MESSAGES, MAX_FRAGMENT_SIZE, put_batch_header,
 };
 use crate::wire::put_varint;
 use bytes::{Bytes, BytesMut};
@@ -72,6 +72,15 @@ impl Frame {
         self.len == 0
     }
 
+    pub(crate) fn probe(class: Class) -> Self {
+        let mut frame = Self::default();
+        frame.push(match class {
+            Class::Express => Bytes::from_static(&EXPRESS_PROBE),
+            Class::Bulk => Bytes::from_static(&BULK_PROBE),
+        });
+        frame
+    }
+
     fn push(&mut self, chunk: Bytes) {
         self.len += chunk.len();
         self.chunks.push(chunk);
@@ -87,6 +96,8 @@ pub(crate) enum Record {
         seq: Seq,
         index: u32,
     },
+    /// Nothing that would have to go out again.
+    Probe,
 }
 
 /// An accepted message that is not yet known to be delivered.
@@ -364,6 +375,7 @@ impl Outbox {
                     self.spent.extend(body);
                 }
             }
+            Record::Probe => {}
         }
     }
 
@@ -374,6 +386,7 @@ impl Outbox {
             match record {
                 Record::Batch(runs) => batched.extend(numbers(&runs)),
                 Record::Fragment { seq, index } => self.requeue_fragment(seq, index),
+                Record::Probe => {}
             }
         }
         batched.retain(|&seq| self.message(seq).map(|message| message.sent = None).is_some());

@@ -2,7 +2,7 @@
 
 use super::assembly::Region;
 use super::connection::Connection;
-use super::outgoing::Frame;
+use super::outgoing::{Frame, Record};
 use super::{Action, Transfer};
 use crate::ConnectionId;
 use crate::wire::pool::Class;
@@ -148,6 +148,12 @@ impl Transfer {
     /// The next frame to write on a connection; `None` puts its writer to sleep until [`Action::Wake`].
     pub fn next_frame(&mut self, id: ConnectionId) -> Option<Frame> {
         let connection = self.connections.iter_mut().find(|c| c.id == id && c.live)?;
+        if std::mem::take(&mut connection.probe) {
+            (connection.idle, connection.sent) = (false, connection.sent + 1);
+            connection.probed = connection.sent;
+            connection.log.push_back(Record::Probe);
+            return Some(Frame::probe(connection.class));
+        }
         let Some((frame, record)) = self.outbox.next_frame(id, connection.class) else {
             connection.idle = true;
             return None;
@@ -159,6 +165,26 @@ impl Transfer {
             self.serve(Class::Bulk);
         }
         Some(frame)
+    }
+
+    /// Asks on every connection whether it passes anything on: sends a frame with nothing in it, before all that is queued. Returns
+    /// the connections; [`answered`](Self::answered) says what came of it.
+    pub fn probe(&mut self) -> Vec<(ConnectionId, Class)> {
+        let mut probed = Vec::new();
+        for connection in self.connections.iter_mut().filter(|c| c.live) {
+            probed.push((connection.id, connection.class));
+            // One that waits for an answer will do for all who ask.
+            connection.probe |= connection.probed <= connection.acknowledged;
+            if connection.probe && std::mem::take(&mut connection.idle) {
+                self.actions.push_back(Action::Wake(connection.id));
+            }
+        }
+        probed
+    }
+
+    /// Whether the peer has counted the frame of the last probe; `None` if the connection is not live any more.
+    pub fn answered(&self, id: ConnectionId) -> Option<bool> {
+        self.connection(id).filter(|c| c.live).map(|c| !c.probe && c.probed > 0 && c.acknowledged >= c.probed)
     }
 
     /// Whether a frame is known to have gone over a connection, in either direction.
@@ -215,7 +241,7 @@ impl Transfer {
     pub(super) fn requeue(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
         let records = std::mem::take(&mut connection.log);
-        self.frames_resent += records.len() as u64;
+        self.frames_resent += records.iter().filter(|record| !matches!(record, Record::Probe)).count() as u64;
         #[cfg(feature = "planted-faults")]
         if self.faults.lose_credit && !records.is_empty() {
             self.admission.lose(records.len() as u64);

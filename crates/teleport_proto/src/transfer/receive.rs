@@ -50,6 +50,15 @@ impl Transfer {
         }
     }
 
+    /// Takes a probe that a bulk connection has received. (That of an express connection is a batch.) `false` if the connection has
+    /// been retired, and its reader has to stop.
+    pub fn receive_bulk_probe(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connection_mut(id).filter(|c| c.live) else { return false };
+        connection.received += 1;
+        connection.say_received = true;
+        true
+    }
+
     /// What a connection has received is no frame. It is replaced; a peer of which that is true again and again ends
     /// the session.
     pub fn out_of_step(&mut self, id: ConnectionId, error: WireError) -> ReceiveError {

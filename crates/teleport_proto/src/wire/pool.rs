@@ -38,6 +38,19 @@ pub const MAX_FRAGMENT_SIZE: u32 = 16 * 1024 * 1024;
 
 const BATCH: u8 = 1;
 const FRAGMENT: u8 = 2;
+const PROBE: u8 = 3;
+
+/// What asks whether an express connection passes anything on: a batch without messages. The receiver counts it like any frame,
+/// and says so.
+pub(crate) const EXPRESS_PROBE: [u8; BATCH_HEADER_LEN] = [0, 0, 0, 4, BATCH, 0, 0, 0];
+
+/// The same for a bulk connection: as long as the header of a fragment, and none.
+pub const BULK_PROBE: [u8; FRAGMENT_HEADER_LEN] = {
+    let mut probe = [0; FRAGMENT_HEADER_LEN];
+    probe[3] = FRAGMENT_HEADER_LEN as u8 - 4;
+    probe[4] = PROBE;
+    probe
+};
 
 /// Writes a batch's header over the first [`BATCH_HEADER_LEN`] bytes of `frame`.
 pub(crate) fn put_batch_header(header: &mut [u8], frame_len: usize, messages: u16) {
@@ -185,6 +198,24 @@ mod tests {
         fn arbitrary_streams_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = split_batch(&mut BytesMut::from(&bytes[..]));
         }
+    }
+
+    #[test]
+    fn an_express_probe_is_a_batch_without_messages() {
+        let mut received = BytesMut::from(&EXPRESS_PROBE[..]);
+        let frame = split_batch(&mut received).unwrap().unwrap();
+        assert_eq!(batch_messages(&frame), Ok((0, &[][..])));
+        assert!(received.is_empty());
+    }
+
+    #[test]
+    fn a_bulk_probe_is_no_fragment_and_neither_is_a_damaged_one() {
+        for bit in 0..8 * FRAGMENT_HEADER_LEN {
+            let mut damaged = BULK_PROBE;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(FragmentHeader::decode(&damaged).is_err(), "bit {bit}");
+        }
+        assert!(FragmentHeader::decode(&BULK_PROBE).is_err());
     }
 
     #[test]

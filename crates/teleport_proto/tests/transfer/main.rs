@@ -9,6 +9,7 @@ mod cluster;
 mod hostile;
 mod isolation;
 mod misbehaviour;
+mod probe;
 mod progress;
 mod sealing;
 mod support;

@@ -10,7 +10,7 @@ use teleport_proto::transfer::{
 };
 use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
-use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
+use teleport_proto::wire::pool::{BULK_PROBE, Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
 
 pub(crate) const WINDOW: u64 = 1024 * 1024;
 pub(crate) const MAILBOX: u64 = 256 * 1024;
@@ -160,6 +160,10 @@ pub(crate) fn receive(
         }
         Class::Bulk => {
             let (fixed, rest) = bytes.split_first_chunk::<FRAGMENT_HEADER_LEN>().expect("a header");
+            if *fixed == BULK_PROBE {
+                transfer.receive_bulk_probe(id);
+                return Ok(());
+            }
             let header = FragmentHeader::decode(fixed).map_err(ReceiveError::Connection)?;
             let (head, data) = rest.split_at(header.envelope_len.into());
             let Some(mut region) = transfer.begin_fragment(id, &header, head)? else { return Ok(()) };
