@@ -10,7 +10,7 @@
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
 -export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
 -export([apply/4, apply/5, monitor/1, demonitor/1]).
--export([nodes/0, prime/1, check/0, check/1, info/0, info/1, term_to_iolist/1]).
+-export([nodes/0, prime/1, check/0, check/1, report/0, report/1, info/0, info/1, term_to_iolist/1]).
 
 -compile({no_auto_import, [nodes/0]}).
 
@@ -241,26 +241,40 @@ check() ->
     [{Node, check(Node)} || Node <- Nodes].
 
 %% @doc Says why there is a pool to a node, or why there is none: goes the way that a first message goes, and tells of each step
-%% in words. Sets a session and its pool up if that can be done.
+%% in words. Sets a session and its pool up if that can be done, sends something over each of its connections, and waits for the
+%% answers: for `setup_timeout' (7 s) where nothing gets through.
 %%
 %% The steps, in their order, and the reasons why they fail:
 %% <ul>
 %% <li>`running': teleport runs here. `not_running'.</li>
 %% <li>`node': distributed Erlang knows the node and is connected to it, or it is configured. `noconnection', `own_node'.</li>
 %% <li>`peer': teleport runs there. `not_running', `not_installed', or what the question came back with.</li>
-%% <li>`address': where it listens is known. `unknown_node'.</li>
+%% <li>`address': where it listens is known. `not_running'.</li>
 %% <li>`tcp': one of its addresses can be reached. `econnrefused', `etimedout', `ehostunreach', `enetunreach', `econnreset',
 %% `connect' (see the text).</li>
 %% <li>`handshake': the node that is there fits. `cookie', `version', `wrong_node', `own_name', `not_teleport', `unproven',
 %% `refused', `closed', `timeout', `handshake' (see the text).</li>
-%% <li>`session': the session stands, with which life of the node, and how long a tick took. `no_control_connection'.</li>
-%% <li>`pool': how many connections there are for small messages, and for large ones. `no_connections'.</li>
+%% <li>`session': the session stands, with which life of the node, its control connection answers, and when the node was last
+%% heard. `no_control_connection', `no_answer'.</li>
+%% <li>`pool': how many connections there are for small messages, and for large ones, and that each of them has answered.
+%% `no_connections', `no_answer'.</li>
 %% </ul>
-%% A step is `skipped' if an earlier one has failed, or it has no meaning for the node. In a shell: `rp(teleport:check(Node))', which does
-%% not cut the texts off.
+%% A step is `skipped' if an earlier one has failed, or it has no meaning for the node. {@link report/1} prints it.
 -spec check(node()) -> check().
 check(Node) when is_atom(Node) ->
     teleport_check:node(Node).
+
+%% @doc Prints what there is to know about this node, and {@link check/1} of all nodes, in lines of at most 80 columns.
+-spec report() -> ok.
+report() ->
+    teleport_report:node(info(), check()).
+
+%% @doc Prints {@link check/1} and {@link info/1} of a node, in lines of at most 80 columns. It needs no shell: in a release
+%% `bin/my_release eval' or a remote console will do.
+-spec report(node()) -> ok.
+report(Node) when is_atom(Node) ->
+    Check = check(Node),
+    teleport_report:peer(Node, Check, info(Node)).
 
 %% @doc What there is to know about the session with a node.
 %%

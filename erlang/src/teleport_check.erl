@@ -2,7 +2,7 @@
 %% Says why there is a pool to a node, or why there is none: goes the way that a first message goes, step by step.
 -module(teleport_check).
 
--export([node/1]).
+-export([node/1, address/1]).
 
 -export_type([step/0, outcome/0, result/0]).
 
@@ -99,7 +99,7 @@ report(Node, {Addresses, WasUp, Session}) ->
     addresses(Node, Addresses, WasUp) ++ tcp(Addresses, WasUp) ++ session(Addresses, WasUp, Session).
 
 addresses(Node, [], false) ->
-    [{address, {error, unknown_node}, text("nobody knows where ~ts listens", [Node])}];
+    [{address, {error, not_running}, text("nobody knows where ~ts listens", [Node])}];
 addresses(Node, [], true) ->
     [{address, skipped, text("nobody knows any more where ~ts listens, but there is a session", [Node])}];
 addresses(_Node, Addresses, _WasUp) ->
@@ -122,40 +122,55 @@ connected({Address, {ok, Microseconds}}) ->
 connected({Address, {error, _Reason, Text}}) ->
     io_lib:format("~ts cannot be reached: ~ts", [address(Address), Text]).
 
-session(_Addresses, WasUp, {ok, #{creation := Creation, control_connected := IsConnected} = Info}) ->
-    Handshake = <<"version, cookie, name and incarnation fit">>,
+session(_Addresses, WasUp, {ok, #{creation := Creation} = Info, Connections}) ->
     Old = case WasUp of
         true -> <<"it was there before">>;
         false -> <<"it has just been set up">>
     end,
-    Session = text("there is a session with its life ~b, ~ts; ~ts; ~ts",
-                   [Creation, Old, control(IsConnected), round_trip(Info)]),
-    Up = case IsConnected of
-        true -> ok;
-        false -> {error, no_control_connection}
-    end,
-    [{handshake, ok, Handshake}, {session, Up, Session}, pool(Info)];
+    {Outcome, Control} = control(Info, proplists:get_value(control, Connections)),
+    Session = text("there is a session with its life ~b, ~ts; ~ts; ~ts", [Creation, Old, Control, heard(Info)]),
+    [{handshake, ok, <<"version, cookie, name and incarnation fit">>},
+     {session, Outcome, Session},
+     pool([Connection || {Kind, _} = Connection <- Connections, Kind =/= control])];
 session(Addresses, _WasUp, {error, Reason, Text}) ->
     case [ok || {_, {ok, _}} <- Addresses] of
         [] -> [];
         _ -> [{handshake, {error, Reason}, Text}]
     end.
 
-control(true) -> "its control connection stands";
-control(false) -> "its control connection is gone, and is being opened again".
+control(_Info, {ok, Microseconds}) ->
+    {ok, io_lib:format("its control connection has answered after ~b us", [Microseconds])};
+control(#{control_connected := true}, _) ->
+    {{error, no_answer}, "its control connection stands, but nothing comes back over it: something on the way drops what is sent"};
+control(#{control_connected := false}, _) ->
+    {{error, no_control_connection}, "its control connection is gone, and is being opened again"}.
 
-round_trip(#{tick_round_trip_us := Microseconds}) when is_integer(Microseconds) ->
-    io_lib:format("the last tick took ~b us there and back", [Microseconds]);
-round_trip(_Info) ->
-    "no tick has come back yet".
+heard(#{last_heard_ms := Milliseconds}) ->
+    io_lib:format("the node was last heard ~b ms ago", [Milliseconds]).
 
-pool(#{express_connections := Express, bulk_connections := Bulk}) ->
-    Text = text("the pool has ~b connections for small messages and ~b for large ones", [Express, Bulk]),
-    case Express + Bulk of
-        0 -> {pool, {error, no_connections}, Text};
-        _ -> {pool, ok, Text}
-    end.
+pool([]) ->
+    {pool, {error, no_connections}, <<"the pool has no connections: messages wait until one can be opened">>};
+pool(Connections) ->
+    Text = lists:join("; ", [Said || {Kind, Of} <- [{express, "small"}, {bulk, "large"}],
+                                     Said <- answers(Of, [Answer || {K, Answer} <- Connections, K =:= Kind])]),
+    Outcome = case lists:keymember(no_answer, 2, Connections) of
+        true -> {error, no_answer};
+        false -> ok
+    end,
+    {pool, Outcome, text("~ts", [Text])}.
 
+answers(_Of, []) ->
+    [];
+answers(Of, Answers) ->
+    Times = [Microseconds || {ok, Microseconds} <- Answers],
+    Said = case length(Answers) - length(Times) of
+        0 -> io_lib:format("answered within ~b us", [lists:max(Times)]);
+        Silent -> io_lib:format("~b without an answer: what is sent over it waits", [Silent])
+    end,
+    [io_lib:format("~b for ~s messages, ~ts", [length(Answers), Of, Said])].
+
+%% As people write it.
+-spec address(teleport_nif:address()) -> iolist().
 address({Ip, Port}) ->
     case tuple_size(Ip) of
         4 -> io_lib:format("~s:~b", [inet:ntoa(Ip), Port]);

@@ -43,8 +43,10 @@
 -type report() :: {
     [{address(), {ok, Microseconds :: non_neg_integer()} | {error, atom(), binary()}}],
     WasUp :: boolean(),
-    {ok, map()} | {error, atom(), binary()}
+    {ok, map(), [connection()]} | {error, atom(), binary()}
 }.
+%% A connection of the session, and how long an answer over it took.
+-type connection() :: {control | express | bulk, {ok, Microseconds :: non_neg_integer()} | no_answer}.
 -type log() :: {error | warning | info | debug, Message :: binary(), [{binary(), binary()}]}.
 
 %% Where the reason is kept why the library could not be loaded, for teleport_app; the code server forgets it.

@@ -6,7 +6,9 @@ use crate::{atoms, config, ids};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::io;
-use teleport::{AddressCheck, ConnectError, HandshakeError, PeerCheck, SendError};
+use teleport::{
+    AddressCheck, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, PeerCheck, SendError,
+};
 
 #[rustler::nif]
 fn check<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
@@ -20,11 +22,14 @@ fn check<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
     })
 }
 
-/// `{Addresses, WasUp, {ok, Info} | {error, Reason, Text}}`.
+/// `{Addresses, WasUp, {ok, Info, Connections} | {error, Reason, Text}}`.
 fn report<'a>(env: Env<'a>, check: &PeerCheck) -> Term<'a> {
     let addresses: Vec<_> = check.addresses.iter().map(|address| connected(env, address)).collect();
     let session = match &check.session {
-        Ok(info) => (atoms::ok(), peer_info(env, info)).encode(env),
+        Ok(info) => {
+            let connections: Vec<_> = check.connections.iter().map(|check| answered(env, check)).collect();
+            (atoms::ok(), peer_info(env, info), connections).encode(env)
+        }
         Err(error) => (atoms::error(), reason(error), error.to_string()).encode(env),
     };
     (addresses, check.was_up, session).encode(env)
@@ -39,9 +44,23 @@ fn connected<'a>(env: Env<'a>, check: &AddressCheck) -> Term<'a> {
     (config::encode_address(env, check.address), connected).encode(env)
 }
 
+/// `{control | express | bulk, {ok, Microseconds} | no_answer}`.
+fn answered<'a>(env: Env<'a>, check: &ConnectionCheck) -> Term<'a> {
+    let kind = match check.kind {
+        ConnectionKind::Control => atoms::control(),
+        ConnectionKind::Express => atoms::express(),
+        ConnectionKind::Bulk => atoms::bulk(),
+    };
+    let answered = match check.answered {
+        Some(time) => (atoms::ok(), time.as_micros() as u64).encode(env),
+        None => atoms::no_answer().encode(env),
+    };
+    (kind, answered).encode(env)
+}
+
 fn reason(error: &SendError) -> Atom {
     match error {
-        SendError::NoConnection(ConnectError::UnknownNode(_)) => atoms::unknown_node(),
+        SendError::NoConnection(ConnectError::UnknownNode(_)) => atoms::not_running(),
         SendError::NoConnection(ConnectError::Connect { source, .. }) => posix(source),
         SendError::NoConnection(ConnectError::Closed { .. }) => atoms::closed(),
         SendError::NoConnection(ConnectError::Timeout { .. }) => atoms::timeout(),
