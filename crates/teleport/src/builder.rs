@@ -1,17 +1,20 @@
 //! Setting a node up.
 
+use crate::cookies::{Cookies, KnownCookies};
 use crate::embed::{Embedded, Host, Hosting};
 use crate::engine::control::TickObserver;
 use crate::engine::runtime::{BulkThreads, Main, Thread};
-use crate::engine::{Cookies, Engine, Lifecycle, Parts, socket};
+use crate::engine::{Engine, Lifecycle, Parts, socket};
 use crate::info::Tick;
 use crate::resolver::{Resolver, StaticPeers};
 use crate::{Config, Node, StartError};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use teleport_proto::handshake::{Cookie, Limits, LocalNode};
 use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 /// Begun by [`Node::builder`], ended by [`Builder::start`].
@@ -20,7 +23,9 @@ pub struct Builder {
     name: Result<NodeName, InvalidNodeName>,
     cookie: Option<Vec<u8>>,
     peer_cookies: Vec<(NodeName, Vec<u8>)>,
+    cookies: Option<Arc<dyn Cookies>>,
     listen: SocketAddr,
+    ports: Option<RangeInclusive<u16>>,
     resolver: Arc<dyn Resolver>,
     config: Config,
     runtime: Option<Handle>,
@@ -35,7 +40,9 @@ impl Builder {
             name: NodeName::new(name),
             cookie: None,
             peer_cookies: Vec::new(),
+            cookies: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            ports: None,
             resolver: Arc::new(StaticPeers::new()),
             config: Config::default(),
             runtime: None,
@@ -57,9 +64,23 @@ impl Builder {
         self
     }
 
+    /// Asked for the secret at each handshake, in place of the cluster's: for cookies that change while the node runs. Those of
+    /// single peers go before.
+    pub fn cookies(mut self, cookies: impl Cookies + 'static) -> Self {
+        self.cookies = Some(Arc::new(cookies));
+        self
+    }
+
     /// Where to listen. Default: any free port of the loopback interface.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
+        self
+    }
+
+    /// Listens at the first of these ports that is free, or if none is, at that of [`listen`](Self::listen): for several nodes on
+    /// a host behind a firewall that lets these through.
+    pub fn ports(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.ports = Some(ports);
         self
     }
 
@@ -108,18 +129,13 @@ impl Builder {
         if let Some((field, allowed)) = self.config.flaw() {
             return Err(StartError::Config { field, allowed });
         }
-        let cookies = Cookies {
-            default: Cookie::new(&self.cookie.ok_or_else(|| StartError::NoCookie(name.clone()))?)?,
-            peers: self
-                .peer_cookies
-                .into_iter()
-                .map(|(peer, cookie)| Ok((peer, Cookie::new(&cookie)?)))
-                .collect::<Result<HashMap<_, _>, StartError>>()?
-                .into(),
-        };
-        if cookies.default.is_weak() {
-            tracing::warn!(node = %name, "the cookie is short or well known: whoever guesses it is a node of the cluster");
-        }
+        let default = Cookie::new(&self.cookie.ok_or_else(|| StartError::NoCookie(name.clone()))?)?;
+        let peers = self
+            .peer_cookies
+            .into_iter()
+            .map(|(peer, cookie)| Ok((peer, Cookie::new(&cookie)?)))
+            .collect::<Result<HashMap<_, _>, StartError>>()?;
+        let cookies = KnownCookies::new(name.clone(), default, peers, self.cookies);
         let limits = Limits {
             max_message: self.config.max_message,
             peer_window: self.config.peer_window,
@@ -151,7 +167,10 @@ impl Builder {
                 let known = socket::knows_congestion(name);
                 known.map_err(|source| StartError::Congestion { name: name.clone(), source })?;
             }
-            let listener = socket::listen(address, &self.config);
+            let listener = match self.ports {
+                None => socket::listen(address, &self.config),
+                Some(ports) => listen_at_one_of(address, ports, &self.config),
+            };
             let bound =
                 listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
             bound.map_err(|source| StartError::Listen { address, source })?
@@ -163,6 +182,21 @@ impl Builder {
         Node::start(engine, runtime)
             .map_err(|error| StartError::System { what: "a process", source: std::io::Error::other(error) })
     }
+}
+
+/// At the first port that is free, or any if none of them is.
+fn listen_at_one_of(
+    address: SocketAddr,
+    ports: RangeInclusive<u16>,
+    config: &Config,
+) -> std::io::Result<TcpListener> {
+    for port in ports {
+        match socket::listen(SocketAddr::new(address.ip(), port), config) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            listener => return listener,
+        }
+    }
+    socket::listen(address, config)
 }
 
 /// A random life: like Erlang's creations, which leave 1 to 3 to nodes of old.

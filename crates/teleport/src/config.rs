@@ -6,7 +6,7 @@ use teleport_proto::liveness;
 use teleport_proto::membership::Backoff;
 
 /// A month without a sign of life is as good as no limit, and still a time that clocks can add.
-const LONGEST_TICKTIME: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const LONGEST_TICKTIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How a node is set up. The defaults are meant for production; each field says why it is what it is.
 ///
@@ -145,6 +145,9 @@ pub struct Config {
     pub congestion: Option<String>,
 }
 
+/// The least `net_ticktime`: ticks are at least a millisecond apart.
+pub(crate) const LEAST_TICKTIME: Duration = Duration::from_millis(4);
+
 impl Default for Config {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
@@ -180,8 +183,9 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn liveness(&self) -> liveness::Config {
-        let config = liveness::Config::with_ticktime(self.net_ticktime);
+    /// The intervals of a session, for the `net_ticktime` that holds now.
+    pub(crate) fn liveness(&self, net_ticktime: Duration) -> liveness::Config {
+        let config = liveness::Config::with_ticktime(net_ticktime);
         liveness::Config { tick_interval: self.tick_interval.unwrap_or(config.tick_interval), ..config }
     }
 
@@ -207,7 +211,7 @@ impl Config {
         if !(1..=1024).contains(&self.worker_threads) {
             return Some(("worker_threads", "1 to 1024"));
         }
-        if self.net_ticktime < Duration::from_millis(4) || self.net_ticktime > LONGEST_TICKTIME {
+        if self.net_ticktime < LEAST_TICKTIME || self.net_ticktime > LONGEST_TICKTIME {
             return Some(("net_ticktime", "4 ms to 30 days"));
         }
         if self.tick_interval.is_some_and(|interval| interval > self.net_ticktime) {

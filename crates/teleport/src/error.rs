@@ -117,6 +117,9 @@ pub enum ConnectError {
         /// Why.
         source: HandshakeError,
     },
+    /// This node has no cookie for the peer: whoever was asked has none.
+    #[error("this node has no cookie for {0}: set one that is the same on both")]
+    NoCookie(NodeName),
     /// This node has been shut down.
     #[error("this node has been shut down")]
     NotRunning,

@@ -15,6 +15,8 @@ pub struct NodeInfo {
     pub incarnation: Incarnation,
     /// The address that it listens on.
     pub address: SocketAddr,
+    /// How long a peer may be silent: as configured, or set since.
+    pub net_ticktime: Duration,
     /// Bytes that all sends together have under way, and answers that peers have not taken yet.
     pub bytes_in_flight: u64,
     /// Calls and monitors that this node's processes wait for.

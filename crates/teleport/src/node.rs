@@ -142,8 +142,14 @@ impl Node {
         self.engine().monitors.add()
     }
 
-    /// Ticks at another cadence with all peers that have a session now. Unlike Erlang's `net_kernel:set_net_ticktime/1`
-    /// this does not change when a peer is declared down, and later sessions tick as configured.
+    /// Another [`net_ticktime`](crate::Config::net_ticktime) holds from now on, in all sessions; within 4 ms and 30 days. What
+    /// peers did before is not held against them: each has a whole new deadline. Erlang's `net_kernel:set_net_ticktime/1`.
+    pub fn set_net_ticktime(&self, ticktime: Duration) {
+        self.engine().set_net_ticktime(ticktime);
+    }
+
+    /// Ticks at another cadence with all peers that have a session now. This does not change when a peer is declared down, as
+    /// [`set_net_ticktime`](Self::set_net_ticktime) does, and later sessions tick as configured.
     pub fn set_tick_interval(&self, interval: Duration) {
         for session in self.engine().sessions() {
             session.command(Command::TickInterval(interval));
@@ -179,6 +185,7 @@ impl Node {
             name: self.name().clone(),
             incarnation: self.incarnation(),
             address: self.address(),
+            net_ticktime: engine.net_ticktime(),
             bytes_in_flight: engine.bytes_in_flight(),
             watching: engine.watching.len(),
             late_replies: engine.watching.late_replies(),

@@ -225,6 +225,14 @@ impl Liveness {
         }
     }
 
+    /// From now on it is judged by these intervals, ticks counted from `now`. What the peer did by the ones of before is not held
+    /// against it: it has a whole new deadline.
+    pub fn set_intervals(&mut self, config: Config, now: Time) {
+        self.config = config;
+        self.judge_from = self.judge_from.max(now.saturating_add(config.deadline));
+        self.set_tick_interval(config.tick_interval, now);
+    }
+
     /// The control connection was opened anew.
     pub fn control_up(&mut self, now: Time) {
         if !self.control_is_up {

@@ -55,6 +55,26 @@ fn a_silent_peer_is_down_at_the_deadline_and_not_before() {
 }
 
 #[test]
+fn a_peer_that_was_silent_by_other_intervals_has_a_whole_new_deadline() {
+    let mut liveness = Liveness::new(Config::default(), s(0));
+    // Silent for 14 s, which is all right; and then 8 s are the limit.
+    assert_eq!(liveness.poll(s(14), s(0), s(0)), []);
+    liveness.set_intervals(Config::with_ticktime(s(8)), s(14));
+    let (at, actions) = run_until_down(&mut liveness, |_| (s(0), s(0)));
+    assert_eq!(at, s(22));
+    assert_eq!(actions, [tick(1, 16), tick(2, 18), tick(3, 20), Action::NodeDown]);
+}
+
+#[test]
+fn longer_intervals_hold_at_once() {
+    let mut liveness = Liveness::new(Config::with_ticktime(s(8)), s(0));
+    liveness.set_intervals(Config::default(), s(1));
+    let (at, actions) = run_until_down(&mut liveness, |_| (s(0), s(0)));
+    assert_eq!(at, s(61));
+    assert_eq!(actions[..2], [tick(1, 16), tick(2, 31)]);
+}
+
+#[test]
 fn timers_that_always_fire_a_little_late_do_not_put_the_end_off() {
     let mut liveness = Liveness::new(Config::default(), s(0));
     let late = Duration::from_millis(3);

@@ -10,7 +10,6 @@ use crate::session::{Offered, Session};
 use crate::watch::Via;
 use crate::{
     Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError, SendOptions, ShutdownReport,
-    UnusableCookie,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -109,8 +108,17 @@ impl Embedded {
     }
 
     /// The secret shared with one peer; see [`Node::set_peer_cookie`].
-    pub fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<&[u8]>) -> Result<(), UnusableCookie> {
+    pub fn set_peer_cookie(
+        &self,
+        peer: &NodeName,
+        cookie: Option<&[u8]>,
+    ) -> Result<(), crate::UnusableCookie> {
         self.node.set_peer_cookie(peer, cookie)
+    }
+
+    /// Another `net_ticktime` holds; see [`Node::set_net_ticktime`].
+    pub fn set_net_ticktime(&self, ticktime: Duration) {
+        self.node.set_net_ticktime(ticktime);
     }
 
     /// Sets up the session with a peer and its whole pool; see [`Node::prime`].

@@ -5,7 +5,7 @@
 
 use super::clock::Clock;
 use super::runtime::Thread;
-use super::{Event, Events};
+use super::{Event, Events, socket};
 use crate::info::Tick;
 use crate::seldom::{OfNode, OfPeer, warn_seldom};
 use crate::session::{self, Session};
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Probe,
     /// Tick at another cadence.
     TickInterval(Duration),
+    /// Another `net_ticktime` holds.
+    Intervals(LivenessConfig),
     /// The session has caught up with what it was told.
     Proceed,
     /// Close the control connection, as a fault would.
@@ -185,6 +187,14 @@ impl Control {
                 }
             }
             Command::TickInterval(interval) => self.liveness.set_tick_interval(interval, now),
+            Command::Intervals(intervals) => {
+                self.liveness.set_intervals(intervals, now);
+                if let Some(connection) = &self.connection
+                    && let Err(error) = socket::give_up_after(&connection.stream, intervals.deadline)
+                {
+                    tracing::debug!(parent: self.session.span(), %error, "a socket option was refused");
+                }
+            }
             Command::Proceed => {}
             Command::Sever => self.lose(now, "severed"),
             Command::End { .. } => {}

@@ -3,7 +3,7 @@
 
 use super::accept::Source;
 use super::control::{self, Setup};
-use super::dial::{self, Failed};
+use super::dial::{self, Failed, Purpose};
 use super::{Engine, Event};
 use crate::seldom::{OfPeer, warn_seldom};
 use crate::session::Session;
@@ -116,14 +116,15 @@ impl Directory {
 
     fn begin(&mut self, engine: &Arc<Engine>, established: &Established) {
         let (session, commands) = Session::new(engine, established);
+        let liveness = engine.config.liveness(engine.net_ticktime());
         let setup = Setup {
             clock: engine.clock,
-            liveness: engine.config.liveness(),
+            liveness,
             observer: engine.observer.clone(),
             events: engine.events.clone(),
         };
         control::look_after(&engine.control, &session, setup, commands);
-        let absence = Absence::new(engine.config.liveness().tick_interval);
+        let absence = Absence::new(liveness.tick_interval);
         self.sessions.insert(session.id(), Entry { session: session.clone(), absence, watched: false });
         engine.lifecycle.up(engine, &session);
         engine.peers.up(&session);
@@ -133,6 +134,7 @@ impl Directory {
         let Some(Entry { session, .. }) = self.sessions.remove(&id) else { return };
         self.limit.ended(id);
         engine.peers.down(&session);
+        engine.reached.forget(session.peer_name());
         if let Some(ended) = session.end(reason) {
             engine.lifecycle.down(engine, ended);
         }
@@ -193,8 +195,7 @@ fn on_event(engine: &Arc<Engine>, event: Event) {
 }
 
 async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
-    let opening = Opening::NewSession { cookie: engine.cookies.of(&peer), dial: number };
-    let opened = dial::open(&engine, &peer, opening).await;
+    let opened = dial::open(&engine, &peer, Purpose::NewSession(number)).await;
     let mut directory = engine.lock_directory();
     match opened {
         Ok((stream, established)) => {
@@ -244,7 +245,7 @@ fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Op
 async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: u64) {
     let Some(session) = engine.lock_directory().session(id) else { return };
     let opening = Opening::Resume { session: id, key: session.key().clone(), generation };
-    let opened = dial::open(&engine, &peer, opening).await;
+    let opened = dial::open(&engine, &peer, Purpose::Join(opening)).await;
     let mut directory = engine.lock_directory();
     match opened {
         Ok((stream, _)) => {
@@ -284,9 +285,7 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
                 return;
             }
         }
-        let attempt = dial::connect(&engine, session.peer_name());
-        let attempt = tokio::time::timeout(engine.config.setup_timeout, attempt).await;
-        let refused = matches!(attempt, Ok(Err(Failed { refused: true, .. })));
+        let refused = dial::is_refused(&engine, session.peer_name()).await;
         if engine.lock_directory().attempted(&engine, session.id(), refused) {
             return engine.events.end(session.id(), EndReason::Gone);
         }

@@ -1,5 +1,6 @@
 //! The handshake over a socket: frames of fixed size, nothing read beyond them.
 
+use std::future::Future;
 use std::io;
 use teleport_proto::handshake::{
     ACCEPTOR_RANDOM_LEN, Acceptor, Authenticated, CHALLENGE_LEN, Claim, Cookie, Dialler, Established,
@@ -39,22 +40,24 @@ impl From<HandshakeError> for Failure {
 /// The secrets that inbound connections are checked against.
 pub(crate) trait Secrets {
     /// The cookie shared with that peer.
-    fn cookie(&self, peer: &NodeName) -> Option<Cookie>;
+    fn cookie(&self, peer: &NodeName) -> impl Future<Output = Option<Cookie>> + Send;
     /// The key of a living session.
     fn session_key(&self, session: SessionId) -> Option<SessionKey>;
 }
 
-/// Runs the dialler's side.
+/// Runs the dialler's side. `proved` tells, also of a failure, whether the peer has been given our proof.
 pub(crate) async fn dial(
     stream: &mut TcpStream,
     local: &LocalNode,
     peer: &NodeName,
     opening: Opening,
+    proved: &mut bool,
 ) -> Result<Established, Failure> {
     let (dialler, hello) = Dialler::new(local, peer, opening, &[], random::<NONCE_LEN>()?)?;
     stream.write_all(&hello).await?;
     let challenge = read_frame::<CHALLENGE_LEN>(stream).await?;
     let (dialler, proof) = dialler.challenge(&challenge)?;
+    *proved = true;
     stream.write_all(&proof).await?;
     let verdict = read_frame::<VERDICT_LEN>(stream).await?;
     Ok(dialler.verdict(&verdict)?)
@@ -77,7 +80,7 @@ pub(crate) async fn accept(
     spoke();
     let (acceptor, challenge) = match claim {
         Claim::New(claim) => {
-            let cookie = secrets.cookie(claim.peer());
+            let cookie = secrets.cookie(claim.peer()).await;
             claim.challenge(cookie.as_ref())
         }
         Claim::Join(claim) => {

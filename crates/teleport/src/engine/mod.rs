@@ -15,9 +15,12 @@ mod directory;
 mod handshake;
 mod lifecycle;
 mod peer;
+mod reached;
 pub(crate) mod runtime;
 pub(crate) mod socket;
 
+use crate::config;
+use crate::cookies::KnownCookies;
 use crate::embed::Hosting;
 use crate::lock::{Held, Lock, Rank};
 use crate::metrics::{self, NodeMeter};
@@ -33,17 +36,18 @@ use budget::{NodeBudget, SessionBudget};
 use buffers::BufferPool;
 use clock::Clock;
 use control::{Command, TickObserver};
-use dial::Failed;
+use dial::{Failed, Purpose};
 use directory::Directory;
 pub(crate) use handshake::random;
 pub(crate) use lifecycle::Lifecycle;
 use peer::Peers;
 pub(crate) use peer::make_room;
+use reached::Reached;
 use runtime::{BulkThreads, Thread};
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use teleport_proto::handshake::{
     Authenticated, ConnectionKind, Cookie, LocalNode, Opening, Refusal, SessionKey,
 };
@@ -109,7 +113,10 @@ pub(crate) struct Engine {
     answers: Arc<NodeBudget>,
     pub(crate) events: Events,
     resolver: Arc<dyn Resolver>,
-    cookies: Cookies,
+    cookies: KnownCookies,
+    reached: Reached,
+    /// In milliseconds.
+    net_ticktime: AtomicU64,
     observer: Option<TickObserver>,
     control: Thread,
     peers: Peers,
@@ -126,13 +133,6 @@ pub(crate) struct Engine {
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// The cluster's cookie, and those of single peers.
-#[derive(Debug)]
-pub(crate) struct Cookies {
-    pub(crate) default: Cookie,
-    pub(crate) peers: RwLock<HashMap<NodeName, Cookie>>,
-}
-
 /// What an engine is made of.
 pub(crate) struct Parts {
     pub(crate) local: LocalNode,
@@ -140,7 +140,7 @@ pub(crate) struct Parts {
     pub(crate) handle: Handle,
     pub(crate) bulk: BulkThreads,
     pub(crate) resolver: Arc<dyn Resolver>,
-    pub(crate) cookies: Cookies,
+    pub(crate) cookies: KnownCookies,
     pub(crate) observer: Option<TickObserver>,
     pub(crate) control: Thread,
     pub(crate) lifecycle: Lifecycle,
@@ -177,6 +177,8 @@ impl Engine {
             warnings: Arc::default(),
             stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            net_ticktime: AtomicU64::new(millis(config.net_ticktime)),
+            reached: Reached::default(),
             tasks: Mutex::default(),
             local,
             address,
@@ -255,10 +257,23 @@ impl Engine {
     }
 
     pub(crate) fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<Cookie>) {
-        let mut peers = self.cookies.peers.write().unwrap_or_else(PoisonError::into_inner);
-        match cookie {
-            Some(cookie) => drop(peers.insert(peer.clone(), cookie)),
-            None => drop(peers.remove(peer)),
+        self.cookies.set(peer, cookie);
+    }
+
+    /// How long a peer may be silent: Erlang's `net_ticktime`.
+    pub(crate) fn net_ticktime(&self) -> Duration {
+        Duration::from_millis(self.net_ticktime.load(Ordering::Relaxed))
+    }
+
+    /// Another one holds, in all sessions.
+    pub(crate) fn set_net_ticktime(&self, ticktime: Duration) {
+        let ticktime = ticktime.clamp(config::LEAST_TICKTIME, config::LONGEST_TICKTIME);
+        // A session that begins meanwhile has the one or the other, and is told of the new one.
+        let directory = self.lock_directory();
+        self.net_ticktime.store(millis(ticktime), Ordering::Relaxed);
+        let intervals = self.config.liveness(ticktime);
+        for session in directory.sessions().into_iter().filter_map(|id| directory.session(id)) {
+            session.command(Command::Intervals(intervals));
         }
     }
 
@@ -345,7 +360,7 @@ impl Engine {
                 let pause = self.config.backoff.first.saturating_mul(2u32.pow(failures.min(6)));
                 tokio::time::sleep(pause.min(self.config.backoff.most)).await;
             }
-            match dial::open(&self, session.peer_name(), opening).await {
+            match dial::open(&self, session.peer_name(), Purpose::Join(opening)).await {
                 Ok((stream, _)) => {
                     self.lock_directory().is_there(session.id());
                     session.joined(true);
@@ -445,7 +460,7 @@ impl Engine {
     /// Hands a control connection to the control thread, or reports its loss if there is none.
     fn attach_control(&self, session: &Session, generation: u64, stream: Option<TcpStream>) {
         let stream = stream.and_then(|stream| {
-            if let Err(error) = socket::prepare_control(&stream, &self.config) {
+            if let Err(error) = socket::prepare_control(&stream, self.net_ticktime()) {
                 tracing::debug!(parent: session.span(), %error, "a socket option was refused");
             }
             stream.into_std().ok()
@@ -472,6 +487,10 @@ impl Engine {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A socket belongs to the runtime that waits for it.
 fn move_to(thread: &Handle, stream: TcpStream) -> std::io::Result<(TcpStream, &Handle)> {
     let stream = stream.into_std()?;
@@ -480,19 +499,12 @@ fn move_to(thread: &Handle, stream: TcpStream) -> std::io::Result<(TcpStream, &H
 }
 
 impl handshake::Secrets for Engine {
-    fn cookie(&self, peer: &NodeName) -> Option<Cookie> {
-        Some(self.cookies.of(peer))
+    async fn cookie(&self, peer: &NodeName) -> Option<Cookie> {
+        self.cookies.of(peer).await
     }
 
     fn session_key(&self, session: SessionId) -> Option<SessionKey> {
         self.lock_directory().session(session).map(|session| session.key().clone())
-    }
-}
-
-impl Cookies {
-    fn of(&self, peer: &NodeName) -> Cookie {
-        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
-        peers.get(peer).unwrap_or(&self.default).clone()
     }
 }
 

@@ -47,10 +47,14 @@ fn socket(address: SocketAddr, config: &Config) -> io::Result<TcpSocket> {
 }
 
 /// A control connection: first in line, and unacknowledged bytes end it when the peer would be declared down anyway.
-pub(crate) fn prepare_control(stream: &TcpStream, config: &Config) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(config.net_ticktime.max(Duration::from_secs(1))))?;
-    set_priority(&socket, CONTROL_PRIORITY)
+pub(crate) fn prepare_control(stream: &TcpStream, net_ticktime: Duration) -> io::Result<()> {
+    give_up_after(stream, net_ticktime)?;
+    set_priority(&SockRef::from(stream), CONTROL_PRIORITY)
+}
+
+/// The connection ends when bytes are unacknowledged for so long.
+pub(crate) fn give_up_after(stream: &TcpStream, time: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(time.max(Duration::from_secs(1))))
 }
 
 /// A pool connection: what is not sent yet stays in our queue, where priorities exist. Buffer sizes are left alone:

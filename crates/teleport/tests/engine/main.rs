@@ -14,6 +14,7 @@ mod copies;
 mod credit;
 mod embed;
 mod faults;
+mod follow;
 mod gen_server;
 mod idle;
 mod memory;

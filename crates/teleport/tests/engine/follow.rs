@@ -1,0 +1,204 @@
+//! What may change while a node runs is looked up when it is needed: where a peer is, its cookie, the ticktime.
+
+use crate::common::child::Child;
+use crate::common::{
+    COOKIE, assert_says, event, name, next_end, nobodys_address, pair, peer_of, start, start_with, within,
+};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use teleport::{
+    Asking, ConnectError, Cookies, EndReason, HandshakeError, Node, NodeEvent, NodeName, Resolver, Resolving,
+    SendError, StaticPeers,
+};
+use tokio::net::TcpListener;
+
+/// Any node may be at any of these, in this order.
+struct Candidates(Vec<SocketAddr>);
+
+impl Resolver for Candidates {
+    fn resolve<'a>(&'a self, _: &'a NodeName) -> Resolving<'a> {
+        Box::pin(std::future::ready(self.0.clone()))
+    }
+}
+
+async fn dialler(candidates: &[SocketAddr], setup_timeout: Duration) -> Node {
+    let mut config = teleport::Config::default();
+    config.setup_timeout = setup_timeout;
+    let builder = Node::builder("a@127.0.0.1").cookie(COOKIE).config(config);
+    builder.resolver(Candidates(candidates.to_vec())).start().await.unwrap()
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// Accepts connections, and says nothing.
+async fn mute() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn a_peer_is_looked_for_at_each_of_its_addresses() {
+    let nobody = StaticPeers::new();
+    let (b, other) = (start("b@127.0.0.1", &nobody).await, start("c@127.0.0.1", &nobody).await);
+    let (_socket, refuses) = nobodys_address();
+    let (closing, closes) = mute().await;
+    tokio::spawn(async move { while closing.accept().await.is_ok() {} });
+    let a = dialler(&[refuses, other.address(), closes, b.address()], LONG).await;
+    within(a.prime(b.name())).await.unwrap();
+    assert_eq!(peer_of(&a, b.name()).unwrap().incarnation, b.incarnation());
+    // It itself is no way to anybody else either.
+    let a = dialler(&[other.address()], LONG).await;
+    let error = within(a.prime(b.name())).await.unwrap_err();
+    let SendError::NoConnection(ConnectError::Handshake { source: HandshakeError::WrongNode { .. }, .. }) =
+        error
+    else {
+        panic!("{error:?}")
+    };
+}
+
+#[tokio::test]
+async fn who_takes_a_connection_and_says_nothing_leaves_time_for_the_others() {
+    let b = start("b@127.0.0.1", &StaticPeers::new()).await;
+    let (_mute, says_nothing) = mute().await;
+    let a = dialler(&[says_nothing, says_nothing, b.address()], Duration::from_secs(4)).await;
+    within(a.prime(b.name())).await.unwrap();
+}
+
+#[tokio::test]
+async fn where_none_of_the_addresses_leads_the_first_one_tells_why() {
+    let (_first, first) = nobodys_address();
+    let (_second, second) = nobodys_address();
+    let a = dialler(&[first, second], LONG).await;
+    let error = within(a.prime(&name("b@127.0.0.1"))).await.unwrap_err();
+    assert_says(&error, &["b@127.0.0.1", &first.to_string()]);
+}
+
+#[tokio::test]
+async fn what_the_peer_itself_says_is_final() {
+    let b = start("b@127.0.0.1", &StaticPeers::new()).await;
+    // The second one would never answer.
+    let (_mute, says_nothing) = mute().await;
+    let candidates = Candidates(vec![b.address(), says_nothing]);
+    let a = Node::builder("a@127.0.0.1")
+        .cookie("another-one-entirely")
+        .resolver(candidates)
+        .start()
+        .await
+        .unwrap();
+    let error = within(a.prime(b.name())).await.unwrap_err();
+    let SendError::NoConnection(ConnectError::Handshake { source: HandshakeError::Cookie { .. }, .. }) =
+        error
+    else {
+        panic!("{error:?}")
+    };
+}
+
+/// A cookie that changes.
+#[derive(Clone, Default)]
+struct Changing(Arc<Mutex<Option<&'static str>>>);
+
+impl Changing {
+    fn set(&self, cookie: Option<&'static str>) {
+        *self.0.lock().unwrap() = cookie;
+    }
+}
+
+impl Cookies for Changing {
+    fn cookie<'a>(&'a self, _: &'a NodeName) -> Asking<'a> {
+        let cookie = *self.0.lock().unwrap();
+        Box::pin(std::future::ready(cookie.map(Into::into)))
+    }
+}
+
+#[tokio::test]
+async fn each_handshake_is_made_with_the_cookie_of_that_moment_on_both_sides() {
+    const FIRST: &str = "first-of-two-cookies";
+    const SECOND: &str = "and-here-is-the-other";
+    let (peers, cookies) = (StaticPeers::new(), [Changing::default(), Changing::default()]);
+    let node = async |name: &str, cookies: &Changing| {
+        let builder = Node::builder(name).cookie(COOKIE).cookies(cookies.clone()).resolver(peers.clone());
+        let node = builder.start().await.unwrap();
+        peers.insert(node.name().clone(), node.address());
+        node
+    };
+    let (a, b) = (node("a@127.0.0.1", &cookies[0]).await, node("b@127.0.0.1", &cookies[1]).await);
+    let connect = async || {
+        let result = within(a.prime(b.name())).await;
+        a.disconnect(b.name());
+        result
+    };
+    let error = connect().await.unwrap_err();
+    assert!(matches!(error, SendError::NoConnection(ConnectError::NoCookie(_))), "{error:?}");
+    cookies[0].set(Some(FIRST));
+    assert!(connect().await.is_err(), "the side that accepts has none");
+    cookies[1].set(Some(FIRST));
+    connect().await.unwrap();
+    cookies[0].set(Some(SECOND));
+    assert!(connect().await.is_err(), "the side that accepts has another one");
+    cookies[1].set(Some(SECOND));
+    connect().await.unwrap();
+    // One for a single peer goes before.
+    b.set_peer_cookie(a.name(), Some(FIRST.as_bytes())).unwrap();
+    assert!(connect().await.is_err());
+    b.set_peer_cookie(a.name(), None).unwrap();
+    connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn nodes_of_a_host_take_one_port_after_the_other() {
+    let free = nobodys_address().1.port();
+    let ports = free..=free.saturating_add(40);
+    let node = async |name: &str| {
+        let builder = Node::builder(name).cookie(COOKIE).ports(ports.clone());
+        builder.start().await.unwrap()
+    };
+    let mut before = free - 1;
+    for name in ["a@127.0.0.1", "b@127.0.0.1", "c@127.0.0.1"] {
+        // It is kept by the test: others may have some of them.
+        let port = Box::leak(Box::new(node(name).await)).address().port();
+        assert!(port > before && ports.contains(&port), "{port} of {ports:?}, behind {before}");
+        before = port;
+    }
+    // If there is none left, any other.
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let (listener, taken_again) = mute().await;
+    assert_ne!(taken, taken_again.port());
+    let only = taken_again.port()..=taken_again.port();
+    let d = Node::builder("d@127.0.0.1").cookie(COOKIE).ports(only).start().await.unwrap();
+    assert_ne!(d.address().port(), taken_again.port());
+    drop(listener);
+}
+
+#[tokio::test]
+async fn another_ticktime_holds_in_sessions_that_stand() {
+    let peers = StaticPeers::new();
+    let a = start_with("a@127.0.0.1", &peers, |config| config.net_ticktime = Duration::from_secs(600)).await;
+    let mut child = Child::start("peer");
+    let to = name("child@127.0.0.1");
+    peers.insert(to.clone(), child.hear().await.parse().unwrap());
+    within(a.prime(&to)).await.unwrap();
+    let mut events = a.monitor_nodes();
+    child.stop().await;
+    a.set_net_ticktime(Duration::from_millis(800));
+    assert_eq!(a.info().net_ticktime, Duration::from_millis(800));
+    let down = next_end(&mut events).await;
+    assert!(matches!(down, NodeEvent::Down { reason: EndReason::Silent, .. }), "{down:?}");
+    child.signal(rustix::process::Signal::CONT);
+    within(a.prime(&to)).await.unwrap();
+    assert!(matches!(event(&mut events).await, NodeEvent::Up { .. }));
+    // And in those that begin later.
+    child.stop().await;
+    let down = next_end(&mut events).await;
+    assert!(matches!(down, NodeEvent::Down { reason: EndReason::Silent, .. }), "{down:?}");
+    child.signal(rustix::process::Signal::CONT);
+}
+
+#[tokio::test]
+async fn a_ticktime_of_nothing_is_taken_as_the_least() {
+    let (a, b) = pair().await;
+    within(a.prime(b.name())).await.unwrap();
+    a.set_net_ticktime(Duration::ZERO);
+    assert_eq!(a.info().net_ticktime, Duration::from_millis(4));
+}
