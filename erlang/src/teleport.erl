@@ -45,7 +45,7 @@
 %%
 %% Errors that have a cause outside; each Text says what to do:
 %% <ul>
-%% <li>`{not_alive, Text}': this node is not distributed; start again when it is.</li>
+%% <li>`{tls_distribution, Text}': distributed Erlang is encrypted on this node, and teleport cannot encrypt; see `allow_plain'.</li>
 %% <li>`{unknown_key, Key, Text}', `{bad_value, Key, Text}': teleport has no such key, or it cannot be what it is set to.</li>
 %% <li>`{cannot_listen, {Address, Port}, Text}': the port is taken, say.</li>
 %% <li>`{no_congestion_control, Text}': the kernel does not have the one in `congestion'.</li>
@@ -237,7 +237,12 @@ prime(Node) when is_atom(Node) ->
 -spec check() -> [{node(), check()}].
 check() ->
     Configured = maps:keys(teleport_config:get(peers)),
-    Nodes = lists:usort(erlang:nodes() ++ nodes() ++ Configured),
+    %% Where it does not run that is what there is to say.
+    Own = case info() of
+        {error, not_running} -> [node()];
+        #{} -> []
+    end,
+    Nodes = lists:usort(Own ++ erlang:nodes() ++ nodes() ++ Configured),
     [{Node, check(Node)} || Node <- Nodes].
 
 %% @doc Says why there is a pool to a node, or why there is none: goes the way that a first message goes, and tells of each step

@@ -9,7 +9,8 @@
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
-    maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0]).
+    maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0,
+                 fun carrier/0]).
 
 -spec stop(term()) -> ok.
 stop(_State) ->
@@ -43,4 +44,24 @@ library() ->
     case code:ensure_loaded(teleport_nif) of
         {module, teleport_nif} -> ok;
         {error, Reason} -> {error, persistent_term:get({teleport_nif, load_error}, Reason)}
+    end.
+
+%% Where distributed Erlang encrypts, what goes in clear must not go unnoticed.
+-spec carrier() -> ok | {error, {tls_distribution, string()}}.
+carrier() ->
+    Carriers = case init:get_argument(proto_dist) of
+        {ok, Given} -> lists:append(Given);
+        error -> []
+    end,
+    case {[Carrier || Carrier <- Carriers, lists:suffix("_tls", Carrier)], teleport_config:get(allow_plain)} of
+        {[], _} ->
+            ok;
+        {[Carrier | _], true} ->
+            logger:warning("distributed Erlang is encrypted on this node (-proto_dist ~ts), but what goes through teleport is not, as"
+                           " {allow_plain, true} allows", [Carrier], #{teleport => #{}});
+        {[Carrier | _], false} ->
+            Text = "distributed Erlang is encrypted on this node (-proto_dist " ++ Carrier ++ "), and teleport cannot encrypt: if the"
+                   " network is trusted, or encrypts by itself, set {allow_plain, true} in the configuration of the application"
+                   " teleport on this node; if not, do without teleport",
+            {error, {tls_distribution, Text}}
     end.

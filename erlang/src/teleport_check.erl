@@ -38,16 +38,24 @@ running(Node) ->
         #{address := Address} ->
             [{running, ok, text("teleport runs here, and listens at ~ts", [address(Address)])} | known(Node)];
         _ ->
-            [{running, {error, not_running}, <<"teleport does not run here: call teleport:start()">>}]
+            [{running, {error, Reason}, Text} || {Reason, Text} <- [not_running()]]
+    end.
+
+-spec not_running() -> {not_running | rests, binary()}.
+not_running() ->
+    case teleport_manager:rests() of
+        {true, Why} -> {rests, text("teleport rests: ~ts", [Why])};
+        false -> {not_running, <<"teleport does not run here: call teleport:start()">>}
     end.
 
 known(Node) ->
-    case teleport_config:get(peers) of
-        #{Node := Address} ->
-            [{node, ok, text("~ts is configured in `peers', at ~ts", [Node, address(Address)])},
+    case teleport_address:configured(Node) of
+        {ok, Places} ->
+            At = lists:join(", ", [address(Place) || Place <- Places]),
+            [{node, ok, text("~ts is configured in `peers', at ~ts", [Node, At])},
              {peer, skipped, <<"not asked, since a configured node need not be in the Erlang cluster">>}
              | way(Node)];
-        #{} ->
+        error ->
             case lists:member(Node, nodes(connected)) orelse net_kernel:connect_node(Node) of
                 true ->
                     [{node, ok, text("~ts is connected by distributed Erlang", [Node])} | peer(Node)];
@@ -60,8 +68,10 @@ known(Node) ->
 
 peer(Node) ->
     try erpc:call(Node, teleport_manager, about, [], ?TIMEOUT) of
-        {ok, #{version := Version, address := Address}} ->
-            [{peer, ok, text("teleport ~ts runs there, and listens at ~ts", [Version, address(Address)])} | way(Node)];
+        {ok, #{version := Version, address := {_Ip, Port} = Address} = About} ->
+            [{peer, ok, text("teleport ~ts runs there, and listens at ~ts~ts",
+                             [Version, address(Address), advertised(maps:get(advertise, About, undefined), Port)])}
+             | way(Node)];
         {error, not_running} ->
             [{peer, {error, not_running},
               text("teleport is installed there, but does not run: call teleport:start() on ~ts~ts", [Node, meanwhile()])}]
@@ -72,6 +82,11 @@ peer(Node) ->
         Class:Reason ->
             [{peer, {error, Reason}, text("~ts does not say whether teleport runs there: ~0tp:~0tp", [Node, Class, Reason])}]
     end.
+
+advertised(undefined, _Port) -> "";
+advertised(Other, _Port) when is_integer(Other) -> io_lib:format("; it is to be reached at port ~b (`advertise')", [Other]);
+advertised({Host, Other}, _Port) -> io_lib:format("; it is to be reached at ~ts (`advertise')", [address({Host, Other})]);
+advertised(Host, Port) -> advertised({Host, Port}, Port).
 
 meanwhile() ->
     case teleport_config:get(fallback) of
@@ -170,12 +185,9 @@ answers(Of, Answers) ->
     [io_lib:format("~b for ~s messages, ~ts", [length(Answers), Of, Said])].
 
 %% As people write it.
--spec address(teleport_nif:address()) -> iolist().
-address({Ip, Port}) ->
-    case tuple_size(Ip) of
-        4 -> io_lib:format("~s:~b", [inet:ntoa(Ip), Port]);
-        8 -> io_lib:format("[~s]:~b", [inet:ntoa(Ip), Port])
-    end.
+-spec address(teleport_address:place()) -> iolist().
+address(Place) ->
+    teleport_address:to_text(Place).
 
 text(Format, Args) ->
     unicode:characters_to_binary(io_lib:format(Format, Args)).

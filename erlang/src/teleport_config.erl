@@ -14,6 +14,7 @@
     | {one_of, [atom()]}
     | {integer, Least :: non_neg_integer(), Most :: non_neg_integer(), Of :: string()}
     | listen
+    | advertise
     | peers
     | name.
 %% Who reads it: this side, that has a default, or the engine, that has its own.
@@ -33,7 +34,9 @@
 
 -spec keys() -> [key()].
 keys() ->
-    [{apply, boolean, {default, true}, false},
+    [{advertise, advertise, {default, undefined}, {"store.example.org", 4371}},
+     {allow_plain, boolean, {default, false}, true},
+     {apply, boolean, {default, true}, false},
      {fallback, {one_of, [error, disterl]}, {default, error}, disterl},
      {listen, listen, {default, undefined}, {{0, 0, 0, 0}, 4371}},
      {log_level, {one_of, [none, error, warning, info, debug]}, {default, warning}, info},
@@ -109,19 +112,25 @@ given(_Form, Value) -> Value.
 takes(boolean, Value) -> is_boolean(Value);
 takes({one_of, Atoms}, Value) -> lists:member(Value, Atoms);
 takes({integer, Least, Most, _Of}, Value) -> is_integer(Value) andalso Least =< Value andalso Value =< Most;
-takes(listen, Value) -> is_address(Value, 0);
+takes(listen, Value) -> is_address(Value);
+takes(advertise, Value) when is_integer(Value) -> 0 < Value andalso Value < 65536;
+takes(advertise, Value) -> teleport_address:is_host(Value) orelse teleport_address:is_place(Value);
 takes(peers, Value) -> is_map(Value) andalso lists:all(fun is_peer/1, maps:to_list(Value));
 takes(name, Value) -> is_binary(Value) andalso Value =/= <<>> orelse Value =/= [] andalso io_lib:printable_latin1_list(Value).
 
--spec is_address(term(), 0 | 1) -> boolean().
-is_address({Ip, Port}, Least) ->
-    inet:is_ip_address(Ip) andalso is_integer(Port) andalso Least =< Port andalso Port < 65536;
-is_address(_Other, _Least) ->
-    false.
+-spec is_address(term()) -> boolean().
+is_address({Ip, Port}) -> inet:is_ip_address(Ip) andalso is_integer(Port) andalso 0 =< Port andalso Port < 65536;
+is_address(_Other) -> false.
 
 -spec is_peer({term(), term()}) -> boolean().
-is_peer({Node, Address}) ->
-    is_atom(Node) andalso length(string:split(atom_to_list(Node), "@", all)) =:= 2 andalso is_address(Address, 1).
+is_peer({Node, Places}) when is_list(Places), Places =/= [] ->
+    is_node(Node) andalso lists:all(fun teleport_address:is_place/1, Places);
+is_peer({Node, Place}) ->
+    is_node(Node) andalso teleport_address:is_place(Place).
+
+-spec is_node(term()) -> boolean().
+is_node(Node) ->
+    is_atom(Node) andalso length(string:split(atom_to_list(Node), "@", all)) =:= 2.
 
 %% What a key takes, in words.
 -spec form(form()) -> iolist().
@@ -129,7 +138,10 @@ form(boolean) -> "true or false";
 form({one_of, Atoms}) -> ["one of ", lists:join(", ", [atom_to_list(Atom) || Atom <- Atoms])];
 form({integer, Least, Most, Of}) -> io_lib:format("~b to ~b ~s", [Least, Most, Of]);
 form(listen) -> "{Address, Port}: an IP address as a tuple of numbers, and a port of 0 (any free one) to 65535";
-form(peers) -> "a map of nodes, name@host, to {Address, Port}: an IP address as a tuple of numbers, and a port of 1 to 65535";
+form(advertise) -> "Host, {Host, Port} or Port: a host's name or an IP address as a tuple of numbers, and a port of 1 to 65535";
+form(peers) ->
+    "a map of nodes, name@host, to {Host, Port}, or a list of those: a host's name or an IP address as a tuple of numbers, and a port"
+    " of 1 to 65535";
 form(name) -> "a string".
 
 -spec refusal(atom(), term(), form(), term()) -> string().

@@ -1,22 +1,30 @@
 %% @private
-%% Starts the engine, and connects it with distributed Erlang: which says who is in the cluster and where peers listen.
+%% Runs the engine for the identity that distributed Erlang gives this node, its name and creation, and connects the two: distributed
+%% Erlang says who is in the cluster, where peers are, and which cookie is shared with them.
 %%
-%% The cookie is that of distributed Erlang; one that was set for a single node with `erlang:set_cookie/2' is used with that
-%% node.
+%% When the identity changes the engine ends, and those who wait for something are told; then another one begins. Without a name the
+%% application rests: there is no engine, as there is no distributed Erlang. What may change meanwhile is looked up when it is needed:
+%% cookies and addresses when the engine asks for them, at each handshake; and the ticktime, of whose change nobody tells, every few
+%% seconds.
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, abandoned/0, address/0, about/0, route/1]).
+-export([start_link/0, abandoned/0, address/0, about/0, rests/0, route/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
+-type identity() :: {node(), Creation :: non_neg_integer()} | none.
+
 -record(state, {
-    address :: teleport_nif:address(),
+    %% Whom the engine runs for, and where it listens.
+    identity = none :: identity(),
+    address :: teleport_nif:address() | undefined,
+    ticktime :: pos_integer() | undefined,
     lives = teleport_lives:new() :: teleport_lives:lives(),
     questions = teleport_route:new() :: teleport_route:questions()
 }).
 
-%% How long a peer may take to say where it listens, in milliseconds.
--define(ADDRESS_TIMEOUT, 5000).
+%% Milliseconds between two looks at the ticktime.
+-define(LOOK_AFTER, 5000).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
@@ -28,22 +36,31 @@ abandoned() ->
     ok = stop_engine(0),
     teleport_route:stop().
 
-%% @doc Where this node's engine listens; peers ask over distributed Erlang.
+%% @doc Where this node's engine listens.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
 address() ->
     try gen_server:call(?MODULE, address)
     catch exit:{noproc, _} -> {error, not_running}
     end.
 
-%% What runs here, for peers that look why there is no session.
--spec about() -> {ok, #{version := string(), address := teleport_nif:address()}} | {error, not_running}.
+%% What runs here and where it is reached, for peers, which ask over distributed Erlang.
+-spec about() -> {ok, teleport_address:about()} | {error, not_running}.
 about() ->
     case address() of
-        {ok, Address} ->
-            {ok, Version} = application:get_key(teleport, vsn),
-            {ok, #{version => Version, address => Address}};
-        {error, not_running} ->
-            {error, not_running}
+        {ok, Address} -> {ok, teleport_address:advertised(Address)};
+        {error, not_running} -> {error, not_running}
+    end.
+
+%% Whether the application runs, without an engine; and why.
+-spec rests() -> false | {true, Why :: string()}.
+rests() ->
+    case {identity(), whereis(?MODULE), whereis(net_kernel)} of
+        {none, Manager, undefined} when is_pid(Manager) ->
+            {true, "this node is not distributed: teleport begins by itself when it is, by net_kernel:start/2, or -name or -sname"};
+        {none, Manager, _NetKernel} when is_pid(Manager) ->
+            {true, "this node has no name yet: teleport begins by itself when it has got one from the first node that it connects to"};
+        _ ->
+            false
     end.
 
 %% Which way messages to a node go; asks the node.
@@ -56,39 +73,53 @@ route(Node) ->
 -spec init([]) -> {ok, #state{}} | {stop, term()}.
 init([]) ->
     process_flag(trap_exit, true),
-    case is_alive() of
-        true -> start_engine();
-        false -> {stop, {not_alive, "teleport needs a distributed node: start erl with -name or -sname"}}
+    ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
+    _ = erlang:send_after(?LOOK_AFTER, self(), look),
+    %% A manager that was killed may have left an engine.
+    case follow(rest(#state{})) of
+        {ok, State} -> {ok, State};
+        {error, Reason} -> {stop, Reason}
     end.
 
--spec start_engine() -> {ok, #state{}} | {stop, term()}.
-start_engine() ->
-    ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
-    Defaults = #{node => atom_to_binary(node()),
-                 creation => erlang:system_info(creation),
-                 cookie => atom_to_binary(erlang:get_cookie()),
-                 listen => listen(),
-                 net_ticktime => ticktime()},
-    Config = maps:merge(Defaults, teleport_config:engine()),
-    Started = case teleport_nif:start(Config) of
-        {error, already_started} ->
-            %% A manager that was killed has left it.
-            ok = stop_engine(0),
-            teleport_nif:start(Config);
-        Other ->
-            Other
-    end,
-    case Started of
+-spec identity() -> identity().
+identity() ->
+    case node() of
+        nonode@nohost -> none;
+        Node -> {Node, erlang:system_info(creation)}
+    end.
+
+%% Sees to it that the engine is that of the node's identity.
+-spec follow(#state{}) -> {ok, #state{}} | {error, term()}.
+follow(#state{identity = Identity} = State) ->
+    case identity() of
+        Identity -> {ok, State};
+        none -> {ok, rest(State)};
+        Other -> start_engine(Other, rest(State))
+    end.
+
+%% Ends the engine. What is under way has nobody to arrive at: to peers the node of before is down.
+-spec rest(#state{}) -> #state{}.
+rest(#state{questions = Questions}) ->
+    ok = stop_engine(0),
+    ok = teleport_route:stop(),
+    #state{questions = Questions}.
+
+-spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
+start_engine({Node, Creation} = Identity, State) ->
+    Ticktime = ticktime(),
+    Defaults = #{node => atom_to_binary(Node),
+                 creation => Creation,
+                 cookie => cookie(Node),
+                 net_ticktime => Ticktime},
+    Config = maps:merge(maps:merge(Defaults, teleport_address:listen()), teleport_config:engine()),
+    case teleport_nif:start(Config) of
         {ok, Address} ->
             ok = teleport_route:start(teleport_config:get(fallback)),
-            lists:foreach(fun set_cookie/1, maps:keys(teleport_config:get(peers))),
-            Nodes = nodes(connected),
-            lists:foreach(fun set_cookie/1, Nodes),
-            Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), Nodes),
+            Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), nodes(connected)),
             announce(teleport_up),
-            {ok, #state{address = Address, lives = Lives}};
+            {ok, State#state{identity = Identity, address = Address, ticktime = Ticktime, lives = Lives}};
         {error, Reason} ->
-            {stop, reason(Reason)}
+            {error, reason(Reason)}
     end.
 
 %% Why the engine did not start, with a text like those of the others.
@@ -112,6 +143,8 @@ stop_engine(Timeout) ->
     end.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
+handle_call(address, _From, #state{identity = none} = State) ->
+    {reply, {error, not_running}, State};
 handle_call(address, _From, #state{address = Address} = State) ->
     {reply, {ok, Address}, State};
 handle_call({route, Node}, From, #state{questions = Questions} = State) ->
@@ -129,16 +162,24 @@ handle_cast(_Request, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
-handle_info({teleport_resolve, Node}, State) ->
-    %% Asking may take long, and must not hold up other questions.
-    _ = spawn(fun() -> resolve(Node) end),
+handle_info(teleport_questions, State) ->
+    {Questions, AreMore} = teleport_nif:questions(),
+    _ = AreMore andalso (self() ! teleport_questions),
+    lists:foreach(fun answer/1, Questions),
     {noreply, State};
+handle_info({nodeup, Node, _Info}, State) when Node =:= node() ->
+    followed(follow(State), State);
 handle_info({nodeup, Node, _Info}, #state{lives = Lives} = State) ->
-    set_cookie(Node),
     {noreply, State#state{lives = teleport_lives:up(Node, Lives)}};
+handle_info({nodedown, Node, _Info}, #state{identity = {Node, _Creation}} = State) ->
+    %% Even if it has the same name and creation again.
+    followed(follow(rest(State)), State);
 handle_info({nodedown, Node, _Info}, #state{lives = Lives, questions = Questions} = State) ->
     {noreply, State#state{lives = teleport_lives:down(Node, Lives),
                           questions = teleport_route:changed(teleport_down, Node, Questions)}};
+handle_info(look, State) ->
+    _ = erlang:send_after(?LOOK_AFTER, self(), look),
+    {noreply, follow_ticktime(State)};
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
 handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{questions = Questions} = State) ->
@@ -147,6 +188,10 @@ handle_info(teleport_lost, State) ->
     {stop, {shutdown, library_was_loaded_anew}, State};
 handle_info(_Other, State) ->
     {noreply, State}.
+
+-spec followed({ok, #state{}} | {error, term()}, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+followed({ok, Followed}, _State) -> {noreply, Followed};
+followed({error, Reason}, State) -> {stop, Reason, State}.
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
@@ -159,81 +204,65 @@ terminate(_Reason, _State) ->
 announce(What) ->
     lists:foreach(fun(Node) -> gen_server:cast({?MODULE, Node}, {What, node()}) end, nodes(connected)).
 
-%% Distributed Erlang may have a cookie for a single node.
--spec set_cookie(node()) -> ok.
-set_cookie(Node) ->
-    _ = teleport_nif:peer_cookie(Node, atom_to_binary(erlang:get_cookie(Node))),
-    ok.
-
 %% Answers the engine's question.
--spec resolve(binary()) -> ok | not_running.
-resolve(Name) ->
-    Addresses = addresses(Name),
+-spec answer(teleport_nif:question()) -> ok | not_running | pid().
+answer({cookie, Name}) ->
+    teleport_nif:cookie_is(Name, cookie(known(Name)));
+answer({addresses, Name}) ->
+    %% Asking may take long, and must not hold up other questions.
+    spawn(fun() -> teleport_nif:resolved(Name, addresses(known(Name))) end).
+
+%% An atom only for nodes that are known: peers choose their names.
+-spec known(binary()) -> node() | unknown.
+known(Name) ->
+    try binary_to_existing_atom(Name)
+    catch error:badarg -> unknown
+    end.
+
+%% The cookie that distributed Erlang shares with a node now: perhaps one of its own.
+-spec cookie(node() | unknown) -> binary().
+cookie(Node) ->
+    Cookie = try
+        case Node of
+            unknown -> erlang:get_cookie();
+            _ -> erlang:get_cookie(Node)
+        end
+    catch
+        exit:_ -> nocookie % it is just ending
+    end,
+    atom_to_binary(Cookie).
+
+-spec addresses(node() | unknown) -> [teleport_nif:address()].
+addresses(unknown) ->
+    [];
+addresses(Node) ->
+    Addresses = teleport_address:of_node(Node),
     %% If it was stopped in a way that it could not announce, there is another way.
-    Addresses =:= [] andalso forget_route(Name),
-    teleport_nif:resolved(Name, Addresses).
+    Addresses =:= [] andalso gen_server:cast(?MODULE, {teleport_down, Node}),
+    Addresses.
 
--spec forget_route(binary()) -> ok.
-forget_route(Name) ->
-    try binary_to_existing_atom(Name) of
-        Node -> gen_server:cast(?MODULE, {teleport_down, Node})
-    catch
-        error:badarg -> ok
-    end.
-
-%% Where a node listens: as configured, or as it says itself. None if nobody knows.
--spec addresses(binary()) -> [teleport_nif:address()].
-addresses(Name) ->
-    %% An atom only for nodes that are known: peers choose their names.
-    try binary_to_existing_atom(Name) of
-        Node ->
-            set_cookie(Node),
-            case teleport_config:get(peers) of
-                #{Node := Address} -> [Address];
-                #{} -> ask(Node)
-            end
-    catch
-        error:badarg -> []
-    end.
-
--spec ask(node()) -> [teleport_nif:address()].
-ask(Node) ->
-    try erpc:call(Node, ?MODULE, address, [], ?ADDRESS_TIMEOUT) of
-        {ok, {Ip, Port}} -> [{reachable(Ip, Node), Port}];
-        {error, _} -> []
-    catch
-        _:_ -> []
-    end.
-
-%% Who listens everywhere is reached where its name says.
--spec reachable(inet:ip_address(), node()) -> inet:ip_address().
-reachable({0, 0, 0, 0}, Node) -> host(Node, inet, {0, 0, 0, 0});
-reachable({0, 0, 0, 0, 0, 0, 0, 0}, Node) -> host(Node, inet6, {0, 0, 0, 0, 0, 0, 0, 0});
-reachable(Ip, _Node) -> Ip.
-
--spec host(node(), inet:address_family(), inet:ip_address()) -> inet:ip_address().
-host(Node, Family, Default) ->
-    [_Name, Host] = string:split(atom_to_list(Node), "@"),
-    case inet:getaddr(Host, Family) of
-        {ok, Ip} -> Ip;
-        {error, _} -> Default
-    end.
-
-%% As configured, or where distributed Erlang listens, at any free port.
--spec listen() -> teleport_nif:address().
-listen() ->
-    case {teleport_config:get(listen), application:get_env(kernel, inet_dist_use_interface)} of
-        {undefined, {ok, Ip}} when is_tuple(Ip) -> {Ip, 0};
-        {undefined, _} -> {{0, 0, 0, 0}, 0};
-        {Address, _} -> Address
+-spec follow_ticktime(#state{}) -> #state{}.
+follow_ticktime(#state{identity = none} = State) ->
+    State;
+follow_ticktime(#state{ticktime = Before} = State) ->
+    case maps:is_key(net_ticktime, teleport_config:engine()) orelse ticktime() of
+        true ->
+            State;
+        Before ->
+            State;
+        Ticktime ->
+            _ = teleport_nif:net_ticktime(Ticktime),
+            State#state{ticktime = Ticktime}
     end.
 
 %% Whoever has set weeks for it wants no ticks.
 -spec ticktime() -> pos_integer().
 ticktime() ->
-    Seconds = case net_kernel:get_net_ticktime() of
+    Seconds = try net_kernel:get_net_ticktime() of
         {ongoing_change_to, Next} -> Next;
         ignored -> 60;
         Now -> Now
+    catch
+        exit:_ -> 60 % it is just ending
     end,
     min(Seconds, teleport_config:most(net_ticktime)).

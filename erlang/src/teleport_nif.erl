@@ -4,13 +4,15 @@
 %% reference.
 -module(teleport_nif).
 
--export([start/1, stop/1, resolved/2, relays/2, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
+-export([start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
+-export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 
--nifs([start/1, stop/1, resolved/2, relays/2, prime/2, check/2, disconnect/1, disconnect/2, peer_cookie/2, info/0]).
+-nifs([start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
+-nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
@@ -18,9 +20,10 @@
 
 -on_load(init/0).
 
--export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0, start_error/0]).
+-export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0, start_error/0, question/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
+-type question() :: {addresses | cookie, Peer :: binary()}.
 -type destination() :: pid() | {atom(), node()}.
 %% A small term, or an encoded one.
 -type body() :: {term, term()} | {encoded, encoded()}.
@@ -69,8 +72,8 @@ init() ->
             Error
     end.
 
-%% Starts the engine. The calling process becomes its manager: it is asked for addresses with `{teleport_resolve, Node}', and
-%% has to answer with resolved/2; `teleport_lost' says that the engine has ended, since this module was loaded anew. Runs on a
+%% Starts the engine. The calling process becomes its manager: it gets `teleport_questions', and has to fetch and answer them, see
+%% questions/0; `teleport_lost' says that the engine has ended, since this module was loaded anew. Runs on a
 %% dirty scheduler.
 -spec start(map()) -> {ok, address()} | {error, already_started | start_error()}.
 start(_Config) ->
@@ -82,6 +85,23 @@ start(_Config) ->
 stop(_Deadline) ->
     erlang:nif_error(not_loaded).
 
+%% Some of what the engine asks about peers, and whether there is more: then it has to be called again. `addresses': where the peer is,
+%% for resolved/2; `cookie': which one is shared with it, for cookie_is/2. Anybody can have the engine ask for the cookie of any name.
+-spec questions() -> {[question()], AreMore :: boolean()}.
+questions() ->
+    erlang:nif_error(not_loaded).
+
+%% The cookie that is shared with a peer at present.
+-spec cookie_is(binary(), binary()) -> ok | not_running.
+cookie_is(_Node, _Cookie) ->
+    erlang:nif_error(not_loaded).
+
+%% Another ticktime holds, in seconds.
+-spec net_ticktime(pos_integer()) -> ok | system | {error, not_running}.
+net_ticktime(_Seconds) ->
+    erlang:nif_error(not_loaded).
+
+%% Where a peer is, to be tried in this order.
 -spec resolved(binary(), [address()]) -> ok | not_running.
 resolved(_Node, _Addresses) ->
     erlang:nif_error(not_loaded).
@@ -129,11 +149,6 @@ disconnect(_Peer, _Life) ->
 %% {error, not_running}}' when that is done, if this returns `waiting'.
 -spec check(node(), reference()) -> waiting | {error, error()}.
 check(_Peer, _Tag) ->
-    erlang:nif_error(not_loaded).
-
-%% The cookie that is shared with a peer, from the next handshake on.
--spec peer_cookie(node(), binary()) -> ok | {error, not_running | {cookie, binary()}}.
-peer_cookie(_Peer, _Cookie) ->
     erlang:nif_error(not_loaded).
 
 %% The calling process logs what is of that level or above. It gets `teleport_logs' when something waits, and fetches it with

@@ -10,7 +10,7 @@
 -export([call_a_gen_server/1, calls_to_pids_and_names/1, a_timeout_leaves_the_mailbox_clean/1, noproc/1,
          the_servers_exit_reason/1, a_large_reply/1, a_reply_before_the_end/1, casts/1]).
 -export([monitors/1, demonitored/1, down_after_what_was_sent/1, callers_that_die/1, a_relay_that_dies/1]).
--export([a_manager_that_dies/1, nodedown/1, restarted_under_the_same_name/1, a_node_that_is_not_distributed/1]).
+-export([a_manager_that_dies/1, nodedown/1, restarted_under_the_same_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -22,7 +22,7 @@ all() ->
      call_a_gen_server, calls_to_pids_and_names, a_timeout_leaves_the_mailbox_clean, noproc,
      the_servers_exit_reason, a_large_reply, a_reply_before_the_end, casts,
      monitors, demonitored, down_after_what_was_sent, callers_that_die, a_relay_that_dies,
-     a_manager_that_dies, nodedown, restarted_under_the_same_name, a_node_that_is_not_distributed].
+     a_manager_that_dies, nodedown, restarted_under_the_same_name].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -319,9 +319,3 @@ restarted_under_the_same_name(Config) ->
     ?assertExit({noproc, _}, teleport:gs_call(Old, hello)),
     ?assertEqual([], teleport_test:mailbox()),
     teleport_test:stop_peer(Peer).
-
-a_node_that_is_not_distributed(_Config) ->
-    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
-    ?assertMatch({error, {not_alive, _}}, peer:call(Peer, teleport, start, [])),
-    ?assertEqual({error, not_running}, peer:call(Peer, teleport, info, [])),
-    peer:stop(Peer).

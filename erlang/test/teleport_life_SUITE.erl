@@ -7,7 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1]).
--export([distributed_later/1, no_library/1, a_library_that_is_none/1, other_releases/1]).
+-export([no_library/1, a_library_that_is_none/1, other_releases/1]).
 -export([loaded_anew_while_it_runs/1, purged_while_it_runs/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -17,7 +17,7 @@ suite() ->
 all() ->
     [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
      a_supervisor_that_gives_up, calls_that_begin_at_the_end,
-     distributed_later, no_library, a_library_that_is_none, other_releases,
+     no_library, a_library_that_is_none, other_releases,
      loaded_anew_while_it_runs, purged_while_it_runs].
 
 init_per_suite(Config) ->
@@ -198,15 +198,6 @@ first_answer(Server, Term) ->
     end.
 
 %% What stands in the way of a start.
-
-distributed_later(_Config) ->
-    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
-    {error, {not_alive, Text}} = peer:call(Peer, teleport, start, []),
-    ?assertNotEqual(nomatch, string:find(Text, "-sname")),
-    {ok, _} = peer:call(Peer, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]]),
-    ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
-    ?assertMatch(#{peers := #{}}, peer:call(Peer, teleport, info, [])),
-    teleport_test:stop_peer(Peer).
 
 no_library(Config) ->
     {error, {nif_not_loaded, File, Text}} = start_from(copy(Config, ?FUNCTION_NAME)),

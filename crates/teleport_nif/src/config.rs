@@ -8,6 +8,7 @@ use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Binary, Encoder, Env, Error, MapIterator, NifResult, Term};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 use teleport::Config;
 
@@ -34,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) creation: u32,
     pub(crate) cookie: Vec<u8>,
     pub(crate) listen: SocketAddr,
+    pub(crate) ports: Option<RangeInclusive<u16>>,
     pub(crate) max_new_atoms: u64,
     pub(crate) max_new_atoms_per_peer: u64,
     pub(crate) max_term: usize,
@@ -59,6 +61,7 @@ impl Settings {
             creation: 0,
             cookie: Vec::new(),
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            ports: None,
             max_new_atoms: MAX_NEW_ATOMS,
             max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
             max_term: MAX_TERM,
@@ -78,6 +81,10 @@ impl Settings {
             "creation" => self.creation = number(value)?,
             "cookie" => self.cookie = value.decode::<Binary<'_>>()?.to_vec(),
             "listen" => self.listen = address(value)?,
+            "ports" => {
+                let (first, last): (Term<'_>, Term<'_>) = value.decode()?;
+                self.ports = Some(number(first)?..=number(last)?);
+            }
             "max_new_atoms" => self.max_new_atoms = number(value)?,
             "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = number(value)?,
             "max_term" => {

@@ -9,7 +9,7 @@ use crate::calls::CALLS;
 use crate::errors::send_error;
 use crate::ids;
 use crate::lines::Key;
-use crate::relays::{self, Alias};
+use crate::relays;
 use crate::running::Running;
 use crate::terms::Read;
 use crate::watches::{Begun, WATCHES};
@@ -350,7 +350,15 @@ fn complete(running: &Running, env: &mut OwnedEnv, parcel: Parcel, term: Option<
         Addressee::Request(process, number) => {
             let request = env.run(|inner| {
                 let (pid, alias) = (running.identity.pid(inner, process)?, WATCHES.alias(process)?);
-                Some((pid, env.save(readdress(inner, term?.load(inner), &alias, number)?)))
+                Some((
+                    pid,
+                    env.save(readdress(
+                        inner,
+                        term?.load(inner),
+                        alias.term(inner, &running.identity)?,
+                        number,
+                    )?),
+                ))
             });
             match request {
                 // If it has ended, its relay notices.
@@ -407,10 +415,10 @@ fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
 
 /// `{'$gen_call', {Pid, [alias|Ref]}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias]|Number]}, Request}`: the reply then
 /// goes to the relay.
-fn readdress<'a>(env: Env<'a>, request: Term<'a>, alias: &Alias, number: u64) -> Option<Term<'a>> {
+fn readdress<'a>(env: Env<'a>, request: Term<'a>, alias: Term<'a>, number: u64) -> Option<Term<'a>> {
     let Ok([kind, from, request]) = <[Term<'a>; 3]>::try_from(get_tuple(request).ok()?) else { return None };
     let Ok([caller, _tag]) = <[Term<'a>; 2]>::try_from(get_tuple(from).ok()?) else { return None };
-    let alias = alias.term(env)?.list_prepend(atoms::alias());
+    let alias = alias.list_prepend(atoms::alias());
     let tag = number.encode(env).list_prepend(alias);
     Some((kind, (caller, tag), request).encode(env))
 }

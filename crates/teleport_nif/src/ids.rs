@@ -44,12 +44,18 @@ thread_local! {
     static NODES: Cache<ErlNifTerm, NodeName> = Cache::new();
 }
 
-/// The node that identifiers without a node's name belong to.
-#[derive(Debug, Clone)]
+/// The node that identifiers without a node's name belong to, as it was when the engine was started. Distributed Erlang can
+/// give the virtual machine another name while that still runs.
+#[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) node: etf::Atom,
     pub(crate) creation: u32,
+    /// Some process of the virtual machine, whether it lives or not.
+    pub(crate) any: LocalPid,
 }
+
+/// How often a reference is made anew since the virtual machine has been renamed meanwhile.
+const MOST_NAMES: usize = 8;
 
 impl Identity {
     /// The pid of a process of this node, whether it lives or not.
@@ -63,9 +69,15 @@ impl Identity {
         Pid { node: self.node.clone(), id, serial, creation: self.creation }
     }
 
-    /// A reference that was made on this node.
+    /// A reference that was made in this virtual machine, whatever that is called by now.
     pub(crate) fn reference<'a>(&self, env: Env<'a>, reference: RefId) -> Option<Term<'a>> {
-        term_of(env, &Reference::new(self.node.clone(), self.creation, reference.words())?)
+        if let Some(own) = own_reference(env, reference, &self.node, self.creation) {
+            return Some(own);
+        }
+        (0..MOST_NAMES).find_map(|_| {
+            let Pid { node, creation, .. } = parse(self.any.encode(env)).ok()?;
+            own_reference(env, reference, &node, creation)
+        })
     }
 
     /// What a DOWN message calls a process.
@@ -79,6 +91,15 @@ impl Identity {
             }
         }
     }
+}
+
+/// A reference of the node, if the virtual machine is that node. It would be another one's otherwise, which nobody waits for.
+fn own_reference<'a>(env: Env<'a>, reference: RefId, node: &etf::Atom, creation: u32) -> Option<Term<'a>> {
+    // A name is not taken twice. So the reference, which is read first, is the virtual machine's own if the pid is.
+    let pid = Pid { node: node.clone(), id: 0, serial: 0, creation };
+    let reference = Reference::new(node.clone(), creation, reference.words())?;
+    let (reference, pid) = term_of(env, &(reference, pid))?.decode::<(Term<'a>, Term<'a>)>().ok()?;
+    pid.decode::<LocalPid>().is_ok().then_some(reference)
 }
 
 /// A term of which every atom exists.

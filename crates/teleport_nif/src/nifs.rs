@@ -9,8 +9,8 @@ use crate::host::{Machine, go_on};
 use crate::ids::{self, Identity};
 use crate::iovec::Gathered;
 use crate::notice::{Notice, acknowledge, later, runtime};
+use crate::questions::{AskManager, Questions};
 use crate::relays::Alias;
-use crate::resolver::{AskManager, Questions};
 use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
 use crate::watches::WATCHES;
@@ -31,8 +31,9 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         settings => settings?,
     };
     let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
-    let Settings { node, creation, cookie, listen, config, .. } = settings;
-    let identity = Identity { node: etf::Atom::new(&node).map_err(|_| Error::BadArg)?, creation };
+    let Settings { node, creation, cookie, listen, ports, config, .. } = settings;
+    let atom = etf::Atom::new(&node).map_err(|_| Error::BadArg)?;
+    let identity = Identity { node: atom, creation, any: env.pid() };
     let questions = Questions::default();
     let terms = Terms::new(budget, settings.max_term);
     let (workers, jobs) = Workers::new();
@@ -40,12 +41,17 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
     }
-    let builder = Node::builder(&node)
+    let manager = AskManager { manager: env.pid(), questions };
+    let mut builder = Node::builder(&node)
         .cookie(cookie)
+        .cookies(manager.clone())
         .incarnation(creation)
         .listen(listen)
         .config(config)
-        .resolver(AskManager { manager: env.pid(), questions });
+        .resolver(manager);
+    if let Some(ports) = ports {
+        builder = builder.ports(ports);
+    }
     let started = jobs
         .start(&running)
         .and_then(|()| runtime())
@@ -110,7 +116,37 @@ fn resolved(node: &str, addresses: Term<'_>) -> NifResult<Atom> {
     addresses.list_length()?; // of an improper one there is none
     let addresses = addresses.into_list_iterator()?.map(config::address).collect::<NifResult<Vec<_>>>()?;
     let node = node.parse().map_err(|_| Error::BadArg)?;
-    Ok(with_all(|running| running.questions.answer(&node, &addresses)))
+    Ok(with_all(|running| running.questions.located(&node, &addresses)))
+}
+
+#[rustler::nif]
+fn cookie_is(node: &str, cookie: Binary<'_>) -> NifResult<Atom> {
+    let node = node.parse().map_err(|_| Error::BadArg)?;
+    let cookie = cookie.to_vec();
+    Ok(with_all(|running| running.questions.cookie_is(&node, &cookie)))
+}
+
+#[rustler::nif]
+fn questions(env: Env<'_>) -> Term<'_> {
+    let (mut questions, mut more) = (Vec::new(), false);
+    for running in running::all() {
+        let (some, are_more) = running.questions.fetch();
+        questions.extend(some);
+        more |= are_more;
+    }
+    let questions: Vec<_> = questions.iter().map(|(what, peer)| (*what, peer.as_str())).collect();
+    (questions, more).encode(env)
+}
+
+#[rustler::nif]
+fn net_ticktime(env: Env<'_>, seconds: u64) -> NifResult<Term<'_>> {
+    with_node(env, |_, node| {
+        let node = node.clone();
+        let thread = std::thread::Builder::new().name("teleport ticktime".to_owned());
+        // Not on a scheduler: it takes the lock of the node's sessions.
+        let started = thread.spawn(move || node.set_net_ticktime(Duration::from_secs(seconds)));
+        Ok(if started.is_ok() { atoms::ok() } else { atoms::system() }.encode(env))
+    })
 }
 
 #[rustler::nif]
@@ -159,10 +195,7 @@ fn built(job: ResourceArc<Job>, term: Term<'_>) -> Atom {
 
 #[rustler::nif]
 fn watching(env: Env<'_>, process: LocalPid, alias: Term<'_>) -> NifResult<bool> {
-    if !alias.is_ref() {
-        return Err(Error::BadArg);
-    }
-    let parked = WATCHES.monitored(ids::process_of(env, process)?, Alias::new(alias));
+    let parked = WATCHES.monitored(ids::process_of(env, process)?, Alias::new(alias)?);
     let is_asked_for = parked.is_some();
     parked.into_iter().for_each(go_on);
     Ok(is_asked_for)
@@ -386,17 +419,6 @@ fn disconnect_all(disconnect: impl Fn(&Embedded) -> bool) -> bool {
 }
 
 #[rustler::nif]
-fn peer_cookie<'a>(env: Env<'a>, peer: Atom, cookie: Binary<'a>) -> NifResult<Term<'a>> {
-    let peer = ids::node_name(env, peer)?;
-    with_node(env, |_, node| {
-        Ok(match node.set_peer_cookie(&peer, Some(&cookie)) {
-            Ok(()) => atoms::ok().encode(env),
-            Err(error) => (atoms::error(), (atoms::cookie(), error.to_string())).encode(env),
-        })
-    })
-}
-
-#[rustler::nif]
 fn info(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |running, node| {
         let info = node.info();
@@ -411,6 +433,7 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
             (atoms::name(), info.name.as_str().encode(env)),
             (atoms::creation(), info.incarnation.as_u32().encode(env)),
             (atoms::address(), address),
+            (atoms::net_ticktime(), info.net_ticktime.as_secs().encode(env)),
             (atoms::bytes_in_flight(), info.bytes_in_flight.encode(env)),
             (atoms::waiting_for(), CALLS.len().encode(env)),
             (atoms::late_replies(), info.late_replies.encode(env)),

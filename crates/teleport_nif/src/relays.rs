@@ -1,12 +1,11 @@
 //! The processes that start relays. A relay monitors one process that peers call or monitor, and gets its replies: so replies
 //! wait for nothing but what the same process has answered before.
 
+use crate::ids::{self, Identity};
 use crate::places::Places;
-use crate::terms;
-use rustler::{Env, LocalPid, OwnedEnv, Term};
-use std::sync::Arc;
+use rustler::{Env, LocalPid, NifResult, OwnedEnv, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
-use teleport::embed::ProcessId;
+use teleport::embed::{ProcessId, RefId};
 
 /// Those of this virtual machine.
 static STARTERS: Places<LocalPid> = Places::new();
@@ -14,9 +13,9 @@ static STARTERS: Places<LocalPid> = Places::new();
 /// How many there have been.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// A relay's alias, encoded: a reply to this comes to it.
-#[derive(Clone)]
-pub(crate) struct Alias(Arc<[u8]>);
+/// A relay's alias: a reply to this comes to it. Without a node's name, which may change while the relay lives.
+#[derive(Clone, Copy)]
+pub(crate) struct Alias(RefId);
 
 /// One has started, at that place of so many. Returns its number: what has a lower one was asked of those before it.
 pub(crate) fn add(place: usize, count: usize, starter: LocalPid) -> u64 {
@@ -46,11 +45,11 @@ fn place_of(process: ProcessId, count: usize) -> Option<usize> {
 }
 
 impl Alias {
-    pub(crate) fn new(alias: Term<'_>) -> Self {
-        Self(alias.to_binary().as_slice().into())
+    pub(crate) fn new(alias: Term<'_>) -> NifResult<Self> {
+        ids::ref_id(alias).map(Self)
     }
 
-    pub(crate) fn term<'a>(&self, env: Env<'a>) -> Option<Term<'a>> {
-        terms::existing(env, &self.0)
+    pub(crate) fn term<'a>(self, env: Env<'a>, identity: &Identity) -> Option<Term<'a>> {
+        identity.reference(env, self.0)
     }
 }

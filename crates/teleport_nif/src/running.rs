@@ -3,7 +3,7 @@
 use crate::builders::Left;
 use crate::ids::Identity;
 use crate::lines::Lines;
-use crate::resolver::Questions;
+use crate::questions::Questions;
 use crate::terms::Terms;
 use crate::workers::Workers;
 use rustler::LocalPid;

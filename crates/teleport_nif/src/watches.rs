@@ -98,7 +98,7 @@ impl Watches {
     /// The alias of the process's relay, if it has one.
     pub(crate) fn alias(&self, process: ProcessId) -> Option<Alias> {
         match &self.lock().part(process).known.get(&process)?.state {
-            State::Monitored(alias) => Some(alias.clone()),
+            State::Monitored(alias) => Some(*alias),
             State::Asked | State::Ended => None,
         }
     }

@@ -107,15 +107,6 @@ impl Embedded {
         self.node.check(peer).await
     }
 
-    /// The secret shared with one peer; see [`Node::set_peer_cookie`].
-    pub fn set_peer_cookie(
-        &self,
-        peer: &NodeName,
-        cookie: Option<&[u8]>,
-    ) -> Result<(), crate::UnusableCookie> {
-        self.node.set_peer_cookie(peer, cookie)
-    }
-
     /// Another `net_ticktime` holds; see [`Node::set_net_ticktime`].
     pub fn set_net_ticktime(&self, ticktime: Duration) {
         self.node.set_net_ticktime(ticktime);

@@ -1,0 +1,218 @@
+//! What the engine asks the manager, when it needs to know: where a peer is, and which cookie is shared with it.
+//!
+//! The manager has one message at a time, and fetches what is asked then: so whoever says hello under many names fills nobody's
+//! mailbox.
+
+use crate::atoms;
+use rustler::types::atom::Atom;
+use rustler::{LocalPid, OwnedEnv};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use teleport::{Asking, Cookies, NodeName, Resolver, Resolving};
+use tokio::sync::oneshot;
+
+/// So many are fetched at a time: others of the manager's messages have their turn between.
+const FETCHED_AT_ONCE: usize = 64;
+
+/// What is asked about a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Addresses,
+    Cookie,
+}
+
+/// Those that the manager has not answered. A clone is the same.
+#[derive(Clone, Default)]
+pub(crate) struct Questions {
+    asked: Arc<Mutex<Asked>>,
+}
+
+#[derive(Default)]
+struct Asked {
+    addresses: Open<Vec<SocketAddr>>,
+    cookies: Open<Vec<u8>>,
+    /// Not fetched yet.
+    new: VecDeque<(What, NodeName)>,
+    /// The manager has been told that there are some.
+    told: bool,
+}
+
+/// Who waits for an answer about a peer.
+struct Open<T>(HashMap<NodeName, Vec<oneshot::Sender<T>>>);
+
+impl<T> Default for Open<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T: Clone> Open<T> {
+    /// The answer, and whether it has to be asked for.
+    fn ask(&mut self, peer: &NodeName) -> (oneshot::Receiver<T>, bool) {
+        let (sender, answer) = oneshot::channel();
+        let waiting = self.0.entry(peer.clone()).or_default();
+        waiting.retain(|other| !other.is_closed());
+        waiting.push(sender);
+        (answer, waiting.len() == 1)
+    }
+
+    fn answer(&mut self, peer: &NodeName, answer: &T) {
+        for waiting in self.0.remove(peer).unwrap_or_default() {
+            let _ = waiting.send(answer.clone()); // it may have taken too long
+        }
+    }
+
+    /// Whether somebody still waits; if not it is forgotten.
+    fn is_wanted(&mut self, peer: &NodeName) -> bool {
+        let wanted = self.0.get(peer).is_some_and(|waiting| waiting.iter().any(|one| !one.is_closed()));
+        if !wanted {
+            self.0.remove(peer);
+        }
+        wanted
+    }
+}
+
+impl Questions {
+    /// The manager's answer: to all who have asked.
+    pub(crate) fn located(&self, peer: &NodeName, addresses: &Vec<SocketAddr>) {
+        self.lock().addresses.answer(peer, addresses);
+    }
+
+    /// The same, of a cookie.
+    pub(crate) fn cookie_is(&self, peer: &NodeName, cookie: &Vec<u8>) {
+        self.lock().cookies.answer(peer, cookie);
+    }
+
+    /// Some that are new, and whether there are more.
+    pub(crate) fn fetch(&self) -> (Vec<(Atom, NodeName)>, bool) {
+        let mut asked = self.lock();
+        let mut fetched = Vec::new();
+        while fetched.len() < FETCHED_AT_ONCE
+            && let Some((what, peer)) = asked.new.pop_front()
+        {
+            if asked.is_wanted(what, &peer) {
+                let what = if what == What::Cookie { atoms::cookie() } else { atoms::addresses() };
+                fetched.push((what, peer));
+            }
+        }
+        asked.told = !asked.new.is_empty();
+        (fetched, asked.told)
+    }
+
+    /// Notes a question. `true` if the manager has to be told.
+    fn ask<T: Clone>(
+        &self,
+        what: What,
+        peer: &NodeName,
+        open: impl FnOnce(&mut Asked) -> &mut Open<T>,
+    ) -> (oneshot::Receiver<T>, bool) {
+        let mut asked = self.lock();
+        let (answer, is_new) = open(&mut asked).ask(peer);
+        if is_new {
+            asked.make_room();
+            asked.new.push_back((what, peer.clone()));
+        }
+        let tell = !asked.new.is_empty() && !std::mem::replace(&mut asked.told, true);
+        (answer, tell)
+    }
+
+    fn not_told(&self) {
+        self.lock().told = false;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    fn is_wanted(&mut self, what: What, peer: &NodeName) -> bool {
+        match what {
+            What::Addresses => self.addresses.is_wanted(peer),
+            What::Cookie => self.cookies.is_wanted(peer),
+        }
+    }
+
+    /// Forgets what nobody waits for any more, when the queue would grow: so it is no longer than those who wait are many, by
+    /// twice.
+    fn make_room(&mut self) {
+        if self.new.len() == self.new.capacity() {
+            let mut new = std::mem::take(&mut self.new);
+            new.retain(|(what, peer)| self.is_wanted(*what, peer));
+            new.reserve(new.len().max(16));
+            self.new = new;
+        }
+    }
+}
+
+/// Asks the manager, anew each time: a peer that was restarted listens elsewhere, and a cookie may have been changed.
+#[derive(Clone)]
+pub(crate) struct AskManager {
+    pub(crate) manager: LocalPid,
+    pub(crate) questions: Questions,
+}
+
+impl AskManager {
+    /// `None` if there is no manager.
+    async fn ask<T: Clone>(
+        &self,
+        what: What,
+        peer: &NodeName,
+        open: impl FnOnce(&mut Asked) -> &mut Open<T>,
+    ) -> Option<T> {
+        let (answer, tell) = self.questions.ask(what, peer, open);
+        if tell && OwnedEnv::new().send_and_clear(&self.manager, |_| atoms::teleport_questions()).is_err() {
+            self.questions.not_told();
+            return None;
+        }
+        answer.await.ok()
+    }
+}
+
+impl Resolver for AskManager {
+    fn resolve<'a>(&'a self, peer: &'a NodeName) -> Resolving<'a> {
+        Box::pin(async {
+            let asked = self.ask(What::Addresses, peer, |asked| &mut asked.addresses);
+            asked.await.unwrap_or_default()
+        })
+    }
+}
+
+impl Cookies for AskManager {
+    fn cookie<'a>(&'a self, peer: &'a NodeName) -> Asking<'a> {
+        Box::pin(self.ask(What::Cookie, peer, |asked| &mut asked.cookies))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: usize) -> NodeName {
+        NodeName::new(&format!("peer{number}@127.0.0.1")).expect("a name")
+    }
+
+    #[test]
+    fn the_manager_is_told_once_and_asked_once_for_all_who_wait() {
+        let questions = Questions::default();
+        let ask = |number| questions.ask(What::Cookie, &name(number), |asked| &mut asked.cookies);
+        let ((mut first, tell), (mut second, again)) = (ask(1), ask(1));
+        assert!(tell && !again);
+        let (fetched, more) = (questions.lock().new.len(), questions.lock().told);
+        assert_eq!((fetched, more), (1, true));
+        questions.cookie_is(&name(1), &b"cookie".to_vec());
+        assert_eq!(first.try_recv().as_deref(), Ok(&b"cookie"[..]));
+        assert_eq!(second.try_recv().as_deref(), Ok(&b"cookie"[..]));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_forgotten() {
+        let questions = Questions::default();
+        for number in 0..100_000 {
+            drop(questions.ask(What::Cookie, &name(number), |asked| &mut asked.cookies));
+        }
+        let asked = questions.lock();
+        assert!(asked.new.len() < 100 && asked.cookies.0.len() < 100, "{}", asked.new.len());
+    }
+}

@@ -1,0 +1,188 @@
+%% @private
+%% Where this node listens, and where others are. What is configured goes first; then the ways that distributed Erlang knows, which
+%% has got there already. A name is looked up each time, where it is used: it may mean something else elsewhere, or later.
+-module(teleport_address).
+
+-export([listen/0, advertised/1, configured/1, of_node/1, is_host/1, is_place/1, to_text/1]).
+
+-export_type([host/0, place/0, about/0]).
+
+-include_lib("kernel/include/net_address.hrl").
+
+-type host() :: inet:ip_address() | string() | binary() | atom().
+-type place() :: {host(), inet:port_number()}.
+
+%% What a node says of itself.
+-type about() :: #{version := string(),
+                   address := teleport_nif:address(),
+                   advertise => undefined | host() | inet:port_number() | place()}.
+
+%% The first of the ports for nodes without a port of their own; and the last one that is tried, which hosts have room for.
+-define(FIRST_PORT, 4371).
+-define(LAST_PORT, 4498).
+
+%% How long a node may take to say where it listens, in milliseconds.
+-define(TIMEOUT, 5000).
+
+-define(ANY, {0, 0, 0, 0}).
+-define(ANY6, {0, 0, 0, 0, 0, 0, 0, 0}).
+
+%% Where to listen, for the engine: as configured, or at distributed Erlang's interface, at the first port that is free.
+-spec listen() -> #{listen := teleport_nif:address(), ports => {inet:port_number(), inet:port_number()}}.
+listen() ->
+    case teleport_config:get(listen) of
+        undefined -> #{listen => {interface(), 0}, ports => {?FIRST_PORT, ?LAST_PORT}};
+        Address -> #{listen => Address}
+    end.
+
+%% With the options that distributed Erlang's carriers take.
+-spec interface() -> inet:ip_address().
+interface() ->
+    Options = application:get_env(kernel, inet_dist_listen_options, []),
+    Given = [application:get_env(kernel, inet_dist_use_interface, undefined)
+             | [Ip || is_list(Options), {Key, Ip} <- Options, Key =:= ip orelse Key =:= ifaddr]],
+    case [Ip || Ip <- Given, inet:is_ip_address(Ip)] of
+        [Ip | _] -> Ip;
+        [] -> any(hd(families()))
+    end.
+
+-spec any(inet | inet6) -> inet:ip_address().
+any(inet) -> ?ANY;
+any(inet6) -> ?ANY6.
+
+%% That of distributed Erlang first.
+-spec families() -> [inet | inet6].
+families() ->
+    Carriers = case init:get_argument(proto_dist) of
+        {ok, Given} -> lists:append(Given);
+        error -> []
+    end,
+    case lists:any(fun(Carrier) -> lists:prefix("inet6", Carrier) end, Carriers) of
+        true -> [inet6, inet];
+        false -> [inet, inet6]
+    end.
+
+%% What others are told besides where this node listens.
+-spec advertised(teleport_nif:address()) -> about().
+advertised(Address) ->
+    {ok, Version} = application:get_key(teleport, vsn),
+    #{version => Version, address => Address, advertise => teleport_config:get(advertise)}.
+
+%% The places of a node, if it is configured.
+-spec configured(node()) -> {ok, [place()]} | error.
+configured(Node) ->
+    case teleport_config:get(peers) of
+        #{Node := Places} when is_list(Places) -> {ok, Places};
+        #{Node := Place} -> {ok, [Place]};
+        #{} -> error
+    end.
+
+%% Where to look for a node, in this order. None if nobody knows.
+-spec of_node(node()) -> [teleport_nif:address()].
+of_node(Node) ->
+    Candidates = case configured(Node) of
+        {ok, Places} -> lists:append([lookup(Host, Port) || {Host, Port} <- Places]);
+        error -> ask(Node)
+    end,
+    unique([Candidate || {Ip, _Port} = Candidate <- Candidates, Ip =/= ?ANY, Ip =/= ?ANY6]).
+
+-spec unique([teleport_nif:address()]) -> [teleport_nif:address()].
+unique([]) -> [];
+unique([First | Rest]) -> [First | unique([Other || Other <- Rest, Other =/= First])].
+
+-spec ask(node()) -> [teleport_nif:address()].
+ask(Node) ->
+    try erpc:call(Node, teleport_manager, about, [], ?TIMEOUT) of
+        {ok, About} -> candidates(Node, About);
+        {error, _} -> []
+    catch
+        _:_ -> []
+    end.
+
+-spec candidates(node(), about()) -> [teleport_nif:address()].
+candidates(Node, #{address := {Bound, Port} = Address} = About) ->
+    {Advertised, Ports} = case maps:get(advertise, About, undefined) of
+        undefined -> {[], [Port]};
+        Other when is_integer(Other) -> {[], [Other, Port]};
+        {Host, Other} -> {lookup(Host, Other), [Port]};
+        Host -> {lookup(Host, Port), [Port]}
+    end,
+    Hosts = connected(Node) ++ told(Node, Bound),
+    Advertised ++ [{Ip, Known} || Ip <- Hosts, Known <- Ports] ++ [Address].
+
+%% The address by which distributed Erlang is connected.
+-spec connected(node()) -> [inet:ip_address()].
+connected(Node) ->
+    try net_kernel:node_info(Node, address) of
+        {ok, #net_address{address = {Ip, _Port}}} -> [Ip || inet:is_ip_address(Ip)];
+        _ -> []
+    catch
+        _:_ -> []
+    end.
+
+%% What distributed Erlang would ask for the node's address, for the families that it listens in.
+-spec told(node(), inet:ip_address()) -> [inet:ip_address()].
+told(Node, Bound) ->
+    Families = case Bound of
+        ?ANY6 -> families();
+        _ when tuple_size(Bound) =:= 8 -> [inet6];
+        _ -> [inet]
+    end,
+    [Name, Host] = string:split(atom_to_list(Node), "@"),
+    Module = net_kernel:epmd_module(),
+    _ = code:ensure_loaded(Module),
+    Asked = case erlang:function_exported(Module, address_please, 3) of
+        true -> Module;
+        false -> erl_epmd
+    end,
+    lists:append([told_by(Asked, Name, Host, Family) || Family <- Families]).
+
+-spec told_by(module(), string(), string(), inet | inet6) -> [inet:ip_address()].
+told_by(Module, Name, Host, Family) ->
+    try Module:address_please(Name, Host, Family) of
+        {ok, Ip} -> [Ip || inet:is_ip_address(Ip)];
+        {ok, Ip, _Port, _Version} -> [Ip || inet:is_ip_address(Ip)];
+        _ -> []
+    catch
+        _:_ -> []
+    end.
+
+-spec lookup(host(), inet:port_number()) -> [teleport_nif:address()].
+lookup(Ip, Port) when is_tuple(Ip) ->
+    [{Ip, Port}];
+lookup(Host, Port) ->
+    Name = host_name(Host),
+    [{Ip, Port} || Family <- families(), Ip <- addresses(Name, Family)].
+
+%% Without addresses of IPv4 that only look like those of IPv6.
+-spec addresses(string(), inet | inet6) -> [inet:ip_address()].
+addresses(Name, Family) ->
+    case inet:getaddrs(Name, Family) of
+        {ok, Ips} -> [Ip || Ip <- Ips, not is_mapped(Ip)];
+        {error, _} -> []
+    end.
+
+is_mapped({0, 0, 0, 0, 0, 16#ffff, _, _}) -> true;
+is_mapped(_Ip) -> false.
+
+-spec host_name(host()) -> string().
+host_name(Host) when is_atom(Host) -> atom_to_list(Host);
+host_name(Host) -> unicode:characters_to_list(Host).
+
+%% Of the configuration.
+
+-spec is_host(term()) -> boolean().
+is_host(Host) when is_atom(Host) -> Host =/= '' andalso Host =/= undefined;
+is_host(Host) when is_binary(Host) -> Host =/= <<>> andalso is_list(unicode:characters_to_list(Host));
+is_host(Host) when is_list(Host) -> Host =/= [] andalso io_lib:printable_unicode_list(Host);
+is_host(Host) -> inet:is_ip_address(Host).
+
+-spec is_place(term()) -> boolean().
+is_place({Host, Port}) -> is_host(Host) andalso is_integer(Port) andalso 0 < Port andalso Port < 65536;
+is_place(_Other) -> false.
+
+%% For people.
+-spec to_text(place()) -> iolist().
+to_text({Ip, Port}) when tuple_size(Ip) =:= 4 -> io_lib:format("~s:~b", [inet:ntoa(Ip), Port]);
+to_text({Ip, Port}) when tuple_size(Ip) =:= 8 -> io_lib:format("[~s]:~b", [inet:ntoa(Ip), Port]);
+to_text({Host, Port}) -> io_lib:format("~ts:~b", [host_name(Host), Port]).

@@ -1,0 +1,355 @@
+%% What distributed Erlang changes while teleport runs counts from then on: the node's name and creation, cookies, the ticktime.
+%% Where there is no distributed Erlang the application rests.
+-module(teleport_follow_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([the_same_name_again/1, another_name/1, those_who_wait_are_told/1, renamed_again_and_again/1]).
+-export([rests_without_a_name/1, a_name_from_the_first_peer/1, hidden_nodes/1]).
+-export([cookies_that_change/1, a_cookie_for_one_node/1, questions_of_strangers_are_bounded/1]).
+-export([another_ticktime/1, a_ticktime_of_its_own/1, encrypted_clusters/1]).
+%% On peers.
+-export([wait_for/3, told/1, be_strange/2, note_logs/0, logged/1]).
+
+-define(COOKIE, 'aVhQ3tBnX81kLmZr').
+-define(OTHER, 'pW9cYt5RfJ20sDqE').
+
+suite() ->
+    [{timetrap, {minutes, 3}}].
+
+all() ->
+    [the_same_name_again, another_name, those_who_wait_are_told, renamed_again_and_again,
+     rests_without_a_name, a_name_from_the_first_peer, hidden_nodes,
+     cookies_that_change, a_cookie_for_one_node, questions_of_strangers_are_bounded,
+     another_ticktime, a_ticktime_of_its_own, encrypted_clusters].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    Config.
+
+end_per_suite(_Config) ->
+    ok.
+
+init_per_testcase(_Case, Config) ->
+    ok = teleport:start(),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    teleport_test:stop_here().
+
+%% Identity.
+
+the_same_name_again(_Config) ->
+    again(fun(Name) -> Name end, fun({noproc, _}) -> true end).
+
+another_name(_Config) ->
+    again(fun(_Name) -> peer:random_name() end, fun({{nodedown, _}, _}) -> true end).
+
+again(Next, IsAsExpected) ->
+    {Peer, Name, Node} = start_named(),
+    Old = peer:call(Peer, erlang, whereis, [server]),
+    both_ways(Peer, Node, 1),
+    ok = peer:call(Peer, net_kernel, stop, []),
+    Other = name(Peer, Next(Name)),
+    both_ways(Peer, Other, 2),
+    %% Pids of then are nobody's.
+    {exit, Reason} = teleport_test:outcome(teleport, gs_call, [Old, {echo, 1}]),
+    ?assert(IsAsExpected(Reason)),
+    Server = peer:call(Peer, erlang, whereis, [server]),
+    ?assertEqual({ok, there}, teleport:gs_call(Server, {echo, there})),
+    Monitor = teleport:monitor(Server),
+    ok = peer:call(Peer, gen_server, stop, [server]),
+    ?assertEqual({'DOWN', Monitor, process, Server, normal}, teleport_test:receive_one()),
+    ?assertEqual([], teleport_test:mailbox()),
+    stop(Peer).
+
+%% Calls, monitors and acknowledged messages of a node that loses its name: each ends once.
+those_who_wait_are_told(_Config) ->
+    {Peer, _Name, Node} = start_named(),
+    Server = teleport_test_server:start_at(node(), server),
+    %% Their pids would be those of another node later.
+    Waiters = [list_to_atom("waiter_" ++ integer_to_list(Number)) || Number <- lists:seq(1, 60)],
+    Kinds = lists:append([lists:duplicate(20, What) || What <- [call, request, monitor]]),
+    [true = peer:call(Peer, ?MODULE, wait_for, [What, Server, Name]) || {What, Name} <- lists:zip(Kinds, Waiters)],
+    teleport_test:eventually(fun() -> maps:get(waiting_for, peer:call(Peer, teleport, info, [])) =:= 60 end),
+    Here = teleport:send_request({server, Node}, never),
+    ok = peer:call(Peer, net_kernel, stop, []),
+    Told = [peer:call(Peer, ?MODULE, told, [Waiter], 30000) || Waiter <- Waiters],
+    {Calls, Others} = lists:split(20, Told),
+    {Requests, Monitors} = lists:split(20, Others),
+    [?assertMatch({exit, {{nodedown, _}, {gen_server, call, _}}}, Call) || Call <- Calls],
+    [?assertMatch({returned, {error, {noconnection, _}}}, Request) || Request <- Requests],
+    [?assertMatch({returned, {down, noconnection}}, Down) || Down <- Monitors],
+    ?assertMatch({error, {noconnection, _}}, teleport:receive_response(Here, infinity)),
+    ok = gen_server:stop(Server),
+    stop(Peer).
+
+%% A process that waits for the server, and knows then what it was told, and that it was told nothing else.
+wait_for(What, Server, Name) ->
+    register(Name, spawn(fun() ->
+        Outcome = teleport_test:outcome(erlang, apply, [fun() -> wait(What, Server) end, []]),
+        receive {told, From} -> From ! {told, Name, {Outcome, teleport_test:mailbox()}} end
+    end)).
+
+wait(call, Server) ->
+    teleport:gs_call(Server, never, infinity);
+wait(request, Server) ->
+    teleport:receive_response(teleport:send_request(Server, never), infinity);
+wait(monitor, Server) ->
+    Monitor = teleport:monitor(Server),
+    receive {'DOWN', Monitor, process, Server, Reason} -> {down, Reason} end.
+
+told(Waiter) ->
+    Waiter ! {told, self()},
+    receive {told, Waiter, {Outcome, []}} -> Outcome
+    after 20000 -> {hangs, process_info(whereis(Waiter), [current_stacktrace, messages])}
+    end.
+
+%% While both send: nothing hangs, and at the end all works.
+renamed_again_and_again(_Config) ->
+    {Peer, Name, _Node} = start_named(),
+    [begin
+        ok = peer:call(Peer, net_kernel, stop, []),
+        Node = name(Peer, Next),
+        _ = [peer:call(Peer, teleport, send, [{nobody, node()}, hello]), teleport:send({nobody, Node}, hello)],
+        Round rem 5 =:= 0 andalso both_ways(Peer, Node, Round)
+     end || Round <- lists:seq(1, 20), Next <- [lists:nth(1 + Round rem 2, [Name, Name ++ "_too"])]],
+    stop(Peer).
+
+rests_without_a_name(_Config) ->
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
+    ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
+    ?assertMatch({ok, _}, peer:call(Peer, gen_server, start, [{local, server}, teleport_test_server, [], []])),
+    %% What is local works; what is not ends as OTP has it.
+    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [server, {echo, 1}])),
+    ?assertEqual(ok, peer:call(Peer, teleport, send, [server, hello])),
+    Away = {server, node()},
+    [?assertEqual(outcome(Peer, Module, Function, Args), outcome(Peer, teleport, Ours, Args))
+     || {Module, Function, Ours, Args} <- [{gen_server, call, gs_call, [Away, hello]},
+                                           {gen_server, call, gs_call, [Away, hello, infinity]},
+                                           {gen_server, cast, cast, [Away, hello]},
+                                           {gen_server, abcast, abcast, [[node()], server, hello]},
+                                           {gen_server, multi_call, multi_call, [[node()], server, hello]},
+                                           {erpc, call, apply, [node(), erlang, node, []]}]],
+    ?assertEqual({error, not_running}, peer:call(Peer, teleport, send, [Away, hello])),
+    ?assertEqual({error, not_running}, peer:call(Peer, teleport, info, [])),
+    [{nonode@nohost, {error, [{running, {error, rests}, Text} | _]}}] = peer:call(Peer, teleport, check, []),
+    ?assertNotEqual(nomatch, string:find(Text, "not distributed")),
+    %% It wakes, and rests again.
+    [begin
+        Node = name(Peer, peer:random_name()),
+        both_ways(Peer, Node, Round),
+        ok = peer:call(Peer, net_kernel, stop, []),
+        teleport_test:eventually(fun() -> peer:call(Peer, teleport, info, []) =:= {error, not_running} end),
+        ?assertExit({{nodedown, _}, _}, peer:call(Peer, teleport, gs_call, [Away, hello]))
+     end || Round <- [1, 2]],
+    ?assertEqual(ok, peer:call(Peer, application, stop, [teleport])),
+    stop(Peer).
+
+a_name_from_the_first_peer(_Config) ->
+    Cookie = atom_to_list(erlang:get_cookie()),
+    Args = ["-sname", "undefined", "-setcookie", Cookie | teleport_test:code_path()],
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args}),
+    ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
+    [{_, {error, [{running, {error, rests}, Text} | _]}}] = peer:call(Peer, teleport, check, []),
+    ?assertNotEqual(nomatch, string:find(Text, "no name yet")),
+    [begin
+        true = peer:call(Peer, net_kernel, connect_node, [node()]),
+        Node = peer:call(Peer, erlang, node, []),
+        start_server(Peer),
+        both_ways(Peer, Node, Round),
+        true = erlang:disconnect_node(Node),
+        teleport_test:eventually(fun() -> peer:call(Peer, teleport, info, []) =:= {error, not_running} end)
+     end || Round <- [1, 2]],
+    stop(Peer).
+
+hidden_nodes(_Config) ->
+    [{Peer, Node}, {Other, Away}] = [teleport_test:start_peer(peer:random_name(), [], ["-hidden"]) || _ <- [1, 2]],
+    start_server(Other),
+    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
+    %% The end of one is seen by the other, though neither is in the other's nodes().
+    stop(Other),
+    teleport_test:eventually(fun() -> not teleport_test:has_session(Node, Away) end),
+    stop(Peer).
+
+%% Cookies.
+
+%% As in a running cluster: on all nodes, and before they have anything to do with each other.
+cookies_that_change(_Config) ->
+    Pair = [{Peer, Node}, {Other, Away}] = start_pair(),
+    true = peer:call(Peer, net_kernel, connect_node, [Away]),
+    %% Managers have seen the nodeup.
+    [_ = peer:call(At, sys, get_state, [teleport_manager]) || {At, _} <- Pair],
+    [true = peer:call(At, erlang, set_cookie, [?OTHER]) || {At, _} <- Pair],
+    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
+    %% And back, at the next handshake.
+    [true = peer:call(At, erlang, set_cookie, [?COOKIE]) || {At, _} <- Pair],
+    true = peer:call(Peer, teleport_nif, disconnect, [Away]),
+    ?assertEqual({ok, 2}, eventually_calls(Other, {server, Node}, {echo, 2})),
+    %% Where they differ there is no session, and it is said why.
+    true = peer:call(Other, erlang, set_cookie, [?OTHER]),
+    true = peer:call(Peer, teleport_nif, disconnect, [Away]),
+    teleport_test:eventually(fun() -> peer:call(Other, teleport, nodes, []) =:= [] end),
+    {error, Steps} = peer:call(Peer, teleport, check, [Away]),
+    ?assertMatch({handshake, {error, cookie}, _}, lists:keyfind(handshake, 1, Steps)),
+    [stop(At) || {At, _} <- Pair].
+
+a_cookie_for_one_node(_Config) ->
+    Pair = [{Peer, Node}, {Other, Away}] = start_pair(),
+    true = peer:call(Peer, erlang, set_cookie, [Away, ?OTHER]),
+    true = peer:call(Other, erlang, set_cookie, [Node, ?OTHER]),
+    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
+    [stop(At) || {At, _} <- Pair].
+
+%% Whoever says hello under names of his own choice fills no mailbox.
+questions_of_strangers_are_bounded(_Config) ->
+    {ok, {_, Port}} = teleport_manager:address(),
+    {Peer, Node} = teleport_test:start_peer(),
+    start_server(Peer),
+    ok = sys:suspend(teleport_manager),
+    Name = "stranger_" ++ integer_to_list(erlang:unique_integer([positive])) ++ "@nowhere",
+    Other = start_stranger(Name, Port),
+    teleport_test:eventually(fun() -> questions() =:= 1 end),
+    %% However many there are.
+    Primes = [spawn_monitor(fun() -> teleport:prime(Peered) end) || Peered <- [Node, list_to_atom(peer:random_name() ++ "@nowhere")]],
+    [receive {'DOWN', Monitor, process, _, _} -> ok after 0 -> ok end || {_, Monitor} <- Primes],
+    ?assertEqual(1, questions()),
+    ok = sys:resume(teleport_manager),
+    ?assertEqual({ok, 1}, teleport:gs_call({server, Node}, {echo, 1})),
+    stop(Other),
+    stop(Peer).
+
+%% A node that knows this one's port, and has another cookie.
+start_stranger(Name, Port) ->
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
+    ok = peer:call(Peer, ?MODULE, be_strange, [Name, #{node() => {{127, 0, 0, 1}, Port}}]),
+    Peer.
+
+be_strange(Name, Peers) ->
+    {ok, _} = net_kernel:start([list_to_atom(Name), shortnames]),
+    true = erlang:set_cookie(?OTHER),
+    ok = application:load(teleport),
+    ok = application:set_env(teleport, peers, Peers),
+    ok = teleport:start(),
+    _ = [spawn(fun() -> teleport:prime(Peer) end) || Peer <- maps:keys(Peers)],
+    ok.
+
+questions() ->
+    {messages, Messages} = process_info(whereis(teleport_manager), messages),
+    length([Message || teleport_questions = Message <- Messages]).
+
+%% Ticktime.
+
+another_ticktime(_Config) ->
+    {Peer, _Node} = teleport_test:start_peer(),
+    ?assertMatch(#{net_ticktime := 60}, peer:call(Peer, teleport, info, [])),
+    _ = peer:call(Peer, net_kernel, set_net_ticktime, [17, 0]),
+    teleport_test:eventually(fun() -> maps:get(net_ticktime, peer:call(Peer, teleport, info, [])) =:= 17 end),
+    stop(Peer).
+
+a_ticktime_of_its_own(_Config) ->
+    {Peer, _Node} = teleport_test:start_peer(peer:random_name(), [{net_ticktime, 20}]),
+    _ = peer:call(Peer, net_kernel, set_net_ticktime, [17, 0]),
+    %% As if the time had come to look.
+    _ = peer:call(Peer, erlang, send, [teleport_manager, look]),
+    _ = peer:call(Peer, sys, get_state, [teleport_manager]),
+    ?assertMatch(#{net_ticktime := 20}, peer:call(Peer, teleport, info, [])),
+    stop(Peer).
+
+%% Carriers.
+
+encrypted_clusters(_Config) ->
+    [begin
+        {ok, Peer, _} = peer:start(#{connection => standard_io, args => ["-proto_dist", Carrier | teleport_test:code_path()]}),
+        {error, {tls_distribution, Text}} = peer:call(Peer, teleport, start, []),
+        [?assertNotEqual(nomatch, string:find(Text, Part)) || Part <- [Carrier, "allow_plain", "true"]],
+        ok = peer:call(Peer, application, set_env, [teleport, allow_plain, true]),
+        ok = peer:call(Peer, ?MODULE, note_logs, []),
+        [begin
+            ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
+            ?assertEqual(Start, peer:call(Peer, ?MODULE, logged, ["allow_plain"])),
+            ok = peer:call(Peer, application, stop, [teleport])
+         end || Start <- [1, 2]],
+        stop(Peer)
+     end || Carrier <- ["inet_tls", "inet6_tls"]].
+
+note_logs() ->
+    Notes = spawn(fun() -> notes([]) end),
+    logger:add_handler(?MODULE, teleport_test_log, #{config => Notes, level => warning}).
+
+notes(Events) ->
+    receive
+        {logged, Event} -> notes([Event | Events]);
+        {said, From} -> From ! {said, Events}, notes(Events)
+    end.
+
+%% How many warnings have that text.
+logged(Text) ->
+    {ok, #{config := Notes}} = logger:get_handler_config(?MODULE),
+    Notes ! {said, self()},
+    receive
+        {said, Events} ->
+            Formatted = [unicode:characters_to_list(logger_formatter:format(Event, #{})) || Event <- Events],
+            length([Line || Line <- Formatted, string:find(Line, Text) =/= nomatch])
+    end.
+
+%% In common.
+
+%% A node that is named while it runs, with teleport, and a server.
+start_named() ->
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
+    ok = peer:call(Peer, teleport, start, []),
+    Name = peer:random_name(),
+    {Peer, Name, name(Peer, Name)}.
+
+name(Peer, Name) ->
+    {ok, _} = peer:call(Peer, net_kernel, start, [[list_to_atom(Name), shortnames]]),
+    true = peer:call(Peer, erlang, set_cookie, [erlang:get_cookie()]),
+    start_server(Peer),
+    Node = peer:call(Peer, erlang, node, []),
+    teleport_test:eventually(fun() -> runs_as(Peer, Node) end),
+    true = net_kernel:connect_node(Node),
+    Node.
+
+runs_as(Peer, Node) ->
+    case peer:call(Peer, teleport, info, []) of
+        #{name := Node} -> true;
+        _ -> false
+    end.
+
+start_server(Peer) ->
+    case peer:call(Peer, gen_server, start, [{local, server}, teleport_test_server, [], []]) of
+        {ok, _} -> ok;
+        {error, {already_started, _}} -> ok
+    end.
+
+%% Calls in both directions.
+both_ways(Peer, Node, Term) ->
+    Server = teleport_test_server:start_at(node(), Node),
+    ?assertEqual({ok, Term}, eventually_calls(Peer, {Node, node()}, {echo, Term})),
+    ?assertEqual({ok, Term}, teleport:gs_call({server, Node}, {echo, Term})),
+    ok = gen_server:stop(Server).
+
+%% A nodedown that is just being told ends a call or two.
+eventually_calls(Peer, Server, Request) ->
+    case outcome(Peer, teleport, gs_call, [Server, Request]) of
+        {returned, Reply} -> Reply;
+        {exit, {{nodedown, _}, _}} -> eventually_calls(Peer, Server, Request)
+    end.
+
+%% Two nodes that this one is not connected with.
+start_pair() ->
+    [begin
+        Args = ["-setcookie", atom_to_list(?COOKIE) | teleport_test:code_path()],
+        {ok, Peer, Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args}),
+        ok = peer:call(Peer, teleport, start, []),
+        start_server(Peer),
+        {Peer, Node}
+     end || _ <- [1, 2]].
+
+outcome(Peer, Module, Function, Args) ->
+    peer:call(Peer, teleport_test, outcome, [Module, Function, Args]).
+
+stop(Peer) ->
+    teleport_test:stop_peer(Peer).
