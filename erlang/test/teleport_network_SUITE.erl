@@ -1,0 +1,169 @@
+%% Hosts of their own: network namespaces, joined by a cable. Only root can make them, with `ip' and `iptables'; where that cannot be
+%% done nothing is tried, unless TELEPORT_TEST_NETWORKS=required says that it has to be.
+-module(teleport_network_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([hosts_with_ipv6_only/1, an_inner_address_behind_an_outer_one/1, translated_ports/1, a_name_of_an_epmd_module/1]).
+
+suite() ->
+    [{timetrap, {minutes, 3}}].
+
+all() ->
+    [hosts_with_ipv6_only, an_inner_address_behind_an_outer_one, translated_ports, a_name_of_an_epmd_module].
+
+init_per_suite(Config) ->
+    Spaces = [name(Number) || Number <- [1, 2]],
+    case make(Spaces) of
+        ok ->
+            remove(Spaces),
+            [{spaces, Spaces} | Config];
+        {error, Why} ->
+            Text = "network namespaces cannot be made, so hosts of their own are not tested: run as root, with iproute2 and iptables ("
+                ++ Why ++ ")",
+            case os:getenv("TELEPORT_TEST_NETWORKS") of
+                "required" ->
+                    error(Text);
+                _ ->
+                    io:format(user, "~nteleport_network_SUITE: ~ts~n", [Text]),
+                    {skip, Text}
+            end
+    end.
+
+end_per_suite(_Config) ->
+    ok.
+
+init_per_testcase(_Case, Config) ->
+    ok = make(?config(spaces, Config)),
+    Config.
+
+end_per_testcase(_Case, Config) ->
+    remove(?config(spaces, Config)).
+
+%% As in a cluster of hosts that have no other addresses.
+hosts_with_ipv6_only(Config) ->
+    Spaces = ?config(spaces, Config),
+    [run(["ip -n ", Space, " addr add fd00:7::", digit(Number), "/64 dev tp nodad"]) || {Number, Space} <- numbered(Spaces)],
+    Nodes = [start(Space, "n" ++ digit(Number) ++ "@fd00:7::" ++ digit(Number), ["-proto_dist", "inet6_tcp"], [])
+             || {Number, Space} <- numbered(Spaces)],
+    both_ways(Nodes),
+    [stop(Node) || Node <- Nodes].
+
+%% The second host's name leads to an address that it does not have: what comes there is sent on to it (1:1 NAT).
+an_inner_address_behind_an_outer_one(Config) ->
+    Spaces = [_, Second] = with_ipv4(Config),
+    translate(Second, ["-d 10.77.0.2 -p tcp -j DNAT --to-destination 10.88.0.2"]),
+    Inner = ["-kernel", "inet_dist_use_interface", "{10,88,0,2}"],
+    [A, B] = Nodes = start_both(Spaces, Inner, []),
+    ?assertEqual({10, 88, 0, 2}, ip(B)),
+    both_ways(Nodes),
+    %% Anew, from the side that has to find the way.
+    true = peer:call(element(1, A), teleport_nif, disconnect, [element(2, B)]),
+    both_ways(Nodes),
+    [stop(Node) || Node <- Nodes].
+
+%% The port at which it listens is closed from outside; another one leads there.
+translated_ports(Config) ->
+    Spaces = [_, Second] = with_ipv4(Config),
+    translate(Second, ["-d 10.77.0.2 -p tcp --dport 19101 -j DNAT --to-destination 10.88.0.2:9101",
+                       "-d 10.77.0.2 -p tcp ! --dport 9101 -j DNAT --to-destination 10.88.0.2"]),
+    run(["ip netns exec ", Second, " iptables -A INPUT -p tcp -d 10.77.0.2 --dport 9101 -j REJECT"]),
+    [begin
+        Nodes = [A, B] = start_both(Spaces, [], [{listen, {{0, 0, 0, 0}, 9101}}, {advertise, Advertised}]),
+        ?assertEqual({ok, 1}, call(A, B, 1)),
+        {ok, Steps} = peer:call(element(1, A), teleport, check, [element(2, B)]),
+        ?assertMatch({peer, ok, _}, lists:keyfind(peer, 1, Steps)),
+        both_ways(Nodes),
+        [stop(Node) || Node <- Nodes]
+     end || Advertised <- [19101, {{10, 77, 0, 2}, 19101}, {"10.77.0.2", 19101}]].
+
+%% The host in a node's name means nothing to anybody but the module that distributed Erlang asks.
+a_name_of_an_epmd_module(Config) ->
+    Spaces = with_ipv4(Config),
+    Nodes = [start(Space, "n" ++ digit(Number) ++ "@host" ++ digit(Number) ++ ".invalid", ["-epmd_module", "teleport_test_epmd"], [])
+             || {Number, Space} <- numbered(Spaces)],
+    both_ways(Nodes),
+    [stop(Node) || Node <- Nodes].
+
+%% Hosts.
+
+with_ipv4(Config) ->
+    Spaces = [_, Second] = ?config(spaces, Config),
+    [run(["ip -n ", Space, " addr add 10.77.0.", digit(Number), "/24 dev tp"]) || {Number, Space} <- numbered(Spaces)],
+    run(["ip -n ", Second, " addr add 10.88.0.2/32 dev lo"]),
+    Spaces.
+
+translate(Space, Rules) ->
+    [run(["ip netns exec ", Space, " iptables -t nat -A PREROUTING ", Rule]) || Rule <- Rules].
+
+name(Number) ->
+    "teleport_" ++ os:getpid() ++ "_" ++ digit(Number).
+
+digit(Number) ->
+    integer_to_list(Number).
+
+numbered(Spaces) ->
+    lists:zip([1, 2], Spaces).
+
+make([First, Second] = Spaces) ->
+    Commands = [["ip netns add ", Space] || Space <- Spaces]
+        ++ [["ip -n ", First, " link add tp type veth peer name tp netns ", Second]]
+        ++ [["ip -n ", Space, " link set ", Link, " up"] || Space <- Spaces, Link <- ["lo", "tp"]]
+        ++ [["ip netns exec ", First, " iptables -t nat -L PREROUTING"]],
+    try lists:foreach(fun run/1, Commands)
+    catch error:{failed, _Command, Output} ->
+        remove(Spaces),
+        {error, Output}
+    end.
+
+%% With what nodes have left running there: epmd.
+remove(Spaces) ->
+    [begin
+        [os:cmd("kill " ++ Pid) || Pid <- string:lexemes(os:cmd("ip netns pids " ++ Space), "\n"), is_pid_number(Pid)],
+        os:cmd("ip netns del " ++ Space)
+     end || Space <- Spaces],
+    ok.
+
+is_pid_number(Text) ->
+    lists:all(fun(Char) -> Char >= $0 andalso Char =< $9 end, Text).
+
+run(Command) ->
+    Line = unicode:characters_to_list([Command, " 2>&1; echo $?"]),
+    Output = string:trim(os:cmd(Line)),
+    case lists:reverse(string:split(Output, "\n", all)) of
+        ["0" | _] -> ok;
+        [_Code | Lines] -> error({failed, Line, lists:flatten(lists:join(" ", lists:reverse(Lines)))})
+    end.
+
+%% Nodes.
+
+start_both([First, Second], More, Configuration) ->
+    [start(First, "n1@10.77.0.1", [], []), start(Second, "n2@10.77.0.2", More, Configuration)].
+
+start(Space, Node, More, Configuration) ->
+    [Name, Host] = string:split(Node, "@"),
+    Args = ["-setcookie", "aVhQ3tBnX81kLmZr", "-connect_all", "false" | teleport_test:code_path()] ++ More,
+    Erl = filename:join([code:root_dir(), "bin", "erl"]),
+    {ok, Peer, Started} = peer:start(#{name => Name, host => Host, longnames => true, connection => standard_io,
+                                       exec => {os:find_executable("ip"), ["netns", "exec", Space, Erl]}, args => Args}),
+    ok = peer:call(Peer, application, load, [teleport]),
+    [ok = peer:call(Peer, application, set_env, [teleport, Key, Value]) || {Key, Value} <- Configuration],
+    ok = peer:call(Peer, teleport, start, []),
+    {ok, _} = peer:call(Peer, teleport_test_server, start, [server]),
+    {Peer, Started}.
+
+stop({Peer, _Node}) ->
+    teleport_test:stop_peer(Peer).
+
+ip({Peer, _Node}) ->
+    {ok, {Ip, _Port}} = peer:call(Peer, teleport_manager, address, []),
+    Ip.
+
+call({Peer, _}, {_, Node}, Term) ->
+    peer:call(Peer, teleport, gs_call, [{server, Node}, {echo, Term}, 20000], 30000).
+
+both_ways([A, B]) ->
+    [?assertEqual({ok, Term}, call(From, To, Term)) || {From, To, Term} <- [{A, B, there}, {B, A, back}]],
+    ok.
