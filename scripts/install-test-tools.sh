@@ -60,3 +60,16 @@ if ! command -v mix >/dev/null; then
     echo "no \`mix\` in PATH: installing elixir"
     { may_install && install elixir; } || echo "elixir could not be installed: examples/elixir_app cannot be tested" >&2
 fi
+
+# For hosts of their own, which only root can make; where they cannot be made that suite says so.
+missing_networks() {
+    local program
+    for program in ip iptables; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || { echo "no \`$program\` in PATH"; return; }
+    done
+}
+reason=$(missing_networks)
+if [[ -n $reason ]]; then
+    echo "$reason: installing iproute2 and iptables"
+    { may_install && install iproute2 iptables; } || echo "iproute2 and iptables could not be installed: hosts of their own are not tested" >&2
+fi

@@ -9,7 +9,7 @@
 
 -include_lib("kernel/include/net_address.hrl").
 
--type host() :: inet:ip_address() | string() | binary() | atom().
+-type host() :: inet:ip_address() | string() | binary().
 -type place() :: {host(), inet:port_number()}.
 
 %% What a node says of itself.
@@ -165,17 +165,15 @@ addresses(Name, Family) ->
 is_mapped({0, 0, 0, 0, 0, 16#ffff, _, _}) -> true;
 is_mapped(_Ip) -> false.
 
--spec host_name(host()) -> string().
-host_name(Host) when is_atom(Host) -> atom_to_list(Host);
+-spec host_name(string() | binary()) -> string().
 host_name(Host) -> unicode:characters_to_list(Host).
 
 %% Of the configuration.
 
 -spec is_host(term()) -> boolean().
-is_host(Host) when is_atom(Host) -> Host =/= '' andalso Host =/= undefined;
 is_host(Host) when is_binary(Host) -> Host =/= <<>> andalso is_list(unicode:characters_to_list(Host));
 is_host(Host) when is_list(Host) -> Host =/= [] andalso io_lib:printable_unicode_list(Host);
-is_host(Host) -> inet:is_ip_address(Host).
+is_host(Host) -> inet:is_ip_address(Host) andalso Host =/= ?ANY andalso Host =/= ?ANY6.
 
 -spec is_place(term()) -> boolean().
 is_place({Host, Port}) -> is_host(Host) andalso is_integer(Port) andalso 0 < Port andalso Port < 65536;

@@ -2,7 +2,7 @@
 %% Says why there is a pool to a node, or why there is none: goes the way that a first message goes, step by step.
 -module(teleport_check).
 
--export([node/1, address/1]).
+-export([node/1]).
 
 -export_type([step/0, outcome/0, result/0]).
 

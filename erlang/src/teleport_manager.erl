@@ -3,9 +3,8 @@
 %% Erlang says who is in the cluster, where peers are, and which cookie is shared with them.
 %%
 %% When the identity changes the engine ends, and those who wait for something are told; then another one begins. Without a name the
-%% application rests: there is no engine, as there is no distributed Erlang. What may change meanwhile is looked up when it is needed:
-%% cookies and addresses when the engine asks for them, at each handshake; and the ticktime, of whose change nobody tells, every few
-%% seconds.
+%% application rests: there is no engine, as there is no distributed Erlang. What else may change is looked up when it is needed: cookies
+%% and addresses when the engine asks for them (`teleport_answers'), and the ticktime, of whose change nobody tells, every few seconds.
 -module(teleport_manager).
 -behaviour(gen_server).
 
@@ -109,7 +108,8 @@ start_engine({Node, Creation} = Identity, State) ->
     Ticktime = ticktime(),
     Defaults = #{node => atom_to_binary(Node),
                  creation => Creation,
-                 cookie => cookie(Node),
+                 cookie => teleport_answers:cookie(Node),
+                 answers => whereis(teleport_answers),
                  net_ticktime => Ticktime},
     Config = maps:merge(maps:merge(Defaults, teleport_address:listen()), teleport_config:engine()),
     case teleport_nif:start(Config) of
@@ -162,11 +162,6 @@ handle_cast(_Request, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
-handle_info(teleport_questions, State) ->
-    {Questions, AreMore} = teleport_nif:questions(),
-    _ = AreMore andalso (self() ! teleport_questions),
-    lists:foreach(fun answer/1, Questions),
-    {noreply, State};
 handle_info({nodeup, Node, _Info}, State) when Node =:= node() ->
     followed(follow(State), State);
 handle_info({nodeup, Node, _Info}, #state{lives = Lives} = State) ->
@@ -204,43 +199,7 @@ terminate(_Reason, _State) ->
 announce(What) ->
     lists:foreach(fun(Node) -> gen_server:cast({?MODULE, Node}, {What, node()}) end, nodes(connected)).
 
-%% Answers the engine's question.
--spec answer(teleport_nif:question()) -> ok | not_running | pid().
-answer({cookie, Name}) ->
-    teleport_nif:cookie_is(Name, cookie(known(Name)));
-answer({addresses, Name}) ->
-    %% Asking may take long, and must not hold up other questions.
-    spawn(fun() -> teleport_nif:resolved(Name, addresses(known(Name))) end).
-
-%% An atom only for nodes that are known: peers choose their names.
--spec known(binary()) -> node() | unknown.
-known(Name) ->
-    try binary_to_existing_atom(Name)
-    catch error:badarg -> unknown
-    end.
-
-%% The cookie that distributed Erlang shares with a node now: perhaps one of its own.
--spec cookie(node() | unknown) -> binary().
-cookie(Node) ->
-    Cookie = try
-        case Node of
-            unknown -> erlang:get_cookie();
-            _ -> erlang:get_cookie(Node)
-        end
-    catch
-        exit:_ -> nocookie % it is just ending
-    end,
-    atom_to_binary(Cookie).
-
--spec addresses(node() | unknown) -> [teleport_nif:address()].
-addresses(unknown) ->
-    [];
-addresses(Node) ->
-    Addresses = teleport_address:of_node(Node),
-    %% If it was stopped in a way that it could not announce, there is another way.
-    Addresses =:= [] andalso gen_server:cast(?MODULE, {teleport_down, Node}),
-    Addresses.
-
+%% Nobody tells of it.
 -spec follow_ticktime(#state{}) -> #state{}.
 follow_ticktime(#state{identity = none} = State) ->
     State;

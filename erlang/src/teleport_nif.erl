@@ -72,9 +72,9 @@ init() ->
             Error
     end.
 
-%% Starts the engine. The calling process becomes its manager: it gets `teleport_questions', and has to fetch and answer them, see
-%% questions/0; `teleport_lost' says that the engine has ended, since this module was loaded anew. Runs on a
-%% dirty scheduler.
+%% Starts the engine. The calling process becomes its manager. The process `answers' gets `teleport_questions', and has to fetch and
+%% answer them, see questions/0. The manager gets `teleport_lost' when the engine has ended since this module was loaded anew. Runs on
+%% a dirty scheduler.
 -spec start(map()) -> {ok, address()} | {error, already_started | start_error()}.
 start(_Config) ->
     erlang:nif_error(not_loaded).

@@ -12,8 +12,8 @@
 -define(TEXT, 14).
 
 -spec node(map() | {error, not_running}, [{node(), teleport_check:result()}]) -> ok.
-node({error, not_running}, _Checks) ->
-    say("teleport does not run here: call teleport:start()~n", []);
+node({error, not_running}, Checks) ->
+    lists:foreach(fun({Node, Check}) -> peer(Node, Check, {error, no_session}) end, Checks);
 node(#{name := Name, peers := Peers} = Info, Checks) ->
     say("~ts~n", [Name]),
     numbers(maps:without([name, peers], Info)),
@@ -57,7 +57,7 @@ numbers(Info) ->
     lists:foreach(fun({Key, Value}) -> say("    ~ts ~ts~n", [string:pad(atom_to_list(Key), 24), shown(Value)]) end,
                   lists:sort(maps:to_list(Info))).
 
-shown({Ip, Port}) when is_tuple(Ip) -> teleport_check:address({Ip, Port});
+shown({Ip, Port}) when is_tuple(Ip) -> teleport_address:to_text({Ip, Port});
 shown(Value) -> io_lib:format("~0tp", [Value]).
 
 say(Format, Args) ->

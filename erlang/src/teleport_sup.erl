@@ -1,5 +1,5 @@
 %% @private
-%% Builders and what starts relays are there before the manager starts the engine, so that what comes first finds them; and of no use
+%% Builders, what starts relays and what answers are there before the manager starts the engine, so that what comes first finds them; and of no use
 %% without it. So when one ends all begin anew. What applies functions for other nodes is not there if it is configured so.
 -module(teleport_sup).
 -behaviour(supervisor).
@@ -27,7 +27,7 @@ init([]) ->
                 workers(teleport_builder_sup, teleport_builder, 1 + erlang:system_info(dirty_cpu_schedulers)),
                 workers(teleport_relay_sup, teleport_relays, teleport_config:get(relays))]
         ++ [Apply || teleport_config:get(apply)]
-        ++ [Manager],
+        ++ [#{id => teleport_answers, start => {teleport_answers, start_link, []}}, Manager],
     {ok, {#{strategy => one_for_all, intensity => 5, period => 60}, Children}}.
 
 -spec workers(atom(), module(), pos_integer()) -> supervisor:child_spec().

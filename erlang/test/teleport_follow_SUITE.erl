@@ -207,7 +207,7 @@ questions_of_strangers_are_bounded(_Config) ->
     {ok, {_, Port}} = teleport_manager:address(),
     {Peer, Node} = teleport_test:start_peer(),
     start_server(Peer),
-    ok = sys:suspend(teleport_manager),
+    ok = sys:suspend(teleport_answers),
     Name = "stranger_" ++ integer_to_list(erlang:unique_integer([positive])) ++ "@nowhere",
     Other = start_stranger(Name, Port),
     teleport_test:eventually(fun() -> questions() =:= 1 end),
@@ -215,7 +215,7 @@ questions_of_strangers_are_bounded(_Config) ->
     Primes = [spawn_monitor(fun() -> teleport:prime(Peered) end) || Peered <- [Node, list_to_atom(peer:random_name() ++ "@nowhere")]],
     [receive {'DOWN', Monitor, process, _, _} -> ok after 0 -> ok end || {_, Monitor} <- Primes],
     ?assertEqual(1, questions()),
-    ok = sys:resume(teleport_manager),
+    ok = sys:resume(teleport_answers),
     ?assertEqual({ok, 1}, teleport:gs_call({server, Node}, {echo, 1})),
     stop(Other),
     stop(Peer).
@@ -236,7 +236,7 @@ be_strange(Name, Peers) ->
     ok.
 
 questions() ->
-    {messages, Messages} = process_info(whereis(teleport_manager), messages),
+    {messages, Messages} = process_info(whereis(teleport_answers), messages),
     length([Message || teleport_questions = Message <- Messages]).
 
 %% Ticktime.

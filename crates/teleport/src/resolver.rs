@@ -28,7 +28,14 @@ pub trait Resolver: Send + Sync {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct StaticPeers {
-    table: Arc<RwLock<HashMap<NodeName, SocketAddr>>>,
+    table: Arc<RwLock<HashMap<NodeName, Place>>>,
+}
+
+/// Where a node is.
+#[derive(Debug, Clone)]
+enum Place {
+    At(Vec<SocketAddr>),
+    Host(Arc<str>, u16),
 }
 
 impl StaticPeers {
@@ -39,25 +46,52 @@ impl StaticPeers {
 
     /// Says where a node is, from now on.
     pub fn insert(&self, node: NodeName, address: SocketAddr) {
-        self.table.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(node, address);
+        self.set(node, Place::At(vec![address]));
+    }
+
+    /// The same for a node that can be reached at several addresses, which are tried in this order.
+    pub fn insert_all(&self, node: NodeName, addresses: impl IntoIterator<Item = SocketAddr>) {
+        self.set(node, Place::At(addresses.into_iter().collect()));
+    }
+
+    /// The same for a node on a host of that name, which is looked up at each attempt. While it cannot be the node is unknown.
+    pub fn insert_host(&self, node: NodeName, host: &str, port: u16) {
+        self.set(node, Place::Host(host.into(), port));
     }
 
     /// Forgets a node. A session that it has goes on.
     pub fn remove(&self, node: &NodeName) {
         self.table.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(node);
     }
+
+    fn set(&self, node: NodeName, place: Place) {
+        self.table.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(node, place);
+    }
 }
 
 impl FromIterator<(NodeName, SocketAddr)> for StaticPeers {
     fn from_iter<I: IntoIterator<Item = (NodeName, SocketAddr)>>(peers: I) -> Self {
-        Self { table: Arc::new(RwLock::new(peers.into_iter().collect())) }
+        let table = peers.into_iter().map(|(node, address)| (node, Place::At(vec![address])));
+        Self { table: Arc::new(RwLock::new(table.collect())) }
     }
 }
 
 impl Resolver for StaticPeers {
     fn resolve<'a>(&'a self, node: &'a NodeName) -> Resolving<'a> {
-        let found = self.table.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(node).copied();
-        Box::pin(std::future::ready(found.into_iter().collect()))
+        let found = self.table.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(node).cloned();
+        Box::pin(async move {
+            match found {
+                None => Vec::new(),
+                Some(Place::At(addresses)) => addresses,
+                Some(Place::Host(host, port)) => match tokio::net::lookup_host((&*host, port)).await {
+                    Ok(addresses) => addresses.collect(),
+                    Err(error) => {
+                        tracing::debug!(%node, %host, %error, "the host's name cannot be looked up");
+                        Vec::new()
+                    }
+                },
+            }
+        })
     }
 }
 
@@ -76,5 +110,21 @@ mod tests {
         assert_eq!(found(&peers.clone()), [address]);
         peers.clone().remove(&node);
         assert_eq!(found(&peers), []);
+        let other = SocketAddr::from(([10, 0, 0, 8], 4371));
+        peers.insert_all(node.clone(), [other, address]);
+        assert_eq!(found(&peers), [other, address]);
+    }
+
+    #[tokio::test]
+    async fn a_host_is_looked_up_when_it_is_needed() {
+        let (node, peers) = (NodeName::new("shop@shop.example").unwrap(), StaticPeers::new());
+        peers.insert_host(node.clone(), "localhost", 4370);
+        let found = peers.resolve(&node).await;
+        assert!(
+            !found.is_empty() && found.iter().all(|at| at.ip().is_loopback() && at.port() == 4370),
+            "{found:?}"
+        );
+        peers.insert_host(node.clone(), "no-such-host.invalid", 4370);
+        assert_eq!(peers.resolve(&node).await, []);
     }
 }

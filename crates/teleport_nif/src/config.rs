@@ -5,7 +5,7 @@
 
 use crate::errors::bad_value;
 use rustler::types::tuple::{get_tuple, make_tuple};
-use rustler::{Binary, Encoder, Env, Error, MapIterator, NifResult, Term};
+use rustler::{Binary, Encoder, Env, Error, LocalPid, MapIterator, NifResult, Term};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) cookie: Vec<u8>,
     pub(crate) listen: SocketAddr,
     pub(crate) ports: Option<RangeInclusive<u16>>,
+    /// Who answers what the engine asks; the manager, unless it is said.
+    pub(crate) answers: Option<LocalPid>,
     pub(crate) max_new_atoms: u64,
     pub(crate) max_new_atoms_per_peer: u64,
     pub(crate) max_term: usize,
@@ -62,6 +64,7 @@ impl Settings {
             cookie: Vec::new(),
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             ports: None,
+            answers: None,
             max_new_atoms: MAX_NEW_ATOMS,
             max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
             max_term: MAX_TERM,
@@ -81,6 +84,7 @@ impl Settings {
             "creation" => self.creation = number(value)?,
             "cookie" => self.cookie = value.decode::<Binary<'_>>()?.to_vec(),
             "listen" => self.listen = address(value)?,
+            "answers" => self.answers = Some(value.decode()?),
             "ports" => {
                 let (first, last): (Term<'_>, Term<'_>) = value.decode()?;
                 self.ports = Some(number(first)?..=number(last)?);

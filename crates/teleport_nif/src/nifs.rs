@@ -9,7 +9,7 @@ use crate::host::{Machine, go_on};
 use crate::ids::{self, Identity};
 use crate::iovec::Gathered;
 use crate::notice::{Notice, acknowledge, later, runtime};
-use crate::questions::{AskManager, Questions};
+use crate::questions::{Ask, Questions};
 use crate::relays::Alias;
 use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
@@ -31,7 +31,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         settings => settings?,
     };
     let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
-    let Settings { node, creation, cookie, listen, ports, config, .. } = settings;
+    let Settings { node, creation, cookie, listen, ports, answers, config, .. } = settings;
     let atom = etf::Atom::new(&node).map_err(|_| Error::BadArg)?;
     let identity = Identity { node: atom, creation, any: env.pid() };
     let questions = Questions::default();
@@ -41,14 +41,14 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
     }
-    let manager = AskManager { manager: env.pid(), questions };
+    let ask = Ask { answers: answers.unwrap_or(env.pid()), questions };
     let mut builder = Node::builder(&node)
         .cookie(cookie)
-        .cookies(manager.clone())
+        .cookies(ask.clone())
         .incarnation(creation)
         .listen(listen)
         .config(config)
-        .resolver(manager);
+        .resolver(ask);
     if let Some(ports) = ports {
         builder = builder.ports(ports);
     }

@@ -1,7 +1,7 @@
-//! What the engine asks the manager, when it needs to know: where a peer is, and which cookie is shared with it.
+//! What the engine asks when it needs to know: where a peer is, and which cookie is shared with it.
 //!
-//! The manager has one message at a time, and fetches what is asked then: so whoever says hello under many names fills nobody's
-//! mailbox.
+//! The process that answers has one message at a time, and fetches what is asked then: so whoever says hello under many names fills
+//! nobody's mailbox.
 
 use crate::atoms;
 use rustler::types::atom::Atom;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport::{Asking, Cookies, NodeName, Resolver, Resolving};
 use tokio::sync::oneshot;
 
-/// So many are fetched at a time: others of the manager's messages have their turn between.
+/// So many are fetched at a time.
 const FETCHED_AT_ONCE: usize = 64;
 
 /// What is asked about a peer.
@@ -22,7 +22,7 @@ enum What {
     Cookie,
 }
 
-/// Those that the manager has not answered. A clone is the same.
+/// Those that have not been answered. A clone is the same.
 #[derive(Clone, Default)]
 pub(crate) struct Questions {
     asked: Arc<Mutex<Asked>>,
@@ -34,7 +34,7 @@ struct Asked {
     cookies: Open<Vec<u8>>,
     /// Not fetched yet.
     new: VecDeque<(What, NodeName)>,
-    /// The manager has been told that there are some.
+    /// The process that answers has been told that there are some.
     told: bool,
 }
 
@@ -74,7 +74,7 @@ impl<T: Clone> Open<T> {
 }
 
 impl Questions {
-    /// The manager's answer: to all who have asked.
+    /// The answer: to all who have asked.
     pub(crate) fn located(&self, peer: &NodeName, addresses: &Vec<SocketAddr>) {
         self.lock().addresses.answer(peer, addresses);
     }
@@ -100,7 +100,7 @@ impl Questions {
         (fetched, asked.told)
     }
 
-    /// Notes a question. `true` if the manager has to be told.
+    /// Notes a question. `true` if the process that answers has to be told.
     fn ask<T: Clone>(
         &self,
         what: What,
@@ -146,15 +146,16 @@ impl Asked {
     }
 }
 
-/// Asks the manager, anew each time: a peer that was restarted listens elsewhere, and a cookie may have been changed.
+/// Asks, anew each time: a peer that was restarted listens elsewhere, and a cookie may have been changed.
 #[derive(Clone)]
-pub(crate) struct AskManager {
-    pub(crate) manager: LocalPid,
+pub(crate) struct Ask {
+    /// The process that answers.
+    pub(crate) answers: LocalPid,
     pub(crate) questions: Questions,
 }
 
-impl AskManager {
-    /// `None` if there is no manager.
+impl Ask {
+    /// `None` if there is nobody to answer.
     async fn ask<T: Clone>(
         &self,
         what: What,
@@ -162,7 +163,7 @@ impl AskManager {
         open: impl FnOnce(&mut Asked) -> &mut Open<T>,
     ) -> Option<T> {
         let (answer, tell) = self.questions.ask(what, peer, open);
-        if tell && OwnedEnv::new().send_and_clear(&self.manager, |_| atoms::teleport_questions()).is_err() {
+        if tell && OwnedEnv::new().send_and_clear(&self.answers, |_| atoms::teleport_questions()).is_err() {
             self.questions.not_told();
             return None;
         }
@@ -170,7 +171,7 @@ impl AskManager {
     }
 }
 
-impl Resolver for AskManager {
+impl Resolver for Ask {
     fn resolve<'a>(&'a self, peer: &'a NodeName) -> Resolving<'a> {
         Box::pin(async {
             let asked = self.ask(What::Addresses, peer, |asked| &mut asked.addresses);
@@ -179,7 +180,7 @@ impl Resolver for AskManager {
     }
 }
 
-impl Cookies for AskManager {
+impl Cookies for Ask {
     fn cookie<'a>(&'a self, peer: &'a NodeName) -> Asking<'a> {
         Box::pin(self.ask(What::Cookie, peer, |asked| &mut asked.cookies))
     }
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_is_told_once_and_asked_once_for_all_who_wait() {
+    fn who_answers_is_told_once_and_asked_once_for_all_who_wait() {
         let questions = Questions::default();
         let ask = |number| questions.ask(What::Cookie, &name(number), |asked| &mut asked.cookies);
         let ((mut first, tell), (mut second, again)) = (ask(1), ask(1));

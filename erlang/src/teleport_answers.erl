@@ -1,0 +1,69 @@
+%% @private
+%% Answers what the engine asks when it needs to know: where a peer is, and which cookie distributed Erlang shares with it now. It does
+%% nothing else, so that no handshake waits for what else there is to do.
+-module(teleport_answers).
+-behaviour(gen_server).
+
+-export([start_link/0, cookie/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+-spec start_link() -> gen_server:start_ret().
+start_link() ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% The cookie that is shared with a node at this moment: perhaps one of its own.
+-spec cookie(node() | unknown) -> binary().
+cookie(Node) ->
+    Cookie = try
+        case Node of
+            unknown -> erlang:get_cookie();
+            _ -> erlang:get_cookie(Node)
+        end
+    catch
+        exit:_ -> nocookie % distributed Erlang is just ending
+    end,
+    atom_to_binary(Cookie).
+
+-spec init([]) -> {ok, []}.
+init([]) ->
+    {ok, []}.
+
+-spec handle_call(term(), gen_server:from(), []) -> {reply, term(), []}.
+handle_call(_Request, _From, State) ->
+    {reply, {error, badarg}, State}.
+
+-spec handle_cast(term(), []) -> {noreply, []}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), []) -> {noreply, []}.
+handle_info(teleport_questions, State) ->
+    {Questions, AreMore} = teleport_nif:questions(),
+    _ = AreMore andalso (self() ! teleport_questions),
+    lists:foreach(fun answer/1, Questions),
+    {noreply, State};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+-spec answer(teleport_nif:question()) -> ok | not_running | pid().
+answer({cookie, Name}) ->
+    teleport_nif:cookie_is(Name, cookie(known(Name)));
+answer({addresses, Name}) ->
+    %% Asking may take long, and must not hold up other questions.
+    spawn(fun() -> teleport_nif:resolved(Name, addresses(known(Name))) end).
+
+%% An atom only for nodes that are known: peers choose their names.
+-spec known(binary()) -> node() | unknown.
+known(Name) ->
+    try binary_to_existing_atom(Name)
+    catch error:badarg -> unknown
+    end.
+
+-spec addresses(node() | unknown) -> [teleport_nif:address()].
+addresses(unknown) ->
+    [];
+addresses(Node) ->
+    Addresses = teleport_address:of_node(Node),
+    %% If it was stopped in a way that it could not announce, there is another way.
+    Addresses =:= [] andalso gen_server:cast(teleport_manager, {teleport_down, Node}),
+    Addresses.
