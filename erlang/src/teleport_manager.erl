@@ -174,7 +174,7 @@ handle_info({nodedown, Node, _Info}, #state{lives = Lives, questions = Questions
                           questions = teleport_route:changed(teleport_down, Node, Questions)}};
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
-    {noreply, follow_ticktime(State)};
+    followed(follow(follow_ticktime(State)), State);
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
 handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{questions = Questions} = State) ->
