@@ -10,7 +10,7 @@
 -module(teleport_relay).
 
 -export([start_link/1, forget/1]).
--export([init/1]).
+-export([init/1, loop/3]).
 
 %% Ends when the process has ended, or nobody is interested in it any more.
 -spec start_link(pid()) -> pid().
@@ -46,6 +46,9 @@ loop(Process, Alias, Monitor) ->
             ok;
         _Other ->
             loop(Process, Alias, Monitor)
+    after 0 ->
+        %% Whatever it waits for next is taken by the code that is current then. And an idle one is as small as can be.
+        erlang:hibernate(?MODULE, loop, [Process, Alias, Monitor])
     end.
 
 %% If it is too large the caller is told.
