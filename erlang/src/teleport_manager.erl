@@ -123,7 +123,7 @@ start_engine({Node, Creation} = Identity, State) ->
     end.
 
 %% Why the engine did not start, with a text like those of the others.
--spec reason(teleport_nif:start_error()) -> term().
+-spec reason(library_was_loaded_anew | teleport_nif:start_error()) -> term().
 reason({What, Text}) -> {What, unicode:characters_to_list(Text)};
 reason({What, Of, Text}) -> {What, Of, unicode:characters_to_list(Text)};
 reason(Reason) -> Reason.
@@ -180,7 +180,8 @@ handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{
 handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{questions = Questions} = State) ->
     {noreply, State#state{questions = teleport_route:answered(Monitor, Answer, Questions)}};
 handle_info(teleport_lost, State) ->
-    {stop, {shutdown, library_was_loaded_anew}, State};
+    _ = spawn(fun teleport_sup:begin_anew/0),
+    {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
 

@@ -4,14 +4,14 @@
 %% reference.
 -module(teleport_nif).
 
--export([start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
+-export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 
--nifs([start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
+-nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
@@ -19,6 +19,8 @@
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
 
 -on_load(init/0).
+
+-include_lib("kernel/include/file.hrl").
 
 -export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0, start_error/0, question/0]).
 
@@ -55,6 +57,11 @@
 %% Where the reason is kept why the library could not be loaded, for teleport_app; the code server forgets it.
 -define(LOAD_ERROR, {?MODULE, load_error}).
 
+%% Which library was loaded last: its number, which file that was, and the how manieth. This outlives the module, which may be
+%% purged.
+-define(LIBRARY, {?MODULE, library}).
+
+%% From the same file it is the library of before, and nothing has changed. Another one ends the engine of the one before.
 -spec init() -> ok | {error, term()}.
 init() ->
     %% `code:priv_dir/1' knows only applications in the code path under their names.
@@ -63,8 +70,16 @@ init() ->
         Priv -> Priv
     end,
     File = filename:join(Dir, "teleport_nif"),
-    case erlang:load_nif(File, 0) of
+    {Before, LastFile, Last} = persistent_term:get(?LIBRARY, {0, none, 0}),
+    {ThisFile, This} = case identity(File) of
+        LastFile -> {LastFile, Last};
+        Other -> {Other, Last + 1}
+    end,
+    %% By the same name the dynamic linker finds what it has loaded, whatever is there now.
+    Name = lists:append([Dir, lists:append(lists:duplicate(This, "/.")), "/teleport_nif"]),
+    case erlang:load_nif(Name, Before) of
         ok ->
+            ok = persistent_term:put(?LIBRARY, {library(), ThisFile, This}),
             _ = persistent_term:erase(?LOAD_ERROR),
             ok;
         {error, {_Kind, Text}} = Error ->
@@ -72,10 +87,23 @@ init() ->
             Error
     end.
 
+-spec identity(file:filename()) -> term().
+identity(File) ->
+    case file:read_file_info(File ++ ".so", [raw, {time, posix}]) of
+        {ok, #file_info{major_device = Device, inode = Inode, mtime = Changed}} -> {Device, Inode, Changed};
+        {error, Reason} -> Reason
+    end.
+
+%% Names the library.
+-spec library() -> pos_integer().
+library() ->
+    erlang:nif_error(not_loaded).
+
 %% Starts the engine. The calling process becomes its manager. The process `answers' gets `teleport_questions', and has to fetch and
-%% answer them, see questions/0. The manager gets `teleport_lost' when the engine has ended since this module was loaded anew. Runs on
-%% a dirty scheduler.
--spec start(map()) -> {ok, address()} | {error, already_started | start_error()}.
+%% answer them, see questions/0. The manager gets `teleport_lost' when the engine has ended since this module was loaded anew, from
+%% another file. `library_was_loaded_anew': builders and relays have started before that; all have to begin anew. Runs on a
+%% dirty scheduler.
+-spec start(map()) -> {ok, address()} | {error, already_started | library_was_loaded_anew | start_error()}.
 start(_Config) ->
     erlang:nif_error(not_loaded).
 

@@ -4,13 +4,37 @@
 -module(teleport_sup).
 -behaviour(supervisor).
 
--export([start_link/0, init/1]).
+-export([start_link/0, begin_anew/0, init/1]).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
     case supervisor:start_link({local, ?MODULE}, ?MODULE, []) of
         {ok, Pid} -> {ok, Pid};
         {error, {shutdown, {failed_to_start_child, _Child, Reason}}} -> {error, Reason};
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% Ends all, and starts them again: in the library that was loaded from another file. That is no failure, and counts for none.
+-spec begin_anew() -> ok.
+begin_anew() ->
+    %% The last one to be started comes first.
+    Children = [Id || {Id, _Child, _Type, _Modules} <- supervisor:which_children(?MODULE)],
+    lists:foreach(fun(Id) -> ok = supervisor:terminate_child(?MODULE, Id) end, Children),
+    case restart(lists:reverse(Children)) of
+        ok -> ok;
+        %% From another one meanwhile.
+        {error, library_was_loaded_anew} -> begin_anew();
+        {error, Reason} -> gen_server:stop(?MODULE, Reason, infinity)
+    end.
+
+-spec restart([term()]) -> ok | {error, term()}.
+restart([]) ->
+    ok;
+restart([Id | Others]) ->
+    case supervisor:restart_child(?MODULE, Id) of
+        {ok, _Child} -> restart(Others);
+        %% By somebody else, or it is about to be.
+        {error, Is} when Is =:= running; Is =:= restarting -> restart(Others);
         {error, Reason} -> {error, Reason}
     end.
 

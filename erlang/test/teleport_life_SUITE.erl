@@ -1,4 +1,4 @@
-%% The application begins and ends, is started again, cannot be started, and its library stays where it is.
+%% The application begins and ends, is started again, and cannot be started.
 -module(teleport_life_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -8,7 +8,6 @@
 -export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1]).
 -export([no_library/1, a_library_that_is_none/1, other_releases/1]).
--export([loaded_anew_while_it_runs/1, purged_while_it_runs/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -17,8 +16,7 @@ suite() ->
 all() ->
     [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
      a_supervisor_that_gives_up, calls_that_begin_at_the_end,
-     no_library, a_library_that_is_none, other_releases,
-     loaded_anew_while_it_runs, purged_while_it_runs].
+     no_library, a_library_that_is_none, other_releases].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -235,38 +233,3 @@ other_releases(_Config) ->
     [?assertEqual(ok, teleport_app:supported(Release)) || Release <- ["25", "26", "27.1", "30-rc1", "100"]],
     [?assertMatch({error, {unsupported_otp, Release, _}}, teleport_app:supported(Release))
      || Release <- ["24", "24.3", "9", "R16B03", ""]].
-
-%% The library.
-
-%% An upgrade of the module is refused; the one that runs goes on.
-loaded_anew_while_it_runs(_Config) ->
-    {Peer, Node} = teleport_test:start_peer(),
-    ok = teleport:start(),
-    Server = teleport_test_server:start_at(Node, server),
-    ?assertEqual({ok, 1}, teleport:gs_call(Server, {echo, 1})),
-    ?assertEqual({error, on_load_failure}, erpc:call(Node, code, load_file, [teleport_nif])),
-    ?assertEqual({ok, 2}, teleport:gs_call(Server, {echo, 2})),
-    teleport_test:stop_peer(Peer).
-
-%% Its threads go on in memory that is still theirs; the application finds back to its library.
-purged_while_it_runs(_Config) ->
-    {Peer, Node} = teleport_test:start_peer(),
-    ok = teleport:start(),
-    Server = teleport_test_server:start_at(Node, server),
-    [begin
-        ?assertEqual({ok, I}, teleport:gs_call(Server, {echo, I}, 30000)),
-        Manager = erpc:call(Node, erlang, whereis, [teleport_manager]),
-        true = erpc:call(Node, code, delete, [teleport_nif]),
-        _ = erpc:call(Node, code, purge, [teleport_nif]),
-        %% A garbage collection everywhere drops what terms held of it.
-        _ = erpc:call(Node, fun() -> [garbage_collect(Process) || Process <- processes()] end),
-        %% What is loaded at the first use begins anew; an answer that was under way may still come before.
-        teleport_test:eventually(fun() ->
-            works(Server) andalso erpc:call(Node, erlang, whereis, [teleport_manager]) =/= Manager andalso works(Server)
-        end)
-    end || I <- lists:seq(1, 3)],
-    ?assertMatch(#{name := Node}, erpc:call(Node, teleport, info, [])),
-    ok = erpc:call(Node, application, stop, [teleport]),
-    ok = erpc:call(Node, teleport, start, []),
-    teleport_test:eventually(fun() -> works(Server) end),
-    teleport_test:stop_peer(Peer).

@@ -279,7 +279,8 @@ do({kill_relay, #vm{node = Node}}) ->
 do({kill_builder, #vm{node = Node}}) ->
     there(Node, fun() -> kill(pick(children(teleport_builder_sup))) end);
 do({reload, #vm{node = Node}}) ->
-    there(Node, fun() -> code:delete(teleport_nif), code:purge(teleport_nif) end);
+    %% Twice, one at once after the other.
+    there(Node, fun() -> [load_anew() || _ <- [1, 2]] end);
 do({restart, #vm{node = Node}}) ->
     there(Node, fun() -> _ = application:stop(teleport), teleport:start() end).
 
@@ -287,6 +288,11 @@ do({restart, #vm{node = Node}}) ->
 there(Node, Fun) ->
     _ = spawn(Node, Fun),
     #{}.
+
+%% As the installation of a release does it: a process that is in a function of the library is not killed.
+load_anew() ->
+    teleport_test:eventually(fun() -> code:soft_purge(teleport_nif) end),
+    {module, teleport_nif} = code:load_file(teleport_nif).
 
 kill(Process) -> is_pid(Process) andalso exit(Process, kill).
 

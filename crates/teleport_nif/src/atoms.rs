@@ -52,6 +52,7 @@ rustler::atoms! {
     badarg,
     system,
     already_started,
+    library_was_loaded_anew,
     teleport_build,
     teleport_build_small,
     known,

@@ -61,7 +61,7 @@ pub(crate) struct Work {
 /// The work in the hands of a builder. If that ends before it is done, another one gets it.
 pub(crate) struct Job(Mutex<Option<Work>>);
 
-#[rustler::resource_impl]
+#[rustler::resource_impl(register = false)]
 impl Resource for Job {}
 
 /// A builder has started, at that place of so many.
@@ -71,6 +71,11 @@ pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
         let left = std::mem::take(&mut *lock(&running.left));
         left.into_iter().for_each(|work| running.workers.short(Short::Build(work)));
     }
+}
+
+/// Whether all have started.
+pub(crate) fn are_there() -> bool {
+    BUILDERS.are_taken()
 }
 
 /// Has a term built. Not on a scheduler.
@@ -120,8 +125,8 @@ impl Work {
 
 impl Job {
     /// One that has been done.
-    pub(crate) fn nothing() -> ResourceArc<Self> {
-        ResourceArc::new(Self(Mutex::default()))
+    pub(crate) fn nothing() -> Self {
+        Self(Mutex::default())
     }
 
     /// The document, and which atoms there may be in it; `None` if the term has been built.

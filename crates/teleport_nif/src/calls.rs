@@ -56,7 +56,7 @@ struct Waits {
 /// Is told when the process ends.
 pub(crate) struct Caller(ProcessId);
 
-#[rustler::resource_impl]
+#[rustler::resource_impl(register = false)]
 impl Resource for Caller {
     fn down<'a>(&'a self, _env: Env<'a>, _process: LocalPid, _monitor: Monitor) {
         // Dropped after the table's lock is: this resource may be the last of its kind.
@@ -72,8 +72,8 @@ impl Resource for Caller {
 
 impl Caller {
     /// Of no process.
-    pub(crate) fn nobody() -> ResourceArc<Self> {
-        ResourceArc::new(Self(ProcessId::NOBODY))
+    pub(crate) fn nobody() -> Self {
+        Self(ProcessId::NOBODY)
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "rustler has no safe form of IO vectors that outlive a call")]
 
-use crate::freeing;
+use crate::{atoms, freeing};
 use bytes::{Bytes, BytesMut};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Binary, Error, NifResult, Resource, ResourceArc, Term};
@@ -82,7 +82,7 @@ impl AsRef<[u8]> for Part {
 /// A message that was made of a long list, on a dirty scheduler, to be sent.
 pub(crate) struct Gathered(Segments);
 
-#[rustler::resource_impl]
+#[rustler::resource_impl(register = false)]
 impl Resource for Gathered {}
 
 impl Drop for Gathered {
@@ -93,6 +93,11 @@ impl Drop for Gathered {
 }
 
 impl Gathered {
+    /// Of no message.
+    pub(crate) fn nothing() -> Self {
+        Self(Segments::new())
+    }
+
     pub(crate) fn new(list: Term<'_>) -> NifResult<Self> {
         by_reference(list).map(Self)
     }
@@ -101,7 +106,12 @@ impl Gathered {
 /// The message that a list of binaries makes, or that was made before.
 pub(crate) fn segments(body: Term<'_>) -> NifResult<Segments> {
     if body.is_ref() {
-        return Ok(body.decode::<ResourceArc<Gathered>>()?.0.clone());
+        // One of a library that was loaded before was for the node that it had.
+        let ended = || Error::Term(Box::new(atoms::nodedown()));
+        return body
+            .decode::<ResourceArc<Gathered>>()
+            .map(|gathered| gathered.0.clone())
+            .map_err(|_| ended());
     }
     let (mut copied, mut rest) = (BytesMut::new(), body);
     while let Ok((part, tail)) = rest.list_get_cell() {

@@ -12,6 +12,7 @@ mod calls;
 mod check;
 mod config;
 mod encode;
+mod entry;
 mod errors;
 mod freeing;
 mod host;
@@ -31,14 +32,3 @@ mod terms;
 mod values;
 mod watches;
 mod workers;
-
-rustler::init!("teleport_nif", load = load);
-
-/// Called once for the life of the virtual machine, unless somebody purges the Erlang module.
-fn load(_env: rustler::Env<'_>, _info: rustler::Term<'_>) -> bool {
-    // Types of resources would be freed with the module if there were none of them; threads of the node still make some.
-    std::mem::forget((calls::Caller::nobody(), received::Received::nothing(), builders::Job::nothing()));
-    // If it was loaded before, terms of Erlang's still belong to it as it was then: what runs ends, and is started anew.
-    nifs::abandon();
-    true
-}

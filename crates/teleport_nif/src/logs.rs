@@ -82,12 +82,17 @@ fn log_from(env: Env<'_>, level: Atom) -> NifResult<Atom> {
 /// Nothing is logged any more.
 #[rustler::nif]
 fn log_nothing() -> Atom {
+    stop();
+    atoms::ok()
+}
+
+/// The same.
+pub(crate) fn stop() {
     set_level(0);
     let mut waiting = lock();
     waiting.records.clear();
     waiting.logger = None;
     CHANGED.notify_all();
-    atoms::ok()
 }
 
 /// What waits, and how many found no room since the last time.
@@ -102,6 +107,11 @@ fn logs(env: Env<'_>) -> Term<'_> {
         .map(|Record { level, fields }| (otp_level(level), fields.message, fields.others))
         .collect();
     (records, dropped).encode(env)
+}
+
+/// Whether there is a process that logs, be it one that has ended.
+pub(crate) fn are_logged() -> bool {
+    lock().logger.is_some()
 }
 
 fn level_of(level: Atom) -> Option<u8> {

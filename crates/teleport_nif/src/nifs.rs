@@ -15,7 +15,7 @@ use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
 use crate::watches::WATCHES;
 use crate::workers::{Short, Workers};
-use crate::{atoms, encode, host, iovec, relays, workers};
+use crate::{atoms, encode, entry, host, iovec, logs, relays, workers};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedBinary, OwnedEnv, ResourceArc, Term};
 use std::collections::HashMap;
@@ -36,6 +36,9 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     let identity = Identity { node: atom, creation, any: env.pid() };
     let questions = Questions::default();
     let terms = Terms::new(budget, settings.max_term);
+    if !logs::are_logged() || !relays::are_there() || !builders::are_there() {
+        return Ok(loaded_anew(env));
+    }
     let (workers, jobs) = Workers::new();
     let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), workers));
     if !running::set(&running) {
@@ -61,11 +64,16 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         Ok(node) => {
             let address = config::encode_address(env, node.address());
             running.started(node);
+            if entry::is_abandoned() || !running::is_current(&running) {
+                // Whoever should have ended it may have come before it was there.
+                running::forget(&running);
+                end(&running, Duration::ZERO);
+                return Ok(loaded_anew(env));
+            }
             Ok((atoms::ok(), address).encode(env))
         }
         Err(error) => {
-            running::stop();
-            running::remove(&running);
+            running::forget(&running);
             Ok((atoms::error(), start_error(env, &error)).encode(env))
         }
     }
@@ -81,9 +89,14 @@ fn stop(env: Env<'_>, deadline: u64) -> Atom {
     })
 }
 
+/// What is on its way when the module is loaded from another file has so long to arrive. Meanwhile no node runs.
+const ABANDONED: Duration = Duration::from_secs(1);
+
 /// Ends what runs, and tells its manager then.
 pub(crate) fn abandon() {
-    shut_down(Duration::ZERO, |running, _| {
+    // Who logs asks another library now.
+    logs::stop();
+    shut_down(ABANDONED, |running, _| {
         let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());
     });
 }
@@ -95,20 +108,37 @@ fn shut_down(deadline: Duration, tell: impl FnOnce(&Running, Vec<(NodeName, u64)
     let draining = running.clone();
     // Not on a scheduler: the end of sessions is told to processes.
     let started = std::thread::Builder::new().name("teleport stop".to_owned()).spawn(move || {
-        let unconfirmed = match (draining.node(), runtime()) {
-            (Some(node), Ok(runtime)) => runtime.block_on(node.shutdown(deadline)).unconfirmed,
-            _ => Vec::new(),
-        };
-        host::over(&draining);
-        running::remove(&draining);
+        let unconfirmed = end(&draining, deadline);
+        running::forget(&draining);
         tell(&draining, unconfirmed);
     });
     if started.is_err() {
         // It ends with its last user.
-        running::remove(&running);
+        running::forget(&running);
         return atoms::system();
     }
     atoms::ok()
+}
+
+/// The node is over by the deadline or soon after it. Returns what was not confirmed.
+fn end(running: &Arc<Running>, deadline: Duration) -> Vec<(NodeName, u64)> {
+    let unconfirmed = match (running.node(), runtime()) {
+        (Some(node), Ok(runtime)) => runtime.block_on(node.shutdown(deadline)).unconfirmed,
+        _ => Vec::new(),
+    };
+    host::over(running);
+    unconfirmed
+}
+
+/// The processes that the node needs belong to a library that was loaded before: all of them have to begin anew.
+fn loaded_anew(env: Env<'_>) -> Term<'_> {
+    (atoms::error(), atoms::library_was_loaded_anew()).encode(env)
+}
+
+/// Names this library to the next one that the module is loaded from.
+#[rustler::nif]
+fn library() -> usize {
+    entry::number()
 }
 
 #[rustler::nif]
@@ -172,25 +202,36 @@ fn builder(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
     Ok(atoms::ok())
 }
 
-#[rustler::nif(schedule = "DirtyCpu")]
-fn build(job: ResourceArc<Job>) -> Atom {
-    job.run();
-    atoms::ok()
+/// The job, unless it is one of a library that was loaded before.
+fn job(job: Term<'_>) -> NifResult<Option<ResourceArc<Job>>> {
+    if job.is_ref() { Ok(job.decode().ok()) } else { Err(Error::BadArg) }
+}
+
+#[rustler::nif(schedule = "DirtyCpu", name = "build")]
+fn build_job(term: Term<'_>) -> NifResult<Atom> {
+    if let Some(job) = job(term)? {
+        job.run();
+    }
+    Ok(atoms::ok())
 }
 
 #[rustler::nif]
-fn document<'a>(env: Env<'a>, job: ResourceArc<Job>) -> NifResult<Term<'a>> {
-    let Some((document, atoms)) = job.document() else { return Ok(atoms::none().encode(env)) };
+fn document<'a>(env: Env<'a>, term: Term<'a>) -> NifResult<Term<'a>> {
+    let Some((document, atoms)) = job(term)?.and_then(|job| job.document()) else {
+        return Ok(atoms::none().encode(env));
+    };
     let binary = OwnedBinary::from_slice(&document);
     let which = if matches!(atoms, Atoms::Known) { atoms::known() } else { atoms::counted() };
     Ok((which, binary.release(env)).encode(env))
 }
 
 #[rustler::nif]
-fn built(job: ResourceArc<Job>, term: Term<'_>) -> Atom {
-    // `none', or `{ok, Term}'.
-    job.built(term.decode::<(Atom, Term<'_>)>().ok().map(|(_ok, term)| term));
-    atoms::ok()
+fn built(of: Term<'_>, term: Term<'_>) -> NifResult<Atom> {
+    if let Some(job) = job(of)? {
+        // `none', or `{ok, Term}'.
+        job.built(term.decode::<(Atom, Term<'_>)>().ok().map(|(_ok, term)| term));
+    }
+    Ok(atoms::ok())
 }
 
 #[rustler::nif]
@@ -339,8 +380,8 @@ fn begin<'a>(
 
 #[rustler::nif]
 fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
-    let (reference, caller) = (ids::ref_id(reference)?, ids::process_of(env, env.pid())?);
-    Ok(CALLS.cancel(reference, caller))
+    let (id, caller) = (ids::ref_id(reference)?, ids::process_of(env, env.pid())?);
+    Ok(CALLS.cancel(id, caller) || entry::cancel_before(reference))
 }
 
 #[rustler::nif]

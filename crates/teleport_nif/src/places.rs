@@ -24,6 +24,12 @@ impl<T: Clone> Places<T> {
         places.get(pick(places.len())?).cloned().flatten()
     }
 
+    /// Whether there are places, and each has one, be it one that has ended.
+    pub(crate) fn are_taken(&self) -> bool {
+        let places = self.lock();
+        !places.is_empty() && places.iter().all(Option::is_some)
+    }
+
     /// How many places there are.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()

@@ -19,13 +19,13 @@ const LARGE: usize = 64 * 1024;
 /// The memory of a message.
 pub(crate) struct Received(Bytes);
 
-#[rustler::resource_impl]
+#[rustler::resource_impl(register = false)]
 impl Resource for Received {}
 
 impl Received {
     /// Of no message.
-    pub(crate) fn nothing() -> ResourceArc<Self> {
-        ResourceArc::new(Self(Bytes::new()))
+    pub(crate) fn nothing() -> Self {
+        Self(Bytes::new())
     }
 }
 

@@ -24,6 +24,11 @@ pub(crate) fn add(place: usize, count: usize, starter: LocalPid) -> u64 {
     number
 }
 
+/// Whether all have started.
+pub(crate) fn are_there() -> bool {
+    STARTERS.are_taken()
+}
+
 /// The number of the one that has started last.
 pub(crate) fn last() -> u64 {
     LAST.load(Ordering::Acquire)

@@ -45,6 +45,11 @@ pub(crate) fn all() -> Vec<Arc<Running>> {
     nodes.current.iter().chain(&nodes.draining).cloned().collect()
 }
 
+/// Whether it is the one that runs.
+pub(crate) fn is_current(running: &Arc<Running>) -> bool {
+    read().current.as_ref().is_some_and(|current| Arc::ptr_eq(current, running))
+}
+
 /// Makes it the one that runs. `false` if there is one.
 pub(crate) fn set(running: &Arc<Running>) -> bool {
     let mut nodes = write();
@@ -55,7 +60,7 @@ pub(crate) fn set(running: &Arc<Running>) -> bool {
     free
 }
 
-/// The one that runs takes nothing new from now on, and drains until it is [over](remove). Returns it.
+/// The one that runs takes nothing new from now on, and drains until it is [over](forget). Returns it.
 pub(crate) fn stop() -> Option<Arc<Running>> {
     let mut nodes = write();
     let stopped = nodes.current.take()?;
@@ -63,9 +68,11 @@ pub(crate) fn stop() -> Option<Arc<Running>> {
     Some(stopped)
 }
 
-/// It is over.
-pub(crate) fn remove(over: &Arc<Running>) {
-    write().draining.retain(|draining| !Arc::ptr_eq(draining, over));
+/// It is over, or will never run.
+pub(crate) fn forget(over: &Arc<Running>) {
+    let mut nodes = write();
+    nodes.current.take_if(|current| Arc::ptr_eq(current, over));
+    nodes.draining.retain(|draining| !Arc::ptr_eq(draining, over));
 }
 
 fn read() -> RwLockReadGuard<'static, Nodes> {

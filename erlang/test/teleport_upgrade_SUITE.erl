@@ -1,0 +1,277 @@
+%% Code that is loaded anew while it runs: the library's module from the same file, and from another one; and a release that is
+%% upgraded.
+-module(teleport_upgrade_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([from_the_same_file/1, from_another_file/1, from_another_file_after_a_purge/1, modules_anew/1]).
+-export([a_release_is_upgraded/1, every_module_is_in_the_appup/1]).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 3}}].
+
+all() ->
+    [from_the_same_file, from_another_file, from_another_file_after_a_purge, modules_anew, a_release_is_upgraded,
+     every_module_is_in_the_appup].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    Config.
+
+end_per_suite(_Config) ->
+    ok.
+
+%% Two nodes that have the application each in a directory of its own, and traffic both ways.
+init_per_testcase(every_module_is_in_the_appup, Config) ->
+    [{nodes, []} | Config];
+init_per_testcase(Case, Config) ->
+    Directory = filename:join(?config(priv_dir, Config), Case),
+    A = case Case of
+        a_release_is_upgraded -> start_release(filename:join([Directory, "a", "lib"]));
+        _ -> start(filename:join([Directory, "a", "teleport"]))
+    end,
+    traffic([A, start(filename:join([Directory, "b", "teleport"]))], Config).
+
+traffic([#{node := A}, #{node := B}] = Nodes, Config) ->
+    ServerA = teleport_test_server:start_at(A, server),
+    ServerB = teleport_test_server:start_at(B, server),
+    Traffic = [teleport_test_traffic:start(Node, Server) || {Node, Server} <- [{A, ServerB}, {B, ServerA}], _ <- lists:seq(1, 3)],
+    goes_on(Traffic),
+    [{nodes, Nodes}, {traffic, Traffic} | Config].
+
+end_per_testcase(_Case, Config) ->
+    [teleport_test:stop_peer(Peer) || #{peer := Peer} <- ?config(nodes, Config)].
+
+start(Root) ->
+    copy(Root),
+    Of = start_peer(Root, ["-pa", filename:join(Root, "ebin"), filename:dirname(code:which(?MODULE))]),
+    ok = erpc:call(maps:get(node, Of), teleport, start, []),
+    Of.
+
+%% At a port that nobody else may have meanwhile: it has to be free again in time.
+start_peer(Root, Args) ->
+    {ok, Peer, Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args ++
+        ["-kernel", "prevent_overlapping_partitions", "false",
+         "-teleport", "listen", lists:flatten(io_lib:format("{{127,0,0,1},~b}", [free_port()]))]}),
+    true = net_kernel:connect_node(Node),
+    #{node => Node, peer => Peer, root => Root}.
+
+free_port() ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}, {reuseaddr, true}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Port.
+
+copy(Root) ->
+    From = filename:dirname(filename:dirname(code:which(teleport))),
+    [begin
+        To = filename:join([Root, Directory, filename:basename(File)]),
+        ok = filelib:ensure_dir(To),
+        {ok, _} = file:copy(File, To)
+    end || Directory <- ["ebin", "priv"], File <- filelib:wildcard(filename:join([From, Directory, "*"]))].
+
+%% Nobody notices.
+from_the_same_file(Config) ->
+    Nodes = [Node || #{node := Node} <- ?config(nodes, Config)],
+    Managers = [manager(Node) || Node <- Nodes],
+    Libraries = [library(Node) || Node <- Nodes],
+    [begin
+        {module, teleport_nif} = erpc:call(Node, c, l, [teleport_nif]),
+        {module, teleport_nif} = erpc:call(Node, c, l, [teleport_nif]),
+        purge(Node),
+        collect(Node),
+        goes_on(?config(traffic, Config))
+    end || _ <- [1, 2, 3], Node <- Nodes],
+    Reports = [teleport_test_traffic:stop(Traffic) || Traffic <- ?config(traffic, Config)],
+    [?assertMatch(#{exits := [], refused := [], downs := [], left := [], acks := #{delivered := Sent}, sent := Sent}, Report)
+     || Report <- Reports],
+    ?assertEqual(Managers, [manager(Node) || Node <- Nodes]),
+    ?assertEqual(Libraries, [library(Node) || Node <- Nodes]).
+
+%% Everybody is told, and all goes on. Three times in a row, sooner than the engine has begun anew.
+from_another_file(Config) ->
+    upgrade(Config, fun(#{node := Node, root := Root}) ->
+        [begin
+            replace(Root),
+            {module, teleport_nif} = erpc:call(Node, c, l, [teleport_nif])
+        end || _ <- [1, 2, 3]]
+    end).
+
+%% The library of before learns it from the one after it, though no version of the module has both.
+from_another_file_after_a_purge(Config) ->
+    upgrade(Config, fun(#{node := Node, root := Root}) ->
+        replace(Root),
+        purge(Node)
+    end).
+
+upgrade(Config, Upgrade) ->
+    [begin
+        {Manager, Library} = {manager(Node), library(Node)},
+        Upgrade(Of),
+        teleport_test:eventually(fun() -> is_other(Node, Manager) andalso library(Node) =/= Library end),
+        goes_on(?config(traffic, Config)),
+        collect(Node)
+    end || #{node := Node} = Of <- ?config(nodes, Config)],
+    everybody_was_told(Config).
+
+everybody_was_told(Config) ->
+    Nodes = [Node || #{node := Node} <- ?config(nodes, Config)],
+    Reports = [teleport_test_traffic:stop(Traffic) || Traffic <- ?config(traffic, Config)],
+    ct:log("~p", [Reports]),
+    [begin
+        #{exits := Exits, sent := Sent, refused := Refused, acks := Acks, downs := Downs, left := Left} = Report,
+        ?assertEqual([], Exits -- [{nodedown, Node} || Node <- Nodes]),
+        ?assertEqual([], [Reason || Reason <- Refused, not is_end(Reason)]),
+        ?assertEqual(Sent, lists:sum(maps:values(Acks))),
+        ?assertEqual([], maps:keys(Acks) -- [delivered, {unconfirmed, nodedown}]),
+        ?assertEqual([noconnection], Downs),
+        ?assertEqual([], Left)
+    end || Report <- Reports],
+    [?assertEqual(0, maps:get(waiting_for, erpc:call(Node, teleport, info, []))) || Node <- Nodes].
+
+is_end(not_running) -> true;
+is_end(nodedown) -> true;
+is_end({not_running, _Node}) -> true;
+is_end({connect, _Text}) -> true;
+is_end(_Other) -> false.
+
+%% All of the application's modules, three times, with what lingers in old code killed: no process of the application's does.
+modules_anew(Config) ->
+    [#{node := A}, #{node := B}] = ?config(nodes, Config),
+    {ok, Modules} = erpc:call(A, application, get_key, [teleport, modules]),
+    Processes = fun() -> [erpc:call(Node, fun processes_of_application/0) || Node <- [A, B]] end,
+    Before = Processes(),
+    [begin
+        ?assertEqual([], [Module || Module <- Modules, not erpc:call(Node, code, soft_purge, [Module])]),
+        [{module, Module} = erpc:call(Node, code, load_file, [Module]) || Module <- Modules],
+        goes_on(?config(traffic, Config))
+    end || _ <- [1, 2, 3], Node <- [A, B]],
+    ?assertEqual(Before, Processes()),
+    [?assertMatch(#{exits := [], refused := [], downs := [], left := []}, teleport_test_traffic:stop(Traffic))
+     || Traffic <- ?config(traffic, Config)].
+
+%% To the next version and back, three times, as `release_handler' does it, in a node that loads no module of itself.
+a_release_is_upgraded(Config) ->
+    [#{node := Node, root := Lib, versions := [This, Next]} | _] = ?config(nodes, Config),
+    [begin
+        {Manager, Library} = {manager(Node), library(Node)},
+        {ok, _, _} = erpc:call(Node, release_handler, install_release, [Version]),
+        ok = erpc:call(Node, release_handler, make_permanent, [Version]),
+        teleport_test:eventually(fun() -> is_other(Node, Manager) andalso library(Node) =/= Library end),
+        goes_on(?config(traffic, Config)),
+        {ok, Modules} = erpc:call(Node, application, get_key, [teleport, modules]),
+        Ebin = filename:join(root_of(Version, Lib), "ebin"),
+        [?assertEqual(filename:join(Ebin, atom_to_list(Module) ++ ".beam"), erpc:call(Node, code, which, [Module]))
+         || Module <- Modules],
+        ?assertEqual({ok, Version}, erpc:call(Node, application, get_key, [teleport, vsn]))
+    end || Version <- [Next, This, Next, This]],
+    everybody_was_told(Config).
+
+%% The list is kept by hand.
+every_module_is_in_the_appup(_Config) ->
+    Root = filename:dirname(filename:dirname(code:which(teleport))),
+    {ok, [{application, teleport, Keys}]} = file:consult(filename:join([Root, "ebin", "teleport.app"])),
+    {ok, [{Version, Up, Down}]} = file:consult(filename:join([Root, "ebin", "teleport.appup"])),
+    ?assertEqual(proplists:get_value(vsn, Keys), Version),
+    Modules = lists:sort(proplists:get_value(modules, Keys)),
+    [?assertEqual(Modules, lists:sort([element(2, Instruction) || Instruction <- Instructions]))
+     || {_From, Instructions} <- Up ++ Down].
+
+%% A node of a release with this version of the application, which knows of a release with the next one.
+start_release(Lib) ->
+    {ok, This} = vsn(),
+    Versions = [This, This ++ ".1"],
+    Releases = filename:join(filename:dirname(Lib), "releases"),
+    Rels = [make_release(Releases, Lib, Version, This) || Version <- Versions],
+    [relup(Rel, Other, Lib) || [Rel, Other] <- [Rels, lists:reverse(Rels)]],
+    [Rel, Next] = Rels,
+    ok = release_handler:create_RELEASES(Releases, Rel ++ ".rel", [{teleport, This, Lib}]),
+    Of = start_peer(Lib, ["-mode", "embedded", "-boot", Rel, "-sasl", "releases_dir", lists:flatten(io_lib:format("~p", [Releases]))]),
+    Node = maps:get(node, Of),
+    {ok, _} = erpc:call(Node, release_handler, set_unpacked, [Next ++ ".rel", [{teleport, lists:last(Versions), Lib}]]),
+    [begin
+        {Module, Binary, File} = code:get_object_code(Module),
+        {module, Module} = erpc:call(Node, code, load_binary, [Module, File, Binary])
+    end || Module <- [teleport_test, teleport_test_server, teleport_test_traffic]],
+    Of#{versions => Versions}.
+
+vsn() ->
+    _ = application:load(teleport),
+    application:get_key(teleport, vsn).
+
+root_of(Version, Lib) ->
+    filename:join(Lib, "teleport-" ++ Version).
+
+%% Returns the name of its files, without their extensions.
+make_release(Releases, Lib, Version, This) ->
+    Root = root_of(Version, Lib),
+    copy(Root),
+    [begin
+        File = filename:join([Root, "ebin", Name]),
+        {ok, Text} = file:read_file(File),
+        ok = file:write_file(File, string:replace(Text, "\"" ++ This ++ "\"", "\"" ++ Version ++ "\""))
+    end || Name <- ["teleport.app", "teleport.appup"]],
+    Rel = filename:join([Releases, Version, "start"]),
+    ok = filelib:ensure_dir(Rel),
+    Applications = [{Name, begin _ = application:load(Name), {ok, Vsn} = application:get_key(Name, vsn), Vsn end}
+                    || Name <- [kernel, stdlib, sasl]],
+    ok = file:write_file(Rel ++ ".rel", io_lib:format("~p.~n", [{release, {"upgraded", Version}, {erts, erlang:system_info(version)},
+                                                                 Applications ++ [{teleport, Version}]}])),
+    {ok, _, _} = systools:make_script(Rel, [{path, [filename:join(Root, "ebin")]}, local, silent]),
+    ok = file:write_file(filename:join([Releases, Version, "sys.config"]), "[].\n"),
+    Rel.
+
+relup(Rel, Other, Lib) ->
+    Path = filelib:wildcard(filename:join([Lib, "teleport-*", "ebin"])),
+    {ok, _, _, _} = systools:make_relup(Rel, [Other], [Other], [{path, Path}, {outdir, filename:dirname(Rel)}, silent]).
+
+%% Its children and theirs, with the relays, which are linked to those who start them.
+processes_of_application() ->
+    {links, Linked} = process_info(whereis(teleport_sup), links),
+    lists:sort(below(Linked, [whereis(teleport_sup)])).
+
+below([], Seen) -> Seen;
+below([Process | Rest], Seen) ->
+    case lists:member(Process, Seen) orelse application:get_application(Process) =/= {ok, teleport} of
+        true ->
+            below(Rest, Seen);
+        false ->
+            {links, Linked} = process_info(Process, links),
+            below(Linked ++ Rest, [Process | Seen])
+    end.
+
+%% Each of them gets answers.
+goes_on(Traffic) ->
+    [begin
+        Before = teleport_test_traffic:count(One),
+        teleport_test:eventually(fun() -> teleport_test_traffic:count(One) >= Before + 5 end)
+    end || One <- Traffic].
+
+%% No version of the module is left.
+purge(Node) ->
+    _ = erpc:call(Node, code, purge, [teleport_nif]),
+    true = erpc:call(Node, code, delete, [teleport_nif]),
+    _ = erpc:call(Node, code, purge, [teleport_nif]).
+
+%% Another file in place of the library, as an installation makes it.
+replace(Root) ->
+    File = filename:join([Root, "priv", "teleport_nif.so"]),
+    {ok, _} = file:copy(File, File ++ ".new"),
+    ok = file:rename(File ++ ".new", File).
+
+manager(Node) ->
+    erpc:call(Node, erlang, whereis, [teleport_manager]).
+
+is_other(Node, Manager) ->
+    Now = manager(Node),
+    is_pid(Now) andalso Now =/= Manager.
+
+library(Node) ->
+    erpc:call(Node, teleport_nif, library, []).
+
+%% Drops what terms held of a library.
+collect(Node) ->
+    erpc:call(Node, fun() -> [garbage_collect(Process) || Process <- processes()] end).
