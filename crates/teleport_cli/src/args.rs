@@ -54,6 +54,12 @@ pub(crate) enum Command {
     RateNode(RateNodeOptions),
 }
 
+/// A day: longer than anybody waits, and a time that clocks can add.
+const MOST_SECONDS: u64 = 86_400;
+
+/// Far more than anybody waits for; with as many to warm up it is still a number of rounds.
+const MOST_ROUNDS: i64 = 1_000_000_000;
+
 /// Bytes of the smallest message in a run under chaos.
 pub(crate) const LEAST_CHAOS_SIZE: usize = 64;
 
@@ -89,11 +95,11 @@ pub(crate) struct RingOptions {
     pub(crate) size: Size,
 
     /// Timed rounds per transport.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..=MOST_ROUNDS))]
     pub(crate) rounds: u32,
 
     /// Rounds per transport before the timed ones; the first is reported as the cold round.
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = value_parser!(u32).range(..=MOST_ROUNDS))]
     pub(crate) warmup: u32,
 
     /// What to compare, separated by commas [default: teleport,raw,disterl].
@@ -123,7 +129,7 @@ pub(crate) struct RingOptions {
     chaos: bool,
 
     /// How long connections are killed [default: 60].
-    #[arg(long, value_name = "N", requires = "chaos", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "chaos", value_parser = value_parser!(u64).range(1..=MOST_SECONDS))]
     seconds: Option<u64>,
 
     /// What sizes, destinations and faults are drawn from [default: random; printed].
@@ -244,8 +250,8 @@ fn congestion(text: &str) -> Result<String, String> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!("`{text}` is not a number of seconds; example: 60")),
+        Ok(seconds @ 1..=MOST_SECONDS) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("`{text}` is not a number of seconds from 1 to {MOST_SECONDS}; example: 60")),
     }
 }
 
@@ -301,9 +307,19 @@ mod tests {
 
     #[test]
     fn errors_name_the_input() {
-        for (flag, value) in
-            [("--size", "10Mib/s"), ("--congestion", "a b"), ("--deadline", "0"), ("--nodes", "1")]
-        {
+        for (flag, value) in [
+            ("--size", "10Mib/s"),
+            ("--congestion", "a b"),
+            ("--deadline", "0"),
+            ("--nodes", "1"),
+            ("--size", "100GiB"),
+            ("--deadline", "18446744073709551615"),
+            ("--nodes", "65"),
+            ("--workers", "257"),
+            ("--rounds", "4294967295"),
+            ("--warmup", "4294967295"),
+            ("--deadline", "86401"),
+        ] {
             let error = ring(&[flag, value]).unwrap_err().to_string();
             assert!(error.contains(value) && error.contains(flag), "{error}");
         }

@@ -22,9 +22,21 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(error.as_ref()))
         }
     }
+}
+
+fn exit_code(error: &(dyn Error + 'static)) -> u8 {
+    let ring = error.downcast_ref().and_then(|error| match error {
+        ring::RingError::Bench(error) => Some(error),
+        _ => None,
+    });
+    let rate = error.downcast_ref().and_then(|error| match error {
+        rate::RateError::Bench(error) => Some(error),
+        _ => None,
+    });
+    ring.or(rate).map_or(1, bench::BenchError::exit_code)
 }
 
 /// An error and what caused it, on one line.

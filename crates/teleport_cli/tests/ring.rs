@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -141,10 +142,35 @@ fn a_node_that_cannot_start_gives_its_reason() {
     assert!(error.contains("raw: node") && error.contains("congestion control `no-such`"), "{error}");
 }
 
+#[test]
+fn what_nobody_has_memory_for_is_refused_at_once() {
+    for (size, said) in [("100GiB", "up to `1GiB`"), ("1GiB", "--size 1GiB for 16384 workers takes")] {
+        let arguments = ["ring", "--nodes", "64", "--workers", "256", "--size", size];
+        let output = teleport().args(arguments).output().unwrap();
+        assert!(!output.status.success() && stderr(&output).contains(said), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("round"), "nothing was begun");
+    }
+}
+
+/// By what `/proc` says of their parents.
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |process: &u32| {
+        // Another process may end meanwhile.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
+        let after_name = stat.rsplit(") ").next().unwrap_or_default();
+        after_name.split(' ').nth(1) == Some(&parent.to_string())
+    };
+    processes.filter(is_child).collect()
+}
+
 /// Nodes end with their coordinator, whether it can still kill them or not.
 #[test]
 fn no_node_outlives_its_coordinator() {
-    for (signal, code) in [(Signal::SIGINT, Some(1)), (Signal::SIGTERM, Some(1)), (Signal::SIGKILL, None)] {
+    for (signal, code) in [(Signal::SIGINT, Some(130)), (Signal::SIGTERM, Some(143)), (Signal::SIGKILL, None)]
+    {
         let mut coordinator = teleport()
             .args(SMALL)
             .args(["raw", "--rounds", "1000000000"])
@@ -157,7 +183,17 @@ fn no_node_outlives_its_coordinator() {
             line.clear();
             assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended before the first round");
         }
-        kill(Pid::from_raw(i32::try_from(coordinator.id()).unwrap()), signal).unwrap();
+        let id = coordinator.id();
+        let nodes = children_of(id);
+        assert!(nodes.len() >= 6, "{nodes:?}");
+        kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();
+        if signal != Signal::SIGKILL {
+            // It ends last.
+            coordinator.wait().unwrap();
+            let left: Vec<_> =
+                nodes.iter().filter(|node| Path::new(&format!("/proc/{node}")).exists()).collect();
+            assert!(left.is_empty(), "{left:?} of {nodes:?}");
+        }
         // The nodes have the same stderr, so its end is the end of all of them.
         stderr.read_to_end(&mut Vec::new()).unwrap();
         assert_eq!(coordinator.wait().unwrap().code(), code, "{signal}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, value_parser};
 
-use super::{congestion, seconds};
+use super::{MOST_ROUNDS, congestion, seconds};
 use crate::size::Size;
 
 /// Bytes of the smallest message: a binary of ten bytes, in which the warm-up puts a number.
@@ -63,7 +63,7 @@ pub(crate) struct RateOptions {
     pub(crate) seconds: Duration,
 
     /// Timed rounds per transport.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..=MOST_ROUNDS))]
     pub(crate) rounds: u32,
 
     /// What to compare, separated by commas [default: teleport,raw,inline; of calls teleport,raw].
@@ -273,6 +273,9 @@ mod tests {
             ("--seconds", "NaN"),
             ("--pairs", "0"),
             ("--transport", "disterl"),
+            ("--pairs", "257"),
+            ("--seconds", "1e300"),
+            ("--rounds", "4294967295"),
         ] {
             let error = rate(&[flag, value]).unwrap_err().to_string();
             assert!(error.contains(value) && error.contains(flag), "{error}");

@@ -5,6 +5,16 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+impl BenchError {
+    /// The exit code that goes with it: what shells have for a program that a signal has ended, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(1),
+            _ => 1,
+        }
+    }
+}
+
 /// What can go wrong in every benchmark, seen from its coordinator.
 #[derive(Debug, Error)]
 pub(crate) enum BenchError {
@@ -97,5 +107,8 @@ pub(crate) enum BenchError {
     },
     /// The user or the system wants it to end.
     #[error("interrupted; all nodes are ended")]
-    Interrupted,
+    Interrupted {
+        /// The signal's number.
+        signal: i32,
+    },
 }

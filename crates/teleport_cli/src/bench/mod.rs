@@ -14,6 +14,8 @@ pub(crate) mod socket;
 pub(crate) mod stats;
 pub(crate) mod table;
 
+use std::time::{Duration, Instant};
+
 use tokio::process::Command as Program;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,6 +24,9 @@ pub(crate) use error::BenchError;
 /// The cookie of the product's nodes: all of them are on this machine and trust one another.
 pub(crate) const COOKIE: &str = "benchmark on loopback";
 
+/// How long nodes that were killed may take to be gone.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// Runs a coordinator to its end, or until the program is told to end.
 pub(crate) fn lead<T, E: From<BenchError>>(coordinator: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -29,10 +34,16 @@ pub(crate) fn lead<T, E: From<BenchError>>(coordinator: impl Future<Output = Res
         .build()
         .map_err(|source| BenchError::Setup { what: "start the coordinator's runtime", source })?;
     runtime.block_on(async {
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = coordinator => outcome,
             interrupt = interrupted() => Err(interrupt.into()),
+        };
+        // Whatever it has dropped is killed by now, and not yet gone.
+        let begin = Instant::now();
+        while process::reap_children() && begin.elapsed() < PARTING {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        outcome
     })
 }
 
@@ -56,11 +67,11 @@ async fn interrupted() -> BenchError {
     let watch = |kind| signal(kind).map_err(|source| BenchError::Setup { what: "watch for signals", source });
     match (watch(SignalKind::interrupt()), watch(SignalKind::terminate())) {
         (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            BenchError::Interrupted
+            let signal = tokio::select! {
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = terminate.recv() => SignalKind::terminate(),
+            };
+            BenchError::Interrupted { signal: signal.as_raw_value() }
         }
         (Err(error), _) | (_, Err(error)) => error,
     }

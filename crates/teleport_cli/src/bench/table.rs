@@ -1,9 +1,12 @@
 //! Tables of figures.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::stats::Spread;
+
+/// The width of a terminal, and of what is printed.
+pub(crate) const COLUMNS: u16 = 80;
 
 /// Levels of a sparkline.
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -15,6 +18,8 @@ const WRITTEN_OUT: usize = 10;
 pub(crate) fn table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
+    // What is wider is broken within its column.
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(COLUMNS);
     table.set_header(header);
     table
 }
@@ -68,8 +73,13 @@ fn level(figure: f64, most: f64) -> char {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Lines of more than 80 columns.
+    pub(crate) fn wider_than_a_terminal(text: &str) -> Vec<&str> {
+        text.lines().filter(|line| line.chars().count() > usize::from(COLUMNS)).collect()
+    }
 
     #[test]
     fn sparkline_levels() {

@@ -13,10 +13,12 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     let config = &outcome.config;
     let congestion = if config.congestion.is_empty() { "unknown" } else { &config.congestion };
     let mut text = format!(
-        "{} x {} {unit}, {} rounds of {} s, {} cores, --threads {}, congestion control {congestion}\n",
+        "{} x {} {unit}, {} rounds of {} s\n{} cores, --threads {}, congestion control {congestion}\n",
         config.pairs, config.size, config.rounds, config.seconds, config.cores, config.threads
     );
-    text += &format!("\nMedian (least - most)\n{}\n", figures(outcome));
+    let rates = compared(outcome, format!("{unit}/s"), Run::rate, 0);
+    text += &format!("\nMedian (least - most)\n{rates}\n");
+    text += &format!("\n{}\n", compared(outcome, "CPU us each".to_owned(), Run::cpu, 2));
     if outcome.mode == Mode::Call {
         text += &format!("\nRound trips in microseconds\n{}\n", round_trips(outcome));
     }
@@ -35,30 +37,26 @@ fn note(mode: Mode, transport: RateTransport) -> Option<&'static str> {
     match (mode, transport) {
         (_, RateTransport::Teleport) => None,
         (Mode::Send, RateTransport::Raw) => Some(
-            "raw: plain sockets; a queue to the thread that writes, and one from the thread that reads to the receiver",
+            "raw: plain sockets; a queue to the thread that writes, and one from the thread\nthat reads to the receiver",
         ),
         (Mode::Send, RateTransport::Inline) => {
-            Some("inline: plain sockets without handing over: the bound that nothing with queues reaches")
+            Some("inline: plain sockets without handing over: the bound that nothing with queues\nreaches")
         }
         (Mode::Call, _) => {
-            Some("raw: plain sockets; request and reply are written and read by one thread at either side")
+            Some("raw: plain sockets; request and reply are written and read by one thread at\neither side")
         }
     }
 }
 
-fn figures(outcome: &Outcome) -> Table {
+/// A figure of every transport's rounds, and how many times that of `raw`.
+fn compared(outcome: &Outcome, title: String, figure: fn(&Run) -> Option<Spread>, decimals: usize) -> Table {
     let raw = raw(outcome);
-    let mut header = vec!["transport".to_owned(), format!("{}/s", unit(outcome.mode))];
-    let ratio_column = raw.map(|_| "x raw".to_owned());
-    header.extend(ratio_column.clone());
-    header.push("CPU us each".to_owned());
-    header.extend(ratio_column);
+    let mut header = vec!["transport".to_owned(), title];
+    header.extend(raw.map(|_| "x raw".to_owned()));
     let mut table = table(header);
     for run in &outcome.runs {
-        let mut row = vec![run.transport.name().to_owned(), spread(run.rate(), 0)];
-        row.extend(raw.map(|raw| ratio(run.rate(), raw.rate())));
-        row.push(spread(run.cpu(), 2));
-        row.extend(raw.map(|raw| ratio(run.cpu(), raw.cpu())));
+        let mut row = vec![run.transport.name().to_owned(), spread(figure(run), decimals)];
+        row.extend(raw.map(|raw| ratio(figure(run), figure(raw))));
         add(&mut table, row);
     }
     table
@@ -98,16 +96,25 @@ fn raw(outcome: &Outcome) -> Option<&Run> {
 mod tests {
     use super::super::report::tests::example;
     use super::*;
+    use crate::bench::table::tests::wider_than_a_terminal;
 
     #[test]
     fn medians_spreads_and_ratios() {
         let text = render(&example(&[]));
         let teleport = text.lines().find(|line| line.contains("1000000 (500000 - 1500000)")).unwrap();
-        assert!(teleport.contains("0.25") && teleport.contains("4.00"), "{teleport}");
+        assert!(teleport.contains("0.25"), "{teleport}");
+        assert!(text.lines().any(|line| line.contains("teleport") && line.contains("4.00")), "{text}");
         assert!(text.contains("messages/s") && !text.contains("p99"), "{text}");
         let inline = text.lines().find(|line| line.contains("8000000 (4000000 - 12000000)")).unwrap();
         assert!(inline.contains("inline") && inline.contains("2.00"), "{inline}");
         assert!(text.contains("\nraw: ") && text.contains("\ninline: "), "{text}");
+    }
+
+    #[test]
+    fn tables_fit_a_terminal() {
+        for mode in [&[][..], &["--mode", "call"]] {
+            assert_eq!(wider_than_a_terminal(&render(&example(mode))), [""; 0]);
+        }
     }
 
     #[test]

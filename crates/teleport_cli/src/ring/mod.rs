@@ -8,6 +8,7 @@
 mod arrivals;
 mod chaos;
 mod coordinator;
+mod demand;
 mod node;
 mod payload;
 mod probe;
@@ -33,6 +34,21 @@ pub(crate) enum RingError {
     /// None of the transports asked for can run here.
     #[error("nothing to measure: {0}")]
     NothingToMeasure(String),
+    /// The messages alone take more than there is.
+    #[error(
+        "--size {size} for {workers} workers takes {needed} MiB of memory at the least, and {available} MiB are free: \
+         choose a smaller --size, fewer --nodes or --workers, or one --transport"
+    )]
+    NoMemory {
+        /// Of a message.
+        size: String,
+        /// Of all nodes.
+        workers: u32,
+        /// In MiB.
+        needed: u128,
+        /// In MiB.
+        available: u128,
+    },
     /// A run under chaos went wrong, or proves nothing.
     #[error(
         "the run under chaos failed: {complaints}; --seed {seed} draws the same messages and faults again, in other timing"
@@ -61,6 +77,7 @@ pub(crate) fn run(options: &RingOptions) -> Result<(), RingError> {
     if let Some(path) = &options.json {
         results::check_writable(path)?;
     }
+    demand::check(options)?;
     let Outcome { report, verdict } = lead(measure(options))?;
     print(&table::render(&report));
     if let Some(path) = &options.json {

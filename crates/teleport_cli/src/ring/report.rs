@@ -88,7 +88,7 @@ pub(crate) struct Run {
 }
 
 /// What there is to say about a run under chaos besides.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct ChaosRun {
     /// How long connections were killed; messages under way then took a little longer.
     pub(crate) seconds: u64,

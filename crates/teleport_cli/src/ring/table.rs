@@ -17,8 +17,11 @@ pub(crate) fn render(report: &Report) -> String {
     let chaos = report.runs.iter().find_map(|run| run.chaos);
     let mut text = headline(config, chaos);
     let mut sections = vec![
-        ("Throughput in payload-hops: median (least - most)", throughput(report)),
-        ("Round trips during the flood in ms, from the time they were due", latencies(report)),
+        ("MB/s in payload-hops: median (least - most)", throughput(report)),
+        ("CPU seconds per GB of it", cpu_time(report)),
+        ("Seconds of a round, of the cold one, and until a sender is acknowledged", seconds(report)),
+        ("Ticks during the flood: ms from the time they were due", ticks(report)),
+        ("Echoes of 1 KiB meanwhile: ms from the time they were due", echoes(report)),
         ("Memory and delivery", delivery(report)),
     ];
     sections.push(match chaos {
@@ -50,61 +53,63 @@ fn headline(config: &Config, chaos: Option<ChaosRun>) -> String {
         }
     };
     let congestion = if config.congestion.is_empty() { "unknown" } else { &config.congestion };
-    format!("{nodes} nodes x {workers} workers x {work}, {cores} cores, congestion control {congestion}\n")
+    format!("{nodes} nodes x {workers} workers x {work}\n{cores} cores, congestion control {congestion}\n")
 }
 
 fn throughput(report: &Report) -> Table {
+    compared(report, "MB/s", speed, 0)
+}
+
+fn cpu_time(report: &Report) -> Table {
+    compared(report, "CPU s/GB", cpu, 2)
+}
+
+/// A figure of every transport's rounds, and how many times those that others are compared with.
+fn compared(report: &Report, title: &str, figure: fn(&Round) -> f64, decimals: usize) -> Table {
     let of = |name: &str| report.runs.iter().find(|run| run.transport == name);
     let references = ["raw", "disterl"].map(of).into_iter().flatten().collect::<Vec<_>>();
-    let mut header = vec!["transport", "MB/s"].into_iter().map(str::to_owned).collect::<Vec<_>>();
-    header.extend(references.iter().map(|run| format!("x {}", run.transport)));
-    header.extend(["round s", "cold s", "sender s", "CPU s/GB"].map(str::to_owned));
+    let mut header = vec!["transport".to_owned(), title.to_owned()];
     header.extend(references.iter().map(|run| format!("x {}", run.transport)));
     let mut table = table(header);
     for run in &report.runs {
-        let mut row = vec![run.label.clone(), spread(run.spread(speed), 0)];
-        row.extend(references.iter().map(|reference| ratio(run.spread(speed), reference.spread(speed))));
-        row.push(spread(run.spread(|round| round.seconds), 3));
-        row.push(run.cold_seconds.map_or_else(dash, |seconds| format!("{seconds:.3}")));
-        row.push(
-            run.spread(|round| round.mean_sender_seconds).map_or_else(dash, |s| format!("{:.3}", s.median)),
-        );
-        row.push(spread(run.spread(cpu), 2));
-        row.extend(references.iter().map(|reference| ratio(run.spread(cpu), reference.spread(cpu))));
+        let mut row = vec![run.label.clone(), spread(run.spread(figure), decimals)];
+        row.extend(references.iter().map(|reference| ratio(run.spread(figure), reference.spread(figure))));
         add(&mut table, row);
     }
     table
 }
 
-fn latencies(report: &Report) -> Table {
-    let mut table = table(
-        [
-            "transport",
-            "tick p50",
-            "p99",
-            "max",
-            "count",
-            "1 KiB echo p50",
-            "p99",
-            "max",
-            "count",
-            "unanswered",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    );
+fn seconds(report: &Report) -> Table {
+    let mut table = table(["transport", "round s", "cold s", "sender s"].map(str::to_owned).to_vec());
     for run in &report.runs {
-        let mut row = vec![run.label.clone()];
-        row.extend(latency(run.tick_ms));
-        row.extend(latency(run.echo_ms));
-        row.push(run.probes_unanswered.to_string());
-        add(&mut table, row);
+        let cold = run.cold_seconds.map_or_else(dash, |seconds| format!("{seconds:.3}"));
+        let sender =
+            run.spread(|round| round.mean_sender_seconds).map_or_else(dash, |s| format!("{:.3}", s.median));
+        add(&mut table, vec![run.label.clone(), spread(run.spread(|round| round.seconds), 3), cold, sender]);
+    }
+    table
+}
+
+fn ticks(report: &Report) -> Table {
+    let mut table = table(["transport", "p50", "p99", "max", "count"].map(str::to_owned).to_vec());
+    for run in &report.runs {
+        add(&mut table, std::iter::once(run.label.clone()).chain(latency(run.tick_ms)).collect());
+    }
+    table
+}
+
+fn echoes(report: &Report) -> Table {
+    let header = ["transport", "p50", "p99", "max", "count", "unanswered"];
+    let mut table = table(header.map(str::to_owned).to_vec());
+    for run in &report.runs {
+        let figures = latency(run.echo_ms).into_iter().chain([run.probes_unanswered.to_string()]);
+        add(&mut table, std::iter::once(run.label.clone()).chain(figures).collect());
     }
     table
 }
 
 fn delivery(report: &Report) -> Table {
-    let header = ["transport", "peak MiB per node", "messages", "lost", "doubled", "reordered"];
+    let header = ["transport", "MiB per node", "messages", "lost", "doubled", "reordered"];
     let mut table = table(header.map(str::to_owned).to_vec());
     for run in &report.runs {
         let row = vec![
@@ -120,24 +125,22 @@ fn delivery(report: &Report) -> Table {
     table
 }
 
+/// Of the one transport that chaos is for, so that what happened stands below one another.
 fn faults(report: &Report) -> Table {
-    let header = ["transport", "pool killed", "control killed", "frames resent", "damaged", "ticks missed"];
-    let mut header = header.map(str::to_owned).to_vec();
-    header.extend(["nodedowns", "unconfirmed"].map(str::to_owned));
-    let mut table = table(header);
+    let mut table = table(["what", "count"].map(str::to_owned).to_vec());
     for run in &report.runs {
         let Some(chaos) = run.chaos else { continue };
-        let counts = [
-            run.connections_killed,
-            chaos.control_killed,
-            run.frames_resent,
-            chaos.damaged,
-            chaos.ticks_missed,
-            chaos.nodedowns,
-            chaos.unconfirmed,
-        ];
-        let figures = counts.map(|count| count.to_string());
-        add(&mut table, std::iter::once(run.label.clone()).chain(figures).collect());
+        for (what, count) in [
+            ("pool connections killed", run.connections_killed),
+            ("control connections killed", chaos.control_killed),
+            ("frames resent", run.frames_resent),
+            ("damaged", chaos.damaged),
+            ("ticks missed", chaos.ticks_missed),
+            ("nodedowns", chaos.nodedowns),
+            ("unconfirmed", chaos.unconfirmed),
+        ] {
+            add(&mut table, vec![what.to_owned(), count.to_string()]);
+        }
     }
     table
 }
@@ -167,6 +170,7 @@ fn cpu(round: &Round) -> f64 {
 mod tests {
     use super::super::report::tests::example;
     use super::*;
+    use crate::bench::table::tests::wider_than_a_terminal;
 
     #[test]
     fn medians_spreads_and_ratios() {
@@ -174,9 +178,25 @@ mod tests {
         assert!(text.contains("2000 (1667 - 2222)"), "{text}");
         assert!(text.contains("1000 (833 - 1111)"), "{text}");
         let disterl = text.lines().find(|line| line.contains("1000 (")).unwrap();
-        assert!(disterl.contains("0.50") && disterl.contains("2.00"), "{disterl}");
+        assert!(disterl.contains("0.50"), "{disterl}");
+        let cpu = text.lines().find(|line| line.contains("1.00 (0.90 - 1.20)")).unwrap();
+        assert!(cpu.contains("disterl") && cpu.contains("2.00"), "{cpu}");
         assert!(text.contains("4200"), "{text}");
         assert!(text.contains("other is left out: `erlc` not found"), "{text}");
+    }
+
+    #[test]
+    fn tables_fit_a_terminal_whatever_is_in_them() {
+        let mut report = example();
+        assert_eq!(wider_than_a_terminal(&render(&report)), [""; 0]);
+        report.runs[1].label = "disterl +zdbbl 131072 +MMscs 1500 +MMsco true".to_owned();
+        let rounds = report.runs[1].rounds.clone();
+        report.runs[1].rounds.extend(std::iter::repeat_n(rounds[0], 500));
+        report.runs[1].probes_unanswered = 123_456_789;
+        let text = render(&report);
+        assert_eq!(wider_than_a_terminal(&text), [""; 0]);
+        report.runs[0].chaos = Some(Default::default());
+        assert_eq!(wider_than_a_terminal(&render(&report)), [""; 0]);
     }
 
     #[test]

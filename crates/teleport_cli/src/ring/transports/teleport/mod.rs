@@ -66,6 +66,8 @@ impl TeleportNode {
         let mut config = Config::default();
         config.congestion = options.congestion.clone();
         config.tick_interval = Some(AT_REST);
+        // The largest --size is that of a binary in the message.
+        config.max_message = config.max_message.saturating_add(1024);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.worker_threads)
             .enable_all()
