@@ -57,7 +57,7 @@ pub(super) async fn run<S: GenServer>(mut life: Life, mut server: S) {
     let reason = lived.and_then(|reason| dropped.map(|()| reason));
     let reason = reason.unwrap_or_else(|panic| {
         let (node, server) = (context.node().name(), context.pid());
-        tracing::error!(%node, %server, name = context.name(), "a server panicked");
+        tracing::error!(%node, %server, name = context.name(), reason = %panic, "a server panicked");
         panic
     });
     life.end(reason);

@@ -378,11 +378,13 @@ async fn warn_once() {
         client.cast(&server, &("secret", "secret")).await.unwrap();
     }
     assert!(is_well(&server, &client).await);
-    let _ = ask(&server, &client, Ask::Panic("secret".into())).await.unwrap_err();
+    // What a panic says is for whoever reads the log.
+    let _ = ask(&server, &client, Ask::Panic("no such drawer".into())).await.unwrap_err();
     let lines = lines.0.lock().unwrap().clone();
     let of = |level: &str, what: &str| {
         lines.iter().filter(|line| line.starts_with(level) && line.contains(what)).count()
     };
     assert_eq!((of("WARN", "a cast cannot be read"), of("ERROR", "a server panicked")), (1, 1), "{lines:?}");
+    assert_eq!(of("ERROR", r#"{panic,<<"no such drawer">>}"#), 1, "{lines:?}");
     assert_eq!(of("", "secret"), 0, "{lines:?}");
 }

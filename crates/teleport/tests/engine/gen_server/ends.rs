@@ -4,8 +4,8 @@ use super::desk::{
     Ask, Desk, Event, LONG, Poison, Tell, Trouble, ask, atom, client, desk, exit_reason, is_well, next_down,
     panicked,
 };
-use crate::common::{MIB, eventually, pair, pair_with, payload, within};
-use teleport::{Atom, CallError, RegisterError, SendError, Term};
+use crate::common::{MIB, eventually, pair, pair_with, payload, peer_of, within};
+use teleport::{Atom, CallError, PeerInfo, RegisterError, SendError, ShutdownReport, Term};
 
 #[tokio::test]
 async fn otp_can_stop_it_and_is_told_what_else_is_not_there() {
@@ -205,6 +205,25 @@ async fn the_end_of_the_node_ends_its_servers_in_order() {
     assert_eq!(within(server.stop(Term::atom("late"))).await.unwrap(), atom("shutdown"));
     let (late, _events) = Desk::new();
     assert_eq!(b.spawn_server(late).unwrap_err(), RegisterError::NotRunning);
+}
+
+/// The recipe: what was asked before is answered, and the answers arrive.
+#[tokio::test]
+async fn a_server_that_is_stopped_before_its_node_has_answered_everybody() {
+    let (a, b) = pair().await;
+    let (server, _events) = desk(&b, "desk");
+    let client = client(&a);
+    let mut asked = Vec::new();
+    for number in 0..200u64 {
+        asked.push(server.address().send_request(&client, &Ask::Echo(number.into())).await.unwrap());
+    }
+    let received = |peer: PeerInfo| peer.transfer.messages_received == 200;
+    eventually("all are there", || peer_of(&b, a.name()).is_some_and(received)).await;
+    let _reason = within(server.stop(Term::atom("normal"))).await.unwrap();
+    assert_eq!(within(b.shutdown(LONG)).await, ShutdownReport::default());
+    for (number, asked) in asked.into_iter().enumerate() {
+        assert_eq!(within(asked).await.unwrap(), Term::from(number as u64));
+    }
 }
 
 #[tokio::test]
