@@ -144,12 +144,10 @@ impl Builder {
         let incarnation = match self.incarnation {
             Some(given) => Incarnation::new(given)
                 .ok_or(StartError::Config { field: "incarnation", allowed: "any number but 0" })?,
-            None => {
-                new_incarnation().map_err(|source| StartError::System { what: "random bytes", source })?
-            }
+            None => new_incarnation().map_err(|cause| StartError::System { what: "random bytes", cause })?,
         };
         let local = LocalNode { name: name.clone(), incarnation, features: 0, limits };
-        let threads = |source| StartError::System { what: "threads", source };
+        let threads = |cause| StartError::System { what: "threads", cause };
         let bulk = BulkThreads::start(&name, self.config.worker_threads).map_err(threads)?;
         let control = Thread::control(&name).map_err(threads)?;
         let lifecycle = Lifecycle::start(&name).map_err(threads)?;
@@ -165,7 +163,7 @@ impl Builder {
             let _entered = handle.enter(); // the listener belongs to the runtime that accepts
             if let Some(name) = &self.config.congestion {
                 let known = socket::knows_congestion(name);
-                known.map_err(|source| StartError::Congestion { name: name.clone(), source })?;
+                known.map_err(|cause| StartError::Congestion { name: name.clone(), cause })?;
             }
             let listener = match self.ports {
                 None => socket::listen(address, &self.config),
@@ -173,14 +171,14 @@ impl Builder {
             };
             let bound =
                 listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-            bound.map_err(|source| StartError::Listen { address, source })?
+            bound.map_err(|cause| StartError::Listen { address, cause })?
         };
         let (resolver, observer, config, hosting) = (self.resolver, self.observer, self.config, self.hosting);
         let parts =
             Parts { local, config, handle, bulk, resolver, cookies, observer, control, lifecycle, hosting };
         let engine = Engine::start(parts, listener, address);
         Node::start(engine, runtime)
-            .map_err(|error| StartError::System { what: "a process", source: std::io::Error::other(error) })
+            .map_err(|error| StartError::System { what: "a process", cause: std::io::Error::other(error) })
     }
 }
 

@@ -122,8 +122,8 @@ async fn connect(address: SocketAddr, limit: Duration) -> AddressCheck {
 fn unreachable(peer: &NodeName, addresses: &[AddressCheck]) -> Option<ConnectError> {
     let mut last = None;
     for AddressCheck { address, connected } in addresses {
-        let source = connected.as_ref().err()?.clone();
-        last = Some(ConnectError::Connect { peer: peer.clone(), address: *address, source });
+        let cause = connected.as_ref().err()?.clone();
+        last = Some(ConnectError::Connect { peer: peer.clone(), address: *address, cause });
     }
     last
 }

@@ -1,4 +1,6 @@
 //! One typed error per operation. Each names the thing and the way out.
+//!
+//! What an error displays includes its cause. So none has a `source()` that would say it once more, where chains are printed.
 
 use bytes::Bytes;
 use std::io;
@@ -33,29 +35,29 @@ pub enum StartError {
     },
     /// The kernel does not have the congestion control.
     #[error(
-        "no congestion control {name:?}: {source}; see net.ipv4.tcp_available_congestion_control for what the kernel has"
+        "no congestion control {name:?}: {cause}; see net.ipv4.tcp_available_congestion_control for what the kernel has"
     )]
     Congestion {
         /// As configured.
         name: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The address to listen on is taken, or not ours.
-    #[error("cannot listen on {address}: {source}; choose another address, or port 0 for any free one")]
+    #[error("cannot listen on {address}: {cause}; choose another address, or port 0 for any free one")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The system gave no thread, timer or random bytes.
-    #[error("the system did not give what a node needs ({what}): {source}")]
+    #[error("the system did not give what a node needs ({what}): {cause}")]
     System {
         /// What was asked for.
         what: &'static str,
         /// What it said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -82,14 +84,14 @@ pub enum ConnectError {
     #[error("nobody knows where {0} listens: check the name, that it runs, and where peers are configured")]
     UnknownNode(NodeName),
     /// Nobody answered, or the answer was no.
-    #[error("cannot connect to {peer} at {address}: {source}; is the node running, and the port right?")]
+    #[error("cannot connect to {peer} at {address}: {cause}; is the node running, and the port right?")]
     Connect {
         /// The peer.
         peer: NodeName,
         /// Where it should be.
         address: SocketAddr,
         /// What the system said.
-        source: Arc<io::Error>,
+        cause: Arc<io::Error>,
     },
     /// The connection ended in the middle of the handshake.
     #[error("{address} closed the connection during the handshake with {peer}; is that a teleport node?")]
@@ -110,12 +112,12 @@ pub enum ConnectError {
         limit: Duration,
     },
     /// The handshake failed.
-    #[error("the handshake with {peer} failed: {source}")]
+    #[error("the handshake with {peer} failed: {cause}")]
     Handshake {
         /// The peer.
         peer: NodeName,
         /// Why.
-        source: HandshakeError,
+        cause: HandshakeError,
     },
     /// This node has no cookie for the peer: whoever was asked has none.
     #[error("this node has no cookie for {0}: set one that is the same on both")]
@@ -137,10 +139,10 @@ pub enum SendError {
     Name(#[from] teleport_proto::InvalidNodeName),
     /// The message has no form in the external term format.
     #[error("the message cannot be encoded: {0}")]
-    Encode(#[from] teleport_etf::EncodeError),
+    Encode(teleport_etf::EncodeError),
     /// There is no session with the peer, and none could be set up. Nothing was sent.
     #[error("not connected: {0}")]
-    NoConnection(#[from] ConnectError),
+    NoConnection(ConnectError),
     /// The session ended while the message was waiting to be accepted. Nothing was sent.
     #[error("{peer} went down before the message was accepted: {reason}")]
     NodeDown {
@@ -197,7 +199,7 @@ pub enum SendError {
 pub enum CallError {
     /// The request was not sent.
     #[error("the request was not sent: {0}")]
-    Send(#[source] SendError),
+    Send(SendError),
     /// No reply within the time given. The server may have got the request; a reply that still comes is dropped.
     #[error("no reply within {0:?}; the server may still be at it")]
     Timeout(Duration),
@@ -223,7 +225,19 @@ pub enum CallError {
     CallingSelf,
     /// The reply is of another type than the caller expects.
     #[error("the reply is not of the type that was asked for: {0}")]
-    Reply(#[source] DecodeError),
+    Reply(DecodeError),
+}
+
+impl From<teleport_etf::EncodeError> for SendError {
+    fn from(error: teleport_etf::EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl From<ConnectError> for SendError {
+    fn from(error: ConnectError) -> Self {
+        Self::NoConnection(error)
+    }
 }
 
 impl From<SendError> for CallError {
@@ -245,5 +259,44 @@ impl CallError {
     /// What a rejection says.
     pub(crate) fn from_rejection(why: &Bytes) -> Self {
         Self::Rejected(teleport_etf::from_bytes(why).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    /// An error and what is behind it, as programs print it.
+    fn chain(error: &dyn Error) -> String {
+        std::iter::successors(Some(error), |error: &&dyn Error| (*error).source())
+            .map(|error| format!("{error}: "))
+            .collect()
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let peer = || "b@127.0.0.1".parse::<NodeName>().expect("a name");
+        let address: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        let connect = || ConnectError::Connect { peer: peer(), address, cause: Arc::new(refused()) };
+        let handshake =
+            || ConnectError::Handshake { peer: peer(), cause: HandshakeError::Cookie { peer: peer() } };
+        let send = |error: ConnectError| CallError::Send(error.into());
+        let errors: [(Box<dyn Error>, &str); 6] = [
+            (Box::new(send(connect())), "connection refused"),
+            (Box::new(send(handshake())), "set the same cookie"),
+            (Box::new(SendError::NoConnection(connect())), "connection refused"),
+            (Box::new(StartError::Listen { address, cause: refused() }), "connection refused"),
+            (
+                Box::new(StartError::Congestion { name: "snail".into(), cause: refused() }),
+                "connection refused",
+            ),
+            (Box::new(StartError::System { what: "threads", cause: refused() }), "connection refused"),
+        ];
+        for (error, cause) in errors {
+            let said = chain(&*error);
+            assert_eq!(said.matches(cause).count(), 1, "{said}");
+        }
     }
 }

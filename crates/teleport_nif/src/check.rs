@@ -61,11 +61,11 @@ fn answered<'a>(env: Env<'a>, check: &ConnectionCheck) -> Term<'a> {
 fn reason(error: &SendError) -> Atom {
     match error {
         SendError::NoConnection(ConnectError::UnknownNode(_)) => atoms::not_running(),
-        SendError::NoConnection(ConnectError::Connect { source, .. }) => posix(source),
+        SendError::NoConnection(ConnectError::Connect { cause, .. }) => posix(cause),
         SendError::NoConnection(ConnectError::Closed { .. }) => atoms::closed(),
         SendError::NoConnection(ConnectError::Timeout { .. }) => atoms::timeout(),
         SendError::NoConnection(ConnectError::OwnName(_)) => atoms::own_name(),
-        SendError::NoConnection(ConnectError::Handshake { source, .. }) => handshake(source),
+        SendError::NoConnection(ConnectError::Handshake { cause, .. }) => handshake(cause),
         SendError::NoConnection(ConnectError::NotRunning) | SendError::NotRunning => atoms::not_running(),
         SendError::NodeDown { .. } => atoms::nodedown(),
         // The enums may grow.

@@ -58,7 +58,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     let started = jobs
         .start(&running)
         .and_then(|()| runtime())
-        .map_err(|source| StartError::System { what: "threads", source })
+        .map_err(|cause| StartError::System { what: "threads", cause })
         .and_then(|runtime| runtime.block_on(builder.embed(Arc::new(Machine::new(&running)))));
     match started {
         Ok(node) => {

@@ -83,11 +83,9 @@ pub(crate) async fn open(
                         return Ok((stream, established));
                     }
                     Ok(Err(Failure::Closed)) => ConnectError::Closed { peer: peer.clone(), address },
-                    Ok(Err(Failure::Refused(source))) => {
-                        ConnectError::Handshake { peer: peer.clone(), source }
-                    }
-                    Ok(Err(Failure::Io(source))) => {
-                        ConnectError::Connect { peer: peer.clone(), address, source: Arc::new(source) }
+                    Ok(Err(Failure::Refused(cause))) => ConnectError::Handshake { peer: peer.clone(), cause },
+                    Ok(Err(Failure::Io(cause))) => {
+                        ConnectError::Connect { peer: peer.clone(), address, cause: Arc::new(cause) }
                     }
                     Err(_) => took_too_long(),
                 };
@@ -96,9 +94,9 @@ pub(crate) async fn open(
                 }
                 error
             }
-            Err(source) => {
-                refused &= source.kind() == ErrorKind::ConnectionRefused;
-                ConnectError::Connect { peer: peer.clone(), address, source: Arc::new(source) }
+            Err(cause) => {
+                refused &= cause.kind() == ErrorKind::ConnectionRefused;
+                ConnectError::Connect { peer: peer.clone(), address, cause: Arc::new(cause) }
             }
         };
         first.get_or_insert(error);
@@ -185,7 +183,7 @@ impl<'a> Attempts<'a> {
 /// What a failure means for membership.
 pub(crate) fn failure(error: &ConnectError) -> membership::Failure {
     match error {
-        ConnectError::Handshake { source, .. } => source.into(),
+        ConnectError::Handshake { cause, .. } => cause.into(),
         _ => membership::Failure::Other,
     }
 }

@@ -233,7 +233,7 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
 fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Option<u64> {
     let passes = [Refusal::Simultaneous, Refusal::ShuttingDown];
     match error {
-        ConnectError::Handshake { source: HandshakeError::Refused { refusal, .. }, .. }
+        ConnectError::Handshake { cause: HandshakeError::Refused { refusal, .. }, .. }
             if passes.contains(refusal) =>
         {
             None

@@ -55,9 +55,8 @@ async fn another_cookie_is_refused_and_disturbs_nobody() {
     let stranger = builder.resolver(peers.clone()).start().await.unwrap();
     for _ in 0..2 {
         let error = within(stranger.send(("inbox", b.name()), &0)).await.unwrap_err();
-        let SendError::NoConnection(ConnectError::Handshake {
-            source: HandshakeError::Cookie { .. }, ..
-        }) = error
+        let SendError::NoConnection(ConnectError::Handshake { cause: HandshakeError::Cookie { .. }, .. }) =
+            error
         else {
             panic!("{error}")
         };
@@ -116,7 +115,7 @@ async fn a_server_of_another_protocol_is_shown_by_what_it_says() {
     })
     .await;
     let error = sending_to(address).await;
-    let ConnectError::Handshake { source: HandshakeError::NotTeleport { .. }, .. } = &error else {
+    let ConnectError::Handshake { cause: HandshakeError::NotTeleport { .. }, .. } = &error else {
         panic!("{error:?}")
     };
     assert_says(&error, &["b@127.0.0.1", "SSH-2.0", "something else uses that address"]);
@@ -147,7 +146,7 @@ async fn a_server_that_closes_is_named() {
 async fn a_node_of_another_name_at_the_address_is_named() {
     let c = start("c@127.0.0.1", &StaticPeers::new()).await;
     let error = sending_to(c.address()).await;
-    let ConnectError::Handshake { source: HandshakeError::WrongNode { .. }, .. } = &error else {
+    let ConnectError::Handshake { cause: HandshakeError::WrongNode { .. }, .. } = &error else {
         panic!("{error:?}")
     };
     assert_says(&error, &["b@127.0.0.1 was wanted", "c@127.0.0.1 was reached", "correct the address"]);
@@ -180,8 +179,7 @@ async fn another_protocol_version_is_named_on_both_sides() {
     })
     .await;
     let error = sending_to(address).await;
-    let ConnectError::Handshake { source: HandshakeError::Version { ours: 1, theirs: 9 }, .. } = &error
-    else {
+    let ConnectError::Handshake { cause: HandshakeError::Version { ours: 1, theirs: 9 }, .. } = &error else {
         panic!("{error:?}")
     };
     assert_says(&error, &["b@127.0.0.1", "protocol 9", "we speak 1", "upgrade the older"]);

@@ -47,7 +47,7 @@ async fn another_cookie_until_the_peers_own_is_set() {
     assert!(
         matches!(
             &error,
-            SendError::NoConnection(ConnectError::Handshake { source: HandshakeError::Cookie { .. }, .. })
+            SendError::NoConnection(ConnectError::Handshake { cause: HandshakeError::Cookie { .. }, .. })
         ),
         "{error:?}"
     );

@@ -51,7 +51,7 @@ async fn a_peer_is_looked_for_at_each_of_its_addresses() {
     // It itself is no way to anybody else either.
     let a = dialler(&[other.address()], LONG).await;
     let error = within(a.prime(b.name())).await.unwrap_err();
-    let SendError::NoConnection(ConnectError::Handshake { source: HandshakeError::WrongNode { .. }, .. }) =
+    let SendError::NoConnection(ConnectError::Handshake { cause: HandshakeError::WrongNode { .. }, .. }) =
         error
     else {
         panic!("{error:?}")
@@ -88,8 +88,7 @@ async fn what_the_peer_itself_says_is_final() {
         .await
         .unwrap();
     let error = within(a.prime(b.name())).await.unwrap_err();
-    let SendError::NoConnection(ConnectError::Handshake { source: HandshakeError::Cookie { .. }, .. }) =
-        error
+    let SendError::NoConnection(ConnectError::Handshake { cause: HandshakeError::Cookie { .. }, .. }) = error
     else {
         panic!("{error:?}")
     };

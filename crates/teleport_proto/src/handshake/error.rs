@@ -50,12 +50,12 @@ pub enum HandshakeError {
     },
 
     /// A frame with a text in it that is not a node name.
-    #[error("the handshake's {frame} names no node: {source}")]
+    #[error("the handshake's {frame} names no node: {cause}")]
     BadName {
         /// The frame.
         frame: &'static str,
         /// What is wrong with the name.
-        source: InvalidNodeName,
+        cause: InvalidNodeName,
     },
 
     /// The two nodes have no protocol version in common.

@@ -360,7 +360,7 @@ impl<'a> Reader<'a> {
         }
         let frame = self.frame.name();
         let text = std::str::from_utf8(text).map_err(|_| self.malformed("name"))?;
-        NodeName::new(text).map_err(|source| HandshakeError::BadName { frame, source })
+        NodeName::new(text).map_err(|cause| HandshakeError::BadName { frame, cause })
     }
 
     fn end(self) -> Result<(), HandshakeError> {
