@@ -108,17 +108,24 @@ impl Warnings {
     }
 }
 
+/// A field that is left out if it is 0.
+pub(crate) fn if_any(times: u64) -> Option<u64> {
+    Some(times).filter(|times| *times > 0)
+}
+
 /// Writes a warning, with how often it was not said. If it is not to be said it is there for those who debug.
 macro_rules! warn_seldom {
     ($noted:expr, parent: $span:expr, $($said:tt)+) => {
         match $noted {
-            Some(not_said) => tracing::warn!(parent: $span, not_said, $($said)+),
+            Some(times) => {
+                tracing::warn!(parent: $span, not_said = $crate::seldom::if_any(times), $($said)+)
+            }
             None => tracing::debug!(parent: $span, $($said)+),
         }
     };
     ($noted:expr, $($said:tt)+) => {
         match $noted {
-            Some(not_said) => tracing::warn!(not_said, $($said)+),
+            Some(times) => tracing::warn!(not_said = $crate::seldom::if_any(times), $($said)+),
             None => tracing::debug!($($said)+),
         }
     };

@@ -7,7 +7,7 @@ use super::clock::Clock;
 use super::runtime::Thread;
 use super::{Event, Events, socket};
 use crate::info::Tick;
-use crate::seldom::{OfNode, OfPeer, warn_seldom};
+use crate::seldom::{OfNode, OfPeer, if_any, warn_seldom};
 use crate::session::{self, Session};
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -312,8 +312,8 @@ impl Control {
             let tick = Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip };
             if catch_unwind(AssertUnwindSafe(|| observer(&tick))).is_err() {
                 // It may panic at every tick.
-                if let Some(not_said) = self.session.warnings().of_node(OfNode::ObserverPanicked) {
-                    tracing::error!(not_said, "the tick observer panicked");
+                if let Some(times) = self.session.warnings().of_node(OfNode::ObserverPanicked) {
+                    tracing::error!(not_said = if_any(times), "the tick observer panicked");
                 }
             }
         }

@@ -8,7 +8,7 @@
 use super::Engine;
 use super::directory::ADVICE;
 use crate::monitor::NodeEvent;
-use crate::seldom::{OfNode, OfPeer, Warnings};
+use crate::seldom::{OfNode, OfPeer, Warnings, if_any};
 use crate::session::{Ended, Session};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -105,7 +105,8 @@ fn tell(news: News) {
             ended.tell(&engine);
             let noted = is_a_loss(reason).then(|| session.note(OfPeer::SessionLost)).flatten();
             match noted {
-                Some(not_said) => {
+                Some(times) => {
+                    let not_said = if_any(times);
                     tracing::warn!(parent: session.span(), %reason, unconfirmed, not_said, advice = ADVICE, "session down")
                 }
                 None => tracing::info!(parent: session.span(), %reason, unconfirmed, "session down"),

@@ -27,7 +27,7 @@ use crate::metrics::{self, NodeMeter};
 use crate::monitor::Monitors;
 use crate::registry::Registry;
 use crate::resolver::Resolver;
-use crate::seldom::{OfPeer, Warnings, warn_seldom};
+use crate::seldom::{OfPeer, Warnings, if_any, warn_seldom};
 use crate::session::Session;
 use crate::watch::{WatchLimit, Watched, Watching};
 use crate::{Config, ConnectError, PeerInfo, SendError};
@@ -400,7 +400,8 @@ impl Engine {
                     }
                     let (node, peer, kind) = (&self.local.name, &request.peer, request.kind);
                     match self.warnings.of_peer(peer, OfPeer::Refused) {
-                        Some(not_said) => {
+                        Some(times) => {
+                            let not_said = if_any(times);
                             tracing::info!(%node, %peer, ?kind, %refusal, not_said, "inbound connection refused")
                         }
                         None => tracing::debug!(%node, %peer, ?kind, %refusal, "inbound connection refused"),

@@ -90,6 +90,10 @@ async fn a_peer_that_cannot_be_reached_is_warned_of_once_with_the_cause() {
             ["node=seeks-a@127.0.0.1", &format!("peer={peer}"), "cannot connect", cause, "Node::check"];
         eventually("all are told of", || log.with(&said).len() == 3).await;
         assert_eq!(log.levels(&said), [warning, again, again]);
+        assert!(
+            log.with(&said).iter().all(|record| !record.text.contains("not_said")),
+            "nothing was left out"
+        );
     }
 }
 
