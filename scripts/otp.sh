@@ -36,19 +36,24 @@ case $release in
     *) fail "no release of Debian has Erlang/OTP $release: set $given to its \`erl\`" ;;
 esac
 roots=${TELEPORT_OTP_ROOTS:-$checkout/target/otp}
+mkdir -p "$roots"
+roots=$(cd -P "$roots" && pwd)
 root=$roots/$release
 
-# In name spaces of its own, so that nothing stays mounted, whatever becomes of this.
+# In name spaces of its own, so that nothing stays mounted, whatever becomes of this. Works in such a folder too: the others are in it.
 inside() {
     exec unshare --mount --propagation private bash -c '
         set -eu
-        root=$1 checkout=$2 at=$3
-        shift 3
-        mkdir -p "$root$checkout"
-        mount --bind "$checkout" "$root$checkout"
+        root=$1 roots=$2 checkout=$3 at=$4
+        shift 4
+        mount --bind "$root" "$root"
+        for folder in "$roots" "$checkout"; do
+            mkdir -p "$root$folder"
+            mount --bind "$folder" "$root$folder"
+        done
         mount -t proc proc "$root/proc"
         exec chroot "$root" /bin/sh -c "cd \"\$0\" && exec \"\$@\"" "$at" "$@"
-    ' otp.sh "$root" "$checkout" "$@"
+    ' otp.sh "$root" "$roots" "$checkout" "$@"
 }
 
 make_root() {
@@ -75,7 +80,6 @@ make_root() {
 }
 
 if [[ ! -d $root ]]; then
-    mkdir -p "$roots"
     exec {lock}>"$roots/$release.lock"
     flock "$lock"
     [[ -d $root ]] || make_root

@@ -162,11 +162,22 @@ multi_call(Nodes, Name, Request) ->
 -spec multi_call([node()], atom(), term(), timeout()) -> {Replies :: [{node(), term()}], BadNodes :: [node()]}.
 multi_call(Nodes, Name, Request, Timeout)
   when is_list(Nodes), is_atom(Name), Timeout =:= infinity orelse is_integer(Timeout) andalso Timeout >= 0 ->
+    %% What is no node is skipped by some releases of OTP, and an error for others.
+    case no_nodes(Nodes) of
+        [] -> ok;
+        Others -> {[], []} = gen_server:multi_call(Others, Name, Request, 0)
+    end,
     Deadline = teleport_call:deadline(Timeout),
     Ids = [{Node, teleport_call:begin_request({Name, Node}, '$gen_call', Request)} || Node <- Nodes, is_atom(Node)],
     Responses = [{Node, teleport_call:receive_response(Id, Deadline)} || {Node, Id} <- Ids],
     {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
      [Node || {Node, Response} <- Responses, not is_reply(Response)]}.
+
+%% With an end that is no list, that is kept.
+no_nodes([Node | Nodes]) when is_atom(Node) -> no_nodes(Nodes);
+no_nodes([Other | Nodes]) -> [Other | no_nodes(Nodes)];
+no_nodes([]) -> [];
+no_nodes(End) -> [{} | End].
 
 %% @equiv abcast([node() | erlang:nodes()], Name, Request)
 -spec abcast(atom(), term()) -> abcast.

@@ -10,6 +10,7 @@
 -export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
+-export([sample/0, pad/1]).
 
 -nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
@@ -17,6 +18,7 @@
 -nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
+-nifs([sample/0, pad/1]).
 
 -on_load(init/0).
 
@@ -81,7 +83,7 @@ init() ->
         ok ->
             ok = persistent_term:put(?LIBRARY, {library(), ThisFile, This}),
             _ = persistent_term:erase(?LOAD_ERROR),
-            ok;
+            pad(not is_weighed());
         {error, {_Kind, Text}} = Error ->
             persistent_term:put(?LOAD_ERROR, {nif_not_loaded, File, Text}),
             Error
@@ -97,6 +99,30 @@ identity(File) ->
 %% Names the library.
 -spec library() -> pos_integer().
 library() ->
+    erlang:nif_error(not_loaded).
+
+%% Whether the garbage collector counts a received binary for what it is, as it does up to OTP 26, or its resource, erlang/otp#11611.
+-spec is_weighed() -> boolean().
+is_weighed() ->
+    true = garbage_collect(),
+    Before = weight(),
+    Sample = sample(),
+    weight() - Before >= byte_size(Sample).
+
+-spec weight() -> non_neg_integer().
+weight() ->
+    {garbage_collection_info, Info} = process_info(self(), garbage_collection_info),
+    {bin_vheap_size, Words} = lists:keyfind(bin_vheap_size, 1, Info),
+    Words * erlang:system_info(wordsize).
+
+%% A binary of some KiB like those of messages, with a resource that is small.
+-spec sample() -> binary().
+sample() ->
+    erlang:nif_error(not_loaded).
+
+%% Whether resources are to be made as large as what they hold.
+-spec pad(boolean()) -> ok.
+pad(_IsWanted) ->
     erlang:nif_error(not_loaded).
 
 %% Starts the engine. The calling process becomes its manager. The process `answers' gets `teleport_questions', and has to fetch and

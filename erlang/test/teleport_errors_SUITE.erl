@@ -127,8 +127,12 @@ options(Config) ->
 several_nodes(Config) ->
     Node = ?config(node, Config),
     Calls = [[[Node], name, x, -1], [[Node], name, x, soon], [node, name, x, 1000], [[Node], "name", x, 1000],
-             [[Node, 1], name, x, 1000], [[], name, x, 1000]],
+             [[Node, 1], name, x, 1000], [[1], name, x, 1000], [[], name, x, 1000]],
     [?assertEqual(outcome(gen_server, multi_call, Call), outcome(teleport, multi_call, Call)) || Call <- Calls],
+    %% Some releases say what is wrong with it, others just fail.
+    Improper = [[Node | node], name, x, 1000],
+    Cause = fun({Class, {Reason, _Stack}}) -> {Class, Reason}; (Outcome) -> Outcome end,
+    ?assertEqual(Cause(outcome(gen_server, multi_call, Improper)), Cause(outcome(teleport, multi_call, Improper))),
     %% Longer than one can wait, which is no reason not to wait.
     Server = teleport_test_server:start_at(Node, several_nodes),
     ?assertEqual({[{Node, {ok, x}}], []}, teleport:multi_call([Node], several_nodes, {echo, x}, 16#1ffffffff)),

@@ -53,10 +53,19 @@ start_peer(Name, Configuration) ->
 start_peer(Name, Configuration, More) ->
     %% One that is disconnected from another is to stay connected with the rest.
     Args = ["-kernel", "prevent_overlapping_partitions", "false" | code_path()] ++ More,
-    {ok, Peer, Node} = peer:start(#{name => Name, connection => standard_io, args => Args}),
+    {ok, Peer, Node} = peer:start(of_release(#{name => Name, connection => standard_io, args => Args})),
     true = net_kernel:connect_node(Node),
     ok = erpc:call(Node, fun() -> ok = configure(Configuration), teleport:start() end),
     {Peer, Node}.
+
+%% Peers may be of another release: TELEPORT_TEST_PEER is a command that runs its `erl'. There the home may be another, too.
+of_release(#{args := Args} = Options) ->
+    case string:lexemes(os:getenv("TELEPORT_TEST_PEER", ""), " ") of
+        [] -> Options;
+        [Program | First] ->
+            Cookie = ["-setcookie", atom_to_list(erlang:get_cookie())],
+            Options#{exec => {Program, First}, args := Cookie ++ Args}
+    end.
 
 configure(Configuration) ->
     case application:load(teleport) of

@@ -16,15 +16,16 @@
 
 use crate::builders::Job;
 use crate::calls::{CALLS, Caller};
+use crate::held;
 use crate::ids;
 use crate::iovec::Gathered;
 use crate::nifs;
-use crate::received::Received;
 use rustler::codegen_runtime::{
     ErlNifEntry, ResourceRegistration, c_int, c_void, handle_nif_init_call, internal_write_symbols, inventory,
 };
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Env, Nif, NifResult, Resource, ResourceArc, Term};
+use std::ffi::CString;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -143,7 +144,7 @@ fn open_types(env: Env<'_>) -> bool {
     // Modules are loaded one at a time.
     if !OPEN.load(Ordering::Acquire) {
         let opened = open(env, Caller::nobody)
-            && open(env, Received::nothing)
+            && CString::new(format!("held of {:x}", number())).is_ok_and(|name| held::open(env, &name))
             && open(env, Job::nothing)
             && open(env, Gathered::nothing);
         OPEN.store(opened, Ordering::Release);

@@ -15,6 +15,7 @@ mod encode;
 mod entry;
 mod errors;
 mod freeing;
+mod held;
 mod host;
 mod ids;
 mod iovec;

@@ -15,7 +15,8 @@ use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
 use crate::watches::WATCHES;
 use crate::workers::{Short, Workers};
-use crate::{atoms, encode, entry, host, iovec, logs, relays, workers};
+use crate::{atoms, encode, entry, held, host, iovec, logs, relays, workers};
+use bytes::Bytes;
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedBinary, OwnedEnv, ResourceArc, Term};
 use std::collections::HashMap;
@@ -260,6 +261,20 @@ fn sweep(env: Env<'_>, place: usize) -> Vec<LocalPid> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn gather(list: Term<'_>) -> NifResult<ResourceArc<Gathered>> {
     Gathered::new(list).map(ResourceArc::new)
+}
+
+/// What [`sample`] has, in bytes.
+const SAMPLE: usize = 64 * 1024;
+
+#[rustler::nif]
+fn sample(env: Env<'_>) -> Term<'_> {
+    held::binary(env, &Bytes::from(vec![0; SAMPLE]), 0..SAMPLE, 0)
+}
+
+#[rustler::nif]
+fn pad(is_wanted: bool) -> Atom {
+    held::pad(is_wanted);
+    atoms::ok()
 }
 
 const UNORDERED: u32 = 1;

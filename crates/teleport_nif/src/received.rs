@@ -1,40 +1,20 @@
 //! Large binaries of a message that was received, where they were received: not copied, but referred to.
 //!
-//! All large binaries of a message share one resource, which holds the message's memory. When the last of them is garbage
-//! the memory goes back to the node's pool, or, if that is full or the node has stopped, to the system.
+//! Together they hold the message's memory. When the last of them is garbage it goes back to the node's pool, or, if that is
+//! full or the node has stopped, to the system.
 
 use crate::known::Known;
 use crate::terms::Atoms;
 use crate::values::Values;
-use crate::{builders, freeing};
+use crate::{builders, held};
 use bytes::Bytes;
 use rustler::types::atom::Atom;
-use rustler::{Env, Resource, ResourceArc, Term};
+use rustler::{Env, Term};
 use std::ops::Range;
 use teleport::etf::{Apart, Leaves, Limits, Parts, has_many_atoms, take_all_apart, take_apart};
 
-/// A binary of at least this many bytes is not copied. It keeps all of its message alive.
+/// A binary of at least this many bytes is not copied, unless most of its message is other things: it keeps all of it.
 const LARGE: usize = 64 * 1024;
-
-/// The memory of a message.
-pub(crate) struct Received(Bytes);
-
-#[rustler::resource_impl(register = false)]
-impl Resource for Received {}
-
-impl Received {
-    /// Of no message.
-    pub(crate) fn nothing() -> Self {
-        Self(Bytes::new())
-    }
-}
-
-impl Drop for Received {
-    /// On a scheduler, most likely.
-    fn drop(&mut self) {
-        freeing::free(std::mem::take(&mut self.0));
-    }
-}
 
 /// A document that is shorter has no map of more than [`builders::MAX_MAP`] pairs in it.
 const SHORT: usize = 2 + 4 + 2 * builders::MAX_MAP;
@@ -80,7 +60,7 @@ fn in_place<'a>(
 ) -> Result<Option<Term<'a>>, Apart> {
     let values = Values::new(env);
     let (known, scratch) = (Known::of_thread(), Vec::new());
-    let mut building = Building { env, document, atoms, known, received: None, values, scratch };
+    let mut building = Building { env, document, limits, atoms, known, share: None, values, scratch };
     // With hardly any atoms the virtual machine's decoder is the faster one.
     let apart = if has_many_atoms(document, limits) {
         take_all_apart(document, LARGE, max_map, limits, &mut building)
@@ -94,13 +74,72 @@ fn in_place<'a>(
     }
 }
 
+/// What large binaries hold of their message.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// The bytes of the message.
+    message: usize,
+    /// Those of them that are in large binaries.
+    binaries: usize,
+}
+
+impl Share {
+    fn of(document: &[u8], limits: &Limits) -> Self {
+        let mut sum = Sum(0);
+        let apart = take_apart(document, LARGE, usize::MAX, limits, &mut sum);
+        // What cannot be taken apart will be forgotten.
+        Self { message: document.len(), binaries: if apart == Apart::Told { sum.0 } else { document.len() } }
+    }
+
+    /// What a binary of so many bytes is to weigh, so that all together weigh what the message does. None if it had better be
+    /// copied, since most of what it would keep is nothing that anybody has.
+    fn weight(self, len: usize) -> Option<usize> {
+        let Self { message, binaries } = self;
+        // As wide integers, which have room for any product of two lengths.
+        let weight = len as u128 * message as u128 / (binaries.max(1) as u128);
+        (binaries >= message / 2).then_some(weight as usize)
+    }
+}
+
+/// Adds up the large binaries.
+struct Sum(usize);
+
+impl Parts for Sum {
+    fn terms(&mut self, _count: usize, _encoded: &[u8]) -> bool {
+        true
+    }
+
+    fn rest_of_list(&mut self, _count: usize, _encoded: &[u8]) -> bool {
+        true
+    }
+
+    fn binary(&mut self, at: Range<usize>) -> bool {
+        self.0 += at.len();
+        true
+    }
+
+    fn tuple(&mut self, _arity: usize) -> bool {
+        true
+    }
+
+    fn list(&mut self, _len: usize) -> bool {
+        true
+    }
+
+    fn map(&mut self, _len: usize) -> bool {
+        true
+    }
+}
+
 /// A term that is being put together from its parts.
 struct Building<'a, 'd> {
     env: Env<'a>,
     document: &'d Bytes,
+    limits: &'d Limits,
     atoms: Atoms,
     known: Known,
-    received: Option<ResourceArc<Received>>,
+    /// Known from the first large binary on.
+    share: Option<Share>,
     values: Values<'a>,
     /// For runs of terms, which are decoded as lists.
     scratch: Vec<u8>,
@@ -142,10 +181,12 @@ impl Parts for Building<'_, '_> {
     }
 
     fn binary(&mut self, at: Range<usize>) -> bool {
-        let document = self.document;
-        let received = self.received.get_or_insert_with(|| ResourceArc::new(Received(document.clone())));
-        let binary = received.make_binary(self.env, |Received(document)| &document[at]).to_term(self.env);
-        self.push(Some(binary))
+        let share = *self.share.get_or_insert_with(|| Share::of(self.document, self.limits));
+        match share.weight(at.len()) {
+            Some(weight) => self.values.push(held::binary(self.env, self.document, at, weight)),
+            None => self.values.push_binary(&self.document[at]),
+        }
+        true
     }
 
     fn tuple(&mut self, arity: usize) -> bool {

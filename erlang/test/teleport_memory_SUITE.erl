@@ -1,0 +1,142 @@
+%% What a node needs for the messages that it receives: held to what distributed Erlang needs for the same.
+-module(teleport_memory_SUITE).
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
+-export([received_and_dropped/1, some_kept/1, the_last_ones_kept/1, relayed/1, hibernating/1, many_in_a_message/1, small_ones/1,
+         one_of_many_kept/1]).
+
+%% Run on the peer.
+-export([start/4, init/4, awake/3, peak/0]).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+%% So much more than distributed Erlang's peak is taken for the same. By so many MiB either differs from run to run, since it
+%% depends on when the collector comes by; what is not given back would be hundreds.
+-define(BAR, 1.2).
+-define(NOISE, 24).
+-define(MIB, (1 bsl 20)).
+%% So many messages are sent one behind the other.
+-define(BURST, 3).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 5}}].
+
+all() ->
+    [received_and_dropped, some_kept, the_last_ones_kept, relayed, hibernating, many_in_a_message, small_ones, one_of_many_kept].
+
+init_per_suite(Config) ->
+    ok = teleport_test:start_here([]),
+    Config.
+
+end_per_suite(_Config) ->
+    teleport_test:stop_here().
+
+%% Processes with small and large states: the garbage of a large one lies in its old heap.
+received_and_dropped(_Config) ->
+    [compare(drop, Words, ?MIB, 1000) || Words <- [10, 1000, 1000000]].
+
+some_kept(_Config) ->
+    [compare({keep, 100}, Words, ?MIB, 1000) || Words <- [10, 1000, 1000000]].
+
+%% What is dropped has become old.
+the_last_ones_kept(_Config) ->
+    [compare({last, 100}, Words, ?MIB, 1000) || Words <- [10, 1000, 1000000]].
+
+relayed(_Config) ->
+    [compare(relay, Words, ?MIB, 1000) || Words <- [10, 1000000]].
+
+hibernating(_Config) ->
+    compare(hibernate, 100000, ?MIB, 300).
+
+many_in_a_message(_Config) ->
+    Binaries = [binary(200000) || _ <- lists:seq(1, 20)],
+    [compare(Kind, Words, {Binaries, [1, 2, 3]}, 300) || Kind <- [drop, {keep, 20}], Words <- [10, 1000000]].
+
+small_ones(_Config) ->
+    [compare(Kind, 100000, Size, 100 * ?MIB div Size) || Kind <- [drop, {keep, 200}], Size <- [70000, 150000, 400000]].
+
+%% A binary keeps all of its message, but not if that is mostly something else.
+one_of_many_kept(_Config) ->
+    compare({pick, 50}, 1000, {lists:seq(1, 1000000), binary(100000)}, 100).
+
+%% The peaks of a node on which a process gets so many of these messages, each way.
+compare(Kind, Words, Size, Count) when is_integer(Size) ->
+    compare(Kind, Words, binary(Size), Count);
+compare(Kind, Words, Term, Count) ->
+    [Ours, Theirs] = [peak(How, Kind, Words, Term, Count) || How <- [teleport, distributed]],
+    ct:log("~p, ~p words, ~p times ~p bytes: ~p MiB, distributed Erlang ~p MiB",
+           [Kind, Words, Count, erlang:external_size(Term), Ours, Theirs]),
+    ?assert(Ours =< ?BAR * Theirs + ?NOISE, {Kind, Words, Ours, Theirs}).
+
+peak(How, Kind, Words, Term, Count) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Process = erpc:call(Node, ?MODULE, start, [How, Kind, Words, self()]),
+    Send = sender(How, Process),
+    lists:foreach(fun(N) ->
+        Send({message, Term}),
+        %% What is under way at once is a matter of speed, not of memory that is not given back.
+        N rem ?BURST =:= 0 andalso confirmed(Send)
+    end, lists:seq(1, Count)),
+    confirmed(Send),
+    Peak = erpc:call(Node, ?MODULE, peak, []),
+    teleport_test:stop_peer(Peer),
+    Peak.
+
+sender(teleport, Process) -> fun(Message) -> ok = teleport:send(Process, Message) end;
+sender(distributed, Process) -> fun(Message) -> Process ! Message, ok end.
+
+confirmed(Send) ->
+    ok = Send({confirm, self()}),
+    drain().
+
+%% What is relayed comes back.
+drain() ->
+    receive
+        {relayed, _} -> drain();
+        confirmed -> ok
+    after 60000 -> error(no_confirmation)
+    end.
+
+-spec start(teleport | distributed, term(), non_neg_integer(), pid()) -> pid().
+start(How, Kind, Words, Parent) ->
+    spawn(?MODULE, init, [How, Kind, Words, Parent]).
+
+-spec init(teleport | distributed, term(), non_neg_integer(), pid()) -> no_return().
+init(How, Kind, Words, Parent) ->
+    State = lists:seq(1, Words div 2),
+    true = garbage_collect(),
+    loop(Kind, State, {[], sender(How, Parent)}).
+
+loop(Kind, State, {Kept, Send}) ->
+    receive
+        {confirm, From} ->
+            From ! confirmed,
+            next(Kind, State, {Kept, Send});
+        {message, Term} ->
+            next(Kind, State, {handle(Kind, Term, Kept, Send), Send})
+    end.
+
+next(hibernate, State, Data) -> erlang:hibernate(?MODULE, awake, [hibernate, State, Data]);
+next(Kind, State, Data) -> loop(Kind, State, Data).
+
+-spec awake(term(), list(), term()) -> no_return().
+awake(Kind, State, Data) ->
+    loop(Kind, State, Data).
+
+handle({keep, Most}, Term, Kept, _Send) when length(Kept) < Most -> [Term | Kept];
+handle({last, Most}, Term, Kept, _Send) -> lists:sublist([Term | Kept], Most);
+handle({pick, Most}, {_, Binary}, Kept, _Send) when length(Kept) < Most -> [Binary | Kept];
+handle(relay, Term, Kept, Send) -> ok = Send({relayed, Term}), Kept;
+handle(_, _Term, Kept, _Send) -> Kept.
+
+%% In MiB.
+-spec peak() -> pos_integer().
+peak() ->
+    {ok, Status} = file:read_file("/proc/self/status"),
+    {match, [KiB]} = re:run(Status, "VmHWM:\\s*(\\d+) kB", [{capture, all_but_first, binary}]),
+    binary_to_integer(KiB) div 1024.
+
+binary(Size) ->
+    binary:copy(<<"x">>, Size).
