@@ -3,6 +3,7 @@
 CARGO_FLAGS ?=
 ARGS ?=
 OTP ?=
+RELEASES ?= 25 27 29
 FUZZ_SECONDS ?= 60
 
 .PHONY: help
@@ -26,6 +27,10 @@ test-erlang: test-tools ## The suites and examples of the OTP application, with 
 .PHONY: test-otp
 test-otp: test-tools ## The suites on another release of Erlang/OTP, OTP=27 or OTP=29; ARGS="--suite teleport_api_SUITE" runs one.
 	TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" scripts/test-otp.sh "$(OTP)" $(ARGS)
+
+.PHONY: test-mixed
+test-mixed: test-tools ## Suites on clusters of several releases of Erlang/OTP, each pair both ways; RELEASES="25 27 29".
+	TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" scripts/test-mixed.sh $(RELEASES)
 
 .PHONY: test-tools
 test-tools:

@@ -38,22 +38,24 @@ esac
 roots=${TELEPORT_OTP_ROOTS:-$checkout/target/otp}
 mkdir -p "$roots"
 roots=$(cd -P "$roots" && pwd)
+# That of another checkout, if this is a work tree of it.
+git=$(git -C "$checkout" rev-parse --path-format=absolute --git-common-dir 2>/dev/null) || git=$checkout
 root=$roots/$release
 
 # In name spaces of its own, so that nothing stays mounted, whatever becomes of this. Works in such a folder too: the others are in it.
 inside() {
     exec unshare --mount --propagation private bash -c '
         set -eu
-        root=$1 roots=$2 checkout=$3 at=$4
-        shift 4
+        root=$1 roots=$2 checkout=$3 git=$4 at=$5
+        shift 5
         mount --bind "$root" "$root"
-        for folder in "$roots" "$checkout"; do
+        for folder in "$roots" "$checkout" "$git"; do
             mkdir -p "$root$folder"
             mount --bind "$folder" "$root$folder"
         done
         mount -t proc proc "$root/proc"
         exec chroot "$root" /bin/sh -c "cd \"\$0\" && exec \"\$@\"" "$at" "$@"
-    ' otp.sh "$root" "$roots" "$checkout" "$@"
+    ' otp.sh "$root" "$roots" "$checkout" "$git" "$@"
 }
 
 make_root() {
@@ -70,8 +72,11 @@ make_root() {
     mkdir "$root.new"
     unshare --mount --propagation private debootstrap --variant=minbase "$suite" "$root.new" </dev/null >"$log" 2>&1 ||
         fail "debootstrap of $suite failed: $(tail -n 3 "$log")"
-    (root=$root.new && inside "$checkout" scripts/install-test-tools.sh) </dev/null >>"$log" 2>&1 ||
-        fail "Erlang cannot be installed in $root.new: $(tail -n 3 "$log")"
+    # The examples fetch what they depend on by git.
+    (root=$root.new && inside "$checkout" sh -ec '
+        scripts/install-test-tools.sh
+        DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends git
+    ') </dev/null >>"$log" 2>&1 || fail "Erlang cannot be installed in $root.new: $(tail -n 3 "$log")"
     local found
     found=$(root=$root.new && inside / erl -noshell -eval "$release_of" </dev/null) || fail "\`erl\` in $root.new does not run: $found"
     [[ $found == "$release" ]] || fail "Debian's $suite has Erlang/OTP $found now: set $given to an \`erl\` of release $release"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs Common Test suites on another release of Erlang/OTP: `scripts/test-otp.sh 27` all of them, `scripts/test-otp.sh 27 --suite
+# Tests on another release of Erlang/OTP: `scripts/test-otp.sh 27` runs all suites, and the examples; `scripts/test-otp.sh 27 --suite
 # teleport_api_SUITE` what these arguments of `rebar3 ct` say. The NIF is the one that is built here. See otp.sh for where the release is from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,4 +20,5 @@ cd erlang
 TELEPORT_CARGO_FLAGS=$flags sh build_nif.sh
 export TELEPORT_NIF=$PWD/priv/teleport_nif.so TELEPORT_INTEROP=$base/interop REBAR_BASE_DIR=$base REBAR_COLOR=none
 ../scripts/otp.sh "$release" rebar3 do compile, xref
-exec ../scripts/otp.sh "$release" rebar3 ct "$@"
+../scripts/otp.sh "$release" rebar3 ct "$@"
+(($#)) || ../scripts/otp.sh "$release" ../scripts/test-examples.sh

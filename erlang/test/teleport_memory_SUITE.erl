@@ -35,17 +35,17 @@ end_per_suite(_Config) ->
 
 %% Processes with small and large states: the garbage of a large one lies in its old heap.
 received_and_dropped(_Config) ->
-    [compare(drop, Words, ?MIB, 1000) || Words <- [10, 1000, 1000000]].
+    [compare(drop, Words, ?MIB, 500) || Words <- [10, 1000, 1000000]].
 
 some_kept(_Config) ->
-    [compare({keep, 100}, Words, ?MIB, 1000) || Words <- [10, 1000, 1000000]].
+    [compare({keep, 100}, Words, ?MIB, 500) || Words <- [10, 1000, 1000000]].
 
 %% What is dropped has become old.
 the_last_ones_kept(_Config) ->
-    [compare({last, 100}, Words, ?MIB, 1000) || Words <- [10, 1000, 1000000]].
+    [compare({last, 100}, Words, ?MIB, 500) || Words <- [10, 1000, 1000000]].
 
 relayed(_Config) ->
-    [compare(relay, Words, ?MIB, 1000) || Words <- [10, 1000000]].
+    [compare(relay, Words, ?MIB, 500) || Words <- [10, 1000000]].
 
 hibernating(_Config) ->
     compare(hibernate, 100000, ?MIB, 300).
