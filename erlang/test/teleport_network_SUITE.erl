@@ -7,12 +7,14 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([hosts_with_ipv6_only/1, an_inner_address_behind_an_outer_one/1, translated_ports/1, a_name_of_an_epmd_module/1]).
+-export([names_are_looked_up_when_they_are_used/1]).
 
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [hosts_with_ipv6_only, an_inner_address_behind_an_outer_one, translated_ports, a_name_of_an_epmd_module].
+    [hosts_with_ipv6_only, an_inner_address_behind_an_outer_one, translated_ports, a_name_of_an_epmd_module,
+     names_are_looked_up_when_they_are_used].
 
 init_per_suite(Config) ->
     Spaces = [name(Number) || Number <- [1, 2]],
@@ -48,6 +50,8 @@ hosts_with_ipv6_only(Config) ->
     [run(["ip -n ", Space, " addr add fd00:7::", digit(Number), "/64 dev tp nodad"]) || {Number, Space} <- numbered(Spaces)],
     Nodes = [start(Space, "n" ++ digit(Number) ++ "@fd00:7::" ++ digit(Number), ["-proto_dist", "inet6_tcp"], [])
              || {Number, Space} <- numbered(Spaces)],
+    %% Each is the only one of its host: the port that everybody knows.
+    [?assertEqual({{0, 0, 0, 0, 0, 0, 0, 0}, 4371}, address(Node)) || Node <- Nodes],
     both_ways(Nodes),
     [stop(Node) || Node <- Nodes].
 
@@ -57,7 +61,7 @@ an_inner_address_behind_an_outer_one(Config) ->
     translate(Second, ["-d 10.77.0.2 -p tcp -j DNAT --to-destination 10.88.0.2"]),
     Inner = ["-kernel", "inet_dist_use_interface", "{10,88,0,2}"],
     [A, B] = Nodes = start_both(Spaces, Inner, []),
-    ?assertEqual({10, 88, 0, 2}, ip(B)),
+    ?assertEqual({{10, 88, 0, 2}, 4371}, address(B)),
     both_ways(Nodes),
     %% Anew, from the side that has to find the way.
     true = peer:call(element(1, A), teleport_nif, disconnect, [element(2, B)]),
@@ -86,6 +90,20 @@ a_name_of_an_epmd_module(Config) ->
              || {Number, Space} <- numbered(Spaces)],
     both_ways(Nodes),
     [stop(Node) || Node <- Nodes].
+
+%% In `peers'; and there may be several of them. Nothing else is asked then.
+names_are_looked_up_when_they_are_used(Config) ->
+    Spaces = with_ipv4(Config),
+    [{Peer, _} = A, {_, Node} = B] = start_both(Spaces, [], []),
+    ok = peer:call(Peer, application, set_env, [teleport, peers, #{Node => [{"outer.example", 4371}, {<<"other.example">>, 4371}]}]),
+    ok = peer:call(Peer, inet_db, set_lookup, [[file]]),
+    ?assertMatch({error, {not_running, Node}}, peer:call(Peer, teleport, send, [{server, Node}, {note, 1}])),
+    %% Nobody is there.
+    ok = peer:call(Peer, inet_db, add_host, [{10, 77, 0, 1}, ["outer.example"]]),
+    ?assertMatch({error, {connect, _}}, peer:call(Peer, teleport, send, [{server, Node}, {note, 2}])),
+    ok = peer:call(Peer, inet_db, add_host, [{10, 77, 0, 2}, ["other.example"]]),
+    ?assertEqual({ok, 3}, call(A, B, 3)),
+    [stop(Started) || Started <- [A, B]].
 
 %% Hosts.
 
@@ -157,9 +175,9 @@ start(Space, Node, More, Configuration) ->
 stop({Peer, _Node}) ->
     teleport_test:stop_peer(Peer).
 
-ip({Peer, _Node}) ->
-    {ok, {Ip, _Port}} = peer:call(Peer, teleport_manager, address, []),
-    Ip.
+address({Peer, _Node}) ->
+    {ok, Address} = peer:call(Peer, teleport_manager, address, []),
+    Address.
 
 call({Peer, _}, {_, Node}, Term) ->
     peer:call(Peer, teleport, gs_call, [{server, Node}, {echo, Term}, 20000], 30000).
