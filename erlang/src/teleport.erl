@@ -9,33 +9,46 @@
 -export([start/0, send/2, send/3, cast/2, gs_call/2, gs_call/3, gs_stop/1, gs_stop/3]).
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
 -export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
--export([apply/4, apply/5, monitor/1, demonitor/1]).
+-export([apply/4, apply/5, monitor/1, monitor/2, demonitor/1]).
 -export([nodes/0, prime/1, check/0, check/1, report/0, report/1, info/0, info/1, term_to_iolist/1]).
 
 -compile({no_auto_import, [nodes/0]}).
 
--export_type([ref/0, option/0, error/0, request_id/0, response_timeout/0, check/0]).
+-export_type([ref/0, option/0, monitor_option/0, error/0, request_id/0, request_id_collection/0,
+              collected/0, response_timeout/0, check/0]).
 
 -type ref() :: teleport_ref:ref().
 %% A process: a pid, a registered name, here or on another node, or a name in a registry.
 
--type option() :: unordered | nosuspend | {ack, Tag :: term()}.
+-type option() :: unordered | nosuspend | async | {ack, Tag :: term()}.
 %% `unordered': neither wait for earlier messages of the same pair of processes, nor be waited for by later ones.
 %% `nosuspend': answer `{error, busy}' rather than wait, for room or for a session, even if there is no such node.
+%% `async': wait for a session, but not for room: the message has its place behind those that wait, in memory without bounds. What
+%% `process_flag(async_dist, true)' does for all sends and casts of the calling process. Not with `{ack, _}'.
 %% `{ack, Tag}': tell the calling process what became of the message, by `{teleport, Tag, delivered}' once it is in the
 %% mailbox, or `{teleport, Tag, {unconfirmed, Reason}}': `noproc' if there is no such process, `nodedown' if the session ended
 %% before anything was known, `disterl' if it went over distributed Erlang (`fallback'), where nobody says. Comes exactly
 %% once, if `send/3' returns `ok'; and not at all if it returns an error.
+
+-type monitor_option() :: {tag, term()} | {alias, explicit_unalias | demonitor}.
+%% `{tag, Tag}': what says that the process has ended has that in place of the atom `DOWN'. `{alias, _}': the monitor is an alias of
+%% the calling process too, until `unalias/1', or until {@link demonitor/1}.
 
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or
 %% there is no such node; `{connect, Text}' says why there is no connection; `{badarg, Text}' what is wrong with the name.
 %% `system': there is no thread to be had, for {@link prime/1}.
 
--type request_id() :: teleport_call:request_id().
+-type request_id() :: teleport_request:request_id().
 %% A request under way.
 
--type response_timeout() :: teleport_call:response_timeout().
+-type request_id_collection() :: teleport_reqids:collection().
+%% Requests under way, with labels; see {@link teleport_gen_server}. They may be of teleport's and of OTP's functions.
+
+-type collected() :: {{reply, term()} | {error, {term(), term()}}, Label :: term(), request_id_collection()}.
+%% The answer to one of them.
+
+-type response_timeout() :: teleport_timeout:response_timeout().
 %% Milliseconds, or a point in the time of `erlang:monotonic_time(millisecond)'.
 
 -type check() :: teleport_check:result().
@@ -62,19 +75,19 @@ start() ->
     end.
 
 %% @equiv send(Ref, Message, [])
--spec send(ref(), term()) -> ok | {error, error()}.
+-spec send(ref() | reference(), term()) -> ok | {error, error()}.
 send(Ref, Message) ->
     case teleport_send:send(Ref, Message, 0, none) of
         badarg -> erlang:error(badarg, [Ref, Message]);
         Result -> Result
     end.
 
-%% @doc Sends a message, like `erlang:send/3'.
+%% @doc Sends a message, like `erlang:send/3'; also to an alias.
 %%
 %% Returns when the message is accepted: it is delivered unless its node goes down. Waits while the way is full. A message
 %% to a process that does not exist vanishes; a name that is not registered on this node, or in the registry that was named,
 %% is a `badarg', as it is for `!', unless it is to be told of by `{ack, Tag}'.
--spec send(ref(), term(), [option()]) -> ok | {error, error()}.
+-spec send(ref() | reference(), term(), [option()]) -> ok | {error, error()}.
 send(Ref, Message, Options) ->
     case options(Options, 0, none) of
         {Flags, Ack} ->
@@ -118,7 +131,7 @@ gs_stop(Ref, Reason, Timeout) ->
 %% overtake it.
 -spec send_request(ref(), term()) -> request_id().
 send_request(Ref, Request) ->
-    case teleport_call:request(Ref, '$gen_call', Request) of
+    case teleport_request:send(Ref, '$gen_call', Request) of
         badarg -> erlang:error(badarg, [Ref, Request]);
         Id -> Id
     end.
@@ -126,7 +139,7 @@ send_request(Ref, Request) ->
 %% @doc Waits for the answer to a request, like `gen_server:receive_response/2'. After `timeout' no answer comes any more.
 -spec receive_response(request_id(), response_timeout()) -> {reply, term()} | timeout | {error, {term(), term()}}.
 receive_response(Id, Timeout) ->
-    case teleport_call:receive_response(Id, Timeout) of
+    case teleport_request:receive_response(Id, Timeout) of
         badarg -> erlang:error(badarg, [Id, Timeout]);
         Response -> Response
     end.
@@ -134,7 +147,7 @@ receive_response(Id, Timeout) ->
 %% @doc Waits for the answer to a request, like `gen_server:wait_response/2'. After `timeout' one can wait again.
 -spec wait_response(request_id(), response_timeout()) -> {reply, term()} | timeout | {error, {term(), term()}}.
 wait_response(Id, Timeout) ->
-    case teleport_call:wait_response(Id, Timeout) of
+    case teleport_request:wait_response(Id, Timeout) of
         badarg -> erlang:error(badarg, [Id, Timeout]);
         Response -> Response
     end.
@@ -142,7 +155,7 @@ wait_response(Id, Timeout) ->
 %% @doc Whether a message is the answer to a request, like `gen_server:check_response/2'.
 -spec check_response(Message :: term(), request_id()) -> {reply, term()} | no_reply | {error, {term(), term()}}.
 check_response(Message, Id) ->
-    case teleport_call:check_response(Message, Id) of
+    case teleport_request:check_response(Message, Id) of
         badarg -> erlang:error(badarg, [Message, Id]);
         Response -> Response
     end.
@@ -167,11 +180,8 @@ multi_call(Nodes, Name, Request, Timeout)
         [] -> ok;
         Others -> {[], []} = gen_server:multi_call(Others, Name, Request, 0)
     end,
-    Deadline = teleport_call:deadline(Timeout),
-    Ids = [{Node, teleport_call:begin_request({Name, Node}, '$gen_call', Request)} || Node <- Nodes, is_atom(Node)],
-    Responses = [{Node, teleport_call:receive_response(Id, Deadline)} || {Node, Id} <- Ids],
-    {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
-     [Node || {Node, Response} <- Responses, not is_reply(Response)]}.
+    Known = [Node || Node <- Nodes, is_atom(Node)],
+    teleport_request:multi(Known, Name, Request, teleport_timeout:deadline(Timeout)).
 
 %% With an end that is no list, that is kept.
 no_nodes([Node | Nodes]) when is_atom(Node) -> no_nodes(Nodes);
@@ -188,10 +198,7 @@ abcast(Name, Request) ->
 %% way is full does not hold up the others.
 -spec abcast([node()], atom(), term()) -> abcast.
 abcast(Nodes, Name, Request) when is_list(Nodes), is_atom(Name) ->
-    Message = {'$gen_cast', Request},
-    Encoded = teleport_send:encode(Message),
-    Waiting = lists:filtermap(fun(Node) -> cast_one({Name, Node}, Message, Encoded) end, Nodes),
-    lists:foreach(fun(Tag) -> receive {teleport_sent, Tag, _Result} -> ok end end, Waiting),
+    ok = teleport_send:to_all(Nodes, Name, {'$gen_cast', Request}),
     abcast.
 
 %% @equiv apply(Node, Module, Function, Args, infinity)
@@ -210,21 +217,34 @@ apply(Node, Module, Function, Args) ->
 apply(Node, Module, Function, Args, Timeout) ->
     teleport_apply:call(Node, Module, Function, Args, Timeout).
 
-%% @doc Monitors a process, like `erlang:monitor(process, Process)'. DOWN comes behind what the process has sent by
-%% {@link send/2} to this process's pid.
+%% @equiv monitor(Ref, [])
 -spec monitor(ref()) -> reference().
 monitor(Ref) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} -> erlang:monitor(process, Process);
-        {remote, To} -> teleport_call:monitor(To);
-        undefined -> teleport_call:ended(make_ref(), {Ref, node()}, noproc);
-        invalid -> erlang:error(badarg, [Ref])
+    case monitor_of(Ref, 'DOWN', none) of
+        badarg -> erlang:error(badarg, [Ref]);
+        Monitor -> Monitor
+    end.
+
+%% @doc Monitors a process, like `erlang:monitor(process, Process, Options)'. What says that it has ended comes behind what the
+%% process has sent by {@link send/2} to this process's pid.
+%%
+%% An alias by `{alias, demonitor}' of a process on another node outlives what says that it has ended: end it by {@link demonitor/1}
+%% then, too. There is no `reply_demonitor'.
+-spec monitor(ref(), [monitor_option()]) -> reference().
+monitor(Ref, Options) ->
+    Monitor = case monitor_options(Options, 'DOWN', none) of
+        {Mark, Alias} -> monitor_of(Ref, Mark, Alias);
+        badarg -> badarg
+    end,
+    case Monitor of
+        badarg -> erlang:error(badarg, [Ref, Options]);
+        _ -> Monitor
     end.
 
 %% @doc Ends a monitor, like `erlang:demonitor(Monitor, [flush])': no DOWN of it is in the mailbox after this.
 -spec demonitor(reference()) -> true.
 demonitor(Monitor) when is_reference(Monitor) ->
-    teleport_call:demonitor(Monitor);
+    teleport_request:demonitor(Monitor);
 demonitor(Other) ->
     erlang:error(badarg, [Other]).
 
@@ -241,8 +261,7 @@ nodes() ->
 prime(Node) when Node =:= node() ->
     ok;
 prime(Node) when is_atom(Node) ->
-    Tag = make_ref(),
-    teleport_send:accepted(Tag, teleport_nif:prime(Node, Tag)).
+    teleport_send:prime(Node).
 
 %% @doc Checks all nodes that are visible in the Erlang cluster, have a session, or are configured. See {@link check/1}.
 -spec check() -> [{node(), check()}].
@@ -342,27 +361,32 @@ info() ->
 term_to_iolist(Term) ->
     teleport_send:parts(Term).
 
--spec options([option()], 0..3, teleport_send:ack()) -> {0..3, teleport_send:ack()} | badarg.
+-spec options([option()], teleport_send:flags(), teleport_send:ack()) -> {teleport_send:flags(), teleport_send:ack()} | badarg.
 options([], Flags, Ack) -> {Flags, Ack};
 options([unordered | Rest], Flags, Ack) -> options(Rest, Flags bor 1, Ack);
 options([nosuspend | Rest], Flags, Ack) -> options(Rest, Flags bor 2, Ack);
+options([async | Rest], Flags, Ack) -> options(Rest, Flags bor 4, Ack);
 options([{ack, Tag} | Rest], Flags, _Ack) -> options(Rest, Flags, {ack, Tag});
 options(_Other, _Flags, _Ack) -> badarg.
 
--spec cast_one({atom(), node()}, term(), teleport_nif:encoded()) -> {true, reference()} | false.
-cast_one({_Name, Node} = Ref, Message, Encoded) when is_atom(Node) ->
+-spec monitor_options([monitor_option()], Mark :: term(), teleport_request:alias()) ->
+    {Mark :: term(), teleport_request:alias()} | badarg.
+monitor_options([], Mark, Alias) -> {Mark, Alias};
+monitor_options([{tag, Mark} | Rest], _Mark, Alias) -> monitor_options(Rest, Mark, Alias);
+monitor_options([{alias, Alias} | Rest], Mark, _Alias) when Alias =:= explicit_unalias; Alias =:= demonitor ->
+    monitor_options(Rest, Mark, Alias);
+monitor_options(_Other, _Mark, _Alias) ->
+    badarg.
+
+-spec monitor_of(ref(), Mark :: term(), teleport_request:alias()) -> reference() | badarg.
+monitor_of(Ref, Mark, Alias) ->
     case teleport_ref:where(Ref) of
         {local, Process} ->
-            _ = erlang:send(Process, Message),
-            false;
+            erlang:monitor(process, Process, [{tag, Mark} | [{alias, Alias} || Alias =/= none]]);
         {remote, To} ->
-            Tag = make_ref(),
-            case teleport_nif:send(To, {encoded, Encoded}, 0, Tag) of
-                waiting -> {true, Tag};
-                _Result -> false
-            end
+            teleport_request:monitor(To, Mark, Alias);
+        undefined ->
+            teleport_request:ended(teleport_request:watcher(Alias), Mark, {Ref, node()}, noproc);
+        invalid ->
+            badarg
     end.
-
--spec is_reply(term()) -> boolean().
-is_reply({reply, _Reply}) -> true;
-is_reply(_Other) -> false.

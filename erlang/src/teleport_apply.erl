@@ -18,12 +18,12 @@ start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% As `teleport:apply/5'.
--spec call(node(), module(), atom(), [term()], teleport_call:response_timeout()) -> term().
+-spec call(node(), module(), atom(), [term()], teleport_timeout:response_timeout()) -> term().
 call(Node, Module, Function, Args, Timeout) when Node =:= node() ->
     erpc:call(Node, Module, Function, Args, Timeout);
 call(Node, Module, Function, Args, Timeout)
   when is_atom(Node), is_atom(Module), is_atom(Function), is_list(Args) ->
-    case teleport_call:milliseconds(Timeout) of
+    case teleport_timeout:left(Timeout) of
         badarg ->
             error({erpc, badarg});
         Milliseconds ->
@@ -40,7 +40,7 @@ call(_Node, _Module, _Function, _Args, _Timeout) ->
 -spec call_remote(teleport_nif:destination(), module(), atom(), [term()], timeout()) -> term().
 call_remote(To, Module, Function, Args, Milliseconds) ->
     Request = {apply, group_leader(), Module, Function, Args},
-    case teleport_call:remote(To, '$gen_call', Request, Milliseconds) of
+    case teleport_request:call(To, '$gen_call', Request, Milliseconds) of
         {reply, {return, Value}} -> Value;
         {reply, {throw, Value}} -> throw(Value);
         {reply, {exit, Reason}} -> exit(Reason);

@@ -8,7 +8,9 @@
 -module(teleport_gen_event).
 
 -export([notify/2, sync_notify/2, call/3, call/4]).
--export([send_request/3, receive_response/2, wait_response/2, check_response/2]).
+-export([send_request/3, send_request/5, receive_response/2, receive_response/3, wait_response/2, wait_response/3,
+         check_response/2, check_response/3]).
+-export([reqids_new/0, reqids_size/1, reqids_add/3, reqids_to_list/1]).
 -export([add_handler/3, add_sup_handler/3, delete_handler/3, swap_handler/3, swap_sup_handler/3, which_handlers/1]).
 -export([stop/1, stop/3]).
 
@@ -41,10 +43,18 @@ call(Ref, Handler, Query, Timeout) ->
 %% @doc Sends a query to a handler, like `gen_event:send_request/3'; see {@link teleport:send_request/2}.
 -spec send_request(teleport:ref(), handler(), term()) -> teleport:request_id().
 send_request(Ref, Handler, Query) ->
-    case teleport_call:request(Ref, self(), {call, Handler, Query}) of
+    case teleport_request:send(Ref, self(), {call, Handler, Query}) of
         badarg -> erlang:error(badarg, [Ref, Handler, Query]);
         Id -> Id
     end.
+
+%% @doc Sends a query to a handler and adds it to a collection, with a label, like `gen_event:send_request/5'.
+-spec send_request(teleport:ref(), handler(), term(), Label :: term(), teleport:request_id_collection()) ->
+    teleport:request_id_collection().
+send_request(Ref, Handler, Query, Label, Collection) when is_map(Collection) ->
+    Collection#{send_request(Ref, Handler, Query) => Label};
+send_request(Ref, Handler, Query, Label, Collection) ->
+    erlang:error(badarg, [Ref, Handler, Query, Label, Collection]).
 
 %% @equiv teleport:receive_response(Id, Timeout)
 -spec receive_response(teleport:request_id(), teleport:response_timeout()) ->
@@ -62,6 +72,46 @@ wait_response(Id, Timeout) ->
 -spec check_response(Message :: term(), teleport:request_id()) -> {reply, term()} | no_reply | {error, {term(), term()}}.
 check_response(Message, Id) ->
     teleport:check_response(Message, Id).
+
+%% @doc An empty collection of requests, like `gen_event:reqids_new/0'.
+-spec reqids_new() -> teleport:request_id_collection().
+reqids_new() ->
+    teleport_reqids:new().
+
+%% @doc How many requests are in a collection, like `gen_event:reqids_size/1'.
+-spec reqids_size(teleport:request_id_collection()) -> non_neg_integer().
+reqids_size(Collection) ->
+    teleport_gen_server:reqids_size(Collection).
+
+%% @doc Adds a request to a collection, with a label, like `gen_event:reqids_add/3'.
+-spec reqids_add(teleport:request_id(), Label :: term(), teleport:request_id_collection()) ->
+    teleport:request_id_collection().
+reqids_add(Id, Label, Collection) ->
+    teleport_gen_server:reqids_add(Id, Label, Collection).
+
+%% @doc The requests of a collection and their labels, like `gen_event:reqids_to_list/1'.
+-spec reqids_to_list(teleport:request_id_collection()) -> [{teleport:request_id(), Label :: term()}].
+reqids_to_list(Collection) ->
+    teleport_gen_server:reqids_to_list(Collection).
+
+%% @doc Waits for the answer to any of the requests, like `gen_event:receive_response/3'. After `timeout' no answer to any of them
+%% comes any more, whether they went to this node or to others.
+-spec receive_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
+    teleport:collected() | timeout | no_request.
+receive_response(Collection, Timeout, Delete) ->
+    teleport_gen_server:receive_response(Collection, Timeout, Delete).
+
+%% @doc Waits for the answer to any of the requests, like `gen_event:wait_response/3'. After `timeout' one can wait again.
+-spec wait_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
+    teleport:collected() | timeout | no_request.
+wait_response(Collection, Timeout, Delete) ->
+    teleport_gen_server:wait_response(Collection, Timeout, Delete).
+
+%% @doc Whether a message is the answer to any of the requests, like `gen_event:check_response/3'.
+-spec check_response(Message :: term(), teleport:request_id_collection(), Delete :: boolean()) ->
+    teleport:collected() | no_reply | no_request.
+check_response(Message, Collection, Delete) ->
+    teleport_gen_server:check_response(Message, Collection, Delete).
 
 %% @doc Adds a handler, like `gen_event:add_handler/3'.
 -spec add_handler(teleport:ref(), handler(), term()) -> term().

@@ -3,7 +3,9 @@
 -module(teleport_gen_statem).
 
 -export([call/2, call/3, cast/2]).
--export([send_request/2, receive_response/1, receive_response/2, wait_response/1, wait_response/2, check_response/2]).
+-export([send_request/2, send_request/4, receive_response/1, receive_response/2, receive_response/3, wait_response/1,
+         wait_response/2, wait_response/3, check_response/2, check_response/3]).
+-export([reqids_new/0, reqids_size/1, reqids_add/3, reqids_to_list/1]).
 -export([stop/1, stop/3]).
 
 %% @equiv call(Ref, Request, infinity)
@@ -26,6 +28,12 @@ cast(Ref, Event) ->
 -spec send_request(teleport:ref(), term()) -> teleport:request_id().
 send_request(Ref, Request) ->
     teleport:send_request(Ref, Request).
+
+%% @doc Sends a request and adds it to a collection, with a label, like `gen_statem:send_request/4'.
+-spec send_request(teleport:ref(), term(), Label :: term(), teleport:request_id_collection()) ->
+    teleport:request_id_collection().
+send_request(Ref, Request, Label, Collection) ->
+    teleport_gen_server:send_request(Ref, Request, Label, Collection).
 
 %% @equiv receive_response(Id, infinity)
 -spec receive_response(teleport:request_id()) -> {reply, term()} | {error, {term(), term()}}.
@@ -59,6 +67,46 @@ wait_response(Id, Timeout) ->
 -spec check_response(Message :: term(), teleport:request_id()) -> {reply, term()} | no_reply | {error, {term(), term()}}.
 check_response(Message, Id) ->
     teleport:check_response(Message, Id).
+
+%% @doc An empty collection of requests, like `gen_statem:reqids_new/0'.
+-spec reqids_new() -> teleport:request_id_collection().
+reqids_new() ->
+    teleport_reqids:new().
+
+%% @doc How many requests are in a collection, like `gen_statem:reqids_size/1'.
+-spec reqids_size(teleport:request_id_collection()) -> non_neg_integer().
+reqids_size(Collection) ->
+    teleport_gen_server:reqids_size(Collection).
+
+%% @doc Adds a request to a collection, with a label, like `gen_statem:reqids_add/3'.
+-spec reqids_add(teleport:request_id(), Label :: term(), teleport:request_id_collection()) ->
+    teleport:request_id_collection().
+reqids_add(Id, Label, Collection) ->
+    teleport_gen_server:reqids_add(Id, Label, Collection).
+
+%% @doc The requests of a collection and their labels, like `gen_statem:reqids_to_list/1'.
+-spec reqids_to_list(teleport:request_id_collection()) -> [{teleport:request_id(), Label :: term()}].
+reqids_to_list(Collection) ->
+    teleport_gen_server:reqids_to_list(Collection).
+
+%% @doc Waits for the answer to any of the requests, like `gen_statem:receive_response/3'. After `timeout' no answer to any of them
+%% comes any more, whether they went to this node or to others.
+-spec receive_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
+    teleport:collected() | timeout | no_request.
+receive_response(Collection, Timeout, Delete) ->
+    teleport_gen_server:receive_response(Collection, Timeout, Delete).
+
+%% @doc Waits for the answer to any of the requests, like `gen_statem:wait_response/3'. After `timeout' one can wait again.
+-spec wait_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
+    teleport:collected() | timeout | no_request.
+wait_response(Collection, Timeout, Delete) ->
+    teleport_gen_server:wait_response(Collection, Timeout, Delete).
+
+%% @doc Whether a message is the answer to any of the requests, like `gen_statem:check_response/3'.
+-spec check_response(Message :: term(), teleport:request_id_collection(), Delete :: boolean()) ->
+    teleport:collected() | no_reply | no_request.
+check_response(Message, Collection, Delete) ->
+    teleport_gen_server:check_response(Message, Collection, Delete).
 
 %% @equiv stop(Ref, normal, infinity)
 -spec stop(teleport:ref()) -> ok.

@@ -7,7 +7,7 @@
 -export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
--export([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
+-export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 -export([sample/0, pad/1]).
@@ -15,7 +15,7 @@
 -nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
--nifs([send/4, send_acknowledged/5, request/4, monitor/3, cancel/1]).
+-nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
 -nifs([sample/0, pad/1]).
@@ -166,7 +166,7 @@ resolved(_Node, _Addresses) ->
 relays(_Place, _Count) ->
     erlang:nif_error(not_loaded).
 
-%% The calling relay monitors the process: what waited for that is delivered. It gets `{[[alias|Alias]|Number], Reply}', the
+%% The calling relay monitors the process: what waited for that is delivered. It gets `{[[alias|Alias], Number | _], Reply}', the
 %% answer of a watch, for reply/2. `false': nobody has asked for it.
 -spec watching(pid(), reference()) -> boolean().
 watching(_Process, _Alias) ->
@@ -225,9 +225,10 @@ logs() ->
 info() ->
     erlang:nif_error(not_loaded).
 
-%% Sends a message as the calling process. Flags: 1 unordered, 2 nosuspend. `waiting': it was not accepted yet; if Tag is
+%% Sends a message as the calling process. Flags: 1 unordered, 2 nosuspend, 4 async: it waits neither for a session (`{error,
+%% busy}') nor for room (`ok': it has its place). `waiting': it was not accepted yet; if Tag is
 %% a reference the process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that has changed.
--spec send(destination(), body(), 0..3, reference() | undefined) -> ok | waiting | not_small | {error, error()}.
+-spec send(destination(), body(), 0..7, reference() | undefined) -> ok | waiting | not_small | {error, error()}.
 send(_To, _Body, _Flags, _Tag) ->
     erlang:nif_error(not_loaded).
 
@@ -237,17 +238,21 @@ send(_To, _Body, _Flags, _Tag) ->
 send_acknowledged(_To, _Encoded, _Flags, _Tag, _Acknowledgement) ->
     erlang:nif_error(not_loaded).
 
-%% Calls a process. The body's term is `{_, {self(), [alias|Ref]}, _}', and Ref a reference that was made on this node and not used
-%% before. The calling process gets `{[alias|Ref], Reply}' or `{'DOWN', Ref, process, Object, Reason}', unless this returns
-%% an error. With a Tag it also gets `{teleport_sent, Tag, ok}' when a request that was waiting waits no longer.
--spec request(destination(), reference(), body(), reference() | undefined) -> ok | waiting | not_small | {error, error()}.
-request(_To, _Ref, _Body, _Tag) ->
+%% Calls a process. The body's term is `{_, {self(), Tag}, _}'; Ref is a reference that was made on this node and not used before. With
+%% the mark `'DOWN'' Tag is `[alias|Ref]', and with another one, whatever that is, `[[alias|Ref]|Mark]'. The calling process gets
+%% `{Tag, Reply}' or `{Mark, Ref, process, Object, Reason}', unless this returns an error. With a reference for the notice it also
+%% gets `{teleport_sent, Notice, ok}' when a request that was waiting waits no longer; with `nosuspend' it does not wait (`{error,
+%% busy}').
+-spec request(destination(), reference(), Mark :: term(), body(), Notice :: reference() | nosuspend | undefined) ->
+    ok | waiting | not_small | {error, error()}.
+request(_To, _Ref, _Mark, _Body, _Notice) ->
     erlang:nif_error(not_loaded).
 
-%% Monitors a process. The calling process gets `{'DOWN', Ref, process, Object, Reason}', unless this returns an error. With a
-%% Tag it also gets `{teleport_sent, Tag, ok}' when a monitor that was waiting waits no longer.
--spec monitor(destination(), reference(), reference() | undefined) -> ok | waiting | {error, error()}.
-monitor(_To, _Ref, _Tag) ->
+%% Monitors a process. The calling process gets `{Mark, Ref, process, Object, Reason}', unless this returns an error. With a
+%% reference for the notice it also gets `{teleport_sent, Notice, ok}' when a monitor that was waiting waits no longer.
+-spec monitor(destination(), reference(), Mark :: term(), Notice :: reference() | undefined) ->
+    ok | waiting | {error, error()}.
+monitor(_To, _Ref, _Mark, _Notice) ->
     erlang:nif_error(not_loaded).
 
 %% Ends a call or a monitor of the calling process. `true': no message about it comes any more. `false': there was none, or its message is in the

@@ -1,7 +1,7 @@
 %% @private
 %% Monitors a process of this node on behalf of peers, and gets the replies to their calls of it.
 %%
-%% A request is delivered to its server by the engine, with `From = {Caller, [[alias|Alias]|Watch]}', where Alias is this
+%% A request is delivered to its server by the engine, with `From = {Caller, [[alias|Alias], Watch | Tag]}', where Alias is this
 %% process's. So an unmodified server's reply comes here, and its DOWN behind it; both go back over the pool, in that order. Who
 %% waits for what is known to the engine alone.
 %%
@@ -37,7 +37,7 @@ init(Process) ->
 -spec loop(pid(), reference(), reference()) -> ok.
 loop(Process, Alias, Monitor) ->
     receive
-        {[[alias | Alias] | Number], Reply} ->
+        {[[alias | Alias], Number | _CallersOwn], Reply} ->
             reply(Number, Reply),
             loop(Process, Alias, Monitor);
         {'DOWN', Monitor, process, Process, Reason} ->
@@ -55,17 +55,24 @@ loop(Process, Alias, Monitor) ->
 -spec reply(term(), term()) -> ok.
 reply(Number, Reply) when is_integer(Number), Number >= 0, Number < 1 bsl 64 ->
     _ = case teleport_nif:reply(Number, {term, Reply}) of
-        not_small ->
-            try teleport_nif:reply(Number, {encoded, teleport_send:encode(Reply)})
-            catch _:_ -> teleport_nif:reject(Number)
-            after erlang:garbage_collect()
-            end;
-        Answered ->
-            Answered
+        not_small -> reply_encoded(Number, Reply);
+        Answered -> Answered
     end,
     ok;
 reply(_NoNumber, _Reply) ->
     ok.
+
+%% Whatever a server has answered, this does not fail: others wait for what it answers next.
+-spec reply_encoded(non_neg_integer(), term()) -> ok | {error, teleport_nif:error()}.
+reply_encoded(Number, Reply) ->
+    try teleport_send:encode(Reply) of
+        {ok, Encoded} -> teleport_nif:reply(Number, {encoded, Encoded});
+        {error, _Reason} -> teleport_nif:reject(Number)
+    catch
+        _:_ -> teleport_nif:reject(Number)
+    after
+        erlang:garbage_collect()
+    end.
 
 -spec down(pid(), term()) -> ok.
 down(Process, Reason) ->
@@ -78,6 +85,9 @@ down(Process, Reason) ->
 
 -spec encode(term()) -> teleport_nif:encoded().
 encode(Reason) ->
-    try teleport_send:encode(Reason)
-    catch _:_ -> teleport_send:encode(too_large)
+    try teleport_send:encode(Reason) of
+        {ok, Encoded} -> Encoded;
+        {error, _Reason} -> encode(too_large)
+    catch
+        _:_ -> encode(too_large)
     end.

@@ -2,13 +2,16 @@
 %% Sends messages, and encodes them for other nodes.
 -module(teleport_send).
 
--export([send/4, message/3, accepted/2, encode/1, parts/1]).
+-export([send/4, message/3, to_all/3, prime/1, encode/1, parts/1]).
 
--export_type([error/0, ack/0]).
+-export_type([error/0, flags/0, ack/0]).
 
 -type error() :: nodedown | busy | noproc | not_running | {not_running, node()}
                | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()}
                | {badarg, binary()} | system | {error, binary()}.
+
+%% 1: unordered, 2: nosuspend, 4: async.
+-type flags() :: 0..7.
 
 %% Whether the sender is told what became of the message.
 -type ack() :: none | {ack, Tag :: term()}.
@@ -19,11 +22,15 @@
 -define(JOIN_MANY, 65536).
 %% A list of more parts is too long for a scheduler to be held up by.
 -define(MANY, 512).
+%% The external term format has no larger ones.
+-define(LARGEST_BINARY, 16#ffffffff).
 %% What is joined makes a new binary from so many bytes on.
 -define(BLOCK, 1048576).
 
 %% Sends a message to whomever. `badarg': it is no reference, or nobody here has that name.
--spec send(teleport_ref:ref(), term(), 0..3, ack()) -> ok | {error, error()} | badarg.
+-spec send(teleport_ref:ref() | reference(), term(), flags(), ack()) -> ok | {error, error()} | badarg.
+send(Alias, Message, Flags, Ack) when is_reference(Alias) ->
+    teleport_alias:send(Alias, Message, Flags, Ack);
 send(Ref, Message, Flags, Ack) ->
     case {teleport_ref:where(Ref), Ack} of
         {{remote, To}, none} ->
@@ -48,28 +55,91 @@ send(Ref, Message, Flags, Ack) ->
             badarg
     end.
 
-%% Sends a message to another node; Flags as in teleport_nif:send/4.
--spec message(teleport_nif:destination(), term(), 0..3) -> ok | {error, error()}.
+%% Sends a message to another node.
+-spec message(teleport_nif:destination(), term(), flags()) -> ok | {error, error()}.
 message(To, Message, Flags) ->
     %% Nearly always it is small, and there is room.
-    case teleport_nif:send(To, {term, Message}, Flags bor 2, undefined) of
+    case teleport_nif:send(To, {term, Message}, Flags band 3 bor 2, undefined) of
         ok -> ok;
-        not_small -> body(To, {encoded, encode(Message)}, Flags);
-        {error, busy} when Flags band 2 =:= 0 -> wait(To, {encoded, encode(Message)}, Flags);
+        not_small -> encoded(Message, fun(Encoded) -> body(To, {encoded, Encoded}, Flags) end);
+        {error, busy} when Flags band 2 =:= 0 -> encoded(Message, fun(Encoded) -> wait(To, {encoded, Encoded}, Flags) end);
         Error -> result(Error)
     end.
 
--spec body(teleport_nif:destination(), teleport_nif:body(), 0..3) -> ok | {error, error()}.
+-spec encoded(term(), fun((teleport_nif:encoded()) -> ok | {error, error()})) -> ok | {error, error()}.
+encoded(Message, Send) ->
+    case encode(Message) of
+        {ok, Encoded} -> Send(Encoded);
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec body(teleport_nif:destination(), teleport_nif:body(), flags()) -> ok | {error, error()}.
 body(To, Body, Flags) ->
-    case teleport_nif:send(To, Body, Flags bor 2, undefined) of
+    case teleport_nif:send(To, Body, Flags band 3 bor 2, undefined) of
         {error, busy} when Flags band 2 =:= 0 -> wait(To, Body, Flags);
         Result -> result(Result)
     end.
 
--spec wait(teleport_nif:destination(), teleport_nif:body(), 0..1) -> ok | {error, error()}.
+%% There is no room, or no session.
+-spec wait(teleport_nif:destination(), teleport_nif:body(), flags()) -> ok | {error, error()}.
 wait(To, Body, Flags) ->
+    IsAsync = Flags band 4 =/= 0 orelse is_async(),
+    case IsAsync andalso teleport_nif:send(To, Body, Flags bor 4, undefined) of
+        Sent when Sent =:= false; Sent =:= {error, busy} ->
+            Tag = make_ref(),
+            accepted(Tag, teleport_nif:send(To, Body, Flags band 3, Tag));
+        Sent ->
+            result(Sent)
+    end.
+
+%% Whether `process_flag(async_dist, true)' holds for the calling process; not before OTP 25.3.
+-dialyzer({nowarn_function, is_async/0}).
+-spec is_async() -> boolean().
+is_async() ->
+    try process_info(self(), async_dist) of
+        {async_dist, IsAsync} -> IsAsync
+    catch
+        error:badarg -> false
+    end.
+
+%% Sends a message to the processes of that name on the nodes: first to those that take it at once. One to which the way is full does
+%% not hold up the others.
+-spec to_all([node()], atom(), term()) -> ok.
+to_all(Nodes, Name, Message) ->
+    Encoded = encode(Message),
+    IsBusy = fun(Node) -> to_one({Name, Node}, Message, Encoded) =:= {error, busy} andalso {true, Node} end,
+    case lists:filtermap(IsBusy, Nodes) of
+        [] -> ok;
+        Busy -> wait_for_all(Busy, Name, Encoded)
+    end.
+
+-spec to_one({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, term()}) -> ok | waiting | {error, term()}.
+to_one({_Name, Node} = Ref, Message, Encoded) when is_atom(Node) ->
+    case {teleport_ref:where(Ref), Encoded} of
+        {{local, Process}, _} ->
+            _ = erlang:send(Process, Message),
+            ok;
+        {{remote, To}, {ok, Body}} ->
+            teleport_nif:send(To, {encoded, Body}, 2, undefined);
+        {{remote, _To}, {error, Reason}} ->
+            {error, Reason}
+    end.
+
+-spec wait_for_all([node()], atom(), {ok, teleport_nif:encoded()}) -> ok.
+wait_for_all(Nodes, Name, {ok, Body}) ->
+    Notice = make_ref(),
+    Sent = [teleport_nif:send({Name, Node}, {encoded, Body}, 0, Notice) || Node <- Nodes],
+    all_accepted(Notice, length([waiting || waiting <- Sent])).
+
+-spec all_accepted(reference(), non_neg_integer()) -> ok.
+all_accepted(_Notice, 0) -> ok;
+all_accepted(Notice, Left) -> receive {teleport_sent, Notice, _Result} -> all_accepted(Notice, Left - 1) end.
+
+%% As `teleport:prime/1', of another node.
+-spec prime(node()) -> ok | {error, error()}.
+prime(Node) ->
     Tag = make_ref(),
-    accepted(Tag, teleport_nif:send(To, Body, Flags, Tag)).
+    accepted(Tag, teleport_nif:prime(Node, Tag)).
 
 %% What the engine says, with nodes as atoms.
 -spec result(ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
@@ -77,10 +147,20 @@ result({error, {not_running, Node}}) -> {error, {not_running, binary_to_atom(Nod
 result({error, Reason}) -> {error, Reason};
 result(_Sent) -> ok.
 
--spec acknowledged(teleport_nif:destination(), term(), 0..3, term()) -> ok | {error, error()}.
+-spec acknowledged(teleport_nif:destination(), term(), flags(), term()) -> ok | {error, error()}.
 acknowledged(To, Message, Flags, Ack) ->
+    encoded(Message, fun(Encoded) ->
+        %% Nearly always there is room.
+        case teleport_nif:send_acknowledged(To, Encoded, Flags band 3 bor 2, undefined, Ack) of
+            {error, busy} when Flags band 2 =:= 0 -> acknowledged_later(To, Encoded, Flags band 3, Ack);
+            Result -> result(Result)
+        end
+    end).
+
+-spec acknowledged_later(teleport_nif:destination(), teleport_nif:encoded(), flags(), term()) -> ok | {error, error()}.
+acknowledged_later(To, Encoded, Flags, Ack) ->
     Tag = make_ref(),
-    accepted(Tag, teleport_nif:send_acknowledged(To, encode(Message), Flags, Tag, Ack)).
+    accepted(Tag, teleport_nif:send_acknowledged(To, Encoded, Flags, Tag, Ack)).
 
 %% Waits until it is accepted.
 -spec accepted(reference(), ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
@@ -92,7 +172,7 @@ accepted(_Tag, Result) ->
     result(Result).
 
 %% Perhaps to another node, over distributed Erlang.
--spec by_otp(pid() | atom() | {atom(), node()}, term(), 0..3) -> ok | {error, busy} | badarg.
+-spec by_otp(pid() | atom() | {atom(), node()}, term(), flags()) -> ok | {error, busy} | badarg.
 by_otp(To, Message, Flags) ->
     try erlang:send(To, Message, [nosuspend || Flags band 2 =/= 0]) of
         ok -> ok;
@@ -122,13 +202,15 @@ tell(Tag, Outcome) ->
     self() ! {teleport, Tag, Outcome},
     ok.
 
-%% What the engine takes for a message.
--spec encode(term()) -> teleport_nif:encoded().
+%% What the engine takes for a message. A term has no encoded form if a binary in it has more than 4 GiB.
+-spec encode(term()) -> {ok, teleport_nif:encoded()} | {error, {too_large, pos_integer(), pos_integer()}}.
 encode(Term) ->
-    case parts(Term) of
-        [_] = Single -> Single;
-        Parts when length(Parts) =< ?MANY -> Parts;
-        Parts -> teleport_nif:gather(Parts)
+    try parts(Term) of
+        [_] = Single -> {ok, Single};
+        Parts when length(Parts) =< ?MANY -> {ok, Parts};
+        Parts -> {ok, teleport_nif:gather(Parts)}
+    catch
+        error:system_limit -> {error, {too_large, ?LARGEST_BINARY + 1, ?LARGEST_BINARY}}
     end.
 
 %% As `teleport:term_to_iolist/1'.

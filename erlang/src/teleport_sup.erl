@@ -49,7 +49,8 @@ init([]) ->
     Children = [#{id => teleport_log, start => {teleport_log, start_link, []}},
                 %% One of them for small terms.
                 workers(teleport_builder_sup, teleport_builder, 1 + erlang:system_info(dirty_cpu_schedulers)),
-                workers(teleport_relay_sup, teleport_relays, teleport_config:get(relays))]
+                workers(teleport_relay_sup, teleport_relays, teleport_config:get(relays)),
+                #{id => teleport_alias, start => {teleport_alias, start_link, []}}]
         ++ [Apply || teleport_config:get(apply)]
         ++ [#{id => teleport_answers, start => {teleport_answers, start_link, []}}, Manager],
     {ok, {#{strategy => one_for_all, intensity => 5, period => 60}, Children}}.

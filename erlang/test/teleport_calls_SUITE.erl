@@ -148,7 +148,7 @@ a_stop_while_it_waits(_Config) ->
     ok = erpc:call(StoppedNode, sys, suspend, [Manager]),
     Asking = spawn(Node, Ask),
     Waits = fun() ->
-        erpc:call(Node, erlang, process_info, [Asking, current_function]) =:= {current_function, {teleport_call, accepted, 3}}
+        erpc:call(Node, erlang, process_info, [Asking, current_function]) =:= {current_function, {teleport_request, accepted, 4}}
     end,
     teleport_test:eventually(Waits),
     ok = erpc:call(Node, application, stop, [teleport]),

@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([a_stopped_peer/1, a_slow_process/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
+-export([a_stopped_peer/1, a_slow_process/1, asynchronous_sends/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
 
 -define(PATIENCE, 30000).
 -define(WINDOW, (16 bsl 20)).
@@ -17,7 +17,7 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [a_stopped_peer, a_slow_process, a_peer_stopped_for_longer_than_the_ticktime].
+    [a_stopped_peer, a_slow_process, asynchronous_sends, a_peer_stopped_for_longer_than_the_ticktime].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -98,6 +98,36 @@ a_slow_process(Config) ->
     teleport_test:eventually(fun() -> Queue() =:= {message_queue_len, Messages} end),
     Suspender ! resume,
     ?assertEqual([], teleport_test:arrived([Slow], Messages)).
+
+%% They do not wait for room, and keep their order, also with those that do.
+asynchronous_sends(Config) ->
+    {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
+    Sink = teleport_test:sink(Node),
+    ok = erpc:call(Sender, teleport, prime, [Node]),
+    teleport_test:signal(stop, ?config(os_pid, Config)),
+    Count = 3 * ?WINDOW div ?LARGE,
+    Send = fun(Range, Send) -> [ok = Send(Sink, teleport_test:number(self(), I, ?LARGE)) || I <- Range] end,
+    Self = self(),
+    Ways = [fun() -> Send(lists:seq(1, Count), fun(To, Message) -> teleport:send(To, Message, [async]) end) end]
+        ++ [fun() ->
+                _ = process_flag(async_dist, true),
+                Send(lists:seq(1, Count), fun teleport:send/2)
+            end || follows_the_flag()],
+    Writers = [spawn(Sender, fun() ->
+        Way(),
+        Self ! {self(), sent},
+        Send([Count + 1], fun teleport:send/2)
+    end) || Way <- Ways],
+    %% The peer has taken nothing of that.
+    [receive {Writer, sent} -> ok end || Writer <- Writers],
+    ?assert(waiting(Sender, Node) > Count div 2),
+    teleport_test:signal(cont, ?config(os_pid, Config)),
+    ?assertEqual([], teleport_test:arrived([Sink], (Count + 1) * length(Ways))).
+
+%% From OTP 25.3 on.
+follows_the_flag() ->
+    try process_flag(async_dist, false) of _ -> true catch error:badarg -> false end.
+
 
 %% All who wait are told; distributed Erlang, with its own ticktime, keeps its connections.
 a_peer_stopped_for_longer_than_the_ticktime(Config) ->

@@ -43,6 +43,26 @@ handle_call({exit, Reason}, _From, _State) ->
     exit(Reason);
 handle_call({run, Fun}, _From, State) ->
     {reply, Fun(), State};
+%% As some do, though `gen_server:reply/2' is there.
+handle_call({by_hand, Term}, {Caller, Tag}, State) ->
+    Caller ! {Tag, {ok, Term}},
+    {noreply, State};
+handle_call({by_hand_and_end, Term, Reason}, {Caller, Tag}, State) ->
+    Caller ! {Tag, {ok, Term}},
+    {stop, Reason, State};
+handle_call({by_hand_of, Process, Term}, {Caller, Tag}, State) ->
+    _ = spawn(node(Process), fun() -> Caller ! {Tag, {ok, Term}} end),
+    {noreply, State};
+handle_call({from, Process}, From, State) ->
+    Process ! {from, From},
+    {noreply, State};
+handle_call({by_hand_later, Term}, From, State) ->
+    _ = put(by_hand, {From, Term}),
+    {noreply, State};
+handle_call(release_by_hand, _From, State) ->
+    {{Caller, Tag}, Term} = erase(by_hand),
+    Caller ! {Tag, {ok, Term}},
+    {reply, released, State};
 handle_call(never, _From, State) ->
     {noreply, State};
 handle_call({note, Term, _Padding}, _From, State) ->

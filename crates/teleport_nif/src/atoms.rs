@@ -42,6 +42,7 @@ rustler::atoms! {
     term,
     encoded,
     not_small,
+    nosuspend,
     bad_node_name,
     bad_cookie,
     bad_value,

@@ -12,6 +12,7 @@
 use crate::running::{self, Running};
 use crate::workers::Short;
 use rustc_hash::{FxHashMap, FxHashSet};
+use rustler::env::SavedTerm;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use teleport::embed::{ProcessId, Recipient, RefId, Waiting};
@@ -41,6 +42,38 @@ struct Call {
     recipient: Recipient,
     /// While it is not accepted.
     waiting: Option<Waiting>,
+    mark: Option<Arc<Mark>>,
+}
+
+/// A term that the process wants to be in the message about its call or monitor: so it finds that without looking through its
+/// mailbox, or knows it by that.
+pub(crate) struct Mark(Mutex<(OwnedEnv, SavedTerm)>);
+
+impl Mark {
+    pub(crate) fn new(term: Term<'_>) -> Self {
+        let own = OwnedEnv::new();
+        let term = own.save(term);
+        Self(Mutex::new((own, term)))
+    }
+
+    pub(crate) fn term<'a>(&self, env: Env<'a>) -> Term<'a> {
+        let own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        own.0.run(|inner| own.1.load(inner).in_env(env))
+    }
+}
+
+/// What a process is told about: its call or monitor, unless that ends meanwhile.
+pub(crate) struct Asked<'a> {
+    calls: &'a Calls,
+    reference: RefId,
+    pub(crate) mark: Option<Arc<Mark>>,
+}
+
+impl Asked<'_> {
+    /// What was called or is monitored.
+    pub(crate) fn recipient(&self) -> Option<Recipient> {
+        Some(self.calls.lock().calls.get(&self.reference)?.recipient.clone())
+    }
 }
 
 /// What an ended process waited for is ended where it is noticed, if it is not more than that.
@@ -86,6 +119,7 @@ impl Calls {
         id: ProcessId,
         reference: RefId,
         recipient: Recipient,
+        mark: Option<Mark>,
     ) {
         let process = env.pid();
         let mut table = self.lock();
@@ -102,8 +136,8 @@ impl Calls {
         if let Some(waits) = table.callers.get_mut(&id) {
             waits.references.insert(reference);
         }
-        let running = Arc::downgrade(running);
-        table.calls.insert(reference, Call { process, id, running, recipient, waiting: None });
+        let (running, mark) = (Arc::downgrade(running), mark.map(Arc::new));
+        table.calls.insert(reference, Call { process, id, running, recipient, waiting: None, mark });
     }
 
     /// Notes how it can be taken back, if it is still there. `false` if its node is over: nobody else ends it then.
@@ -153,7 +187,7 @@ impl Calls {
     pub(crate) fn end_all(
         &self,
         running: &Arc<Running>,
-        make: impl for<'a> Fn(Env<'a>, RefId, &Recipient) -> Option<Term<'a>>,
+        make: impl for<'a> Fn(Env<'a>, RefId, &Asked<'_>) -> Option<Term<'a>>,
     ) {
         let over = Arc::downgrade(running);
         // What is begun from now on finds that the node is over.
@@ -162,25 +196,26 @@ impl Calls {
         let left: Vec<_> = self.lock().calls.iter().filter_map(of_it).collect();
         let mut env = OwnedEnv::new();
         for reference in left {
-            self.tell(&mut env, reference, |env, recipient| make(env, reference, &recipient()?));
+            self.tell(&mut env, reference, |env, asked| make(env, reference, asked));
             env.clear();
         }
     }
 
     /// Tells the process how it ended. `false` if it does not wait any more.
     ///
-    /// What it is told is made before the table is locked, sent while it is. Who was asked is told to whoever makes it.
+    /// What it is told is made before the table is locked, sent while it is.
     pub(crate) fn tell(
         &self,
         env: &mut OwnedEnv,
         reference: RefId,
-        make: impl for<'a> FnOnce(Env<'a>, &dyn Fn() -> Option<Recipient>) -> Option<Term<'a>>,
+        make: impl for<'a> FnOnce(Env<'a>, &Asked<'_>) -> Option<Term<'a>>,
     ) -> bool {
-        if !self.lock().calls.contains_key(&reference) {
-            return false;
-        }
-        let recipient = || self.lock().calls.get(&reference).map(|call| call.recipient.clone());
-        let Some(message) = env.run(|inner| Some(env.save(make(inner, &recipient)?))) else { return false };
+        let mark = match self.lock().calls.get(&reference) {
+            Some(call) => call.mark.clone(),
+            None => return false,
+        };
+        let asked = Asked { calls: self, reference, mark };
+        let Some(message) = env.run(|inner| Some(env.save(make(inner, &asked)?))) else { return false };
         let mut table = self.lock();
         let Some(call) = table.take(reference) else { return false };
         let _ = env.send_and_clear(&call.process, |env| message.load(env)); // it may have ended

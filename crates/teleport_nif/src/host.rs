@@ -5,7 +5,7 @@
 //! come behind.
 
 use crate::builders::{self, Built, Tried, Work};
-use crate::calls::CALLS;
+use crate::calls::{Asked, CALLS};
 use crate::errors::send_error;
 use crate::ids;
 use crate::lines::Key;
@@ -22,9 +22,7 @@ use rustler::{Encoder, Env, OwnedEnv, Term};
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use teleport::SendError;
-use teleport::embed::{
-    Arriving, Destination, End, Host, Inbound, Origin, ProcessId, Receipt, Recipient, RefId, Watch,
-};
+use teleport::embed::{Arriving, Destination, End, Host, Inbound, Origin, ProcessId, Receipt, RefId, Watch};
 
 /// The virtual machine as a host.
 pub(crate) struct Machine {
@@ -413,25 +411,25 @@ fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
     })
 }
 
-/// `{'$gen_call', {Pid, [alias|Ref]}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias]|Number]}, Request}`: the reply then
-/// goes to the relay.
+/// `{'$gen_call', {Pid, Tag}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias], Number | Tag]}, Request}`: what `gen:reply/2`
+/// answers goes to the relay, and whoever answers by hand, `Pid ! {ThatTag, Reply}`, sends the caller its own tag back.
 fn readdress<'a>(env: Env<'a>, request: Term<'a>, alias: Term<'a>, number: u64) -> Option<Term<'a>> {
     let Ok([kind, from, request]) = <[Term<'a>; 3]>::try_from(get_tuple(request).ok()?) else { return None };
-    let Ok([caller, _tag]) = <[Term<'a>; 2]>::try_from(get_tuple(from).ok()?) else { return None };
-    let alias = alias.list_prepend(atoms::alias());
-    let tag = number.encode(env).list_prepend(alias);
+    let Ok([caller, tag]) = <[Term<'a>; 2]>::try_from(get_tuple(from).ok()?) else { return None };
+    let tag = tag.list_prepend(number).list_prepend(alias.list_prepend(atoms::alias()));
     Some((kind, (caller, tag), request).encode(env))
 }
 
 /// A call of a process of this node has been answered. `false` if it does not wait any more.
 fn reply(running: &Running, env: &mut OwnedEnv, reference: RefId, term: Option<SavedTerm>) -> bool {
-    CALLS.tell(env, reference, |env, recipient| {
+    CALLS.tell(env, reference, |env, asked| {
         let Some(reply) = term else {
             // There is an answer, though not one that can be read.
             let reason = (atoms::unreadable_reply(), UNREADABLE_REPLY).encode(env);
-            return down(running, env, reference, &recipient()?, reason);
+            return down(running, env, reference, asked, reason);
         };
         let tag = running.identity.reference(env, reference)?.list_prepend(atoms::alias());
+        let tag = asked.mark.as_ref().map_or(tag, |mark| mark.term(env).list_prepend(tag));
         Some((tag, reply.load(env)).encode(env))
     })
 }
@@ -449,7 +447,7 @@ fn end(
     reference: RefId,
     reason: impl for<'a> FnOnce(Env<'a>) -> Term<'a>,
 ) {
-    CALLS.tell(env, reference, |env, recipient| down(running, env, reference, &recipient()?, reason(env)));
+    CALLS.tell(env, reference, |env, asked| down(running, env, reference, asked, reason(env)));
 }
 
 /// It has ended with its session.
@@ -469,20 +467,21 @@ pub(crate) fn not_begun(running: &Running, reference: RefId, result: &Result<(),
 
 /// The node is over: what still waits on it has no connection. Not on a scheduler.
 pub(crate) fn over(running: &Arc<Running>) {
-    CALLS.end_all(running, |env, reference, recipient| {
-        down(running, env, reference, recipient, atoms::noconnection().encode(env))
+    CALLS.end_all(running, |env, reference, asked| {
+        down(running, env, reference, asked, atoms::noconnection().encode(env))
     });
 }
 
-/// `{'DOWN', Ref, process, Object, Reason}`.
+/// `{'DOWN', Ref, process, Object, Reason}`, or with the mark in place of the atom.
 fn down<'a>(
     running: &Running,
     env: Env<'a>,
     reference: RefId,
-    recipient: &Recipient,
+    asked: &Asked<'_>,
     reason: Term<'a>,
 ) -> Option<Term<'a>> {
     let reference = running.identity.reference(env, reference)?;
-    let object = running.identity.object(env, recipient)?;
-    Some((atoms::down(), reference, atoms::process(), object, reason).encode(env))
+    let object = running.identity.object(env, &asked.recipient()?)?;
+    let mark = asked.mark.as_ref().map_or_else(|| atoms::down().encode(env), |mark| mark.term(env));
+    Some((mark, reference, atoms::process(), object, reason).encode(env))
 }

@@ -2,7 +2,7 @@
 
 use crate::budget::{Budget, Used};
 use crate::builders::{self, Job};
-use crate::calls::CALLS;
+use crate::calls::{CALLS, Mark};
 use crate::config::{self, Settings};
 use crate::errors::{send_error, start_error};
 use crate::host::{Machine, go_on};
@@ -279,6 +279,7 @@ fn pad(is_wanted: bool) -> Atom {
 
 const UNORDERED: u32 = 1;
 const NOSUSPEND: u32 = 2;
+const ASYNC: u32 = 4;
 
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a>) -> NifResult<Term<'a>> {
@@ -289,6 +290,10 @@ fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a
         let to = ids::recipient(to)?;
         let from = ids::process_of(env, env.pid())?;
         let options = options(flags);
+        if flags & ASYNC != 0 {
+            let result = node.send_behind(from, to, body, options).map(|()| Sent::Accepted);
+            return Ok(sent(env, result));
+        }
         let notice = Notice::new(env, tag);
         Ok(sent(env, node.send(from, to, body, options, move |result| notice.give(result))))
     })
@@ -337,6 +342,7 @@ fn request<'a>(
     env: Env<'a>,
     to: Term<'a>,
     reference: Term<'a>,
+    mark: Term<'a>,
     body: Term<'a>,
     tag: Term<'a>,
 ) -> NifResult<Term<'a>> {
@@ -344,9 +350,9 @@ fn request<'a>(
         let Some(body) = encode::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
+        let options = options(if atoms::nosuspend() == tag { NOSUSPEND } else { 0 });
         let notice = Notice::new(env, tag);
-        begin(env, running, to, reference, |running, from, to, reference| {
-            let options = SendOptions::default();
+        begin(env, running, to, (reference, mark), |running, from, to, reference| {
             node.request(from, to, reference, body, options, move |result| {
                 host::not_begun(&running, reference, &result);
                 notice.give(Ok(())); // how it ended is told as for any other
@@ -356,10 +362,16 @@ fn request<'a>(
 }
 
 #[rustler::nif]
-fn monitor<'a>(env: Env<'a>, to: Term<'a>, reference: Term<'a>, tag: Term<'a>) -> NifResult<Term<'a>> {
+fn monitor<'a>(
+    env: Env<'a>,
+    to: Term<'a>,
+    reference: Term<'a>,
+    mark: Term<'a>,
+    tag: Term<'a>,
+) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
         let notice = Notice::new(env, tag);
-        begin(env, running, to, reference, |running, from, to, reference| {
+        begin(env, running, to, (reference, mark), |running, from, to, reference| {
             node.monitor(from, to, reference, move |result| {
                 host::not_begun(&running, reference, &result);
                 notice.give(Ok(()));
@@ -373,12 +385,13 @@ fn begin<'a>(
     env: Env<'a>,
     running: &Arc<Running>,
     to: Term<'a>,
-    reference: Term<'a>,
+    (reference, mark): (Term<'a>, Term<'a>),
     ask: impl FnOnce(Arc<Running>, ProcessId, Recipient, RefId) -> Result<Sent, SendError>,
 ) -> NifResult<Term<'a>> {
     let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
     let from = ids::process_of(env, env.pid())?;
-    CALLS.begin(env, running, from, reference, to.clone());
+    let mark = (atoms::down() != mark).then(|| Mark::new(mark));
+    CALLS.begin(env, running, from, reference, to.clone(), mark);
     Ok(match ask(running.clone(), from, to, reference) {
         Ok(Sent::Accepted) => atoms::ok().encode(env),
         Ok(Sent::Waiting(waiting)) => match CALLS.note_waiting(running, reference, waiting) {

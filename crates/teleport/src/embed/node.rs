@@ -143,7 +143,34 @@ impl Embedded {
         self.offer(peer, options, None, offer, accepted)
     }
 
-    /// The same; and `told` is called, on a thread of the node, once the message is in the mailbox, or there turns out to be
+    /// The same, but waits neither for room nor for a session: without room the message has its place behind what waits, without
+    /// a bound, and nobody is told when it is accepted. Without a session it is not sent, but one is begun: [`SendError::Busy`].
+    pub fn send_behind(
+        &self,
+        from: ProcessId,
+        to: Recipient,
+        body: Segments,
+        options: SendOptions,
+    ) -> Result<(), SendError> {
+        let _hurry = must_not_wait();
+        let Recipient { peer, incarnation, to } = to;
+        let engine = self.engine();
+        if engine.is_stopped() {
+            return Err(SendError::NotRunning);
+        }
+        let session = engine.session_now(&peer)?;
+        if is_stale(&session, incarnation) {
+            return Ok(());
+        }
+        match session.send(options.outgoing(from, to, body))? {
+            Offered::Accepted => {}
+            // Dropped, it would be taken back.
+            waiting => drop(wait(engine, None, when_accepted(waiting, ()), drop, drop)),
+        }
+        Ok(())
+    }
+
+    /// The same as [`send`](Self::send); and `told` is called, on a thread of the node, once the message is in the mailbox, or there turns out to be
     /// no such process, or nothing can be known since the peer went down. Exactly once, if the message is accepted; never, if
     /// this or `accepted` says that it was not.
     pub fn send_acknowledged(

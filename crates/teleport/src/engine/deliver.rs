@@ -53,7 +53,8 @@ impl<'a> Deliver<'a> {
         self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watching));
         for (watcher, reference, refused) in self.refused {
             let to = Destination::Process(watcher);
-            let _ = self.session.send_exempt(ProcessId::NOBODY, to, Kind::Down(reference), refused.reason());
+            let _ =
+                self.session.send_exempt(ProcessId::NOBODY, to, refused.kind(reference), refused.reason());
         }
     }
 
@@ -175,6 +176,10 @@ impl Sink for Deliver<'_> {
                 }
                 end
             }
+            Kind::Request(reference) if self.engine.hosting.is_none() && is_compressed(&delivery.body) => {
+                self.refused.push((delivery.from, reference, Refused::Compressed));
+                Disposition::Consumed
+            }
             // If the process ends before it has the message, it tells its watchers.
             Kind::Request(reference) => {
                 match self.watch(Purpose::Call, reference, delivery.from, &delivery.to) {
@@ -239,4 +244,9 @@ impl Sink for Deliver<'_> {
             Kind::Outcome => Disposition::Delivered,
         }
     }
+}
+
+/// Whether a document of the external term format is compressed.
+fn is_compressed(document: &[u8]) -> bool {
+    matches!(document, [131, 80, ..])
 }

@@ -3,6 +3,7 @@
 use super::{Via, reason};
 use crate::lock::{Lock, Rank};
 use crate::mailbox::Inbox;
+use crate::process::encode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,14 +48,27 @@ pub(crate) enum Refused {
     NoProcess,
     /// There are too many, or there is one of that reference.
     Limit,
+    /// The request is compressed: no mailbox of Rust's can tell who asks, and so nobody would answer.
+    Compressed,
 }
 
 impl Refused {
-    /// The reason that the watcher is given.
+    /// What the watcher is told.
+    pub(crate) fn kind(self, reference: RefId) -> Kind {
+        match self {
+            Self::NoProcess | Self::Limit => Kind::Down(reference),
+            Self::Compressed => Kind::Reject(reference),
+        }
+    }
+
+    /// The reason that the watcher is given; of a rejection, the text.
     pub(crate) fn reason(self) -> Segments {
         match self {
             Self::NoProcess => reason::noproc(),
             Self::Limit => reason::system_limit(),
+            Self::Compressed => {
+                encode("the request is compressed, which this node does not take").unwrap_or_default()
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A node in a host that has processes of its own: here one that only notes what comes.
 
 use crate::common::{COOKIE, MIB, eventually, peer_of, receive, start, within};
+use bytes::Bytes;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use teleport::embed::{
@@ -8,8 +9,8 @@ use teleport::embed::{
 };
 use teleport::etf::to_segments;
 use teleport::{
-    Atom, Binary, CallError, Node, NodeEvent, NodeName, Pid, Reference, Resolver, Resolving, SendError,
-    SendOptions, StaticPeers, Term,
+    Atom, Binary, CallError, Node, NodeEvent, NodeName, Pid, Reference, Resolver, Resolving, Segments,
+    SendError, SendOptions, StaticPeers, Term,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -261,6 +262,30 @@ async fn its_processes_send_call_and_monitor() {
     }
     ended.sort();
     assert_eq!(ended, [call, monitor]);
+}
+
+#[tokio::test]
+async fn a_compressed_request_is_rejected_at_once() {
+    let (mut hosted, node) = pair().await;
+    let mut server = node.register("server").unwrap();
+    // Of two bytes, which are all that is looked at.
+    let body = Segments::from(Bytes::from_static(&[131, 80, 0, 0, 0, 3, 120, 156]));
+    let reference = RefId::new(&[1]).unwrap();
+    let to = recipient(&node, "server");
+    hosted.node.request(SERVER, to, reference, body, SendOptions::default(), |_| {}).unwrap();
+    let (ended, End::Rejected(why)) = hosted.next_end().await else { panic!() };
+    assert_eq!(ended, reference);
+    assert!(text(&why).contains("compressed"), "{}", text(&why));
+    eventually("nothing is left", || {
+        peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 0)
+    })
+    .await;
+    // What comes behind it comes.
+    let (next, _) = hosted.request(&node, "request", 2);
+    let (caller, _request) = within(server.recv()).await.unwrap().call().unwrap();
+    server.reply(&caller, "answer").unwrap();
+    let (ended, End::Reply(_)) = hosted.next_end().await else { panic!() };
+    assert_eq!(ended, next);
 }
 
 #[tokio::test]

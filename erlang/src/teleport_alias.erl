@@ -1,0 +1,63 @@
+%% @private
+%% Messages to aliases of processes on other nodes.
+%%
+%% Whether an alias is active only the virtual machine knows, and only to what a process sends: so a message goes to this process of
+%% the alias's node, which sends it on. It is the destination of all of them, and they come in the order in which they were sent.
+-module(teleport_alias).
+-behaviour(gen_server).
+
+-export([start_link/0, send/4, message/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+%% It keeps no garbage for longer than this when there is nothing to do, in milliseconds.
+-define(IDLE, 1000).
+
+-spec start_link() -> gen_server:start_ret().
+start_link() ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], [{spawn_opt, [{fullsweep_after, 0}]}]).
+
+%% As teleport_send:send/4. Nobody can say whether an alias is active: `delivered' is what has been sent to it on its node.
+-spec send(reference(), term(), teleport_send:flags(), teleport_send:ack()) -> ok | {error, teleport_send:error()} | badarg.
+send(Alias, Message, _Flags, Ack) when node(Alias) =:= node() ->
+    _ = erlang:send(Alias, Message),
+    case Ack of
+        none -> ok;
+        {ack, Tag} -> self() ! {teleport, Tag, delivered}, ok
+    end;
+send(Alias, Message, Flags, Ack) ->
+    case teleport_ref:where({?MODULE, node(Alias)}) of
+        {remote, To} ->
+            teleport_send:send(To, message(Alias, Message), Flags, Ack);
+        {local, _ByDistributedErlang} ->
+            _ = erlang:send(Alias, Message),
+            case Ack of
+                none -> ok;
+                {ack, Tag} -> self() ! {teleport, Tag, {unconfirmed, disterl}}, ok
+            end
+    end.
+
+%% What goes to the process of this name.
+-spec message(reference(), term()) -> term().
+message(Alias, Message) ->
+    {?MODULE, Alias, Message}.
+
+-spec init([]) -> {ok, []}.
+init([]) ->
+    {ok, []}.
+
+-spec handle_call(term(), gen_server:from(), []) -> {noreply, []}.
+handle_call(_Request, _From, State) ->
+    {noreply, State}.
+
+-spec handle_cast(term(), []) -> {noreply, []}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), []) -> {noreply, [], timeout() | hibernate}.
+handle_info({?MODULE, Alias, Message}, State) when is_reference(Alias), node(Alias) =:= node() ->
+    _ = erlang:send(Alias, Message),
+    {noreply, State, ?IDLE};
+handle_info(timeout, State) ->
+    {noreply, State, hibernate};
+handle_info(_Other, State) ->
+    {noreply, State, ?IDLE}.

@@ -1,0 +1,366 @@
+%% @private
+%% Requests and monitors: how they begin, what answers them, and how they end.
+%%
+%% Whoever calls and waits does not look through its mailbox: it begins where that ended when a reference was made that all that it
+%% waits for has in it (a receive marker). The compiler sees to that as long as it can follow the reference to each `receive' of
+%% this module that it may come to, and it is in each clause. Where a function returns the reference it takes the marker away: so
+%% receive_response/2 looks through the mailbox, as that of `gen_server' does.
+%%
+%% OTP 25 loses messages, or crashes, if markers are made and taken away unused while there is another one, which may be a caller's. So
+%% there is none where it would hardly be of use: what unmarked/0 has made has none.
+-module(teleport_request).
+
+-export([call/4, send/3, multi/4]).
+-export([receive_response/2, wait_response/2, check_response/2, give_up/1]).
+-export([monitor/3, watcher/1, demonitor/1, ended/4]).
+
+-compile({no_auto_import, [monitor/3, demonitor/1]}).
+
+-export_type([request_id/0, response/0, alias/0]).
+
+-type request_id() :: reference().
+%% Whether a monitor is an alias too, and until when.
+-type alias() :: none | explicit_unalias | demonitor.
+%% What has ended a request.
+-type came() :: {reply, term()} | {by_hand, term()} | {down, Object :: term(), Reason :: term()}.
+-type response() :: {reply, term()} | {error, {Reason :: term(), Object :: term()}}.
+
+%% `[alias|Id]' is what `gen:reply/2' takes for the alias of a caller; so is `[[alias|Id]|Mark]'.
+-dialyzer({no_improper_lists, tag/2}).
+
+%% A server that answers by hand and ends in order: how long its answer may be behind its end, in milliseconds.
+-define(BEHIND, 1000).
+
+%% Nobody has that name, on any node.
+-define(NOBODY, 'teleport nobody').
+
+%% Calls a server of another node.
+-spec call(teleport_nif:destination(), term(), term(), teleport_timeout:response_timeout()) ->
+    {reply, term()} | {exit, term()}.
+call(To, Kind, Request, Timeout) ->
+    Id = make_ref(),
+    case offer(To, Id, 'DOWN', message(Kind, Id, 'DOWN', Request), undefined) of
+        {error, Reason} ->
+            {exit, call_reason(Reason, To)};
+        _Begun ->
+            case receive_within(there, Id, teleport_timeout:left(Timeout)) of
+                {reply, Reply} -> {reply, Reply};
+                {error, {Reason, _Object}} -> {exit, call_reason(Reason, To)};
+                timeout -> {exit, timeout}
+            end
+    end.
+
+%% Begins a request, and returns when it waits no longer: what is sent next must not overtake it. Kind is what the server knows
+%% it by.
+-spec send(teleport_ref:ref(), term(), term()) -> request_id() | badarg.
+send(Ref, Kind, Request) ->
+    case teleport_ref:where(Ref) of
+        {local, Process} ->
+            request_local(Process, Kind, 'DOWN', Request);
+        {remote, To} ->
+            Id = unmarked(),
+            Message = message(Kind, Id, 'DOWN', Request),
+            case offer(To, Id, 'DOWN', Message, nosuspend) of
+                ok -> Id;
+                {error, busy} -> send_and_wait(To, Id, Message);
+                {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
+            end;
+        undefined ->
+            ended(make_ref(), 'DOWN', Ref, noproc);
+        invalid ->
+            badarg
+    end.
+
+%% There is no room, or no session.
+-spec send_and_wait(teleport_nif:destination(), request_id(), {term, tuple()}) -> request_id().
+send_and_wait(To, Id, Message) ->
+    Notice = make_ref(),
+    case offer(To, Id, 'DOWN', Message, Notice) of
+        waiting -> accepted(Notice, Id, 'DOWN', To);
+        ok -> Id;
+        {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
+    end.
+
+%% Calls the servers of that name on several nodes at the same time. Replies and nodes without one are in the order of the nodes.
+-spec multi([node()], atom(), term(), teleport_timeout:response_timeout()) -> {[{node(), term()}], [node()]}.
+multi(Nodes, Name, Request, Timeout) ->
+    Mark = make_ref(),
+    Begun = [{Node, begin_marked({Name, Node}, Mark, Request)} || Node <- Nodes],
+    Left = fun() -> teleport_timeout:left(Timeout) end,
+    Responses = [{Node, finished(Where, Id, receive_marked(Id, Mark, Left()), Left())} || {Node, {Where, Id}} <- Begun],
+    {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
+     [Node || {Node, Response} <- Responses, Response =:= timeout orelse element(1, Response) =:= error]}.
+
+%% It may still be waiting: the answer is awaited before anything else is sent.
+-spec begin_marked({atom(), node()}, reference(), term()) -> {here | there, request_id()}.
+begin_marked(Ref, Mark, Request) ->
+    case teleport_ref:where(Ref) of
+        {local, Process} ->
+            {here, request_local(Process, '$gen_call', Mark, Request)};
+        {remote, To} ->
+            Id = unmarked(),
+            case offer(To, Id, Mark, message('$gen_call', Id, Mark, Request), undefined) of
+                {error, Reason} -> {there, ended(Id, Mark, To, down_reason(Reason))};
+                _Begun -> {there, Id}
+            end
+    end.
+
+%% `badarg': it is no request, or no time.
+-spec receive_response(request_id(), teleport_timeout:response_timeout()) -> response() | timeout | badarg.
+receive_response(Id, Timeout) ->
+    case teleport_timeout:left(Timeout) of
+        Milliseconds when is_reference(Id), Milliseconds =/= badarg -> receive_within(anywhere, Id, Milliseconds);
+        _ -> badarg
+    end.
+
+-spec wait_response(request_id(), teleport_timeout:response_timeout()) -> response() | timeout | badarg.
+wait_response(Id, Timeout) ->
+    case teleport_timeout:left(Timeout) of
+        Milliseconds when is_reference(Id), Milliseconds =/= badarg ->
+            finished(anywhere, Id, wait(Id, Milliseconds), Milliseconds);
+        _ ->
+            badarg
+    end.
+
+-spec check_response(Message :: term(), request_id()) -> response() | no_reply | badarg.
+check_response(_Message, Id) when not is_reference(Id) -> badarg;
+check_response({[alias | Id], Reply}, Id) -> finished(anywhere, Id, {reply, Reply}, 0);
+check_response({[_Alias, _Number, alias | Id], Reply}, Id) -> finished(anywhere, Id, {by_hand, Reply}, 0);
+check_response({'DOWN', Id, process, Object, Reason}, Id) -> {error, {Reason, Object}};
+check_response(_Message, _Id) -> no_reply.
+
+%% Monitors a process of another node. What says that it has ended is marked so, `DOWN' being usual.
+-spec monitor(teleport_nif:destination(), Mark :: term(), alias()) -> reference().
+monitor(To, Mark, Alias) ->
+    {Monitor, Notice} = {watcher(Alias), unmarked()},
+    case teleport_nif:monitor(To, Monitor, Mark, Notice) of
+        ok -> Monitor;
+        waiting -> accepted(Notice, Monitor, Mark, To);
+        {error, Reason} -> ended(Monitor, Mark, To, down_reason(Reason))
+    end.
+
+%% The reference of a monitor. To end with demonitor/1 an alias has to be one of a monitor of this node's, of what never ends.
+-spec watcher(alias()) -> reference().
+watcher(none) -> unmarked();
+watcher(Alias) -> monitored(whereis(init), [{alias, Alias}]).
+
+-spec demonitor(reference()) -> true.
+demonitor(Monitor) ->
+    case teleport_nif:cancel(Monitor) of
+        true -> erlang:demonitor(Monitor); % it may be an alias too
+        false -> erlang:demonitor(Monitor, [flush]) % one of this node's own, or it has ended
+    end.
+
+%% It is told that it has ended, by a message like any other of its kind.
+-spec ended(reference(), Mark :: term(), term(), term()) -> reference().
+ended(Id, Mark, Object, Reason) ->
+    self() ! {Mark, Id, process, Object, Reason},
+    Id.
+
+%% Nobody wants to know any more how a request ends, whichever node it went to: nothing of it comes after this, but what a server
+%% answers by hand.
+-spec give_up(request_id()) -> ok.
+give_up(Id) ->
+    case stop_waiting(Id) of
+        true -> ok;
+        false -> flush(Id)
+    end.
+
+%% References without a receive marker.
+-spec unmarked() -> reference().
+unmarked() ->
+    make_ref().
+
+-spec monitored(pid() | {atom(), node()}, [{alias, explicit_unalias | demonitor} | {tag, term()}]) -> reference().
+monitored(Process, Options) ->
+    erlang:monitor(process, Process, Options).
+
+%% Waits until a request or a monitor waits no longer: what is sent next must not overtake it.
+-spec accepted(reference(), reference(), term(), teleport_nif:destination()) -> reference().
+accepted(Notice, Id, Mark, To) ->
+    receive
+        {teleport_sent, Notice, ok} ->
+            Id;
+        {teleport_sent, Notice, {error, Reason}} ->
+            %% The engine has stopped. It may have told this process so, or not.
+            _ = teleport_nif:cancel(Id),
+            ok = flush(Id),
+            ended(Id, Mark, To, down_reason(Reason))
+    end.
+
+%% What was not sent since there is no connection has no connection, whatever the cause.
+-spec down_reason(term()) -> term().
+down_reason(not_running) -> noconnection;
+down_reason({not_running, _Node}) -> noconnection;
+down_reason({connect, _Why}) -> noconnection;
+down_reason(nodedown) -> noconnection;
+down_reason(Reason) -> Reason.
+
+%% What a server is asked with.
+-spec message(term(), reference(), term(), term()) -> {term, tuple()}.
+message(Kind, Id, Mark, Request) ->
+    {term, {Kind, {self(), tag(Id, Mark)}, Request}}.
+
+%% Begins a request to another node; `{teleport_sent, Notice, _}' comes if Notice is a reference and this returns `waiting'. Not
+%% begun by way of other functions: receive markers do not outlive what is called last there.
+-spec offer(teleport_nif:destination(), reference(), term(), teleport_nif:body(), reference() | nosuspend | undefined) ->
+    ok | waiting | {error, teleport_nif:error()}.
+offer(To, Id, Mark, Body, Notice) ->
+    case teleport_nif:request(To, Id, Mark, Body, Notice) of
+        not_small ->
+            {term, Message} = Body,
+            case teleport_send:encode(Message) of
+                {ok, Encoded} -> offer(To, Id, Mark, {encoded, Encoded}, Notice);
+                {error, Reason} -> {error, Reason}
+            end;
+        Begun ->
+            Begun
+    end.
+
+%% As `gen' does it.
+-spec request_local(pid() | atom() | {atom(), node()}, term(), term(), term()) -> request_id().
+request_local(Name, Kind, Mark, Request) when is_atom(Name) ->
+    case whereis(Name) of
+        undefined -> ended(make_ref(), Mark, Name, noproc);
+        Pid -> request_local(Pid, Kind, Mark, Request)
+    end;
+request_local(Process, Kind, Mark, Request) ->
+    Id = monitored(Process, [{alias, demonitor}, {tag, Mark}]),
+    _ = erlang:send(Process, {Kind, {self(), tag(Id, Mark)}, Request}),
+    Id.
+
+%% What a server gets as the tag of its caller, if that is on its own node. From another node it gets `[Alias, Number | Tag]'.
+-spec tag(reference(), term()) -> nonempty_improper_list(term(), term()).
+tag(Id, 'DOWN') -> [alias | Id];
+tag(Id, Mark) -> [[alias | Id] | Mark].
+
+%% Waits for the answer, and does not want to have it later.
+-spec receive_within(here | there | anywhere, request_id(), timeout()) -> response() | timeout.
+receive_within(Where, Id, Milliseconds) ->
+    case wait(Id, Milliseconds) of
+        timeout ->
+            case stop_waiting(Id) of
+                true -> timeout;
+                false -> finished(Where, Id, wait(Id, 0), 0) % what came just now, if anything did
+            end;
+        Came ->
+            finished(Where, Id, Came, Milliseconds)
+    end.
+
+%% The same of one that is marked. What has come is given as it is, so that the mark is still there for the next one.
+-spec receive_marked(request_id(), reference(), timeout()) -> came() | timeout.
+receive_marked(Id, Mark, Milliseconds) ->
+    case wait_marked(Id, Mark, Milliseconds) of
+        timeout ->
+            case stop_waiting(Id) of
+                true -> timeout;
+                false -> wait_marked(Id, Mark, 0)
+            end;
+        Came ->
+            Came
+    end.
+
+%% `false': its end is in the mailbox, or it is at a process of this node's own, and nothing of it comes after this.
+-spec stop_waiting(request_id()) -> boolean().
+stop_waiting(Id) ->
+    case teleport_nif:cancel(Id) of
+        true ->
+            true;
+        false ->
+            true = erlang:demonitor(Id), % without flush, which would take the DOWN of one of a peer
+            false
+    end.
+
+-spec wait(request_id(), timeout()) -> came() | timeout.
+wait(Id, Milliseconds) ->
+    receive
+        {[alias | Id], Reply} -> {reply, Reply};
+        {[_Alias, _Number, alias | Id], Reply} -> {by_hand, Reply};
+        {'DOWN', Id, process, Object, Reason} -> {down, Object, Reason}
+    after Milliseconds ->
+        timeout
+    end.
+
+-spec wait_marked(request_id(), reference(), timeout()) -> came() | timeout.
+wait_marked(Id, Mark, Milliseconds) ->
+    receive
+        {[[alias | Id] | Mark], Reply} -> {reply, Reply};
+        {[_Alias, _Number, [alias | Id] | Mark], Reply} -> {by_hand, Reply};
+        {Mark, Id, process, Object, Reason} -> {down, Object, Reason}
+    after Milliseconds ->
+        timeout
+    end.
+
+%% It has ended: nothing of it comes after this, or is in the mailbox.
+-spec finished(here | there | anywhere, request_id(), came() | timeout, timeout()) -> response() | timeout.
+finished(_Where, _Id, timeout, _Milliseconds) ->
+    timeout;
+finished(there, _Id, {reply, Reply}, _Milliseconds) ->
+    {reply, Reply};
+finished(_Here, Id, {reply, Reply}, _Milliseconds) ->
+    true = erlang:demonitor(Id, [flush]),
+    {reply, Reply};
+finished(_Where, Id, {by_hand, Reply}, _Milliseconds) ->
+    ok = give_up(Id), % the engine does not know of it
+    {reply, Reply};
+finished(_Where, Id, {down, Object, Reason}, Milliseconds) ->
+    answer_before(Id, Object, Reason, Milliseconds).
+
+%% What is in the mailbox of a request that ended.
+-spec flush(request_id()) -> ok.
+flush(Id) ->
+    receive
+        {_Mark, Id, process, _Object, _Reason} -> flush(Id);
+        {[alias | Id], _Reply} -> flush(Id);
+        {[[alias | Id] | _Mark], _Reply} -> flush(Id);
+        {[_Alias, _Number, alias | Id], _Reply} -> flush(Id)
+    after 0 ->
+        ok
+    end.
+
+%% A server that answers by hand does so over distributed Erlang, and its end, over the pool, may have overtaken that. This is likely
+%% only of one that ended in order. What distributed Erlang answers now comes behind what it has brought before.
+-spec answer_before(request_id(), term(), term(), timeout()) -> response().
+answer_before(Id, Object, Reason, Milliseconds) ->
+    case is_in_order(Reason) andalso catch_up(Object, min(Milliseconds, ?BEHIND)) of
+        true ->
+            receive
+                {[_, _, alias | Id], Reply} -> {reply, Reply};
+                {[_, _, [alias | Id] | _Mark], Reply} -> {reply, Reply}
+            after 0 ->
+                {error, {Reason, Object}}
+            end;
+        false ->
+            {error, {Reason, Object}}
+    end.
+
+%% `false': it was not on another node of the Erlang cluster.
+-spec catch_up(term(), non_neg_integer()) -> boolean().
+catch_up({_Name, Node}, Milliseconds) when is_atom(Node) -> catch_up_with(Node, Milliseconds);
+catch_up(Pid, Milliseconds) when is_pid(Pid) -> catch_up_with(node(Pid), Milliseconds);
+catch_up(_Object, _Milliseconds) -> false.
+
+-spec catch_up_with(node(), non_neg_integer()) -> boolean().
+catch_up_with(Node, Milliseconds) ->
+    lists:member(Node, nodes(connected)) andalso begin
+        Monitor = erlang:monitor(process, {?NOBODY, Node}),
+        receive
+            {'DOWN', Monitor, process, _Nobody, _Reason} -> true
+        after Milliseconds ->
+            erlang:demonitor(Monitor, [flush])
+        end
+    end.
+
+-spec is_in_order(term()) -> boolean().
+is_in_order(normal) -> true;
+is_in_order(shutdown) -> true;
+is_in_order({shutdown, _}) -> true;
+is_in_order(_Other) -> false.
+
+%% Why a call has no reply, in the words of `gen'.
+-spec call_reason(term(), teleport_nif:destination()) -> term().
+call_reason(Reason, To) ->
+    case down_reason(Reason) of
+        noconnection -> {nodedown, teleport_ref:node_of(To)};
+        Other -> Other
+    end.

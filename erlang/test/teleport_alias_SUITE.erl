@@ -1,0 +1,173 @@
+%% Aliases as destinations, and monitors with options.
+-module(teleport_alias_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
+-export([sends/1, acknowledged_sends/1, in_order/1, that_are_not_active/1, of_a_node_that_is_gone/1]).
+-export([monitors_with_tags/1, monitors_with_aliases/1, monitors_by_any_registry/1, bad_options/1]).
+-export([whereis_name/1]).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 1}}].
+
+all() ->
+    [sends, acknowledged_sends, in_order, that_are_not_active, of_a_node_that_is_gone,
+     monitors_with_tags, monitors_with_aliases, monitors_by_any_registry, bad_options].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    [{peer, Peer}, {node, Node} | Config].
+
+end_per_suite(Config) ->
+    teleport_test:stop_peer(?config(peer, Config)),
+    ok = application:stop(teleport).
+
+end_per_testcase(_Case, _Config) ->
+    ?assertMatch(#{waiting_for := 0}, teleport:info()),
+    ?assertEqual([], teleport_test:mailbox()).
+
+%% A process there with an alias, which sends on what comes to that.
+relay(Node, Options) ->
+    Self = self(),
+    Relay = spawn(Node, fun() -> Self ! {alias, self(), erlang:alias(Options)}, relay_to(Self) end),
+    receive {alias, Relay, Alias} -> {Relay, Alias} end.
+
+relay_to(To) ->
+    receive
+        stop -> ok;
+        {unalias, Alias} -> erlang:unalias(Alias), To ! unaliased, relay_to(To);
+        Message -> To ! {relayed, Message}, relay_to(To)
+    end.
+
+sends(Config) ->
+    {Relay, Alias} = relay(?config(node, Config), []),
+    Large = binary:copy(<<1>>, 1000000),
+    [begin
+         ?assertEqual(ok, teleport:send(Alias, Message, Options)),
+         ?assertEqual({relayed, Message}, teleport_test:receive_one())
+     end || Message <- [hello, Large, list_to_tuple(lists:seq(1, 1000)), Alias], Options <- [[], [unordered], [nosuspend]]],
+    Here = erlang:alias(),
+    ?assertEqual(ok, teleport:send(Here, hello)),
+    ?assertEqual(hello, teleport_test:receive_one()),
+    %% From there to here.
+    ?assertEqual(ok, erpc:call(?config(node, Config), teleport, send, [Here, back])),
+    ?assertEqual(back, teleport_test:receive_one()),
+    true = erlang:unalias(Here),
+    Relay ! stop.
+
+acknowledged_sends(Config) ->
+    {Relay, Alias} = relay(?config(node, Config), []),
+    ?assertEqual(ok, teleport:send(Alias, hello, [{ack, tag}])),
+    ?assertEqual([{relayed, hello}, {teleport, tag, delivered}], lists:sort([teleport_test:receive_one() || _ <- [1, 2]])),
+    Here = erlang:alias(),
+    ?assertEqual(ok, teleport:send(Here, hello, [{ack, tag}])),
+    ?assertEqual([hello, {teleport, tag, delivered}], [teleport_test:receive_one() || _ <- [1, 2]]),
+    true = erlang:unalias(Here),
+    Relay ! stop.
+
+in_order(Config) ->
+    {Relay, Alias} = relay(?config(node, Config), []),
+    Messages = [{I, binary:copy(<<1>>, Size)} || I <- lists:seq(1, 50), Size <- [10, 100000]],
+    [ok = teleport:send(Alias, Message) || Message <- Messages],
+    ?assertEqual([{relayed, Message} || Message <- Messages], [teleport_test:receive_one() || _ <- Messages]),
+    Relay ! stop.
+
+%% What is sent to them vanishes.
+that_are_not_active(Config) ->
+    {Relay, Alias} = relay(?config(node, Config), []),
+    Relay ! {unalias, Alias},
+    ?assertEqual(unaliased, teleport_test:receive_one()),
+    ?assertEqual(ok, teleport:send(Alias, vanishes)),
+    {Once, OnceAlias} = relay(?config(node, Config), [reply]),
+    [ok = teleport:send(OnceAlias, I) || I <- [1, 2]],
+    ?assertEqual({relayed, 1}, teleport_test:receive_one()),
+    %% Behind them.
+    {Last, LastAlias} = relay(?config(node, Config), []),
+    ok = teleport:send(LastAlias, last),
+    ?assertEqual({relayed, last}, teleport_test:receive_one()),
+    [Pid ! stop || Pid <- [Relay, Once, Last]].
+
+of_a_node_that_is_gone(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    {_Relay, Alias} = relay(Node, []),
+    teleport_test:stop_peer(Peer),
+    teleport_test:eventually(fun() -> not lists:member(Node, erlang:nodes()) end),
+    ?assertMatch({error, _}, teleport:send(Alias, hello)).
+
+monitors_with_tags(Config) ->
+    Node = ?config(node, Config),
+    Tags = [tag, {tag, make_ref()}, #{list_to_binary(lists:seq(1, 100)) => [self() | x]}, binary:copy(<<1>>, 100000), fun lists:map/2, 'DOWN'],
+    [begin
+         Server = teleport_test_server:start_at(N, undefined),
+         Monitors = [{Tag, teleport:monitor(Server, [{tag, Tag}])} || Tag <- Tags],
+         {ok, x} = teleport:gs_call(Server, {echo, x}),
+         exit(Server, kill),
+         ?assertEqual(lists:sort([{Tag, Monitor, process, Server, killed} || {Tag, Monitor} <- Monitors]),
+                      lists:sort([teleport_test:receive_one() || _ <- Tags]))
+     end || N <- [Node, node()]],
+    %% Of nobody, and of a node that cannot be reached.
+    [begin
+         Monitor = teleport:monitor(Ref, [{tag, tag}]),
+         ?assertEqual({tag, Monitor, process, Object, Reason}, teleport_test:receive_one())
+     end || {Ref, Object, Reason} <- [{{nobody, Node}, {nobody, Node}, noproc}, {nobody, {nobody, node()}, noproc},
+                                      {{global, nobody}, {{global, nobody}, node()}, noproc},
+                                      {{x, nobody@nowhere}, {x, nobody@nowhere}, noconnection}]],
+    Server = teleport_test_server:start_at(Node, undefined),
+    Ended = teleport:monitor(Server, [{tag, tag}]),
+    exit(Server, kill),
+    teleport_test:eventually(fun() -> teleport_test:mailbox() =/= [] end),
+    ?assertEqual(true, teleport:demonitor(Ended)).
+
+monitors_with_aliases(Config) ->
+    [begin
+         Server = teleport_test_server:start_at(Node, undefined),
+         To = fun(Alias, Message) -> {run, fun() -> teleport:send(Alias, Message) end} end,
+         Monitor = teleport:monitor(Server, [{alias, demonitor}, {tag, tag}]),
+         ok = teleport:gs_call(Server, To(Monitor, first)),
+         ?assertEqual(first, teleport_test:receive_one()),
+         true = teleport:demonitor(Monitor),
+         ok = teleport:gs_call(Server, To(Monitor, vanishes)),
+         Explicit = teleport:monitor(Server, [{alias, explicit_unalias}]),
+         true = teleport:demonitor(Explicit),
+         ok = teleport:gs_call(Server, To(Explicit, second)),
+         ?assertEqual(second, teleport_test:receive_one()),
+         ?assertEqual(true, erlang:unalias(Explicit)),
+         ok = teleport:gs_call(Server, To(Explicit, vanishes)),
+         %% It ends.
+         Ending = teleport:monitor(Server, [{alias, demonitor}]),
+         {ok, x} = teleport:gs_call(Server, {echo, x}),
+         exit(Server, kill),
+         ?assertEqual({'DOWN', Ending, process, Server, killed}, teleport_test:receive_one()),
+         true = teleport:demonitor(Ending),
+         ?assertEqual(false, erlang:unalias(Ending))
+     end || Node <- [?config(node, Config), node()]].
+
+%% This module is one.
+whereis_name(Name) -> persistent_term:get({?MODULE, Name}, undefined).
+
+monitors_by_any_registry(Config) ->
+    [begin
+         Server = teleport_test_server:start_at(Node, undefined),
+         persistent_term:put({?MODULE, server}, Server),
+         Ref = {via, ?MODULE, server},
+         Monitor = teleport:monitor(Ref),
+         Tagged = teleport:monitor(Ref, [{tag, tag}]),
+         ?assertEqual({ok, x}, teleport:gs_call(Ref, {echo, x})),
+         exit(Server, kill),
+         ?assertEqual(lists:sort([{'DOWN', Monitor, process, Server, killed}, {tag, Tagged, process, Server, killed}]),
+                      lists:sort([teleport_test:receive_one() || _ <- [1, 2]])),
+         persistent_term:erase({?MODULE, server}),
+         Nobody = teleport:monitor(Ref),
+         ?assertEqual({'DOWN', Nobody, process, {Ref, node()}, noproc}, teleport_test:receive_one())
+     end || Node <- [?config(node, Config), node()]].
+
+bad_options(Config) ->
+    To = {nobody, ?config(node, Config)},
+    [?assertError(badarg, teleport:monitor(Ref, Options))
+     || {Ref, Options} <- [{To, [tag]}, {To, [{alias, soon}]}, {To, [{alias, reply_demonitor}]}, {To, {tag, x}}, {To, [{tag, x} | y]},
+                           {"no reference", []}, {"no reference", [{tag, x}]}]].

@@ -1,0 +1,144 @@
+%% Whoever waits does not look through a full mailbox for what it waits for.
+-module(teleport_mailbox_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([calls/1, calls_that_wait_for_a_session/1, requests_that_wait_for_a_session/1, responses/1, multi_calls/1,
+         monitors/1, stops/1, applied_functions/1, sends_that_wait/1, checks/1]).
+
+%% So many messages are in the mailbox. To look at one of them is a reduction.
+-define(MANY, 200000).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 2}}].
+
+all() ->
+    [calls, calls_that_wait_for_a_session, requests_that_wait_for_a_session, responses, multi_calls,
+     monitors, stops, applied_functions, sends_that_wait, checks].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    [{peer, Peer}, {node, Node} | Config].
+
+end_per_suite(Config) ->
+    teleport_test:stop_peer(?config(peer, Config)),
+    ok = application:stop(teleport).
+
+init_per_testcase(Case, Config) ->
+    [{server, teleport_test_server:start_at(?config(node, Config), Case)} | Config].
+
+end_per_testcase(_Case, Config) ->
+    exit(?config(server, Config), kill),
+    ?assertMatch(#{waiting_for := 0}, teleport:info()).
+
+calls(Config) ->
+    {Server, Large} = {?config(server, Config), large()},
+    cheap([fun() -> {ok, Term} = teleport:gs_call(Server, {echo, Term}) end || Term <- [small, Large]]
+        ++ [fun() -> {ok, _} = teleport:gs_call(Server, {bytes, 1000000}) end,
+            fun() -> {ok, Large} = teleport_gen_statem:call(Server, {echo, Large}) end,
+            fun() -> ?assertExit({timeout, _}, teleport:gs_call(Server, never, 1)) end,
+            fun() -> ?assertExit({noproc, _}, teleport:gs_call({nobody, node(Server)}, x)) end]).
+
+calls_that_wait_for_a_session(Config) ->
+    Server = ?config(server, Config),
+    Call = fun(Term) -> {ok, Term} = teleport:gs_call(Server, {echo, Term}) end,
+    cheap([fun() -> true = disconnect(Server), Call(Term) end || Term <- [x, large()]]).
+
+requests_that_wait_for_a_session(Config) ->
+    Server = ?config(server, Config),
+    cheap([fun() -> true = disconnect(Server), put(id, teleport:send_request(Server, {echo, x})) end]),
+    {reply, {ok, x}} = teleport:receive_response(get(id), 30000).
+
+%% The reference was made by another function: the mailbox is looked through, as by OTP's own functions.
+responses(Config) ->
+    Server = ?config(server, Config),
+    Ask = fun(Module, Receive, Request) ->
+        {reply, {ok, Request}} = Module:Receive(Module:send_request(Server, {echo, Request}), 30000)
+    end,
+    with_many_messages(fun() ->
+        [begin
+             [Otp, Ours] = [reductions(fun() -> Ask(Module, Receive, Request) end) || Module <- [gen_server, teleport]],
+             ct:log("~p: ~p, of OTP ~p", [Receive, Ours, Otp]),
+             Ours =< 2 * Otp + ?MANY div 10 orelse exit({expensive, Receive, Ours, {of_otp, Otp}})
+         end || Receive <- [receive_response, wait_response], Request <- [small, large()]]
+    end).
+
+%% Of any number, also of nodes where nobody answers.
+multi_calls(Config) ->
+    Node = ?config(node, Config),
+    Calls = fun(Name, Request, Timeout) -> teleport:multi_call(lists:duplicate(20, Node), Name, Request, Timeout) end,
+    cheap([fun() -> {[_ | _], []} = Calls(?FUNCTION_NAME, {echo, x}, 30000) end,
+           fun() -> {[], [_ | _]} = Calls(nobody, x, infinity) end,
+           fun() -> {[], [_ | _]} = Calls(?FUNCTION_NAME, never, 1) end,
+           fun() -> {[_], [nobody@nowhere]} = teleport:multi_call([nobody@nowhere, Node], ?FUNCTION_NAME, {echo, x}) end]).
+
+monitors(Config) ->
+    Server = ?config(server, Config),
+    cheap([fun() -> true = teleport:demonitor(teleport:monitor(Server)) end]).
+
+stops(Config) ->
+    Node = ?config(node, Config),
+    cheap([fun() -> ok = teleport:gs_stop(teleport_test_server:start_at(Node, undefined)) end,
+           fun() -> ?assertExit(noproc, teleport:gs_stop({nobody, Node})) end]).
+
+applied_functions(Config) ->
+    Node = ?config(node, Config),
+    cheap([fun() -> Node = teleport:apply(Node, erlang, node, []) end,
+           fun() -> Large = large(), Large = teleport:apply(Node, erlang, hd, [[Large]]) end]).
+
+sends_that_wait(Config) ->
+    Server = ?config(server, Config),
+    cheap([fun() -> true = disconnect(Server), ok = Send() end
+           || Send <- [fun() -> teleport:send(Server, {note, x}) end,
+                       fun() -> teleport:send(Server, {note, large()}) end,
+                       fun() -> teleport:send(Server, {note, x}, [{ack, x}]) end,
+                       fun() -> teleport:cast(Server, {note, x}) end,
+                       fun() -> abcast = teleport:abcast([node(Server)], ?FUNCTION_NAME, {note, x}), ok end,
+                       fun() -> teleport:prime(node(Server)) end]]),
+    {teleport, x, _} = teleport_test:receive_one(), % its session may have been ended at once
+    ?assertEqual([], teleport_test:mailbox()).
+
+checks(Config) ->
+    Node = ?config(node, Config),
+    cheap([fun() -> {ok, _} = teleport:check(Node) end]).
+
+%% Each, with a full mailbox, does not look through it once.
+cheap(Functions) ->
+    _ = [Function() || Function <- Functions], % whatever is done once
+    with_many_messages(fun() ->
+        [begin
+             Reductions = reductions(Function),
+             ct:log("~p: ~p reductions", [Number, Reductions]),
+             Reductions < ?MANY div 2 orelse exit({expensive, Number, Reductions})
+         end || {Number, Function} <- lists:zip(lists:seq(1, length(Functions)), Functions)]
+    end).
+
+with_many_messages(Function) ->
+    %% To collect garbage would be counted too.
+    {_, Monitor} = spawn_opt(fun() ->
+        [self() ! {number, I} || I <- lists:seq(1, ?MANY)],
+        Function()
+    end, [monitor, {message_queue_data, off_heap}, {min_heap_size, 1 bsl 20}]),
+    receive {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(normal, Reason) end.
+
+reductions(Function) ->
+    {reductions, Before} = process_info(self(), reductions),
+    _ = Function(),
+    {reductions, After} = process_info(self(), reductions),
+    After - Before.
+
+%% The next one waits for a session.
+disconnect(Server) ->
+    Node = node(Server),
+    Disconnected = teleport_nif:disconnect(Node),
+    teleport_test:eventually(fun() -> not lists:member(Node, teleport:nodes()) end),
+    Disconnected.
+
+%% No small term, without being expensive to encode.
+large() ->
+    list_to_tuple(lists:seq(1, 2000)).
