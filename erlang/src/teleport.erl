@@ -178,7 +178,7 @@ multi_call(Nodes, Name, Request, Timeout)
     %% What is no node is skipped by some releases of OTP, and an error for others.
     case no_nodes(Nodes) of
         [] -> ok;
-        Others -> {[], []} = gen_server:multi_call(Others, Name, Request, 0)
+        Others -> {[], []} = gen_server:multi_call(Others, Name, Request, 0), ok
     end,
     Known = [Node || Node <- Nodes, is_atom(Node)],
     teleport_request:multi(Known, Name, Request, teleport_timeout:deadline(Timeout)).
