@@ -6,25 +6,30 @@
 %% What goes to the own node goes the way it always did, and has the results it always had.
 -module(teleport).
 
--export([start/0, send/2, send/3, cast/2, gs_call/2, gs_call/3, gs_stop/1, gs_stop/3]).
+-export([start/0, send/2, send/3, cast/2, cast/3, gs_call/2, gs_call/3, gs_stop/1, gs_stop/3]).
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
--export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3]).
+-export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3, abcast/4]).
 -export([apply/4, apply/5, monitor/1, monitor/2, demonitor/1]).
 -export([nodes/0, prime/1, check/0, check/1, report/0, report/1, info/0, info/1, term_to_iolist/1]).
 
 -compile({no_auto_import, [nodes/0]}).
 
--export_type([ref/0, option/0, monitor_option/0, error/0, request_id/0, request_id_collection/0,
+-export_type([ref/0, option/0, send_option/0, monitor_option/0, error/0, request_id/0, request_id_collection/0,
               collected/0, response_timeout/0, check/0]).
 
 -type ref() :: teleport_ref:ref().
 %% A process: a pid, a registered name, here or on another node, or a name in a registry.
 
--type option() :: unordered | nosuspend | async | {ack, Tag :: term()}.
+-type send_option() :: unordered | nosuspend | async | noconnect | {timeout, timeout()}.
+%% `noconnect': answer `{error, noconnect}' rather than set up a session.
+%% `{timeout, Milliseconds}': answer `{error, timeout}' rather than wait longer, for a session and for room together. Over
+%% distributed Erlang (`fallback') it waits as `!' does; `async' has no meaning with it.
 %% `unordered': neither wait for earlier messages of the same pair of processes, nor be waited for by later ones.
 %% `nosuspend': answer `{error, busy}' rather than wait, for room or for a session, even if there is no such node.
 %% `async': wait for a session, but not for room: the message has its place behind those that wait, in memory without bounds. What
 %% `process_flag(async_dist, true)' does for all sends and casts of the calling process. Not with `{ack, _}'.
+
+-type option() :: send_option() | {ack, Tag :: term()}.
 %% `{ack, Tag}': tell the calling process what became of the message, by `{teleport, Tag, delivered}' once it is in the
 %% mailbox, or `{teleport, Tag, {unconfirmed, Reason}}': `noproc' if there is no such process, `nodedown' if the session ended
 %% before anything was known, `disterl' if it went over distributed Erlang (`fallback'), where nobody says. Comes exactly
@@ -103,6 +108,19 @@ send(Ref, Message, Options) ->
 -spec cast(ref(), term()) -> ok.
 cast(Ref, Request) ->
     teleport_call:tell(Ref, {'$gen_cast', Request}, {gen_server, cast, [Ref, Request]}).
+
+%% @doc The same, with options; says whether it was sent. A name that nobody has on this node takes it, as ever.
+-spec cast(ref(), term(), [send_option()]) -> ok | {error, error()}.
+cast(Ref, Request, Options) ->
+    case {options(Options, 0, none), teleport_ref:where(Ref)} of
+        {{How, none}, Where} when Where =/= invalid ->
+            case teleport_send:send(Ref, {'$gen_cast', Request}, How, none) of
+                badarg -> ok;
+                Result -> Result
+            end;
+        _ ->
+            erlang:error(badarg, [Ref, Request, Options])
+    end.
 
 %% @doc Calls a server, like `gen_server:call/2'.
 -spec gs_call(ref(), term()) -> term().
@@ -197,9 +215,20 @@ abcast(Name, Request) ->
 %% @doc Sends a cast to the servers of that name on the nodes, like `gen_server:abcast/3': always `abcast'. A node to which the
 %% way is full does not hold up the others.
 -spec abcast([node()], atom(), term()) -> abcast.
-abcast(Nodes, Name, Request) when is_list(Nodes), is_atom(Name) ->
+abcast(Nodes, Name, Request) when is_atom(Name) ->
+    %% Before anything is sent.
+    are_nodes(Nodes) orelse erlang:error(function_clause, [Nodes, Name, Request]),
     ok = teleport_send:to_all(Nodes, Name, {'$gen_cast', Request}),
     abcast.
+
+%% @doc The same, with options; says for each node whether it was sent. With `{timeout, Milliseconds}' all nodes together take no
+%% longer than that.
+-spec abcast([node()], atom(), term(), [send_option()]) -> [{node(), ok | {error, error()}}].
+abcast(Nodes, Name, Request, Options) when is_atom(Name) ->
+    case {options(Options, 0, none), are_nodes(Nodes)} of
+        {{How, none}, true} -> teleport_send:to_each(Nodes, Name, {'$gen_cast', Request}, How);
+        _ -> erlang:error(badarg, [Nodes, Name, Request, Options])
+    end.
 
 %% @equiv apply(Node, Module, Function, Args, infinity)
 -spec apply(node(), module(), atom(), [term()]) -> term().
@@ -361,13 +390,26 @@ info() ->
 term_to_iolist(Term) ->
     teleport_send:parts(Term).
 
--spec options([option()], teleport_send:flags(), teleport_send:ack()) -> {teleport_send:flags(), teleport_send:ack()} | badarg.
-options([], Flags, Ack) -> {Flags, Ack};
-options([unordered | Rest], Flags, Ack) -> options(Rest, Flags bor 1, Ack);
-options([nosuspend | Rest], Flags, Ack) -> options(Rest, Flags bor 2, Ack);
-options([async | Rest], Flags, Ack) -> options(Rest, Flags bor 4, Ack);
-options([{ack, Tag} | Rest], Flags, _Ack) -> options(Rest, Flags, {ack, Tag});
-options(_Other, _Flags, _Ack) -> badarg.
+-spec options([option()], teleport_send:how(), teleport_send:ack()) -> {teleport_send:how(), teleport_send:ack()} | badarg.
+options([], How, Ack) -> {How, Ack};
+options([unordered | Rest], How, Ack) -> options(Rest, flag(1, How), Ack);
+options([nosuspend | Rest], How, Ack) -> options(Rest, flag(2, How), Ack);
+options([async | Rest], How, Ack) -> options(Rest, flag(4, How), Ack);
+options([noconnect | Rest], How, Ack) -> options(Rest, flag(8, How), Ack);
+options([{timeout, infinity} | Rest], How, Ack) -> options(Rest, How, Ack);
+options([{timeout, Time} | Rest], How, Ack) when is_integer(Time), Time >= 0, Time =< 16#ffffffff ->
+    Flags = case How of {Before, _} -> Before; Before -> Before end,
+    options(Rest, {Flags, Time}, Ack);
+options([{ack, Tag} | Rest], How, _Ack) -> options(Rest, How, {ack, Tag});
+options(_Other, _How, _Ack) -> badarg.
+
+-spec flag(0..8, teleport_send:how()) -> teleport_send:how().
+flag(Flag, {Flags, Timeout}) -> {Flags bor Flag, Timeout};
+flag(Flag, Flags) -> Flags bor Flag.
+
+-spec are_nodes(term()) -> boolean().
+are_nodes([Node | Nodes]) -> is_atom(Node) andalso are_nodes(Nodes);
+are_nodes(Rest) -> Rest =:= [].
 
 -spec monitor_options([monitor_option()], Mark :: term(), teleport_request:alias()) ->
     {Mark :: term(), teleport_request:alias()} | badarg.

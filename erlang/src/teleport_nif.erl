@@ -24,7 +24,7 @@
 
 -include_lib("kernel/include/file.hrl").
 
--export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, job/0, log/0, report/0, start_error/0, question/0]).
+-export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, report/0, start_error/0, question/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type question() :: {addresses | cookie, Peer :: binary()}.
@@ -37,7 +37,7 @@
 %% A term to be built.
 -opaque job() :: reference().
 -type error() ::
-    not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noproc | system
+    not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noconnect | timeout | noproc | system
     | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
 
 %% Why the engine does not start; the text has the way out.
@@ -225,17 +225,20 @@ logs() ->
 info() ->
     erlang:nif_error(not_loaded).
 
-%% Sends a message as the calling process. Flags: 1 unordered, 2 nosuspend, 4 async: it waits neither for a session (`{error,
-%% busy}') nor for room (`ok': it has its place). `waiting': it was not accepted yet; if Tag is
+%% 1 unordered, 2 nosuspend, 8 noconnect, 4 async: it waits neither for a session (`{error, busy}') nor for room (`ok': it has its
+%% place). Perhaps with the milliseconds that it may wait.
+-type how() :: 0..15 | {0..15, non_neg_integer()}.
+
+%% Sends a message as the calling process. `waiting': it was not accepted yet; if Tag is
 %% a reference the process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that has changed.
--spec send(destination(), body(), 0..7, reference() | undefined) -> ok | waiting | not_small | {error, error()}.
-send(_To, _Body, _Flags, _Tag) ->
+-spec send(destination(), body(), how(), reference() | undefined) -> ok | waiting | not_small | {error, error()}.
+send(_To, _Body, _How, _Tag) ->
     erlang:nif_error(not_loaded).
 
 %% The same; unless this, or what comes with the Tag, is an error, the process gets `{teleport, Acknowledgement, delivered |
 %% {unconfirmed, Reason}}', once.
--spec send_acknowledged(destination(), encoded(), 0..3, reference() | undefined, term()) -> ok | waiting | {error, error()}.
-send_acknowledged(_To, _Encoded, _Flags, _Tag, _Acknowledgement) ->
+-spec send_acknowledged(destination(), encoded(), how(), reference() | undefined, term()) -> ok | waiting | {error, error()}.
+send_acknowledged(_To, _Encoded, _How, _Tag, _Acknowledgement) ->
     erlang:nif_error(not_loaded).
 
 %% Calls a process. The body's term is `{_, {self(), Tag}, _}'; Ref is a reference that was made on this node and not used before. With

@@ -2,16 +2,19 @@
 %% Sends messages, and encodes them for other nodes.
 -module(teleport_send).
 
--export([send/4, message/3, to_all/3, prime/1, encode/1, parts/1]).
+-export([send/4, message/3, to_all/3, to_each/4, prime/1, encode/1, parts/1]).
 
--export_type([error/0, flags/0, ack/0]).
+-export_type([error/0, flags/0, how/0, ack/0]).
 
--type error() :: nodedown | busy | noproc | not_running | {not_running, node()}
+-type error() :: nodedown | busy | noconnect | timeout | noproc | not_running | {not_running, node()}
                | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()}
                | {badarg, binary()} | system | {error, binary()}.
 
-%% 1: unordered, 2: nosuspend, 4: async.
--type flags() :: 0..7.
+%% 1: unordered, 2: nosuspend, 4: async, 8: noconnect.
+-type flags() :: 0..15.
+
+%% With the milliseconds that it may wait, if it may not wait for ever.
+-type how() :: flags() | {flags(), non_neg_integer()}.
 
 %% Whether the sender is told what became of the message.
 -type ack() :: none | {ack, Tag :: term()}.
@@ -28,9 +31,14 @@
 -define(BLOCK, 1048576).
 
 %% Sends a message to whomever. `badarg': it is no reference, or nobody here has that name.
--spec send(teleport_ref:ref() | reference(), term(), flags(), ack()) -> ok | {error, error()} | badarg.
-send(Alias, Message, Flags, Ack) when is_reference(Alias) ->
-    teleport_alias:send(Alias, Message, Flags, Ack);
+-spec send(teleport_ref:ref() | reference(), term(), how(), ack()) -> ok | {error, error()} | badarg.
+send(Alias, Message, How, Ack) when is_reference(Alias) ->
+    teleport_alias:send(Alias, Message, flags(How), Ack);
+send(Ref, Message, {Flags, _Timeout} = How, Ack) ->
+    case teleport_ref:where(Ref) of
+        {remote, To} -> encoded(Message, fun(Encoded) -> in_time(To, Encoded, How, Ack) end);
+        _Otherwise -> send(Ref, Message, Flags, Ack)
+    end;
 send(Ref, Message, Flags, Ack) ->
     case {teleport_ref:where(Ref), Ack} of
         {{remote, To}, none} ->
@@ -59,7 +67,7 @@ send(Ref, Message, Flags, Ack) ->
 -spec message(teleport_nif:destination(), term(), flags()) -> ok | {error, error()}.
 message(To, Message, Flags) ->
     %% Nearly always it is small, and there is room.
-    case teleport_nif:send(To, {term, Message}, Flags band 3 bor 2, undefined) of
+    case teleport_nif:send(To, {term, Message}, Flags band 11 bor 2, undefined) of
         ok -> ok;
         not_small -> encoded(Message, fun(Encoded) -> body(To, {encoded, Encoded}, Flags) end);
         {error, busy} when Flags band 2 =:= 0 -> encoded(Message, fun(Encoded) -> wait(To, {encoded, Encoded}, Flags) end);
@@ -75,7 +83,7 @@ encoded(Message, Send) ->
 
 -spec body(teleport_nif:destination(), teleport_nif:body(), flags()) -> ok | {error, error()}.
 body(To, Body, Flags) ->
-    case teleport_nif:send(To, Body, Flags band 3 bor 2, undefined) of
+    case teleport_nif:send(To, Body, Flags band 11 bor 2, undefined) of
         {error, busy} when Flags band 2 =:= 0 -> wait(To, Body, Flags);
         Result -> result(Result)
     end.
@@ -87,10 +95,50 @@ wait(To, Body, Flags) ->
     case IsAsync andalso teleport_nif:send(To, Body, Flags bor 4, undefined) of
         Sent when Sent =:= false; Sent =:= {error, busy} ->
             Tag = make_ref(),
-            accepted(Tag, teleport_nif:send(To, Body, Flags band 3, Tag));
+            accepted(Tag, teleport_nif:send(To, Body, Flags band 11, Tag));
         Sent ->
             result(Sent)
     end.
+
+%% It waits for so long.
+-spec in_time(teleport_nif:destination(), teleport_nif:encoded(), how(), ack()) -> ok | {error, error()}.
+in_time(To, Encoded, {Flags, Timeout}, none) ->
+    Tag = make_ref(),
+    accepted(Tag, teleport_nif:send(To, {encoded, Encoded}, {Flags band 11, Timeout}, Tag));
+in_time(To, Encoded, {Flags, Timeout}, {ack, Ack}) ->
+    Tag = make_ref(),
+    accepted(Tag, teleport_nif:send_acknowledged(To, Encoded, {Flags band 11, Timeout}, Tag, Ack)).
+
+%% Sends a message to the processes of that name on the nodes: it is handed over for all before any is waited for.
+-spec to_each([node()], atom(), term(), how()) -> [{node(), ok | {error, error()}}].
+to_each(Nodes, Name, Message, How) ->
+    Encoded = encode(Message),
+    Sent = [{Node, hand_over({Name, Node}, Message, Encoded, How, make_ref())} || Node <- Nodes],
+    [{Node, accepted(Tag, Result)} || {Node, {Tag, Result}} <- Sent].
+
+-spec hand_over({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, error()}, how(), reference()) ->
+    {reference(), ok | waiting | {error, term()}}.
+hand_over(Ref, Message, Encoded, How, Tag) ->
+    case {teleport_ref:where(Ref), Encoded} of
+        {{local, Process}, _} ->
+            %% As for a cast, it does not matter whether there is such a name.
+            case by_otp(Process, Message, flags(How)) of
+                badarg -> {Tag, ok};
+                Result -> {Tag, Result}
+            end;
+        {{remote, To}, {ok, Body}} ->
+            {Tag, teleport_nif:send(To, {encoded, Body}, without_async(How), Tag)};
+        {{remote, _To}, {error, Reason}} ->
+            {Tag, {error, Reason}}
+    end.
+
+-spec flags(how()) -> flags().
+flags({Flags, _Timeout}) -> Flags;
+flags(Flags) -> Flags.
+
+-spec without_async(how()) -> how().
+without_async({Flags, Timeout}) -> {Flags band 11, Timeout};
+without_async(Flags) -> Flags band 11.
 
 %% Whether `process_flag(async_dist, true)' holds for the calling process; not before OTP 25.3.
 -dialyzer({nowarn_function, is_async/0}).
@@ -151,8 +199,8 @@ result(_Sent) -> ok.
 acknowledged(To, Message, Flags, Ack) ->
     encoded(Message, fun(Encoded) ->
         %% Nearly always there is room.
-        case teleport_nif:send_acknowledged(To, Encoded, Flags band 3 bor 2, undefined, Ack) of
-            {error, busy} when Flags band 2 =:= 0 -> acknowledged_later(To, Encoded, Flags band 3, Ack);
+        case teleport_nif:send_acknowledged(To, Encoded, Flags band 11 bor 2, undefined, Ack) of
+            {error, busy} when Flags band 2 =:= 0 -> acknowledged_later(To, Encoded, Flags band 11, Ack);
             Result -> result(Result)
         end
     end).
@@ -174,9 +222,10 @@ accepted(_Tag, Result) ->
 %% Perhaps to another node, over distributed Erlang.
 -spec by_otp(pid() | atom() | {atom(), node()}, term(), flags()) -> ok | {error, busy} | badarg.
 by_otp(To, Message, Flags) ->
-    try erlang:send(To, Message, [nosuspend || Flags band 2 =/= 0]) of
+    try erlang:send(To, Message, [nosuspend || Flags band 2 =/= 0] ++ [noconnect || Flags band 8 =/= 0]) of
         ok -> ok;
-        nosuspend -> {error, busy}
+        nosuspend -> {error, busy};
+        noconnect -> {error, noconnect}
     catch
         error:badarg -> badarg
     end.

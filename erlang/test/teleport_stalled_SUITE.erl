@@ -6,6 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([a_stopped_peer/1, a_slow_process/1, asynchronous_sends/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
+-export([a_stopped_peer_among_others/1]).
 
 -define(PATIENCE, 30000).
 -define(WINDOW, (16 bsl 20)).
@@ -17,7 +18,8 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [a_stopped_peer, a_slow_process, asynchronous_sends, a_peer_stopped_for_longer_than_the_ticktime].
+    [a_stopped_peer, a_slow_process, asynchronous_sends, a_peer_stopped_for_longer_than_the_ticktime,
+     a_stopped_peer_among_others].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -161,6 +163,46 @@ a_peer_stopped_for_longer_than_the_ticktime(Config) ->
     {Count, Wrong} = teleport_test:report(Sink),
     ?assertEqual([], Wrong),
     ?assert(Count =< Accepted).
+
+%% Who sends to several nodes says how long one of them may take.
+a_stopped_peer_among_others(Config) ->
+    {Sender, Node, Other} = {?config(sender, Config), ?config(node, Config), ?config(other, Config)},
+    Sink = teleport_test:sink(Node),
+    [Held, Server] = [teleport_test_server:start_at(N, server) || N <- [Node, Other]],
+    [ok = erpc:call(Sender, teleport, prime, [N]) || N <- [Node, Other]],
+    quiet(Sender, Node),
+    teleport_test:signal(stop, ?config(os_pid, Config)),
+    _ = erpc:call(Sender, fun() -> [offer(Sink, Size) || Size <- [?LARGE, ?SMALL]] end),
+    {Results, Mailbox} = erpc:call(Sender, fun() ->
+        Note = fun(Number) -> {note, Number, binary:copy(<<1>>, ?SMALL)} end,
+        Options = [{timeout, 100}],
+        {[teleport:abcast([Node, Other, nobody@nowhere], server, Note(1), [noconnect | Options]),
+          teleport:abcast([Node, Other, Node], server, Note(2), Options),
+          teleport:abcast([Node, Other], server, Note(3), [nosuspend]),
+          teleport:cast(Held, Note(4), Options),
+          teleport:cast(Server, Note(4), Options),
+          teleport:send({server, Node}, Note(5), [{ack, tag} | Options]),
+          teleport:send({server, nobody@nowhere}, Note(5), [noconnect]),
+          teleport:cast({server, nobody@nowhere}, Note(5), [noconnect, nosuspend])],
+         teleport_test:mailbox()}
+    end),
+    ?assertEqual([[{Node, {error, timeout}}, {Other, ok}, {nobody@nowhere, {error, noconnect}}],
+                  [{Node, {error, timeout}}, {Other, ok}, {Node, {error, timeout}}],
+                  [{Node, {error, busy}}, {Other, ok}],
+                  {error, timeout}, ok, {error, timeout}, {error, noconnect}, {error, noconnect}], Results),
+    ?assertEqual([], Mailbox),
+    %% The others have theirs, in their order.
+    ?assertEqual([1, 2, 3], erpc:call(Sender, teleport, gs_call, [{server, Other}, notes]) -- [4]),
+    teleport_test:signal(cont, ?config(os_pid, Config)),
+    quiet(Sender, Node),
+    ?assertEqual([], erpc:call(Sender, teleport, gs_call, [Held, notes])),
+    teleport_test:eventually(fun() -> maps:get(bytes_in_flight, erpc:call(Sender, teleport, info, [])) =:= 0 end),
+    %% What is no node is found before anything is sent.
+    [?assertMatch({error, _}, erpc:call(Sender, teleport_test, outcome, [teleport, abcast, [Nodes, server, {note, 6} | More]]))
+     || Nodes <- [[Other, 1], [Other | Node]], More <- [[], [[nosuspend]]]],
+    ?assertNot(lists:member(6, erpc:call(Sender, teleport, gs_call, [Server, notes]))),
+    [?assertMatch({error, badarg}, erpc:call(Sender, teleport_test, outcome, [teleport, send, [Server, {note, 6}, [Option]]]))
+     || Option <- [{timeout, -1}, {timeout, soon}, {timeout, 16#100000000}, connect]].
 
 %% Sends numbered messages until there is no room; how many there was room for. Then goes on trying for a while: none of that
 %% is kept.

@@ -4,7 +4,7 @@ use crate::address::Address;
 use crate::error::{CallError, SendError};
 use crate::mailbox::Message;
 use crate::node::Node;
-use crate::process::{Process, Route, SendOptions, encode, is_stale};
+use crate::process::{Patience, Process, Route, SendOptions, encode, is_stale};
 use crate::session::{Offered, Session};
 use crate::watch::{Ended, Outcome, Purpose, Subject, Via};
 use futures_util::future::{FutureExt, join_all};
@@ -309,7 +309,7 @@ impl Process {
         waiting.asked = true;
         match offered {
             Offered::Accepted => Ok(()),
-            Offered::Waiting(pending) => Ok(pending.accepted().await?),
+            Offered::Waiting(pending) => Ok(pending.accepted(Patience::ENDLESS).await?),
         }
     }
 

@@ -164,6 +164,15 @@ pub enum SendError {
         "the way to the destination is full, or its session is still being set up; try again later, or send without nosuspend"
     )]
     Busy,
+    /// There is no session with the peer, and `noconnect` was asked for. Nothing was sent.
+    #[error("there is no session with {peer}; send without noconnect to set one up")]
+    NotConnected {
+        /// The peer.
+        peer: NodeName,
+    },
+    /// It waited for as long as it was told to, for the session or for room. Nothing was sent.
+    #[error("not accepted within {0:?}; the peer takes too little or is not reached in time")]
+    Timeout(Duration),
     /// Larger than the two nodes have agreed on. Nothing was sent.
     #[error(
         "the message has {size} bytes, {limit} are allowed; send it in parts, or raise max_message on both nodes"

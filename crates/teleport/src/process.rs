@@ -11,17 +11,21 @@ use serde::Serialize;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use teleport_etf::{Atom, EncodeError, Encoder, Pid, Reference, Segments, Term};
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
+use tokio::time::Instant;
 
 /// How a message is sent. The default is Erlang's `!`: in order, and waiting while the way is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SendOptions {
     unordered: bool,
     nosuspend: bool,
+    noconnect: bool,
+    timeout: Option<Duration>,
 }
 
 impl SendOptions {
@@ -36,8 +40,29 @@ impl SendOptions {
         Self { nosuspend: true, ..self }
     }
 
+    /// Answer [`SendError::NotConnected`] rather than set up a session with the peer.
+    pub fn noconnect(self) -> Self {
+        Self { noconnect: true, ..self }
+    }
+
+    /// Wait no longer than that, for the session and for room together: then [`SendError::Timeout`] is the answer, and nothing
+    /// was sent.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
     pub(crate) fn is_nosuspend(self) -> bool {
         self.nosuspend
+    }
+
+    pub(crate) fn is_noconnect(self) -> bool {
+        self.noconnect
+    }
+
+    /// What is offered now waits so long.
+    pub(crate) fn patience(self) -> Patience {
+        // One beyond what a clock can tell is none.
+        Patience(self.timeout.and_then(|timeout| Some((timeout, Instant::now().checked_add(timeout)?))))
     }
 
     /// The message, sent like that.
@@ -45,6 +70,27 @@ impl SendOptions {
         let mut message = Outgoing::new(from, to, body);
         (message.unordered, message.nosuspend) = (self.unordered, self.nosuspend);
         message
+    }
+}
+
+/// How long a message waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience(Option<(Duration, Instant)>);
+
+impl Patience {
+    pub(crate) const ENDLESS: Self = Self(None);
+
+    /// What comes of it in time.
+    pub(crate) async fn within<T>(
+        self,
+        waiting: impl Future<Output = Result<T, SendError>>,
+    ) -> Result<T, SendError> {
+        match self.0 {
+            None => waiting.await,
+            Some((timeout, end)) => {
+                tokio::time::timeout_at(end, waiting).await.unwrap_or(Err(SendError::Timeout(timeout)))
+            }
+        }
     }
 }
 
@@ -133,16 +179,19 @@ impl Process {
         body: Segments,
         options: SendOptions,
     ) -> Result<(), SendError> {
+        let patience = options.patience();
         match self.route(to.into())? {
-            Route::Here(to) => self.send_here(to, body, options).await.or_else(ignore_no_process),
+            Route::Here(to) => {
+                patience.within(self.send_here(to, body, options)).await.or_else(ignore_no_process)
+            }
             Route::There(peer, to, incarnation) => {
-                let session = self.session(&peer, options).await?;
+                let session = patience.within(self.session(&peer, options)).await?;
                 if is_stale(&session, incarnation) {
                     return Ok(());
                 }
                 match session.send(options.outgoing(self.id, to, body))? {
                     Offered::Accepted => Ok(()),
-                    Offered::Waiting(pending) => pending.accepted().await,
+                    Offered::Waiting(pending) => pending.accepted(patience).await,
                 }
             }
         }
@@ -155,20 +204,20 @@ impl Process {
         message: &M,
         options: SendOptions,
     ) -> Result<Acknowledgement, SendError> {
-        let body = encode(message)?;
+        let (body, patience) = (encode(message)?, options.patience());
         match self.route(to.into())? {
-            Route::Here(to) => match self.send_here(to, body, options).await {
+            Route::Here(to) => match patience.within(self.send_here(to, body, options)).await {
                 Err(error) if !matches!(error, SendError::NoProcess) => Err(error),
                 result => Ok(Acknowledgement(Ack::Now(result))),
             },
             Route::There(peer, to, incarnation) => {
-                let session = self.session(&peer, options).await?;
+                let session = patience.within(self.session(&peer, options)).await?;
                 if is_stale(&session, incarnation) {
                     return Ok(Acknowledgement(Ack::Now(Err(SendError::NoProcess))));
                 }
                 let (offered, answer) = session.send_acknowledged(options.outgoing(self.id, to, body))?;
                 if let Offered::Waiting(pending) = offered {
-                    pending.accepted().await?;
+                    pending.accepted(patience).await?;
                 }
                 Ok(Acknowledgement(Ack::Later(answer, peer)))
             }
@@ -267,7 +316,11 @@ impl Process {
         }
         // Whoever sends and sends must not keep the thread from those who write.
         tokio::task::coop::consume_budget().await;
-        if options.nosuspend { engine.session_now(peer) } else { engine.session(peer).await }
+        match options {
+            _ if options.noconnect => engine.session_if_up(peer).ok_or_else(|| not_connected(peer)),
+            _ if options.nosuspend => engine.session_now(peer),
+            _ => engine.session(peer).await,
+        }
     }
 
     async fn send_here(
@@ -307,6 +360,11 @@ pub(crate) fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Segments, Enc
         Ok(mut encoder) => encoder.to_segments(message),
         Err(_) => teleport_etf::to_segments(message), // within the encoding of another one
     })
+}
+
+/// There is no session with the peer, and none was to be set up.
+pub(crate) fn not_connected(peer: &NodeName) -> SendError {
+    SendError::NotConnected { peer: peer.clone() }
 }
 
 /// A message without a taker vanishes, as in Erlang.

@@ -53,6 +53,7 @@ rustler::atoms! {
     badarg,
     system,
     already_started,
+    noconnect,
     library_was_loaded_anew,
     teleport_build,
     teleport_build_small,

@@ -18,6 +18,8 @@ pub(crate) fn send_error<'a>(env: Env<'a>, error: &SendError) -> Term<'a> {
         SendError::NoConnection(error) => (atoms::connect(), error.to_string()).encode(env),
         SendError::NodeDown { .. } | SendError::Unconfirmed { .. } => atoms::nodedown().encode(env),
         SendError::Busy => atoms::busy().encode(env),
+        SendError::NotConnected { .. } => atoms::noconnect().encode(env),
+        SendError::Timeout(_) => atoms::timeout().encode(env),
         SendError::TooLarge { size, limit } => (atoms::too_large(), size, limit).encode(env),
         SendError::NoProcess => atoms::noproc().encode(env),
         SendError::Name(_) | SendError::NameTooLong(_) | SendError::Encode(_) => {

@@ -280,17 +280,18 @@ fn pad(is_wanted: bool) -> Atom {
 const UNORDERED: u32 = 1;
 const NOSUSPEND: u32 = 2;
 const ASYNC: u32 = 4;
+const NOCONNECT: u32 = 8;
 
 #[rustler::nif]
-fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, flags: u32, tag: Term<'a>) -> NifResult<Term<'a>> {
+fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, how: Term<'a>, tag: Term<'a>) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
         let Some(body) = encode::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
         let to = ids::recipient(to)?;
         let from = ids::process_of(env, env.pid())?;
-        let options = options(flags);
-        if flags & ASYNC != 0 {
+        let options = options(how)?;
+        if how.decode::<u32>().is_ok_and(|flags| flags & ASYNC != 0) {
             let result = node.send_behind(from, to, body, options).map(|()| Sent::Accepted);
             return Ok(sent(env, result));
         }
@@ -308,15 +309,26 @@ fn sent(env: Env<'_>, result: Result<Sent, SendError>) -> Term<'_> {
     }
 }
 
-fn options(flags: u32) -> SendOptions {
+/// Of flags, or flags and a time in milliseconds.
+fn options(how: Term<'_>) -> NifResult<SendOptions> {
     let mut options = SendOptions::default();
+    let flags = match how.decode::<(u32, u64)>() {
+        Ok((flags, timeout)) => {
+            options = options.timeout(Duration::from_millis(timeout));
+            flags
+        }
+        Err(_) => how.decode::<u32>()?,
+    };
     if flags & UNORDERED != 0 {
         options = options.unordered();
     }
     if flags & NOSUSPEND != 0 {
         options = options.nosuspend();
     }
-    options
+    if flags & NOCONNECT != 0 {
+        options = options.noconnect();
+    }
+    Ok(options)
 }
 
 #[rustler::nif]
@@ -324,7 +336,7 @@ fn send_acknowledged<'a>(
     env: Env<'a>,
     to: Term<'a>,
     body: Term<'a>,
-    flags: u32,
+    how: Term<'a>,
     tag: Term<'a>,
     acknowledgement: Term<'a>,
 ) -> NifResult<Term<'a>> {
@@ -333,7 +345,7 @@ fn send_acknowledged<'a>(
         let from = ids::process_of(env, env.pid())?;
         let notice = Notice::new(env, tag);
         let (accepted, told) = (move |result| notice.give(result), acknowledge(env, acknowledgement));
-        Ok(sent(env, node.send_acknowledged(from, to, body, options(flags), accepted, told)))
+        Ok(sent(env, node.send_acknowledged(from, to, body, options(how)?, accepted, told)))
     })
 }
 
@@ -350,7 +362,8 @@ fn request<'a>(
         let Some(body) = encode::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
-        let options = options(if atoms::nosuspend() == tag { NOSUSPEND } else { 0 });
+        let options = SendOptions::default();
+        let options = if atoms::nosuspend() == tag { options.nosuspend() } else { options };
         let notice = Notice::new(env, tag);
         begin(env, running, to, (reference, mark), |running, from, to, reference| {
             node.request(from, to, reference, body, options, move |result| {

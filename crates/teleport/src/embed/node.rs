@@ -5,7 +5,7 @@ use super::{Destination, ProcessId, RefId};
 use crate::engine::Engine;
 use crate::lock::must_not_wait;
 use crate::node::Node;
-use crate::process::is_stale;
+use crate::process::{Patience, is_stale, not_connected};
 use crate::session::{Offered, Session};
 use crate::watch::Via;
 use crate::{
@@ -165,7 +165,7 @@ impl Embedded {
         match session.send(options.outgoing(from, to, body))? {
             Offered::Accepted => {}
             // Dropped, it would be taken back.
-            waiting => drop(wait(engine, None, when_accepted(waiting, ()), drop, drop)),
+            waiting => drop(wait(engine, None, when_accepted(waiting, (), Patience::ENDLESS), drop, drop)),
         }
         Ok(())
     }
@@ -300,15 +300,17 @@ impl Embedded {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        let session = match options.is_nosuspend() {
-            true => Some(engine.session_now(&peer)?),
-            false => engine.session_if_up(&peer),
+        let patience = options.patience();
+        let session = match engine.session_if_up(&peer) {
+            None if options.is_noconnect() => return Err(not_connected(&peer)),
+            None if options.is_nosuspend() => Some(engine.session_now(&peer)?),
+            session => session,
         };
         let Some(session) = session else {
             let dialling = engine.clone();
             let waiting = async move {
-                let (offered, outcome) = offer(&dialling.session(&peer).await?)?;
-                when_accepted(offered, outcome).await
+                let (offered, outcome) = offer(&patience.within(dialling.session(&peer)).await?)?;
+                when_accepted(offered, outcome, patience).await
             };
             return Ok(Sent::Waiting(wait(engine, watch, waiting, then, accepted)));
         };
@@ -317,16 +319,20 @@ impl Embedded {
                 then(outcome);
                 Ok(Sent::Accepted)
             }
-            (waiting, outcome) => {
-                Ok(Sent::Waiting(wait(engine, watch, when_accepted(waiting, outcome), then, accepted)))
-            }
+            (waiting, outcome) => Ok(Sent::Waiting(wait(
+                engine,
+                watch,
+                when_accepted(waiting, outcome, patience),
+                then,
+                accepted,
+            ))),
         }
     }
 }
 
-async fn when_accepted<T>(offered: Offered, outcome: T) -> Result<T, SendError> {
+async fn when_accepted<T>(offered: Offered, outcome: T, patience: Patience) -> Result<T, SendError> {
     if let Offered::Waiting(pending) = offered {
-        pending.accepted().await?;
+        pending.accepted(patience).await?;
     }
     Ok(outcome)
 }

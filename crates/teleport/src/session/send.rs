@@ -2,6 +2,7 @@
 
 use super::{Inner, Session, writer};
 use crate::error::SendError;
+use crate::process::Patience;
 use std::sync::Arc;
 use teleport_etf::Segments;
 use teleport_proto::NodeName;
@@ -21,23 +22,34 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Waits until the message is accepted, or never will be.
-    pub(crate) async fn accepted(mut self) -> Result<(), SendError> {
-        match (&mut self.granted).await {
-            Ok(result) => result,
-            Err(_) => Err(self.session.node_down()),
+    pub(crate) async fn accepted(mut self, patience: Patience) -> Result<(), SendError> {
+        let in_time = patience.within(async { Ok((&mut self.granted).await) }).await;
+        let granted = match in_time {
+            // It may have been accepted just now.
+            Err(too_late) if self.take_back() => return Err(too_late),
+            Err(_) => (&mut self.granted).await,
+            Ok(granted) => granted,
+        };
+        granted.unwrap_or_else(|_| Err(self.session.node_down()))
+    }
+
+    /// `false` if it does not wait any more.
+    fn take_back(&self) -> bool {
+        let ticket = self.ticket;
+        let mut inner = self.session.lock();
+        let waits = inner.grants.remove(&ticket).is_some();
+        if waits {
+            self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
+            self.token.map(|token| inner.outcomes.remove(&token));
+            self.session.show_soon();
         }
+        waits
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let ticket = self.ticket;
-        let mut inner = self.session.lock();
-        if inner.grants.remove(&ticket).is_some() {
-            self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
-            self.token.map(|token| inner.outcomes.remove(&token));
-            self.session.show_soon();
-        }
+        self.take_back();
     }
 }
 

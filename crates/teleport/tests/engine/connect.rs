@@ -358,6 +358,21 @@ async fn nosuspend_does_not_wait_for_the_first_session_and_begins_it() {
 }
 
 #[tokio::test]
+async fn noconnect_neither_waits_for_a_session_nor_begins_one() {
+    let (a, b) = pair_with(|_| {}).await;
+    let mut inbox = b.register("inbox").unwrap();
+    let options = SendOptions::default().noconnect();
+    for _ in 0..20 {
+        let error = within(a.process().send_with(("inbox", b.name()), &0, options)).await.unwrap_err();
+        assert!(matches!(&error, SendError::NotConnected { peer } if peer == b.name()), "{error:?}");
+    }
+    assert!(peer_of(&a, b.name()).is_none());
+    a.process().send(("inbox", b.name()), &1).await.unwrap();
+    a.process().send_with(("inbox", b.name()), &2, options).await.unwrap();
+    assert_eq!((receive::<u8>(&mut inbox).await, receive::<u8>(&mut inbox).await), (1, 2));
+}
+
+#[tokio::test]
 async fn sends_to_a_node_that_nobody_knows_fail_at_once_each_of_them() {
     let hour = Duration::from_secs(3600);
     let a = start_with("a@127.0.0.1", &StaticPeers::new(), |config| {

@@ -128,6 +128,36 @@ async fn nosuspend_answers_busy_and_leaves_no_trace() {
 }
 
 #[tokio::test]
+async fn a_send_waits_no_longer_than_it_is_told_to_and_leaves_no_trace() {
+    let (a, b) = pair_with(small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let accepted = fill(&a, &b, "slow").await;
+    let before = peer_of(&a, b.name()).unwrap().transfer;
+    let options = SendOptions::default().timeout(Duration::from_millis(20));
+    for _ in 0..5 {
+        let message = payload(LARGE, 1);
+        let error = within(a.process().send_with(("slow", b.name()), &message, options)).await.unwrap_err();
+        assert!(matches!(error, SendError::Timeout(time) if time == Duration::from_millis(20)), "{error:?}");
+    }
+    let after = peer_of(&a, b.name()).unwrap().transfer;
+    assert_eq!(
+        (after.waiting, after.entries, after.messages_sent),
+        (0, before.entries, before.messages_sent)
+    );
+    // Where there is room in time it is accepted.
+    let options = options.timeout(Duration::from_secs(3600));
+    let (sender, to) = (a.process(), b.name().clone());
+    let waiting =
+        tokio::spawn(async move { sender.send_with(("slow", &to), &payload(LARGE, 1), options).await });
+    for _ in 0..accepted + 1 {
+        receive::<Binary>(&mut slow).await;
+    }
+    within(waiting).await.unwrap().unwrap();
+    assert!(slow.try_recv().is_none());
+    at_rest([&a, &b]).await;
+}
+
+#[tokio::test]
 async fn small_messages_have_room_of_their_own_and_wait_only_behind_their_own_pair() {
     let (a, b) = pair_with(small_windows).await;
     let mut slow = b.register("slow").unwrap();
