@@ -13,7 +13,7 @@ use crate::relays;
 use crate::running::Running;
 use crate::terms::Read;
 use crate::watches::{Begun, WATCHES};
-use crate::workers::{Large, Short};
+use crate::workers::{Large, Short, Unwatched};
 use crate::{atoms, terms};
 use bytes::Bytes;
 use rustler::env::SavedTerm;
@@ -38,6 +38,13 @@ pub(crate) struct Parcel {
     receipt: Receipt,
     /// The line that it is the first of.
     line: Option<Key>,
+}
+
+impl Parcel {
+    /// The session that it came over.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
 }
 
 /// What a term is, and whose.
@@ -296,7 +303,7 @@ fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
     if begun == Begun::First {
         let pid = with_env(|env| env.run(|env| running.identity.pid(env, process)));
         if !pid.is_some_and(|pid| relays::start(process, (atoms::watch(), pid))) {
-            running.workers.short(Short::Unwatched(process));
+            running.workers.short(Short::Unwatched(Unwatched::Process(process)));
             return None;
         }
     }

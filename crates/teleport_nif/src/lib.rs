@@ -30,6 +30,7 @@ mod received;
 mod relays;
 mod running;
 mod terms;
+mod turns;
 mod values;
 mod watches;
 mod workers;

@@ -14,7 +14,7 @@ use crate::relays::Alias;
 use crate::running::{self, Running};
 use crate::terms::{Atoms, Terms};
 use crate::watches::WATCHES;
-use crate::workers::{Short, Workers};
+use crate::workers::{Short, Unwatched, Workers};
 use crate::{atoms, encode, entry, held, host, iovec, logs, relays, workers};
 use bytes::Bytes;
 use rustler::types::atom::Atom;
@@ -40,7 +40,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     if !logs::are_logged() || !relays::are_there() || !builders::are_there() {
         return Ok(loaded_anew(env));
     }
-    let (workers, jobs) = Workers::new();
+    let (workers, jobs) = Workers::new(settings.max_term);
     let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), workers));
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
@@ -187,7 +187,7 @@ fn relays(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
     }
     let number = relays::add(place, count, env.pid());
     // The relays of one that was there before have ended with it.
-    workers::unwatched(Short::UnwatchedAt(place, number));
+    workers::unwatched(Unwatched::At(place, number));
     Ok(atoms::ok())
 }
 
@@ -246,7 +246,7 @@ fn watching(env: Env<'_>, process: LocalPid, alias: Term<'_>) -> NifResult<bool>
 #[rustler::nif]
 fn unwatched(env: Env<'_>, process: LocalPid) -> NifResult<Atom> {
     let process = ids::process_of(env, process)?;
-    workers::unwatched(Short::Unwatched(process));
+    workers::unwatched(Unwatched::Process(process));
     Ok(atoms::ok())
 }
 

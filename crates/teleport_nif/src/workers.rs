@@ -1,6 +1,6 @@
 //! Threads for what the node's own threads do not wait for.
 //!
-//! Some for terms that take long to build; one for all that is short but has waited for a process: so neither holds up the
+//! Some for terms that take long to build, of each session in turn; one for all that is short but has waited for a process: so neither holds up the
 //! other. And one that frees memory. Order is kept by receipts and [lines](crate::lines).
 
 use crate::builders::{self, Built};
@@ -9,13 +9,14 @@ use crate::host::{self, Parcel, Parked};
 use crate::lines::Key;
 use crate::relays;
 use crate::running::{self, Running};
+use crate::turns::Turns;
 use crate::watches::{Left, WATCHES};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::{io, thread};
 use teleport::Segments;
-use teleport::embed::{Inbound, ProcessId, RefId};
+use teleport::embed::{End, Inbound, Origin, ProcessId, RefId};
 
 /// At most so many threads build terms, and at least two: a term that takes long is not to hold up all others.
 const MOST_THREADS: usize = 4;
@@ -28,7 +29,9 @@ pub(crate) type Garbage = Box<dyn Send>;
 
 /// The way to the threads, which end when this is dropped.
 pub(crate) struct Workers {
-    large: Sender<Large>,
+    large: Arc<Turns<Large>>,
+    /// The most that a term may take.
+    max_term: usize,
     short: Sender<Short>,
     garbage: Sender<Garbage>,
 }
@@ -50,10 +53,8 @@ pub(crate) enum Short {
     Build(builders::Work),
     /// A process has ended, for that reason.
     Down(ProcessId, Segments),
-    /// The relay of a process has ended without a word.
-    Unwatched(ProcessId),
-    /// Those at that place have, since what starts them there is another process, of that number.
-    UnwatchedAt(usize, u64),
+    /// Relays have ended without a word.
+    Unwatched(Unwatched),
     /// These watches end: for that reason, or since nobody can tell one.
     End(Vec<u64>, Option<Segments>),
     /// A line moves on.
@@ -62,25 +63,61 @@ pub(crate) enum Short {
     Forget(Vec<RefId>),
 }
 
+/// Whose relays have ended without a word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unwatched {
+    /// That of a process.
+    Process(ProcessId),
+    /// Those at a place, since what starts them there is another process, of that number.
+    At(usize, u64),
+}
+
+/// A term may take so many times its bytes: an empty list in a list is one byte, and two words.
+const SWELLS: usize = 16;
+
+impl Large {
+    /// The session that it came over, and how much it is.
+    fn measure(&self) -> (u64, usize) {
+        let (origin, body) = match self {
+            Self::Parcel(parcel) => (parcel.origin().id(), parcel.body.len()),
+            Self::Inbound(Inbound::Message { origin, body, .. } | Inbound::Request { origin, body, .. }) => {
+                (origin.id(), body.len())
+            }
+            Self::Inbound(Inbound::Ended { origin, end, .. }) => {
+                let body = match end {
+                    End::Reply(body) | End::Down(body) | End::Rejected(body) => body.len(),
+                    End::NodeDown(_) => 0,
+                };
+                (origin.as_ref().map_or(0, Origin::id), body)
+            }
+            Self::Inbound(_) => (0, 0),
+        };
+        (origin, body)
+    }
+}
+
 /// What comes out at the other end.
 pub(crate) struct Jobs {
-    large: Receiver<Large>,
+    large: Arc<Turns<Large>>,
     short: Receiver<Short>,
     garbage: Receiver<Garbage>,
 }
 
 impl Workers {
-    pub(crate) fn new() -> (Self, Jobs) {
-        let (large, large_jobs) = channel();
+    /// Of terms as many are built at a time as take `max_term` together, or one.
+    pub(crate) fn new(max_term: usize) -> (Self, Jobs) {
+        let count = thread::available_parallelism().map_or(2, usize::from).clamp(2, MOST_THREADS);
+        let large = Arc::new(Turns::new(count, max_term));
         let (short, short_jobs) = channel();
         let (garbage, garbage_jobs) = channel();
-        let jobs = Jobs { large: large_jobs, short: short_jobs, garbage: garbage_jobs };
-        (Self { large, short, garbage }, jobs)
+        let jobs = Jobs { large: large.clone(), short: short_jobs, garbage: garbage_jobs };
+        (Self { large, max_term, short, garbage }, jobs)
     }
 
     /// Delivers something large.
     pub(crate) fn deliver(&self, job: Large) {
-        let _ = self.large.send(job); // without a thread the node is not running
+        let (session, bytes) = job.measure();
+        self.large.push(session, job, bytes.saturating_mul(SWELLS).min(self.max_term));
     }
 
     /// Does what is short. In the order of the calls.
@@ -102,23 +139,27 @@ impl Jobs {
         let start = |kind: &str, work: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(format!("{kind} {name}")).spawn(work).map(drop)
         };
-        let large = Arc::new(Mutex::new(large));
-        let count = thread::available_parallelism().map_or(2, usize::from).clamp(2, MOST_THREADS);
-        for _ in 0..count {
+        for _ in 0..large.threads() {
             // The threads must not keep alive what they end with.
             let (large, running) = (large.clone(), Arc::downgrade(running));
-            let next = move || large.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+            let next = move || large.next();
             start("terms", Box::new(move || work(&running, next, host::deliver_large)))?;
         }
         let weak = Arc::downgrade(running);
-        start("short", Box::new(move || work(&weak, || short.recv().ok(), do_short)))?;
+        start("short", Box::new(move || work(&weak, || Some((short.recv().ok()?, ())), do_short)))?;
         start("free", Box::new(move || garbage.into_iter().for_each(drop)))
     }
 }
 
-/// Until there is nothing to work for any more.
-fn work<J>(running: &Weak<Running>, next: impl Fn() -> Option<J>, act: impl Fn(&Arc<Running>, J)) {
-    while let Some(job) = next()
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.large.close();
+    }
+}
+
+/// Until there is nothing to work for any more. What comes with a job is dropped when that is done.
+fn work<J, T>(running: &Weak<Running>, next: impl Fn() -> Option<(J, T)>, act: impl Fn(&Arc<Running>, J)) {
+    while let Some((job, _turn)) = next()
         && let Some(running) = running.upgrade()
     {
         // A job that panics is the only one that is not done.
@@ -130,24 +171,17 @@ fn work<J>(running: &Weak<Running>, next: impl Fn() -> Option<J>, act: impl Fn(&
 
 /// The relays of these processes have ended without a word. Told on a thread of the node, or of one that drains; without any
 /// there is nobody to be told.
-pub(crate) fn unwatched(job: Short) {
+pub(crate) fn unwatched(which: Unwatched) {
     match running::all().first() {
-        Some(running) => running.workers.short(job),
-        None => {
-            if let Some(left) = remove(&job) {
-                left.watches.into_iter().for_each(|number| drop(WATCHES.take(number)));
-            }
-        }
+        Some(running) => running.workers.short(Short::Unwatched(which)),
+        None => remove(which).watches.into_iter().for_each(|number| drop(WATCHES.take(number))),
     }
 }
 
-fn remove(unwatched: &Short) -> Option<Left> {
-    match unwatched {
-        Short::Unwatched(process) => Some(WATCHES.remove(*process)),
-        Short::UnwatchedAt(place, starter) => {
-            Some(WATCHES.remove_all(|process| relays::is_at(*place, process), *starter))
-        }
-        _ => None,
+fn remove(which: Unwatched) -> Left {
+    match which {
+        Unwatched::Process(process) => WATCHES.remove(process),
+        Unwatched::At(place, starter) => WATCHES.remove_all(|process| relays::is_at(place, process), starter),
     }
 }
 
@@ -157,9 +191,7 @@ fn do_short(running: &Arc<Running>, job: Short) {
         Short::Built(parcel, tried, built) => host::built(running, parcel, tried, built),
         Short::Build(work) => builders::submit(running, work),
         Short::Down(process, reason) => end(running, WATCHES.remove(process), Some(reason)),
-        Short::Unwatched(_) | Short::UnwatchedAt(..) => {
-            remove(&job).into_iter().for_each(|left| end(running, left, None));
-        }
+        Short::Unwatched(which) => end(running, remove(which), None),
         Short::End(watches, reason) => end_watches(running, watches, reason),
         Short::Advance(line) => host::advance(running, line),
         Short::Forget(references) => CALLS.forget(&references),

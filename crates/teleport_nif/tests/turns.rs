@@ -1,0 +1,41 @@
+//! Whose term is built next, which knows nothing of the virtual machine and so can be tested without one.
+
+#[path = "../src/turns.rs"]
+#[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
+mod turns;
+
+use std::sync::Arc;
+use turns::Turns;
+
+#[test]
+fn sessions_take_turns_however_much_one_brings() {
+    let turns = Arc::new(Turns::new(1, 100));
+    (0..5).for_each(|job| turns.push(1, (1, job), 10));
+    turns.push(2, (2, 0), 10);
+    turns.push(3, (3, 0), 10);
+    let order: Vec<_> = (0..7).filter_map(|_| turns.next().map(|(job, _turn)| job)).collect();
+    assert_eq!(order, [(1, 0), (2, 0), (3, 0), (1, 1), (1, 2), (1, 3), (1, 4)]);
+}
+
+#[test]
+fn a_session_leaves_a_thread_and_memory_to_the_others() {
+    let turns = Arc::new(Turns::new(3, 100));
+    (0..3).for_each(|job| turns.push(1, (1, job), 30));
+    turns.push(2, (2, 0), 60);
+    turns.push(3, (3, 0), 1000);
+    let (first, one) = turns.next().expect("a job");
+    let (second, two) = turns.next().expect("another");
+    assert_eq!((first, second), ((1, 0), (2, 0)));
+    // The third is too large beside others, and there is little room left: whoever waits for it gets none.
+    let waiting = std::thread::spawn({
+        let turns = turns.clone();
+        move || turns.next().map(|(job, turn)| (job, drop(turn)).0)
+    });
+    drop(two);
+    assert_eq!(waiting.join().expect("no panic"), Some((1, 1)));
+    drop(one);
+    let rest: Vec<_> = (0..2).filter_map(|_| turns.next().map(|(job, _turn)| job)).collect();
+    assert_eq!(rest, [(3, 0), (1, 2)]); // alone it may take any
+    turns.close();
+    assert!(turns.next().is_none());
+}
