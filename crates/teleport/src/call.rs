@@ -260,7 +260,7 @@ impl Process {
     /// To a tag of another kind the answer is a message like any other.
     fn reply_plainly<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
         let message = encode(&(&to.1, reply))?;
-        let (process, pid) = (self.clone(), to.pid().clone());
+        let (process, pid, len) = (self.clone(), to.pid().clone(), message.len() as u64);
         let mut sending = Box::pin(unconstrained(async move {
             let sent = process.send_encoded(pid, message, SendOptions::default()).await;
             sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
@@ -268,7 +268,11 @@ impl Process {
         // It takes its place before what the process sends next, even if it has to wait there for room. Only for that, so
         // not for its turn on the thread.
         if (&mut sending).now_or_never().is_none() {
-            self.node().engine().handle.spawn(sending);
+            let room = self.node().engine().strays.hold(len)?;
+            self.node().engine().handle.spawn(async move {
+                let _sent = sending.await;
+                drop(room);
+            });
         }
         Ok(())
     }
@@ -346,6 +350,7 @@ impl Process {
             return answer_over(&session, self.id(), caller, to, kind(reference), body);
         }
         // It was handed on by a node of which this one is not a peer yet, or nobody waits any more.
+        let room = engine.strays.hold(body.len() as u64)?;
         let (engine, from, caller) = (engine.clone(), self.id(), caller.clone());
         engine.clone().handle.spawn(async move {
             let sent = engine.session(&peer).await.and_then(|session| {
@@ -354,6 +359,7 @@ impl Process {
                     let _ = encode(&error.to_string()).map(|why| answer(Kind::Reject(reference), why));
                 })
             });
+            drop(room);
             sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
         });
         Ok(())

@@ -29,6 +29,14 @@ pub struct Config {
     /// Default 32 MiB, a quarter of it for messages up to 64 KiB: two messages of 10 MiB at a time, or a quarter of a
     /// second of a 1 Gbit/s link. A larger message is let in alone.
     pub peer_window: NonZeroU64,
+    /// What all peers together may have under way to this node, in bytes, within [`peer_window`](Self::peer_window) each. A peer
+    /// has little at first, and more as it makes use of it, as much as it leaves free. Whatever the others have, each may have one
+    /// small message under way, of those that take credit and of those that do not; and of the peers at one address, one at a
+    /// time a message of any size.
+    ///
+    /// Default 128 MiB: three peers with full windows, or thirteen with a quarter of one. However many sessions somebody opens under
+    /// made-up names, they get no more than this, and 128 KiB each.
+    pub receive_window: NonZeroU64,
     /// What one peer may have waiting in one bounded mailbox of this node, in bytes; all its sessions together.
     ///
     /// Default 32 MiB, as much as the peer's window: a slow mailbox then holds what one peer can have under way.
@@ -52,12 +60,12 @@ pub struct Config {
     /// a cluster has calls under way.
     pub max_watches: usize,
     /// What this node keeps of answers that its peers have not taken, in bytes: replies, and what else goes without credit. A
-    /// peer may have as much of it as it leaves free, and an eighth of [`peer_window`](Self::peer_window), or one answer,
-    /// whatever the others hold. A reply that does not fit is not kept: its call is rejected; and so are further calls of
-    /// that peer, until it takes something.
+    /// peer may have as much of it as it leaves free. Whatever the others hold, each may have one small answer, and of the peers at
+    /// one address, one at a time a large one. A reply that does not fit is not kept: its call is rejected; and so are further
+    /// calls of that peer, until it takes something.
     ///
-    /// Default 256 MiB: one peer alone may have 32 MiB of small replies and 96 MiB of large ones on their way, three full
-    /// windows. Servers that answer many calls at once with large replies want more.
+    /// Default 128 MiB: one peer alone may have 16 MiB of small replies and 48 MiB of large ones on their way, or one larger than
+    /// that. Servers that answer many calls at once with large replies want more.
     pub answers_window: NonZeroU64,
     /// Bytes of a bulk fragment, 16 KiB to 16 MiB.
     ///
@@ -160,7 +168,8 @@ impl Default for Config {
             mailbox_total: None,
             node_window: bytes(1024 * MIB),
             max_watches: 1 << 18,
-            answers_window: bytes(256 * MIB),
+            receive_window: bytes(128 * MIB),
+            answers_window: bytes(128 * MIB),
             fragment_size: 1024 * 1024,
             express_connections: 1,
             bulk_connections: (cores as u32 / 2).clamp(1, 4),

@@ -13,8 +13,8 @@ use teleport_proto::handshake::{
     ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, Dialler, Established, HELLO_LEN, Limits,
     LocalNode, NONCE_LEN, Opening, PROOF_LEN, Refusal, VERDICT_LEN,
 };
-use teleport_proto::wire::control::{ControlFrame, TransferFrame};
-use teleport_proto::wire::envelope::{Destination, Envelope, Kind, ProcessId};
+use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
+use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Lane, ProcessId};
 use teleport_proto::{Incarnation, NodeName};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -75,6 +75,28 @@ impl Dialled {
         let (session, key) = (self.session.session, self.session.key.clone());
         let opening = Opening::Resume { session, key, generation };
         self.control = open(&self.local, &self.node, self.address, opening).await.unwrap().0;
+    }
+
+    /// Asks for room for so many bytes of small messages, and waits until there is.
+    async fn need(&mut self, bytes: u64) {
+        let (express, bulk) = (Need { needed: bytes, wanted: bytes, waived: 0 }, Need::default());
+        let mut out = BytesMut::new();
+        let needed = TransferFrame::Needed { lane: Lane::Ordinary, express, bulk };
+        ControlFrame::Transfer(needed).encode(&mut out);
+        self.control.write_all(&out).await.unwrap();
+        let mut received = BytesMut::new();
+        loop {
+            while let Some(frame) = ControlFrame::decode(&mut received).unwrap() {
+                if let ControlFrame::Transfer(TransferFrame::Granted {
+                    lane: Lane::Ordinary, express, ..
+                }) = frame
+                    && express >= bytes
+                {
+                    return;
+                }
+            }
+            assert_ne!(self.control.read_buf(&mut received).await.unwrap(), 0, "control was closed");
+        }
     }
 
     /// Sends a tick, and waits for its answer.
@@ -353,14 +375,18 @@ async fn a_peer_that_ignores_a_mailboxs_window_loses_its_session() {
 #[tokio::test]
 async fn a_hundred_names_fill_no_more_than_a_mailboxs_total() {
     let window = 1 << 20;
-    let own = |config: &mut Config| config.mailbox_window = NonZeroU64::new(window).unwrap();
+    let own = |config: &mut Config| {
+        config.mailbox_window = NonZeroU64::new(window).unwrap();
+        config.receive_window = NonZeroU64::new(1 << 30).unwrap(); // all get what they ask for
+    };
     let node = start("a@127.0.0.1", &StaticPeers::new(), config(own)).await;
     let mut inbox = node.register("inbox").unwrap();
     let mut attackers = Vec::new();
     for i in 0..100 {
-        let attacker = Dialled::new(&format!("x{i}@127.0.0.1"), &node).await;
+        let mut attacker = Dialled::new(&format!("x{i}@127.0.0.1"), &node).await;
         let mut express = attacker.express(1).await.unwrap();
-        // As much as an honest peer has credit for.
+        // As much as an honest peer has credit for, once it has asked.
+        attacker.need(7 * (32 * 1024 + 128)).await;
         for seq in 1..=7 {
             express.write_all(&message(seq, "inbox", 1, 32 * 1024)).await.unwrap();
         }
@@ -481,4 +507,64 @@ async fn whoever_holds_all_descriptors_without_a_proof_gives_them_back() {
     let (local, node) = (local("x@127.0.0.1"), "a@127.0.0.1".parse().unwrap());
     let session = timeout(20 * SECOND, open(&local, &node, address, opening)).await.expect("an answer");
     session.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_sessions_ask_for_all_there_is_their_windows_stay_within_the_cap() {
+    const CAP: u64 = 4 << 20;
+    let own = |config: &mut Config| config.receive_window = NonZeroU64::new(CAP).unwrap();
+    let peers = StaticPeers::new();
+    let node = start("a@127.0.0.1", &peers, config(own)).await;
+    let mut events = node.monitor_nodes();
+    let mut attackers = Vec::new();
+    for i in 0..100 {
+        let mut attacker = Dialled::new(&format!("x{i}@127.0.0.1"), &node).await;
+        let mut out = BytesMut::new();
+        for lane in [Lane::Ordinary, Lane::Exempt] {
+            let need = Need { needed: 8 << 20, wanted: 8 << 20, waived: 0 };
+            ControlFrame::Transfer(TransferFrame::Needed { lane, express: need, bulk: need })
+                .encode(&mut out);
+        }
+        attacker.control.write_all(&out).await.unwrap();
+        attacker.tick(1).await; // behind it
+        attackers.push(attacker);
+    }
+    for _ in 0..100 {
+        assert!(matches!(events.next().await, Some(NodeEvent::Up { .. })));
+    }
+    // What each has in any case, one large message of each kind, and one for whom the cap was empty.
+    let most = CAP + 100 * 2 * (64 * 1024 + 128) + (4 + 2) * (8 << 20);
+    let granted = |node: &Node| node.info().peers.iter().map(|peer| peer.transfer.granted_bytes).sum::<u64>();
+    let begun = Instant::now();
+    while granted(&node) < 8 << 20 {
+        assert!(begun.elapsed() < 20 * SECOND, "nothing is granted: {}", granted(&node));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(granted(&node) <= most, "{} bytes are granted, {most} are allowed", granted(&node));
+    // Whoever means well still gets small messages through, and their answers.
+    let honest = start("h@127.0.0.1", &peers, Config::default()).await;
+    let mut inbox = node.register("inbox").unwrap();
+    for number in 0..2000u32 {
+        honest.send(("inbox", node.name()), &(number, teleport::Binary::from(vec![7; 1000]))).await.unwrap();
+        let received = timeout(20 * SECOND, inbox.recv()).await.expect("it arrives").unwrap();
+        assert_eq!(received.decode::<(u32, teleport::Binary)>().unwrap().0, number);
+    }
+    assert!(granted(&node) <= most + 2 * (64 * 1024 + 128));
+}
+
+#[tokio::test]
+async fn a_batch_that_no_credit_explains_ends_the_session() {
+    let node = start("a@127.0.0.1", &StaticPeers::new(), Config::default()).await;
+    let mut events = node.monitor_nodes();
+    let attacker = Dialled::new("x@127.0.0.1", &node).await;
+    assert!(matches!(events.next().await, Some(NodeEvent::Up { .. })));
+    let mut connections = Vec::new();
+    for id in 1..=8 {
+        let Ok(mut express) = attacker.express(id).await else { break }; // it has ended already
+        // The beginning of a megabyte.
+        let _ = express.write_all(&[0, 15, 255, 252, 1, 0, 0, 1, 0]).await;
+        connections.push(express);
+    }
+    let event = timeout(5 * SECOND, events.next()).await.expect("the session ends");
+    assert!(matches!(event, Some(NodeEvent::Down { .. })), "{event:?}");
 }

@@ -100,6 +100,7 @@ impl Settings {
             "max_message" => config.max_message = bytes(value)?,
             "peer_window" => config.peer_window = bytes(value)?,
             "max_watches" => config.max_watches = number(value)?,
+            "receive_window" => config.receive_window = bytes(value)?,
             "node_window" => config.node_window = bytes(value)?,
             "answers_window" => config.answers_window = bytes(value)?,
             "fragment_size" => config.fragment_size = number(value)?,

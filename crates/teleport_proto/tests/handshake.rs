@@ -409,7 +409,7 @@ fn the_frames_are_those_of_the_protocol_description() {
     // The fields, at their offsets.
     let hello = &frames[0];
     assert_eq!(hello[..10], *b"teleport\x01\x01");
-    assert_eq!(hello[10..16], [0, 1, 0, 0, 0, 5]);
+    assert_eq!(hello[10..16], [0, 2, 0, 0, 0, 5]);
     assert_eq!(hello[16..24], 0b1100u64.to_be_bytes());
     assert_eq!(hello[24..32], 1000u64.to_be_bytes());
     assert_eq!(hello[32..40], 5000u64.to_be_bytes());
@@ -455,10 +455,10 @@ fn the_frames_are_those_of_the_protocol_description() {
 }
 
 const VECTORS: [&str; 4] = [
-    "4fd72aa1a050d2f2a47048997f3a266698d1a63a81ffb2ebbb3e658c0a14988a",
-    "1f547b5d25288819ba85296b3c4044204465bf86548068a1ae5a741961d29f47",
-    "82bfa8ec1074ebb3fa4528203abacd7755ffba3897421c5b506f7d7c224c7b2a",
-    "0a88b6fe7f0877a8eaeeeafa668918c90354a9314ab5cbf415cefb6d8b6202ae",
+    "2e45dec93783415f83ce17a9feacfda679b79529ac133c0ba643a3bc984c61ac",
+    "c606f49ae4cb360dcb504805851ad079fba6d5c9a151338004dc4d95010d825e",
+    "4fd3f1a1a04ffa72f3ab360c470790fcbfa674f2c6fad7f97d9038f2fc750762",
+    "277667627bea960c01124561350cefb517ba4c82d171f2b0674ceb1ae3c79709",
 ];
 
 #[test]

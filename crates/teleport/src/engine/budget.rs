@@ -1,9 +1,11 @@
-//! The cap over everything that a node has under way, shared by its sessions.
+//! The caps over everything that a node has under way, and that its peers have, shared by its sessions.
 
+use super::accept::Source;
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport_proto::transfer::{Budget, FairWindow, Sharing};
-use teleport_proto::wire::pool::Class;
+use teleport_proto::transfer::{Budget, FairWindow, GrantCap, Granter, MESSAGE_COST, Renewal, Sharing};
+use teleport_proto::wire::envelope::Lane;
+use teleport_proto::wire::pool::{Class, EXPRESS_LIMIT};
 use tokio::sync::Notify;
 
 /// The node's window.
@@ -15,12 +17,32 @@ pub(crate) struct NodeBudget {
 #[derive(Debug)]
 struct State {
     window: FairWindow<u64>,
+    /// Sessions that have been let in though there was no room: one of each source, until they hold nothing any more. `None` if
+    /// nobody has to be.
+    guests: Option<FxHashMap<(Source, Class), u64>>,
     /// How to tell each session that there is room for it.
     sessions: FxHashMap<u64, Arc<Notify>>,
     last_session: u64,
 }
 
 impl State {
+    /// Whether a session that holds nothing is let in though there is no room.
+    fn let_in(&mut self, source: Source, session: u64, class: Class) -> bool {
+        let holds = self.window.held_by(&session, class) > 0;
+        let Some(guests) = &mut self.guests else { return false };
+        !holds && *guests.entry((source, class)).or_insert(session) == session
+    }
+
+    /// A session has given something back.
+    fn see_out(&mut self, source: Source, session: u64, class: Class) {
+        if let Some(guests) = &mut self.guests
+            && guests.get(&(source, class)) == Some(&session)
+            && self.window.held_by(&session, class) == 0
+        {
+            guests.remove(&(source, class));
+        }
+    }
+
     fn tell(sessions: &FxHashMap<u64, Arc<Notify>>, session: &u64) {
         if let Some(freed) = sessions.get(session) {
             freed.notify_one();
@@ -29,12 +51,24 @@ impl State {
 }
 
 impl NodeBudget {
-    /// A window of `size` bytes, of which each session may have `share` whatever the others do.
-    pub(crate) fn new(size: u64, share: u64) -> Arc<Self> {
-        let window = FairWindow::new(Sharing { size, share, most: u64::MAX });
-        Arc::new(Self {
-            state: Mutex::new(State { window, sessions: FxHashMap::default(), last_session: 0 }),
-        })
+    /// What this node sends of itself: a window of `size` bytes, of which each session may have `share`, or one message,
+    /// whatever the others do.
+    pub(crate) fn for_sends(size: u64, share: u64) -> Arc<Self> {
+        let sharing = Sharing { size, share, alone: true, most: u64::MAX };
+        Self::new(FairWindow::new(sharing), None)
+    }
+
+    /// What peers are answered: a window of `size` bytes, of which each session may have one small answer whatever the others do,
+    /// and one session from each source a large one.
+    pub(crate) fn for_answers(size: u64) -> Arc<Self> {
+        let sharing = Sharing { size, share: 0, alone: false, most: u64::MAX };
+        let window = FairWindow::new(sharing).with_share(Class::Express, EXPRESS_LIMIT as u64 + MESSAGE_COST);
+        Self::new(window, Some(FxHashMap::default()))
+    }
+
+    fn new(window: FairWindow<u64>, guests: Option<FxHashMap<(Source, Class), u64>>) -> Arc<Self> {
+        let state = State { window, guests, sessions: FxHashMap::default(), last_session: 0 };
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// Bytes under way.
@@ -51,11 +85,12 @@ impl NodeBudget {
 pub(crate) struct SessionBudget {
     node: Arc<NodeBudget>,
     session: u64,
+    source: Source,
 }
 
 impl SessionBudget {
-    /// `freed` is notified when there is room again after a refusal.
-    pub(crate) fn new(node: Arc<NodeBudget>, freed: Arc<Notify>) -> Self {
+    /// For a session with a peer at `source`. `freed` is notified when there is room again after a refusal.
+    pub(crate) fn new(node: Arc<NodeBudget>, source: Source, freed: Arc<Notify>) -> Self {
         let session = {
             let mut state = node.lock();
             state.last_session += 1;
@@ -63,13 +98,21 @@ impl SessionBudget {
             state.sessions.insert(session, freed);
             session
         };
-        Self { node, session }
+        Self { node, session, source }
     }
 }
 
 impl Budget for SessionBudget {
     fn try_take(&self, class: Class, bytes: u64) -> bool {
-        self.node.lock().window.try_take(&self.session, class, bytes)
+        let state = &mut *self.node.lock();
+        if state.window.try_take(&self.session, class, bytes) {
+            return true;
+        }
+        let guest = state.let_in(self.source, self.session, class);
+        if guest {
+            state.window.take(&self.session, class, bytes);
+        }
+        guest
     }
 
     fn take(&self, class: Class, bytes: u64) {
@@ -77,15 +120,84 @@ impl Budget for SessionBudget {
     }
 
     fn give_back(&self, class: Class, bytes: u64) {
-        let State { window, sessions, .. } = &mut *self.node.lock();
+        let state = &mut *self.node.lock();
+        let State { window, sessions, .. } = state;
         window.give_back(&self.session, class, bytes, |session| State::tell(sessions, session));
+        state.see_out(self.source, self.session, class);
     }
 }
 
 impl Drop for SessionBudget {
     fn drop(&mut self) {
-        let State { window, sessions, .. } = &mut *self.node.lock();
+        let state = &mut *self.node.lock();
+        let State { window, sessions, .. } = state;
         sessions.remove(&self.session);
         window.leave(&self.session, |session| State::tell(sessions, session));
+        [Class::Express, Class::Bulk]
+            .into_iter()
+            .for_each(|class| state.see_out(self.source, self.session, class));
+    }
+}
+
+/// What the node's peers may have under way to it.
+#[derive(Debug)]
+pub(crate) struct NodeGrants {
+    state: Mutex<Grants>,
+}
+
+#[derive(Debug)]
+struct Grants {
+    cap: GrantCap<Source>,
+    /// How to tell each session that there is more for it.
+    sessions: FxHashMap<u64, Arc<Notify>>,
+    last_session: u64,
+}
+
+impl NodeGrants {
+    /// A cap of `size` bytes.
+    pub(crate) fn new(size: u64) -> Arc<Self> {
+        let (cap, sessions) = (GrantCap::new(size), FxHashMap::default());
+        Arc::new(Self { state: Mutex::new(Grants { cap, sessions, last_session: 0 }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Grants> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One session's grants out of the node's.
+pub(crate) struct SessionGrants {
+    node: Arc<NodeGrants>,
+    session: u64,
+    source: Source,
+}
+
+impl SessionGrants {
+    /// For a session with a peer at `source`. `freed` is notified when there is more for it after it was refused some.
+    pub(crate) fn new(node: Arc<NodeGrants>, source: Source, freed: Arc<Notify>) -> Self {
+        let session = {
+            let mut state = node.lock();
+            state.last_session += 1;
+            let session = state.last_session;
+            state.sessions.insert(session, freed);
+            session
+        };
+        Self { node, session, source }
+    }
+}
+
+impl Granter for SessionGrants {
+    fn renew(&self, lane: Lane, class: Class, renewal: Renewal) -> u64 {
+        let Grants { cap, sessions, .. } = &mut *self.node.lock();
+        let ready = |session| State::tell(sessions, &session);
+        cap.renew(self.session, &self.source, (lane, class), renewal, ready)
+    }
+}
+
+impl Drop for SessionGrants {
+    fn drop(&mut self) {
+        let Grants { cap, sessions, .. } = &mut *self.node.lock();
+        sessions.remove(&self.session);
+        cap.leave(self.session, &self.source, |session| State::tell(sessions, &session));
     }
 }

@@ -9,6 +9,7 @@ use crate::seldom::{OfPeer, warn_seldom};
 use crate::session::Session;
 use crate::{Config, ConnectError};
 use rustc_hash::FxHashMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::absence::Absence;
@@ -56,12 +57,12 @@ impl Directory {
         self.sessions.keys().copied().collect()
     }
 
-    /// Does what membership wants done. `established` goes with a session that begins.
+    /// Does what membership wants done. `established` goes with a session that begins, and where its peer is.
     pub(super) fn apply(
         &mut self,
         engine: &Arc<Engine>,
         actions: Vec<Action>,
-        established: Option<&Established>,
+        established: Option<(&Established, Source)>,
     ) {
         for action in actions {
             match action {
@@ -72,8 +73,8 @@ impl Directory {
                     engine.handle.spawn(resume(engine.clone(), peer, session, generation));
                 }
                 Action::Up { .. } => {
-                    if let Some(established) = established {
-                        self.begin(engine, established);
+                    if let Some((established, source)) = established {
+                        self.begin(engine, established, source);
                     }
                 }
                 Action::Ended { session, reason, .. } => self.end(engine, session, reason),
@@ -114,8 +115,8 @@ impl Directory {
         }
     }
 
-    fn begin(&mut self, engine: &Arc<Engine>, established: &Established) {
-        let (session, commands) = Session::new(engine, established);
+    fn begin(&mut self, engine: &Arc<Engine>, established: &Established, source: Source) {
+        let (session, commands) = Session::new(engine, established, source);
         let liveness = engine.config.liveness(engine.net_ticktime());
         let setup = Setup {
             clock: engine.clock,
@@ -200,7 +201,9 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
     match opened {
         Ok((stream, established)) => {
             let outcome = directory.membership.dial_succeeded(&established);
-            directory.apply(&engine, outcome.actions, Some(&established));
+            // Without an address it is gone already.
+            let address = stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+            directory.apply(&engine, outcome.actions, Some((&established, Source::of(address))));
             let session = directory.session(established.session).filter(|_| outcome.keep);
             if let Some(session) = session {
                 engine.attach_control(&session, 0, Some(stream));

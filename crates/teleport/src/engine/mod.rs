@@ -4,7 +4,7 @@
 //! connections come and go, and that of each [`Session`]'s machine, which messages pass. The control thread takes
 //! neither, and a sender only the second. Their order, and that of those below them, is in [`lock`](crate::lock).
 
-mod accept;
+pub(crate) mod accept;
 pub(crate) mod budget;
 pub(crate) mod buffers;
 pub(crate) mod clock;
@@ -18,6 +18,7 @@ mod peer;
 mod reached;
 pub(crate) mod runtime;
 pub(crate) mod socket;
+pub(crate) mod strays;
 
 use crate::config;
 use crate::cookies::KnownCookies;
@@ -32,7 +33,7 @@ use crate::session::Session;
 use crate::watch::{WatchLimit, Watched, Watching};
 use crate::{Config, ConnectError, PeerInfo, SendError};
 use accept::{Source, Unproven};
-use budget::{NodeBudget, SessionBudget};
+use budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
 use buffers::BufferPool;
 use clock::Clock;
 use control::{Command, TickObserver};
@@ -48,6 +49,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use strays::Strays;
 use teleport_proto::handshake::{
     Authenticated, ConnectionKind, Cookie, LocalNode, Opening, Refusal, SessionKey,
 };
@@ -107,10 +109,13 @@ pub(crate) struct Engine {
     pub(crate) watched: Watched,
     /// What peers may watch of this node.
     pub(crate) watch_limit: Arc<WatchLimit>,
+    pub(crate) strays: Strays,
     pub(crate) buffers: Arc<BufferPool>,
     budget: Arc<NodeBudget>,
     /// For what goes without credit.
     answers: Arc<NodeBudget>,
+    /// What peers may have under way to this node.
+    grants: Arc<NodeGrants>,
     pub(crate) events: Events,
     resolver: Arc<dyn Resolver>,
     cookies: KnownCookies,
@@ -159,8 +164,9 @@ impl Engine {
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), &config)),
             buffers: BufferPool::new(config.buffer_pool),
-            budget: NodeBudget::new(config.node_window.get(), share),
-            answers: NodeBudget::new(config.answers_window.get(), share),
+            budget: NodeBudget::for_sends(config.node_window.get(), share),
+            answers: NodeBudget::for_answers(config.answers_window.get()),
+            grants: NodeGrants::new(config.receive_window.get()),
             clock: Clock::start(),
             registry: Registry::default(),
             hosting,
@@ -169,6 +175,7 @@ impl Engine {
             meter,
             watched: Watched::new(None),
             watch_limit: WatchLimit::new(config.max_watches),
+            strays: Strays::default(),
             events: Events(events),
             peers: Peers::default(),
             deadline_changed: Notify::new(),
@@ -278,11 +285,16 @@ impl Engine {
     }
 
     /// A session's parts in the node's windows: for what takes credit, and for what does not.
-    pub(crate) fn session_budgets(&self, freed: &Arc<Notify>) -> [Arc<dyn Budget>; 2] {
+    pub(crate) fn session_budgets(&self, source: Source, freed: &Arc<Notify>) -> [Arc<dyn Budget>; 2] {
         [&self.budget, &self.answers].map(|window| {
-            let part: Arc<dyn Budget> = Arc::new(SessionBudget::new(window.clone(), freed.clone()));
+            let part: Arc<dyn Budget> = Arc::new(SessionBudget::new(window.clone(), source, freed.clone()));
             part
         })
+    }
+
+    /// What a session's peer may have under way to this node.
+    pub(crate) fn session_grants(&self, source: Source, freed: &Arc<Notify>) -> Arc<SessionGrants> {
+        Arc::new(SessionGrants::new(self.grants.clone(), source, freed.clone()))
     }
 
     /// Bytes accepted and not known to be delivered, of all sessions.
@@ -387,7 +399,7 @@ impl Engine {
             match decision.verdict {
                 Ok(last_dial) => {
                     let (verdict, established) = authenticated.accept(last_dial);
-                    directory.apply(self, decision.actions, Some(&established));
+                    directory.apply(self, decision.actions, Some((&established, source)));
                     directory.is_there(established.session);
                     if request.kind == ConnectionKind::NewSession {
                         directory.limit.begun(established.session, source);

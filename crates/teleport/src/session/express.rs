@@ -7,11 +7,15 @@ use crate::engine::deliver::Deliver;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
-use teleport_proto::wire::pool::split_batch;
+use std::time::Duration;
+use teleport_proto::wire::pool::{BATCH_HEADER_LEN, split_batch};
 
 /// Room for one read: grows with what comes, so that a quiet connection costs little.
 const LEAST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 256 * 1024;
+
+/// The room for reads is given back when nothing has come for so long.
+const QUIET: Duration = Duration::from_secs(1);
 
 pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
     session.begun().await;
@@ -45,8 +49,19 @@ async fn read_batches(
     link: &Link,
     input: &mut Input,
 ) -> io::Result<bool> {
-    link.stream.readable().await?;
     let Input { received, room, frames } = input;
+    if received.is_empty() && received.capacity() > LEAST_READ {
+        // Of a connection that has become quiet nothing is kept.
+        match tokio::time::timeout(QUIET, link.stream.readable()).await {
+            Ok(ready) => ready?,
+            Err(_) => {
+                (*received, *room) = (BytesMut::new(), LEAST_READ);
+                return Ok(true);
+            }
+        }
+    } else {
+        link.stream.readable().await?;
+    }
     received.reserve(*room);
     match link.stream.try_read_buf(received) {
         Ok(0) => return Ok(false),
@@ -57,12 +72,13 @@ async fn read_batches(
         Err(error) => return Err(error),
     }
     session.heard(engine.clock.now());
-    let mut out_of_step = None;
+    let (mut out_of_step, mut begun) = (None, None);
     loop {
         match split_batch(received) {
             Ok(Ok(frame)) => frames.push(frame),
             Ok(Err(needed)) => {
                 *room = (*room).max(needed.saturating_sub(received.len()));
+                begun = (needed > BATCH_HEADER_LEN).then_some(needed);
                 break;
             }
             Err(error) => {
@@ -74,7 +90,8 @@ async fn read_batches(
     let mut sink = Deliver::new(engine, session);
     let mut inner = session.lock();
     let result = session.run(&mut inner, |transfer| {
-        frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, &mut sink))
+        frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, &mut sink))?;
+        begun.map_or(Ok(()), |len| transfer.begin_batch(link.id, len))
     });
     drop(inner);
     sink.finish_reading();

@@ -17,6 +17,7 @@ mod writer;
 
 use crate::embed::Arrivals;
 use crate::engine::Engine;
+use crate::engine::accept::Source;
 use crate::engine::clock::Moment;
 use crate::engine::control::Command;
 use crate::engine::deliver::Deliver;
@@ -97,6 +98,8 @@ pub(crate) struct Session {
     placed: AtomicBool,
     /// The node's budget has room again.
     budget_freed: Arc<Notify>,
+    /// There is more to be granted to the peer.
+    grants_freed: Arc<Notify>,
     /// The pool has changed.
     pool_changed: Notify,
     /// Something has been delivered, maybe everything.
@@ -151,10 +154,11 @@ impl Session {
     pub(crate) fn new(
         engine: &Arc<Engine>,
         established: &Established,
+        source: Source,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let (events, inbox) = mpsc::unbounded_channel();
         let (control, commands) = mpsc::unbounded_channel();
-        let budget_freed = Arc::new(Notify::new());
+        let (budget_freed, grants_freed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let config = TransferConfig {
             dialler: established.role == Role::Dialler,
             max_message: established.max_message.get(),
@@ -167,8 +171,9 @@ impl Session {
             express_connections: engine.config.express_connections,
             bulk_connections: engine.config.bulk_connections,
         };
-        let [budget, answers] = engine.session_budgets(&budget_freed);
-        let transfer = Transfer::new(config, budget, answers, engine.buffers.clone());
+        let [budget, answers] = engine.session_budgets(source, &budget_freed);
+        let grants = engine.session_grants(source, &grants_freed);
+        let transfer = Transfer::new(config, budget, answers, grants, engine.buffers.clone());
         let session = Arc::new(Self {
             id: established.session,
             number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
@@ -202,6 +207,7 @@ impl Session {
             looked_after: AtomicBool::new(false),
             placed: AtomicBool::new(false),
             budget_freed,
+            grants_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
             watched_processes: Watched::new(Some(engine.watch_limit.clone())),

@@ -65,6 +65,9 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
             () = session.budget_freed.notified() => {
                 session.run(&mut session.lock(), |transfer| transfer.budget_freed());
             }
+            () = session.grants_freed.notified() => {
+                session.run(&mut session.lock(), |transfer| transfer.grants_freed());
+            }
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => task.on_timer(),
         }
     }
@@ -174,7 +177,8 @@ impl Task {
         if idle {
             self.sweep_at.get_or_insert(now + self.bulk_idle);
         }
-        if under_way {
+        let more_to_give_up = self.session.run(&mut self.session.lock(), |transfer| transfer.rest());
+        if under_way || more_to_give_up == Some(true) {
             self.look_at = Some(now + Progress::interval(self.stall_timeout));
             return;
         }

@@ -14,7 +14,7 @@ use teleport::{
     ConnectError, Node, RegisterError, SendError, SendOptions, StartError, StaticPeers, etf::Segments,
 };
 use teleport_proto::handshake::{
-    ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, HELLO_LEN, HandshakeError, Opening,
+    ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, HELLO_LEN, HandshakeError, Opening, VERSION,
 };
 use teleport_testkit::cluster::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -179,10 +179,11 @@ async fn another_protocol_version_is_named_on_both_sides() {
     })
     .await;
     let error = sending_to(address).await;
-    let ConnectError::Handshake { cause: HandshakeError::Version { ours: 1, theirs: 9 }, .. } = &error else {
+    let ConnectError::Handshake { cause: HandshakeError::Version { ours: VERSION, theirs: 9 }, .. } = &error
+    else {
         panic!("{error:?}")
     };
-    assert_says(&error, &["b@127.0.0.1", "protocol 9", "we speak 1", "upgrade the older"]);
+    assert_says(&error, &["b@127.0.0.1", "protocol 9", "we speak 2", "upgrade the older"]);
 
     // A dialler that speaks an older one is told so.
     let b = start("b@127.0.0.1", &StaticPeers::new()).await;
@@ -192,7 +193,7 @@ async fn another_protocol_version_is_named_on_both_sides() {
     hello[VERSION_AT..VERSION_AT + 2].copy_from_slice(&0u16.to_be_bytes());
     stream.write_all(&hello).await.unwrap();
     let error = dialler.challenge(&read::<CHALLENGE_LEN>(&mut stream).await).unwrap_err();
-    assert_eq!(error, HandshakeError::Version { ours: 1, theirs: 1 });
+    assert_eq!(error, HandshakeError::Version { ours: VERSION, theirs: VERSION });
     closed_by_peer(&mut stream).await;
 }
 

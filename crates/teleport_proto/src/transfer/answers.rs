@@ -16,19 +16,18 @@ use teleport_etf::Segments;
 /// [`most_untaken`] bounds those for watches that were not begun.
 pub(crate) const NOTICE: u64 = 256;
 
-/// For peers' windows that are smaller: some 30,000 of them.
-const LEAST_UNTAKEN: u64 = 4 * 1024 * 1024;
+/// Where the peer may have little under way: some 2,000 of them.
+const LEAST_UNTAKEN: u64 = 256 * 1024;
 
 /// So many bytes a session keeps of what the node says by itself, which is never refused: outcomes, rejections, and DOWN for
 /// watches that were not begun. The peer alone decides how many there are, so one that lets more come together loses
 /// the session.
 ///
-/// As much as the peer's window, which an honest peer does not reach. What it may have under way before anything comes back is a
-/// quarter of the window, in messages of at least [`MESSAGE_COST`](super::MESSAGE_COST) (a 512th of the window of them, 65,536 of
-/// 32 MiB), and as many monitors in the window of what goes without credit. An outcome or a DOWN for each of both costs some 140
-/// bytes, a rejection 250: (250 + 140) / 512, three quarters of the window.
-pub(crate) fn most_untaken(peer_window: u64) -> u64 {
-    peer_window.max(LEAST_UNTAKEN)
+/// Twice what the peer may have under way of small messages, which an honest peer does not reach: each costs at least
+/// [`MESSAGE_COST`](super::MESSAGE_COST), and is answered by an outcome or a DOWN of some 140 bytes, or a rejection of 250. And for
+/// what it has not taken it is granted nothing new.
+pub(crate) fn most_untaken(under_way: u64) -> u64 {
+    under_way.saturating_mul(2).max(LEAST_UNTAKEN)
 }
 
 pub(crate) struct Answers {

@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     pub(crate) idle: bool,
     /// Frames received, whole.
     pub(crate) received: u64,
+    /// Bytes of the batch that has begun to come.
+    pub(crate) begun_batch: u64,
     /// `received` has grown since the peer was told.
     pub(crate) say_received: bool,
     /// Frames handed to the writer, and how many of them the peer has.
@@ -50,6 +52,7 @@ impl Connection {
             live: true,
             idle: false,
             received: 0,
+            begun_batch: 0,
             say_received: false,
             sent: 0,
             acknowledged: 0,

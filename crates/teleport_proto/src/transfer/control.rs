@@ -6,6 +6,7 @@ use super::pool::{MOST_CONNECTIONS, PoolSize};
 use super::{Transfer, Urgency};
 use crate::ConnectionId;
 use crate::wire::control::{ControlFrame, MAX_RANGES, TransferFrame};
+use crate::wire::envelope::Lane;
 use crate::wire::pool::Class;
 use bytes::BytesMut;
 use teleport_etf::Segments;
@@ -31,7 +32,7 @@ impl Transfer {
                 self.answers.delivered(returned.exempt);
                 self.inbox.rejects_requests = self.answers.is_full();
                 self.admission.pump(&mut self.admitted);
-                [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what is exempt
+                [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what had to wait
                 // Whoever has delivered a message has received its frame, and has to say so.
                 let log = self.connections.iter().map(|connection| connection.log.len()).max();
                 allow("frames without acknowledgement", log.unwrap_or(0), MOST_REMEMBERED)?;
@@ -59,6 +60,14 @@ impl Transfer {
                     (known.noted, known.say_retired) = (true, false);
                 }
             }
+            TransferFrame::Granted { lane, express, bulk } => {
+                self.outbox.allowance(lane).granted(express, bulk);
+                for class in [Class::Express, Class::Bulk] {
+                    self.outbox.admit(lane, class);
+                    self.serve(class);
+                }
+            }
+            TransferFrame::Needed { lane, express, bulk } => self.inbox.grants(lane).heard(express, bulk)?,
             TransferFrame::Wanted { express, bulk } => {
                 let (most_express, most_bulk) =
                     (self.config.express_connections, self.config.bulk_connections);
@@ -78,10 +87,10 @@ impl Transfer {
 
     /// Whether the control connection has something to say, and how soon.
     pub fn control_due(&self) -> Option<Urgency> {
-        let delivered_much = self.delivered_since_said.is_much_of(self.config.receive_window);
+        let needs = self.outbox.needs_due();
         let consumed_much =
             self.config.own_mailbox_window.is_some_and(|window| self.consumed_since_said.is_much_of(window));
-        if self.urgent || self.say_wanted || delivered_much || consumed_much {
+        if self.urgent || self.say_wanted || needs || self.inbox.grants_due() || consumed_much {
             return Some(Urgency::Now);
         }
         let soon = self.say_delivered
@@ -128,12 +137,31 @@ impl Transfer {
         for account in self.admission.take_closed() {
             say(TransferFrame::AccountClosed { account });
         }
+        self.inbox.renew_grants(self.outbox.answers()).for_each(&mut say);
+        for lane in [Lane::Ordinary, Lane::Exempt] {
+            self.outbox.allowance(lane).take_unsaid().into_iter().for_each(&mut say);
+        }
         if std::mem::take(&mut self.say_wanted) {
             let PoolSize { express, bulk } = self.target;
             say(TransferFrame::Wanted { express, bulk });
         }
         self.urgent = false;
-        (self.delivered_since_said, self.consumed_since_said) = Default::default();
+        self.consumed_since_said = Default::default();
+    }
+
+    /// There is room again for what the peer needed.
+    pub fn grants_freed(&mut self) {
+        #[cfg(feature = "planted-faults")]
+        if self.faults.forget_needs {
+            return;
+        }
+        [Lane::Ordinary, Lane::Exempt].into_iter().for_each(|lane| self.inbox.grants(lane).freed());
+    }
+
+    /// Gives up what the peer has granted and was of no use since the last time. `true` if there will be more to give up, even
+    /// if nothing is sent any more.
+    pub fn rest(&mut self) -> bool {
+        [Lane::Ordinary, Lane::Exempt].map(|lane| self.outbox.allowance(lane).rest()).contains(&true)
     }
 
     /// The control connection is up (again): everything has to be repeated that the peer may not have heard.
@@ -149,6 +177,10 @@ impl Transfer {
         self.say_delivered = true;
         self.inbox.say_all_again();
         self.say_consumed = self.consumed.keys().copied().collect();
+        for lane in [Lane::Ordinary, Lane::Exempt] {
+            self.inbox.grants(lane).say_again();
+            self.outbox.allowance(lane).say_again();
+        }
         self.say_wanted = !self.config.dialler;
         self.urgent = true;
     }

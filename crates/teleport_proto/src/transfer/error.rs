@@ -32,6 +32,20 @@ pub enum Violation {
         /// Bytes that came on top.
         bytes: u64,
     },
+    /// More batches have begun to come than its credit explains.
+    #[error("the peer has begun batches of {bytes} bytes, with a credit of {credit}; the session ends")]
+    Batches {
+        /// Bytes of the batches.
+        bytes: u64,
+        /// Bytes that it may send.
+        credit: u64,
+    },
+    /// It gave up more than it had.
+    #[error("the peer gives up {bytes} bytes of its credit, more than it has left; the session ends")]
+    Waived {
+        /// Bytes that it gives up, in all.
+        bytes: u64,
+    },
     /// Larger than agreed.
     #[error("the peer sent a message of {size} bytes, agreed were {limit} at most; the session ends")]
     TooLarge {

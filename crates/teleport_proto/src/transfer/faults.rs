@@ -11,6 +11,10 @@ pub struct Faults {
     pub ignore_predecessor: bool,
     /// The node's window goes to those who come first.
     pub unfair_budget: bool,
+    /// What the peer may send is granted without asking the node.
+    pub grant_unasked: bool,
+    /// What the peer needs is granted once, or never.
+    pub forget_needs: bool,
     /// What a retirement requeues never gives its credit back.
     pub lose_credit: bool,
     /// A resumed control connection repeats nothing.

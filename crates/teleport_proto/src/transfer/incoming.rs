@@ -1,10 +1,12 @@
 //! Messages on their way in: fragments put together, order kept, deliveries counted.
 
 use super::assembly::{Assembly, Buffers, Region};
+use super::grants::{Granter, Grants};
 use super::numbers::NumberSet;
-use super::window::{Totals, Window, class_of, cost};
+use super::window::{class_of, cost};
 use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
-use crate::wire::envelope::{Envelope, Kind, ProcessId, RefId, Seq};
+use crate::wire::control::TransferFrame;
+use crate::wire::envelope::{Envelope, Kind, Lane, ProcessId, RefId, Seq};
 use crate::wire::pool::{FragmentHeader, batch_messages};
 use crate::wire::{WireError, take_varint};
 use bytes::Bytes;
@@ -44,9 +46,9 @@ struct Handed {
 pub(crate) struct Inbox {
     buffers: Arc<dyn Buffers + Send + Sync>,
     max_message: u64,
-    window: Window,
+    ordinary: Grants,
     /// For what comes without credit: the sender has a window of the same size for it.
-    exempt: Window,
+    exempt: Grants,
     delivered: NumberSet,
     /// Those above the watermark that the peer has not been told of.
     unsaid: NumberSet,
@@ -69,20 +71,26 @@ pub(crate) struct Inbox {
     pub(crate) messages: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
-    /// Bytes delivered since they were last asked for.
-    pub(crate) delivered_bytes: Totals,
     pub(crate) no_process: u64,
     #[cfg(feature = "planted-faults")]
     pub(crate) faults: super::Faults,
+    /// The last: what has been granted comes back when the memory has.
+    granter: Arc<dyn Granter>,
 }
 
 impl Inbox {
-    pub(crate) fn new(buffers: Arc<dyn Buffers + Send + Sync>, max_message: u64, window: u64) -> Self {
+    pub(crate) fn new(
+        buffers: Arc<dyn Buffers + Send + Sync>,
+        max_message: u64,
+        window: u64,
+        granter: Arc<dyn Granter>,
+    ) -> Self {
+        let grants = |lane| Grants::new(lane, window, max_message, &*granter);
         Self {
             buffers,
             max_message,
-            window: Window::new(window),
-            exempt: Window::new(window),
+            ordinary: grants(Lane::Ordinary),
+            exempt: grants(Lane::Exempt),
             delivered: NumberSet::default(),
             unsaid: NumberSet::default(),
             held: BTreeMap::new(),
@@ -97,11 +105,49 @@ impl Inbox {
             unclaimed: Vec::new(),
             messages: 0,
             bytes: 0,
-            delivered_bytes: Totals::default(),
             no_process: 0,
             #[cfg(feature = "planted-faults")]
             faults: super::Faults::default(),
+            granter,
         }
+    }
+
+    /// The grants of a lane.
+    pub(crate) fn grants(&mut self, lane: Lane) -> &mut Grants {
+        match lane {
+            Lane::Ordinary => &mut self.ordinary,
+            Lane::Exempt => &mut self.exempt,
+        }
+    }
+
+    /// Whether the peer waits for grants.
+    pub(crate) fn grants_due(&self) -> bool {
+        self.ordinary.is_due() || self.exempt.is_due()
+    }
+
+    /// Renews what is granted; what the peer has to be told. It has not taken so many bytes of answers.
+    pub(crate) fn renew_grants(&mut self, untaken: u64) -> impl Iterator<Item = TransferFrame> {
+        let granter = &*self.granter;
+        #[cfg(feature = "planted-faults")]
+        let granter = if self.faults.grant_unasked { &super::Unlimited } else { granter };
+        let ordinary = self.ordinary.take_unsaid(untaken, granter);
+        let exempt = self.exempt.take_unsaid(0, granter);
+        ordinary.into_iter().chain(exempt)
+    }
+
+    /// Bytes that the peer may still send, or has sent and are not delivered.
+    pub(crate) fn granted_bytes(&self) -> u64 {
+        self.ordinary.outstanding() + self.exempt.outstanding()
+    }
+
+    /// What the peer may have under way of express messages, in both lanes.
+    pub(crate) fn express_window(&self) -> u64 {
+        self.ordinary.express_window() + self.exempt.express_window()
+    }
+
+    /// Bytes of express messages that may still come.
+    pub(crate) fn expected(&self) -> u64 {
+        self.ordinary.expected() + self.exempt.expected()
     }
 
     pub(crate) fn delivered(&self) -> &NumberSet {
@@ -123,7 +169,7 @@ impl Inbox {
 
     /// Bytes received, or being received, and not delivered.
     pub(crate) fn undelivered_bytes(&self) -> u64 {
-        self.window.used() + self.exempt.used()
+        self.ordinary.undelivered() + self.exempt.undelivered()
     }
 
     /// Messages that are partial, wait for their predecessor or are being delivered.
@@ -308,8 +354,7 @@ impl Inbox {
         if seq > self.delivered.watermark() {
             self.unsaid.insert(seq);
         }
-        self.window_of(exempt).give_back(credit.class, credit.bytes);
-        self.delivered_bytes.add(credit.class, credit.bytes);
+        self.grants(Lane::of(exempt)).delivered(credit.class, credit.bytes);
         self.no_process += u64::from(end == Disposition::NoProcess);
         if end != Disposition::Delivered {
             self.unclaimed.push(credit);
@@ -321,17 +366,7 @@ impl Inbox {
     }
 
     fn reserve(&mut self, exempt: bool, len: u64) -> Result<(), ReceiveError> {
-        let (class, bytes) = (class_of(len), cost(len));
-        let window = self.window_of(exempt);
-        if !window.fits(class, bytes) {
-            return Err(Violation::Credit { used: window.used(), bytes }.into());
-        }
-        window.take(class, bytes);
-        Ok(())
-    }
-
-    fn window_of(&mut self, exempt: bool) -> &mut Window {
-        if exempt { &mut self.exempt } else { &mut self.window }
+        Ok(self.grants(Lane::of(exempt)).receive(class_of(len), cost(len))?)
     }
 }
 

@@ -12,14 +12,17 @@
 //! Nothing that the control connection carries is a queue: it is made from the state when there is room to write it, and
 //! every count is absolute. A control connection that was replaced just says all of it again.
 
+mod allowance;
 mod answers;
 mod assembly;
+mod cap;
 mod connection;
 mod control;
 mod credit;
 mod error;
 #[cfg(feature = "planted-faults")]
 mod faults;
+mod grants;
 mod incoming;
 mod message;
 mod numbers;
@@ -33,9 +36,11 @@ mod shares;
 mod window;
 
 pub use assembly::{Buffers, PlainBuffers, Region};
+pub use cap::GrantCap;
 pub use error::{ReceiveError, Violation};
 #[cfg(feature = "planted-faults")]
 pub use faults::Faults;
+pub use grants::{Granter, Renewal};
 pub use message::{AckToken, Credit, Delivery, Disposition, Outcome, Outgoing, Refused, Sent, Sink, Ticket};
 pub use outgoing::Frame;
 pub use progress::{Progress, Seen};
@@ -111,11 +116,12 @@ pub struct Transfer {
     say_unknown: BTreeSet<ConnectionId>,
     say_wanted: bool,
     urgent: bool,
-    delivered_since_said: Totals,
     consumed_since_said: Totals,
     frames_resent: u64,
     /// Connections that got out of step.
     out_of_step: u32,
+    /// The most that the peer could have under way of small messages since it last had taken all answers, in bytes.
+    answerable: u64,
     connections_retired: u64,
     messages_sent: u64,
     bytes_sent: u64,
@@ -126,18 +132,19 @@ pub struct Transfer {
 
 impl Transfer {
     /// The machine for a session that has just been agreed on. `budget` is for what takes credit, `answers` for what does
-    /// not.
+    /// not, and `granter` for what the peer may send.
     pub fn new(
         config: TransferConfig,
         budget: Arc<dyn Budget>,
         answers: Arc<dyn Budget>,
+        granter: Arc<dyn Granter>,
         buffers: Arc<dyn Buffers + Send + Sync>,
     ) -> Self {
         Self {
             admission: Admission::new(config.send_window, config.mailbox_window, budget),
             answers: Answers::new(answers),
             outbox: Outbox::new(config.fragment_size, config.send_window),
-            inbox: Inbox::new(buffers, config.max_message, config.receive_window),
+            inbox: Inbox::new(buffers, config.max_message, config.receive_window, granter),
             config,
             connections: Vec::new(),
             joining: FxHashMap::default(),
@@ -154,10 +161,10 @@ impl Transfer {
             say_unknown: BTreeSet::new(),
             say_wanted: false,
             urgent: false,
-            delivered_since_said: Totals::default(),
             consumed_since_said: Totals::default(),
             frames_resent: 0,
             out_of_step: 0,
+            answerable: 0,
             connections_retired: 0,
             messages_sent: 0,
             bytes_sent: 0,
@@ -238,6 +245,7 @@ impl Transfer {
             unconfirmed: self.outbox.unconfirmed(),
             unconfirmed_bytes: self.outbox.unconfirmed_bytes(),
             undelivered_bytes: self.inbox.undelivered_bytes(),
+            granted_bytes: self.inbox.granted_bytes(),
             messages_sent: self.messages_sent,
             messages_received: self.inbox.messages,
             bytes_sent: self.bytes_sent,

@@ -1,12 +1,13 @@
 //! Accepted messages on their way out: numbers, predecessors, what is queued and what is in flight.
 
+use super::allowance::Allowance;
 use super::incoming::MAX_FRAGMENTS;
 use super::numbers::NumberSet;
 use super::pairs::{PairId, Pairs};
-use super::window::{Totals, Window, class_of, cost};
+use super::window::{Totals, class_of, cost};
 use super::{AckToken, Outgoing, Pair, Violation};
 use crate::ConnectionId;
-use crate::wire::envelope::{AccountId, Head, Kind, MAX_ENVELOPE_LEN, ProcessId, Seq};
+use crate::wire::envelope::{AccountId, Head, Kind, Lane, MAX_ENVELOPE_LEN, ProcessId, Seq};
 use crate::wire::pool::{
     BATCH_HEADER_LEN, BULK_PROBE, Class, EXPRESS_PROBE, FRAGMENT_HEADER_LEN, FragmentHeader,
     MAX_BATCH_MESSAGES, MAX_FRAGMENT_SIZE, put_batch_header,
@@ -156,20 +157,32 @@ impl Returned {
     }
 }
 
-/// Accepted messages without credit. They take turns, in the order of their numbers, in a window of their own: so the
-/// receiver needs no more memory for them, and the first of them always has room.
-struct Exempt {
-    window: Window,
+/// Accepted messages of a lane that the peer has not granted room for yet. They take turns, in the order of their numbers. Those
+/// without credit have a window of their own: so the receiver needs no more memory for them, and the first of them always has
+/// room.
+struct Gate {
+    allowance: Allowance,
     express: VecDeque<Seq>,
     bulk: VecDeque<Seq>,
+    /// What they cost.
+    waiting: Totals,
 }
 
-impl Exempt {
+impl Gate {
+    fn new(lane: Lane, window: u64) -> Self {
+        let (express, bulk, waiting) = Default::default();
+        Self { allowance: Allowance::new(lane, window), express, bulk, waiting }
+    }
+
     fn queue(&mut self, class: Class) -> &mut VecDeque<Seq> {
         match class {
             Class::Express => &mut self.express,
             Class::Bulk => &mut self.bulk,
         }
+    }
+
+    fn len(&self) -> usize {
+        self.express.len() + self.bulk.len()
     }
 }
 
@@ -184,7 +197,8 @@ pub(crate) struct Outbox {
     delivered: NumberSet,
     pairs: Pairs,
     acknowledgements: FxHashMap<Seq, AckToken>,
-    exempt: Exempt,
+    ordinary: Gate,
+    exempt: Gate,
     express: VecDeque<Seq>,
     /// A batch is closed once it has so many bytes.
     batch_target: usize,
@@ -203,10 +217,10 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(fragment_size: u32, window: u64) -> Self {
-        let (express, bulk) = (VecDeque::new(), VecDeque::new());
         Self {
             fragment_size,
-            exempt: Exempt { window: Window::new(window), express, bulk },
+            ordinary: Gate::new(Lane::Ordinary, window),
+            exempt: Gate::new(Lane::Exempt, window),
             messages: VecDeque::new(),
             base: 1,
             listed: 0,
@@ -265,25 +279,42 @@ impl Outbox {
             sent: None,
             fragments,
         }));
-        if kind.is_exempt() {
-            self.exempt.queue(class).push_back(seq);
-            self.admit_exempt(class);
-        } else {
-            self.queue(seq);
-        }
+        let lane = Lane::of(kind.is_exempt());
+        let gate = self.gate(lane);
+        gate.queue(class).push_back(seq);
+        gate.waiting.add(class, cost(len));
+        self.admit(lane, class);
         (seq, class)
     }
 
-    /// Queues those of the messages without credit that there is room for.
-    fn admit_exempt(&mut self, class: Class) {
-        while let Some(&seq) = self.exempt.queue(class).front() {
+    /// Queues those of a lane's messages that there is room for.
+    pub(crate) fn admit(&mut self, lane: Lane, class: Class) {
+        while let Some(&seq) = self.gate(lane).queue(class).front() {
             let bytes = self.peek(seq).map_or(0, |message| cost(message.len));
-            if !self.exempt.window.fits(class, bytes) {
+            let gate = self.gate(lane);
+            if !gate.allowance.try_take(class, bytes, gate.waiting.of(class)) {
                 return;
             }
-            self.exempt.window.take(class, bytes);
-            self.exempt.queue(class).pop_front();
+            *gate.waiting.of_mut(class) -= bytes;
+            gate.queue(class).pop_front();
             self.queue(seq);
+        }
+    }
+
+    /// What the peer grants of a lane.
+    pub(crate) fn allowance(&mut self, lane: Lane) -> &mut Allowance {
+        &mut self.gate(lane).allowance
+    }
+
+    /// Whether the peer has to be told what is needed, or given up.
+    pub(crate) fn needs_due(&self) -> bool {
+        self.ordinary.allowance.is_due() || self.exempt.allowance.is_due()
+    }
+
+    fn gate(&mut self, lane: Lane) -> &mut Gate {
+        match lane {
+            Lane::Ordinary => &mut self.ordinary,
+            Lane::Exempt => &mut self.exempt,
         }
     }
 
@@ -318,7 +349,7 @@ impl Outbox {
 
     /// Messages without credit that wait for their turn.
     pub(crate) fn exempt_waiting(&self) -> usize {
-        self.exempt.express.len() + self.exempt.bulk.len()
+        self.exempt.len()
     }
 
     /// Bytes accepted and not delivered, messages' own cost included.
@@ -345,6 +376,7 @@ impl Outbox {
             + self.bulk.len()
             + self.express.len()
             + self.exempt_waiting()
+            + self.ordinary.len()
     }
 
     /// The next frame for a connection of that class.
@@ -418,8 +450,9 @@ impl Outbox {
         delivered.insert_run(first, last, |seq| self.confirm(seq, returned));
         self.delivered = delivered;
         self.move_on();
-        self.admit_exempt(Class::Express);
-        self.admit_exempt(Class::Bulk);
+        for class in [Class::Express, Class::Bulk] {
+            [Lane::Ordinary, Lane::Exempt].into_iter().for_each(|lane| self.admit(lane, class));
+        }
     }
 
     /// The sender of that message wanted to know; each is answered once.
@@ -482,8 +515,9 @@ impl Outbox {
         self.unconfirmed_bytes -= bytes;
         self.unconfirmed -= u64::from(message.kind.is_message());
         self.answers -= if message.answer { bytes } else { 0 };
-        if message.kind.is_exempt() {
-            self.exempt.window.give_back(class, bytes);
+        let exempt = message.kind.is_exempt();
+        self.allowance(Lane::of(exempt)).give_back(class, bytes);
+        if exempt {
             returned.exempt.add(class, bytes);
         } else {
             returned.add(message.account, class, bytes);

@@ -17,6 +17,10 @@ use teleport_etf::Segments;
 /// So many connections may get out of step in a session: more than any network damages in a session's life.
 const MOST_OUT_OF_STEP: u32 = 32;
 
+/// A message costs 128 bytes more than its body, and its envelope has up to 329: three times what it costs is more than what it
+/// takes in a batch, header included.
+const MOST_PER_CREDIT: u64 = 3;
+
 impl Transfer {
     /// Takes a whole batch frame that an express connection has received.
     pub fn receive_batch(
@@ -28,8 +32,27 @@ impl Transfer {
         if !self.is_live(id) {
             return Ok(());
         }
+        if let Some(connection) = self.connection_mut(id) {
+            connection.begun_batch = 0;
+        }
         let result = self.inbox.batch(&frame, sink);
         self.after_receiving(id, result)
+    }
+
+    /// An express connection has received the beginning of a batch of so many bytes. What is in it has credit, so a peer has not
+    /// more of them under way than that explains.
+    pub fn begin_batch(&mut self, id: ConnectionId, len: usize) -> Result<(), ReceiveError> {
+        let Some(connection) = self.connection_mut(id).filter(|connection| connection.live) else {
+            return Ok(());
+        };
+        connection.begun_batch = len as u64;
+        let begun: u64 = self.connections.iter().filter(|c| c.live).map(|c| c.begun_batch).sum();
+        let credit = self.inbox.expected();
+        if begun > credit.saturating_mul(MOST_PER_CREDIT) {
+            let error = Violation::Batches { bytes: begun, credit };
+            return Err(self.refuse(id, error.into()));
+        }
+        Ok(())
     }
 
     /// Lends the place for a fragment's data; `None` if the connection has been retired, and its reader has to stop.
@@ -137,9 +160,6 @@ impl Transfer {
 
     pub(super) fn after_delivering(&mut self) -> Result<(), ReceiveError> {
         self.say_delivered = true;
-        let delivered = std::mem::take(&mut self.inbox.delivered_bytes);
-        self.delivered_since_said.add(Class::Express, delivered.express);
-        self.delivered_since_said.add(Class::Bulk, delivered.bulk);
         let unclaimed = std::mem::take(&mut self.inbox.unclaimed);
         unclaimed.into_iter().for_each(|credit| self.consumed(credit));
         for Answer { seq, from, disposition } in std::mem::take(&mut self.inbox.answers) {
@@ -154,7 +174,9 @@ impl Transfer {
         }
         allow("accounts", self.consumed.len(), MOST_REMEMBERED)?;
         allow("gaps between its messages", self.inbox.delivered().scattered(), MOST_REMEMBERED)?;
-        let (bytes, limit) = (self.outbox.answers(), answers::most_untaken(self.config.receive_window));
+        let (bytes, window) = (self.outbox.answers(), self.inbox.express_window());
+        self.answerable = if bytes == 0 { window } else { window.max(self.answerable) };
+        let limit = answers::most_untaken(self.answerable);
         if bytes > limit { Err(Violation::Answers { bytes, limit }.into()) } else { Ok(()) }
     }
 

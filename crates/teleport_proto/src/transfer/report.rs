@@ -52,6 +52,8 @@ pub struct TransferStats {
     pub unconfirmed_bytes: u64,
     /// Bytes received, or being received, and not yet delivered.
     pub undelivered_bytes: u64,
+    /// Bytes that the peer may have under way: those received and not delivered, and those that it may still send.
+    pub granted_bytes: u64,
     /// Messages accepted since the session began.
     pub messages_sent: u64,
     /// Messages received whole since the session began.

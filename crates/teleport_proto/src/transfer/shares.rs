@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 pub struct Sharing {
     /// What all members together may hold, but for what `share` lets them hold beyond.
     pub size: u64,
-    /// What each may hold whatever the others do. If it is not 0, a member that holds nothing may also take one message of
-    /// any size.
+    /// What each may hold whatever the others do.
     pub share: u64,
+    /// Whatever the others do, a member that holds nothing may take one message of any size.
+    pub alone: bool,
     /// What each may hold at most. A message that is larger is let in when its member holds nothing.
     pub most: u64,
 }
@@ -38,6 +39,8 @@ struct Part<K> {
     held: BTreeMap<K, u64>,
     /// What was refused to members: the smallest of it.
     refused: BTreeMap<K, u64>,
+    /// Nothing smaller was refused.
+    least_refused: u64,
 }
 
 /// How full a part is, and how full it may be.
@@ -52,10 +55,17 @@ struct Level {
 impl<K: Ord + Clone> FairWindow<K> {
     /// An empty window.
     pub fn new(sharing: Sharing) -> Self {
-        let Sharing { size, share, most } = sharing;
-        let express = Sharing { size: size / 4, share: share.div_ceil(4), most: most / 4 };
-        let bulk = Sharing { size: size - express.size, share: share - share / 4, most: most - express.most };
+        let Sharing { size, share, alone, most } = sharing;
+        let express = Sharing { size: size / 4, share: share.div_ceil(4), alone, most: most / 4 };
+        let bulk =
+            Sharing { size: size - express.size, share: share - share / 4, alone, most: most - express.most };
         Self { express: Part::new(express), bulk: Part::new(bulk) }
+    }
+
+    /// An empty window in which each may hold so much of one class whatever the others do.
+    pub fn with_share(mut self, class: Class, share: u64) -> Self {
+        self.part_mut(class).level.sharing.share = share;
+        self
     }
 
     /// Plants a fault.
@@ -78,9 +88,22 @@ impl<K: Ord + Clone> FairWindow<K> {
             _ => {
                 let refused = part.refused.entry(member.clone()).or_insert(bytes);
                 *refused = bytes.min(*refused);
+                part.least_refused = bytes.min(part.least_refused);
             }
         }
         fits
+    }
+
+    /// Takes up to so many bytes for a member, as many as it may have; if they are `spare`, only out of the half of the window
+    /// that is filled first. What it does not get is not remembered.
+    pub fn take_up_to(&mut self, member: &K, class: Class, bytes: u64, spare: bool) -> u64 {
+        let part = self.part_mut(class);
+        let held = part.held(member);
+        let taken = bytes.min(part.level.left_for(held, spare));
+        if taken > 0 {
+            part.take(member, taken);
+        }
+        taken
     }
 
     /// Takes the bytes for a member whether or not it may have them.
@@ -116,6 +139,14 @@ impl<K: Ord + Clone> FairWindow<K> {
         self.express.held(member) + self.bulk.held(member)
     }
 
+    /// Bytes of one class that a member holds.
+    pub fn held_by(&self, member: &K, class: Class) -> u64 {
+        match class {
+            Class::Express => self.express.held(member),
+            Class::Bulk => self.bulk.held(member),
+        }
+    }
+
     /// Members that are known.
     pub fn members(&self) -> usize {
         let part = |part: &Part<K>| part.held.len() + part.refused.len();
@@ -133,16 +164,33 @@ impl<K: Ord + Clone> FairWindow<K> {
 impl Level {
     /// Whether a member that holds so much may take so much more.
     fn fits(&self, held: u64, bytes: u64) -> bool {
-        let Sharing { size, share, most } = self.sharing;
+        let Sharing { size, share, alone, most } = self.sharing;
         let free = size.saturating_sub(self.used);
         #[cfg(feature = "planted-faults")]
         if self.faults.unfair_budget {
             return self.used == 0 || bytes <= free;
         }
         let then = held.saturating_add(bytes);
-        let in_share = share > 0 && (held == 0 || then <= share);
+        let in_share = then <= share || (alone && held == 0);
         let in_free = (held == 0 || then <= most) && then.saturating_add(bytes) <= free;
         self.used == 0 || in_share || in_free
+    }
+}
+
+impl Level {
+    /// Whether nobody may take so much or more, whatever he holds.
+    fn is_too_full_for(&self, bytes: u64) -> bool {
+        let Sharing { size, share, alone, .. } = self.sharing;
+        let shared = alone || bytes <= share || self.used == 0;
+        !shared && bytes.saturating_mul(2) > size.saturating_sub(self.used)
+    }
+
+    /// How much more a member that holds so much may take.
+    fn left_for(&self, held: u64, spare: bool) -> u64 {
+        let Sharing { size, share, most, .. } = self.sharing;
+        let free = size.saturating_sub(self.used).saturating_sub(if spare { size / 2 } else { 0 });
+        let in_free = (free.saturating_sub(held) / 2).min(most.saturating_sub(held));
+        in_free.max(share.saturating_sub(held))
     }
 }
 
@@ -154,7 +202,7 @@ impl<K: Ord + Clone> Part<K> {
             #[cfg(feature = "planted-faults")]
             faults: Faults::default(),
         };
-        Self { level, held: BTreeMap::new(), refused: BTreeMap::new() }
+        Self { level, held: BTreeMap::new(), refused: BTreeMap::new(), least_refused: u64::MAX }
     }
 
     fn held(&self, member: &K) -> u64 {
@@ -181,6 +229,9 @@ impl<K: Ord + Clone> Part<K> {
     }
 
     fn tell(&mut self, mut ready: impl FnMut(&K)) {
+        if self.level.is_too_full_for(self.least_refused) {
+            return; // however many have been refused, they need not be asked
+        }
         let mut refused = std::mem::take(&mut self.refused);
         refused.retain(|member, &mut bytes| {
             let fits = self.level.fits(self.held(member), bytes);
@@ -189,6 +240,9 @@ impl<K: Ord + Clone> Part<K> {
             }
             !fits
         });
+        if refused.is_empty() {
+            self.least_refused = u64::MAX;
+        }
         self.refused = refused;
     }
 }
@@ -202,7 +256,7 @@ mod tests {
     const KIB: u64 = 1024;
 
     fn window(size: u64, share: u64) -> FairWindow<u32> {
-        FairWindow::new(Sharing { size, share, most: u64::MAX })
+        FairWindow::new(Sharing { size, share, alone: share > 0, most: u64::MAX })
     }
 
     /// Takes messages of so many bytes until it is refused.
@@ -275,7 +329,7 @@ mod tests {
 
     #[test]
     fn without_a_share_large_messages_enter_one_at_a_time() {
-        let mut window = FairWindow::new(Sharing { size: 4000, share: 0, most: 1000 });
+        let mut window = FairWindow::new(Sharing { size: 4000, share: 0, alone: false, most: 1000 });
         assert!(window.try_take(&1, Class::Bulk, 9000));
         assert!(!window.try_take(&2, Class::Bulk, 9000) && !window.try_take(&2, Class::Bulk, 1));
         window.leave(&1, |_| {});
@@ -290,7 +344,7 @@ mod tests {
             steps in prop::collection::vec((0u32..6, any::<bool>(), 1u64..3000, 0u8..8), 1..200),
             share in prop_oneof![Just(0u64), Just(400u64)],
         ) {
-            let mut window = FairWindow::new(Sharing { size: 8000, share, most: u64::MAX });
+            let mut window = FairWindow::new(Sharing { size: 8000, share, alone: share > 0, most: u64::MAX });
             let mut held = BTreeMap::<(u32, bool), Vec<u64>>::new();
             let mut waiting = BTreeMap::<(u32, bool), u64>::new();
             for (member, bulk, bytes, what) in steps {

@@ -1,5 +1,7 @@
 //! Credit in bytes.
 
+use super::grants::{Granter, Renewal};
+use crate::wire::envelope::Lane;
 use crate::wire::pool::{Class, EXPRESS_LIMIT};
 
 /// What a message costs besides its body, in bytes: its share of maps, queues and headers on either side, so that
@@ -49,6 +51,14 @@ impl Totals {
     }
 }
 
+/// The part of a window of so many bytes that belongs to a class: a quarter to express messages, the rest to bulk.
+pub(crate) fn part_of(window: u64, class: Class) -> u64 {
+    match class {
+        Class::Express => window / 4,
+        Class::Bulk => window - window / 4,
+    }
+}
+
 /// How much of one receiver's memory a sender may fill.
 ///
 /// A quarter of it belongs to express messages and the rest to bulk, so that neither can shut the other out. A message
@@ -68,8 +78,8 @@ struct Part {
 impl Window {
     /// An empty window of so many bytes.
     pub fn new(size: u64) -> Self {
-        let express = size / 4;
-        Self { express: Part { size: express, used: 0 }, bulk: Part { size: size - express, used: 0 } }
+        let part = |class| Part { size: part_of(size, class), used: 0 };
+        Self { express: part(Class::Express), bulk: part(Class::Bulk) }
     }
 
     /// Whether a message of that class and cost fits in now.
@@ -93,6 +103,11 @@ impl Window {
     /// Bytes inside.
     pub fn used(&self) -> u64 {
         self.express.used + self.bulk.used
+    }
+
+    /// Bytes of one class inside.
+    pub fn used_by(&self, class: Class) -> u64 {
+        self.part(class).used
     }
 
     /// Bytes that are left for one class.
@@ -143,6 +158,16 @@ impl Budget for Unlimited {
     fn take(&self, _: Class, _: u64) {}
 
     fn give_back(&self, _: Class, _: u64) {}
+}
+
+impl Granter for Unlimited {
+    fn at_rest(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn renew(&self, _: Lane, _: Class, renewal: Renewal) -> u64 {
+        renewal.wanted
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Every count in them is absolute, so that a resumed control connection just repeats them.
 
-use super::{WireError, envelope::AccountId, envelope::Seq, put_varint, take_varint};
+use super::envelope::{AccountId, Lane, Seq};
+use super::{WireError, put_varint, take_varint};
 use crate::ConnectionId;
 use bytes::{Buf, BufMut, BytesMut};
 use smallvec::SmallVec;
@@ -77,6 +78,35 @@ pub enum TransferFrame {
         /// Bulk connections.
         bulk: u32,
     },
+    /// So many bytes may have been sent in a lane since the session began, those given up included.
+    Granted {
+        /// The lane.
+        lane: Lane,
+        /// Bytes of express messages.
+        express: u64,
+        /// Bytes of bulk messages.
+        bulk: u64,
+    },
+    /// The sender of a lane's messages waits for a grant, or gives up what it has been granted.
+    Needed {
+        /// The lane.
+        lane: Lane,
+        /// Of express messages.
+        express: Need,
+        /// Of bulk messages.
+        bulk: Need,
+    },
+}
+
+/// What a sender needs of one class, in bytes since the session began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Need {
+    /// What has to be granted in all for the message that waits; 0 if none does.
+    pub needed: u64,
+    /// What there would be use for, in all; 0 if what there is suffices.
+    pub wanted: u64,
+    /// What has been given up.
+    pub waived: u64,
 }
 
 /// The most ranges in a [`TransferFrame::Delivered`]. What is left out is said in another one.
@@ -113,6 +143,13 @@ impl ControlFrame {
                 TransferFrame::RetireNoted { connection } => put(out, 21, &[*connection]),
                 TransferFrame::RetireUnknown { connection } => put(out, 23, &[*connection]),
                 TransferFrame::Wanted { express, bulk } => put(out, 22, &[(*express).into(), (*bulk).into()]),
+                TransferFrame::Granted { lane, express, bulk } => {
+                    put(out, 24, &[lane_code(*lane), *express, *bulk]);
+                }
+                TransferFrame::Needed { lane, express: e, bulk: b } => {
+                    let lane = lane_code(*lane);
+                    put(out, 25, &[lane, e.needed, e.wanted, e.waived, b.needed, b.wanted, b.waived]);
+                }
             },
         }
         let len = (out.len() - start - 2) as u16;
@@ -184,6 +221,15 @@ impl ControlFrame {
                 Self::Transfer(TransferFrame::Wanted { express: small()?, bulk: small()? })
             }
             23 => Self::Transfer(TransferFrame::RetireUnknown { connection: next()? }),
+            24 => {
+                let lane = lane(next()?)?;
+                Self::Transfer(TransferFrame::Granted { lane, express: next()?, bulk: next()? })
+            }
+            25 => {
+                let lane = lane(next()?)?;
+                let mut need = || Ok(Need { needed: next()?, wanted: next()?, waived: next()? });
+                Self::Transfer(TransferFrame::Needed { lane, express: need()?, bulk: need()? })
+            }
             other => return Err(WireError::Unknown { field: "control frame type", value: other.into() }),
         };
         if !input.is_empty() {
@@ -191,6 +237,21 @@ impl ControlFrame {
             return Err(WireError::OutOfRange { field: "bytes after a control frame", value, allowed: 0 });
         }
         Ok(frame)
+    }
+}
+
+fn lane_code(lane: Lane) -> u64 {
+    match lane {
+        Lane::Ordinary => 0,
+        Lane::Exempt => 1,
+    }
+}
+
+fn lane(code: u64) -> Result<Lane, WireError> {
+    match code {
+        0 => Ok(Lane::Ordinary),
+        1 => Ok(Lane::Exempt),
+        value => Err(WireError::OutOfRange { field: "lane", value, allowed: 1 }),
     }
 }
 
@@ -224,6 +285,12 @@ mod tests {
             ControlFrame::Transfer(TransferFrame::RetireNoted { connection: 3 }),
             ControlFrame::Transfer(TransferFrame::RetireUnknown { connection: 4 }),
             ControlFrame::Transfer(TransferFrame::Wanted { express: 1, bulk: 2 }),
+            ControlFrame::Transfer(TransferFrame::Granted { lane: Lane::Exempt, express: 3, bulk: 1 << 50 }),
+            ControlFrame::Transfer(TransferFrame::Needed {
+                lane: Lane::Ordinary,
+                express: Need { needed: 0, wanted: 1, waived: 2 },
+                bulk: Need { needed: 1 << 50, wanted: u64::MAX, waived: 3 },
+            }),
         ];
         let mut stream = BytesMut::new();
         frames.iter().for_each(|frame| frame.encode(&mut stream));

@@ -46,6 +46,22 @@ impl fmt::Debug for Destination {
     }
 }
 
+/// The two windows in a receiver's memory that messages go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Of messages whose delivery may depend on an application.
+    Ordinary,
+    /// Of all others, see [`Kind::is_exempt`].
+    Exempt,
+}
+
+impl Lane {
+    /// Of messages that are exempt, or not.
+    pub fn of(exempt: bool) -> Self {
+        if exempt { Self::Exempt } else { Self::Ordinary }
+    }
+}
+
 /// What a message is for.
 ///
 /// A *watch* is what one process asks to be told of another: a call waits for a reply or the server's end, a monitor for

@@ -38,12 +38,19 @@ impl Drop for Part {
 
 /// So many sessions of one node, each with its peer. The node is the `sender`.
 fn sessions(count: u32) -> (Arc<Mutex<FairWindow<u32>>>, Vec<Two>) {
-    let window = FairWindow::new(Sharing { size: SIZE, share: 4 * LARGE as u64, most: u64::MAX });
+    let window =
+        FairWindow::new(Sharing { size: SIZE, share: 4 * LARGE as u64, alone: true, most: u64::MAX });
     let window = Arc::new(Mutex::new(window));
     let session = |number| {
         let mut two = Two::new();
         let part = Part(window.clone(), number);
-        two.sender = Transfer::new(config(true), Arc::new(Unlimited), Arc::new(part), Arc::new(PlainBuffers));
+        two.sender = Transfer::new(
+            config(true),
+            Arc::new(Unlimited),
+            Arc::new(part),
+            Arc::new(Unlimited),
+            Arc::new(PlainBuffers),
+        );
         two.sender.prime();
         two.open_all();
         two

@@ -165,3 +165,15 @@ fn opening_idle_connections_again_is_caught() {
 fn counting_before_the_reader_has_stopped_is_caught() {
     caught("count_before_stopped", Faults { count_before_stopped: true, ..Faults::default() });
 }
+
+#[test]
+fn granting_without_asking_the_node_is_caught() {
+    let unasked = Faults { grant_unasked: true, ..Faults::default() };
+    caught_in(&Scenario::six_nodes(), "grant_unasked", unasked);
+}
+
+#[test]
+fn forgetting_what_a_peer_needs_is_caught() {
+    let forgetful = Faults { forget_needs: true, ..Faults::default() };
+    caught_in(&Scenario::six_nodes(), "forget_needs", forgetful);
+}

@@ -279,7 +279,16 @@ impl Budget for Notes {
 #[test]
 fn what_a_control_frame_returns_for_many_mailboxes_comes_back_at_once() {
     let (mut two, notes) = (Two::new(), Arc::new(Notes::default()));
-    two.sender = Transfer::new(config(true), notes.clone(), Arc::new(Unlimited), Arc::new(PlainBuffers));
+    two.sender = Transfer::new(
+        config(true),
+        notes.clone(),
+        Arc::new(Unlimited),
+        Arc::new(Unlimited),
+        Arc::new(PlainBuffers),
+    );
+    two.receiver.control_up();
+    two.sender.control_up();
+    two.talk().unwrap();
     two.sender.prime();
     let [express, _, bulk, _] = two.open_all();
     for to in 10..110 {

@@ -278,7 +278,7 @@ fn more_than_the_credit_ends_the_session() {
     // What is exempt has a window of its own.
     let reply = |seq| Envelope { kind: Kind::Reply(reference(1)), ..envelope(seq) };
     let (mut receiver, mut sink) = (self::receiver(), Mailboxes::default());
-    bulk(&mut receiver, &fragment(&envelope(1), part, 0), &mut sink).unwrap();
+    bulk(&mut receiver, &fragment(&envelope(1), part - 128, 0), &mut sink).unwrap();
     assert_eq!(bulk(&mut receiver, &fragment(&reply(3), part - 200, 0), &mut sink), Ok(()));
     let result = bulk(&mut receiver, &fragment(&reply(4), 100_000, 0), &mut sink);
     assert_ends(result, Violation::Credit { used, bytes });
@@ -504,7 +504,7 @@ proptest! {
         fragments in prop::collection::vec((1u64..40, 1u64..3 * 1024 * 1024, any::<u32>()), 1..60),
     ) {
         let buffers = Arc::new(Counting::default());
-        let mut receiver = Transfer::new(config(false), Arc::new(Unlimited), Arc::new(Unlimited), buffers.clone());
+        let mut receiver = Transfer::new(config(false), Arc::new(Unlimited), Arc::new(Unlimited), Arc::new(Unlimited), buffers.clone());
         assert!(receiver.connection_up(BULK, Class::Bulk));
         let mut regions = Vec::new();
         for (seq, total, pick) in fragments {

@@ -32,7 +32,10 @@ pub(crate) fn config(dialler: bool) -> TransferConfig {
 }
 
 pub(crate) fn machine(config: TransferConfig) -> Transfer {
-    Transfer::new(config, Arc::new(Unlimited), Arc::new(Unlimited), Arc::new(PlainBuffers))
+    let unlimited = || Arc::new(Unlimited);
+    let mut transfer = Transfer::new(config, unlimited(), unlimited(), unlimited(), Arc::new(PlainBuffers));
+    transfer.take_control(&mut BytesMut::new()); // grants the peer its whole window
+    transfer
 }
 
 pub(crate) fn process(id: u32) -> ProcessId {
@@ -87,7 +90,11 @@ impl Two {
     pub(crate) fn with(config: impl Fn(bool) -> TransferConfig) -> Self {
         let (sender, receiver) = (machine(config(true)), machine(config(false)));
         let mut two = Self { sender, receiver, delivered: Mailboxes::default(), actions: Vec::new() };
+        two.sender.control_up();
+        two.receiver.control_up();
         two.sender.prime();
+        two.talk().expect("what each grants");
+        two.actions.clear();
         two
     }
 

@@ -98,6 +98,7 @@ impl World {
         let Some(transfer) = self.transfer(who) else { return Ok(()) };
         let before = transfer.stats().connections_retired;
         let left = transfer.sweep_idle();
+        transfer.rest();
         let stats = transfer.stats();
         if left != (stats.bulk_connections > 0) {
             return Err(Broken::new("sweep_idle is wrong about what is left"));

@@ -14,6 +14,10 @@ pub(super) struct Climate {
     pub(super) mailbox_windows: Vec<Option<u64>>,
     /// How much of each node's memory one peer may fill.
     pub(super) receive_windows: Vec<u64>,
+    /// What each node may grant to all its peers beyond what is guaranteed.
+    pub(super) grants: Vec<u64>,
+    /// All peers of a node are in one place.
+    pub(super) one_source: bool,
     /// What all sends of each node may have under way.
     pub(super) budgets: Vec<Sharing>,
     /// What each node may keep of what goes without credit.
@@ -62,15 +66,17 @@ impl Climate {
             budgets: (0..nodes)
                 .map(|_| {
                     let (size, share) = (rng.pick(&budgets), rng.pick(&[1, 16 * kib, 64 * kib]));
-                    Sharing { size, share, most: u64::MAX }
+                    Sharing { size, share, alone: true, most: u64::MAX }
                 })
                 .collect(),
             answers: (0..nodes)
                 .map(|_| {
                     let (size, share) = (rng.pick(&budgets), rng.pick(&[1, 16 * kib]));
-                    Sharing { size, share, most: u64::MAX }
+                    Sharing { size, share, alone: true, most: u64::MAX }
                 })
                 .collect(),
+            grants: (0..nodes).map(|_| rng.pick(&[1, 96 * kib, 300 * kib, 2048 * kib, 2048 * kib])).collect(),
+            one_source: rng.chance(300),
             latency: rng.pick(&[20, 200, 1_000, 5_000]),
             pipe_capacity: rng.pick(&[4 * kib, 32 * kib, 128 * kib]),
             read_size: rng.pick(&[3_000, 16 * kib, 64 * kib]),

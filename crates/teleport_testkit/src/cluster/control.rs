@@ -61,6 +61,10 @@ impl World {
             trace!(self, "{who:?} hears {frame:?}");
             match &frame {
                 TransferFrame::RetireUnknown { .. } => self.coverage.retire_unknown += 1,
+                TransferFrame::Needed { express, bulk, .. } => {
+                    self.coverage.grants_needed += u64::from(express.wanted + bulk.wanted > 0);
+                    self.coverage.waived += u64::from(express.waived + bulk.waived > 0);
+                }
                 TransferFrame::Delivered { above, .. } if above.len() > 1 => {
                     self.coverage.several_ranges += 1;
                 }

@@ -63,12 +63,18 @@ counters! {
     joins_acceptor_late,
     /// Connections that the peer had given up before they were up here.
     joins_unwelcome,
-    /// Sends that had to wait for their destination's window.
+    /// Sends that had to wait for their destination's window, or for a grant.
     waited_for_mailbox,
     /// Sends that had to wait for the peer's window.
     waited_for_window,
     /// Sends that had to wait for the node's budget.
     waited_for_budget,
+    /// Frames that said that a grant was needed.
+    grants_needed,
+    /// Frames that said that credit was given up.
+    waived,
+    /// Sessions that were told that there was more to grant.
+    grants_freed,
     /// Sends refused since they were not allowed to wait.
     busy,
     /// Sends refused since they were too large.

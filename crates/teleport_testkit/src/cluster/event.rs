@@ -18,6 +18,10 @@ pub(super) enum Event {
     Consume { node: usize, mailbox: usize },
     /// The node's budget has room again.
     BudgetFreed(Who),
+    /// The node can grant more to a session that needs it.
+    GrantsFreed(Who),
+    /// A side gives up what it has no use for.
+    Rest(Who),
     /// A deferred delivery ends.
     Finish(Who, Seq, Disposition),
     /// The control connection has room for what there is to say.

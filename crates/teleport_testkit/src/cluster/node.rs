@@ -1,6 +1,6 @@
 //! A node: its processes, mailboxes and budget.
 
-use super::budget::NodeBudget;
+use super::budget::{NodeBudget, NodeGrants};
 use super::session::Who;
 use super::{Micros, Rng};
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ pub(super) const MAILBOXES: usize = 4;
 pub(super) struct Node {
     pub(super) budget: Arc<NodeBudget>,
     pub(super) answers: Arc<NodeBudget>,
+    pub(super) grants: Arc<NodeGrants>,
     pub(super) mailboxes: Vec<Mailbox>,
     /// How many messages each process has still to offer.
     pub(super) to_send: Vec<usize>,

@@ -15,7 +15,24 @@ impl World {
         self.check_control_falls_silent()?;
         self.check_gauges("after control had been resumed")?;
         self.check_idle_connections_close()?;
-        self.check_gauges("after idle connections had been closed")
+        self.check_gauges("after idle connections had been closed")?;
+        self.check_grants_are_back()
+    }
+
+    /// Whoever is at rest keeps no more of what he has been granted than that takes.
+    fn check_grants_are_back(&mut self) -> Result<(), Broken> {
+        for node in 0..self.nodes.len() {
+            let sessions =
+                self.sessions.iter().filter(|session| session.nodes.contains(&node)).count() as u64;
+            let window = self.climate.receive_windows[node];
+            let (granted, most) = (self.nodes[node].grants.used(), sessions * 2 * (window / 32));
+            if granted > most {
+                return Err(Broken::new(format!(
+                    "node {node} has {granted} bytes granted at rest, not {most}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn check_gauges(&mut self, when: &str) -> Result<(), Broken> {
@@ -83,7 +100,7 @@ impl World {
         let after = frames(self);
         for ((who, before), after) in all.iter().zip(before).zip(after) {
             let connections = self.sessions[who.session].connections.len() as u64;
-            let (said, most) = (after - before, 4 + connections);
+            let (said, most) = (after - before, 8 + connections);
             if said > most {
                 return Err(Broken::new(format!(
                     "{who:?} heard {said} control frames, {most} at most had news"

@@ -4,6 +4,9 @@ use super::Broken;
 use super::event::Event;
 use super::session::Who;
 use super::world::World;
+use std::collections::BTreeMap;
+use teleport_proto::transfer::MESSAGE_COST;
+use teleport_proto::wire::pool::EXPRESS_LIMIT;
 
 impl World {
     /// Whether something happens at a node that stands still. Every other one of them goes on but for saying anything, so
@@ -17,6 +20,8 @@ impl World {
             Event::Flush(who, _) => (node_of(who), true),
             Event::Cancel(who, _)
             | Event::BudgetFreed(who)
+            | Event::GrantsFreed(who)
+            | Event::Rest(who)
             | Event::Finish(who, ..)
             | Event::Control(who, _)
             | Event::ControlUp(who, _)
@@ -51,6 +56,40 @@ impl World {
         let put_off = std::mem::take(&mut self.put_off);
         self.coverage.put_off += put_off.len() as u64;
         put_off.into_iter().for_each(|event| self.plan(0, event));
+        Ok(())
+    }
+
+    /// A node's peers may not have more under way to it than it has granted, and that is bounded.
+    pub(super) fn check_grants(&self, node: usize) -> Result<(), Broken> {
+        let window = self.climate.receive_windows[node];
+        let guaranteed = 2 * (window / 4).min(EXPRESS_LIMIT as u64 + MESSAGE_COST);
+        let (mut granted, mut most) = (0, self.climate.grants[node]);
+        let mut guests = BTreeMap::new();
+        for session in &self.sessions {
+            let Some(here) = session.nodes.iter().position(|&n| n == node) else { continue };
+            let peer = &session.sides[1 - here];
+            granted += session.sides[here].transfer.as_ref().map_or(0, |t| t.stats().granted_bytes);
+            most += guaranteed;
+            let source = if self.climate.one_source { 0 } else { session.nodes[1 - here] };
+            for (lane, largest) in peer.largest.iter().enumerate() {
+                for (class, &largest) in largest.iter().enumerate() {
+                    let part = if class == 0 { window / 4 } else { window - window / 4 };
+                    let guest = guests.entry((source, lane, class)).or_insert(part);
+                    *guest = largest.max(*guest);
+                }
+            }
+        }
+        // Whoever comes to an empty window, of either class, is let in as well.
+        most += [0, 1]
+            .map(|class| {
+                guests.iter().filter(|((.., of), _)| *of == class).map(|(_, &l)| l).max().unwrap_or(0)
+            })
+            .iter()
+            .sum::<u64>();
+        most += guests.into_values().sum::<u64>();
+        if granted > most {
+            return Err(Broken::new(format!("node {node} has granted {granted} bytes, {most} are allowed")));
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The run itself: events one after the other, and what every call into a session machine entails.
 
-use super::budget::{NodeBudget, SessionBudget};
+use super::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
 use super::climate::Climate;
 use super::event::{Agenda, Event};
 use super::ledger::Ledger;
@@ -49,6 +49,7 @@ impl World {
         let mut climate = Climate::draw(&mut rng, scenario.nodes);
         if scenario.standing_still > 0 {
             climate.restart_weight = 0;
+            climate.one_source = false; // what it shares can be held by those who stand still
         }
         let nodes = (0..scenario.nodes).map(|node| {
             let processes = rng.between(1, 3) as usize;
@@ -60,6 +61,7 @@ impl World {
             Node {
                 budget: NodeBudget::new(budget),
                 answers: NodeBudget::new(FairWindow::new(climate.answers[node])),
+                grants: NodeGrants::new(climate.grants[node]),
                 mailboxes: (0..MAILBOXES).map(|_| Mailbox::default()).collect(),
                 to_send: vec![each; processes],
             }
@@ -115,9 +117,22 @@ impl World {
         }
         self.plan_within(self.climate.fault_gap, Event::Fault);
         self.run_until_quiet()?;
+        self.rest()?;
         self.let_all_move()?;
         self.run_until_quiet()?;
+        self.rest()?;
         self.check_quiet()
+    }
+
+    /// Time goes by, and whoever moves gives up what it has been granted and has no use for.
+    fn rest(&mut self) -> Result<(), Broken> {
+        for _ in 0..3 {
+            for session in 0..self.sessions.len() {
+                self.both(session).into_iter().for_each(|who| self.plan(0, Event::Rest(who)));
+            }
+            self.run_until_quiet()?;
+        }
+        Ok(())
     }
 
     /// Handles events until there are none left.
@@ -147,6 +162,16 @@ impl World {
             Event::BudgetFreed(who) => {
                 let Some(transfer) = self.transfer(who) else { return Ok(()) };
                 transfer.budget_freed();
+                self.settle(who)
+            }
+            Event::GrantsFreed(who) => {
+                let Some(transfer) = self.transfer(who) else { return Ok(()) };
+                transfer.grants_freed();
+                self.settle(who)
+            }
+            Event::Rest(who) => {
+                let Some(transfer) = self.transfer(who) else { return Ok(()) };
+                transfer.rest();
                 self.settle(who)
             }
             Event::Finish(who, seq, end) => self.finish(who, seq, end),
@@ -216,9 +241,11 @@ impl World {
             };
             let budget = SessionBudget { node: self.nodes[here].budget.clone(), session };
             let answers = SessionBudget { node: self.nodes[here].answers.clone(), session };
+            let source = if self.climate.one_source { 0 } else { there };
+            let grants = SessionGrants { node: self.nodes[here].grants.clone(), session, source };
+            let (budget, answers, grants) = (Arc::new(budget), Arc::new(answers), Arc::new(grants));
             #[allow(unused_mut)]
-            let mut transfer =
-                Transfer::new(config, Arc::new(budget), Arc::new(answers), Arc::new(PlainBuffers));
+            let mut transfer = Transfer::new(config, budget, answers, grants, Arc::new(PlainBuffers));
             #[cfg(feature = "planted-faults")]
             transfer.plant(self.scenario.planted);
             let tag = (session as u64) << 40 | u64::from(it.generation) << 8 | side as u64;
@@ -243,6 +270,12 @@ impl World {
                 let side = usize::from(self.sessions[session].nodes[1] == node);
                 let who = self.both(session)[side];
                 self.plan_within(50, Event::BudgetFreed(who));
+            }
+            for session in self.nodes[node].grants.to_tell() {
+                let side = usize::from(self.sessions[session].nodes[1] == node);
+                let who = self.both(session)[side];
+                self.coverage.grants_freed += 1;
+                self.plan_within(50, Event::GrantsFreed(who));
             }
         }
     }
@@ -357,6 +390,7 @@ impl World {
         self.open_connections(who);
         self.check_bounds(who)?;
         self.check_budget(self.sessions[who.session].nodes[who.side])?;
+        self.check_grants(self.sessions[who.session].nodes[who.side])?;
         let due = self.transfer(who).and_then(|transfer| transfer.control_due());
         let delay = match due {
             None => return Ok(()),
@@ -379,9 +413,10 @@ impl World {
             None => return Ok(()),
         };
         let Some(transfer) = self.transfer(who) else { return Ok(()) };
-        let undelivered = transfer.stats().undelivered_bytes;
+        let stats = transfer.stats();
+        let undelivered = stats.undelivered_bytes;
         let most = |largest: [u64; 2]| (window / 4).max(largest[0]) + (window - window / 4).max(largest[1]);
-        let most: u64 = largest.into_iter().map(most).sum();
+        let most: u64 = largest.into_iter().map(most).sum::<u64>().min(stats.granted_bytes);
         if undelivered > most {
             return Err(Broken::new(format!("{undelivered} bytes undelivered, {most} are allowed")));
         }
