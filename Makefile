@@ -66,6 +66,13 @@ soak: test-tools ## Erlang nodes that are stopped, killed and restarted under tr
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
 	scripts/soak.sh $(ARGS)
 
+.PHONY: siege
+siege: ## One holder of the cookie against a node in Rust, and one in Erlang; ARGS="--seconds 60 --json FILE".
+	cargo build --release -p teleport --example siege $(CARGO_FLAGS)
+	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
+	scripts/siege.sh rust $(ARGS)
+	scripts/siege.sh erlang $(ARGS)
+
 .PHONY: chaos
 chaos: ## Messages of all sizes while connections are killed.
 	cargo run --release $(CARGO_FLAGS) -- ring --chaos $(ARGS)

@@ -243,3 +243,25 @@ async fn kv_server_keeps_what_it_is_given() {
     assert!(server.interrupt().await.success());
     assert_eq!(server.hear().await, "the store ends with 2 keys: normal");
 }
+
+/// No figure of time: the machine may be busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn siege_leaves_honest_calls_answered_and_memory_bounded() {
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let path = json.path().to_str().unwrap();
+    // Without the terms that swell: what a process makes of those is its own, and takes long in a debug build.
+    let ways = "windows,mailbox,answers,watches,sessions";
+    says("siege", &["--seconds", "3", "--kinds", ways, "--json", path]).await;
+    let said = std::fs::read_to_string(json.path()).unwrap();
+    let number = |key: &str| {
+        let rest = said.split_once(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}: {said}")).1;
+        rest.split([',', '}']).next().unwrap().parse::<u64>().unwrap()
+    };
+    let siege = said.split_once("\"siege\":").unwrap().1;
+    assert!(said.contains("\"stopped\":false"), "{said}");
+    assert!(siege.split_once("\"failed\":").unwrap().1.starts_with("0,"), "{said}");
+    assert!(number("sessions") > 100, "{said}");
+    // The cap, two small messages for each session, and six large ones: of each kind, and for whom there was none yet.
+    let most = (128 + 6 * 4) * MIB as u64 + 1100 * 2 * (64 * 1024 + 128);
+    assert!(number("granted") <= most && number("undelivered") <= number("granted"), "{most}: {said}");
+}
