@@ -302,7 +302,10 @@ check() ->
         #{} -> []
     end,
     Nodes = lists:usort(Own ++ erlang:nodes() ++ nodes() ++ Configured),
-    [{Node, check(Node)} || Node <- Nodes].
+    %% All at the same time: one that is not there takes its time.
+    Checks = [{Node, spawn_monitor(fun() -> exit({checked, check(Node)}) end)} || Node <- Nodes],
+    [{Node, receive {'DOWN', Monitor, process, Process, {checked, Check}} -> Check end}
+     || {Node, {Process, Monitor}} <- Checks].
 
 %% @doc Says why there is a pool to a node, or why there is none: goes the way that a first message goes, and tells of each step
 %% in words. Sets a session and its pool up if that can be done, sends something over each of its connections, and waits for the
@@ -310,7 +313,7 @@ check() ->
 %%
 %% The steps, in their order, and the reasons why they fail:
 %% <ul>
-%% <li>`running': teleport runs here. `not_running'.</li>
+%% <li>`running': teleport runs here. `not_running'; `rests', if this node is not distributed.</li>
 %% <li>`node': distributed Erlang knows the node and is connected to it, or it is configured. `noconnection', `own_node'.</li>
 %% <li>`peer': teleport runs there. `not_running', `not_installed', or what the question came back with.</li>
 %% <li>`address': where it listens is known. `not_running'.</li>

@@ -29,10 +29,9 @@ send(Alias, Message, Flags, Ack) ->
         {remote, To} ->
             teleport_send:send(To, message(Alias, Message), Flags, Ack);
         {local, _ByDistributedErlang} ->
-            _ = erlang:send(Alias, Message),
-            case Ack of
-                none -> ok;
-                {ack, Tag} -> self() ! {teleport, Tag, {unconfirmed, disterl}}, ok
+            case {teleport_send:by_otp(Alias, Message, Flags), Ack} of
+                {ok, {ack, Tag}} -> self() ! {teleport, Tag, {unconfirmed, disterl}}, ok;
+                {Result, _Ack} -> Result
             end
     end.
 

@@ -11,7 +11,8 @@
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% The cookie that is shared with a node at this moment: perhaps one of its own.
+%% The cookie that is shared with a node now, which may have one of its own. Empty if there is none, as while distributed Erlang ends:
+%% the engine takes that for no cookie. (What OTP says then, `nocookie', anybody could guess.)
 -spec cookie(node() | unknown) -> binary().
 cookie(Node) ->
     Cookie = try
@@ -22,7 +23,10 @@ cookie(Node) ->
     catch
         exit:_ -> nocookie % distributed Erlang is just ending
     end,
-    atom_to_binary(Cookie).
+    case Cookie of
+        nocookie -> <<>>;
+        _ -> atom_to_binary(Cookie)
+    end.
 
 -spec init([]) -> {ok, []}.
 init([]) ->

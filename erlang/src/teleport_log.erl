@@ -53,16 +53,15 @@ let_through(_Level) ->
 
 -spec log(teleport_nif:log()) -> ok.
 log({Level, Message, Fields}) ->
-    case lists:keytake(<<"advice">>, 1, Fields) of
-        {value, _OfRust, Others} ->
-            {<<"peer">>, Peer} = lists:keyfind(<<"peer">>, 1, Others),
+    case {lists:keytake(<<"advice">>, 1, Fields), lists:keyfind(<<"peer">>, 1, Fields)} of
+        {{value, _OfRust, Others}, {<<"peer">>, Peer}} ->
             case is_expected(Peer) of
                 true -> log(Level, Message, Others, ["; teleport:check('", Peer, "') says at which step it fails"]);
                 %% OTP is silent, too, about nodes that are not there.
                 false when Level =:= warning -> log(info, Message, Others, "");
                 false -> log(Level, Message, Others, "")
             end;
-        false ->
+        _ ->
             log(Level, Message, Fields, "")
     end.
 

@@ -39,7 +39,7 @@ abandoned() ->
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
 address() ->
     try gen_server:call(?MODULE, address)
-    catch exit:{noproc, _} -> {error, not_running}
+    catch exit:_ -> {error, not_running} % or it is about to end
     end.
 
 %% What runs here and where it is reached, for peers, which ask over distributed Erlang.
@@ -83,8 +83,14 @@ init([]) ->
 -spec identity() -> identity().
 identity() ->
     case node() of
-        nonode@nohost -> none;
-        Node -> {Node, erlang:system_info(creation)}
+        nonode@nohost ->
+            none;
+        Node ->
+            %% Without a cookie distributed Erlang is about to end, and lets nobody in.
+            case teleport_answers:cookie(Node) of
+                <<>> -> none;
+                _ -> {Node, erlang:system_info(creation)}
+            end
     end.
 
 %% Sees to it that the engine is that of the node's identity.
@@ -215,7 +221,7 @@ follow_ticktime(#state{ticktime = Before} = State) ->
             State#state{ticktime = Ticktime}
     end.
 
-%% Whoever has set weeks for it wants no ticks.
+%% A ticktime of weeks means that no ticks are wanted.
 -spec ticktime() -> pos_integer().
 ticktime() ->
     Seconds = try net_kernel:get_net_ticktime() of

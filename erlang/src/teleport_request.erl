@@ -117,7 +117,9 @@ receive_response(Id, Timeout) ->
 wait_response(Id, Timeout) ->
     case teleport_timeout:left(Timeout) of
         Milliseconds when is_reference(Id), Milliseconds =/= badarg ->
-            finished(anywhere, Id, wait(Id, Milliseconds), Milliseconds);
+            Deadline = teleport_timeout:deadline(Milliseconds),
+            Came = wait(Id, Milliseconds),
+            finished(anywhere, Id, Came, teleport_timeout:left(Deadline));
         _ ->
             badarg
     end.
@@ -142,6 +144,7 @@ monitor(To, Mark, Alias) ->
 %% The reference of a monitor. To end with demonitor/1 an alias has to be one of a monitor of this node's, of what never ends.
 -spec watcher(alias()) -> reference().
 watcher(none) -> unmarked();
+watcher(explicit_unalias) -> erlang:alias([explicit_unalias]);
 watcher(Alias) -> monitored(whereis(init), [{alias, Alias}]).
 
 -spec demonitor(reference()) -> true.
@@ -237,6 +240,7 @@ tag(Id, Mark) -> [[alias | Id] | Mark].
 %% Waits for the answer, and does not want to have it later.
 -spec receive_within(here | there | anywhere, request_id(), timeout()) -> response() | timeout.
 receive_within(Where, Id, Milliseconds) ->
+    Deadline = teleport_timeout:deadline(Milliseconds),
     case wait(Id, Milliseconds) of
         timeout ->
             case stop_waiting(Id) of
@@ -244,7 +248,7 @@ receive_within(Where, Id, Milliseconds) ->
                 false -> finished(Where, Id, wait(Id, 0), 0) % what came just now, if anything did
             end;
         Came ->
-            finished(Where, Id, Came, Milliseconds)
+            finished(Where, Id, Came, teleport_timeout:left(Deadline))
     end.
 
 %% The same of one that is marked. What has come is given as it is, so that the mark is still there for the next one.
@@ -313,7 +317,8 @@ flush(Id) ->
         {_Mark, Id, process, _Object, _Reason} -> flush(Id);
         {[alias | Id], _Reply} -> flush(Id);
         {[[alias | Id] | _Mark], _Reply} -> flush(Id);
-        {[_Alias, _Number, alias | Id], _Reply} -> flush(Id)
+        {[_Alias, _Number, alias | Id], _Reply} -> flush(Id);
+        {[_Alias, _Number, [alias | Id] | _Mark], _Reply} -> flush(Id)
     after 0 ->
         ok
     end.

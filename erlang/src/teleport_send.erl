@@ -2,7 +2,7 @@
 %% Sends messages, and encodes them for other nodes.
 -module(teleport_send).
 
--export([send/4, message/3, to_all/3, to_each/4, prime/1, encode/1, parts/1]).
+-export([send/4, message/3, by_otp/3, to_all/3, to_each/4, prime/1, encode/1, parts/1]).
 
 -export_type([error/0, flags/0, how/0, ack/0]).
 
@@ -220,7 +220,7 @@ accepted(_Tag, Result) ->
     result(Result).
 
 %% Perhaps to another node, over distributed Erlang.
--spec by_otp(pid() | atom() | {atom(), node()}, term(), flags()) -> ok | {error, busy} | badarg.
+-spec by_otp(pid() | reference() | atom() | {atom(), node()}, term(), flags()) -> ok | {error, busy} | badarg.
 by_otp(To, Message, Flags) ->
     try erlang:send(To, Message, [nosuspend || Flags band 2 =/= 0] ++ [noconnect || Flags band 8 =/= 0]) of
         ok -> ok;

@@ -1,6 +1,6 @@
 %% @private
-%% Builders, what starts relays and what answers are there before the manager starts the engine, so that what comes first finds them; and of no use
-%% without it. So when one ends all begin anew. What applies functions for other nodes is not there if it is configured so.
+%% Builders, what starts relays and what answers are there before the manager starts the engine, so that what comes first finds them;
+%% and of no use without it. So when one ends all begin anew. What applies functions for other nodes is not there if it is configured so.
 -module(teleport_sup).
 -behaviour(supervisor).
 
@@ -17,13 +17,20 @@ start_link() ->
 %% Ends all, and starts them again: in the library that was loaded from another file. That is no failure, and counts for none.
 -spec begin_anew() -> ok.
 begin_anew() ->
+    try end_and_restart()
+    catch exit:{Reason, {gen_server, call, _}} when Reason =:= noproc; Reason =:= shutdown; Reason =:= normal ->
+        ok % the application stops
+    end.
+
+-spec end_and_restart() -> ok.
+end_and_restart() ->
     %% The last one to be started comes first.
     Children = [Id || {Id, _Child, _Type, _Modules} <- supervisor:which_children(?MODULE)],
     lists:foreach(fun(Id) -> ok = supervisor:terminate_child(?MODULE, Id) end, Children),
     case restart(lists:reverse(Children)) of
         ok -> ok;
         %% From another one meanwhile.
-        {error, library_was_loaded_anew} -> begin_anew();
+        {error, library_was_loaded_anew} -> end_and_restart();
         {error, Reason} -> gen_server:stop(?MODULE, Reason, infinity)
     end.
 

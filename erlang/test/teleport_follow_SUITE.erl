@@ -7,7 +7,8 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([the_same_name_again/1, another_name/1, those_who_wait_are_told/1, renamed_again_and_again/1]).
 -export([rests_without_a_name/1, a_name_from_the_first_peer/1, hidden_nodes/1]).
--export([cookies_that_change/1, a_cookie_for_one_node/1, questions_of_strangers_are_bounded/1]).
+-export([cookies_that_change/1, a_cookie_for_one_node/1, nobody_guesses_the_cookie_at_the_end/1]).
+-export([questions_of_strangers_are_bounded/1]).
 -export([another_ticktime/1, a_ticktime_of_its_own/1, encrypted_clusters/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, note_logs/0, logged/1]).
@@ -20,7 +21,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [the_same_name_again, another_name, those_who_wait_are_told, renamed_again_and_again,
      rests_without_a_name, a_name_from_the_first_peer, hidden_nodes,
-     cookies_that_change, a_cookie_for_one_node, questions_of_strangers_are_bounded,
+     cookies_that_change, a_cookie_for_one_node, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
      another_ticktime, a_ticktime_of_its_own, encrypted_clusters].
 
 init_per_suite(Config) ->
@@ -200,7 +201,16 @@ a_cookie_for_one_node(_Config) ->
     ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
     [stop(At) || {At, _} <- Pair].
 
-%% Whoever says hello under names of his own choice fills no mailbox.
+%% Without distributed Erlang OTP has the cookie `nocookie', which everybody knows.
+nobody_guesses_the_cookie_at_the_end(_Config) ->
+    {Peer, _Name, _Node} = start_named(),
+    ok = peer:call(Peer, sys, suspend, [teleport_manager]),
+    ok = peer:call(Peer, net_kernel, stop, []),
+    ?assertEqual(<<>>, peer:call(Peer, teleport_answers, cookie, [unknown])),
+    ok = peer:call(Peer, sys, resume, [teleport_manager]),
+    stop(Peer).
+
+%% Who says hello under names of his own choice fills no mailbox.
 questions_of_strangers_are_bounded(_Config) ->
     {ok, {_, Port}} = teleport_manager:address(),
     {Peer, Node} = teleport_test:start_peer(),
@@ -210,8 +220,8 @@ questions_of_strangers_are_bounded(_Config) ->
     Other = start_stranger(Name, Port),
     teleport_test:eventually(fun() -> questions() =:= 1 end),
     %% However many there are.
-    _ = spawn(fun() -> teleport:prime(Node) end),
-    _ = spawn(fun() -> teleport:prime(nobody@nowhere) end),
+    Primed = [spawn(fun() -> teleport:prime(To) end) || To <- [Node, nobody@nowhere]],
+    teleport_test:eventually(fun() -> [{status, waiting}] =:= lists:usort([process_info(P, status) || P <- Primed]) end),
     ?assertEqual(1, questions()),
     ok = sys:resume(teleport_answers),
     ?assertEqual({ok, 1}, teleport:gs_call({server, Node}, {echo, 1})),

@@ -50,7 +50,7 @@ nothing_gets_through(_Config) ->
     teleport_test:eventually(fun() -> element(1, teleport:check(Node)) =:= ok end),
     teleport_test:stop_peer(Peer).
 
-%% Whoever has not dialled asks over the same connections.
+%% The side that has not dialled asks over the same connections.
 the_peer_asks_too(_Config) ->
     {Peer, Node, _Proxy} = behind_a_proxy([]),
     ok = teleport:prime(Node),

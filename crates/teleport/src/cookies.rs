@@ -29,7 +29,7 @@ pub(crate) struct KnownCookies {
     default: Cookie,
     /// Those of single peers, which go before all others.
     peers: RwLock<HashMap<NodeName, Cookie>>,
-    /// Whoever is asked.
+    /// Asked for all other cookies, if there is one.
     asked: Option<Arc<dyn Cookies>>,
     /// A weak cookie has been warned of.
     warned: AtomicBool,
@@ -70,7 +70,7 @@ impl KnownCookies {
     /// Once is enough.
     fn warn_if_weak(&self, cookie: &Cookie) {
         if cookie.is_weak() && !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(node = %self.node, "the cookie is short or well known: whoever guesses it is a node of the cluster");
+            tracing::warn!(node = %self.node, "the cookie is short or well known: who guesses it is a node of the cluster");
         }
     }
 }

@@ -61,14 +61,14 @@ impl<K: Eq + Hash> Seldom<K> {
 pub(crate) struct Warnings {
     strangers: Seldom<(IpAddr, Discriminant<HandshakeError>)>,
     peers: Seldom<(NodeName, OfPeer)>,
+    /// Apart, since their names are what senders of this node have made up.
+    unreached: Seldom<NodeName>,
     node: Seldom<OfNode>,
 }
 
 /// What is said of one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OfPeer {
-    /// There is no session, and none could be set up.
-    NoSession,
     /// A session has ended that nobody wanted to end.
     SessionLost,
     /// A connection that has proved itself was refused.
@@ -95,6 +95,11 @@ impl Warnings {
     /// [`Seldom::note`], now.
     pub(crate) fn of_stranger(&self, address: IpAddr, what: Discriminant<HandshakeError>) -> Option<u64> {
         self.strangers.note((address, what), Instant::now())
+    }
+
+    /// The same, of a peer that has no session: none could be set up.
+    pub(crate) fn of_unreached(&self, peer: &NodeName) -> Option<u64> {
+        self.unreached.note(peer.clone(), Instant::now())
     }
 
     /// The same.

@@ -65,6 +65,7 @@ fn reason(error: &SendError) -> Atom {
         SendError::NoConnection(ConnectError::Closed { .. }) => atoms::closed(),
         SendError::NoConnection(ConnectError::Timeout { .. }) => atoms::timeout(),
         SendError::NoConnection(ConnectError::OwnName(_)) => atoms::own_name(),
+        SendError::NoConnection(ConnectError::NoCookie(_)) => atoms::cookie(),
         SendError::NoConnection(ConnectError::Handshake { cause, .. }) => handshake(cause),
         SendError::NoConnection(ConnectError::NotRunning) | SendError::NotRunning => atoms::not_running(),
         SendError::NodeDown { .. } => atoms::nodedown(),

@@ -2,7 +2,8 @@
 //!
 //! Each is a resource that holds the message. From OTP 27 on the collector counts the size of the resource, not of the binary
 //! (a regression, erlang/otp#11611): a small one with 10 MiB behind it weighs nothing, and garbage stays. There the resource is
-//! allocated as large as what it holds; the surplus is never touched, so it takes addresses, but no memory.
+//! allocated as large as what it holds, up to 64 MiB, which make the collector come as well; the surplus is never touched, so it
+//! takes addresses, and hardly any memory.
 
 #![allow(unsafe_code, reason = "rustler has resources of one size per type only")]
 
@@ -20,6 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// The type of these resources, once the library has been loaded.
 static TYPE: AtomicPtr<ErlNifResourceType> = AtomicPtr::new(ptr::null_mut());
+
+/// The most that a resource is made to weigh, in bytes.
+const MOST_WEIGHT: usize = 64 << 20;
 
 /// Whether the collector counts the size of the resource.
 static PADDED: AtomicBool = AtomicBool::new(false);
@@ -61,7 +65,7 @@ pub(crate) fn pad(padded: bool) {
 /// its behalf.
 pub(crate) fn binary<'a>(env: Env<'a>, message: &Bytes, at: Range<usize>, weight: usize) -> Term<'a> {
     let bytes = &message[at];
-    let padded = if PADDED.load(Ordering::Relaxed) { weight } else { 0 };
+    let padded = if PADDED.load(Ordering::Relaxed) { weight.min(MOST_WEIGHT) } else { 0 };
     let resource = allocate(message.clone(), padded);
     // SAFETY: the resource holds the memory that the binary refers to, which does not move or change. The virtual machine counts
     // the binary's reference; ours ends.

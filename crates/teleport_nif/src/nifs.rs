@@ -66,7 +66,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
             let address = config::encode_address(env, node.address());
             running.started(node);
             if entry::is_abandoned() || !running::is_current(&running) {
-                // Whoever should have ended it may have come before it was there.
+                // What should have ended it may have come before it was there.
                 running::forget(&running);
                 end(&running, Duration::ZERO);
                 return Ok(loaded_anew(env));

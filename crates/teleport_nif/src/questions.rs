@@ -1,22 +1,22 @@
 //! What the engine asks when it needs to know: where a peer is, and which cookie is shared with it.
 //!
-//! The process that answers has one message at a time, and fetches what is asked then: so whoever says hello under many names fills
-//! nobody's mailbox.
+//! The process that answers has one message at a time, and fetches what is asked then: so a stranger who says hello under many names
+//! fills no mailbox.
 
 use crate::atoms;
 use rustler::types::atom::Atom;
 use rustler::{LocalPid, OwnedEnv};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport::{Asking, Cookies, NodeName, Resolver, Resolving};
 use tokio::sync::oneshot;
 
-/// So many are fetched at a time.
+/// So many are looked at in one fetch, which runs on a scheduler.
 const FETCHED_AT_ONCE: usize = 64;
 
 /// What is asked about a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum What {
     Addresses,
     Cookie,
@@ -32,8 +32,10 @@ pub(crate) struct Questions {
 struct Asked {
     addresses: Open<Vec<SocketAddr>>,
     cookies: Open<Vec<u8>>,
-    /// Not fetched yet.
+    /// Not fetched yet, each once.
     new: VecDeque<(What, NodeName)>,
+    /// The same.
+    queued: HashSet<(What, NodeName)>,
     /// The process that answers has been told that there are some.
     told: bool,
 }
@@ -88,9 +90,10 @@ impl Questions {
     pub(crate) fn fetch(&self) -> (Vec<(Atom, NodeName)>, bool) {
         let mut asked = self.lock();
         let mut fetched = Vec::new();
-        while fetched.len() < FETCHED_AT_ONCE
-            && let Some((what, peer)) = asked.new.pop_front()
-        {
+        for _ in 0..FETCHED_AT_ONCE {
+            let Some(question) = asked.new.pop_front() else { break };
+            asked.queued.remove(&question);
+            let (what, peer) = question;
             if asked.is_wanted(what, &peer) {
                 let what = if what == What::Cookie { atoms::cookie() } else { atoms::addresses() };
                 fetched.push((what, peer));
@@ -110,8 +113,7 @@ impl Questions {
         let mut asked = self.lock();
         let (answer, is_new) = open(&mut asked).ask(peer);
         if is_new {
-            asked.make_room();
-            asked.new.push_back((what, peer.clone()));
+            asked.queue((what, peer.clone()));
         }
         let tell = !asked.new.is_empty() && !std::mem::replace(&mut asked.told, true);
         (answer, tell)
@@ -134,15 +136,21 @@ impl Asked {
         }
     }
 
-    /// Forgets what nobody waits for any more, when the queue would grow: so it is no longer than those who wait are many, by
-    /// twice.
-    fn make_room(&mut self) {
+    /// Adds a question that is not there yet. What nobody waits for any more is forgotten when the queue would grow: so it is at
+    /// most twice as long as there are names that somebody waits for.
+    fn queue(&mut self, question: (What, NodeName)) {
+        if self.queued.contains(&question) {
+            return;
+        }
         if self.new.len() == self.new.capacity() {
             let mut new = std::mem::take(&mut self.new);
             new.retain(|(what, peer)| self.is_wanted(*what, peer));
             new.reserve(new.len().max(16));
+            self.queued = new.iter().cloned().collect();
             self.new = new;
         }
+        self.queued.insert(question.clone());
+        self.new.push_back(question);
     }
 }
 
@@ -205,6 +213,18 @@ mod tests {
         questions.cookie_is(&name(1), &b"cookie".to_vec());
         assert_eq!(first.try_recv().as_deref(), Ok(&b"cookie"[..]));
         assert_eq!(second.try_recv().as_deref(), Ok(&b"cookie"[..]));
+    }
+
+    #[test]
+    fn what_is_asked_again_and_again_is_queued_once() {
+        let questions = Questions::default();
+        let ask = || questions.ask(What::Cookie, &name(1), |asked| &mut asked.cookies);
+        (0..1000).for_each(|_| drop(ask()));
+        let _waiting = ask();
+        assert_eq!(questions.lock().new.len(), 1);
+        assert_eq!(questions.fetch().0.len(), 1);
+        (0..1000).for_each(|_| drop(ask()));
+        assert_eq!(questions.lock().new.len(), 0, "it has been fetched, and is waited for");
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Inner {
     }
 }
 
-/// A connection was refused, for whoever looks after the node.
+/// Counts and logs that a connection was refused.
 fn note_refused(engine: &Engine, source: SocketAddr, error: &HandshakeError) {
     engine.meter.handshakes_refused.increment(1);
     let (node, noted) = (&engine.local.name, engine.warnings.of_stranger(source.ip(), discriminant(error)));

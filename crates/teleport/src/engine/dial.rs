@@ -78,10 +78,7 @@ pub(crate) async fn open(
                 let mut proved = false;
                 let dialled = handshake::dial(&mut stream, &engine.local, peer, opening, &mut proved);
                 let error = match timeout_at(until, dialled).await {
-                    Ok(Ok(established)) => {
-                        engine.reached.note(peer, address);
-                        return Ok((stream, established));
-                    }
+                    Ok(Ok(established)) => return Ok((stream, established)),
                     Ok(Err(Failure::Closed)) => ConnectError::Closed { peer: peer.clone(), address },
                     Ok(Err(Failure::Refused(cause))) => ConnectError::Handshake { peer: peer.clone(), cause },
                     Ok(Err(Failure::Io(cause))) => {

@@ -5,7 +5,7 @@ use super::accept::Source;
 use super::control::{self, Setup};
 use super::dial::{self, Failed, Purpose};
 use super::{Engine, Event};
-use crate::seldom::{OfPeer, warn_seldom};
+use crate::seldom::warn_seldom;
 use crate::session::Session;
 use crate::{Config, ConnectError};
 use rustc_hash::FxHashMap;
@@ -206,6 +206,7 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             directory.apply(&engine, outcome.actions, Some((&established, Source::of(address))));
             let session = directory.session(established.session).filter(|_| outcome.keep);
             if let Some(session) = session {
+                engine.reached.note(&peer, &stream);
                 engine.attach_control(&session, 0, Some(stream));
             }
         }
@@ -241,7 +242,7 @@ fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Op
         {
             None
         }
-        _ => engine.warnings.of_peer(peer, OfPeer::NoSession),
+        _ => engine.warnings.of_unreached(peer),
     }
 }
 
@@ -256,6 +257,7 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
             directory.apply(&engine, outcome.actions, None);
             if outcome.keep {
                 directory.is_there(id);
+                engine.reached.note(&peer, &stream);
                 tracing::info!(parent: session.span(), generation, "control connection resumed");
                 engine.attach_control(&session, generation, Some(stream));
             }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use teleport_proto::NodeName;
+use tokio::net::TcpStream;
 
-/// Those of the peers that have a session.
+/// Those of the peers that have a session: what is noted and forgotten is so with the directory locked.
 #[derive(Debug, Default)]
 pub(crate) struct Reached(Mutex<HashMap<NodeName, SocketAddr>>);
 
@@ -15,7 +16,9 @@ impl Reached {
         self.lock().get(peer).copied()
     }
 
-    pub(crate) fn note(&self, peer: &NodeName, address: SocketAddr) {
+    /// Its control connection is this one.
+    pub(crate) fn note(&self, peer: &NodeName, connection: &TcpStream) {
+        let Ok(address) = connection.peer_addr() else { return };
         let mut reached = self.lock();
         match reached.get_mut(peer) {
             Some(known) => *known = address,

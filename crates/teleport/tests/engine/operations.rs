@@ -33,6 +33,7 @@ async fn a_missed_tick_is_a_warning_and_nodedown_is_told() {
     within(a.prime(b.name())).await.unwrap();
     let id = |text: &str| text.split(' ').find(|word| word.starts_with("id=")).map(str::to_owned);
     let session = ["session: node=tick-a@127.0.0.1 peer=tick-b@127.0.0.1"];
+    eventually("it is logged", || !log.with(&[session[0], "session up"]).is_empty()).await;
     let up = log.with(&[session[0], "session up"]);
     assert_eq!(up.iter().map(|record| record.level).collect::<Vec<_>>(), [tracing::Level::INFO]);
     proxy.connections().iter().for_each(|connection| connection.stall());
