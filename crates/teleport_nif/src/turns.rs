@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// Jobs by the session that they came over, for some threads.
 ///
 /// What jobs may take of memory while they are done is bounded: one is begun if it is the only one, or if there is room for it
-/// beside the others. A session never has all of the threads.
+/// beside the others; while one waits for room no other passes it. A session never has all of the threads.
 pub(crate) struct Turns<J> {
     state: Mutex<State<J>>,
     more: Condvar,
@@ -89,13 +89,11 @@ impl<J> Turns<J> {
     fn take(&self, state: &mut State<J>) -> Option<(u64, J, usize)> {
         let most = (self.threads - 1).max(1);
         let State { order, jobs, busy, taken, .. } = state;
-        let may = |session: &u64| {
-            let bytes = jobs.get(session).and_then(VecDeque::front).map_or(0, |(_, bytes)| *bytes);
-            busy.get(session).is_none_or(|&busy| busy < most) && (*taken == 0 || *taken + bytes <= self.room)
-        };
-        let session = order.remove(order.iter().position(may)?)?;
+        let next = order.iter().position(|session| busy.get(session).is_none_or(|&busy| busy < most))?;
+        let session = *order.get(next)?;
         let waiting = jobs.get_mut(&session)?;
-        let (job, bytes) = waiting.pop_front()?;
+        let (job, bytes) = waiting.pop_front_if(|(_, bytes)| *taken == 0 || *taken + *bytes <= self.room)?;
+        order.remove(next);
         if waiting.is_empty() {
             jobs.remove(&session);
         } else {

@@ -72,8 +72,9 @@ pub(crate) enum Unwatched {
     At(usize, u64),
 }
 
-/// A term may take so many times its bytes: an empty list in a list is one byte, and two words.
-const SWELLS: usize = 16;
+/// What a term takes for its bytes, at a guess: an empty list in a list is one byte and two words, sixteen times as much, but hardly
+/// any term is made of those.
+const SWELLS: usize = 8;
 
 impl Large {
     /// The session that it came over, and how much it is.
@@ -106,7 +107,7 @@ pub(crate) struct Jobs {
 impl Workers {
     /// Of terms as many are built at a time as take `max_term` together, or one.
     pub(crate) fn new(max_term: usize) -> (Self, Jobs) {
-        let count = thread::available_parallelism().map_or(2, usize::from).clamp(2, MOST_THREADS);
+        let count = thread::available_parallelism().map_or(3, usize::from).clamp(3, MOST_THREADS);
         let large = Arc::new(Turns::new(count, max_term));
         let (short, short_jobs) = channel();
         let (garbage, garbage_jobs) = channel();

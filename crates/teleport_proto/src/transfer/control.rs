@@ -30,6 +30,7 @@ impl Transfer {
                 runs().for_each(|(first, last)| self.outbox.delivered(first, last, &mut returned));
                 self.admission.delivered(returned.credit);
                 self.answers.delivered(returned.exempt);
+                self.inbox.answers_taken();
                 self.inbox.rejects_requests = self.answers.is_full();
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what had to wait

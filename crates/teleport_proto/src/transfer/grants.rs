@@ -90,6 +90,8 @@ struct Part {
     booked: u64,
     /// What was needed last was not to be had: the granter waits to hear of it again.
     refused: bool,
+    /// What was needed last has to wait until the peer takes something.
+    held_back: bool,
     /// Delivered since the peer was last told.
     unsaid: u64,
 }
@@ -114,6 +116,7 @@ impl Part {
             wanted: 0,
             booked: 0,
             refused: false,
+            held_back: false,
             unsaid: 0,
         }
     }
@@ -150,7 +153,8 @@ impl Part {
         let beyond = held.saturating_sub(self.guaranteed);
         let (returned, charged) = (self.booked.saturating_sub(beyond), beyond.saturating_sub(self.booked));
         let mut needed = self.needed.saturating_sub(self.granted).min(self.largest);
-        if untaken > self.guaranteed {
+        self.held_back = needed > 0 && untaken > self.guaranteed;
+        if self.held_back {
             needed = 0; // not before it takes something
         }
         let wanted = self.window.saturating_sub(held).max(needed);
@@ -214,6 +218,11 @@ impl Grants {
     pub(crate) fn freed(&mut self) {
         self.due = true;
         (self.express.refused, self.bulk.refused) = (true, true); // whatever it needs by now
+    }
+
+    /// The peer has taken something.
+    pub(crate) fn taken(&mut self) {
+        self.due |= self.express.held_back || self.bulk.held_back;
     }
 
     /// Whether the peer waits for it.

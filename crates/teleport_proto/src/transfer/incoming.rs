@@ -120,6 +120,12 @@ impl Inbox {
         }
     }
 
+    /// The peer has taken some of what this side has answered by itself.
+    pub(crate) fn answers_taken(&mut self) {
+        self.ordinary.taken();
+        self.exempt.taken();
+    }
+
     /// Whether the peer waits for grants.
     pub(crate) fn grants_due(&self) -> bool {
         self.ordinary.is_due() || self.exempt.is_due()

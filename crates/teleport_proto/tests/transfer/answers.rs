@@ -4,7 +4,8 @@ use super::support::{LARGE, Mailboxes, Two, config, message, reference};
 use bytes::BytesMut;
 use std::sync::{Arc, Mutex};
 use teleport_proto::transfer::{
-    Budget, FairWindow, MESSAGE_COST, Outgoing, PlainBuffers, Refused, Sent, Sharing, Transfer, Unlimited,
+    Budget, FairWindow, MESSAGE_COST, Outgoing, PlainBuffers, Refused, Sent, Sharing, Transfer,
+    TransferConfig, Unlimited,
 };
 use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::envelope::{Kind, ProcessId};
@@ -235,4 +236,37 @@ fn the_memory_of_a_large_message_is_for_the_caller_to_drop() {
     two.sender.next_frame(express).unwrap();
     two.sender.control(received(express, 1)).unwrap();
     assert!(two.sender.take_spent().is_empty());
+}
+
+/// A peer that asks to be told of each message gets no more room while it does not take what it is told; and then it does.
+#[test]
+fn what_is_held_back_until_answers_are_taken_goes_on_when_they_are() {
+    let no_mailboxes =
+        |dialler| TransferConfig { mailbox_window: None, own_mailbox_window: None, ..config(dialler) };
+    let mut two = Two::with(no_mailboxes);
+    two.open_all();
+    // What it is told takes more and more of its window, until no more fits.
+    let sent = (1..10_000).find(|&token| {
+        let told = Outgoing { acknowledge: Some(token), ..message(1, 2, 10) };
+        let waits = two.send(told).unwrap() != Sent::Accepted;
+        for id in [1, 2] {
+            two.carry(id, Class::Express);
+        }
+        two.talk().unwrap();
+        waits
+    });
+    assert!(two.delivered.0.len() < sent.expect("a window") as usize - 1);
+    assert_eq!((two.receiver.control_due(), two.sender.control_due()), (None, None), "all has been said");
+    for id in [1, 2] {
+        while let Some(frame) = two.receiver.next_frame(id) {
+            let frame = super::support::joined(frame);
+            super::support::receive(&mut two.sender, id, Class::Express, &frame, &mut Mailboxes::default())
+                .unwrap();
+        }
+    }
+    super::support::hear(&mut two.receiver, &mut two.sender).unwrap();
+    assert!(two.receiver.control_due().is_some(), "what was held back is granted now");
+    two.talk().unwrap();
+    exchange(&mut two, &mut Mailboxes::default());
+    assert_eq!(Some(two.delivered.0.len() as u64), sent);
 }

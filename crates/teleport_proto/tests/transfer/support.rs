@@ -135,7 +135,8 @@ impl Two {
     }
 }
 
-fn hear(listener: &mut Transfer, speaker: &mut Transfer) -> Result<(), Violation> {
+/// Lets one side take all that the other has to say.
+pub(crate) fn hear(listener: &mut Transfer, speaker: &mut Transfer) -> Result<(), Violation> {
     let mut said = BytesMut::new();
     speaker.take_control(&mut said);
     while let Some(frame) = ControlFrame::decode(&mut said).expect("a good control frame") {
