@@ -336,8 +336,8 @@ check(Node) when is_atom(Node) ->
 report() ->
     teleport_report:node(info(), check()).
 
-%% @doc Prints {@link check/1} and {@link info/1} of a node, in lines of at most 80 columns. It needs no shell: in a release
-%% `bin/my_release eval' or a remote console will do.
+%% @doc Prints {@link check/1} and {@link info/1} of a node, in lines of at most 80 columns. It needs no shell: see
+%% docs/erlang.md for releases.
 -spec report(node()) -> ok.
 report(Node) when is_atom(Node) ->
     Check = check(Node),

@@ -20,7 +20,7 @@
 %% Who reads it: this side, that has a default, or the engine, that has its own.
 -type reader() :: {default, term()} | engine.
 -type key() :: {Key :: atom(), form(), reader(), Example :: term()}.
--type error() :: {bad_value, Key :: atom(), Text :: string()} | {unknown_key, Key :: atom(), Text :: string()}.
+-type error() :: {bad_value, Key :: atom(), Text :: string()} | {unknown_key, Key :: term(), Text :: string()}.
 
 -define(MIB, (1 bsl 20)).
 -define(BYTES(Least), {integer, Least, 1 bsl 62, "bytes"}).
@@ -72,7 +72,7 @@ check() ->
     Set = application:get_all_env(teleport) -- [{included_applications, []}],
     check(lists:keysort(1, Set)).
 
--spec check([{atom(), term()}]) -> ok | {error, error()}.
+-spec check([{term(), term()}]) -> ok | {error, error()}.
 check([]) ->
     ok;
 check([{Key, Value} | Others]) ->
@@ -83,7 +83,7 @@ check([{Key, Value} | Others]) ->
                 false -> {error, {bad_value, Key, refusal(Key, Value, Form, Example)}}
             end;
         false ->
-            {error, {unknown_key, Key, unknown(atom_to_list(Key))}}
+            {error, {unknown_key, Key, unknown(lists:flatten(io_lib:format("~0tp", [Key])))}}
     end.
 
 %% A value of this side's.
@@ -147,7 +147,7 @@ form(name) -> "a string".
 
 -spec refusal(atom(), term(), form(), term()) -> string().
 refusal(Key, Value, Form, Example) ->
-    Text = io_lib:format("teleport's key ~ts cannot be ~tP; it takes ~ts; for example {~ts, ~tp}",
+    Text = io_lib:format("teleport's key ~ts cannot be ~0tP; it takes ~ts; for example {~ts, ~0tp}",
                          [Key, Value, 30, form(Form), Key, Example]),
     unicode:characters_to_list(Text).
 

@@ -117,8 +117,8 @@ pub enum EndReason {
     /// This node wanted it.
     #[error("this node disconnected")]
     Disconnected,
-    /// The peer is shutting down.
-    #[error("it is shutting down")]
+    /// The peer said goodbye: it is shutting down, or does not want this session any more.
+    #[error("it said goodbye: it is shutting down, or has disconnected")]
     PeerShutDown,
 }
 
