@@ -124,7 +124,7 @@ is_address({Ip, Port}) -> inet:is_ip_address(Ip) andalso is_integer(Port) andals
 is_address(_Other) -> false.
 
 -spec is_peer({term(), term()}) -> boolean().
-is_peer({Node, Places}) when is_list(Places), Places =/= [] ->
+is_peer({Node, Places}) when length(Places) > 0 ->
     is_node(Node) andalso lists:all(fun teleport_address:is_place/1, Places);
 is_peer({Node, Place}) ->
     is_node(Node) andalso teleport_address:is_place(Place).

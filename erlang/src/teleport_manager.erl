@@ -8,7 +8,7 @@
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, abandoned/0, address/0, about/0, rests/0, route/1]).
+-export([start_link/0, abandoned/0, address/0, about/0, rests/0, route/1, name_goes/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -type identity() :: {node(), Creation :: non_neg_integer()} | none.
@@ -18,9 +18,15 @@
     identity = none :: identity(),
     address :: teleport_nif:address() | undefined,
     ticktime :: pos_integer() | undefined,
+    %% The identity that is about to go.
+    going = none :: identity(),
     lives = teleport_lives:new() :: teleport_lives:lives(),
     questions = teleport_route:new() :: teleport_route:questions()
 }).
+
+%% Milliseconds between two looks whether a name has gone, and how often to look.
+-define(GONE_AFTER, 20).
+-define(GONE_TRIES, 400).
 
 %% Milliseconds between two looks at the ticktime.
 -define(LOOK_AFTER, 5000).
@@ -69,6 +75,13 @@ route(Node) ->
     catch exit:_ -> pool % where it is said that teleport does not run
     end.
 
+%% The node is about to lose its name. Returns when the engine has ended.
+-spec name_goes(timeout()) -> ok.
+name_goes(Timeout) ->
+    try gen_server:call(?MODULE, name_goes, Timeout)
+    catch exit:_ -> ok
+    end.
+
 -spec init([]) -> {ok, #state{}} | {stop, term()}.
 init([]) ->
     process_flag(trap_exit, true),
@@ -95,19 +108,20 @@ identity() ->
 
 %% Sees to it that the engine is that of the node's identity.
 -spec follow(#state{}) -> {ok, #state{}} | {error, term()}.
-follow(#state{identity = Identity} = State) ->
+follow(#state{identity = Identity, going = Going} = State) ->
     case identity() of
         Identity -> {ok, State};
+        Going -> {ok, State}; % it will go
         none -> {ok, rest(State)};
         Other -> start_engine(Other, rest(State))
     end.
 
 %% Ends the engine. What is under way has nobody to arrive at: to peers the node of before is down.
 -spec rest(#state{}) -> #state{}.
-rest(#state{questions = Questions}) ->
+rest(#state{questions = Questions, going = Going}) ->
     ok = stop_engine(0),
     ok = teleport_route:stop(),
-    #state{questions = Questions}.
+    #state{questions = Questions, going = Going}.
 
 -spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine({Node, Creation} = Identity, State) ->
@@ -117,12 +131,14 @@ start_engine({Node, Creation} = Identity, State) ->
                  cookie => teleport_answers:cookie(Node),
                  answers => whereis(teleport_answers),
                  net_ticktime => Ticktime},
+    ok = teleport_nif:open_gate(), % the name has come
     Config = maps:merge(maps:merge(Defaults, teleport_address:listen()), teleport_config:engine()),
     case teleport_nif:start(Config) of
         {ok, Address} ->
             ok = teleport_route:start(teleport_config:get(fallback)),
             Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), nodes(connected)),
             announce(teleport_up),
+            ok = teleport_guard:start(),
             {ok, State#state{identity = Identity, address = Address, ticktime = Ticktime, lives = Lives}};
         {error, Reason} ->
             {error, reason(Reason)}
@@ -153,6 +169,11 @@ handle_call(address, _From, #state{identity = none} = State) ->
     {reply, {error, not_running}, State};
 handle_call(address, _From, #state{address = Address} = State) ->
     {reply, {ok, Address}, State};
+handle_call(name_goes, _From, #state{identity = Identity} = State) ->
+    Resting = rest(State),
+    ok = teleport_nif:close_gate(),
+    _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
+    {reply, ok, Resting#state{going = Identity}};
 handle_call({route, Node}, From, #state{questions = Questions} = State) ->
     case teleport_route:ask(Node, From, Questions) of
         {known, Route} -> {reply, Route, State};
@@ -178,6 +199,15 @@ handle_info({nodedown, Node, _Info}, #state{identity = {Node, _Creation}} = Stat
 handle_info({nodedown, Node, _Info}, #state{lives = Lives, questions = Questions} = State) ->
     {noreply, State#state{lives = teleport_lives:down(Node, Lives),
                           questions = teleport_route:changed(teleport_down, Node, Questions)}};
+handle_info({going, Tries}, #state{going = Going} = State) ->
+    case identity() of
+        Going when Going =/= none, Tries > 0 ->
+            _ = erlang:send_after(?GONE_AFTER, self(), {going, Tries - 1}),
+            {noreply, State};
+        _ ->
+            ok = teleport_nif:open_gate(),
+            followed(follow(State#state{going = none}), State)
+    end;
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     followed(follow(follow_ticktime(State)), State);
@@ -197,7 +227,9 @@ followed({error, Reason}, State) -> {stop, Reason, State}.
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
+    ok = teleport_guard:stop(),
     ok = stop_engine(teleport_config:get(stop_timeout)),
+    ok = teleport_nif:open_gate(), % if a name is just going
     ok = teleport_route:stop(),
     announce(teleport_down).
 

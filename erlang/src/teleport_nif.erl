@@ -4,7 +4,7 @@
 %% reference.
 -module(teleport_nif).
 
--export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
+-export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
@@ -12,7 +12,7 @@
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 -export([sample/0, pad/1]).
 
--nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, info/0]).
+-nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
@@ -153,6 +153,16 @@ questions() ->
 %% The cookie that is shared with a peer at present.
 -spec cookie_is(binary(), binary()) -> ok | not_running.
 cookie_is(_Node, _Cookie) ->
+    erlang:nif_error(not_loaded).
+
+%% The name of the virtual machine is about to change: until open_gate/0 nothing is decoded off its schedulers, since that would crash
+%% it. Returns when nothing is. Runs on a dirty scheduler.
+-spec close_gate() -> ok.
+close_gate() ->
+    erlang:nif_error(not_loaded).
+
+-spec open_gate() -> ok.
+open_gate() ->
     erlang:nif_error(not_loaded).
 
 %% Another ticktime holds, in seconds.

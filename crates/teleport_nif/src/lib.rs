@@ -22,6 +22,7 @@ mod iovec;
 mod known;
 mod lines;
 mod logs;
+mod naming;
 mod nifs;
 mod notice;
 mod places;

@@ -1,6 +1,7 @@
 //! From encoded terms to terms, with a budget for atoms, since the table of atoms never shrinks.
 
 use crate::budget::Budget;
+use crate::naming;
 use crate::received::{self, NeedsScheduler};
 use bytes::Bytes;
 use rustler::{Env, Term};
@@ -141,6 +142,7 @@ const SMALL_ATOM_UTF8: u8 = 119;
 
 /// The term, if there is an atom for every name in it.
 pub(crate) fn existing<'a>(env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
+    let _inside = naming::enter();
     let (term, read) = env.binary_to_term(document)?;
     (read == document.len()).then_some(term)
 }
@@ -162,10 +164,12 @@ fn is_atom(env: Env<'_>, name: &str) -> bool {
 mod trusted {
     #![allow(unsafe_code, reason = "rustler leaves it to its caller to say that data may create atoms")]
 
+    use crate::naming;
     use rustler::{Env, Term};
 
     /// Decodes a document that was validated, its atoms included.
     pub(super) fn decode<'a>(env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
+        let _inside = naming::enter();
         // SAFETY: the decoder checks its input, whatever that is; "trusted" only means that it may create atoms, which have
         // been counted.
         let (term, read) = unsafe { env.binary_to_term_trusted(document)? };

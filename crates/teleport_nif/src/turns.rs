@@ -92,7 +92,11 @@ impl<J> Turns<J> {
         let next = order.iter().position(|session| busy.get(session).is_none_or(|&busy| busy < most))?;
         let session = *order.get(next)?;
         let waiting = jobs.get_mut(&session)?;
-        let (job, bytes) = waiting.pop_front_if(|(_, bytes)| *taken == 0 || *taken + *bytes <= self.room)?;
+        let (_, bytes) = waiting.front()?;
+        if *taken > 0 && *taken + *bytes > self.room {
+            return None;
+        }
+        let (job, bytes) = waiting.pop_front()?;
         order.remove(next);
         if waiting.is_empty() {
             jobs.remove(&session);
