@@ -69,5 +69,5 @@ addresses(unknown) ->
 addresses(Node) ->
     Addresses = teleport_address:of_node(Node),
     %% If it was stopped in a way that it could not announce, there is another way.
-    Addresses =:= [] andalso gen_server:cast(teleport_manager, {teleport_down, Node}),
+    Addresses =:= [] andalso gen_server:cast(teleport_manager, {forget_route, Node}),
     Addresses.

@@ -185,6 +185,9 @@ handle_call(_Request, _From, State) ->
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast({What, Node}, #state{questions = Questions} = State) when What =:= teleport_up; What =:= teleport_down ->
     {noreply, State#state{questions = teleport_route:changed(What, Node, Questions)}};
+handle_cast({forget_route, Node}, State) ->
+    ok = teleport_route:forget(Node),
+    {noreply, State};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
@@ -208,6 +211,9 @@ handle_info({going, Tries}, #state{going = Going} = State) ->
             ok = teleport_nif:open_gate(),
             followed(follow(State#state{going = none}), State)
     end;
+handle_info({forget_route, Node}, State) ->
+    ok = teleport_route:forget(Node),
+    {noreply, State};
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     followed(follow(follow_ticktime(State)), State);

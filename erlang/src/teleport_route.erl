@@ -11,7 +11,7 @@
 -module(teleport_route).
 
 -export([of_node/1]).
--export([start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3]).
+-export([start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3, forget/1]).
 -export([asking/1]).
 
 -export_type([route/0, questions/0]).
@@ -102,9 +102,14 @@ answered(Monitor, {route, Node, Route}, Questions) ->
             Questions#{Node := {begin_asking(Node), Waiting, false}};
         #{Node := {Monitor, Waiting, false}} ->
             Answer = case Route of
-                unknown -> pool;
-                _ -> ok = set(Node, Route), Route
+                unknown ->
+                    %% Not everybody has to wait for a node that says nothing.
+                    _ = erlang:send_after(?TIMEOUT, self(), {forget_route, Node}),
+                    pool;
+                _ ->
+                    Route
             end,
+            ok = set(Node, Answer),
             lists:foreach(fun(From) -> gen_server:reply(From, Answer) end, Waiting),
             maps:remove(Node, Questions);
         #{} ->
@@ -115,6 +120,11 @@ answered(Monitor, {route, Node, Route}, Questions) ->
 begin_asking(Node) ->
     {_Pid, Monitor} = spawn_monitor(?MODULE, asking, [Node]),
     Monitor.
+
+%% Who sends to a node asks again, since it was not found where it was, or has said nothing.
+-spec forget(node()) -> ok.
+forget(Node) ->
+    change(fun(Table) -> maps:remove(Node, Table) end).
 
 %% A process that ends with the answer.
 -spec asking(node()) -> no_return().
@@ -145,7 +155,7 @@ update(teleport_up, Node) ->
         _ -> ok
     end;
 update(teleport_down, Node) ->
-    change(fun(Table) -> maps:remove(Node, Table) end).
+    forget(Node).
 
 -spec set(node(), route()) -> ok.
 set(Node, Route) ->
