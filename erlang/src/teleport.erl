@@ -302,10 +302,7 @@ check() ->
         #{} -> []
     end,
     Nodes = lists:usort(Own ++ erlang:nodes() ++ nodes() ++ Configured),
-    %% All at the same time: one that is not there takes its time.
-    Checks = [{Node, spawn_monitor(fun() -> exit({checked, check(Node)}) end)} || Node <- Nodes],
-    [{Node, receive {'DOWN', Monitor, process, Process, {checked, Check}} -> Check end}
-     || {Node, {Process, Monitor}} <- Checks].
+    teleport_check:nodes(Nodes).
 
 %% @doc Says why there is a pool to a node, or why there is none: goes the way that a first message goes, and tells of each step
 %% in words. Sets a session and its pool up if that can be done, sends something over each of its connections, and waits for the

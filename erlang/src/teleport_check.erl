@@ -2,11 +2,11 @@
 %% Says why there is a pool to a node, or why there is none: goes the way that a first message goes, step by step.
 -module(teleport_check).
 
--export([node/1]).
+-export([node/1, nodes/1, exit_with/1]).
 
 -export_type([step/0, outcome/0, result/0]).
 
--compile({no_auto_import, [node/1]}).
+-compile({no_auto_import, [node/1, nodes/1]}).
 
 -type step() :: running | node | peer | address | tcp | handshake | session | pool.
 -type outcome() :: ok | skipped | {error, term()}.
@@ -16,6 +16,18 @@
 -define(TIMEOUT, 5000).
 
 -define(STEPS, [running, node, peer, address, tcp, handshake, session, pool]).
+
+%% Several at the same time: one that is not there takes its time.
+-spec nodes([node()]) -> [{node(), result()}].
+nodes(Nodes) ->
+    Checks = [{Node, spawn_monitor(?MODULE, exit_with, [Node])} || Node <- Nodes],
+    [{Node, receive {'DOWN', Monitor, process, Process, {checked, Check}} -> Check end}
+     || {Node, {Process, Monitor}} <- Checks].
+
+%% A process that ends with the answer.
+-spec exit_with(node()) -> no_return().
+exit_with(Node) ->
+    exit({checked, node(Node)}).
 
 -spec node(node()) -> result().
 node(Node) ->
@@ -56,7 +68,7 @@ known(Node) ->
              {peer, skipped, <<"not asked, since a configured node need not be in the Erlang cluster">>}
              | way(Node)];
         error ->
-            case lists:member(Node, nodes(connected)) orelse net_kernel:connect_node(Node) of
+            case lists:member(Node, erlang:nodes(connected)) orelse net_kernel:connect_node(Node) of
                 true ->
                     [{node, ok, text("~ts is connected by distributed Erlang", [Node])} | peer(Node)];
                 _ ->

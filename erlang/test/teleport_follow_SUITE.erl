@@ -6,6 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([the_same_name_again/1, another_name/1, those_who_wait_are_told/1, renamed_again_and_again/1]).
+-export([told_before_the_name_goes/1, nothing_is_decoded_meanwhile/1]).
 -export([rests_without_a_name/1, a_name_from_the_first_peer/1, hidden_nodes/1]).
 -export([cookies_that_change/1, a_cookie_for_one_node/1, nobody_guesses_the_cookie_at_the_end/1]).
 -export([questions_of_strangers_are_bounded/1]).
@@ -20,6 +21,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [the_same_name_again, another_name, those_who_wait_are_told, renamed_again_and_again,
+     told_before_the_name_goes, nothing_is_decoded_meanwhile,
      rests_without_a_name, a_name_from_the_first_peer, hidden_nodes,
      cookies_that_change, a_cookie_for_one_node, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
      another_ticktime, a_ticktime_of_its_own, encrypted_clusters].
@@ -208,6 +210,34 @@ nobody_guesses_the_cookie_at_the_end(_Config) ->
     ok = peer:call(Peer, net_kernel, stop, []),
     ?assertEqual(<<>>, peer:call(Peer, teleport_answers, cookie, [unknown])),
     ok = peer:call(Peer, sys, resume, [teleport_manager]),
+    stop(Peer).
+
+%% Of distributed Erlang's processes the guard is the first to be ended, while the node still has its name.
+told_before_the_name_goes(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    [First | Others] = erpc:call(Node, supervisor, which_children, [net_sup]),
+    ?assertMatch({teleport_guard, Guard, worker, _} when is_pid(Guard), First),
+    ?assertMatch([{net_kernel, _, _, _} | _], Others),
+    %% If it ends by itself that is nothing to the others; and it goes with the application.
+    true = exit(element(2, First), kill),
+    {ok, pong} = {ok, net_adm:ping(Node)},
+    ok = erpc:call(Node, application, stop, [teleport]),
+    ok = erpc:call(Node, teleport, start, []),
+    teleport_test:eventually(fun() -> is_pid(erpc:call(Node, erlang, whereis, [teleport_guard])) end),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    teleport_test:eventually(fun() -> undefined =:= erpc:call(Node, erlang, whereis, [teleport_guard]) end),
+    stop(Peer).
+
+%% What has a pid in it waits, and comes then.
+nothing_is_decoded_meanwhile(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    ?assertEqual({ok, self()}, teleport:gs_call(Server, {echo, self()})),
+    ok = erpc:call(Node, teleport_nif, close_gate, []),
+    ?assertExit({timeout, _}, teleport:gs_call(Server, {echo, self()}, 200)),
+    Id = teleport:send_request(Server, {echo, Server}),
+    ok = erpc:call(Node, teleport_nif, open_gate, []),
+    ?assertEqual({reply, {ok, Server}}, teleport:receive_response(Id, 10000)),
     stop(Peer).
 
 %% Who says hello under names of his own choice fills no mailbox.
