@@ -100,9 +100,11 @@ identity() ->
             none;
         Node ->
             %% Without a cookie distributed Erlang is about to end, and lets nobody in.
-            case teleport_answers:cookie(Node) of
-                <<>> -> none;
+            try erlang:get_cookie() of
+                nocookie -> none;
                 _ -> {Node, erlang:system_info(creation)}
+            catch
+                exit:_ -> none
             end
     end.
 
