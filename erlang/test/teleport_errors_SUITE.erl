@@ -121,7 +121,7 @@ response_timeouts(Config) ->
 options(Config) ->
     To = {nobody, ?config(node, Config)},
     [?assertMatch({badarg, [{teleport, send, [To, x, Options], _} | _]}, blamed(teleport, send, [To, x, Options]))
-     || Options <- [[reliable], [{ack}], [unordered | nosuspend], unordered, [noconnect]]],
+     || Options <- [[reliable], [{ack}], [unordered | nosuspend], unordered, [noconnected], [{timeout, -1}], [{timeout, soon}]]],
     ?assertEqual(ok, teleport:send(To, x, [unordered, nosuspend, unordered])).
 
 several_nodes(Config) ->
