@@ -54,6 +54,9 @@ inside() {
             mount --bind "$folder" "$root$folder"
         done
         mount -t proc proc "$root/proc"
+        # Names of this machine mean the same there, without a name server.
+        touch "$root/etc/hosts"
+        mount --bind /etc/hosts "$root/etc/hosts"
         exec chroot "$root" /bin/sh -c "cd \"\$0\" && exec \"\$@\"" "$at" "$@"
     ' otp.sh "$root" "$roots" "$checkout" "$git" "$@"
 }

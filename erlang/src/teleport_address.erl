@@ -12,6 +12,9 @@
 -type host() :: inet:ip_address() | string() | binary().
 -type place() :: {host(), inet:port_number()}.
 
+%% A process that looks up a name, and its monitor.
+-type lookup() :: {pid(), reference()}.
+
 %% What a node says of itself.
 -type about() :: #{version := string(),
                    address := teleport_nif:address(),
@@ -23,6 +26,11 @@
 
 %% How long a node may take to say where it listens, in milliseconds.
 -define(TIMEOUT, 5000).
+
+%% How long looking up names may take, in milliseconds; and if another way is known. A resolver that nobody answers takes longer, and
+%% a node that was connected to needs none.
+-define(LOOKUP, 3000).
+-define(MORE, 300).
 
 -define(ANY, {0, 0, 0, 0}).
 -define(ANY6, {0, 0, 0, 0, 0, 0, 0, 0}).
@@ -81,7 +89,7 @@ configured(Node) ->
 -spec of_node(node()) -> [teleport_nif:address()].
 of_node(Node) ->
     Candidates = case configured(Node) of
-        {ok, Places} -> lists:append([lookup(Host, Port) || {Host, Port} <- Places]);
+        {ok, Places} -> looked_up([begin_lookup(Host, Port) || {Host, Port} <- Places], ?LOOKUP);
         error -> ask(Node)
     end,
     unique([Candidate || {Ip, _Port} = Candidate <- Candidates, Ip =/= ?ANY, Ip =/= ?ANY6]).
@@ -101,14 +109,17 @@ ask(Node) ->
 
 -spec candidates(node(), about()) -> [teleport_nif:address()].
 candidates(Node, #{address := {Bound, Port} = Address} = About) ->
-    {Advertised, Ports} = case maps:get(advertise, About, undefined) of
+    {Lookups, Ports} = case maps:get(advertise, About, undefined) of
         undefined -> {[], [Port]};
         Other when is_integer(Other) -> {[], [Other, Port]};
-        {Host, Other} -> {lookup(Host, Other), [Port]};
-        Host -> {lookup(Host, Port), [Port]}
+        {Host, Other} -> {[begin_lookup(Host, Other)], [Port]};
+        Host -> {[begin_lookup(Host, Port)], [Port]}
     end,
-    Hosts = connected(Node) ++ told(Node, Bound),
-    Advertised ++ [{Ip, Known} || Ip <- Hosts, Known <- Ports] ++ [Address].
+    Asked = ask_carrier(Node, Bound),
+    Advertised = looked_up(Lookups, ?LOOKUP),
+    Connected = connected(Node),
+    Told = looked_up(Asked, case Advertised ++ Connected of [] -> ?LOOKUP; _ -> ?MORE end),
+    Advertised ++ [{Ip, Known} || Ip <- Connected ++ Told, Known <- Ports] ++ [Address].
 
 %% The address by which distributed Erlang is connected.
 -spec connected(node()) -> [inet:ip_address()].
@@ -120,9 +131,9 @@ connected(Node) ->
         _:_ -> []
     end.
 
-%% What distributed Erlang would ask for the node's address, for the families that it listens in.
--spec told(node(), inet:ip_address()) -> [inet:ip_address()].
-told(Node, Bound) ->
+%% Asks what distributed Erlang would ask for the node's address, for the families that it listens in.
+-spec ask_carrier(node(), inet:ip_address()) -> [lookup()].
+ask_carrier(Node, Bound) ->
     Families = case Bound of
         ?ANY6 -> families();
         _ when tuple_size(Bound) =:= 8 -> [inet6];
@@ -135,7 +146,7 @@ told(Node, Bound) ->
         true -> Module;
         false -> erl_epmd
     end,
-    lists:append([told_by(Asked, Name, Host, Family) || Family <- Families]).
+    [begin_lookup(fun() -> told_by(Asked, Name, Host, Family) end) || Family <- Families].
 
 -spec told_by(module(), string(), string(), inet | inet6) -> [inet:ip_address()].
 told_by(Module, Name, Host, Family) ->
@@ -145,6 +156,32 @@ told_by(Module, Name, Host, Family) ->
         _ -> []
     catch
         _:_ -> []
+    end.
+
+%% Starts looking up, in a process of its own that ends with what it has found.
+-spec begin_lookup(host(), inet:port_number()) -> lookup().
+begin_lookup(Host, Port) ->
+    begin_lookup(fun() -> lookup(Host, Port) end).
+
+-spec begin_lookup(fun(() -> [term()])) -> lookup().
+begin_lookup(Lookup) ->
+    spawn_monitor(fun() -> exit({found, Lookup()}) end).
+
+%% What was found within so many milliseconds, in the order of the lookups. The rest ends.
+-spec looked_up([lookup()], non_neg_integer()) -> [Found] when Found :: term().
+looked_up(Lookups, Patience) ->
+    Until = erlang:monotonic_time(millisecond) + Patience,
+    lists:append([found(Lookup, Until) || Lookup <- Lookups]).
+
+-spec found(lookup(), integer()) -> [term()].
+found({Pid, Monitor}, Until) ->
+    receive
+        {'DOWN', Monitor, process, Pid, {found, Found}} -> Found;
+        {'DOWN', Monitor, process, Pid, _Failed} -> []
+    after max(0, Until - erlang:monotonic_time(millisecond)) ->
+        true = erlang:demonitor(Monitor, [flush]),
+        true = exit(Pid, kill),
+        []
     end.
 
 -spec lookup(host(), inet:port_number()) -> [teleport_nif:address()].

@@ -113,7 +113,7 @@ renamed_again_and_again(_Config) ->
     [begin
         ok = peer:call(Peer, net_kernel, stop, []),
         Node = name(Peer, Next),
-        _ = [peer:call(Peer, teleport, send, [{nobody, node()}, hello]), teleport:send({nobody, Node}, hello)],
+        _ = [peer:call(Peer, teleport, send, [{nobody, node()}, hello], 30000), teleport:send({nobody, Node}, hello)],
         Round rem 5 =:= 0 andalso both_ways(Peer, Node, Round)
      end || Round <- lists:seq(1, 20), Next <- [lists:nth(1 + Round rem 2, [Name, Name ++ "_too"])]],
     stop(Peer).

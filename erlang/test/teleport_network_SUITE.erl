@@ -7,14 +7,14 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([hosts_with_ipv6_only/1, an_inner_address_behind_an_outer_one/1, translated_ports/1, a_name_of_an_epmd_module/1]).
--export([names_are_looked_up_when_they_are_used/1]).
+-export([a_resolver_that_never_answers/1, names_are_looked_up_when_they_are_used/1]).
 
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
     [hosts_with_ipv6_only, an_inner_address_behind_an_outer_one, translated_ports, a_name_of_an_epmd_module,
-     names_are_looked_up_when_they_are_used].
+     a_resolver_that_never_answers, names_are_looked_up_when_they_are_used].
 
 init_per_suite(Config) ->
     Spaces = [name(Number) || Number <- [1, 2]],
@@ -90,6 +90,14 @@ a_name_of_an_epmd_module(Config) ->
              || {Number, Space} <- numbered(Spaces)],
     both_ways(Nodes),
     [stop(Node) || Node <- Nodes].
+
+%% The first node reaches the second, which cannot look up the name of the first, and need not.
+a_resolver_that_never_answers(Config) ->
+    [{Peer, _} = A, {_, Away} = B] = [start(Space, Name, ["-epmd_module", "teleport_test_epmd"], [])
+        || {Space, Name} <- lists:zip(with_ipv4(Config), ["n1@silent1.invalid", "n2@host2.invalid"])],
+    true = peer:call(Peer, net_kernel, connect_node, [Away]),
+    ?assertEqual({ok, back}, call(B, A, back)),
+    [stop(Node) || Node <- [A, B]].
 
 %% In `peers'; and there may be several of them. Nothing else is asked then.
 names_are_looked_up_when_they_are_used(Config) ->
