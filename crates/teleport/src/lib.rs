@@ -9,45 +9,31 @@
 //!
 //! Begin with [`Node`]. `ARCHITECTURE.md` shows how the house is built.
 
-mod address;
-mod builder;
-mod call;
-mod check;
-mod config;
-mod cookies;
-mod down;
-pub mod embed;
+mod api;
+mod base;
 mod engine;
-mod error;
-mod gen_server;
-mod info;
-mod lock;
-mod mailbox;
-pub mod metrics;
-mod monitor;
-mod node;
-mod process;
-mod registry;
-mod resolver;
-mod seldom;
+mod host;
+mod io;
+mod local;
 mod session;
-mod watch;
 
-pub use address::Address;
-pub use builder::Builder;
-pub use call::{Caller, MultiCall, Response};
-pub use check::{AddressCheck, ConnectionCheck, ConnectionKind, PeerCheck};
-pub use config::Config;
-pub use cookies::{Asking, Cookies};
-pub use down::Down;
-pub use error::{CallError, ConnectError, RegisterError, SendError, StartError};
-pub use gen_server::{Answer, Context, GenServer, ServerAddress, ServerRef};
-pub use info::{NodeInfo, PeerInfo, Tick};
-pub use mailbox::{Mailbox, Message};
-pub use monitor::{NodeEvent, NodeMonitor};
-pub use node::{Node, Sever, ShutdownReport};
-pub use process::{Acknowledgement, Process, SendOptions};
-pub use resolver::{Resolver, Resolving, StaticPeers};
+pub use api::builder::Builder;
+pub use api::call::{Caller, MultiCall, Response};
+pub use api::check::{AddressCheck, ConnectionCheck, ConnectionKind, PeerCheck};
+pub use api::embed;
+pub use api::gen_server::{Answer, Context, GenServer, ServerAddress, ServerRef};
+pub use api::mailbox::{Mailbox, Message};
+pub use api::node::{Node, Sever, ShutdownReport};
+pub use api::process::{Acknowledgement, Process, SendOptions};
+pub use base::address::Address;
+pub use base::config::Config;
+pub use base::cookies::{Asking, Cookies};
+pub use base::down::Down;
+pub use base::error::{CallError, ConnectError, RegisterError, SendError, StartError};
+pub use base::info::{NodeInfo, PeerInfo, Tick};
+pub use base::metrics;
+pub use base::resolver::{Resolver, Resolving, StaticPeers};
+pub use engine::monitors::{NodeEvent, NodeMonitor};
 
 pub use teleport_etf as etf;
 pub use teleport_etf::{Atom, Binary, DecodeError, EncodeError, Pid, RawTerm, Reference, Segments, Term};

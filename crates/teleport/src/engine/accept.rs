@@ -2,10 +2,11 @@
 
 use super::Engine;
 use super::handshake::{self, Failure};
-use crate::seldom::{OfNode, warn_seldom};
+use crate::base::seldom::{OfNode, warn_seldom};
+use crate::io::source::Source;
 use rustc_hash::FxHashMap;
 use std::mem::discriminant;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use teleport_proto::handshake::HandshakeError;
@@ -15,23 +16,6 @@ use tokio::task::AbortHandle;
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Whom a connection comes from, as far as an address tells: of IPv6 the network, since a host has as many addresses in it
-/// as it likes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Source(IpAddr);
-
-impl Source {
-    pub(crate) fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        })
-    }
-}
 
 /// The descriptors that this process may have.
 pub(crate) fn descriptors() -> usize {
@@ -144,19 +128,5 @@ async fn prove(engine: Arc<Engine>, mut stream: TcpStream, source: SocketAddr, n
         Err(_) => {
             tracing::debug!(node = %engine.local.name, %source, ?limit, "inbound connection took too long to prove itself")
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_is_an_address_or_a_network_of_ipv6() {
-        let source = |text: &str| Source::of(text.parse().expect("an address"));
-        assert_ne!(source("10.0.0.1"), source("10.0.0.2"));
-        assert_eq!(source("10.0.0.1"), source("::ffff:10.0.0.1"));
-        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::9"));
-        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
     }
 }

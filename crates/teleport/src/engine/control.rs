@@ -3,11 +3,12 @@
 //! Ticks are sent, answered and judged here. The thread shares no lock with the data path: what concerns messages
 //! comes and goes through queues.
 
-use super::clock::Clock;
-use super::runtime::Thread;
-use super::{Event, Events, socket};
-use crate::info::Tick;
-use crate::seldom::{OfNode, OfPeer, if_any, warn_seldom};
+use super::{Event, Events};
+use crate::base::info::Tick;
+use crate::base::seldom::{OfNode, OfPeer, if_any, warn_seldom};
+use crate::io::clock::Clock;
+use crate::io::runtime::Thread;
+use crate::io::socket;
 use crate::session::{self, Session};
 use bytes::BytesMut;
 use socket2::SockRef;

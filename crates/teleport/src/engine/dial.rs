@@ -1,7 +1,8 @@
 //! Opening connections: a peer's addresses are tried in turn, the next one when one has failed or takes its time.
 
+use super::Engine;
 use super::handshake::{self, Failure};
-use super::{Engine, socket};
+use crate::io::socket;
 use crate::{Config, ConnectError};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;

@@ -1,11 +1,11 @@
 //! Which sessions there are: asks [`Membership`], and does what it decides. What of that others have to be told is left to
 //! [`lifecycle`](super::lifecycle).
 
-use super::accept::Source;
 use super::control::{self, Setup};
 use super::dial::{self, Failed, Purpose};
 use super::{Engine, Event};
-use crate::seldom::warn_seldom;
+use crate::base::seldom::warn_seldom;
+use crate::io::source::Source;
 use crate::session::Session;
 use crate::{Config, ConnectError};
 use rustc_hash::FxHashMap;

@@ -7,8 +7,8 @@
 
 use super::Engine;
 use super::directory::ADVICE;
-use crate::monitor::NodeEvent;
-use crate::seldom::{OfNode, OfPeer, Warnings, if_any};
+use crate::base::seldom::{OfNode, OfPeer, Warnings, if_any};
+use crate::engine::monitors::NodeEvent;
 use crate::session::{Ended, Session};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,49 +2,44 @@
 //!
 //! Two locks matter most: that of the [`Directory`](directory::Directory), which decides on sessions and is asked when
 //! connections come and go, and that of each [`Session`]'s machine, which messages pass. The control thread takes
-//! neither, and a sender only the second. Their order, and that of those below them, is in [`lock`](crate::lock).
+//! neither, and a sender only the second. Their order, and that of those below them, is in [`lock`](crate::base::lock).
 
 pub(crate) mod accept;
-pub(crate) mod budget;
-pub(crate) mod buffers;
-pub(crate) mod clock;
 pub(crate) mod control;
-pub(crate) mod deliver;
 mod dial;
 mod directory;
 mod handshake;
 mod lifecycle;
-mod peer;
+pub(crate) mod monitors;
+mod peers;
 mod reached;
-pub(crate) mod runtime;
-pub(crate) mod socket;
 pub(crate) mod strays;
 
-use crate::config;
-use crate::cookies::KnownCookies;
-use crate::embed::Hosting;
-use crate::lock::{Held, Lock, Rank};
-use crate::metrics::{self, NodeMeter};
-use crate::monitor::Monitors;
-use crate::registry::Registry;
-use crate::resolver::Resolver;
-use crate::seldom::{OfPeer, Warnings, if_any, warn_seldom};
+use crate::base::config;
+use crate::base::cookies::KnownCookies;
+use crate::base::lock::{Held, Lock, Rank};
+use crate::base::metrics::{self, NodeMeter};
+use crate::base::resolver::Resolver;
+use crate::base::seldom::{OfPeer, Warnings, if_any, warn_seldom};
+use crate::engine::monitors::Monitors;
+use crate::host::Hosting;
+use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
+use crate::io::buffers::BufferPool;
+use crate::io::clock::Clock;
+use crate::io::runtime::{BulkThreads, Thread};
+use crate::io::{socket, source::Source};
+use crate::local::registry::Registry;
+use crate::local::watch::{WatchLimit, Watched, Watching};
 use crate::session::Session;
-use crate::watch::{WatchLimit, Watched, Watching};
 use crate::{Config, ConnectError, PeerInfo, SendError};
-use accept::{Source, Unproven};
-use budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
-use buffers::BufferPool;
-use clock::Clock;
+use accept::Unproven;
 use control::{Command, TickObserver};
 use dial::{Failed, Purpose};
 use directory::Directory;
 pub(crate) use handshake::random;
 pub(crate) use lifecycle::Lifecycle;
-use peer::Peers;
-pub(crate) use peer::make_room;
+use peers::Peers;
 use reached::Reached;
-use runtime::{BulkThreads, Thread};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

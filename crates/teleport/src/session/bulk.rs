@@ -1,10 +1,10 @@
 //! Bulk connections: fragments of large messages, read straight to where they belong.
 
 use super::Session;
+use super::deliver::Deliver;
 use super::link::Link;
+use crate::base::seldom::{OfPeer, warn_seldom};
 use crate::engine::Engine;
-use crate::engine::deliver::Deliver;
-use crate::seldom::{OfPeer, warn_seldom};
 use bytes::{BufMut, BytesMut};
 use std::io;
 use std::sync::Arc;

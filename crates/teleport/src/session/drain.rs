@@ -1,7 +1,7 @@
 //! The last part of a session whose node shuts down: what it has accepted is seen through, and nothing more is accepted.
 
 use super::Session;
-use crate::error::SendError;
+use crate::base::error::SendError;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Transfer;

@@ -2,12 +2,12 @@
 
 use super::link::Link;
 use super::{Event, Session};
-use crate::embed::Inbound;
+use crate::base::error::SendError;
 use crate::engine::Engine;
 use crate::engine::control::Command;
-use crate::engine::runtime::free;
-use crate::error::SendError;
-use crate::watch::{Subject, Via};
+use crate::host::Inbound;
+use crate::io::runtime::free;
+use crate::local::watch::{Subject, Via};
 use bytes::BytesMut;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;

@@ -1,9 +1,9 @@
 //! Express connections: batches of small messages.
 
 use super::Session;
+use super::deliver::Deliver;
 use super::link::Link;
 use crate::engine::Engine;
-use crate::engine::deliver::Deliver;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;

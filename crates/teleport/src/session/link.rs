@@ -1,7 +1,7 @@
 //! The socket of one pool connection, as its reader, its writer and the session share it.
 
 use super::writer::Unwritten;
-use crate::engine::socket;
+use crate::io::socket;
 use socket2::SockRef;
 use std::io;
 use std::net::Shutdown;

@@ -4,6 +4,7 @@
 //! [`Transfer`] under one lock, which is held for the time of a state change and never while a socket is read or written.
 
 mod bulk;
+mod deliver;
 mod drain;
 mod end;
 mod express;
@@ -15,18 +16,18 @@ mod send;
 mod task;
 mod writer;
 
-use crate::embed::Arrivals;
+use crate::base::error::SendError;
+use crate::base::lock::{Held, Lock, Rank};
+use crate::base::metrics::SessionMeter;
+use crate::base::seldom::{OfPeer, Warnings};
 use crate::engine::Engine;
-use crate::engine::accept::Source;
-use crate::engine::clock::Moment;
 use crate::engine::control::Command;
-use crate::engine::deliver::Deliver;
-use crate::error::SendError;
-use crate::lock::{Held, Lock, Rank};
-use crate::metrics::SessionMeter;
-use crate::seldom::{OfPeer, Warnings};
-use crate::watch::Watched;
+use crate::host::Arrivals;
+use crate::io::clock::Moment;
+use crate::io::source::Source;
+use crate::local::watch::Watched;
 use bytes::BytesMut;
+use deliver::Deliver;
 pub(crate) use drain::drain;
 pub(crate) use end::Ended;
 use link::Link;
@@ -178,7 +179,7 @@ impl Session {
             id: established.session,
             number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
             peer: established.peer.clone(),
-            peer_atom: crate::node::atom_of(&established.peer),
+            peer_atom: crate::api::node::atom_of(&established.peer),
             peer_incarnation: established.peer_incarnation,
             key: established.key.clone(),
             dialled: established.role == Role::Dialler,

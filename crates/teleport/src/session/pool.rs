@@ -3,7 +3,7 @@
 use super::link::Link;
 use super::send::down;
 use super::{Session, bulk, express, writer};
-use crate::error::SendError;
+use crate::base::error::SendError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;

@@ -1,8 +1,8 @@
 //! Sending: a message is offered to the machine, and accepted, refused or told to wait.
 
 use super::{Inner, Session, writer};
-use crate::error::SendError;
-use crate::process::Patience;
+use crate::api::process::Patience;
+use crate::base::error::SendError;
 use std::sync::Arc;
 use teleport_etf::Segments;
 use teleport_proto::NodeName;

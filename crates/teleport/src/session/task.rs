@@ -1,9 +1,9 @@
 //! The session's own task: acknowledgements out and in, and what has to be looked at from time to time.
 
 use super::{Event, Session};
-use crate::engine::clock::Clock;
+use crate::base::seldom::{OfPeer, warn_seldom};
 use crate::engine::control::Command;
-use crate::seldom::{OfPeer, warn_seldom};
+use crate::io::clock::Clock;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

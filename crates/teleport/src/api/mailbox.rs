@@ -1,17 +1,12 @@
 //! Mailboxes: where messages wait for their process.
 
-mod inbox;
-mod room;
-
-pub(crate) use inbox::{Inbox, Put};
-
 use crate::SendError;
-use crate::address::Address;
-use crate::down::Down;
-use crate::process::Process;
-use crate::watch::reason;
+use crate::api::process::Process;
+use crate::base::address::Address;
+use crate::base::down::Down;
+use crate::local::inbox::{Inbox, Origin, Stored, Taken};
+use crate::local::watch::reason;
 use bytes::Bytes;
-use inbox::{Origin, Stored, Taken};
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::ops::Deref;

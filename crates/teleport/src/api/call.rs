@@ -1,12 +1,12 @@
 //! Calls: requests that are answered, in the shapes of OTP's `gen_server`.
 
-use crate::address::Address;
-use crate::error::{CallError, SendError};
-use crate::mailbox::Message;
-use crate::node::Node;
-use crate::process::{Patience, Process, Route, SendOptions, encode, is_stale};
+use crate::api::mailbox::Message;
+use crate::api::node::Node;
+use crate::api::process::{Patience, Process, Route, SendOptions, encode, is_stale};
+use crate::base::address::Address;
+use crate::base::error::{CallError, SendError};
+use crate::local::watch::{Ended, Outcome, Purpose, Subject, Via};
 use crate::session::{Offered, Session};
-use crate::watch::{Ended, Outcome, Purpose, Subject, Via};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

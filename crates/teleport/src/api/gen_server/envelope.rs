@@ -1,7 +1,7 @@
 //! What a message is to a server, told by OTP's shapes.
 
-use crate::call::{CALL, CAST, Caller};
-use crate::mailbox::Message;
+use crate::api::call::{CALL, CAST, Caller};
+use crate::api::mailbox::Message;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use teleport_etf::{Atom, DecodeError, Limits, RawTerm, from_bytes_with};
 

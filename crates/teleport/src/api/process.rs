@@ -1,12 +1,12 @@
 //! Sending, as a process.
 
 use crate::SendError;
-use crate::address::{Address, Target};
-use crate::down;
-use crate::mailbox::Inbox;
-use crate::node::{Node, atom_of};
+use crate::api::node::{Node, atom_of};
+use crate::base::address::{Address, Target};
+use crate::base::down;
+use crate::local::inbox::Inbox;
+use crate::local::watch::{Purpose, Refused, Subject, Via, reason};
 use crate::session::{Confirmation, Offered, Session};
-use crate::watch::{Purpose, Refused, Subject, Via, reason};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::fmt;

@@ -4,8 +4,8 @@
 //! all: so nothing overtakes.
 
 use super::{End, Hosting, Inbound, Origin, Receipt};
-use crate::lock::{Lock, Rank};
-use crate::watch::Answer;
+use crate::base::lock::{Lock, Rank};
+use crate::local::watch::Answer;
 use std::collections::VecDeque;
 
 /// So many may wait for another thread to hand them over before a reader waits too.
@@ -91,13 +91,13 @@ impl std::fmt::Debug for Arrivals {
     }
 }
 
-impl From<crate::watch::Outcome> for End {
-    fn from(outcome: crate::watch::Outcome) -> Self {
+impl From<crate::local::watch::Outcome> for End {
+    fn from(outcome: crate::local::watch::Outcome) -> Self {
         match outcome {
             Ok(reply) => Self::Reply(reply),
-            Err(crate::watch::Ended::Down(reason)) => Self::Down(reason),
-            Err(crate::watch::Ended::Rejected(why)) => Self::Rejected(why),
-            Err(crate::watch::Ended::NodeDown(reason)) => Self::NodeDown(reason),
+            Err(crate::local::watch::Ended::Down(reason)) => Self::Down(reason),
+            Err(crate::local::watch::Ended::Rejected(why)) => Self::Rejected(why),
+            Err(crate::local::watch::Ended::NodeDown(reason)) => Self::NodeDown(reason),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Nodes that come and go.
 
-use crate::engine::make_room;
+use super::peers::make_room;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use teleport_proto::membership::EndReason;
 use teleport_proto::{Incarnation, NodeName};

@@ -123,14 +123,14 @@ macro_rules! warn_seldom {
     ($noted:expr, parent: $span:expr, $($said:tt)+) => {
         match $noted {
             Some(times) => {
-                tracing::warn!(parent: $span, not_said = $crate::seldom::if_any(times), $($said)+)
+                tracing::warn!(parent: $span, not_said = $crate::base::seldom::if_any(times), $($said)+)
             }
             None => tracing::debug!(parent: $span, $($said)+),
         }
     };
     ($noted:expr, $($said:tt)+) => {
         match $noted {
-            Some(times) => tracing::warn!(not_said = $crate::seldom::if_any(times), $($said)+),
+            Some(times) => tracing::warn!(not_said = $crate::base::seldom::if_any(times), $($said)+),
             None => tracing::debug!($($said)+),
         }
     };

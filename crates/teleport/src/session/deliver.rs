@@ -1,11 +1,11 @@
 //! Received messages to where they belong: a mailbox of this node, or the host.
 
-use super::Engine;
-use crate::embed::{Arrival, Arriving, Hosting, Inbound, Origin, Receipt, Watch};
-use crate::mailbox::{Inbox, Put};
-use crate::seldom::{OfPeer, warn_seldom};
-use crate::session::Session;
-use crate::watch::{Answer, Purpose, Refused, Subject, Via};
+use super::Session;
+use crate::base::seldom::{OfPeer, warn_seldom};
+use crate::engine::Engine;
+use crate::host::{Arrival, Arriving, Hosting, Inbound, Origin, Receipt, Watch};
+use crate::local::inbox::{Inbox, Put};
+use crate::local::watch::{Answer, Purpose, Refused, Subject, Via};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;

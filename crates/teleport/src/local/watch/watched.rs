@@ -1,9 +1,9 @@
 //! The watched side: who has to be told when a process here ends.
 
 use super::{Via, reason};
-use crate::lock::{Lock, Rank};
-use crate::mailbox::Inbox;
-use crate::process::encode;
+use crate::api::process::encode;
+use crate::base::lock::{Lock, Rank};
+use crate::local::inbox::Inbox;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

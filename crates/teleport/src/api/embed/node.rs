@@ -2,12 +2,12 @@
 
 use super::told::{Answer, Told};
 use super::{Destination, ProcessId, RefId};
+use crate::api::node::Node;
+use crate::api::process::{Patience, is_stale, not_connected};
+use crate::base::lock::must_not_wait;
 use crate::engine::Engine;
-use crate::lock::must_not_wait;
-use crate::node::Node;
-use crate::process::{Patience, is_stale, not_connected};
+use crate::local::watch::Via;
 use crate::session::{Offered, Session};
-use crate::watch::Via;
 use crate::{
     Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError, SendOptions, ShutdownReport,
 };

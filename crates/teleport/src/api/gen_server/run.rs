@@ -3,9 +3,9 @@
 use super::context::{Complaint, Context};
 use super::envelope::Envelope;
 use super::{Answer, GenServer};
-use crate::call::Caller;
-use crate::error::SendError;
-use crate::mailbox::{Mailbox, Message};
+use crate::api::call::Caller;
+use crate::api::mailbox::{Mailbox, Message};
+use crate::base::error::SendError;
 use serde::Serialize;
 use std::any::Any;
 use std::future::poll_fn;

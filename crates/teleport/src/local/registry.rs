@@ -1,7 +1,7 @@
 //! Which mailbox belongs to which name and process.
 
 use crate::RegisterError;
-use crate::mailbox::Inbox;
+use crate::local::inbox::Inbox;
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use teleport_proto::wire::envelope::{Destination, MAX_NAME_LEN, ProcessId};

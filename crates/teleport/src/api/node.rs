@@ -1,13 +1,14 @@
 //! A node: the front door of the crate.
 
-use crate::check::{self, PeerCheck};
+use crate::api::check::{self, PeerCheck};
+use crate::api::mailbox::Mailbox;
+use crate::api::process::Process;
+use crate::base::info::NodeInfo;
 use crate::engine::Engine;
 use crate::engine::control::Command;
-use crate::engine::runtime::Main;
-use crate::info::NodeInfo;
-use crate::mailbox::{Inbox, Mailbox};
-use crate::monitor::NodeMonitor;
-use crate::process::Process;
+use crate::engine::monitors::NodeMonitor;
+use crate::io::runtime::Main;
+use crate::local::inbox::Inbox;
 use crate::session::{Session, drain};
 use crate::{Builder, RegisterError, SendError};
 use serde::Serialize;

@@ -1,10 +1,10 @@
 //! Servers as others see them.
 
 use super::GenServer;
-use crate::address::Address;
-use crate::call::Response;
-use crate::error::{CallError, SendError};
-use crate::process::Process;
+use crate::api::call::Response;
+use crate::api::process::Process;
+use crate::base::address::Address;
+use crate::base::error::{CallError, SendError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;

@@ -1,12 +1,14 @@
 //! Setting a node up.
 
-use crate::cookies::{Cookies, KnownCookies};
-use crate::embed::{Embedded, Host, Hosting};
+use crate::api::embed::{Embedded, Host};
+use crate::base::cookies::{Cookies, KnownCookies};
+use crate::base::info::Tick;
+use crate::base::resolver::{Resolver, StaticPeers};
 use crate::engine::control::TickObserver;
-use crate::engine::runtime::{BulkThreads, Main, Thread};
-use crate::engine::{Engine, Lifecycle, Parts, socket};
-use crate::info::Tick;
-use crate::resolver::{Resolver, StaticPeers};
+use crate::engine::{Engine, Lifecycle, Parts};
+use crate::host::Hosting;
+use crate::io::runtime::{BulkThreads, Main, Thread};
+use crate::io::socket;
 use crate::{Config, Node, StartError};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

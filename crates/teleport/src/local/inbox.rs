@@ -2,9 +2,9 @@
 
 use super::room::{PlacedId, Room, Settled};
 use crate::SendError;
-use crate::lock::{Held, Lock, Rank};
+use crate::base::lock::{Held, Lock, Rank};
+use crate::local::watch::Watchers;
 use crate::session::Session;
-use crate::watch::Watchers;
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
@@ -63,18 +63,18 @@ struct Run {
 }
 
 /// A run that is being read. It holds its credit until its last message has been taken.
-pub(super) struct Taken {
-    pub(super) origin: Origin,
-    pub(super) messages: smallvec::IntoIter<[Stored; 1]>,
+pub(crate) struct Taken {
+    pub(crate) origin: Origin,
+    pub(crate) messages: smallvec::IntoIter<[Stored; 1]>,
 }
 
-pub(super) struct Stored {
-    pub(super) from: ProcessId,
-    pub(super) body: Bytes,
+pub(crate) struct Stored {
+    pub(crate) from: ProcessId,
+    pub(crate) body: Bytes,
 }
 
 /// Where a run came from, and what it keeps of its sender's window.
-pub(super) enum Origin {
+pub(crate) enum Origin {
     Local {
         from: Pid,
         /// `None` if it needs none.
@@ -91,12 +91,12 @@ pub(super) enum Origin {
 
 impl Origin {
     /// Whether it is the DOWN of that monitor.
-    pub(super) fn is_down(&self, monitor: RefId) -> bool {
+    pub(crate) fn is_down(&self, monitor: RefId) -> bool {
         matches!(self, Self::Down(down) if *down == monitor)
     }
 
     /// Returns the credit to whom it came from.
-    pub(super) fn consumed(self) {
+    pub(crate) fn consumed(self) {
         if let Self::Remote { session, credit, .. } = self
             && credit.account != 0
         {
@@ -199,7 +199,7 @@ impl Inbox {
     }
 
     /// Takes the next run out; the last one has been read, and leaves room.
-    pub(super) fn next_run(&self, last: Option<&Origin>) -> Option<Taken> {
+    pub(crate) fn next_run(&self, last: Option<&Origin>) -> Option<Taken> {
         let mut settled = Settled::default();
         let taken = self.lock().next_run(last, &mut settled);
         settled.tell(Disposition::Delivered);
@@ -207,22 +207,22 @@ impl Inbox {
     }
 
     /// Waits until something has come. What comes before this is called leaves a permit.
-    pub(super) async fn arrival(&self) {
+    pub(crate) async fn arrival(&self) {
         self.arrived.notified().await;
     }
 
     /// No more messages will come.
-    pub(super) fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.lock().finished
     }
 
     /// Messages that nobody has taken.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting
     }
 
     /// Takes out the DOWN of a monitor.
-    pub(super) fn remove_down(&self, monitor: RefId) {
+    pub(crate) fn remove_down(&self, monitor: RefId) {
         let mut queue = self.lock();
         let before = queue.runs.len();
         queue.runs.retain(|run| !run.origin.is_down(monitor));
@@ -230,7 +230,7 @@ impl Inbox {
     }
 
     /// From now on nobody waits for room.
-    pub(super) fn lift_bounds(&self) {
+    pub(crate) fn lift_bounds(&self) {
         self.unbounded.store(true, Ordering::Relaxed);
         self.room.close(); // whoever waits for it goes on
         let mut settled = Settled::default();
@@ -252,7 +252,7 @@ impl Inbox {
     }
 
     /// The process is gone: nothing is put in any more. Gives what was there, and the monitors that the process had.
-    pub(super) fn close(&self) -> (Vec<Origin>, FxHashSet<RefId>) {
+    pub(crate) fn close(&self) -> (Vec<Origin>, FxHashSet<RefId>) {
         let mut settled = Settled::default();
         let (runs, monitors) = {
             let mut queue = self.lock();

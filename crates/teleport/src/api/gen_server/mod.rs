@@ -8,10 +8,10 @@ mod run;
 pub use context::Context;
 pub use handle::{ServerAddress, ServerRef};
 
-use crate::call::Caller;
-use crate::error::RegisterError;
-use crate::mailbox::{Mailbox, Message};
-use crate::node::Node;
+use crate::api::call::Caller;
+use crate::api::mailbox::{Mailbox, Message};
+use crate::api::node::Node;
+use crate::base::error::RegisterError;
 use run::Life;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

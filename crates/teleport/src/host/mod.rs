@@ -1,30 +1,13 @@
-//! A node for hosts that have processes, mailboxes and a scheduler of their own, such as the Erlang virtual machine.
-//!
-//! [`Builder::embed`](crate::Builder::embed) starts a node without processes of Rust: the host implements [`Host`], which is
-//! handed everything that comes for its processes, and sends in their names with [`Embedded`], whose functions never
-//! block and are not async. The protocol, with all its rules about order, credit, calls and monitors, stays on this side.
-//!
-//! Mailboxes of a host have no bounds: a message is consumed when it has been delivered.
-//!
-//! | from peers, [`Host::take`] | to peers |
-//! |---|---|
-//! | [`Inbound::Message`] | [`Embedded::send`], [`Embedded::send_acknowledged`] |
-//! | [`Inbound::Request`], a call of one of the host's processes | [`Watch::reply`], [`Watch::down`] |
-//! | [`Inbound::Monitor`] of one of the host's processes | [`Watch::down`] |
-//! | [`Inbound::Unwatched`]: nobody waits for that any more | [`Embedded::cancel`] |
-//! | [`Inbound::Ended`]: how a call or a monitor ended | [`Embedded::request`], [`Embedded::monitor`] |
+//! The seam to a host, which has processes of its own: what it is handed, and how it answers.
 
 mod arrivals;
-mod node;
-mod told;
 
 pub(crate) use arrivals::{Arrival, Arrivals};
-pub use node::{Embedded, Recipient, Sent, Waiting};
 
-use crate::lock::{assert_may_call_out, must_not_wait};
-use crate::process::encode;
+use crate::api::process::encode;
+use crate::base::lock::{assert_may_call_out, must_not_wait};
+use crate::local::watch::{Purpose, Via, reason};
 use crate::session::Session;
-use crate::watch::{Purpose, Via, reason};
 use crate::{EndReason, NodeName, SendError};
 use bytes::Bytes;
 use std::fmt;
@@ -32,8 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_etf::{Pid, Segments};
 use teleport_proto::transfer::Disposition;
-pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
-use teleport_proto::wire::envelope::{Kind, Seq};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
 
 /// What has processes of its own. All functions are called on the node's threads.
@@ -55,7 +37,7 @@ pub trait Host: Send + Sync + 'static {
 
     /// Something from a peer, in its place: what was sent from one process to another comes in the order it was sent in.
     ///
-    /// Called under none of the node's locks, so it may call [`Embedded`]. It must not wait for a process of the host: what
+    /// Called under none of the node's locks, so it may call [`Embedded`](crate::embed::Embedded). It must not wait for a process of the host: what
     /// takes long is done elsewhere, and the [`Receipt`] dropped when it is done. Meanwhile no large message comes that has
     /// to come behind it; for small ones see [`defers`](Self::defers).
     fn take(&self, inbound: Inbound);
@@ -121,7 +103,7 @@ pub enum Inbound {
     },
     /// A call or monitor of one of the host's processes has ended. Comes once for each that was begun and not cancelled.
     Ended {
-        /// As given to [`Embedded::request`] or [`Embedded::monitor`].
+        /// As given to [`Embedded::request`](crate::embed::Embedded::request) or [`Embedded::monitor`](crate::embed::Embedded::monitor).
         reference: RefId,
         /// How.
         end: End,

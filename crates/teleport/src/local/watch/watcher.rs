@@ -1,10 +1,10 @@
 //! The watcher's side: who waits for a reply, or for the end of a process.
 
 use super::{Via, reason};
-use crate::down;
-use crate::embed::{Host, Inbound, Origin, Receipt};
-use crate::lock::{Lock, Rank, assert_may_call_out};
-use crate::mailbox::Inbox;
+use crate::base::down;
+use crate::base::lock::{Lock, Rank, assert_may_call_out};
+use crate::host::{Host, Inbound, Origin, Receipt};
+use crate::local::inbox::Inbox;
 use crate::session::Session;
 use ::metrics::Counter;
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! The sessions by peer, for those who send; and who waits for one.
 
 use crate::ConnectError;
-use crate::lock::{Lock, Rank};
+use crate::base::lock::{Lock, Rank};
 use crate::session::Session;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};

@@ -1,6 +1,6 @@
 //! The caps over everything that a node has under way, and that its peers have, shared by its sessions.
 
-use super::accept::Source;
+use super::source::Source;
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport_proto::transfer::{Budget, FairWindow, GrantCap, Granter, MESSAGE_COST, Renewal, Sharing};

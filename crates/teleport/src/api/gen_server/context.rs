@@ -1,11 +1,11 @@
 //! The server as its callbacks see it.
 
-use crate::address::Address;
-use crate::error::SendError;
-use crate::mailbox::Mailbox;
-use crate::node::Node;
-use crate::process::Process;
-use crate::seldom::Seldom;
+use crate::api::mailbox::Mailbox;
+use crate::api::node::Node;
+use crate::api::process::Process;
+use crate::base::address::Address;
+use crate::base::error::SendError;
+use crate::base::seldom::Seldom;
 use teleport_etf::{Pid, Reference, Term};
 
 /// The process that a [`GenServer`](crate::GenServer) runs as, lent to its callbacks.

@@ -1,0 +1,22 @@
+//! A node for hosts that have processes, mailboxes and a scheduler of their own, such as the Erlang virtual machine.
+//!
+//! [`Builder::embed`](crate::Builder::embed) starts a node without processes of Rust: the host implements [`Host`], which is
+//! handed everything that comes for its processes, and sends in their names with [`Embedded`], whose functions never
+//! block and are not async. The protocol, with all its rules about order, credit, calls and monitors, stays on this side.
+//!
+//! Mailboxes of a host have no bounds: a message is consumed when it has been delivered.
+//!
+//! | from peers, [`Host::take`] | to peers |
+//! |---|---|
+//! | [`Inbound::Message`] | [`Embedded::send`], [`Embedded::send_acknowledged`] |
+//! | [`Inbound::Request`], a call of one of the host's processes | [`Watch::reply`], [`Watch::down`] |
+//! | [`Inbound::Monitor`] of one of the host's processes | [`Watch::down`] |
+//! | [`Inbound::Unwatched`]: nobody waits for that any more | [`Embedded::cancel`] |
+//! | [`Inbound::Ended`]: how a call or a monitor ended | [`Embedded::request`], [`Embedded::monitor`] |
+
+mod node;
+mod told;
+
+pub use crate::host::{Arriving, End, Host, Inbound, Origin, Receipt, Watch};
+pub use node::{Embedded, Recipient, Sent, Waiting};
+pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};

@@ -1,0 +1,10 @@
+//! The face for Rust: what applications call. The crate's root re-exports what is public of it.
+
+pub(crate) mod builder;
+pub(crate) mod call;
+pub(crate) mod check;
+pub mod embed;
+pub(crate) mod gen_server;
+pub(crate) mod mailbox;
+pub(crate) mod node;
+pub(crate) mod process;

@@ -1,0 +1,12 @@
+//! What every layer may use, and what uses none of them: addresses, configuration, errors, locks, metrics.
+
+pub(crate) mod address;
+pub(crate) mod config;
+pub(crate) mod cookies;
+pub(crate) mod down;
+pub(crate) mod error;
+pub(crate) mod info;
+pub(crate) mod lock;
+pub mod metrics;
+pub(crate) mod resolver;
+pub(crate) mod seldom;

@@ -1,0 +1,8 @@
+//! What a node has of the system: threads, sockets, memory and time. Knows nothing of sessions.
+
+pub(crate) mod budget;
+pub(crate) mod buffers;
+pub(crate) mod clock;
+pub(crate) mod runtime;
+pub(crate) mod socket;
+pub(crate) mod source;
