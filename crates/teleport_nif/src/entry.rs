@@ -14,12 +14,12 @@
     reason = "rustler takes no module that is loaded anew, and knows no library before its own"
 )]
 
-use crate::builders::Job;
-use crate::calls::{CALLS, Caller};
-use crate::held;
+use crate::arriving::builders::Job;
+use crate::arriving::calls::{CALLS, Caller};
 use crate::ids;
-use crate::iovec::Gathered;
+use crate::leaving::iovec::Gathered;
 use crate::nifs;
+use crate::terms::held;
 use rustler::codegen_runtime::{
     ErlNifEntry, ResourceRegistration, c_int, c_void, handle_nif_init_call, internal_write_symbols, inventory,
 };

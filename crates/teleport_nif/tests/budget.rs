@@ -1,6 +1,6 @@
 //! The budget for atoms, which knows nothing of the virtual machine and so can be tested without one.
 
-#[path = "../src/budget.rs"]
+#[path = "../src/terms/budget.rs"]
 #[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
 mod budget;
 

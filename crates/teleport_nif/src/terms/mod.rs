@@ -1,8 +1,14 @@
 //! From encoded terms to terms, with a budget for atoms, since the table of atoms never shrinks.
 
-use crate::budget::Budget;
-use crate::naming;
-use crate::received::{self, NeedsScheduler};
+pub(crate) mod budget;
+pub(crate) mod held;
+pub(crate) mod in_place;
+mod known;
+pub(crate) mod naming;
+mod values;
+
+use crate::terms::budget::Budget;
+use crate::terms::in_place::NeedsScheduler;
 use bytes::Bytes;
 use rustler::{Env, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,10 +57,10 @@ impl Terms {
             return self.no_term();
         }
         // Nearly always all atoms are known, and the term is not too large.
-        match received::build(env, document, &self.limits, Atoms::Known) {
+        match in_place::build(env, document, &self.limits, Atoms::Known) {
             Ok(Some(term)) => Read::Term(term),
             Ok(None) if self.count_atoms(env, document, peer) => {
-                match received::build(env, document, &self.limits, Atoms::Counted) {
+                match in_place::build(env, document, &self.limits, Atoms::Counted) {
                     Ok(Some(term)) => Read::Term(term),
                     Ok(None) => self.no_term(),
                     Err(NeedsScheduler) => Read::Needs(Atoms::Counted),
@@ -164,7 +170,7 @@ fn is_atom(env: Env<'_>, name: &str) -> bool {
 mod trusted {
     #![allow(unsafe_code, reason = "rustler leaves it to its caller to say that data may create atoms")]
 
-    use crate::naming;
+    use crate::terms::naming;
     use rustler::{Env, Term};
 
     /// Decodes a document that was validated, its atoms included.

@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code, reason = "rustler has no safe form of IO vectors that outlive a call")]
 
-use crate::{atoms, freeing};
+use crate::atoms;
+use crate::work::freeing;
 use bytes::{Bytes, BytesMut};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Binary, Error, NifResult, Resource, ResourceArc, Term};

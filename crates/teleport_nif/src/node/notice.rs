@@ -1,7 +1,7 @@
 //! Telling a process later what has become of something, since a function that it calls must not wait.
 
 use crate::atoms;
-use crate::errors::send_error;
+use crate::node::errors::send_error;
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 use std::{io, thread};

@@ -1,16 +1,16 @@
 //! Threads for what the node's own threads do not wait for.
 //!
 //! Some for terms that take long to build, of each session in turn; one for all that is short but has waited for a process: so neither holds up the
-//! other. And one that frees memory. Order is kept by receipts and [lines](crate::lines).
+//! other. And one that frees memory. Order is kept by receipts and [lines](crate::work::lines).
 
-use crate::builders::{self, Built};
-use crate::calls::CALLS;
-use crate::host::{self, Parcel, Parked};
-use crate::lines::Key;
-use crate::relays;
-use crate::running::{self, Running};
-use crate::turns::Turns;
-use crate::watches::{Left, WATCHES};
+use crate::arriving::builders::{self, Built};
+use crate::arriving::calls::CALLS;
+use crate::arriving::host::{self, Parcel, Parked};
+use crate::arriving::relays;
+use crate::arriving::watches::{Left, WATCHES};
+use crate::node::running::{self, Running};
+use crate::work::lines::Key;
+use crate::work::turns::Turns;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Weak};

@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, reason = "rustler has resources of one size per type only")]
 
-use crate::freeing;
+use crate::work::freeing;
 use bytes::Bytes;
 use rustler::sys::{
     ErlNifEnv, ErlNifResourceDtor, ErlNifResourceFlags, ErlNifResourceType, ErlNifResourceTypeInit, c_void,

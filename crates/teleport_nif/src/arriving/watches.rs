@@ -3,8 +3,8 @@
 //! A relay only monitors its process and passes replies on; what belongs to a watch is here. So a relay has nothing in its
 //! mailbox but what its process answers, and a watch that ends before its answer costs it nothing.
 
-use crate::host::Parked;
-use crate::relays::{self, Alias};
+use crate::arriving::host::Parked;
+use crate::arriving::relays::{self, Alias};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::hash_map::Entry;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};

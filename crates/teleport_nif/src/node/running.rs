@@ -1,11 +1,11 @@
 //! The nodes of this virtual machine: the one that runs, if any, and those that have been stopped and still drain.
 
-use crate::builders::Left;
+use crate::arriving::builders::Left;
 use crate::ids::Identity;
-use crate::lines::Lines;
-use crate::questions::Questions;
+use crate::node::questions::Questions;
 use crate::terms::Terms;
-use crate::workers::Workers;
+use crate::work::lines::Lines;
+use crate::work::workers::Workers;
 use rustler::LocalPid;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

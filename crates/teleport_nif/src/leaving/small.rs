@@ -3,8 +3,9 @@
 //! Small ones are encoded here, on the scheduler of whoever sends: for those `term_to_iovec` spends far more on memory and on
 //! being interruptible than on encoding. What is larger, or of a kind that may hide anything, comes encoded.
 
+use crate::atoms;
 use crate::ids::{self, Identity};
-use crate::{atoms, iovec};
+use crate::leaving::iovec;
 use rustler::dynamic::{TermType, get_type};
 use rustler::types::atom::Atom;
 use rustler::types::map::MapIterator;

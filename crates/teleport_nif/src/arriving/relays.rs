@@ -1,8 +1,8 @@
 //! The processes that start relays. A relay monitors one process that peers call or monitor, and gets its replies: so replies
 //! wait for nothing but what the same process has answered before.
 
+use crate::arriving::places::Places;
 use crate::ids::{self, Identity};
-use crate::places::Places;
 use rustler::{Env, LocalPid, NifResult, OwnedEnv, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport::embed::{ProcessId, RefId};

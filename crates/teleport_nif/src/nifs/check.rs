@@ -1,8 +1,9 @@
 //! Why there is a session with a peer or none, as terms.
 
 use crate::nifs::{peer_info, with_node};
-use crate::notice::later;
-use crate::{atoms, config, ids};
+use crate::node::config;
+use crate::node::notice::later;
+use crate::{atoms, ids};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::io;

@@ -7,13 +7,13 @@
 //! On a thread that is no scheduler the virtual machine crashes when it makes a map of more than 128 pairs, before OTP 27.3 and
 //! where older releases were not mended (erlang/otp#8208).
 
+use crate::arriving::host::Parcel;
+use crate::arriving::places::Places;
 use crate::atoms;
-use crate::host::Parcel;
-use crate::places::Places;
-use crate::received;
-use crate::running::{self, Running};
+use crate::node::running::{self, Running};
 use crate::terms::Atoms;
-use crate::workers::Short;
+use crate::terms::in_place;
+use crate::work::workers::Short;
 use bytes::Bytes;
 use memchr::memmem::Finder;
 use rustler::env::SavedTerm;
@@ -154,7 +154,7 @@ impl Job {
         let owned = OwnedEnv::new();
         let built = owned.run(|env| {
             let (document, atoms) = (&work.parcel.body, work.tried.atoms);
-            let term = received::build_on_scheduler(env, document, running.terms.limits(), atoms)?;
+            let term = in_place::build_on_scheduler(env, document, running.terms.limits(), atoms)?;
             Some(owned.save(term))
         });
         work.done(built.map(|term| (owned, term)));

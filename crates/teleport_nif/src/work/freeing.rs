@@ -1,7 +1,7 @@
 //! Freeing what is large, never on a scheduler: to give 100 MB back to the system takes milliseconds.
 
-use crate::running::{self, Running};
-use crate::workers::Garbage;
+use crate::node::running::{self, Running};
+use crate::work::workers::Garbage;
 use bytes::Bytes;
 use std::sync::Arc;
 

@@ -9,8 +9,8 @@
 //! A process is monitored from its first call until it ends. To end a monitor with every call would wake a thread of the
 //! virtual machine each time.
 
-use crate::running::{self, Running};
-use crate::workers::Short;
+use crate::node::running::{self, Running};
+use crate::work::workers::Short;
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustler::env::SavedTerm;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};

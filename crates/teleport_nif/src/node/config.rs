@@ -3,7 +3,7 @@
 //! The Erlang module `teleport_config` checks what users set, and docs/erlang.md explains it. Here nothing is taken for another
 //! value than it is.
 
-use crate::errors::bad_value;
+use crate::node::errors::bad_value;
 use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Binary, Encoder, Env, Error, LocalPid, MapIterator, NifResult, Term};
 use std::net::{IpAddr, SocketAddr};

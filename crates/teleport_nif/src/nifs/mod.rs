@@ -1,21 +1,27 @@
 //! The functions of the Erlang module `teleport_nif`, which says what they are for.
 
-use crate::budget::{Budget, Used};
-use crate::builders::{self, Job};
-use crate::calls::{CALLS, Mark};
-use crate::config::{self, Settings};
-use crate::errors::{send_error, start_error};
-use crate::host::{Machine, go_on};
+mod check;
+use crate::arriving::builders::{self, Job};
+use crate::arriving::calls::{CALLS, Mark};
+use crate::arriving::host::{Machine, go_on};
+use crate::arriving::relays::Alias;
+use crate::arriving::watches::WATCHES;
+use crate::arriving::{host, relays};
 use crate::ids::{self, Identity};
-use crate::iovec::Gathered;
-use crate::notice::{Notice, acknowledge, later, runtime};
-use crate::questions::{Ask, Questions};
-use crate::relays::Alias;
-use crate::running::{self, Running};
+use crate::leaving::iovec::Gathered;
+use crate::leaving::{iovec, small};
+use crate::node::config::{self, Settings};
+use crate::node::errors::{send_error, start_error};
+use crate::node::logs;
+use crate::node::notice::{Notice, acknowledge, later, runtime};
+use crate::node::questions::{Ask, Questions};
+use crate::node::running::{self, Running};
+use crate::terms::budget::{Budget, Used};
+use crate::terms::held;
 use crate::terms::{Atoms, Terms};
-use crate::watches::WATCHES;
-use crate::workers::{Short, Unwatched, Workers};
-use crate::{atoms, encode, entry, held, host, iovec, logs, relays, workers};
+use crate::work::workers;
+use crate::work::workers::{Short, Unwatched, Workers};
+use crate::{atoms, entry};
 use bytes::Bytes;
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedBinary, OwnedEnv, ResourceArc, Term};
@@ -285,7 +291,7 @@ const NOCONNECT: u32 = 8;
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, how: Term<'a>, tag: Term<'a>) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
-        let Some(body) = encode::body(Some(&running.identity), body)? else {
+        let Some(body) = small::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
         let to = ids::recipient(to)?;
@@ -359,7 +365,7 @@ fn request<'a>(
     tag: Term<'a>,
 ) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
-        let Some(body) = encode::body(Some(&running.identity), body)? else {
+        let Some(body) = small::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
         let options = SendOptions::default();
@@ -429,7 +435,7 @@ fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
 fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
     // A node that is about to stop still takes answers.
     let running = running::current();
-    let Some(body) = encode::body(running.as_ref().map(|running| &running.identity), body)? else {
+    let Some(body) = small::body(running.as_ref().map(|running| &running.identity), body)? else {
         return Ok(atoms::not_small().encode(env));
     };
     Ok(match WATCHES.take(number).map_or(Ok(()), |watch| watch.reply(body)) {
@@ -457,7 +463,7 @@ fn down<'a>(env: Env<'a>, process: LocalPid, reason: Term<'a>) -> NifResult<Atom
     // One that drains has to do with it as well.
     let all = running::all();
     let running = all.first();
-    let Some(reason) = encode::body(running.map(|running| &running.identity), reason)? else {
+    let Some(reason) = small::body(running.map(|running| &running.identity), reason)? else {
         return Ok(atoms::not_small());
     };
     // There may be very many who wait for it.

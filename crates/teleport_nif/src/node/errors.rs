@@ -1,7 +1,7 @@
 //! Errors as terms.
 
 use crate::atoms;
-use crate::config::encode_address;
+use crate::node::config::encode_address;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Term};
 use teleport::{ConnectError, SendError, StartError};

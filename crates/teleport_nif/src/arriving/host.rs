@@ -1,19 +1,19 @@
 //! What comes from peers, to processes.
 //!
 //! What can be delivered at once is, on the thread that it has come by. What needs a process first, a builder or a relay,
-//! is left to it, goes on when that has done its part, and nobody waits meanwhile: see [`lines`](crate::lines) for what has to
+//! is left to it, goes on when that has done its part, and nobody waits meanwhile: see [`lines`](crate::work::lines) for what has to
 //! come behind.
 
-use crate::builders::{self, Built, Tried, Work};
-use crate::calls::{Asked, CALLS};
-use crate::errors::send_error;
+use crate::arriving::builders::{self, Built, Tried, Work};
+use crate::arriving::calls::{Asked, CALLS};
+use crate::arriving::relays;
+use crate::arriving::watches::{Begun, WATCHES};
 use crate::ids;
-use crate::lines::Key;
-use crate::relays;
-use crate::running::Running;
+use crate::node::errors::send_error;
+use crate::node::running::Running;
 use crate::terms::Read;
-use crate::watches::{Begun, WATCHES};
-use crate::workers::{Large, Short, Unwatched};
+use crate::work::lines::Key;
+use crate::work::workers::{Large, Short, Unwatched};
 use crate::{atoms, terms};
 use bytes::Bytes;
 use rustler::env::SavedTerm;

@@ -3,10 +3,11 @@
 //! Together they hold the message's memory. When the last of them is garbage it goes back to the node's pool, or, if that is
 //! full or the node has stopped, to the system.
 
-use crate::known::Known;
+use crate::arriving::builders;
 use crate::terms::Atoms;
-use crate::values::Values;
-use crate::{builders, held};
+use crate::terms::held;
+use crate::terms::known::Known;
+use crate::terms::values::Values;
 use bytes::Bytes;
 use rustler::types::atom::Atom;
 use rustler::{Env, Term};

@@ -1,0 +1,8 @@
+//! The node in this virtual machine: how it is configured, what it asks and logs, and how its errors are told.
+
+pub(crate) mod config;
+pub(crate) mod errors;
+pub(crate) mod logs;
+pub(crate) mod notice;
+pub(crate) mod questions;
+pub(crate) mod running;
