@@ -4,7 +4,7 @@
 //! The library stays mapped for good (`build.rs`), and with it its statics, its threads, and its types of resources. So if the
 //! module is loaded anew from the same file nothing has to happen: it is the same library, and its node runs on. Another file is
 //! another library, with statics of its own. It knows the library before it by a number that the Erlang module keeps
-//! ([`number`]), and tells it to end its node, whose manager then starts one here.
+//! ([`Library::number`]), and tells it to end its node, whose manager then starts one here.
 //!
 //! What processes hold of another library's resources is nothing to this one: types have the address of their library in their
 //! names, so that no library ever takes over what another one, with other layouts, has made.
@@ -18,7 +18,8 @@ use crate::arriving::builders::Job;
 use crate::arriving::calls::{CALLS, Caller};
 use crate::ids;
 use crate::leaving::iovec::Gathered;
-use crate::nifs;
+use crate::library::{self, Library};
+use crate::nifs::node;
 use crate::terms::held;
 use rustler::codegen_runtime::{
     ErlNifEntry, ResourceRegistration, c_int, c_void, handle_nif_init_call, internal_write_symbols, inventory,
@@ -26,49 +27,20 @@ use rustler::codegen_runtime::{
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Env, Nif, NifResult, Resource, ResourceArc, Term};
 use std::ffi::CString;
-use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-
-/// What a library does for the one that comes after it, which may be of another version: fields are only added, at the end,
-/// and those that are not within `size` are not there.
-#[repr(C)]
-struct Library {
-    size: usize,
-    /// Ends the node that runs, and tells its manager then.
-    abandon: extern "C" fn(),
-    /// Cancels a call or monitor of the calling process, as the function `cancel` does.
-    cancel: unsafe extern "C" fn(env: *mut ErlNifEnv, reference: ErlNifTerm) -> bool,
-}
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static THIS: Library = Library { size: size_of::<Library>(), abandon, cancel };
 
-/// The one that the module was loaded from before, if another one.
-static BEFORE: AtomicPtr<Library> = AtomicPtr::new(ptr::null_mut());
-
-/// Names this library to the next one: for as long as the virtual machine runs, and in it alone.
-pub(crate) fn number() -> usize {
-    ptr::from_ref(&THIS).expose_provenance()
+/// Names this library to the next one that the module is loaded from.
+#[rustler::nif]
+fn library() -> usize {
+    THIS.number()
 }
-
-/// Cancels what the calling process has begun in the library before. `false` if there is nothing to cancel.
-pub(crate) fn cancel_before(reference: Term<'_>) -> bool {
-    let before = BEFORE.load(Ordering::Acquire);
-    // SAFETY: what is there is a library that stays mapped; the term is one of its environment.
-    !before.is_null() && unsafe { ((*before).cancel)(reference.get_env().as_c_arg(), reference.as_c_arg()) }
-}
-
-/// Whether the module has been loaded from another library since it was loaded from this one. A function of this one may still
-/// be called, by who was about to call it then.
-pub(crate) fn is_abandoned() -> bool {
-    ABANDONED.load(Ordering::SeqCst)
-}
-
-static ABANDONED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn abandon() {
-    ABANDONED.store(true, Ordering::SeqCst);
-    nifs::abandon();
+    library::set_abandoned(true);
+    node::abandon();
 }
 
 unsafe extern "C" fn cancel(env: *mut ErlNifEnv, reference: ErlNifTerm) -> bool {
@@ -128,12 +100,10 @@ fn loaded(env: Env<'_>, before: Term<'_>) -> bool {
     if !open_types(env) {
         return false;
     }
-    ABANDONED.store(false, Ordering::SeqCst);
-    if before != 0 && before != number() {
-        let before = ptr::with_exposed_provenance_mut::<Library>(before);
-        BEFORE.store(before, Ordering::Release);
-        // SAFETY: the number is that of a library of this virtual machine, which stays mapped.
-        unsafe { ((*before).abandon)() };
+    library::set_abandoned(false);
+    if before != 0 && before != THIS.number() {
+        // SAFETY: the Erlang module keeps the number of the library that it was loaded from.
+        unsafe { library::take_over(before) };
     }
     true
 }
@@ -144,7 +114,7 @@ fn open_types(env: Env<'_>) -> bool {
     // Modules are loaded one at a time.
     if !OPEN.load(Ordering::Acquire) {
         let opened = open(env, Caller::nobody)
-            && CString::new(format!("held of {:x}", number())).is_ok_and(|name| held::open(env, &name))
+            && CString::new(format!("held of {:x}", THIS.number())).is_ok_and(|name| held::open(env, &name))
             && open(env, Job::nothing)
             && open(env, Gathered::nothing);
         OPEN.store(opened, Ordering::Release);
@@ -154,7 +124,7 @@ fn open_types(env: Env<'_>) -> bool {
 
 /// Opens a type, and keeps one resource of it: a type without any is freed with the version of the module that it was opened by.
 fn open<T: Resource>(env: Env<'_>, nothing: impl FnOnce() -> T) -> bool {
-    let name = format!("{} of {:x}", std::any::type_name::<T>(), number()).leak();
+    let name = format!("{} of {:x}", std::any::type_name::<T>(), THIS.number()).leak();
     let opened = ResourceRegistration::new::<T>().with_name(name).register(env).is_ok();
     if opened {
         std::mem::forget(ResourceArc::new(nothing()));

@@ -11,6 +11,7 @@ mod atoms;
 mod entry;
 mod ids;
 mod leaving;
+mod library;
 mod nifs;
 mod node;
 mod terms;

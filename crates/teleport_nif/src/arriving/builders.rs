@@ -2,27 +2,18 @@
 //!
 //! Large ones are built on dirty schedulers. Those can all be busy for long with what has nothing to do with this; small ones are
 //! decoded by a process that does nothing else, with `binary_to_term`, which a scheduler can interrupt. What was built comes back
-//! to the threads of the node ([`Short::Built`]), which deliver it.
-//!
-//! On a thread that is no scheduler the virtual machine crashes when it makes a map of more than 128 pairs, before OTP 27.3 and
-//! where older releases were not mended (erlang/otp#8208).
+//! to the threads of the node, which deliver it.
 
-use crate::arriving::host::Parcel;
 use crate::arriving::places::Places;
 use crate::atoms;
-use crate::node::running::{self, Running};
+use crate::node::running::Running;
 use crate::terms::Atoms;
 use crate::terms::in_place;
-use crate::work::workers::Short;
 use bytes::Bytes;
-use memchr::memmem::Finder;
 use rustler::env::SavedTerm;
 use rustler::{LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-
-/// A map of at most so many pairs can be made on any thread.
-pub(crate) const MAX_MAP: usize = 128;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Larger documents are built on dirty schedulers.
 const SMALL: usize = 64 * 1024;
@@ -36,8 +27,8 @@ static BUILDERS: Places<LocalPid> = Places::new();
 /// Which of the others got the last job.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// Of a node: what nobody builds, since there is no builder just now.
-pub(crate) type Left = Mutex<Vec<Work>>;
+/// What nobody builds, since there is no builder just now.
+static LEFT: Mutex<Vec<Work>> = Mutex::new(Vec::new());
 
 /// A term that was built.
 pub(crate) type Built = (OwnedEnv, SavedTerm);
@@ -49,11 +40,15 @@ pub(crate) struct Tried {
     pub(crate) tries: u8,
 }
 
+/// What becomes of a term that was built, or of none.
+type Then = Box<dyn FnOnce(&Arc<Running>, Tried, Option<Built>) + Send>;
+
 /// A term to be built, and what then becomes of it.
 pub(crate) struct Work {
     running: Weak<Running>,
-    parcel: Box<Parcel>,
+    document: Bytes,
     tried: Tried,
+    then: Then,
     /// A builder is at it.
     begun: bool,
 }
@@ -67,10 +62,8 @@ impl Resource for Job {}
 /// A builder has started, at that place of so many.
 pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
     BUILDERS.set(place, count, builder);
-    for running in running::all() {
-        let left = std::mem::take(&mut *lock(&running.left));
-        left.into_iter().for_each(|work| running.workers.short(Short::Build(work)));
-    }
+    let left = std::mem::take(&mut *lock(&LEFT));
+    left.into_iter().for_each(Work::submit_later);
 }
 
 /// Whether all have started.
@@ -79,11 +72,11 @@ pub(crate) fn are_there() -> bool {
 }
 
 /// Has a term built. Not on a scheduler.
-pub(crate) fn submit(running: &Running, work: Work) {
-    let is_small = work.parcel.body.len() <= SMALL;
+pub(crate) fn submit(work: Work) {
+    let is_small = work.document.len() <= SMALL;
     let how = if is_small { atoms::teleport_build_small() } else { atoms::teleport_build() };
     // While this is locked a builder that starts cannot miss what is left.
-    let mut left = lock(&running.left);
+    let mut left = lock(&LEFT);
     let Some(builder) = BUILDERS.get(|count| if is_small { Some(0) } else { next(count) }) else {
         return left.push(work);
     };
@@ -101,24 +94,32 @@ fn next(count: usize) -> Option<usize> {
 }
 
 impl Work {
-    pub(crate) fn new(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried) -> Self {
-        Self { running: Arc::downgrade(running), parcel, tried, begun: false }
+    /// `then` is called on a thread of the node, unless that has ended.
+    pub(crate) fn new(
+        running: &Arc<Running>,
+        document: Bytes,
+        tried: Tried,
+        then: impl FnOnce(&Arc<Running>, Tried, Option<Built>) + Send + 'static,
+    ) -> Self {
+        Self { running: Arc::downgrade(running), document, tried, then: Box::new(then), begun: false }
     }
 
-    /// A builder has not done it: another one may, unless the node has ended.
+    /// A builder has not done it: another one may.
     fn retry(mut self) {
-        let Some(running) = self.running.upgrade() else { return };
         self.tried.tries += u8::from(std::mem::take(&mut self.begun));
-        if self.tried.tries > MOST_TRIES {
-            running.workers.short(Short::Built(self.parcel, self.tried, None));
-        } else {
-            running.workers.short(Short::Build(self));
+        if self.tried.tries > MOST_TRIES { self.done(None) } else { self.submit_later() }
+    }
+
+    fn submit_later(self) {
+        if let Some(running) = self.running.upgrade() {
+            running.workers.short(|_| submit(self));
         }
     }
 
     fn done(self, built: Option<Built>) {
         if let Some(running) = self.running.upgrade() {
-            running.workers.short(Short::Built(self.parcel, self.tried, built));
+            let Self { tried, then, .. } = self;
+            running.workers.short(move |running| then(running, tried, built));
         }
     }
 }
@@ -133,7 +134,7 @@ impl Job {
     pub(crate) fn document(&self) -> Option<(Bytes, Atoms)> {
         self.work().as_mut().map(|work| {
             work.begun = true;
-            (work.parcel.body.clone(), work.tried.atoms)
+            (work.document.clone(), work.tried.atoms)
         })
     }
 
@@ -153,7 +154,7 @@ impl Job {
         let Some(running) = work.running.upgrade() else { return };
         let owned = OwnedEnv::new();
         let built = owned.run(|env| {
-            let (document, atoms) = (&work.parcel.body, work.tried.atoms);
+            let (document, atoms) = (&work.document, work.tried.atoms);
             let term = in_place::build_on_scheduler(env, document, running.terms.limits(), atoms)?;
             Some(owned.save(term))
         });
@@ -180,15 +181,4 @@ impl Drop for Job {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a document of at most 64 KiB may be one that only a scheduler can build: whether it may have a map of more than
-/// [`MAX_MAP`] pairs. It is not parsed: what looks like the beginning of such a map may be part of something else.
-pub(crate) fn may_need_scheduler(document: &[u8]) -> bool {
-    // Such a map begins with its tag and a number of four bytes, of which the first two are 0 where it has room.
-    static MAP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(&[116, 0, 0]));
-    MAP.find_iter(document).any(|at| {
-        let pairs = document[at + 3..].first_chunk().map(|pairs| usize::from(u16::from_be_bytes(*pairs)));
-        pairs.is_some_and(|pairs| pairs > MAX_MAP && pairs <= (document.len() - at) / 2)
-    })
 }

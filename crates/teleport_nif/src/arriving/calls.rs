@@ -10,7 +10,6 @@
 //! virtual machine each time.
 
 use crate::node::running::{self, Running};
-use crate::work::workers::Short;
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustler::env::SavedTerm;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
@@ -97,7 +96,9 @@ impl Resource for Caller {
         let left: Vec<_> = waits.iter().flat_map(|waits| &waits.references).copied().collect();
         match running::all().first() {
             // This may be a scheduler.
-            Some(running) if left.len() > ENDED_AT_ONCE => running.workers.short(Short::Forget(left)),
+            Some(running) if left.len() > ENDED_AT_ONCE => {
+                running.workers.short(move |_| CALLS.forget(&left))
+            }
             _ => CALLS.forget(&left),
         }
     }

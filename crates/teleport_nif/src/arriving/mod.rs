@@ -2,7 +2,10 @@
 
 pub(crate) mod builders;
 pub(crate) mod calls;
+mod deliver;
+pub(crate) mod ending;
 pub(crate) mod host;
-pub(crate) mod places;
+mod places;
 pub(crate) mod relays;
+pub(crate) mod told;
 pub(crate) mod watches;

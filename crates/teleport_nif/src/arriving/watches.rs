@@ -3,11 +3,12 @@
 //! A relay only monitors its process and passes replies on; what belongs to a watch is here. So a relay has nothing in its
 //! mailbox but what its process answers, and a watch that ends before its answer costs it nothing.
 
-use crate::arriving::host::Parked;
 use crate::arriving::relays::{self, Alias};
+use crate::node::running::Running;
+use crate::work::workers::Job;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::hash_map::Entry;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use teleport::embed::{ProcessId, Watch};
 
 const PARTS: usize = 64;
@@ -60,6 +61,25 @@ struct Process {
     is_fresh: bool,
     /// Who was asked for its relay: what starts relays is numbered.
     starter: u64,
+}
+
+/// What waits until a relay monitors a process; and the node that it has come to, which may drain by then.
+pub(crate) struct Parked {
+    running: Weak<Running>,
+    go_on: Job<Running>,
+}
+
+impl Parked {
+    pub(crate) fn new(running: &Arc<Running>, go_on: impl FnOnce(&Arc<Running>) + Send + 'static) -> Self {
+        Self { running: Arc::downgrade(running), go_on: Box::new(go_on) }
+    }
+
+    /// On a thread of its node; not at all if that is over.
+    pub(crate) fn go_on(self) {
+        if let Some(running) = self.running.upgrade() {
+            running.workers.short(self.go_on);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -124,15 +144,12 @@ impl Watches {
         begun
     }
 
-    /// Keeps something until a relay monitors the process, or gives it back if one does, or none ever will.
-    pub(crate) fn park(&self, process: ProcessId, parked: Parked) -> Result<(), Parked> {
-        match self.lock().process_mut(process) {
-            Some(Process { state: State::Asked, parked: waiting, .. }) => {
-                waiting.push(parked);
-                Ok(())
-            }
-            _ => Err(parked),
+    /// Goes on with something when a relay monitors the process: at once if one does, or none ever will.
+    pub(crate) fn park(&self, process: ProcessId, parked: Parked) {
+        if let Some(Process { state: State::Asked, parked: waiting, .. }) = self.lock().process_mut(process) {
+            return waiting.push(parked);
         }
+        parked.go_on();
     }
 
     /// A relay monitors the process. Returns what may go on. `None` if nobody has asked for it.

@@ -1,7 +1,8 @@
 //! Why there is a session with a peer or none, as terms.
 
-use crate::nifs::{peer_info, with_node};
-use crate::node::config;
+use crate::nifs::info::peer_info;
+use crate::nifs::with_node;
+use crate::node::address;
 use crate::node::notice::later;
 use crate::{atoms, ids};
 use rustler::types::atom::Atom;
@@ -42,7 +43,7 @@ fn connected<'a>(env: Env<'a>, check: &AddressCheck) -> Term<'a> {
         Ok(time) => (atoms::ok(), time.as_micros() as u64).encode(env),
         Err(error) => (atoms::error(), posix(error), error.to_string()).encode(env),
     };
-    (config::encode_address(env, check.address), connected).encode(env)
+    (address::encode(env, check.address), connected).encode(env)
 }
 
 /// `{control | express | bulk, {ok, Microseconds} | no_answer}`.

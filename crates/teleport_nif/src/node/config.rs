@@ -3,10 +3,10 @@
 //! The Erlang module `teleport_config` checks what users set, and docs/erlang.md explains it. Here nothing is taken for another
 //! value than it is.
 
+use crate::node::address::{self, number};
 use crate::node::errors::bad_value;
-use rustler::types::tuple::{get_tuple, make_tuple};
 use rustler::{Binary, Encoder, Env, Error, LocalPid, MapIterator, NifResult, Term};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -83,7 +83,7 @@ impl Settings {
             "node" => self.node = value.decode::<String>()?,
             "creation" => self.creation = number(value)?,
             "cookie" => self.cookie = value.decode::<Binary<'_>>()?.to_vec(),
-            "listen" => self.listen = address(value)?,
+            "listen" => self.listen = address::decode(value)?,
             "answers" => self.answers = Some(value.decode()?),
             "ports" => {
                 let (first, last): (Term<'_>, Term<'_>) = value.decode()?;
@@ -118,32 +118,6 @@ impl Settings {
         }
         Ok(())
     }
-}
-
-/// `{Address, Port}`, as of `inet`.
-pub(crate) fn address(term: Term<'_>) -> NifResult<SocketAddr> {
-    let (ip, port): (Term<'_>, Term<'_>) = term.decode()?;
-    let (parts, port) = (get_tuple(ip)?, number(port)?);
-    if let &[a, b, c, d] = &parts[..] {
-        return Ok(SocketAddr::from(([number(a)?, number(b)?, number(c)?, number(d)?], port)));
-    }
-    let parts = parts.into_iter().map(number).collect::<NifResult<Vec<u16>>>()?;
-    let parts = <[u16; 8]>::try_from(parts).map_err(|_| Error::BadArg)?;
-    Ok(SocketAddr::from((parts, port)))
-}
-
-/// A number that the type has. (The decoders of rustler cut others off.)
-fn number<T: TryFrom<i64>>(term: Term<'_>) -> NifResult<T> {
-    T::try_from(term.decode()?).map_err(|_| Error::BadArg)
-}
-
-/// `{Address, Port}`, for Erlang.
-pub(crate) fn encode_address<'a>(env: Env<'a>, address: SocketAddr) -> Term<'a> {
-    let ip: Vec<_> = match address.ip() {
-        IpAddr::V4(ip) => ip.octets().iter().map(|part| part.encode(env)).collect(),
-        IpAddr::V6(ip) => ip.segments().iter().map(|part| part.encode(env)).collect(),
-    };
-    (make_tuple(env, &ip), address.port()).encode(env)
 }
 
 fn bytes(term: Term<'_>) -> NifResult<NonZeroU64> {

@@ -1,7 +1,7 @@
 //! Errors as terms.
 
 use crate::atoms;
-use crate::node::config::encode_address;
+use crate::node::address;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Term};
 use teleport::{ConnectError, SendError, StartError};
@@ -39,7 +39,7 @@ pub(crate) fn start_error<'a>(env: Env<'a>, error: &StartError) -> Term<'a> {
         StartError::Config { field, .. } => bad_value(env, field, text),
         StartError::Congestion { .. } => (atoms::no_congestion_control(), text).encode(env),
         StartError::Listen { address, .. } => {
-            (atoms::cannot_listen(), encode_address(env, *address), text).encode(env)
+            (atoms::cannot_listen(), address::encode(env, *address), text).encode(env)
         }
         StartError::System { .. } => (atoms::system_limit(), text).encode(env),
         // The enum may grow.

@@ -3,13 +3,10 @@
 //! The process that answers has one message at a time, and fetches what is asked then: so a stranger who says hello under many names
 //! fills no mailbox.
 
-use crate::atoms;
-use rustler::types::atom::Atom;
-use rustler::{LocalPid, OwnedEnv};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport::{Asking, Cookies, NodeName, Resolver, Resolving};
+use teleport::NodeName;
 use tokio::sync::oneshot;
 
 /// So many are looked at in one fetch, which runs on a scheduler.
@@ -17,7 +14,7 @@ const FETCHED_AT_ONCE: usize = 64;
 
 /// What is asked about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum What {
+pub(crate) enum What {
     Addresses,
     Cookie,
 }
@@ -29,9 +26,9 @@ pub(crate) struct Questions {
 }
 
 #[derive(Default)]
-struct Asked {
-    addresses: Open<Vec<SocketAddr>>,
-    cookies: Open<Vec<u8>>,
+pub(crate) struct Asked {
+    pub(crate) addresses: Open<Vec<SocketAddr>>,
+    pub(crate) cookies: Open<Vec<u8>>,
     /// Not fetched yet, each once.
     new: VecDeque<(What, NodeName)>,
     /// The same.
@@ -41,7 +38,7 @@ struct Asked {
 }
 
 /// Who waits for an answer about a peer.
-struct Open<T>(HashMap<NodeName, Vec<oneshot::Sender<T>>>);
+pub(crate) struct Open<T>(HashMap<NodeName, Vec<oneshot::Sender<T>>>);
 
 impl<T> Default for Open<T> {
     fn default() -> Self {
@@ -87,16 +84,14 @@ impl Questions {
     }
 
     /// Some that are new, and whether there are more.
-    pub(crate) fn fetch(&self) -> (Vec<(Atom, NodeName)>, bool) {
+    pub(crate) fn fetch(&self) -> (Vec<(What, NodeName)>, bool) {
         let mut asked = self.lock();
         let mut fetched = Vec::new();
         for _ in 0..FETCHED_AT_ONCE {
             let Some(question) = asked.new.pop_front() else { break };
             asked.queued.remove(&question);
-            let (what, peer) = question;
-            if asked.is_wanted(what, &peer) {
-                let what = if what == What::Cookie { atoms::cookie() } else { atoms::addresses() };
-                fetched.push((what, peer));
+            if asked.is_wanted(question.0, &question.1) {
+                fetched.push(question);
             }
         }
         asked.told = !asked.new.is_empty();
@@ -104,7 +99,7 @@ impl Questions {
     }
 
     /// Notes a question. `true` if the process that answers has to be told.
-    fn ask<T: Clone>(
+    pub(crate) fn ask<T: Clone>(
         &self,
         what: What,
         peer: &NodeName,
@@ -119,8 +114,16 @@ impl Questions {
         (answer, tell)
     }
 
-    fn not_told(&self) {
+    /// The process that answers could not be told.
+    pub(crate) fn not_told(&self) {
         self.lock().told = false;
+    }
+
+    /// What is kept of them, be it wanted or not.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let asked = self.lock();
+        asked.new.len().max(asked.addresses.0.len() + asked.cookies.0.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, Asked> {
@@ -151,89 +154,5 @@ impl Asked {
         }
         self.queued.insert(question.clone());
         self.new.push_back(question);
-    }
-}
-
-/// Asks, anew each time: a peer that was restarted listens elsewhere, and a cookie may have been changed.
-#[derive(Clone)]
-pub(crate) struct Ask {
-    /// The process that answers.
-    pub(crate) answers: LocalPid,
-    pub(crate) questions: Questions,
-}
-
-impl Ask {
-    /// `None` if there is nobody to answer.
-    async fn ask<T: Clone>(
-        &self,
-        what: What,
-        peer: &NodeName,
-        open: impl FnOnce(&mut Asked) -> &mut Open<T>,
-    ) -> Option<T> {
-        let (answer, tell) = self.questions.ask(what, peer, open);
-        if tell && OwnedEnv::new().send_and_clear(&self.answers, |_| atoms::teleport_questions()).is_err() {
-            self.questions.not_told();
-            return None;
-        }
-        answer.await.ok()
-    }
-}
-
-impl Resolver for Ask {
-    fn resolve<'a>(&'a self, peer: &'a NodeName) -> Resolving<'a> {
-        Box::pin(async {
-            let asked = self.ask(What::Addresses, peer, |asked| &mut asked.addresses);
-            asked.await.unwrap_or_default()
-        })
-    }
-}
-
-impl Cookies for Ask {
-    fn cookie<'a>(&'a self, peer: &'a NodeName) -> Asking<'a> {
-        Box::pin(self.ask(What::Cookie, peer, |asked| &mut asked.cookies))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(number: usize) -> NodeName {
-        NodeName::new(&format!("peer{number}@127.0.0.1")).expect("a name")
-    }
-
-    #[test]
-    fn who_answers_is_told_once_and_asked_once_for_all_who_wait() {
-        let questions = Questions::default();
-        let ask = |number| questions.ask(What::Cookie, &name(number), |asked| &mut asked.cookies);
-        let ((mut first, tell), (mut second, again)) = (ask(1), ask(1));
-        assert!(tell && !again);
-        let (fetched, more) = (questions.lock().new.len(), questions.lock().told);
-        assert_eq!((fetched, more), (1, true));
-        questions.cookie_is(&name(1), &b"cookie".to_vec());
-        assert_eq!(first.try_recv().as_deref(), Ok(&b"cookie"[..]));
-        assert_eq!(second.try_recv().as_deref(), Ok(&b"cookie"[..]));
-    }
-
-    #[test]
-    fn what_is_asked_again_and_again_is_queued_once() {
-        let questions = Questions::default();
-        let ask = || questions.ask(What::Cookie, &name(1), |asked| &mut asked.cookies);
-        (0..1000).for_each(|_| drop(ask()));
-        let _waiting = ask();
-        assert_eq!(questions.lock().new.len(), 1);
-        assert_eq!(questions.fetch().0.len(), 1);
-        (0..1000).for_each(|_| drop(ask()));
-        assert_eq!(questions.lock().new.len(), 0, "it has been fetched, and is waited for");
-    }
-
-    #[test]
-    fn what_nobody_waits_for_any_more_is_forgotten() {
-        let questions = Questions::default();
-        for number in 0..100_000 {
-            drop(questions.ask(What::Cookie, &name(number), |asked| &mut asked.cookies));
-        }
-        let asked = questions.lock();
-        assert!(asked.new.len() < 100 && asked.cookies.0.len() < 100, "{}", asked.new.len());
     }
 }

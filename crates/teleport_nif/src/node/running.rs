@@ -1,6 +1,5 @@
 //! The nodes of this virtual machine: the one that runs, if any, and those that have been stopped and still drain.
 
-use crate::arriving::builders::Left;
 use crate::ids::Identity;
 use crate::node::questions::Questions;
 use crate::terms::Terms;
@@ -17,8 +16,7 @@ pub(crate) struct Running {
     pub(crate) manager: LocalPid,
     pub(crate) identity: Identity,
     pub(crate) lines: Lines,
-    pub(crate) left: Left,
-    pub(crate) workers: Workers,
+    pub(crate) workers: Workers<Running>,
     pub(crate) questions: Questions,
     pub(crate) terms: Terms,
     node: OnceLock<Embedded>,
@@ -89,10 +87,10 @@ impl Running {
         identity: Identity,
         terms: Terms,
         questions: Questions,
-        workers: Workers,
+        workers: Workers<Running>,
     ) -> Self {
-        let (lines, left, node, over) = Default::default();
-        Self { manager, identity, lines, left, workers, questions, terms, node, over }
+        let (lines, node, over) = Default::default();
+        Self { manager, identity, lines, workers, questions, terms, node, over }
     }
 
     /// The node has been started.

@@ -3,11 +3,10 @@
 //! Together they hold the message's memory. When the last of them is garbage it goes back to the node's pool, or, if that is
 //! full or the node has stopped, to the system.
 
-use crate::arriving::builders;
 use crate::terms::Atoms;
-use crate::terms::held;
 use crate::terms::known::Known;
 use crate::terms::values::Values;
+use crate::terms::{held, maps};
 use bytes::Bytes;
 use rustler::types::atom::Atom;
 use rustler::{Env, Term};
@@ -17,8 +16,8 @@ use teleport::etf::{Apart, Leaves, Limits, Parts, has_many_atoms, take_all_apart
 /// A binary of at least this many bytes is not copied, unless most of its message is other things: it keeps all of it.
 const LARGE: usize = 64 * 1024;
 
-/// A document that is shorter has no map of more than [`builders::MAX_MAP`] pairs in it.
-const SHORT: usize = 2 + 4 + 2 * builders::MAX_MAP;
+/// A document that is shorter has no map of more than [`maps::MAX_MAP`] pairs in it.
+const SHORT: usize = 2 + 4 + 2 * maps::MAX_MAP;
 
 /// It has a map that only a scheduler can make.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +33,7 @@ pub(crate) fn build<'a>(
     if document.len() < SHORT {
         return Ok(atoms.decode(env, document));
     }
-    match in_place(env, document, limits, atoms, builders::MAX_MAP) {
+    match in_place(env, document, limits, atoms, maps::MAX_MAP) {
         Ok(term) => Ok(term),
         Err(Apart::LargeMap) => Err(NeedsScheduler),
         Err(_) => Ok(atoms.decode(env, document)),

@@ -4,6 +4,7 @@ pub(crate) mod budget;
 pub(crate) mod held;
 pub(crate) mod in_place;
 mod known;
+pub(crate) mod maps;
 pub(crate) mod naming;
 mod values;
 

@@ -1,0 +1,311 @@
+//! The way of what has come to its process: a term is read or built, and sent.
+
+use crate::arriving::builders::{self, Built, Tried, Work};
+use crate::arriving::ending::{self, Unwatched};
+use crate::arriving::relays;
+use crate::arriving::told;
+use crate::arriving::watches::{Begun, Parked, WATCHES};
+use crate::atoms;
+use crate::node::running::Running;
+use crate::terms::Read;
+use crate::work::lines::Key;
+use bytes::Bytes;
+use rustler::env::SavedTerm;
+use rustler::types::tuple::get_tuple;
+use rustler::{Encoder, Env, OwnedEnv, Term};
+use std::cell::RefCell;
+use std::sync::Arc;
+use teleport::embed::{End, Inbound, Origin, ProcessId, Receipt, RefId, Watch};
+
+/// A term on its way to a process.
+struct Parcel {
+    body: Bytes,
+    to: Addressee,
+    origin: Origin,
+    receipt: Receipt,
+    /// The line that it is the first of.
+    line: Option<Key>,
+}
+
+/// What a term is, and whose.
+enum Addressee {
+    Message(ProcessId),
+    /// With the number of its watch.
+    Request(ProcessId, u64),
+    /// Of a call or a monitor of this node's.
+    Reply(RefId),
+    Down(RefId),
+    Rejected(RefId),
+}
+
+thread_local! {
+    /// Where terms are built before they are sent.
+    static BUILDING: RefCell<OwnedEnv> = RefCell::default();
+}
+
+/// What a term takes for its bytes, at a guess: an empty list in a list is one byte and two words, sixteen times as much, but hardly
+/// any term is made of those.
+pub(super) const SWELLS: usize = 8;
+
+/// So much of a line is delivered at a time: others wait for their turn.
+const DELIVERED_AT_ONCE: usize = 16;
+
+/// What a caller is told whose request cannot be read.
+const UNREADABLE: &str = "the request cannot be read: it is no term, has more new atoms than its node takes \
+                          (max_new_atoms), or takes more memory than one message may there (max_term)";
+
+/// Whether something has been delivered, or a process has to do something first, and it is gone on with then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivered {
+    Yes,
+    Later,
+}
+
+/// Delivers what is in a line, as far as it can be; some of it, if there is much.
+pub(super) fn advance(running: &Arc<Running>, line: Key) {
+    for _ in 0..DELIVERED_AT_ONCE {
+        let Some(inbound) = running.lines.next(line) else { return };
+        if deliver(running, inbound, Some(line)) == Delivered::Later {
+            return;
+        }
+    }
+    running.workers.short(move |running| advance(running, line));
+}
+
+/// Goes on with a request that waited for its relay.
+fn go_on(running: &Arc<Running>, parcel: Box<Parcel>) {
+    if parcel.receipt.is_large() {
+        let (session, bytes) = (parcel.origin.id(), parcel.body.len());
+        return running.workers.large(session, bytes.saturating_mul(SWELLS), |running| {
+            read(running, parcel);
+        });
+    }
+    let line = parcel.line;
+    if read(running, parcel) == Delivered::Yes {
+        line.into_iter().for_each(|line| advance(running, line));
+    }
+}
+
+/// Has a builder build the term.
+fn build(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried) {
+    let document = parcel.body.clone();
+    let then = move |running: &Arc<Running>, tried, term| built(running, parcel, tried, term);
+    builders::submit(Work::new(running, document, tried, then));
+}
+
+/// Goes on with a term that a builder has built, or has not.
+fn built(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried, built: Option<Built>) {
+    let line = parcel.line;
+    match built {
+        Some((mut env, term)) => complete(running, &mut env, *parcel, Some(term)),
+        None => {
+            let peer = parcel.origin.peer();
+            let again = with_env(|env| {
+                let read =
+                    env.run(|inner| match running.terms.read_again(inner, &parcel.body, tried.atoms, peer) {
+                        Read::Needs(atoms) => Some(atoms),
+                        _ => None,
+                    });
+                env.clear();
+                read
+            });
+            if let Some(atoms) = again {
+                return build(running, parcel, Tried { atoms, ..tried });
+            }
+            with_env(|env| complete(running, env, *parcel, None));
+        }
+    }
+    line.into_iter().for_each(|line| advance(running, line));
+}
+
+/// Not on a scheduler; so everything here.
+pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key>) -> Delivered {
+    let parcel = |body, to, origin, receipt| Box::new(Parcel { body, to, origin, receipt, line });
+    match inbound {
+        Inbound::Message { to, body, origin, receipt } => {
+            read(running, parcel(body, Addressee::Message(to), origin, receipt))
+        }
+        Inbound::Request { to, body, watch, origin, receipt } => {
+            let number = watch.id();
+            let parcel = parcel(body, Addressee::Request(to, number), origin, receipt);
+            match begin_watch(running, watch) {
+                None => Delivered::Yes,
+                Some(Begun::Monitored) => read(running, parcel),
+                // Its relay has ended since it was asked whether this has to line up: what comes behind it would pass.
+                Some(_) if line.is_none() && !parcel.receipt.is_large() => {
+                    drop(WATCHES.take(number)); // the caller is told that nobody answers
+                    Delivered::Yes
+                }
+                Some(_) => {
+                    WATCHES.park(to, Parked::new(running, |running| go_on(running, parcel)));
+                    Delivered::Later
+                }
+            }
+        }
+        Inbound::Monitor { watch, receipt } => {
+            let process = watch.watched();
+            match (begin_watch(running, watch), line) {
+                (Some(Begun::First | Begun::Asked), Some(line)) => {
+                    let move_on = move |running: &Arc<Running>| {
+                        drop(receipt);
+                        advance(running, line);
+                    };
+                    WATCHES.park(process, Parked::new(running, move_on));
+                    Delivered::Later
+                }
+                _ => Delivered::Yes,
+            }
+        }
+        Inbound::Unwatched { watch, .. } => {
+            drop(WATCHES.take(watch));
+            Delivered::Yes
+        }
+        Inbound::Ended { reference, end, origin, receipt } => {
+            let to = match &end {
+                End::Reply(_) => Addressee::Reply(reference),
+                End::Down(_) => Addressee::Down(reference),
+                End::Rejected(_) | End::NodeDown(_) => Addressee::Rejected(reference),
+            };
+            match (end, origin) {
+                (End::Reply(body) | End::Down(body) | End::Rejected(body), Some(origin)) => {
+                    read(running, parcel(body, to, origin, receipt))
+                }
+                _ => {
+                    with_env(|env| told::no_connection(running, env, reference));
+                    Delivered::Yes
+                }
+            }
+        }
+    }
+}
+
+/// A watch begins. `None` if there is no relay for it: then its watcher has been told that nobody answers.
+fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
+    let (process, number, is_awaited) = (watch.watched(), watch.id(), watch.awaited());
+    let begun = WATCHES.add(watch);
+    if begun == Begun::First {
+        let pid = with_env(|env| env.run(|env| running.identity.pid(env, process)));
+        if !pid.is_some_and(|pid| relays::start(process, (atoms::watch(), pid))) {
+            running.workers.short(move |running| ending::unwatched_by(running, Unwatched::Process(process)));
+            return None;
+        }
+    }
+    if !is_awaited() {
+        drop(WATCHES.take(number)); // it was taken back before it was here
+    }
+    Some(begun)
+}
+
+/// Makes the term, unless a builder has to.
+fn read(running: &Arc<Running>, parcel: Box<Parcel>) -> Delivered {
+    with_env(|env| {
+        let read = env.run(|inner| match running.terms.read(inner, &parcel.body, parcel.origin.peer()) {
+            Read::Term(term) => Ok(Some(env.save(term))),
+            Read::Nothing => Ok(None),
+            Read::Needs(atoms) => Err(atoms),
+        });
+        match read {
+            Ok(term) => {
+                complete(running, env, *parcel, term);
+                Delivered::Yes
+            }
+            // What is small and may need a builder has lined up. This only looks as if it did: our reader cannot read it.
+            Err(_) if parcel.line.is_none() && !parcel.receipt.is_large() => {
+                running.terms.count_unreadable();
+                complete(running, env, *parcel, None);
+                Delivered::Yes
+            }
+            Err(atoms) => {
+                env.clear();
+                build(running, parcel, Tried { atoms, tries: 0 });
+                Delivered::Later
+            }
+        }
+    })
+}
+
+/// Delivers the term, or that there is none.
+fn complete(running: &Running, env: &mut OwnedEnv, parcel: Parcel, term: Option<SavedTerm>) {
+    let Parcel { to, origin, receipt, .. } = parcel;
+    match to {
+        Addressee::Message(process) => {
+            let pid = env.run(|env| running.identity.pid(env, process));
+            if let (Some(pid), Some(term)) = (pid, term) {
+                // It may have ended.
+                origin.while_up(|| env.send_and_clear(&pid, |env| term.load(env)).is_ok());
+            }
+        }
+        Addressee::Request(process, number) => {
+            let request = env.run(|inner| {
+                let (pid, alias) = (running.identity.pid(inner, process)?, WATCHES.alias(process)?);
+                Some((
+                    pid,
+                    env.save(readdress(
+                        inner,
+                        term?.load(inner),
+                        alias.term(inner, &running.identity)?,
+                        number,
+                    )?),
+                ))
+            });
+            match request {
+                // If it has ended, its relay notices.
+                Some((pid, request)) => {
+                    origin.while_up(|| env.send_and_clear(&pid, |env| request.load(env)).is_ok());
+                }
+                // Or its process has ended, and its reason is about to be told.
+                None => {
+                    if WATCHES.alias(process).is_some()
+                        && let Some(watch) = WATCHES.take(number)
+                    {
+                        watch.reject(UNREADABLE);
+                    }
+                }
+            }
+        }
+        Addressee::Reply(reference) => {
+            let answer = |env: &mut OwnedEnv| told::reply(running, env, reference, term);
+            if let Some(is_awaited) = origin.while_up(|| answer(env)) {
+                told::count_if_late(running, is_awaited);
+            } else {
+                told::no_connection(running, env, reference);
+            }
+        }
+        Addressee::Down(reference) => {
+            let ended = origin.while_up(|| {
+                told::end(running, env, reference, |env| {
+                    term.map_or_else(|| atoms::undefined().encode(env), |term| term.load(env))
+                })
+            });
+            ended.unwrap_or_else(|| told::no_connection(running, env, reference));
+        }
+        Addressee::Rejected(reference) => {
+            let ended = origin.while_up(|| {
+                told::end(running, env, reference, |env| match term {
+                    Some(why) => (atoms::rejected(), why.load(env)).encode(env),
+                    None => atoms::rejected().encode(env),
+                })
+            });
+            ended.unwrap_or_else(|| told::no_connection(running, env, reference));
+        }
+    }
+    env.clear();
+    drop(receipt);
+}
+
+/// The environment of this thread, or a fresh one within its use.
+pub(super) fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
+    BUILDING.with(|building| match building.try_borrow_mut() {
+        Ok(mut env) => use_it(&mut env),
+        Err(_) => use_it(&mut OwnedEnv::new()),
+    })
+}
+
+/// `{'$gen_call', {Pid, Tag}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias], Number | Tag]}, Request}`: what `gen:reply/2`
+/// answers goes to the relay, and whoever answers by hand, `Pid ! {ThatTag, Reply}`, sends the caller its own tag back.
+fn readdress<'a>(env: Env<'a>, request: Term<'a>, alias: Term<'a>, number: u64) -> Option<Term<'a>> {
+    let Ok([kind, from, request]) = <[Term<'a>; 3]>::try_from(get_tuple(request).ok()?) else { return None };
+    let Ok([caller, tag]) = <[Term<'a>; 2]>::try_from(get_tuple(from).ok()?) else { return None };
+    let tag = tag.list_prepend(number).list_prepend(alias.list_prepend(atoms::alias()));
+    Some((kind, (caller, tag), request).encode(env))
+}

@@ -1,0 +1,67 @@
+//! Figures of the node and its peers.
+
+use crate::arriving::calls::CALLS;
+use crate::atoms;
+use crate::nifs::with_node;
+use crate::node::address;
+use crate::terms::budget::Used;
+use rustler::{Encoder, Env, NifResult, Term};
+use std::collections::HashMap;
+use teleport::PeerInfo;
+
+#[rustler::nif]
+fn info(env: Env<'_>) -> NifResult<Term<'_>> {
+    with_node(env, |running, node| {
+        let info = node.info();
+        let budget = running.terms.budget();
+        let peers = info.peers.iter().map(|peer| {
+            let info = with_atoms(env, peer_info(env, peer), budget.used_by(&peer.name))?;
+            Ok((peer.name.as_str(), info))
+        });
+        let peers = peers.collect::<NifResult<HashMap<_, _>>>()?;
+        let address = address::encode(env, info.address);
+        let pairs = [
+            (atoms::name(), info.name.as_str().encode(env)),
+            (atoms::creation(), info.incarnation.as_u32().encode(env)),
+            (atoms::address(), address),
+            (atoms::net_ticktime(), info.net_ticktime.as_secs().encode(env)),
+            (atoms::bytes_in_flight(), info.bytes_in_flight.encode(env)),
+            (atoms::waiting_for(), CALLS.len().encode(env)),
+            (atoms::late_replies(), info.late_replies.encode(env)),
+            (atoms::unreadable(), running.terms.unreadable().encode(env)),
+            (atoms::peers(), peers.encode(env)),
+        ];
+        with_atoms(env, Term::map_from_pairs(env, &pairs)?, budget.used())
+    })
+}
+
+/// The map, and what has been used of the budget for atoms.
+fn with_atoms<'a>(env: Env<'a>, info: Term<'a>, used: Used) -> NifResult<Term<'a>> {
+    info.map_put(atoms::new_atoms().encode(env), used.atoms.encode(env))?
+        .map_put(atoms::atoms_refused().encode(env), used.refused.encode(env))
+}
+
+pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
+    let transfer = &peer.transfer;
+    let round_trip = peer.tick_round_trip.map(|time| time.as_micros() as u64);
+    let pairs = [
+        (atoms::creation(), peer.incarnation.as_u32().encode(env)),
+        (atoms::dialled(), peer.dialled.encode(env)),
+        (atoms::control_connected(), peer.control_connected.encode(env)),
+        (atoms::last_heard_ms(), (peer.last_heard.as_millis() as u64).encode(env)),
+        (atoms::tick_round_trip_us(), round_trip.map_or(atoms::undefined().encode(env), |us| us.encode(env))),
+        (atoms::ticks_missed(), peer.ticks_missed.encode(env)),
+        (atoms::watched(), peer.watched.encode(env)),
+        (atoms::unconfirmed(), transfer.unconfirmed.encode(env)),
+        (atoms::waiting(), transfer.waiting.encode(env)),
+        (atoms::express_connections(), transfer.express_connections.encode(env)),
+        (atoms::bulk_connections(), transfer.bulk_connections.encode(env)),
+        (atoms::messages_sent(), transfer.messages_sent.encode(env)),
+        (atoms::messages_received(), transfer.messages_received.encode(env)),
+        (atoms::bytes_sent(), transfer.bytes_sent.encode(env)),
+        (atoms::bytes_received(), transfer.bytes_received.encode(env)),
+        (atoms::no_process(), transfer.no_process.encode(env)),
+        (atoms::frames_resent(), transfer.frames_resent.encode(env)),
+    ];
+    Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| rustler::types::map::map_new(env))
+}

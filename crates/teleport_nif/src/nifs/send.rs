@@ -1,0 +1,90 @@
+//! Messages are sent.
+
+use crate::leaving::iovec::{self, Gathered};
+use crate::leaving::small;
+use crate::nifs::with_node;
+use crate::node::errors::send_error;
+use crate::node::notice::{Notice, acknowledge};
+use crate::{atoms, ids};
+use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
+use std::time::Duration;
+use teleport::embed::Sent;
+use teleport::{SendError, SendOptions};
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn gather(list: Term<'_>) -> NifResult<ResourceArc<Gathered>> {
+    Gathered::new(list).map(ResourceArc::new)
+}
+
+/// As in `teleport_send:flags()`.
+const UNORDERED: u32 = 1;
+const NOSUSPEND: u32 = 2;
+const ASYNC: u32 = 4;
+const NOCONNECT: u32 = 8;
+
+#[rustler::nif]
+fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, how: Term<'a>, tag: Term<'a>) -> NifResult<Term<'a>> {
+    with_node(env, |running, node| {
+        let Some(body) = small::body(Some(&running.identity), body)? else {
+            return Ok(atoms::not_small().encode(env));
+        };
+        let to = ids::recipient(to)?;
+        let from = ids::process_of(env, env.pid())?;
+        let options = options(how)?;
+        if how.decode::<u32>().is_ok_and(|flags| flags & ASYNC != 0) {
+            let result = node.send_behind(from, to, body, options).map(|()| Sent::Accepted);
+            return Ok(sent(env, result));
+        }
+        let notice = Notice::new(env, tag);
+        Ok(sent(env, node.send(from, to, body, options, move |result| notice.give(result))))
+    })
+}
+
+/// What has become of it so far, for the caller.
+fn sent(env: Env<'_>, result: Result<Sent, SendError>) -> Term<'_> {
+    match result {
+        Ok(Sent::Accepted) => atoms::ok().encode(env),
+        Ok(Sent::Waiting(_)) => atoms::waiting().encode(env),
+        Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+    }
+}
+
+/// Of flags, or flags and a time in milliseconds.
+fn options(how: Term<'_>) -> NifResult<SendOptions> {
+    let mut options = SendOptions::default();
+    let flags = match how.decode::<(u32, u64)>() {
+        Ok((flags, timeout)) => {
+            options = options.timeout(Duration::from_millis(timeout));
+            flags
+        }
+        Err(_) => how.decode::<u32>()?,
+    };
+    if flags & UNORDERED != 0 {
+        options = options.unordered();
+    }
+    if flags & NOSUSPEND != 0 {
+        options = options.nosuspend();
+    }
+    if flags & NOCONNECT != 0 {
+        options = options.noconnect();
+    }
+    Ok(options)
+}
+
+#[rustler::nif]
+fn send_acknowledged<'a>(
+    env: Env<'a>,
+    to: Term<'a>,
+    body: Term<'a>,
+    how: Term<'a>,
+    tag: Term<'a>,
+    acknowledgement: Term<'a>,
+) -> NifResult<Term<'a>> {
+    with_node(env, |_, node| {
+        let (to, body) = (ids::recipient(to)?, iovec::segments(body)?);
+        let from = ids::process_of(env, env.pid())?;
+        let notice = Notice::new(env, tag);
+        let (accepted, told) = (move |result| notice.give(result), acknowledge(env, acknowledgement));
+        Ok(sent(env, node.send_acknowledged(from, to, body, options(how)?, accepted, told)))
+    })
+}

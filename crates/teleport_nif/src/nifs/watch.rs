@@ -1,0 +1,90 @@
+//! Processes of this node call and monitor those of others.
+
+use crate::arriving::calls::{CALLS, Mark};
+use crate::arriving::told;
+use crate::leaving::small;
+use crate::nifs::with_node;
+use crate::node::errors::send_error;
+use crate::node::notice::Notice;
+use crate::node::running::Running;
+use crate::{atoms, ids, library};
+use rustler::{Encoder, Env, NifResult, Term};
+use std::sync::Arc;
+use teleport::embed::{ProcessId, Recipient, RefId, Sent};
+use teleport::{SendError, SendOptions};
+
+#[rustler::nif]
+fn request<'a>(
+    env: Env<'a>,
+    to: Term<'a>,
+    reference: Term<'a>,
+    mark: Term<'a>,
+    body: Term<'a>,
+    tag: Term<'a>,
+) -> NifResult<Term<'a>> {
+    with_node(env, |running, node| {
+        let Some(body) = small::body(Some(&running.identity), body)? else {
+            return Ok(atoms::not_small().encode(env));
+        };
+        let options = SendOptions::default();
+        let options = if atoms::nosuspend() == tag { options.nosuspend() } else { options };
+        let notice = Notice::new(env, tag);
+        begin(env, running, to, (reference, mark), |running, from, to, reference| {
+            node.request(from, to, reference, body, options, move |result| {
+                told::not_begun(&running, reference, &result);
+                notice.give(Ok(())); // how it ended is told as for any other
+            })
+        })
+    })
+}
+
+#[rustler::nif]
+fn monitor<'a>(
+    env: Env<'a>,
+    to: Term<'a>,
+    reference: Term<'a>,
+    mark: Term<'a>,
+    tag: Term<'a>,
+) -> NifResult<Term<'a>> {
+    with_node(env, |running, node| {
+        let notice = Notice::new(env, tag);
+        begin(env, running, to, (reference, mark), |running, from, to, reference| {
+            node.monitor(from, to, reference, move |result| {
+                told::not_begun(&running, reference, &result);
+                notice.give(Ok(()));
+            })
+        })
+    })
+}
+
+/// The calling process begins to wait for the end of a call or monitor.
+fn begin<'a>(
+    env: Env<'a>,
+    running: &Arc<Running>,
+    to: Term<'a>,
+    (reference, mark): (Term<'a>, Term<'a>),
+    ask: impl FnOnce(Arc<Running>, ProcessId, Recipient, RefId) -> Result<Sent, SendError>,
+) -> NifResult<Term<'a>> {
+    let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
+    let from = ids::process_of(env, env.pid())?;
+    let mark = (atoms::down() != mark).then(|| Mark::new(mark));
+    CALLS.begin(env, running, from, reference, to.clone(), mark);
+    Ok(match ask(running.clone(), from, to, reference) {
+        Ok(Sent::Accepted) => atoms::ok().encode(env),
+        Ok(Sent::Waiting(waiting)) => match CALLS.note_waiting(running, reference, waiting) {
+            true => atoms::waiting().encode(env),
+            false => (atoms::error(), atoms::not_running()).encode(env),
+        },
+        Err(error) => match CALLS.withdraw(reference) {
+            true => (atoms::error(), send_error(env, &error)).encode(env),
+            // The session, or the node, has ended just now, and has told the process so.
+            false => atoms::ok().encode(env),
+        },
+    })
+}
+
+#[rustler::nif]
+fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
+    let (id, caller) = (ids::ref_id(reference)?, ids::process_of(env, env.pid())?);
+    Ok(CALLS.cancel(id, caller) || library::cancel_before(reference))
+}
