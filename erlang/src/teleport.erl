@@ -9,7 +9,7 @@
 -export([start/0, send/2, send/3, cast/2, cast/3, gs_call/2, gs_call/3, gs_stop/1, gs_stop/3]).
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).
 -export([multi_call/2, multi_call/3, multi_call/4, abcast/2, abcast/3, abcast/4]).
--export([apply/4, apply/5, monitor/1, monitor/2, demonitor/1]).
+-export([monitor/1, monitor/2, demonitor/1]).
 -export([nodes/0, prime/1, check/0, check/1, report/0, report/1, info/0, info/1, term_to_iolist/1]).
 
 -compile({no_auto_import, [nodes/0]}).
@@ -229,22 +229,6 @@ abcast(Nodes, Name, Request, Options) when is_atom(Name) ->
         {{How, none}, true} -> teleport_send:to_each(Nodes, Name, {'$gen_cast', Request}, How);
         _ -> erlang:error(badarg, [Nodes, Name, Request, Options])
     end.
-
-%% @equiv apply(Node, Module, Function, Args, infinity)
--spec apply(node(), module(), atom(), [term()]) -> term().
-apply(Node, Module, Function, Args) ->
-    teleport_apply:call(Node, Module, Function, Args, infinity).
-
-%% @doc Applies a function on a node, in a process of its own, and returns what it returns, like `erpc:call/5', and with its
-%% exceptions: `throw' as thrown there, `exit:{exception, Reason}', `exit:{signal, Reason}',
-%% `error:{exception, Reason, Stack}', and `error:{erpc, Reason}' where the reason is `timeout', `noconnection', `badarg',
-%% `system_limit', `notsup' (teleport does not take such calls there), `{too_large, Size, Limit}', or `{rejected, Text}', if the
-%% result is too large or cannot be read.
-%%
-%% After a timeout, and when the caller ends, the function goes on. On this node it is `erpc:call/5'.
--spec apply(node(), module(), atom(), [term()], response_timeout()) -> term().
-apply(Node, Module, Function, Args, Timeout) ->
-    teleport_apply:call(Node, Module, Function, Args, Timeout).
 
 %% @equiv monitor(Ref, [])
 -spec monitor(ref()) -> reference().

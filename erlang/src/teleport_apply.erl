@@ -4,7 +4,7 @@
 -module(teleport_apply).
 -behaviour(gen_server).
 
--export([start_link/0, call/5, work/3]).
+-export([start_link/0, call/5, cast/4, send_request/4, result/1, work/3, work/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How an application ended.
@@ -17,7 +17,7 @@
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% As `teleport:apply/5'.
+%% As `teleport_erpc:call/5'.
 -spec call(node(), module(), atom(), [term()], teleport_timeout:response_timeout()) -> term().
 call(Node, Module, Function, Args, Timeout) when Node =:= node() ->
     erpc:call(Node, Module, Function, Args, Timeout);
@@ -39,13 +39,40 @@ call(_Node, _Module, _Function, _Args, _Timeout) ->
 
 -spec call_remote(teleport_nif:destination(), module(), atom(), [term()], timeout()) -> term().
 call_remote(To, Module, Function, Args, Milliseconds) ->
-    Request = {apply, group_leader(), Module, Function, Args},
-    case teleport_request:call(To, '$gen_call', Request, Milliseconds) of
-        {reply, {return, Value}} -> Value;
-        {reply, {throw, Value}} -> throw(Value);
-        {reply, {exit, Reason}} -> exit(Reason);
-        {reply, {error, Reason}} -> error(Reason);
+    case teleport_request:call(To, '$gen_call', request(Module, Function, Args), Milliseconds) of
+        {reply, Outcome} -> result({reply, Outcome});
         {exit, Reason} -> error({erpc, erpc_reason(Reason)})
+    end.
+
+%% As `teleport_erpc:send_request/4', of what is a call. Where OTP's functions do it, this node's server has them do so.
+-spec send_request(node(), module(), atom(), [term()]) -> teleport_request:request_id().
+send_request(Node, Module, Function, Args) ->
+    case teleport_ref:where({?MODULE, Node}) of
+        {remote, To} ->
+            teleport_request:send(To, '$gen_call', request(Module, Function, Args));
+        {local, _ByDistributedErlang} ->
+            teleport_request:send({?MODULE, node()}, '$gen_call', {apply_at, group_leader(), Node, Module, Function, Args})
+    end.
+
+-spec request(module(), atom(), [term()]) -> tuple().
+request(Module, Function, Args) ->
+    {apply, group_leader(), Module, Function, Args}.
+
+%% What came of it: returned, or thrown.
+-spec result(teleport_request:response() | badarg) -> term().
+result({reply, {return, Value}}) -> Value;
+result({reply, {throw, Value}}) -> throw(Value);
+result({reply, {exit, Reason}}) -> exit(Reason);
+result({reply, {error, Reason}}) -> error(Reason);
+result({error, {Reason, _Server}}) -> error({erpc, erpc_reason(Reason)});
+result(badarg) -> error({erpc, badarg}).
+
+%% As `teleport_erpc:cast/4', of what is a call.
+-spec cast(node(), module(), atom(), [term()]) -> ok.
+cast(Node, Module, Function, Args) ->
+    case teleport_ref:where({?MODULE, Node}) of
+        {remote, _To} -> teleport:cast({?MODULE, Node}, request(Module, Function, Args));
+        {local, _ByDistributedErlang} -> erpc:cast(Node, Module, Function, Args)
     end.
 
 -spec init([]) -> {ok, state()}.
@@ -54,15 +81,25 @@ init([]) ->
 
 -spec handle_call(term(), gen_server:from(), state()) -> {noreply, state()} | {reply, outcome(), state()}.
 handle_call({apply, Leader, Module, Function, Args}, From, Working) when is_pid(Leader) ->
-    try spawn_monitor(?MODULE, work, [From, Leader, {Module, Function, Args}]) of
-        {_Pid, Monitor} -> {noreply, Working#{Monitor => From}}
-    catch
-        error:system_limit -> {reply, {error, {erpc, system_limit}}, Working}
-    end;
+    begin_work([From, Leader, {node(), Module, Function, Args}], From, Working);
+handle_call({apply_at, Leader, Node, Module, Function, Args}, {Caller, _} = From, Working) when node(Caller) =:= node() ->
+    begin_work([From, Leader, {Node, Module, Function, Args}], From, Working);
 handle_call(_Request, _From, Working) ->
     {reply, {error, {erpc, notsup}}, Working}.
 
+-spec begin_work([term()], gen_server:from(), state()) -> {noreply, state()} | {reply, outcome(), state()}.
+begin_work(Args, From, Working) ->
+    try spawn_monitor(?MODULE, work, Args) of
+        {_Pid, Monitor} -> {noreply, Working#{Monitor => From}}
+    catch
+        error:system_limit -> {reply, {error, {erpc, system_limit}}, Working}
+    end.
+
 -spec handle_cast(term(), state()) -> {noreply, state()}.
+handle_cast({apply, Leader, Module, Function, Args}, Working) when is_pid(Leader) ->
+    %% Without a process for it, it is not applied: nobody is to know.
+    _ = try spawn(?MODULE, work, [Leader, {Module, Function, Args}]) catch error:system_limit -> none end,
+    {noreply, Working};
 handle_cast(_Request, Working) ->
     {noreply, Working}.
 
@@ -82,16 +119,22 @@ handle_info(_Other, Working) ->
 
 %% What erpc has to say about a function that is applied here is what the caller is to know. Output goes where the caller's
 %% goes.
--spec work(gen_server:from(), pid(), {module(), atom(), [term()]}) -> no_return().
-work(From, Leader, {Module, Function, Args}) ->
+-spec work(gen_server:from(), pid(), {node(), module(), atom(), [term()]}) -> no_return().
+work(From, Leader, {Node, Module, Function, Args}) ->
     true = group_leader(Leader, self()),
     Outcome = try
-        {return, erpc:call(node(), Module, Function, Args)}
+        {return, erpc:call(Node, Module, Function, Args)}
     catch
         Class:Reason -> {Class, Reason}
     end,
     ok = gen_server:reply(From, Outcome),
     exit({?MODULE, answered}).
+
+%% For a cast.
+-spec work(pid(), {module(), atom(), [term()]}) -> term().
+work(Leader, {Module, Function, Args}) ->
+    true = group_leader(Leader, self()),
+    erlang:apply(Module, Function, Args).
 
 -spec erpc_reason(term()) -> term().
 erpc_reason(timeout) -> timeout;

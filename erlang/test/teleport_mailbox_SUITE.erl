@@ -88,8 +88,8 @@ stops(Config) ->
 
 applied_functions(Config) ->
     Node = ?config(node, Config),
-    cheap([fun() -> Node = teleport:apply(Node, erlang, node, []) end,
-           fun() -> Large = large(), Large = teleport:apply(Node, erlang, hd, [[Large]]) end]).
+    cheap([fun() -> Node = teleport_erpc:call(Node, erlang, node, []) end,
+           fun() -> Large = large(), Large = teleport_erpc:call(Node, erlang, hd, [[Large]]) end]).
 
 sends_that_wait(Config) ->
     Server = ?config(server, Config),

@@ -1,0 +1,257 @@
+%% Functions that are applied on other nodes: what comes of them, as of `erpc'.
+-module(teleport_erpc_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
+-export([values/1, outcomes_as_of_erpc/1, large_values/1, a_process_of_its_own/1, output_goes_to_the_caller/1, killed/1,
+         timeouts/1, a_caller_that_ends/1, nodedown/1, not_taken/1, many_at_once/1, too_large/1]).
+-export([several_nodes_as_of_erpc/1, casts_as_of_erpc/1, requests_as_of_erpc/1, collections_as_of_erpc/1, by_the_fallback/1]).
+-export([leader/0, wait_for/1, fail/1, here/0]).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 1}}].
+
+all() ->
+    [values, outcomes_as_of_erpc, large_values, a_process_of_its_own, output_goes_to_the_caller, killed, timeouts,
+     a_caller_that_ends, nodedown, not_taken, many_at_once, too_large,
+     several_nodes_as_of_erpc, casts_as_of_erpc, requests_as_of_erpc, collections_as_of_erpc, by_the_fallback].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    ok = teleport:start(),
+    {Peer, Node} = teleport_test:start_peer(),
+    true = erpc:call(Node, code, add_patha, [filename:dirname(code:which(?MODULE))]),
+    [{peer, Peer}, {node, Node} | Config].
+
+end_per_suite(Config) ->
+    teleport_test:stop_peer(?config(peer, Config)),
+    ok = application:stop(teleport).
+
+end_per_testcase(_Case, _Config) ->
+    ?assertMatch(#{waiting_for := 0}, teleport:info()),
+    ?assertEqual([], teleport_test:mailbox()).
+
+values(Config) ->
+    Node = ?config(node, Config),
+    ?assertEqual(Node, teleport_erpc:call(Node, erlang, node, [])),
+    ?assertEqual([3, 2, 1], teleport_erpc:call(Node, lists, reverse, [[1, 2, 3]], 30000)),
+    ?assertEqual(x, teleport_erpc:call(Node, erlang, hd, [[x]], {abs, erlang:monotonic_time(millisecond) + 30000})),
+    ?assertEqual(node(), teleport_erpc:call(node(), erlang, node, [])).
+
+outcomes_as_of_erpc(Config) ->
+    Calls = [[erlang, throw, [thrown]], [erlang, exit, [tired]], [erlang, error, [wrong]], [erlang, exit, [normal]],
+             [nomodule, f, []], [lists, nofunction, [x]], [lists, seq, [a, b]], [erlang, '+', [1, a]],
+             [lists, map, [x | y]], [erlang, self, [x, y]], [?MODULE, fail, [badarg]], [?MODULE, fail, [{erpc, timeout}]],
+             %% What is no call.
+             ["lists", reverse, [[]]], [lists, "reverse", [[]]], [lists, reverse, x],
+             [lists, reverse, [[]], -1], [lists, reverse, [[]], soon], [lists, reverse, [[]], 16#100000000],
+             [lists, reverse, [[]], {abs, soon}], [lists, reverse, [[]], {abs, 1 bsl 70}]],
+    [begin
+         [Erpc, Ours] = [teleport_test:outcome(Module, Function, [Node | Call]) || {Module, Function} <- [{erpc, call}, {teleport_erpc, call}]],
+         ?assertEqual({Node, Call, Erpc}, {Node, Call, Ours})
+     end || Node <- [?config(node, Config), node(), nobody@nowhere, "no node"], Call <- Calls].
+
+%% Not at the end of what is called, so that it is on the stack.
+fail(Reason) ->
+    [erlang:error(Reason), x].
+
+large_values(Config) ->
+    Node = ?config(node, Config),
+    Large = rand:bytes(50 bsl 20),
+    ?assertEqual(50 bsl 20, teleport_erpc:call(Node, erlang, byte_size, [Large])),
+    ?assertEqual({Large}, teleport_erpc:call(Node, erlang, list_to_tuple, [[Large]])).
+
+a_process_of_its_own(Config) ->
+    Node = ?config(node, Config),
+    [First, Second] = [teleport_erpc:call(Node, erlang, self, []) || _ <- [1, 2]],
+    ?assertEqual({Node, true}, {node(First), First =/= Second}),
+    teleport_test:eventually(fun() -> not erpc:call(Node, erlang, is_process_alive, [Second]) end),
+    %% Two at a time do not wait for each other.
+    Self = self(),
+    Waiting = spawn_link(fun() -> Self ! {waited, teleport_erpc:call(Node, ?MODULE, wait_for, [Self])} end),
+    {waiting, Pid} = teleport_test:receive_one(),
+    ?assertEqual(Node, teleport_erpc:call(Node, erlang, node, [])),
+    Pid ! go,
+    ?assertEqual({waited, gone}, teleport_test:receive_one()),
+    teleport_test:eventually(fun() -> not is_process_alive(Waiting) end).
+
+%% Says that it is there, and waits to be told to go.
+wait_for(Caller) ->
+    Caller ! {waiting, self()},
+    receive go -> gone end.
+
+output_goes_to_the_caller(Config) ->
+    ?assertEqual(group_leader(), teleport_erpc:call(?config(node, Config), ?MODULE, leader, [])).
+
+leader() ->
+    group_leader().
+
+%% The process that was at it, not the function.
+killed(Config) ->
+    Node = ?config(node, Config),
+    [begin
+         Self = self(),
+         _ = spawn_link(fun() -> Self ! teleport_test:outcome(teleport_erpc, call, [Node, ?MODULE, wait_for, [Self]]) end),
+         {waiting, Pid} = teleport_test:receive_one(),
+         exit(Pid, Reason),
+         ?assertEqual({exit, {signal, Ended}}, teleport_test:receive_one())
+     end || {Reason, Ended} <- [{kill, killed}, {tired, tired}]].
+
+%% The function goes on, and its late value gets nowhere.
+timeouts(Config) ->
+    Node = ?config(node, Config),
+    ?assertError({erpc, timeout}, teleport_erpc:call(Node, ?MODULE, wait_for, [self()], 200)),
+    {waiting, Pid} = teleport_test:receive_one(),
+    Monitor = erlang:monitor(process, Pid),
+    Pid ! go,
+    ?assertMatch({'DOWN', Monitor, process, Pid, _}, teleport_test:receive_one()),
+    ?assertEqual(Node, teleport_erpc:call(Node, erlang, node, [])).
+
+a_caller_that_ends(Config) ->
+    Node = ?config(node, Config),
+    Self = self(),
+    Caller = spawn(fun() -> teleport_erpc:call(Node, ?MODULE, wait_for, [Self]) end),
+    {waiting, Pid} = teleport_test:receive_one(),
+    exit(Caller, kill),
+    teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 0 end),
+    ?assert(erpc:call(Node, erlang, is_process_alive, [Pid])),
+    Monitor = erlang:monitor(process, Pid),
+    Pid ! go,
+    ?assertMatch({'DOWN', Monitor, process, Pid, {teleport_apply, answered}}, teleport_test:receive_one()).
+
+nodedown(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    ?assertError({erpc, noconnection}, teleport_erpc:call(Node, erlang, halt, [137, [{flush, false}]], 30000)),
+    teleport_test:stop_peer(Peer),
+    ?assertError({erpc, noconnection}, teleport_erpc:call(Node, erlang, node, [])).
+
+not_taken(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    ok = erpc:call(Node, application, set_env, [teleport, apply, false]),
+    ok = erpc:call(Node, teleport, start, []),
+    ?assertError({erpc, notsup}, teleport_erpc:call(Node, erlang, node, [])),
+    teleport_test:stop_peer(Peer).
+
+many_at_once(Config) ->
+    Node = ?config(node, Config),
+    Self = self(),
+    _ = [spawn_link(fun() -> Self ! teleport_erpc:call(Node, erlang, '+', [I, 0]) end) || I <- lists:seq(1, 500)],
+    ?assertEqual(lists:seq(1, 500), lists:sort([teleport_test:receive_one() || _ <- lists:seq(1, 500)])).
+
+too_large(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    ok = erpc:call(Node, application, set_env, [teleport, max_message, 1000000]),
+    ok = erpc:call(Node, teleport, start, []),
+    ?assertError({erpc, {too_large, _, 1000000}}, teleport_erpc:call(Node, erlang, byte_size, [<<0:8000008>>])),
+    ?assertError({erpc, {rejected, _}}, teleport_erpc:call(Node, binary, copy, [<<0>>, 1000001])),
+    ?assertEqual(900000, byte_size(teleport_erpc:call(Node, binary, copy, [<<0>>, 900000]))),
+    teleport_test:stop_peer(Peer).
+
+%% What each function of erpc does with the same arguments.
+as_of_erpc(Function, Calls) ->
+    [begin
+         [Erpc, Ours] = [teleport_test:outcome(Module, Function, Args) || Module <- [erpc, teleport_erpc]],
+         ?assertEqual({Args, Erpc}, {Args, Ours})
+     end || Args <- Calls].
+
+here() -> node().
+
+fun_here() -> fun ?MODULE:here/0.
+
+several_nodes_as_of_erpc(Config) ->
+    Nodes = [?config(node, Config), node(), nobody@nowhere],
+    as_of_erpc(multicall,
+               [[Nodes, fun_here()], [Nodes, fun_here(), 5000], [Nodes, erlang, node, []], [Nodes, erlang, throw, [thrown], 5000],
+                [Nodes, erlang, exit, [tired]], [Nodes, ?MODULE, fail, [badarg]], [[], erlang, node, []],
+                [[hd(Nodes), hd(Nodes)], erlang, '+', [1, 2]], [[node()], timer, sleep, [infinity], 10], [Nodes, lists, seq, [a, b]],
+                [[hd(Nodes)], fun(_) -> ok end], [Nodes, no_fun], [not_a_list, erlang, node, []], [["no node"], erlang, node, []],
+                [Nodes, "erlang", node, []], [Nodes, erlang, node, [], soon], [[hd(Nodes) | node()], erlang, node, []]]).
+
+casts_as_of_erpc(Config) ->
+    Nodes = [Node, _] = [?config(node, Config), node()],
+    Send = [erlang, send, [self(), cast]],
+    as_of_erpc(cast, [[Node | Send], [node() | Send], [nobody@nowhere | Send], ["no node" | Send], [Node, erlang, send, no_list]]),
+    as_of_erpc(multicast, [[Nodes | Send], [[] | Send], [no_list | Send], [Nodes, "erlang", send, []]]),
+    _ = [?assertEqual(cast, teleport_test:receive_one()) || _ <- lists:seq(1, 2 * (2 + 2))],
+    Self = self(),
+    ok = teleport_erpc:cast(Node, fun() -> Self ! {cast, node()} end),
+    ?assertEqual({cast, Node}, teleport_test:receive_one()),
+    ?assertError({erpc, badarg}, teleport_erpc:cast(Node, no_fun)).
+
+requests_as_of_erpc(Config) ->
+    Await = [fun(Module, Id) -> Module:receive_response(Id) end,
+             fun(Module, Id) -> Module:receive_response(Id, 5000) end,
+             fun(Module, Id) -> Module:wait_response(Id, 5000) end,
+             fun(Module, Id) -> receive Message -> Module:check_response(Message, Id) after 5000 -> none end end],
+    Calls = [[fun_here()], [erlang, node, []], [erlang, throw, [thrown]], [erlang, exit, [tired]], [?MODULE, fail, [badarg]],
+             [lists, seq, [a, b]]],
+    [begin
+         [Erpc, Ours] = [teleport_test:outcome(erlang, apply, [Wait, [Module, erlang:apply(Module, send_request, [Node | Call])]])
+                         || Module <- [erpc, teleport_erpc]],
+         ?assertEqual({Node, Call, Erpc}, {Node, Call, Ours})
+     end || Node <- [?config(node, Config), node(), nobody@nowhere], Call <- Calls, Wait <- Await],
+    as_of_erpc(send_request, [["no node", erlang, node, []], [node(), no_fun], [node(), erlang, "node", []], [node(), fun_here(), label, no_map]]),
+    %% One that takes long.
+    Node = ?config(node, Config),
+    Id = teleport_erpc:send_request(Node, ?MODULE, wait_for, [self()]),
+    ?assertEqual(no_response, teleport_erpc:wait_response(Id, 1000)),
+    {waiting, Pid} = teleport_test:receive_one(),
+    ?assertEqual([no_response, no_response], [teleport_erpc:wait_response(Id), teleport_erpc:check_response(other, Id)]),
+    Pid ! go,
+    ?assertEqual(gone, teleport_erpc:receive_response(Id)),
+    Late = teleport_erpc:send_request(Node, ?MODULE, wait_for, [self()]),
+    {waiting, Waiting} = teleport_test:receive_one(),
+    ?assertError({erpc, timeout}, teleport_erpc:receive_response(Late, 10)),
+    Waiting ! go,
+    [?assertError({erpc, badarg}, teleport_erpc:Function(no_id, 10)) || Function <- [receive_response, wait_response]],
+    ?assertError({erpc, badarg}, teleport_erpc:check_response(other, no_id)).
+
+collections_as_of_erpc(Config) ->
+    Nodes = [Node | _] = [?config(node, Config), node(), nobody@nowhere],
+    Collect = fun(Module, Call) ->
+        Requests = lists:foldl(fun(At, Collection) -> erlang:apply(Module, send_request, [At | Call] ++ [At, Collection]) end,
+                               Module:reqids_new(), Nodes),
+        {Module:reqids_size(Requests), lists:sort([Label || {_Id, Label} <- Module:reqids_to_list(Requests)]),
+         lists:sort(all(Module, Requests))}
+    end,
+    [?assertEqual(Collect(erpc, Call), Collect(teleport_erpc, Call))
+     || Call <- [[fun_here()], [erlang, node, []], [erlang, throw, [thrown]], [lists, seq, [a, b]]]],
+    Id = teleport_erpc:send_request(Node, erlang, node, []),
+    Requests = teleport_erpc:reqids_add(Id, first, teleport_erpc:reqids_new()),
+    ?assertError({erpc, badarg}, teleport_erpc:reqids_add(Id, again, Requests)),
+    ?assertError({erpc, badarg}, teleport_erpc:reqids_size(none)),
+    ?assertEqual(no_response, teleport_erpc:check_response(other, Requests, true)),
+    ?assertMatch({{response, Node}, first, _}, teleport_erpc:wait_response(Requests, 5000, false)),
+    ?assertEqual(no_request, teleport_erpc:receive_response(teleport_erpc:reqids_new(), 0, true)),
+    Long = teleport_erpc:send_request(Node, timer, sleep, [infinity], long, #{}),
+    ?assertEqual(no_response, teleport_erpc:wait_response(Long, 0, true)),
+    ?assertError({erpc, timeout}, teleport_erpc:receive_response(Long, 0, true)).
+
+%% What came of each, with its label and how many were left.
+all(Module, Requests) ->
+    try Module:receive_response(Requests, 5000, true) of
+        no_request -> [];
+        {Result, Label, Rest} -> [{Label, Result} | all(Module, Rest)]
+    catch
+        Class:{Reason, Label, Rest} -> [{Label, Class, Reason} | all(Module, Rest)]
+    end.
+
+%% A node without teleport.
+by_the_fallback(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{fallback, disterl}]),
+    true = erpc:call(Node, code, add_patha, [filename:dirname(code:which(?MODULE))]),
+    ok = application:stop(teleport),
+    Call = fun(Function, Args) -> erpc:call(Node, teleport_test, outcome, [teleport_erpc, Function, Args]) end,
+    ?assertEqual({returned, node()}, Call(call, [node(), erlang, node, []])),
+    ?assertEqual({returned, [{ok, node()}, {ok, Node}]}, Call(multicall, [[node(), Node], erlang, node, []])),
+    ?assertEqual({returned, [{throw, thrown}]}, Call(multicall, [[node()], erlang, throw, [thrown]])),
+    ?assertMatch({returned, [{error, {exception, badarg, _}}]}, Call(multicall, [[node()], ?MODULE, fail, [badarg]])),
+    ?assertEqual({returned, ok}, Call(cast, [node(), erlang, send, [self(), cast]])),
+    ?assertEqual(cast, teleport_test:receive_one()),
+    ok = teleport:start(),
+    teleport_test:stop_peer(Peer).
