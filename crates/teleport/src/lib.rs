@@ -29,7 +29,7 @@ pub use base::address::Address;
 pub use base::config::Config;
 pub use base::cookies::{Asking, Cookies};
 pub use base::down::Down;
-pub use base::error::{CallError, ConnectError, RegisterError, SendError, StartError};
+pub use base::error::{CallError, ConnectError, Outcome, RegisterError, SendError, StartError, Tried};
 pub use base::info::{NodeInfo, PeerInfo, Tick};
 pub use base::metrics;
 pub use base::resolver::{Resolver, Resolving, StaticPeers};

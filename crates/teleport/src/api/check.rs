@@ -1,5 +1,6 @@
 //! Why there is a session with a peer, or why there is none.
 
+use crate::base::error::{Outcome, Tried};
 use crate::engine::Engine;
 use crate::session::Session;
 use crate::{ConnectError, PeerInfo, SendError};
@@ -86,9 +87,11 @@ pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
 async fn go(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
     let up = engine.session_if_up(peer);
     let was_up = up.is_some();
-    let looked_for = engine.addresses(peer).await;
     let limit = engine.config.setup_timeout;
-    let addresses = join_all(looked_for.into_iter().map(|address| connect(address, limit)));
+    let addresses = async {
+        let looked_for = engine.addresses(peer).await;
+        join_all(looked_for.into_iter().map(|address| connect(address, limit))).await
+    };
     // One that stands shows more than an address, and where nothing passes none of them waits for the other.
     let (addresses, found) = match up {
         Some(session) => join(addresses, look_into(engine, session)).await,
@@ -120,12 +123,11 @@ async fn connect(address: SocketAddr, limit: Duration) -> AddressCheck {
 
 /// The reason, if the peer is known and none of its addresses can be reached.
 fn unreachable(peer: &NodeName, addresses: &[AddressCheck]) -> Option<ConnectError> {
-    let mut last = None;
-    for AddressCheck { address, connected } in addresses {
-        let cause = connected.as_ref().err()?.clone();
-        last = Some(ConnectError::Connect { peer: peer.clone(), address: *address, cause });
-    }
-    last
+    let tried = |check: &AddressCheck| {
+        let outcome = Outcome::Failed(check.connected.as_ref().err()?.clone());
+        Some(Tried { address: check.address, outcome })
+    };
+    ConnectError::of_all(peer, addresses.iter().map(tried).collect::<Option<_>>()?)
 }
 
 async fn set_up(engine: &Arc<Engine>, peer: &NodeName) -> Result<Found, SendError> {

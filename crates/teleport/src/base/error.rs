@@ -103,19 +103,32 @@ pub enum ConnectError {
     },
     /// It took too long.
     #[error(
-        "setting up the connection to {peer} took longer than {limit:?}; check the network, or that its port is a teleport node's"
+        "setting up the connection to {peer} took longer than {limit:?}: {}; check the network, and that its port is a teleport node's",
+        listed(.tried)
     )]
     Timeout {
         /// The peer.
         peer: NodeName,
         /// The limit.
         limit: Duration,
+        /// What has become of its addresses by then. Empty if even the resolver had not answered.
+        tried: Vec<Tried>,
+    },
+    /// None of several addresses is the way.
+    #[error("none of the addresses leads to {peer}: {}", listed(.tried))]
+    Nowhere {
+        /// The peer.
+        peer: NodeName,
+        /// The addresses, in their order.
+        tried: Vec<Tried>,
     },
     /// The handshake failed.
-    #[error("the handshake with {peer} failed: {cause}")]
+    #[error("the handshake with {peer} at {address} failed: {cause}")]
     Handshake {
         /// The peer.
         peer: NodeName,
+        /// Where it should be.
+        address: SocketAddr,
         /// Why.
         cause: HandshakeError,
     },
@@ -128,6 +141,76 @@ pub enum ConnectError {
     /// A node does not connect to itself.
     #[error("{0} is this node itself; send to its names and pids directly")]
     OwnName(NodeName),
+}
+
+/// One of a peer's addresses, and what has become of it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Tried {
+    /// The address.
+    pub address: SocketAddr,
+    /// What has become of it.
+    pub outcome: Outcome,
+}
+
+/// Why an address was not the way to a peer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Nobody has said yes or no, as where packets are dropped.
+    #[error("no answer")]
+    Unanswered,
+    /// It accepts connections, and says nothing.
+    #[error("it accepts connections and says nothing, like a stopped process, or no teleport node")]
+    Mute,
+    /// The connection could not be made, or broke.
+    #[error("{0}")]
+    Failed(Arc<io::Error>),
+    /// The connection ended in the middle of the handshake.
+    #[error("it closed the connection during the handshake, like no teleport node")]
+    Closed,
+    /// The handshake failed: another node listens there, say.
+    #[error("{0}")]
+    Handshake(HandshakeError),
+}
+
+impl Outcome {
+    /// Nothing listens there.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Failed(cause) if cause.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+impl Tried {
+    /// As the one reason why there is no connection.
+    pub(crate) fn alone(self, peer: &NodeName) -> ConnectError {
+        let (peer, address) = (peer.clone(), self.address);
+        match self.outcome {
+            Outcome::Failed(cause) => ConnectError::Connect { peer, address, cause },
+            Outcome::Closed => ConnectError::Closed { peer, address },
+            Outcome::Handshake(cause) => ConnectError::Handshake { peer, address, cause },
+            Outcome::Unanswered | Outcome::Mute => ConnectError::Nowhere { peer, tried: vec![self] },
+        }
+    }
+}
+
+impl ConnectError {
+    /// What it means that none of the addresses is the way. `None` if there are none.
+    pub(crate) fn of_all(peer: &NodeName, mut tried: Vec<Tried>) -> Option<Self> {
+        if tried.len() > 1 {
+            return Some(Self::Nowhere { peer: peer.clone(), tried });
+        }
+        Some(tried.pop()?.alone(peer))
+    }
+}
+
+fn listed(tried: &[Tried]) -> String {
+    if tried.is_empty() {
+        return "nobody has said in time where it listens".into();
+    }
+    let said: Vec<_> =
+        tried.iter().map(|Tried { address, outcome }| format!("{address}: {outcome}")).collect();
+    said.join("; ")
 }
 
 /// Why a message was not sent, or an acknowledgement did not come.
@@ -289,8 +372,11 @@ mod tests {
         let peer = || "b@127.0.0.1".parse::<NodeName>().expect("a name");
         let address: SocketAddr = "127.0.0.1:1".parse().expect("an address");
         let connect = || ConnectError::Connect { peer: peer(), address, cause: Arc::new(refused()) };
-        let handshake =
-            || ConnectError::Handshake { peer: peer(), cause: HandshakeError::Cookie { peer: peer() } };
+        let handshake = || ConnectError::Handshake {
+            peer: peer(),
+            address,
+            cause: HandshakeError::Cookie { peer: peer() },
+        };
         let send = |error: ConnectError| CallError::Send(error.into());
         let errors: [(Box<dyn Error>, &str); 6] = [
             (Box::new(send(connect())), "connection refused"),

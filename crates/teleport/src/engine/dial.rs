@@ -1,23 +1,29 @@
-//! Opening connections: a peer's addresses are tried in turn, the next one when one has failed or takes its time.
+//! Opening connections: a peer's addresses race. The next one begins when one has failed or takes its time, and the first behind
+//! which the peer itself is wins.
 
 use super::Engine;
-use super::handshake::{self, Failure};
+use super::directory::ADVICE;
+use super::handshake::{self, Failure, Greeted};
+use crate::base::error::{ConnectError, Outcome, Tried};
+use crate::base::seldom::warn_seldom;
 use crate::io::socket;
-use crate::{Config, ConnectError};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use teleport_proto::handshake::{Established, Opening};
 use teleport_proto::{NodeName, membership};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// So long the next address waits for one that does not answer: more than most ways take there and back (RFC 8305).
+/// So long the next address waits for one that has not answered: more than most ways take there and back (RFC 8305).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
+
+/// A session that takes longer is warned of while it is still tried: before the callers whose time ends first (OTP's is 5 s).
+const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
 
 /// What a connection is to become.
 #[derive(Debug)]
@@ -42,66 +48,130 @@ impl From<ConnectError> for Failed {
     }
 }
 
+/// What has become of the addresses by now.
+#[derive(Debug, Default)]
+struct Progress(Mutex<Vec<Tried>>);
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, Vec<Tried>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, address: SocketAddr, outcome: Outcome) {
+        let mut tried = self.lock();
+        match tried.iter_mut().find(|tried| tried.address == address) {
+            Some(tried) => tried.outcome = outcome,
+            None => tried.push(Tried { address, outcome }),
+        }
+    }
+}
+
 /// Connects to a peer and runs the handshake, all within the set-up time.
 ///
-/// Where somebody else answers, or nobody that makes sense, the next address is tried. What the peer itself says is final.
+/// Addresses behind which somebody else answers, or nobody that makes sense, lose. What the peer itself says is final.
 pub(crate) async fn open(
     engine: &Engine,
     peer: &NodeName,
     purpose: Purpose,
 ) -> Result<(TcpStream, Established), Failed> {
-    let limit = engine.config.setup_timeout;
+    let (limit, progress) = (engine.config.setup_timeout, Progress::default());
     let deadline = Instant::now() + limit;
-    let took_too_long = || ConnectError::Timeout { peer: peer.clone(), limit };
-    let addresses = timeout_at(deadline, addresses(engine, peer)).await.map_err(|_| took_too_long())?;
-    let mut attempts = Attempts::new(&engine.config, addresses);
-    let (mut first, mut refused) = (None, true);
-    loop {
-        let Ok(attempt) = timeout_at(deadline, attempts.next()).await else {
-            return Err(first.unwrap_or_else(took_too_long).into());
-        };
-        let Some((address, connected)) = attempt else { break };
-        let error = match connected {
-            Ok(mut stream) => {
-                refused = false;
-                let opening = match &purpose {
-                    Purpose::Join(opening) => opening.clone(),
-                    // Only now: it may have changed since somebody wanted the session.
-                    Purpose::NewSession(dial) => match timeout_at(deadline, engine.cookies.of(peer)).await {
-                        Ok(Some(cookie)) => Opening::NewSession { cookie, dial: *dial },
-                        Ok(None) => return Err(ConnectError::NoCookie(peer.clone()).into()),
-                        Err(_) => return Err(took_too_long().into()),
-                    },
-                };
-                // Who takes the connection and says nothing must leave time for the others.
-                let left = deadline.saturating_duration_since(Instant::now());
-                let until = Instant::now() + left / (attempts.left() + 1);
-                let mut proved = false;
-                let dialled = handshake::dial(&mut stream, &engine.local, peer, opening, &mut proved);
-                let error = match timeout_at(until, dialled).await {
-                    Ok(Ok(established)) => return Ok((stream, established)),
-                    Ok(Err(Failure::Closed)) => ConnectError::Closed { peer: peer.clone(), address },
-                    Ok(Err(Failure::Refused(cause))) => ConnectError::Handshake { peer: peer.clone(), cause },
-                    Ok(Err(Failure::Io(cause))) => {
-                        ConnectError::Connect { peer: peer.clone(), address, cause: Arc::new(cause) }
-                    }
-                    Err(_) => took_too_long(),
-                };
-                if proved {
-                    return Err(error.into());
-                }
-                error
-            }
-            Err(cause) => {
-                refused &= cause.kind() == ErrorKind::ConnectionRefused;
-                ConnectError::Connect { peer: peer.clone(), address, cause: Arc::new(cause) }
-            }
-        };
-        first.get_or_insert(error);
+    let took_longer =
+        |limit| ConnectError::Timeout { peer: peer.clone(), limit, tried: progress.lock().clone() };
+    let reaching = reach(engine, peer, &purpose, &progress);
+    tokio::pin!(reaching);
+    tokio::select! {
+        reached = &mut reaching => return reached,
+        () = sleep(EXPLAIN_AFTER.min(limit)) => {}
     }
-    match first {
+    if matches!(purpose, Purpose::NewSession(_)) && EXPLAIN_AFTER < limit {
+        let (node, noted) = (&engine.local.name, engine.warnings.of_unreached(peer));
+        let error = took_longer(EXPLAIN_AFTER);
+        warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
+    }
+    timeout_at(deadline, reaching).await.unwrap_or_else(|_| Err(took_longer(limit).into()))
+}
+
+/// The same, for as long as it takes.
+async fn reach(
+    engine: &Engine,
+    peer: &NodeName,
+    purpose: &Purpose,
+    progress: &Progress,
+) -> Result<(TcpStream, Established), Failed> {
+    let addresses = addresses(engine, peer).await;
+    let mut attempts =
+        Attempts::new(addresses, |address| Box::pin(greet(engine, peer, purpose, address, progress)));
+    while let Some(attempt) = attempts.next().await {
+        match attempt {
+            // The others stand still meanwhile: one alone is given a proof.
+            Ok((address, stream, greeted)) => return prove(peer, address, stream, greeted).await,
+            Err(Lost::Here(address, outcome)) => progress.note(address, outcome),
+            Err(Lost::Everywhere(error)) => return Err(error.into()),
+        }
+    }
+    let tried = progress.lock().clone();
+    let refused = tried.iter().all(|tried| tried.outcome.is_refusal());
+    match ConnectError::of_all(peer, tried) {
         Some(error) => Err(Failed { error, refused }),
         None => Err(ConnectError::UnknownNode(peer.clone()).into()),
+    }
+}
+
+/// Why an attempt is over.
+enum Lost {
+    /// The address is not the way.
+    Here(SocketAddr, Outcome),
+    /// None is.
+    Everywhere(ConnectError),
+}
+
+/// Connects to an address, and hears who is there: the peer by its own words, which are not proved yet.
+async fn greet(
+    engine: &Engine,
+    peer: &NodeName,
+    purpose: &Purpose,
+    address: SocketAddr,
+    progress: &Progress,
+) -> Result<(SocketAddr, TcpStream, Greeted), Lost> {
+    let here = |outcome| Lost::Here(address, outcome);
+    progress.note(address, Outcome::Unanswered);
+    let connected = socket::connect(address, &engine.config).await;
+    let mut stream = connected.map_err(|cause| here(Outcome::Failed(Arc::new(cause))))?;
+    progress.note(address, Outcome::Mute);
+    let opening = match purpose {
+        Purpose::Join(opening) => opening.clone(),
+        // Only now: it may have changed since somebody wanted the session.
+        Purpose::NewSession(dial) => match engine.cookies.of(peer).await {
+            Some(cookie) => Opening::NewSession { cookie, dial: *dial },
+            None => return Err(Lost::Everywhere(ConnectError::NoCookie(peer.clone()))),
+        },
+    };
+    match handshake::greet(&mut stream, &engine.local, peer, opening).await {
+        Ok(greeted) => Ok((address, stream, greeted)),
+        Err(failure) => Err(here(failure.into())),
+    }
+}
+
+async fn prove(
+    peer: &NodeName,
+    address: SocketAddr,
+    mut stream: TcpStream,
+    greeted: Greeted,
+) -> Result<(TcpStream, Established), Failed> {
+    match handshake::prove(&mut stream, greeted).await {
+        Ok(established) => Ok((stream, established)),
+        Err(failure) => Err(Tried { address, outcome: failure.into() }.alone(peer).into()),
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed => Self::Closed,
+            Failure::Refused(cause) => Self::Handshake(cause),
+            Failure::Io(cause) => Self::Failed(Arc::new(cause)),
+        }
     }
 }
 
@@ -110,8 +180,9 @@ pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
     let look = async {
         let addresses = addresses(engine, peer).await;
         let mut refused = !addresses.is_empty();
-        let mut attempts = Attempts::new(&engine.config, addresses);
-        while refused && let Some((_, connected)) = attempts.next().await {
+        let mut attempts =
+            Attempts::new(addresses, |address| Box::pin(socket::connect(address, &engine.config)));
+        while refused && let Some(connected) = attempts.next().await {
             refused = connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
         }
         refused
@@ -130,51 +201,49 @@ async fn addresses(engine: &Engine, peer: &NodeName) -> Vec<SocketAddr> {
     addresses
 }
 
-/// Connections to a peer's addresses that are begun one after the other.
-struct Attempts<'a> {
-    config: &'a Config,
+/// Attempts at a peer's addresses that are begun one after the other.
+struct Attempts<'a, F, T, E> {
+    attempt: F,
     waiting: std::vec::IntoIter<SocketAddr>,
-    under_way: FuturesUnordered<BoxFuture<'a, (SocketAddr, io::Result<TcpStream>)>>,
+    under_way: FuturesUnordered<BoxFuture<'a, Result<T, E>>>,
+    /// When the next one begins, if none fails before.
+    next_at: Instant,
 }
 
-impl<'a> Attempts<'a> {
-    fn new(config: &'a Config, addresses: Vec<SocketAddr>) -> Self {
-        let mut attempts =
-            Self { config, waiting: addresses.into_iter(), under_way: FuturesUnordered::new() };
-        attempts.begin();
-        attempts
+impl<'a, F, T, E> Attempts<'a, F, T, E>
+where
+    F: Fn(SocketAddr) -> BoxFuture<'a, Result<T, E>>,
+{
+    fn new(addresses: Vec<SocketAddr>, attempt: F) -> Self {
+        let under_way = FuturesUnordered::new();
+        Self { attempt, waiting: addresses.into_iter(), under_way, next_at: Instant::now() }
     }
 
     /// Begins with the next address, if there is one more.
     fn begin(&mut self) -> bool {
         let Some(address) = self.waiting.next() else { return false };
-        let config = self.config;
-        self.under_way.push(Box::pin(async move { (address, socket::connect(address, config).await) }));
+        self.under_way.push((self.attempt)(address));
+        self.next_at = Instant::now() + NEXT_AFTER;
         true
     }
 
-    /// The next one of which something has come. `None` if all have been tried.
-    async fn next(&mut self) -> Option<(SocketAddr, io::Result<TcpStream>)> {
+    /// What has come of the next one that has ended. `None` if all have.
+    async fn next(&mut self) -> Option<Result<T, E>> {
         loop {
             if self.under_way.is_empty() && !self.begin() {
                 return None;
             }
             let more = self.waiting.len() > 0;
             tokio::select! {
-                Some(done) = self.under_way.next() => {
-                    if done.1.is_err() {
+                Some(ended) = self.under_way.next() => {
+                    if ended.is_err() {
                         self.begin();
                     }
-                    return Some(done);
+                    return Some(ended);
                 }
-                () = tokio::time::sleep(NEXT_AFTER), if more => drop(self.begin()),
+                () = sleep_until(self.next_at), if more => drop(self.begin()),
             }
         }
-    }
-
-    /// How many are still to come.
-    fn left(&self) -> u32 {
-        u32::try_from(self.waiting.len() + self.under_way.len()).unwrap_or(u32::MAX - 1)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::io;
 use teleport_proto::handshake::{
-    ACCEPTOR_RANDOM_LEN, Acceptor, Authenticated, CHALLENGE_LEN, Claim, Cookie, Dialler, Established,
-    HELLO_LEN, HandshakeError, LocalNode, NONCE_LEN, Opening, PROOF_LEN, Rejection, SessionKey, VERDICT_LEN,
-    check_first_bytes,
+    ACCEPTOR_RANDOM_LEN, Acceptor, Authenticated, AwaitingVerdict, CHALLENGE_LEN, Claim, Cookie, Dialler,
+    Established, HELLO_LEN, HandshakeError, LocalNode, NONCE_LEN, Opening, PROOF_LEN, Rejection, SessionKey,
+    VERDICT_LEN, check_first_bytes,
 };
 use teleport_proto::{NodeName, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,19 +45,26 @@ pub(crate) trait Secrets {
     fn session_key(&self, session: SessionId) -> Option<SessionKey>;
 }
 
-/// Runs the dialler's side. `proved` tells, also of a failure, whether the peer has been given our proof.
-pub(crate) async fn dial(
+/// The acceptor has said who it is, and waits for the proof of the dialler.
+pub(crate) struct Greeted(AwaitingVerdict, [u8; PROOF_LEN]);
+
+/// Begins the dialler's side: no proof has been given when this ends.
+pub(crate) async fn greet(
     stream: &mut TcpStream,
     local: &LocalNode,
     peer: &NodeName,
     opening: Opening,
-    proved: &mut bool,
-) -> Result<Established, Failure> {
+) -> Result<Greeted, Failure> {
     let (dialler, hello) = Dialler::new(local, peer, opening, &[], random::<NONCE_LEN>()?)?;
     stream.write_all(&hello).await?;
     let challenge = read_frame::<CHALLENGE_LEN>(stream).await?;
     let (dialler, proof) = dialler.challenge(&challenge)?;
-    *proved = true;
+    Ok(Greeted(dialler, proof))
+}
+
+/// Ends it.
+pub(crate) async fn prove(stream: &mut TcpStream, greeted: Greeted) -> Result<Established, Failure> {
+    let Greeted(dialler, proof) = greeted;
     stream.write_all(&proof).await?;
     let verdict = read_frame::<VERDICT_LEN>(stream).await?;
     Ok(dialler.verdict(&verdict)?)

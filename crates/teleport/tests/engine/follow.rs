@@ -1,12 +1,14 @@
 //! What may change while a node runs is looked up when it is needed: where a peer is, its cookie, the ticktime.
 
 use crate::common::child::Child;
+use crate::common::log::Log;
 use crate::common::{
-    COOKIE, assert_says, event, name, next_end, nobodys_address, pair, peer_of, start, start_with, within,
+    COOKIE, assert_says, event, eventually, name, next_end, nobodys_address, pair, peer_of, start,
+    start_with, within,
 };
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use teleport::{
     Asking, ConnectError, Cookies, EndReason, HandshakeError, Node, NodeEvent, NodeName, Resolver, Resolving,
     SendError, StaticPeers,
@@ -58,21 +60,54 @@ async fn a_peer_is_looked_for_at_each_of_its_addresses() {
     };
 }
 
+/// However long it may take: the others are not far behind.
 #[tokio::test]
-async fn who_takes_a_connection_and_says_nothing_leaves_time_for_the_others() {
+async fn who_takes_a_connection_and_says_nothing_holds_up_the_others_for_a_moment() {
     let b = start("b@127.0.0.1", &StaticPeers::new()).await;
-    let (_mute, says_nothing) = mute().await;
-    let a = dialler(&[says_nothing, says_nothing, b.address()], Duration::from_secs(4)).await;
+    let mute = [mute().await, mute().await, mute().await];
+    let [first, second, third] = mute.each_ref().map(|(_, address)| *address);
+    let a = dialler(&[first, second, third, b.address()], LONG).await;
+    let begin = Instant::now();
     within(a.prime(b.name())).await.unwrap();
+    assert!(begin.elapsed() < LONG / 8, "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
-async fn where_none_of_the_addresses_leads_the_first_one_tells_why() {
-    let (_first, first) = nobodys_address();
-    let (_second, second) = nobodys_address();
-    let a = dialler(&[first, second], LONG).await;
+async fn where_none_of_the_addresses_leads_each_is_named_with_what_became_of_it() {
+    let c = start("c@127.0.0.1", &StaticPeers::new()).await;
+    let (_socket, refuses) = nobodys_address();
+    let a = dialler(&[refuses, c.address()], LONG).await;
     let error = within(a.prime(&name("b@127.0.0.1"))).await.unwrap_err();
-    assert_says(&error, &["b@127.0.0.1", &first.to_string()]);
+    let SendError::NoConnection(ConnectError::Nowhere { tried, .. }) = &error else { panic!("{error:?}") };
+    assert_eq!(tried.iter().map(|tried| tried.address).collect::<Vec<_>>(), [refuses, c.address()]);
+    let refused = format!("{refuses}: Connection refused");
+    assert_says(&error, &["b@127.0.0.1", &refused, &format!("{}: ", c.address()), "c@127.0.0.1"]);
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_named_by_address() {
+    let ((_mute, mute), (_socket, refuses)) = (mute().await, nobodys_address());
+    let a = dialler(&[mute, refuses], Duration::from_millis(600)).await;
+    let error = within(a.prime(&name("b@127.0.0.1"))).await.unwrap_err();
+    assert!(matches!(error, SendError::NoConnection(ConnectError::Timeout { .. })), "{error:?}");
+    let refused = format!("{refuses}: Connection refused");
+    assert_says(&error, &["b@127.0.0.1", "600ms", &format!("{mute}: it accepts"), &refused]);
+}
+
+/// A caller may not have the whole time.
+#[tokio::test]
+async fn what_takes_long_is_warned_of_while_it_is_still_tried() {
+    let (log, (_mute, mute)) = (Log::collect(), mute().await);
+    let a = dialler(&[mute], LONG).await;
+    let (began, to) = (Instant::now(), name("slow-b@127.0.0.1"));
+    let priming = a.prime(&to);
+    let said = ["peer=slow-b@127.0.0.1", "cannot connect", &format!("{mute}: it accepts"), "Node::check"];
+    tokio::select! {
+        result = priming => panic!("{result:?}"),
+        () = eventually("it is warned of", || !log.with(&said).is_empty()) => {}
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(log.levels(&said), [tracing::Level::WARN]);
 }
 
 #[tokio::test]

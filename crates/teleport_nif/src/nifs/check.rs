@@ -9,7 +9,8 @@ use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::io;
 use teleport::{
-    AddressCheck, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, PeerCheck, SendError,
+    AddressCheck, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, Outcome, PeerCheck,
+    SendError,
 };
 
 #[rustler::nif]
@@ -66,12 +67,28 @@ fn reason(error: &SendError) -> Atom {
         SendError::NoConnection(ConnectError::Connect { cause, .. }) => posix(cause),
         SendError::NoConnection(ConnectError::Closed { .. }) => atoms::closed(),
         SendError::NoConnection(ConnectError::Timeout { .. }) => atoms::timeout(),
+        SendError::NoConnection(ConnectError::Nowhere { tried, .. }) => {
+            // A node that answers says more than one that does not.
+            let answered = tried.iter().find(|tried| matches!(tried.outcome, Outcome::Handshake(_)));
+            answered.or(tried.first()).map_or_else(atoms::connect, |tried| outcome(&tried.outcome))
+        }
         SendError::NoConnection(ConnectError::OwnName(_)) => atoms::own_name(),
         SendError::NoConnection(ConnectError::NoCookie(_)) => atoms::cookie(),
         SendError::NoConnection(ConnectError::Handshake { cause, .. }) => handshake(cause),
         SendError::NoConnection(ConnectError::NotRunning) | SendError::NotRunning => atoms::not_running(),
         SendError::NodeDown { .. } => atoms::nodedown(),
         // The enums may grow.
+        _ => atoms::connect(),
+    }
+}
+
+fn outcome(outcome: &Outcome) -> Atom {
+    match outcome {
+        Outcome::Failed(cause) => posix(cause),
+        Outcome::Closed => atoms::closed(),
+        Outcome::Handshake(cause) => handshake(cause),
+        Outcome::Unanswered | Outcome::Mute => atoms::timeout(),
+        // The enum may grow.
         _ => atoms::connect(),
     }
 }
