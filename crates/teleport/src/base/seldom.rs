@@ -12,13 +12,20 @@ use teleport_proto::handshake::HandshakeError;
 /// The same is said again after so long.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// So many different ones of a kind are told apart; what comes on top in one pause is not said. Strangers cause some of these
-/// warnings, so this bounds what they write into a log, and what is remembered of them.
+/// So many different ones of a kind are told apart; what comes on top in one pause is counted, and that is said. Strangers cause
+/// some of these warnings, so this bounds what they write into a log, and what is remembered of them.
 const MOST: usize = 128;
 
 /// Which occasions are worth a warning.
 #[derive(Debug)]
-pub(crate) struct Seldom<K>(Mutex<FxHashMap<K, Last>>);
+pub(crate) struct Seldom<K>(Mutex<Table<K>>);
+
+#[derive(Debug)]
+struct Table<K> {
+    last: FxHashMap<K, Last>,
+    /// Of those that there was no room for.
+    others: u64,
+}
 
 #[derive(Debug)]
 struct Last {
@@ -26,33 +33,45 @@ struct Last {
     since: u64,
 }
 
+/// What was not said before that which is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NotSaid {
+    /// How often the same was not.
+    pub(crate) same: u64,
+    /// How many others of the kind were not.
+    pub(crate) others: u64,
+}
+
 impl<K> Default for Seldom<K> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Table { last: FxHashMap::default(), others: 0 }))
     }
 }
 
 impl<K: Eq + Hash> Seldom<K> {
-    /// Notes one more occasion. If it is to be said: how many were not, since the last that was.
-    pub(crate) fn note(&self, key: K, now: Instant) -> Option<u64> {
+    /// Notes one more occasion. If it is to be said: what was not, since the last that was.
+    pub(crate) fn note(&self, key: K, now: Instant) -> Option<NotSaid> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = table.get_mut(&key) {
-            if now.saturating_duration_since(last.said) < PAUSE {
+        let Table { last, others } = &mut *table;
+        let same = match last.get_mut(&key) {
+            Some(last) if now.saturating_duration_since(last.said) < PAUSE => {
                 last.since += 1;
                 return None;
             }
-            let since = last.since;
-            *last = Last { said: now, since: 0 };
-            return Some(since);
-        }
-        if table.len() >= MOST {
-            table.retain(|_, last| now.saturating_duration_since(last.said) < PAUSE);
-        }
-        if table.len() >= MOST {
-            return None;
-        }
-        table.insert(key, Last { said: now, since: 0 });
-        Some(0)
+            Some(before) => std::mem::replace(before, Last { said: now, since: 0 }).since,
+            None => {
+                if last.len() >= MOST {
+                    last.retain(|_, last| now.saturating_duration_since(last.said) < PAUSE);
+                }
+                if last.len() >= MOST {
+                    *others += 1;
+                    return None;
+                }
+                last.insert(key, Last { said: now, since: 0 });
+                0
+            }
+        };
+        Some(NotSaid { same, others: std::mem::take(others) })
     }
 }
 
@@ -93,22 +112,22 @@ pub(crate) enum OfNode {
 
 impl Warnings {
     /// [`Seldom::note`], now.
-    pub(crate) fn of_stranger(&self, address: IpAddr, what: Discriminant<HandshakeError>) -> Option<u64> {
+    pub(crate) fn of_stranger(&self, address: IpAddr, what: Discriminant<HandshakeError>) -> Option<NotSaid> {
         self.strangers.note((address, what), Instant::now())
     }
 
     /// The same, of a peer that has no session: none could be set up.
-    pub(crate) fn of_unreached(&self, peer: &NodeName) -> Option<u64> {
+    pub(crate) fn of_unreached(&self, peer: &NodeName) -> Option<NotSaid> {
         self.unreached.note(peer.clone(), Instant::now())
     }
 
     /// The same.
-    pub(crate) fn of_peer(&self, peer: &NodeName, what: OfPeer) -> Option<u64> {
+    pub(crate) fn of_peer(&self, peer: &NodeName, what: OfPeer) -> Option<NotSaid> {
         self.peers.note((peer.clone(), what), Instant::now())
     }
 
     /// The same.
-    pub(crate) fn of_node(&self, what: OfNode) -> Option<u64> {
+    pub(crate) fn of_node(&self, what: OfNode) -> Option<NotSaid> {
         self.node.note(what, Instant::now())
     }
 }
@@ -118,22 +137,28 @@ pub(crate) fn if_any(times: u64) -> Option<u64> {
     Some(times).filter(|times| *times > 0)
 }
 
-/// Writes a warning, with how often it was not said. If it is not to be said it is there for those who debug.
+/// Says something at one level, with what was not said before it; or, if it is not to be said, at another one.
+macro_rules! say_seldom {
+    ($level:ident or $quiet:ident, $noted:expr, parent: $span:expr, $($said:tt)+) => {
+        match $noted {
+            Some($crate::base::seldom::NotSaid { same, others }) => tracing::$level!(
+                parent: $span,
+                not_said = $crate::base::seldom::if_any(same),
+                not_said_of_others = $crate::base::seldom::if_any(others),
+                $($said)+
+            ),
+            None => tracing::$quiet!(parent: $span, $($said)+),
+        }
+    };
+    ($level:ident or $quiet:ident, $noted:expr, $($said:tt)+) => {
+        $crate::base::seldom::say_seldom!($level or $quiet, $noted, parent: tracing::Span::current(), $($said)+)
+    };
+}
+pub(crate) use say_seldom;
+
+/// Writes a warning. If it is not to be said it is there for those who debug.
 macro_rules! warn_seldom {
-    ($noted:expr, parent: $span:expr, $($said:tt)+) => {
-        match $noted {
-            Some(times) => {
-                tracing::warn!(parent: $span, not_said = $crate::base::seldom::if_any(times), $($said)+)
-            }
-            None => tracing::debug!(parent: $span, $($said)+),
-        }
-    };
-    ($noted:expr, $($said:tt)+) => {
-        match $noted {
-            Some(times) => tracing::warn!(not_said = $crate::base::seldom::if_any(times), $($said)+),
-            None => tracing::debug!($($said)+),
-        }
-    };
+    ($($said:tt)+) => { $crate::base::seldom::say_seldom!(warn or debug, $($said)+) };
 }
 pub(crate) use warn_seldom;
 
@@ -141,22 +166,29 @@ pub(crate) use warn_seldom;
 mod tests {
     use super::*;
 
+    /// What is said if so much was not.
+    fn not_said(same: u64, others: u64) -> Option<NotSaid> {
+        Some(NotSaid { same, others })
+    }
+
     #[test]
     fn the_same_is_said_once_a_minute_and_with_how_often_it_was_not() {
         let (seldom, begin) = (Seldom::default(), Instant::now());
         let at = |seconds| begin + Duration::from_secs(seconds);
-        assert_eq!(seldom.note("a", at(0)), Some(0));
-        assert_eq!(seldom.note("b", at(1)), Some(0), "something else");
+        assert_eq!(seldom.note("a", at(0)), not_said(0, 0));
+        assert_eq!(seldom.note("b", at(1)), not_said(0, 0), "something else");
         (1..50).for_each(|second| assert_eq!(seldom.note("a", at(second)), None));
-        assert_eq!(seldom.note("a", at(60)), Some(49));
+        assert_eq!(seldom.note("a", at(60)), not_said(49, 0));
         assert_eq!(seldom.note("a", at(61)), None);
     }
 
     #[test]
-    fn a_crowd_of_strangers_is_not_listed_for_ever() {
+    fn a_crowd_of_strangers_is_not_listed_for_ever_but_counted() {
         let (seldom, begin) = (Seldom::default(), Instant::now());
         let said = (0..10_000).filter(|stranger| seldom.note(*stranger, begin).is_some()).count();
         assert_eq!(said, MOST);
-        assert_eq!(seldom.note(20_000, begin + PAUSE), Some(0), "the old ones make room");
+        let others = 10_000 - MOST as u64;
+        assert_eq!(seldom.note(20_000, begin + PAUSE), not_said(0, others), "the old ones make room");
+        assert_eq!(seldom.note(20_001, begin + PAUSE), not_said(0, 0), "once");
     }
 }

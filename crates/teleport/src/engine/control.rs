@@ -313,8 +313,8 @@ impl Control {
             let tick = Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip };
             if catch_unwind(AssertUnwindSafe(|| observer(&tick))).is_err() {
                 // It may panic at every tick.
-                if let Some(times) = self.session.warnings().of_node(OfNode::ObserverPanicked) {
-                    tracing::error!(not_said = if_any(times), "the tick observer panicked");
+                if let Some(not_said) = self.session.warnings().of_node(OfNode::ObserverPanicked) {
+                    tracing::error!(not_said = if_any(not_said.same), "the tick observer panicked");
                 }
             }
         }

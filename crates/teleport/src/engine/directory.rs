@@ -4,7 +4,7 @@
 use super::control::{self, Setup};
 use super::dial::{self, Failed, Purpose};
 use super::{Engine, Event};
-use crate::base::seldom::warn_seldom;
+use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
 use crate::session::Session;
 use crate::{Config, ConnectError};
@@ -232,9 +232,9 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
     engine.deadline_changed.notify_one();
 }
 
-/// Whether a failed attempt is to be warned of, and how many before it were not. Who sends is told, but not why, if it is a cast,
+/// Whether a failed attempt is to be warned of, and what was not before it. Who sends is told, but not why, if it is a cast,
 /// or an exit of Erlang's.
-fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Option<u64> {
+fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Option<NotSaid> {
     let passes = [Refusal::Simultaneous, Refusal::ShuttingDown];
     match error {
         ConnectError::Handshake { cause: HandshakeError::Refused { refusal, .. }, .. }

@@ -7,7 +7,7 @@
 
 use super::Engine;
 use super::directory::ADVICE;
-use crate::base::seldom::{OfNode, OfPeer, Warnings, if_any};
+use crate::base::seldom::{OfNode, OfPeer, Warnings, if_any, say_seldom};
 use crate::engine::monitors::NodeEvent;
 use crate::session::{Ended, Session};
 use std::io;
@@ -78,7 +78,7 @@ fn tell_all(told: &Receiver<News>) {
             // It may panic each time.
             if let Some(not_said) = warnings.of_node(OfNode::HostPanicked) {
                 tracing::error!(
-                    not_said,
+                    not_said = if_any(not_said.same),
                     "the host, or a monitor of nodes, panicked when it was told of a session"
                 );
             }
@@ -103,13 +103,13 @@ fn tell(news: News) {
         News::Down(engine, ended) => {
             let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
             ended.tell(&engine);
-            let noted = is_a_loss(reason).then(|| session.note(OfPeer::SessionLost)).flatten();
-            match noted {
-                Some(times) => {
-                    let not_said = if_any(times);
-                    tracing::warn!(parent: session.span(), %reason, unconfirmed, not_said, advice = ADVICE, "session down")
+            let span = session.span();
+            match is_a_loss(reason) {
+                true => {
+                    let noted = session.note(OfPeer::SessionLost);
+                    say_seldom!(warn or info, noted, parent: span, %reason, unconfirmed, advice = ADVICE, "session down");
                 }
-                None => tracing::info!(parent: session.span(), %reason, unconfirmed, "session down"),
+                false => tracing::info!(parent: span, %reason, unconfirmed, "session down"),
             }
             let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
             engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });

@@ -20,7 +20,7 @@ use crate::base::cookies::KnownCookies;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::{self, NodeMeter};
 use crate::base::resolver::Resolver;
-use crate::base::seldom::{OfPeer, Warnings, if_any, warn_seldom};
+use crate::base::seldom::{OfPeer, Warnings, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
 use crate::host::Hosting;
 use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
@@ -406,13 +406,8 @@ impl Engine {
                         self.meter.sessions_refused.increment(1);
                     }
                     let (node, peer, kind) = (&self.local.name, &request.peer, request.kind);
-                    match self.warnings.of_peer(peer, OfPeer::Refused) {
-                        Some(times) => {
-                            let not_said = if_any(times);
-                            tracing::info!(%node, %peer, ?kind, %refusal, not_said, "inbound connection refused")
-                        }
-                        None => tracing::debug!(%node, %peer, ?kind, %refusal, "inbound connection refused"),
-                    }
+                    let noted = self.warnings.of_peer(peer, OfPeer::Refused);
+                    say_seldom!(info or debug, noted, %node, %peer, ?kind, %refusal, "inbound connection refused");
                     directory.apply(self, decision.actions, None);
                     (authenticated.refuse(refusal), None)
                 }

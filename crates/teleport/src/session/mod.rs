@@ -19,7 +19,7 @@ mod writer;
 use crate::base::error::SendError;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::SessionMeter;
-use crate::base::seldom::{OfPeer, Warnings};
+use crate::base::seldom::{NotSaid, OfPeer, Warnings};
 use crate::engine::Engine;
 use crate::engine::control::Command;
 use crate::host::Arrivals;
@@ -267,8 +267,8 @@ impl Session {
         &self.span
     }
 
-    /// Whether that is to be said of the peer, and how often it was not.
-    pub(crate) fn note(&self, what: OfPeer) -> Option<u64> {
+    /// Whether that is to be said of the peer, and what was not.
+    pub(crate) fn note(&self, what: OfPeer) -> Option<NotSaid> {
         self.warnings.of_peer(&self.peer, what)
     }
 

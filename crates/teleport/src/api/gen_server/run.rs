@@ -160,7 +160,7 @@ fn complain_of_reply(context: &mut Context, caller: &Caller, error: &SendError) 
         SendError::Encode(_) => &"it has no form in the external term format",
         error => error,
     };
-    tracing::warn!(%node, %server, name = context.name(), %caller, %error, not_said, "a reply was not sent");
+    tracing::warn!(%node, %server, name = context.name(), %caller, %error, not_said = not_said.same, "a reply was not sent");
 }
 
 fn complain_of_cast(context: &mut Context, message: &Message, error: &DecodeError) {
@@ -170,7 +170,7 @@ fn complain_of_cast(context: &mut Context, message: &Message, error: &DecodeErro
         DecodeError::Custom(_) => &"its type refuses it",
         error => error,
     };
-    tracing::warn!(%node, %server, name = context.name(), %from, %error, not_said, "a cast cannot be read");
+    tracing::warn!(%node, %server, name = context.name(), %from, %error, not_said = not_said.same, "a cast cannot be read");
 }
 
 /// The future's output, or the exit reason that its panic makes.
