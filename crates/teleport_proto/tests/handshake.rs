@@ -377,6 +377,9 @@ fn weak_cookies_are_known_as_such() {
     {
         assert!(weak(cookie), "{cookie}");
     }
+    // That its length alone does not help is said, and not which word is in it.
+    let why = Cookie::new(b"MyMonsterCookie2024!").unwrap().weakness().unwrap();
+    assert!(why.contains("beside a word") && !why.contains("monster"), "{why}");
     // The second is what Erlang writes into ~/.erlang.cookie.
     for cookie in ["kDz7kS6gh2PqvV1u", "QZPLRNAWWDVOSCWHCQTB", "cookie-3fd4a1c07b6e4c0d9a"] {
         assert!(!weak(cookie), "{cookie}");

@@ -69,8 +69,9 @@ impl KnownCookies {
 
     /// Once is enough.
     fn warn_if_weak(&self, cookie: &Cookie) {
-        if cookie.is_weak() && !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(node = %self.node, "the cookie is short or well known: who guesses it is a node of the cluster");
+        let Some(why) = cookie.weakness() else { return };
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(node = %self.node, why, "the cookie is weak, and who guesses it is a node of the cluster: set a random one");
         }
     }
 }

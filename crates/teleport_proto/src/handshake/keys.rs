@@ -23,7 +23,7 @@ use super::frame::{CHALLENGE_LEN, HELLO_LEN, PROOF_LEN, VERDICT_MAC_AT};
 #[derive(Clone)]
 pub struct Cookie {
     key: Key,
-    weak: bool,
+    weakness: Option<&'static str>,
 }
 
 impl Cookie {
@@ -34,14 +34,19 @@ impl Cookie {
         }
         Ok(Cookie {
             key: Key(mac(cookie, COOKIE_KEY, &[]).finalize().into_bytes().into()),
-            weak: weak(cookie),
+            weakness: weakness(cookie),
         })
     }
 
     /// Whether the cookie can be guessed: shorter than 16 bytes, built around a well-known word, or of hardly any
     /// different characters. Whoever reaches the port, or poses as a node that is dialled, can then try it out.
     pub fn is_weak(&self) -> bool {
-        self.weak
+        self.weakness.is_some()
+    }
+
+    /// The same, in words that do not show it: what about it can be guessed.
+    pub fn weakness(&self) -> Option<&'static str> {
+        self.weakness
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -196,17 +201,22 @@ fn mac(key: &[u8], label: &Label, parts: &[&[u8]]) -> Hmac<Sha256> {
     mac
 }
 
-fn weak(cookie: &[u8]) -> bool {
+fn weakness(cookie: &[u8]) -> Option<&'static str> {
     const WORDS: [&[u8]; 5] = [b"monster", b"cookie", b"secret", b"password", b"nocookie"];
     if cookie.len() < 16 {
-        return true;
+        return Some("it has fewer than 16 bytes");
     }
     let lower = cookie.to_ascii_lowercase();
     // A well-known word in a long random cookie does no harm, a short remainder beside it does.
     let worded = WORDS
         .iter()
         .any(|word| lower.len() < word.len() + 16 && lower.windows(word.len()).any(|window| window == *word));
+    if worded {
+        return Some(
+            "it has fewer than 16 bytes beside a word that is tried first, such as cookie or secret",
+        );
+    }
     let mut seen = [false; 256];
     cookie.iter().for_each(|byte| seen[usize::from(*byte)] = true);
-    worded || seen.iter().filter(|seen| **seen).count() < 6
+    (seen.iter().filter(|seen| **seen).count() < 6).then_some("it has hardly any different characters")
 }
