@@ -5,6 +5,7 @@
 %%
 %% What goes to the own node goes the way it always did, and has the results it always had.
 -module(teleport).
+-compile({parse_transform, teleport_docs}).
 
 -export([start/0, send/2, send/3, cast/2, cast/3, gs_call/2, gs_call/3, gs_stop/1, gs_stop/3]).
 -export([send_request/2, receive_response/2, wait_response/2, check_response/2]).

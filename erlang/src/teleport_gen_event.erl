@@ -6,6 +6,7 @@
 %% Erlang. So an event manager on a node without a connection by it takes its caller for dead, and removes the handler at
 %% once, though the answer is `ok'.
 -module(teleport_gen_event).
+-compile({parse_transform, teleport_docs}).
 
 -export([notify/2, sync_notify/2, call/3, call/4]).
 -export([send_request/3, send_request/5, receive_response/2, receive_response/3, wait_response/2, wait_response/3,

@@ -1,6 +1,7 @@
 %% @doc What the old {@link //stdlib/gen_fsm} does with state machines, for those on other nodes too: with the results and
 %% exits of the functions of the same names.
 -module(teleport_gen_fsm).
+-compile({parse_transform, teleport_docs}).
 
 -export([send_event/2, send_all_state_event/2]).
 -export([sync_send_event/2, sync_send_event/3, sync_send_all_state_event/2, sync_send_all_state_event/3]).

@@ -1,6 +1,7 @@
 %% @doc What {@link //stdlib/gen_server} does with servers, for those on other nodes too, under the names that it has there: what
 %% {@link teleport} has under names of its own, and collections of requests.
 -module(teleport_gen_server).
+-compile({parse_transform, teleport_docs}).
 
 -export([call/2, call/3, cast/2, abcast/2, abcast/3, multi_call/2, multi_call/3, multi_call/4, stop/1, stop/3]).
 -export([send_request/2, send_request/4, receive_response/2, receive_response/3, wait_response/2, wait_response/3,

@@ -1,6 +1,7 @@
 %% @doc What {@link //stdlib/gen_statem} does with state machines, for those on other nodes too: with the results and exits
 %% of the functions of the same names.
 -module(teleport_gen_statem).
+-compile({parse_transform, teleport_docs}).
 
 -export([call/2, call/3, cast/2]).
 -export([send_request/2, send_request/4, receive_response/1, receive_response/2, receive_response/3, wait_response/1,

@@ -1,0 +1,44 @@
+%% @private
+%% Writes the documentation of a module, in the form of EEP 48, where `h/1' of Erlang's shell and of IEx look for it: into doc/chunks,
+%% beside the folder that the module is compiled to. A parse transform, of the modules that users call. Where there is no edoc there are
+%% no documents.
+-module(teleport_docs).
+
+-export([parse_transform/2]).
+
+-spec parse_transform([erl_parse:abstract_form()], [compile:option()]) -> [erl_parse:abstract_form()].
+parse_transform(Forms, Options) ->
+    %% It is needed when this is compiled, and not when it runs.
+    [write(Edoc, source(Forms), filename:join(filename:dirname(Out), "doc"))
+     || {outdir, Out} <- Options, Edoc <- [edoc], is_there(Edoc)],
+    Forms.
+
+-spec source([erl_parse:abstract_form()]) -> file:filename().
+source([{attribute, _, file, {File, _Line}} | _Forms]) -> File.
+
+-spec is_there(module()) -> boolean().
+is_there(Module) -> code:ensure_loaded(Module) =:= {module, Module}.
+
+-spec write(module(), file:filename(), file:filename()) -> ok | {error, file:posix() | badarg | terminated | system_limit}.
+write(Edoc, Source, Dir) ->
+    File = filename:join([Dir, "chunks", filename:basename(Source, ".erl") ++ ".chunk"]),
+    try
+        ok = filelib:ensure_dir(File),
+        ok = Edoc:files([Source], [{doclet, edoc_doclet_chunks}, {layout, edoc_layout_chunks}, {dir, Dir}]),
+        {ok, Chunk} = file:read_file(File),
+        [file:write_file(File, term_to_binary(in_markdown(Converter, binary_to_term(Chunk))))
+         || Converter <- [edoc_html_to_markdown], is_there(Converter)]
+    of
+        _ -> ok
+    catch
+        _:_ -> file:delete(File) % nothing depends on it
+    end.
+
+%% IEx knows nothing else from 1.20 on, nor do Erlang's shells before OTP 27 know that.
+-spec in_markdown(module(), tuple()) -> tuple().
+in_markdown(Converter, {docs_v1, Anno, Language, <<"application/erlang+html">>, OfModule, Metadata, Docs}) ->
+    {docs_v1, Anno, Language, <<"text/markdown">>, text(Converter, OfModule), Metadata,
+     [{Of, At, Signature, text(Converter, Doc), More} || {Of, At, Signature, Doc, More} <- Docs]}.
+
+text(Converter, #{} = Doc) -> maps:map(fun(_Language, Html) -> Converter:convert_html(teleport, Html) end, Doc);
+text(_Converter, None) -> None.
