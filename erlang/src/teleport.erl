@@ -36,9 +36,10 @@
 %% before anything was known, `disterl' if it went over distributed Erlang (`fallback'), where nobody says. Comes exactly
 %% once, if `send/3' returns `ok'; and not at all if it returns an error.
 
--type monitor_option() :: {tag, term()} | {alias, explicit_unalias | demonitor}.
+-type monitor_option() :: {tag, term()} | {alias, explicit_unalias | demonitor} | priority.
 %% `{tag, Tag}': what says that the process has ended has that in place of the atom `DOWN'. `{alias, _}': the monitor is an alias of
-%% the calling process too, until `unalias/1', or until {@link demonitor/1}.
+%% the calling process too, until `unalias/1', or until {@link demonitor/1}. `priority', from OTP 28 on: that alias takes priority
+%% messages, of OTP's `erlang:send/3'; what says that a process of another node has ended is none.
 
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or
@@ -234,7 +235,7 @@ abcast(Nodes, Name, Request, Options) when is_atom(Name) ->
 %% @equiv monitor(Ref, [])
 -spec monitor(ref()) -> reference().
 monitor(Ref) ->
-    case monitor_of(Ref, 'DOWN', none) of
+    case monitor_of(Ref, 'DOWN', []) of
         badarg -> erlang:error(badarg, [Ref]);
         Monitor -> Monitor
     end.
@@ -246,7 +247,7 @@ monitor(Ref) ->
 %% then, too. There is no `reply_demonitor'.
 -spec monitor(ref(), [monitor_option()]) -> reference().
 monitor(Ref, Options) ->
-    Monitor = case monitor_options(Options, 'DOWN', none) of
+    Monitor = case monitor_options(Options, 'DOWN', []) of
         {Mark, Alias} -> monitor_of(Ref, Mark, Alias);
         badarg -> badarg
     end,
@@ -400,8 +401,13 @@ are_nodes(Rest) -> Rest =:= [].
     {Mark :: term(), teleport_request:alias()} | badarg.
 monitor_options([], Mark, Alias) -> {Mark, Alias};
 monitor_options([{tag, Mark} | Rest], _Mark, Alias) -> monitor_options(Rest, Mark, Alias);
-monitor_options([{alias, Alias} | Rest], Mark, _Alias) when Alias =:= explicit_unalias; Alias =:= demonitor ->
-    monitor_options(Rest, Mark, Alias);
+monitor_options([{alias, Until} | Rest], Mark, Alias) when Until =:= explicit_unalias; Until =:= demonitor ->
+    monitor_options(Rest, Mark, lists:keystore(alias, 1, Alias, {alias, Until}));
+monitor_options([priority | Rest], Mark, Alias) ->
+    case list_to_integer(erlang:system_info(otp_release)) >= 28 of
+        true -> monitor_options(Rest, Mark, [priority | lists:delete(priority, Alias)]);
+        false -> badarg
+    end;
 monitor_options(_Other, _Mark, _Alias) ->
     badarg.
 
@@ -409,7 +415,7 @@ monitor_options(_Other, _Mark, _Alias) ->
 monitor_of(Ref, Mark, Alias) ->
     case teleport_ref:where(Ref) of
         {local, Process} ->
-            erlang:monitor(process, Process, [{tag, Mark} | [{alias, Alias} || Alias =/= none]]);
+            erlang:monitor(process, Process, [{tag, Mark} | Alias]);
         {remote, To} ->
             teleport_request:monitor(To, Mark, Alias);
         undefined ->

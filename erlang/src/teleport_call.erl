@@ -60,7 +60,7 @@ stop(Ref, Reason, Timeout, {Module, Name, Args}) ->
 stop_remote(To, Reason, Timeout) ->
     Deadline = teleport_timeout:deadline(Timeout),
     Mark = make_ref(),
-    Monitor = teleport_request:monitor(To, Mark, none),
+    Monitor = teleport_request:monitor(To, Mark, []),
     case teleport_request:call(To, system, {terminate, Reason}, Deadline) of
         {reply, ok} ->
             receive

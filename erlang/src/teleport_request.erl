@@ -20,7 +20,8 @@
 
 -type request_id() :: reference().
 %% Whether a monitor is an alias too, and until when.
--type alias() :: none | explicit_unalias | demonitor.
+%% What OTP's monitors take.
+-type alias() :: [{alias, explicit_unalias | demonitor} | priority].
 %% What has ended a request.
 -type came() :: {reply, term()} | {by_hand, term()} | {down, Object :: term(), Reason :: term()}.
 -type response() :: {reply, term()} | {error, {Reason :: term(), Object :: term()}}.
@@ -143,9 +144,12 @@ monitor(To, Mark, Alias) ->
 
 %% The reference of a monitor. To end with demonitor/1 an alias has to be one of a monitor of this node's, of what never ends.
 -spec watcher(alias()) -> reference().
-watcher(none) -> unmarked();
-watcher(explicit_unalias) -> erlang:alias([explicit_unalias]);
-watcher(Alias) -> monitored(whereis(init), [{alias, Alias}]).
+watcher(Alias) ->
+    case lists:keyfind(alias, 1, Alias) of
+        false -> unmarked();
+        {alias, explicit_unalias} -> erlang:alias([explicit_unalias | lists:delete({alias, explicit_unalias}, Alias)]);
+        {alias, demonitor} -> monitored(whereis(init), Alias)
+    end.
 
 -spec demonitor(reference()) -> true.
 demonitor(Monitor) ->
@@ -174,7 +178,7 @@ give_up(Id) ->
 unmarked() ->
     make_ref().
 
--spec monitored(pid() | {atom(), node()}, [{alias, explicit_unalias | demonitor} | {tag, term()}]) -> reference().
+-spec monitored(pid() | {atom(), node()}, [{alias, explicit_unalias | demonitor} | {tag, term()} | priority]) -> reference().
 monitored(Process, Options) ->
     erlang:monitor(process, Process, Options).
 

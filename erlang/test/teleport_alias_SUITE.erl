@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([sends/1, acknowledged_sends/1, in_order/1, that_are_not_active/1, of_a_node_that_is_gone/1]).
--export([monitors_with_tags/1, monitors_with_aliases/1, monitors_by_any_registry/1, bad_options/1]).
+-export([monitors_with_tags/1, monitors_with_aliases/1, monitors_with_priority/1, monitors_by_any_registry/1, bad_options/1]).
 -export([whereis_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -15,7 +15,7 @@ suite() ->
 
 all() ->
     [sends, acknowledged_sends, in_order, that_are_not_active, of_a_node_that_is_gone,
-     monitors_with_tags, monitors_with_aliases, monitors_by_any_registry, bad_options].
+     monitors_with_tags, monitors_with_aliases, monitors_with_priority, monitors_by_any_registry, bad_options].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -146,6 +146,27 @@ monitors_with_aliases(Config) ->
          true = teleport:demonitor(Ending),
          ?assertEqual(false, erlang:unalias(Ending))
      end || Node <- [?config(node, Config), node()]].
+
+%% From OTP 28 on. What comes with priority is ahead of what was there before.
+monitors_with_priority(Config) ->
+    HasPriority = list_to_integer(erlang:system_info(otp_release)) >= 28,
+    [case HasPriority of
+        false ->
+            ?assertError(badarg, teleport:monitor({nobody, Node}, [priority]));
+        true ->
+            Server = teleport_test_server:start_at(Node, undefined),
+            Monitor = teleport:monitor(Server, [priority, {alias, Until}, priority]),
+            self() ! ordinary,
+            _ = erlang:apply(erlang, send, [Monitor, urgent, [priority]]),
+            ?assertEqual([urgent, ordinary], [teleport_test:receive_one() || _ <- [1, 2]]),
+            Plain = teleport:monitor(Server, [priority]),
+            {ok, x} = teleport:gs_call(Server, {echo, x}), % behind them
+            exit(Server, kill),
+            ?assertEqual(lists:sort([{'DOWN', Of, process, Server, killed} || Of <- [Monitor, Plain]]),
+                         lists:sort([teleport_test:receive_one() || _ <- [1, 2]])),
+            true = teleport:demonitor(Monitor),
+            ?assertEqual(Until =:= explicit_unalias, erlang:unalias(Monitor))
+     end || Node <- [?config(node, Config), node()], Until <- [explicit_unalias, demonitor]].
 
 %% This module is one.
 whereis_name(Name) -> persistent_term:get({?MODULE, Name}, undefined).
