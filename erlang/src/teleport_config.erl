@@ -131,7 +131,10 @@ is_peer({Node, Place}) ->
 
 -spec is_node(term()) -> boolean().
 is_node(Node) ->
-    is_atom(Node) andalso length(string:split(atom_to_list(Node), "@", all)) =:= 2.
+    is_atom(Node) andalso case string:split(atom_to_list(Node), "@", all) of
+        [[_ | _], [_ | _]] -> true;
+        _ -> false
+    end.
 
 %% What a key takes, in words.
 -spec form(form()) -> iolist().

@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([references_as_of_otp/1, no_references/1, timeouts_as_of_otp/1, response_timeouts/1, options/1, several_nodes/1,
+-export([references_as_of_otp/1, names_of_no_node/1, no_references/1, timeouts_as_of_otp/1, response_timeouts/1, options/1, several_nodes/1,
          a_long_name/1, a_term_that_is_too_large/1, the_monitor_of_another_process/1]).
 -export([whereis_name/1]).
 
@@ -14,7 +14,7 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [references_as_of_otp, no_references, timeouts_as_of_otp, response_timeouts, options, several_nodes, a_long_name,
+    [references_as_of_otp, names_of_no_node, no_references, timeouts_as_of_otp, response_timeouts, options, several_nodes, a_long_name,
      a_term_that_is_too_large, the_monitor_of_another_process].
 
 init_per_suite(Config) ->
@@ -35,7 +35,11 @@ end_per_testcase(_Case, _Config) ->
 references(Node) ->
     [undefined, {undefined, Node}, {undefined, node()}, {global, nobody}, {via, global, nobody},
      "no reference", <<"none">>, 1, make_ref(), {name, "no node"}, {"no name", Node}, {name, 1}, {a, b, c},
-     {via, nomodule, name}, {via, ?MODULE, fails}].
+     {via, nomodule, name}, {via, ?MODULE, fails} | [{name, No} || No <- no_nodes()]].
+
+%% Atoms that can be no node's name: for OTP they are nodes that are not there.
+no_nodes() ->
+    [none, 'none@', '@none', 'a@b@c', ''].
 
 %% What may happen to who asks such a registry.
 whereis_name(fails) -> error(fails);
@@ -73,6 +77,24 @@ references_as_of_otp(Config) ->
          [Otp, Ours] = [outcome(Module, Name, [Ref | Args]) || {Module, Name} <- [OtpFunction, Function]],
          ?assertEqual({Function, Ref, Otp}, {Function, Ref, Ours})
      end || {OtpFunction, Function, Args} <- Functions, Ref <- references(?config(node, Config))].
+
+%% What is not compared above.
+names_of_no_node(_Config) ->
+    [begin
+         ?assertEqual({error, {not_running, No}}, teleport:send({name, No}, x)),
+         ?assertEqual({error, {not_running, No}}, teleport:prime(No)),
+         ?assertEqual([{No, {error, {not_running, No}}}], teleport:abcast([No], name, x, [])),
+         ?assertEqual(gen_server:multi_call([No], name, x), teleport:multi_call([No], name, x)),
+         ?assertEqual(outcome(erpc, call, [No, erlang, node, []]), outcome(teleport, apply, [No, erlang, node, []])),
+         ?assertEqual(gen_server:receive_response(gen_server:send_request({name, No}, x), 1000),
+                      teleport:receive_response(teleport:send_request({name, No}, x), 1000)),
+         [begin
+              Monitor = Monitored(),
+              ?assertEqual({'DOWN', Monitor, process, {name, No}, noconnection}, teleport_test:receive_one())
+          end || Monitored <- [fun() -> erlang:monitor(process, {name, No}) end, fun() -> teleport:monitor({name, No}) end]],
+         ?assertMatch({error, [{running, ok, _}, {node, {error, noconnection}, _} | _]}, teleport:check(No)),
+         ?assertEqual({error, no_session}, teleport:info(No))
+     end || No <- no_nodes()].
 
 %% A `badarg' says which function was called, and with what.
 no_references(_Config) ->

@@ -1,6 +1,6 @@
 //! Pids, names and references of Erlang, and what the protocol calls them.
 
-use crate::terms;
+use crate::{atoms, terms};
 use rustc_hash::FxHashMap;
 use rustler::sys::ErlNifTerm;
 use rustler::types::atom::Atom;
@@ -133,11 +133,12 @@ pub(crate) fn recipient(term: Term<'_>) -> NifResult<Recipient> {
     Ok(Recipient { peer, incarnation: Some(creation), to: Destination::Process(ProcessId { id, serial }) })
 }
 
-/// The name of a node.
+/// The name of a node. What can be none is a node that is not there, as it is for OTP.
 pub(crate) fn node_name(env: Env<'_>, node: Atom) -> NifResult<NodeName> {
     NODES.with(|nodes| {
         nodes.find(node.as_c_arg(), || {
-            NodeName::new(&text(env, node)?).map_err(|_| Error::Term(Box::new(crate::atoms::bad_node_name())))
+            let name = text(env, node)?;
+            NodeName::new(&name).map_err(|_| Error::Term(Box::new((atoms::not_running(), name.to_string()))))
         })
     })
 }
