@@ -2,7 +2,8 @@
 # Builds the NIF and puts it into priv/. Run by rebar3 and mix before they compile, here or below another project's _build or
 # deps. Argument: the application's folder, from this one.
 #
-# TELEPORT_CARGO_FLAGS: flags for cargo (default --release). TELEPORT_NIF: a library that was built elsewhere, instead.
+# TELEPORT_CARGO_FLAGS: flags for cargo (default --release). TELEPORT_NIF: a library that was built elsewhere, instead; where that
+# is from is noted in nif.given, for rebar.config.script.
 set -eu
 here=$(cd -P "$(dirname "$0")" && pwd)
 priv=$(cd -P "$here/${1:-.}" && pwd)/priv
@@ -48,9 +49,11 @@ share_target() {
     echo "$ours" >"$1/.teleport_nif.last"
 }
 
+given=$(dirname "$priv")/nif.given
 if [ -n "${TELEPORT_NIF-}" ]; then
     library=$TELEPORT_NIF
     [ -f "$library" ] || fail "TELEPORT_NIF: no file $library"
+    echo "$library" >"$given" || fail "cannot write to $given"
 elif ! command -v cargo >/dev/null 2>&1; then
     # Whoever has no Rust can bring the file along.
     [ -e "$priv/teleport_nif.so" ] && exit 0
@@ -60,6 +63,7 @@ elif [ ! -e "$manifest" ]; then
 else
     [ -z "${CARGO_TARGET_DIR-}" ] || share_target "$CARGO_TARGET_DIR"
     build
+    rm -f "$given"
 fi
 
 if cmp -s "$library" "$priv/teleport_nif.so"; then

@@ -100,6 +100,13 @@ erlang_app() {
     local store
     store=$(store_of erlang_app)
     local start='{ok, _} = application:ensure_all_started(erlang_app)'
+    # It is there already, and so is not compiled; a library that was built elsewhere counts all the same, and as long as it is named.
+    local built=_build/default/lib/teleport/erlang/teleport/priv/teleport_nif.so
+    cp "$built" "$work/elsewhere.so" && echo "another one" >>"$work/elsewhere.so"
+    TELEPORT_NIF="$work/elsewhere.so" rebar3 compile
+    cmp -s "$work/elsewhere.so" "$built" || fail "TELEPORT_NIF does not count for a dependency that is there"
+    rebar3 compile
+    ! cmp -s "$work/elsewhere.so" "$built" || fail "the library of TELEPORT_NIF is kept when that is not set any more"
     local erl=(env ERL_LIBS="$PWD/_build/default/rel/erlang_app/lib" erl -noshell "${kernel[@]}" -setcookie "examples_$$")
     run erlang_app "${erl[@]}" -name "$store" -eval "$start, io:put_chars(\"ready\n\")." \
         -- "${erl[@]}" -name "$(shop_of erlang_app)" -eval "$start, erlang_app:demo('$store'), halt()."
