@@ -278,16 +278,14 @@ prime(Node) when Node =:= node() ->
 prime(Node) when is_atom(Node) ->
     teleport_send:prime(Node).
 
-%% @doc Checks all nodes that are visible in the Erlang cluster, have a session, or are configured. See {@link check/1}.
+%% @doc Checks all nodes that are visible in the Erlang cluster, have a session, or are configured. Where teleport does not run it
+%% says so of this node, and why. See {@link check/1}.
 -spec check() -> [{node(), check()}].
 check() ->
-    Configured = maps:keys(teleport_config:get(peers)),
-    %% Where it does not run that is what there is to say.
-    Own = case info() of
+    Nodes = case info() of
         {error, not_running} -> [node()];
-        #{} -> []
+        #{} -> lists:usort(erlang:nodes() ++ nodes() ++ maps:keys(teleport_config:get(peers)))
     end,
-    Nodes = lists:usort(Own ++ erlang:nodes() ++ nodes() ++ Configured),
     teleport_check:nodes(Nodes).
 
 %% @doc Says why there is a pool to a node, or why there is none: goes the way that a first message goes, and tells of each step
@@ -296,10 +294,11 @@ check() ->
 %%
 %% The steps, in their order, and the reasons why they fail:
 %% <ul>
-%% <li>`running': teleport runs here. `not_running'; `rests', if this node is not distributed.</li>
+%% <li>`running': teleport runs here. `not_running', with why it did not start; `rests', if this node is not distributed.</li>
 %% <li>`node': distributed Erlang knows the node and is connected to it, or it is configured. `noconnection', `own_node'.</li>
-%% <li>`peer': teleport runs there. `not_running', `not_installed', or what the question came back with.</li>
-%% <li>`address': where it listens is known. `not_running'.</li>
+%% <li>`peer': teleport runs there. `not_running', `not_installed', `timeout', or what the question came back with. Where there is a
+%% session the next steps are done all the same.</li>
+%% <li>`address': where it listens is known. `not_running'; or why a host's name cannot be looked up, as `nxdomain'.</li>
 %% <li>`tcp': one of its addresses can be reached. `econnrefused', `etimedout', `ehostunreach', `enetunreach', `econnreset',
 %% `connect' (see the text).</li>
 %% <li>`handshake': the node that is there fits. `cookie', `version', `wrong_node', `own_name', `not_teleport', `unproven',
@@ -309,7 +308,8 @@ check() ->
 %% <li>`pool': how many connections there are for small messages, and for large ones, and that each of them has answered.
 %% `no_connections', `no_answer'.</li>
 %% </ul>
-%% A step is `skipped' if an earlier one has failed, or it has no meaning for the node. {@link report/1} prints it.
+%% A step is `skipped' if an earlier one has failed, or it has no meaning for the node. It is `{warning, Reason}' if it has failed and
+%% messages have another way: there is a session already, or another address. {@link report/1} prints it.
 -spec check(node()) -> check().
 check(Node) when is_atom(Node) ->
     teleport_check:node(Node).

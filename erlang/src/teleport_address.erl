@@ -3,17 +3,21 @@
 %% has got there already. A name is looked up each time, where it is used: it may mean something else elsewhere, or later.
 -module(teleport_address).
 
--export([listen/0, advertised/1, configured/1, of_node/1, is_host/1, is_place/1, to_text/1]).
+-export([listen/0, advertised/1, configured/1, of_node/1, unresolved/1, is_host/1, is_place/1, is_of_host_only/1, to_text/1,
+         unresolved_to_text/1]).
 
--export_type([host/0, place/0, about/0]).
+-export_type([host/0, place/0, about/0, unresolved/0]).
 
 -include_lib("kernel/include/net_address.hrl").
 
 -type host() :: inet:ip_address() | string() | binary().
 -type place() :: {host(), inet:port_number()}.
 
-%% A process that looks up a name, and its monitor.
--type lookup() :: {pid(), reference()}.
+%% A name that means nothing here, and why.
+-type unresolved() :: {host(), timeout | inet:posix()}.
+
+%% A process that looks up a name, its monitor, and what it means if that takes too long.
+-type lookup() :: {pid(), reference(), [term()]}.
 
 %% What a node says of itself.
 -type about() :: #{version := string(),
@@ -85,29 +89,39 @@ configured(Node) ->
         #{} -> error
     end.
 
-%% Where to look for a node, in this order. None if nobody knows.
--spec of_node(node()) -> [teleport_nif:address()].
+%% Where to look for a node, in this order, none if nobody knows; and which names of hosts do not help.
+-spec of_node(node()) -> {[teleport_nif:address()], [unresolved()]}.
 of_node(Node) ->
-    Candidates = case configured(Node) of
-        {ok, Places} -> looked_up([begin_lookup(Host, Port) || {Host, Port} <- Places], ?LOOKUP);
+    {Candidates, Unresolved} = case configured(Node) of
+        {ok, Places} -> places(looked_up([begin_lookup(Host, Port) || {Host, Port} <- Places], ?LOOKUP));
         error -> ask(Node)
     end,
-    unique([Candidate || {Ip, _Port} = Candidate <- Candidates, Ip =/= ?ANY, Ip =/= ?ANY6]).
+    {unique([Candidate || {Ip, _Port} = Candidate <- Candidates, Ip =/= ?ANY, Ip =/= ?ANY6]), Unresolved}.
+
+%% Those of these hosts that have no address here.
+-spec unresolved([host()]) -> [unresolved()].
+unresolved(Hosts) ->
+    {_Places, Unresolved} = places(looked_up([begin_lookup(Host, 1) || Host <- Hosts], ?LOOKUP)),
+    Unresolved.
+
+-spec places([teleport_nif:address() | {unresolved, unresolved()}]) -> {[teleport_nif:address()], [unresolved()]}.
+places(Found) ->
+    {[Place || {Ip, _Port} = Place <- Found, is_tuple(Ip)], [Unresolved || {unresolved, Unresolved} <- Found]}.
 
 -spec unique([teleport_nif:address()]) -> [teleport_nif:address()].
 unique([]) -> [];
 unique([First | Rest]) -> [First | unique([Other || Other <- Rest, Other =/= First])].
 
--spec ask(node()) -> [teleport_nif:address()].
+-spec ask(node()) -> {[teleport_nif:address()], [unresolved()]}.
 ask(Node) ->
     try erpc:call(Node, teleport_manager, about, [], ?TIMEOUT) of
         {ok, About} -> candidates(Node, About);
-        {error, _} -> []
+        {error, _} -> {[], []}
     catch
-        _:_ -> []
+        _:_ -> {[], []}
     end.
 
--spec candidates(node(), about()) -> [teleport_nif:address()].
+-spec candidates(node(), about()) -> {[teleport_nif:address()], [unresolved()]}.
 candidates(Node, #{address := {Bound, Port} = Address} = About) ->
     {Lookups, Ports} = case maps:get(advertise, About, undefined) of
         undefined -> {[], [Port]};
@@ -116,16 +130,38 @@ candidates(Node, #{address := {Bound, Port} = Address} = About) ->
         Host -> {[begin_lookup(Host, Port)], [Port]}
     end,
     Asked = ask_carrier(Node, Bound),
-    Advertised = looked_up(Lookups, ?LOOKUP),
+    {Advertised, Unresolved} = places(looked_up(Lookups, ?LOOKUP)),
     Connected = connected(Node),
     Told = looked_up(Asked, case Advertised ++ Connected of [] -> ?LOOKUP; _ -> ?MORE end),
-    Advertised ++ [{Ip, Known} || Ip <- Connected ++ Told, Known <- Ports] ++ [Address].
+    Ways = [{Ip, Known} || Ip <- Connected ++ Told, Known <- Ports] ++ [Address],
+    %% On another host such an address leads to somebody else.
+    IsElsewhere = is_elsewhere(Connected),
+    {Advertised ++ [Way || {Ip, _} = Way <- Ways, not (IsElsewhere andalso is_loopback(Ip))], Unresolved}.
+
+%% Whether a node that distributed Erlang has reached at this address is on another host.
+-spec is_elsewhere([inet:ip_address()]) -> boolean().
+is_elsewhere([]) ->
+    false;
+is_elsewhere([Ip]) ->
+    not is_loopback(Ip) andalso
+        case inet:getifaddrs() of
+            {ok, Interfaces} -> not lists:any(fun({_Name, Options}) -> lists:member({addr, Ip}, Options) end, Interfaces);
+            {error, _} -> false
+        end.
+
+is_loopback({127, _, _, _}) -> true;
+is_loopback({0, 0, 0, 0, 0, 0, 0, 1}) -> true;
+is_loopback(_Ip) -> false.
+
+%% Whether a node listens for its own host alone.
+-spec is_of_host_only(teleport_nif:address()) -> boolean().
+is_of_host_only({Ip, _Port}) -> is_loopback(Ip).
 
 %% The address by which distributed Erlang is connected.
 -spec connected(node()) -> [inet:ip_address()].
 connected(Node) ->
     try net_kernel:node_info(Node, address) of
-        {ok, #net_address{address = {Ip, _Port}}} -> [Ip || inet:is_ip_address(Ip)];
+        {ok, #net_address{address = {Ip, _Port}}} -> [unmapped(Ip) || inet:is_ip_address(Ip)];
         _ -> []
     catch
         _:_ -> []
@@ -146,7 +182,7 @@ ask_carrier(Node, Bound) ->
         true -> Module;
         false -> erl_epmd
     end,
-    [begin_lookup(fun() -> told_by(Asked, Name, Host, Family) end) || Family <- Families].
+    [begin_with(fun() -> told_by(Asked, Name, Host, Family) end, []) || Family <- Families].
 
 -spec told_by(module(), string(), string(), inet | inet6) -> [inet:ip_address()].
 told_by(Module, Name, Host, Family) ->
@@ -161,11 +197,12 @@ told_by(Module, Name, Host, Family) ->
 %% Starts looking up, in a process of its own that ends with what it has found.
 -spec begin_lookup(host(), inet:port_number()) -> lookup().
 begin_lookup(Host, Port) ->
-    begin_lookup(fun() -> lookup(Host, Port) end).
+    begin_with(fun() -> lookup(Host, Port) end, [{unresolved, {Host, timeout}}]).
 
--spec begin_lookup(fun(() -> [term()])) -> lookup().
-begin_lookup(Lookup) ->
-    spawn_monitor(fun() -> exit({found, Lookup()}) end).
+-spec begin_with(fun(() -> [term()]), [term()]) -> lookup().
+begin_with(Lookup, IfLate) ->
+    {Pid, Monitor} = spawn_monitor(fun() -> exit({found, Lookup()}) end),
+    {Pid, Monitor, IfLate}.
 
 %% What was found within so many milliseconds, in the order of the lookups. The rest ends.
 -spec looked_up([lookup()], non_neg_integer()) -> [Found] when Found :: term().
@@ -174,30 +211,32 @@ looked_up(Lookups, Patience) ->
     lists:append([found(Lookup, Until) || Lookup <- Lookups]).
 
 -spec found(lookup(), integer()) -> [term()].
-found({Pid, Monitor}, Until) ->
+found({Pid, Monitor, IfLate}, Until) ->
     receive
         {'DOWN', Monitor, process, Pid, {found, Found}} -> Found;
-        {'DOWN', Monitor, process, Pid, _Failed} -> []
+        {'DOWN', Monitor, process, Pid, _Failed} -> IfLate
     after max(0, Until - erlang:monotonic_time(millisecond)) ->
         true = erlang:demonitor(Monitor, [flush]),
         true = exit(Pid, kill),
-        []
+        IfLate
     end.
 
--spec lookup(host(), inet:port_number()) -> [teleport_nif:address()].
+-spec lookup(host(), inet:port_number()) -> [teleport_nif:address() | {unresolved, unresolved()}].
 lookup(Ip, Port) when is_tuple(Ip) ->
     [{Ip, Port}];
 lookup(Host, Port) ->
     Name = host_name(Host),
-    [{Ip, Port} || Family <- families(), Ip <- addresses(Name, Family)].
-
-%% Without addresses of IPv4 that only look like those of IPv6.
--spec addresses(string(), inet | inet6) -> [inet:ip_address()].
-addresses(Name, Family) ->
-    case inet:getaddrs(Name, Family) of
-        {ok, Ips} -> [Ip || Ip <- Ips, not is_mapped(Ip)];
-        {error, _} -> []
+    Answers = [inet:getaddrs(Name, Family) || Family <- families()],
+    %% Without addresses of IPv4 that only look like those of IPv6.
+    case {[{Ip, Port} || {ok, Ips} <- Answers, Ip <- Ips, not is_mapped(Ip)], Answers} of
+        {[], [{error, Reason} | _]} -> [{unresolved, {Host, Reason}}];
+        {Places, _Answers} -> Places
     end.
+
+%% An address of IPv4 by which a socket of IPv6 is connected.
+-spec unmapped(inet:ip_address()) -> inet:ip_address().
+unmapped({0, 0, 0, 0, 0, 16#ffff, High, Low}) -> {High bsr 8, High band 255, Low bsr 8, Low band 255};
+unmapped(Ip) -> Ip.
 
 is_mapped({0, 0, 0, 0, 0, 16#ffff, _, _}) -> true;
 is_mapped(_Ip) -> false.
@@ -221,3 +260,9 @@ is_place(_Other) -> false.
 to_text({Ip, Port}) when tuple_size(Ip) =:= 4 -> io_lib:format("~s:~b", [inet:ntoa(Ip), Port]);
 to_text({Ip, Port}) when tuple_size(Ip) =:= 8 -> io_lib:format("[~s]:~b", [inet:ntoa(Ip), Port]);
 to_text({Host, Port}) -> io_lib:format("~ts:~b", [host_name(Host), Port]).
+
+-spec unresolved_to_text(unresolved()) -> iolist().
+unresolved_to_text({Host, timeout}) ->
+    io_lib:format("the host's name ~ts cannot be looked up here: no resolver has answered", [host_name(Host)]);
+unresolved_to_text({Host, Reason}) ->
+    io_lib:format("the host's name ~ts cannot be looked up here: ~ts", [host_name(Host), inet:format_error(Reason)]).

@@ -7,6 +7,12 @@
 -export([start_link/0, cookie/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
+%% The names of hosts that were warned of, and when.
+-type state() :: #{teleport_address:host() => Seconds :: integer()}.
+
+%% Seconds until the same is said again.
+-define(PAUSE, 60).
+
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
@@ -28,19 +34,21 @@ cookie(Node) ->
         _ -> atom_to_binary(Cookie)
     end.
 
--spec init([]) -> {ok, []}.
+-spec init([]) -> {ok, state()}.
 init([]) ->
-    {ok, []}.
+    {ok, #{}}.
 
--spec handle_call(term(), gen_server:from(), []) -> {reply, term(), []}.
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.
 
--spec handle_cast(term(), []) -> {noreply, []}.
+-spec handle_cast(term(), state()) -> {noreply, state()}.
+handle_cast({unresolved, Node, Host}, State) ->
+    {noreply, warn(Node, Host, State)};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
--spec handle_info(term(), []) -> {noreply, []}.
+-spec handle_info(term(), state()) -> {noreply, state()}.
 handle_info(teleport_questions, State) ->
     {Questions, AreMore} = teleport_nif:questions(),
     _ = AreMore andalso (self() ! teleport_questions),
@@ -67,7 +75,22 @@ known(Name) ->
 addresses(unknown) ->
     [];
 addresses(Node) ->
-    Addresses = teleport_address:of_node(Node),
+    {Addresses, Unresolved} = teleport_address:of_node(Node),
+    [gen_server:cast(?MODULE, {unresolved, Node, Host}) || Host <- Unresolved],
     %% If it was stopped in a way that it could not announce, there is another way.
     Addresses =:= [] andalso gen_server:cast(teleport_manager, {forget_route, Node}),
     Addresses.
+
+%% A name that means nothing is warned of once a minute.
+-spec warn(node(), teleport_address:unresolved(), state()) -> state().
+warn(Node, {Host, _Reason} = Unresolved, Warned) ->
+    Now = erlang:monotonic_time(second),
+    Recent = maps:filter(fun(_Host, Time) -> Now - Time < ?PAUSE end, Warned),
+    case is_map_key(Host, Recent) orelse lists:member(teleport_config:get(log_level), [none, error]) of
+        true ->
+            Recent;
+        false ->
+            logger:warning("teleport looks for ~ts, and ~ts; correct it in `peers' here or in `advertise' there",
+                           [Node, teleport_address:unresolved_to_text(Unresolved)], #{teleport => #{}, peer => atom_to_binary(Node)}),
+            Recent#{Host => Now}
+    end.

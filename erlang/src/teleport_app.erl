@@ -2,15 +2,25 @@
 -module(teleport_app).
 -behaviour(application).
 
--export([start/2, stop/1, supported/1, library/0]).
+-export([start/2, stop/1, start_error/0, supported/1, library/0]).
+
+%% Where it is noted why it did not start.
+-define(START_ERROR, {teleport, start_error}).
 
 %% The first release with everything that is used.
 -define(OTP, 25).
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
-    maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0,
-                 fun carrier/0]).
+    Started = maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0,
+                           fun carrier/0]),
+    ok = persistent_term:put(?START_ERROR, case Started of {error, Reason} -> Reason; {ok, _} -> none end),
+    Started.
+
+%% Why it did not start, when that was tried last.
+-spec start_error() -> none | term().
+start_error() ->
+    persistent_term:get(?START_ERROR, none).
 
 -spec stop(term()) -> ok.
 stop(_State) ->

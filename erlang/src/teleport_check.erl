@@ -9,8 +9,10 @@
 -compile({no_auto_import, [node/1, nodes/1]}).
 
 -type step() :: running | node | peer | address | tcp | handshake | session | pool.
--type outcome() :: ok | skipped | {error, term()}.
--type result() :: {ok | error, [{step(), outcome(), Text :: binary()}]}.
+%% `warning': it failed, and does not matter as long as there is a session.
+-type outcome() :: ok | skipped | {warning, term()} | {error, term()}.
+-type step_result() :: {step(), outcome(), Text :: binary()}.
+-type result() :: {ok | error, [step_result()]}.
 
 %% How long a node may take to answer over distributed Erlang, in milliseconds.
 -define(TIMEOUT, 5000).
@@ -41,7 +43,7 @@ node(Node) ->
     end.
 
 %% Each step goes on to the next one if it is of use.
--spec running(node()) -> [{step(), outcome(), binary()}].
+-spec running(node()) -> [step_result()].
 running(Node) ->
     case teleport_app:library() =:= ok andalso teleport_nif:info() of
         #{address := Address} when Node =:= node() ->
@@ -55,10 +57,21 @@ running(Node) ->
 
 -spec not_running() -> {not_running | rests, binary()}.
 not_running() ->
-    case teleport_manager:rests() of
-        {true, Why} -> {rests, text("teleport rests: ~ts", [Why])};
-        false -> {not_running, <<"teleport does not run here: call teleport:start()">>}
+    case {teleport_manager:rests(), teleport_app:start_error()} of
+        {{true, Why}, _} -> {rests, text("~ts", [Why])};
+        {false, none} -> {not_running, <<"teleport does not run here: call teleport:start()">>};
+        {false, Reason} -> {not_running, text("teleport did not start here: ~ts", [said(Reason)])}
     end.
+
+%% What a failed start has as its reason ends with a text, as a rule.
+said(Reason) when is_tuple(Reason), tuple_size(Reason) > 1 ->
+    Last = element(tuple_size(Reason), Reason),
+    case Last =/= [] andalso io_lib:printable_unicode_list(Last) of
+        true -> Last;
+        false -> io_lib:format("~0tp", [Reason])
+    end;
+said(Reason) ->
+    io_lib:format("~0tp", [Reason]).
 
 known(Node) ->
     case teleport_address:configured(Node) of
@@ -66,7 +79,7 @@ known(Node) ->
             At = lists:join(", ", [address(Place) || Place <- Places]),
             [{node, ok, text("~ts is configured in `peers', at ~ts", [Node, At])},
              {peer, skipped, <<"not asked, since a configured node need not be in the Erlang cluster">>}
-             | way(Node)];
+             | way(begin_way(Node), [Host || {Host, _Port} <- Places])];
         error ->
             case lists:member(Node, erlang:nodes(connected)) orelse net_kernel:connect_node(Node) of
                 true ->
@@ -74,26 +87,65 @@ known(Node) ->
                 _ ->
                     [{node, {error, noconnection},
                       text("distributed Erlang has no connection to ~ts: check the name, that the node runs, and that both have"
-                           " the same cookie; or say in `peers' where it listens, if it is not an Erlang node", [Node])}]
+                           " the same cookie; or say in `peers' where it listens, if it is not an Erlang node~ts",
+                           [Node, host_of(Node)])}]
             end
     end.
 
+%% With an epmd module of one's own the host in a name may mean something to that alone.
+host_of(Node) ->
+    case {string:split(atom_to_list(Node), "@"), net_kernel:epmd_module()} of
+        {[_Name, [_ | _] = Host], erl_epmd} ->
+            names(teleport_address:unresolved([Host]));
+        {[_Name, [_ | _]], _} ->
+            "";
+        _ ->
+            "; the name of a node is name@host"
+    end.
+
+%% Where there is a session that says more than the peer, who may not answer.
 peer(Node) ->
+    case lists:member(Node, teleport:nodes()) of
+        true ->
+            Way = begin_way(Node), % while it is asked
+            {Hosts, Step} = ask(Node),
+            [Step | way(Way, Hosts)];
+        false ->
+            case ask(Node) of
+                {Hosts, {peer, ok, _} = Step} -> [Step | way(begin_way(Node), Hosts)];
+                {_Hosts, Step} -> [Step]
+            end
+    end.
+
+%% What the peer says, and the names of hosts in it.
+ask(Node) ->
     try erpc:call(Node, teleport_manager, about, [], ?TIMEOUT) of
         {ok, #{version := Version, address := {_Ip, Port} = Address} = About} ->
-            [{peer, ok, text("teleport ~ts runs there, and listens at ~ts~ts",
-                             [Version, address(Address), advertised(maps:get(advertise, About, undefined), Port)])}
-             | way(Node)];
+            Advertise = maps:get(advertise, About, undefined),
+            Only = case teleport_address:is_of_host_only(Address) of
+                true -> ", for its own host only (`listen' there)";
+                false -> ""
+            end,
+            {hosts(Advertise), {peer, ok, text("teleport ~ts runs there, and listens at ~ts~ts~ts",
+                                               [Version, address(Address), Only, advertised(Advertise, Port)])}};
         {error, not_running} ->
-            [{peer, {error, not_running},
-              text("teleport is installed there, but does not run: call teleport:start() on ~ts~ts", [Node, meanwhile()])}]
+            {[], {peer, {error, not_running},
+                  text("teleport is installed there, but does not run: call teleport:start() on ~ts~ts", [Node, meanwhile()])}}
     catch
         error:{exception, undef, _Stack} ->
-            [{peer, {error, not_installed},
-              text("~ts has no teleport, or an older one: put it into the node's release or code path~ts", [Node, meanwhile()])}];
+            {[], {peer, {error, not_installed},
+                  text("~ts has no teleport, or an older one: put it into the node's release or code path~ts", [Node, meanwhile()])}};
+        error:{erpc, timeout} ->
+            {[], {peer, {error, timeout},
+                  text("~ts has not answered over distributed Erlang for ~b ms: its virtual machine is stopped or hangs, or the way there"
+                       " is full or cut", [Node, ?TIMEOUT])}};
         Class:Reason ->
-            [{peer, {error, Reason}, text("~ts does not say whether teleport runs there: ~0tp:~0tp", [Node, Class, Reason])}]
+            {[], {peer, {error, Reason}, text("~ts does not say whether teleport runs there: ~0tp:~0tp", [Node, Class, Reason])}}
     end.
+
+hosts({Host, Port}) when is_integer(Port) -> [Host];
+hosts(Host) when is_list(Host); is_binary(Host) -> [Host];
+hosts(_Other) -> [].
 
 advertised(undefined, _Port) -> "";
 advertised(Other, _Port) when is_integer(Other) -> io_lib:format("; it is to be reached at port ~b (`advertise')", [Other]);
@@ -106,40 +158,66 @@ meanwhile() ->
         error -> ""
     end.
 
-way(Node) ->
+-type way() :: {node(), reference()} | {error, term()}.
+
+-spec begin_way(node()) -> way().
+begin_way(Node) ->
     Tag = make_ref(),
     case teleport_nif:check(Node, Tag) of
-        waiting ->
-            receive
-                {teleport_sent, Tag, {ok, Report}} -> report(Node, Report);
-                {teleport_sent, Tag, {error, Reason}} -> [stopped(Reason)]
-            end;
-        {error, Reason} ->
-            [stopped(Reason)]
+        waiting -> {Node, Tag};
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec way(way(), [teleport_address:host()]) -> [step_result()].
+way({error, Reason}, _Hosts) ->
+    [stopped(Reason)];
+way({Node, Tag}, Hosts) ->
+    receive
+        {teleport_sent, Tag, {ok, Report}} -> report(Node, Report, teleport_address:unresolved(Hosts));
+        {teleport_sent, Tag, {error, Reason}} -> [stopped(Reason)]
     end.
 
 stopped(Reason) ->
     {address, {error, Reason}, text("the engine has been stopped meanwhile: ~0tp", [Reason])}.
 
--spec report(node(), teleport_nif:report()) -> [{step(), outcome(), binary()}].
-report(Node, {Addresses, WasUp, Session}) ->
-    addresses(Node, Addresses, WasUp) ++ tcp(Addresses, WasUp) ++ session(Addresses, WasUp, Session).
+-spec report(node(), teleport_nif:report(), [teleport_address:unresolved()]) -> [step_result()].
+report(Node, {Addresses, WasUp, Session}, Unresolved) ->
+    [addresses(Node, [Address || {Address, _} <- Addresses], WasUp, Unresolved)
+     | tcp(Addresses, WasUp) ++ session(Addresses, WasUp, Session)].
 
-addresses(Node, [], false) ->
-    [{address, {error, not_running}, text("nobody knows where ~ts listens", [Node])}];
-addresses(Node, [], true) ->
-    [{address, skipped, text("nobody knows any more where ~ts listens, but there is a session", [Node])}];
-addresses(_Node, Addresses, _WasUp) ->
-    [{address, ok, text("it is looked for at ~ts", [lists:join(", ", [address(Address) || {Address, _} <- Addresses])])}].
+addresses(Node, [], WasUp, Unresolved) ->
+    Reason = case Unresolved of
+        [] -> not_running;
+        [{_Host, First} | _] -> First
+    end,
+    case WasUp of
+        false ->
+            {address, {error, Reason}, text("nobody knows where ~ts listens~ts", [Node, names(Unresolved)])};
+        true ->
+            {address, {warning, Reason},
+             text("nobody knows any more where ~ts listens, but there is a session~ts", [Node, names(Unresolved)])}
+    end;
+addresses(_Node, Addresses, _WasUp, Unresolved) ->
+    Outcome = case Unresolved of
+        [] -> ok;
+        [{_Host, Reason} | _] -> {warning, Reason}
+    end,
+    At = lists:join(", ", [address(Address) || Address <- Addresses]),
+    {address, Outcome, text("it is looked for at ~ts~ts", [At, names(Unresolved)])}.
 
-tcp([], _WasUp) ->
+names(Unresolved) ->
+    [["; ", teleport_address:unresolved_to_text(Name)] || Name <- Unresolved].
+
+tcp([], false) ->
     [];
+tcp([], true) ->
+    [{tcp, skipped, <<"no address is known that could be tried">>}];
 tcp(Addresses, WasUp) ->
     Texts = lists:join("; ", [connected(Address) || Address <- Addresses]),
     Reasons = [Reason || {_, {error, Reason, _}} <- Addresses],
     Outcome = case length(Reasons) < length(Addresses) of
         true -> ok;
-        false when WasUp -> skipped;
+        false when WasUp -> {warning, hd(Reasons)};
         false -> {error, hd(Reasons)}
     end,
     [{tcp, Outcome, text("~ts", [Texts])}].

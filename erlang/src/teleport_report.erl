@@ -29,6 +29,7 @@ peer(Node, {Outcome, Steps}, Info) ->
 step({Step, Outcome, Text}) ->
     Said = case Outcome of
         {error, Reason} -> [io_lib:format("~0tp: ", [Reason]), Text];
+        {warning, Reason} -> [io_lib:format("~0tp, though there is a way: ", [Reason]), Text];
         skipped -> ["skipped: ", Text];
         ok -> Text
     end,

@@ -7,14 +7,17 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([hosts_with_ipv6_only/1, an_inner_address_behind_an_outer_one/1, translated_ports/1, a_name_of_an_epmd_module/1]).
--export([a_resolver_that_never_answers/1, names_are_looked_up_when_they_are_used/1]).
+-export([called/1]).
+-export([a_resolver_that_never_answers/1, names_are_looked_up_when_they_are_used/1, a_loopback_of_another_host/1,
+         a_port_that_is_dropped/1, nodes_that_distributed_erlang_does_not_reach/1]).
 
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
     [hosts_with_ipv6_only, an_inner_address_behind_an_outer_one, translated_ports, a_name_of_an_epmd_module,
-     a_resolver_that_never_answers, names_are_looked_up_when_they_are_used].
+     a_resolver_that_never_answers, names_are_looked_up_when_they_are_used, a_loopback_of_another_host, a_port_that_is_dropped,
+     nodes_that_distributed_erlang_does_not_reach].
 
 init_per_suite(Config) ->
     Spaces = [name(Number) || Number <- [1, 2]],
@@ -112,6 +115,51 @@ names_are_looked_up_when_they_are_used(Config) ->
     ok = peer:call(Peer, inet_db, add_host, [{10, 77, 0, 2}, ["other.example"]]),
     ?assertEqual({ok, 3}, call(A, B, 3)),
     [stop(Started) || Started <- [A, B]].
+
+%% What is there is not the peer, but a node of the own host.
+a_loopback_of_another_host(Config) ->
+    [First, Second] = with_ipv4(Config),
+    A = start(First, "n1@10.77.0.1", [], []),
+    {_, Node} = B = start(Second, "n2@10.77.0.2", [], [{listen, {{127, 0, 0, 1}, 4371}}]),
+    C = start(Second, "n3@10.77.0.2", [], []),
+    Addresses = fun({Peer, _}) ->
+        true = peer:call(Peer, net_kernel, connect_node, [Node]),
+        {Found, []} = peer:call(Peer, teleport_address, of_node, [Node]),
+        Found
+    end,
+    ?assertEqual([{{10, 77, 0, 2}, 4371}], Addresses(A)),
+    {error, Steps} = peer:call(element(1, A), teleport, check, [Node]),
+    {peer, ok, Text} = lists:keyfind(peer, 1, Steps),
+    ?assertNotEqual(nomatch, string:find(Text, "for its own host only")),
+    %% From there it is the way.
+    ?assert(lists:member({{127, 0, 0, 1}, 4371}, Addresses(C))),
+    both_ways([B, C]),
+    [stop(Started) || Started <- [A, B, C]].
+
+%% A call's time ends before the node gives up; the log has the reason by then.
+a_port_that_is_dropped(Config) ->
+    Spaces = [_, Second] = with_ipv4(Config),
+    run(["ip netns exec ", Second, " iptables -A INPUT -p tcp --dport 4371 -j DROP"]),
+    [{Peer, _}, {_, Node}] = Nodes = start_both(Spaces, [], []),
+    {{'EXIT', {timeout, _}}, Logged} = peer:call(Peer, ?MODULE, called, [Node], 30000),
+    [Text] = [Said || {warning, Said} <- Logged, string:find(Said, "cannot connect") =/= nomatch],
+    ?assertNotEqual({Text, nomatch}, {Text, string:find(Text, "10.77.0.2:4371: no answer")}),
+    [stop(Started) || Started <- Nodes].
+
+%% They reach others, and so does teleport; others reach them over what they have set up.
+nodes_that_distributed_erlang_does_not_reach(Config) ->
+    [First, Second] = with_ipv4(Config),
+    Nodes = [{Peer, _}, {_, Node}] = [start(First, "n1@10.77.0.1", ["-dist_listen", "false"], []), start(Second, "n2@10.77.0.2", [], [])],
+    true = peer:call(Peer, net_kernel, connect_node, [Node]),
+    both_ways(Nodes),
+    [stop(Started) || Started <- Nodes].
+
+%% What comes of a call, and what has been logged by then.
+called(Node) ->
+    ok = logger:add_handler(?MODULE, teleport_test_log, #{config => self()}),
+    Outcome = teleport_test:caught(fun() -> teleport:gs_call({server, Node}, x) end),
+    _ = sys:get_state(teleport_log),
+    {Outcome, teleport_test_log:all()}.
 
 %% Hosts.
 

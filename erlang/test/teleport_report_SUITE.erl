@@ -6,6 +6,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([nothing_gets_through/1, the_peer_asks_too/1, a_report_fits_a_terminal/1, a_report_without_teleport/1]).
+-export([a_stopped_peer_with_a_session/1, an_address_that_is_not_the_way_of_a_session/1, hosts_that_are_none/1]).
+-export([a_start_that_failed/1, a_rest_is_said_once/1, a_call_that_ends_first_is_explained/1]).
 -export([a_call_in_vain_is_warned_of_once/1, nodes_that_are_not_there_are_not_warned_of/1, a_lost_session_is_warned_of/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -13,7 +15,8 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [nothing_gets_through, the_peer_asks_too, a_report_fits_a_terminal, a_report_without_teleport,
+    [nothing_gets_through, a_stopped_peer_with_a_session, an_address_that_is_not_the_way_of_a_session, hosts_that_are_none,
+     a_start_that_failed, a_rest_is_said_once, a_call_that_ends_first_is_explained, the_peer_asks_too, a_report_fits_a_terminal, a_report_without_teleport,
      a_call_in_vain_is_warned_of_once, nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of].
 
 init_per_suite(Config) ->
@@ -49,6 +52,96 @@ nothing_gets_through(_Config) ->
     ok = teleport_test_proxy:release(Proxy),
     teleport_test:eventually(fun() -> element(1, teleport:check(Node)) =:= ok end),
     teleport_test:stop_peer(Peer).
+
+%% It says nothing over distributed Erlang either; the session says since when.
+a_stopped_peer_with_a_session(_Config) ->
+    ok = teleport_test:start_here([{setup_timeout, 1000}]),
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = teleport:prime(Node),
+    OsPid = erpc:call(Node, os, getpid, []),
+    ok = teleport_test:signal(stop, OsPid),
+    {error, Steps} = teleport:check(Node),
+    ok = teleport_test:signal(cont, OsPid),
+    ?assertEqual([{peer, {error, timeout}}, {session, {error, no_answer}}, {pool, {error, no_answer}}],
+                 [{Step, Outcome} || {Step, {error, _} = Outcome, _} <- Steps]),
+    ?assertEqual([tcp], [Step || {Step, skipped, _} <- Steps]),
+    [?assert(says(Step, Text, Steps)) || {Step, Text} <- [{peer, "has not answered over distributed Erlang"}, {session, "last heard"}]],
+    teleport_test:stop_peer(Peer).
+
+%% The peer has dialled, through a translation of addresses, say.
+an_address_that_is_not_the_way_of_a_session(_Config) ->
+    ok = teleport_test:start_here([]),
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = teleport:prime(Node),
+    ok = application:set_env(teleport, peers, #{Node => {{127, 0, 0, 1}, 1}}),
+    {ok, Steps} = teleport:check(Node),
+    ?assertMatch({tcp, {warning, econnrefused}, _}, lists:keyfind(tcp, 1, Steps)),
+    Lines = printed(fun() -> teleport:report(Node) end),
+    ?assertMatch([_ | _], [Line || Line <- Lines, string:find(Line, "econnrefused, though") =/= nomatch]),
+    teleport_test:stop_peer(Peer).
+
+hosts_that_are_none(_Config) ->
+    No = "no-such-host.invalid",
+    ok = teleport_test:start_here([]),
+    {Peer, Node} = teleport_test:start_peer(),
+    {ok, {_, Port}} = erpc:call(Node, teleport_manager, address, []),
+    ok = application:set_env(teleport, peers, #{x@nowhere => {No, 1}, Node => [{No, 1}, {{127, 0, 0, 1}, Port}]}),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
+    ?assertMatch({error, {not_running, x@nowhere}}, teleport:prime(x@nowhere)),
+    {warning, Text} = logged("cannot be looked up"),
+    [?assertNotEqual({Part, nomatch}, {Part, string:find(Text, Part)}) || Part <- ["x@nowhere", No, "`peers'"]],
+    {error, Steps} = teleport:check(x@nowhere),
+    ?assertMatch({address, {error, nxdomain}, _}, lists:keyfind(address, 1, Steps)),
+    ?assert(says(address, No, Steps)),
+    %% It need not be the only one.
+    {ok, Others} = teleport:check(Node),
+    ?assertMatch({address, {warning, nxdomain}, _}, lists:keyfind(address, 1, Others)),
+    ?assert(says(address, No, Others)),
+    ok = application:set_env(teleport, peers, #{}),
+    %% The name is the peer's.
+    ok = erpc:call(Node, application, set_env, [teleport, advertise, {No, 1}]),
+    {ok, Advertised} = teleport:check(Node),
+    ?assertMatch({address, {warning, nxdomain}, _}, lists:keyfind(address, 1, Advertised)),
+    %% Once a minute.
+    _ = sys:get_state(teleport_answers),
+    ?assertEqual([], [Again || {_, Again} <- teleport_test_log:all(), string:find(Again, "cannot be looked up") =/= nomatch]),
+    %% A node of such a host.
+    {error, Unknown} = teleport:check(list_to_atom("y@" ++ No)),
+    ?assert(says(node, No ++ " cannot be looked up", Unknown)),
+    teleport_test:stop_peer(Peer).
+
+a_start_that_failed(_Config) ->
+    ok = application:load(teleport),
+    ok = application:set_env(teleport, listen, nonsense),
+    {error, {bad_value, listen, _}} = teleport:start(),
+    [{_, {error, [{running, {error, not_running}, Text} | _]}}] = teleport:check(),
+    ?assertNotEqual(nomatch, string:find(Text, "listen cannot be nonsense")),
+    ok = application:unset_env(teleport, listen),
+    ok = teleport:start(),
+    ok = application:stop(teleport),
+    [{_, {error, [{running, {error, not_running}, Now} | _]}}] = teleport:check(),
+    ?assertNotEqual(nomatch, string:find(Now, "teleport:start()")).
+
+a_rest_is_said_once(_Config) ->
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
+    ok = peer:call(Peer, teleport, start, []),
+    Checks = peer:call(Peer, teleport, check, []),
+    Report = printed(fun() -> teleport_report:node({error, not_running}, Checks) end),
+    ?assertMatch([_, _], string:split(lists:join($\s, Report), "rests", all)),
+    teleport_test:stop_peer(Peer).
+
+%% OTP's time for a call is shorter than `setup_timeout'.
+a_call_that_ends_first_is_explained(_Config) ->
+    {ok, Mute} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Mute),
+    ok = teleport_test:start_here([{peers, #{'mute@127.0.0.1' => [{{127, 0, 0, 1}, 1}, {{127, 0, 0, 1}, Port}]}}]),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
+    ?assertExit({timeout, _}, teleport:gs_call({server, 'mute@127.0.0.1'}, x)),
+    ok = flushed(),
+    [Text] = [Said || {warning, Said} <- teleport_test_log:all(), string:find(Said, "cannot connect") =/= nomatch],
+    [?assertNotEqual({Part, nomatch}, {Part, string:find(Text, Part)})
+     || Part <- ["127.0.0.1:1: Connection refused", "127.0.0.1:" ++ integer_to_list(Port) ++ ": it accepts", "teleport:check('mute@127.0.0.1')"]],
+    ok = gen_tcp:close(Mute).
 
 %% The side that has not dialled asks over the same connections.
 the_peer_asks_too(_Config) ->
@@ -87,7 +180,7 @@ a_call_in_vain_is_warned_of_once(_Config) ->
      || Part <- [Name, "nobody knows where", "teleport:check('" ++ Name ++ "')"]],
     ?assertEqual(nomatch, string:find(Text, "resolver")),
     ok = flushed(),
-    ?assertEqual([], [Again || {warning, Again} <- all_logged(), string:find(Again, "cannot connect") =/= nomatch]),
+    ?assertEqual([], [Again || {warning, Again} <- teleport_test_log:all(), string:find(Again, "cannot connect") =/= nomatch]),
     teleport_test:stop_peer(Peer).
 
 %% As OTP does, which fails as well.
@@ -129,7 +222,7 @@ printed(Function) ->
 logged(Text) ->
     receive
         {logged, Event} ->
-            {_Level, Said} = Found = said(Event),
+            {_Level, Said} = Found = teleport_test_log:said(Event),
             case string:find(Said, Text) of
                 nomatch -> logged(Text);
                 _ -> Found
@@ -142,10 +235,3 @@ logged(Text) ->
 flushed() ->
     _ = sys:get_state(teleport_log),
     ok.
-
-all_logged() ->
-    receive {logged, Event} -> [said(Event) | all_logged()] after 0 -> [] end.
-
-said(#{level := Level, msg := {report, Report}}) -> {Level, lists:flatten(io_lib:format("~p", [Report]))};
-said(#{level := Level, msg := {string, String}}) -> {Level, unicode:characters_to_list(String)};
-said(#{level := Level, msg := {Format, Args}}) -> {Level, lists:flatten(io_lib:format(Format, Args))}.

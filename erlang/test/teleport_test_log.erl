@@ -1,8 +1,18 @@
 %% A handler of `logger' that tells a process.
 -module(teleport_test_log).
 
--export([log/2]).
+-export([log/2, all/0, said/1]).
 
 -spec log(logger:log_event(), logger:handler_config()) -> term().
 log(Event, #{config := Process}) ->
     Process ! {logged, Event}.
+
+%% What the calling process has been told by now.
+-spec all() -> [{logger:level(), string()}].
+all() ->
+    receive {logged, Event} -> [said(Event) | all()] after 0 -> [] end.
+
+-spec said(logger:log_event()) -> {logger:level(), string()}.
+said(#{level := Level, msg := {report, Report}}) -> {Level, lists:flatten(io_lib:format("~p", [Report]))};
+said(#{level := Level, msg := {string, String}}) -> {Level, unicode:characters_to_list(String)};
+said(#{level := Level, msg := {Format, Args}}) -> {Level, lists:flatten(io_lib:format(Format, Args))}.
