@@ -5,6 +5,7 @@
 
 -export([listen/0, advertised/1, configured/1, of_node/1, unresolved/1, is_host/1, is_place/1, is_of_host_only/1, to_text/1,
          unresolved_to_text/1]).
+-export([find/1]).
 
 -export_type([host/0, place/0, about/0, unresolved/0]).
 
@@ -201,8 +202,12 @@ begin_lookup(Host, Port) ->
 
 -spec begin_with(fun(() -> [term()]), [term()]) -> lookup().
 begin_with(Lookup, IfLate) ->
-    {Pid, Monitor} = spawn_monitor(fun() -> exit({found, Lookup()}) end),
+    {Pid, Monitor} = spawn_monitor(?MODULE, find, [Lookup]),
     {Pid, Monitor, IfLate}.
+
+-spec find(fun(() -> [term()])) -> no_return().
+find(Lookup) ->
+    exit({found, Lookup()}).
 
 %% What was found within so many milliseconds, in the order of the lookups. The rest ends.
 -spec looked_up([lookup()], non_neg_integer()) -> [Found] when Found :: term().

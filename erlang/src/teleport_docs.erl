@@ -6,11 +6,11 @@
 
 -export([parse_transform/2]).
 
--spec parse_transform([erl_parse:abstract_form()], [compile:option()]) -> [erl_parse:abstract_form()].
+-spec parse_transform([erl_parse:abstract_form()], [term()]) -> [erl_parse:abstract_form()].
 parse_transform(Forms, Options) ->
     %% It is needed when this is compiled, and not when it runs.
-    [write(Edoc, source(Forms), filename:join(filename:dirname(Out), "doc"))
-     || {outdir, Out} <- Options, Edoc <- [edoc], is_there(Edoc)],
+    _ = [write(Edoc, source(Forms), filename:join(filename:dirname(Out), "doc"))
+         || {outdir, Out} <- Options, Edoc <- [edoc], is_there(Edoc)],
     Forms.
 
 -spec source([erl_parse:abstract_form()]) -> file:filename().
@@ -19,19 +19,21 @@ source([{attribute, _, file, {File, _Line}} | _Forms]) -> File.
 -spec is_there(module()) -> boolean().
 is_there(Module) -> code:ensure_loaded(Module) =:= {module, Module}.
 
--spec write(module(), file:filename(), file:filename()) -> ok | {error, file:posix() | badarg | terminated | system_limit}.
+-spec write(module(), file:filename(), file:filename()) -> ok.
 write(Edoc, Source, Dir) ->
     File = filename:join([Dir, "chunks", filename:basename(Source, ".erl") ++ ".chunk"]),
     try
         ok = filelib:ensure_dir(File),
         ok = Edoc:files([Source], [{doclet, edoc_doclet_chunks}, {layout, edoc_layout_chunks}, {dir, Dir}]),
         {ok, Chunk} = file:read_file(File),
-        [file:write_file(File, term_to_binary(in_markdown(Converter, binary_to_term(Chunk))))
+        [ok = file:write_file(File, term_to_binary(in_markdown(Converter, binary_to_term(Chunk))))
          || Converter <- [edoc_html_to_markdown], is_there(Converter)]
     of
         _ -> ok
     catch
-        _:_ -> file:delete(File) % nothing depends on it
+        _:_ ->
+            _ = file:delete(File), % nothing depends on it
+            ok
     end.
 
 %% IEx knows nothing else from 1.20 on, nor do Erlang's shells before OTP 27 know that.
