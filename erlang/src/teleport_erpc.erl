@@ -6,6 +6,7 @@
 %%
 %% Each function is applied in a process of its own. After a timeout, and when the caller ends, it goes on.
 -module(teleport_erpc).
+-compile({parse_transform, teleport_docs}).
 
 -export([call/2, call/3, call/4, call/5, cast/2, cast/4, multicall/2, multicall/3, multicall/4, multicall/5, multicast/2, multicast/4]).
 -export([send_request/2, send_request/4, send_request/6, receive_response/1, receive_response/2, receive_response/3,

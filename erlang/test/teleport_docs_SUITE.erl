@@ -16,7 +16,7 @@ functions_are_documented(_Config) ->
         Documented = [{Name, Arity} || {{function, Name, Arity}, _, _, #{<<"en">> := _}, _} <- Docs],
         Exported = Module:module_info(exports) -- [{module_info, 0}, {module_info, 1}],
         ?assertEqual({Module, lists:sort(Exported)}, {Module, lists:sort(Documented)})
-     end || Module <- [teleport, teleport_gen_server, teleport_gen_statem, teleport_gen_event, teleport_gen_fsm]].
+     end || Module <- [teleport, teleport_gen_server, teleport_gen_statem, teleport_gen_event, teleport_gen_fsm, teleport_erpc]].
 
 shells_show_it(_Config) ->
     {ok, Docs} = code:get_doc(teleport),

@@ -85,7 +85,7 @@ names_of_no_node(_Config) ->
          ?assertEqual({error, {not_running, No}}, teleport:prime(No)),
          ?assertEqual([{No, {error, {not_running, No}}}], teleport:abcast([No], name, x, [])),
          ?assertEqual(gen_server:multi_call([No], name, x), teleport:multi_call([No], name, x)),
-         ?assertEqual(outcome(erpc, call, [No, erlang, node, []]), outcome(teleport, apply, [No, erlang, node, []])),
+         ?assertEqual(outcome(erpc, call, [No, erlang, node, []]), outcome(teleport_erpc, call, [No, erlang, node, []])),
          ?assertEqual(gen_server:receive_response(gen_server:send_request({name, No}, x), 1000),
                       teleport:receive_response(teleport:send_request({name, No}, x), 1000)),
          [begin
