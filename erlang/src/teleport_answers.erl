@@ -1,14 +1,23 @@
 %% @private
-%% Answers what the engine asks when it needs to know: where a peer is, and which cookie distributed Erlang shares with it now. It does
-%% nothing else, so that no handshake waits for what else there is to do.
+%% Answers what the engine asks when it needs to know: where a peer is, which cookie distributed Erlang shares with it now, and
+%% whether a peer that is not reached connects to this node when it is asked to: where only one of two nodes can reach the other, that
+%% is enough for distributed Erlang. It does nothing else, so that no handshake waits for what else there is to do.
 -module(teleport_answers).
 -behaviour(gen_server).
 
--export([start_link/0, cookie/1]).
+-export([start_link/0, cookie/1, connect/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
-%% The names of hosts that were warned of, and when.
--type state() :: #{teleport_address:host() => Seconds :: integer()}.
+-record(state, {
+    %% The names of hosts that were warned of, and when, in seconds.
+    warned = #{} :: #{teleport_address:host() => integer()},
+    %% The processes that connect to nodes which have asked for that.
+    connecting = [] :: [{node(), pid()}]
+}).
+-type state() :: #state{}.
+
+%% How long a node has to connect to this one, in milliseconds: longer than the engine waits, as a rule.
+-define(CALL_BACK, 10000).
 
 %% Seconds until the same is said again.
 -define(PAUSE, 60).
@@ -36,15 +45,21 @@ cookie(Node) ->
 
 -spec init([]) -> {ok, state()}.
 init([]) ->
-    {ok, #{}}.
+    {ok, #state{}}.
 
 -spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
+handle_call({connecting, Node, Process}, _From, State) ->
+    {reply, ok, State#state{connecting = [{Node, Process} | alive(State)]}};
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.
 
+-spec alive(state()) -> [{node(), pid()}].
+alive(#state{connecting = Connecting}) ->
+    [One || {_Node, Process} = One <- Connecting, is_process_alive(Process)].
+
 -spec handle_cast(term(), state()) -> {noreply, state()}.
-handle_cast({unresolved, Node, Host}, State) ->
-    {noreply, warn(Node, Host, State)};
+handle_cast({unresolved, Node, Host}, #state{warned = Warned} = State) ->
+    {noreply, State#state{warned = warn(Node, Host, Warned)}};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
@@ -52,17 +67,33 @@ handle_cast(_Request, State) ->
 handle_info(teleport_questions, State) ->
     {Questions, AreMore} = teleport_nif:questions(),
     _ = AreMore andalso (self() ! teleport_questions),
-    lists:foreach(fun answer/1, Questions),
+    lists:foreach(fun(Question) -> answer(Question, State) end, Questions),
     {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
 
--spec answer(teleport_nif:question()) -> ok | not_running | pid().
-answer({cookie, Name}) ->
+-spec answer(teleport_nif:question(), state()) -> ok | not_running | pid().
+answer({cookie, Name}, _State) ->
     teleport_nif:cookie_is(Name, cookie(known(Name)));
-answer({addresses, Name}) ->
+answer({addresses, Name}, _State) ->
     %% Asking may take long, and must not hold up other questions.
-    spawn(fun() -> teleport_nif:resolved(Name, addresses(known(Name))) end).
+    spawn(fun() -> teleport_nif:resolved(Name, addresses(known(Name))) end);
+answer({call_back, Name}, State) ->
+    Node = known(Name),
+    %% If that has asked the same of this node, neither reaches the other.
+    IsAsked = lists:keymember(Node, 1, alive(State)),
+    spawn(fun() -> teleport_nif:called_back(Name, not IsAsked andalso is_called_back(Node)) end).
+
+-spec is_called_back(node() | unknown) -> boolean().
+is_called_back(Node) ->
+    Node =/= unknown andalso teleport_address:configured(Node) =:= error andalso lists:member(Node, nodes(connected))
+        andalso try erpc:call(Node, ?MODULE, connect, [node()], ?CALL_BACK) =:= ok catch _:_ -> false end.
+
+%% Connects to a node that has asked for that.
+-spec connect(node()) -> ok | {error, teleport:error()}.
+connect(Node) ->
+    ok = gen_server:call(?MODULE, {connecting, Node, self()}),
+    teleport:prime(Node).
 
 %% An atom only for nodes that are known: peers choose their names.
 -spec known(binary()) -> node() | unknown.
@@ -82,7 +113,7 @@ addresses(Node) ->
     Addresses.
 
 %% A name that means nothing is warned of once a minute.
--spec warn(node(), teleport_address:unresolved(), state()) -> state().
+-spec warn(node(), teleport_address:unresolved(), Warned) -> Warned when Warned :: #{teleport_address:host() => integer()}.
 warn(Node, {Host, _Reason} = Unresolved, Warned) ->
     Now = erlang:monotonic_time(second),
     Recent = maps:filter(fun(_Host, Time) -> Now - Time < ?PAUSE end, Warned),

@@ -183,7 +183,7 @@ stopped(Reason) ->
 -spec report(node(), teleport_nif:report(), [teleport_address:unresolved()]) -> [step_result()].
 report(Node, {Addresses, WasUp, Session}, Unresolved) ->
     [addresses(Node, [Address || {Address, _} <- Addresses], WasUp, Unresolved)
-     | tcp(Addresses, WasUp) ++ session(Addresses, WasUp, Session)].
+     | tcp(Addresses, WasUp orelse element(1, Session) =:= ok) ++ session(Addresses, WasUp, Session)].
 
 addresses(Node, [], WasUp, Unresolved) ->
     Reason = case Unresolved of
@@ -212,12 +212,12 @@ tcp([], false) ->
     [];
 tcp([], true) ->
     [{tcp, skipped, <<"no address is known that could be tried">>}];
-tcp(Addresses, WasUp) ->
+tcp(Addresses, IsUp) ->
     Texts = lists:join("; ", [connected(Address) || Address <- Addresses]),
     Reasons = [Reason || {_, {error, Reason, _}} <- Addresses],
     Outcome = case length(Reasons) < length(Addresses) of
         true -> ok;
-        false when WasUp -> {warning, hd(Reasons)};
+        false when IsUp -> {warning, hd(Reasons)};
         false -> {error, hd(Reasons)}
     end,
     [{tcp, Outcome, text("~ts", [Texts])}].

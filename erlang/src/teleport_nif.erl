@@ -4,7 +4,7 @@
 %% reference.
 -module(teleport_nif).
 
--export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
+-export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
@@ -12,7 +12,7 @@
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 -export([sample/0, pad/1]).
 
--nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
+-nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
@@ -27,7 +27,7 @@
 -export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, report/0, start_error/0, question/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
--type question() :: {addresses | cookie, Peer :: binary()}.
+-type question() :: {addresses | cookie | call_back, Peer :: binary()}.
 -type destination() :: pid() | {atom(), node()}.
 %% A small term, or an encoded one.
 -type body() :: {term, term()} | {encoded, encoded()}.
@@ -145,7 +145,8 @@ stop(_Deadline) ->
     erlang:nif_error(not_loaded).
 
 %% Some of what the engine asks about peers, and whether there is more: then it has to be called again. `addresses': where the peer is,
-%% for resolved/2; `cookie': which one is shared with it, for cookie_is/2. Anybody can have the engine ask for the cookie of any name.
+%% for resolved/2; `cookie': which one is shared with it, for cookie_is/2; `call_back': it is not reached, so it should connect to this
+%% node, for called_back/2. Anybody can have the engine ask for the cookie of any name.
 -spec questions() -> {[question()], AreMore :: boolean()}.
 questions() ->
     erlang:nif_error(not_loaded).
@@ -153,6 +154,11 @@ questions() ->
 %% The cookie that is shared with a peer at present.
 -spec cookie_is(binary(), binary()) -> ok | not_running.
 cookie_is(_Node, _Cookie) ->
+    erlang:nif_error(not_loaded).
+
+%% Whether a peer has connected to this node, since it was asked to.
+-spec called_back(binary(), boolean()) -> ok | not_running.
+called_back(_Node, _Has) ->
     erlang:nif_error(not_loaded).
 
 %% The name of the virtual machine is about to change: until open_gate/0 nothing is decoded off its schedulers, since that would crash

@@ -9,7 +9,7 @@
 -export([hosts_with_ipv6_only/1, an_inner_address_behind_an_outer_one/1, translated_ports/1, a_name_of_an_epmd_module/1]).
 -export([called/1]).
 -export([a_resolver_that_never_answers/1, names_are_looked_up_when_they_are_used/1, a_loopback_of_another_host/1,
-         a_port_that_is_dropped/1, nodes_that_distributed_erlang_does_not_reach/1]).
+         a_port_that_is_dropped/1, one_that_is_not_reached/1, nodes_that_distributed_erlang_does_not_reach/1]).
 
 suite() ->
     [{timetrap, {minutes, 3}}].
@@ -17,6 +17,7 @@ suite() ->
 all() ->
     [hosts_with_ipv6_only, an_inner_address_behind_an_outer_one, translated_ports, a_name_of_an_epmd_module,
      a_resolver_that_never_answers, names_are_looked_up_when_they_are_used, a_loopback_of_another_host, a_port_that_is_dropped,
+     one_that_is_not_reached,
      nodes_that_distributed_erlang_does_not_reach].
 
 init_per_suite(Config) ->
@@ -128,7 +129,9 @@ a_loopback_of_another_host(Config) ->
         Found
     end,
     ?assertEqual([{{10, 77, 0, 2}, 4371}], Addresses(A)),
-    {error, Steps} = peer:call(element(1, A), teleport, check, [Node]),
+    %% It has to connect itself.
+    {ok, Steps} = peer:call(element(1, A), teleport, check, [Node], 30000),
+    ?assertMatch({tcp, {warning, econnrefused}, _}, lists:keyfind(tcp, 1, Steps)),
     {peer, ok, Text} = lists:keyfind(peer, 1, Steps),
     ?assertNotEqual(nomatch, string:find(Text, "for its own host only")),
     %% From there it is the way.
@@ -138,13 +141,32 @@ a_loopback_of_another_host(Config) ->
 
 %% A call's time ends before the node gives up; the log has the reason by then.
 a_port_that_is_dropped(Config) ->
-    Spaces = [_, Second] = with_ipv4(Config),
-    run(["ip netns exec ", Second, " iptables -A INPUT -p tcp --dport 4371 -j DROP"]),
+    Spaces = with_ipv4(Config),
+    [close(Space, "DROP") || Space <- Spaces],
     [{Peer, _}, {_, Node}] = Nodes = start_both(Spaces, [], []),
     {{'EXIT', {timeout, _}}, Logged} = peer:call(Peer, ?MODULE, called, [Node], 30000),
     [Text] = [Said || {warning, Said} <- Logged, string:find(Said, "cannot connect") =/= nomatch],
     ?assertNotEqual({Text, nomatch}, {Text, string:find(Text, "10.77.0.2:4371: no answer")}),
     [stop(Started) || Started <- Nodes].
+
+%% Distributed Erlang needs no more than that either of two nodes reaches the other. The one that is not reached is asked to connect.
+one_that_is_not_reached(Config) ->
+    Spaces = [First, Second] = with_ipv4(Config),
+    [begin
+        close(Closed, Target),
+        [A, B] = Nodes = start_both(Spaces, [], []),
+        {Caller, {_, Called} = Server} = case Closed of
+            Second -> {A, B};
+            First -> {B, A}
+        end,
+        ?assertEqual({Target, Closed, {ok, 1}}, {Target, Closed, call(Caller, Server, 1)}),
+        %% The session is not set up again.
+        {ok, Steps} = peer:call(element(1, Caller), teleport, check, [Called], 30000),
+        ?assertMatch({tcp, {warning, _}, _}, lists:keyfind(tcp, 1, Steps)),
+        both_ways(Nodes),
+        [stop(Started) || Started <- Nodes],
+        open(Closed, Target)
+     end || Target <- ["REJECT", "DROP"], Closed <- Spaces].
 
 %% They reach others, and so does teleport; others reach them over what they have set up.
 nodes_that_distributed_erlang_does_not_reach(Config) ->
@@ -168,6 +190,13 @@ with_ipv4(Config) ->
     [run(["ip -n ", Space, " addr add 10.77.0.", digit(Number), "/24 dev tp"]) || {Number, Space} <- numbered(Spaces)],
     run(["ip -n ", Second, " addr add 10.88.0.2/32 dev lo"]),
     Spaces.
+
+%% For what others begin with teleport.
+close(Space, Target) ->
+    run(["ip netns exec ", Space, " iptables -A INPUT -p tcp --dport 4371 -j ", Target]).
+
+open(Space, Target) ->
+    run(["ip netns exec ", Space, " iptables -D INPUT -p tcp --dport 4371 -j ", Target]).
 
 translate(Space, Rules) ->
     [run(["ip netns exec ", Space, " iptables -t nat -A PREROUTING ", Rule]) || Rule <- Rules].

@@ -151,7 +151,8 @@ the_peer_asks_too(_Config) ->
     teleport_test:stop_peer(Peer).
 
 a_report_fits_a_terminal(_Config) ->
-    ok = teleport_test:start_here([{peers, #{'a_node_with_a_long_name@a-host-with-a-long-name.example.org' => {{127, 0, 0, 1}, 1}}}]),
+    ok = teleport_test:start_here([{log_level, none},
+                                   {peers, #{'a_node_with_a_long_name@a-host-with-a-long-name.example.org' => {{127, 0, 0, 1}, 1}}}]),
     {Peer, Node} = teleport_test:start_peer(),
     Lines = printed(fun() -> teleport:report() end) ++ printed(fun() -> teleport:report(Node) end),
     ct:log("~ts", [lists:join($\n, Lines)]),

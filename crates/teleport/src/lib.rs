@@ -32,7 +32,7 @@ pub use base::down::Down;
 pub use base::error::{CallError, ConnectError, Outcome, RegisterError, SendError, StartError, Tried};
 pub use base::info::{NodeInfo, PeerInfo, Tick};
 pub use base::metrics;
-pub use base::resolver::{Resolver, Resolving, StaticPeers};
+pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};
 pub use engine::monitors::{NodeEvent, NodeMonitor};
 
 pub use teleport_etf as etf;

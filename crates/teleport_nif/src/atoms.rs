@@ -63,6 +63,7 @@ rustler::atoms! {
     delivered,
     teleport_questions,
     addresses,
+    call_back,
     net_ticktime,
     teleport_sent,
     teleport_stopped,

@@ -1,9 +1,8 @@
 //! Why there is a session with a peer, or why there is none.
 
-use crate::base::error::{Outcome, Tried};
 use crate::engine::Engine;
 use crate::session::Session;
-use crate::{ConnectError, PeerInfo, SendError};
+use crate::{PeerInfo, SendError};
 use futures_util::future::{join, join_all};
 use std::io;
 use std::net::SocketAddr;
@@ -93,17 +92,13 @@ async fn go(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
         join_all(looked_for.into_iter().map(|address| connect(address, limit))).await
     };
     // One that stands shows more than an address, and where nothing passes none of them waits for the other.
-    let (addresses, found) = match up {
-        Some(session) => join(addresses, look_into(engine, session)).await,
-        None => {
-            let addresses = addresses.await;
-            let found = match unreachable(peer, &addresses) {
-                Some(error) => Err(error.into()),
-                None => set_up(engine, peer).await,
-            };
-            (addresses, found)
+    let found = async {
+        match up {
+            Some(session) => look_into(engine, session).await,
+            None => set_up(engine, peer).await,
         }
     };
+    let (addresses, found) = join(addresses, found).await;
     let (session, connections) = match found {
         Ok((info, connections)) => (Ok(info), connections),
         Err(error) => (Err(error), Vec::new()),
@@ -119,15 +114,6 @@ async fn connect(address: SocketAddr, limit: Duration) -> AddressCheck {
         Err(_) => Err(Arc::new(io::ErrorKind::TimedOut.into())),
     };
     AddressCheck { address, connected }
-}
-
-/// The reason, if the peer is known and none of its addresses can be reached.
-fn unreachable(peer: &NodeName, addresses: &[AddressCheck]) -> Option<ConnectError> {
-    let tried = |check: &AddressCheck| {
-        let outcome = Outcome::Failed(check.connected.as_ref().err()?.clone());
-        Some(Tried { address: check.address, outcome })
-    };
-    ConnectError::of_all(peer, addresses.iter().map(tried).collect::<Option<_>>()?)
 }
 
 async fn set_up(engine: &Arc<Engine>, peer: &NodeName) -> Result<Found, SendError> {

@@ -195,6 +195,17 @@ impl Tried {
 }
 
 impl ConnectError {
+    /// Whether the peer was not reached: it has not said no.
+    pub(crate) fn is_no_way(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Closed { .. } | Self::Timeout { .. } | Self::Nowhere { .. } => true,
+            Self::Handshake { cause, .. } => {
+                matches!(cause, HandshakeError::WrongNode { .. } | HandshakeError::NotTeleport { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// What it means that none of the addresses is the way. `None` if there are none.
     pub(crate) fn of_all(peer: &NodeName, mut tried: Vec<Tried>) -> Option<Self> {
         if tried.len() > 1 {

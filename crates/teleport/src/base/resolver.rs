@@ -10,6 +10,9 @@ use teleport_proto::NodeName;
 /// The answer of a [`Resolver`]: addresses to try in turn; none if the node is not known.
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send + 'a>>;
 
+/// The answer to [`Resolver::call_back`].
+pub type CallingBack<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
 /// Finds the address that a node listens on.
 ///
 /// Asked at every attempt to connect, on the node's own threads: an implementation that has to wait should do so
@@ -17,6 +20,12 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send + '
 pub trait Resolver: Send + Sync {
     /// The addresses of a node.
     fn resolve<'a>(&'a self, node: &'a NodeName) -> Resolving<'a>;
+
+    /// Asks a node that is not reached at its addresses to connect to this one, if there is another way to ask it. The answer is
+    /// whether it has. By default there is no other way.
+    fn call_back<'a>(&'a self, _node: &'a NodeName) -> CallingBack<'a> {
+        Box::pin(std::future::ready(false))
+    }
 }
 
 /// A table of addresses, which may grow and change while nodes run. A clone is the same table.

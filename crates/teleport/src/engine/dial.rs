@@ -17,13 +17,18 @@ use std::time::Duration;
 use teleport_proto::handshake::{Established, Opening};
 use teleport_proto::{NodeName, membership};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// So long the next address waits for one that has not answered: more than most ways take there and back (RFC 8305).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 
 /// A session that takes longer is warned of while it is still tried: before the callers whose time ends first (OTP's is 5 s).
 const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
+
+/// This part of the set-up time a dial has before the peer is asked to connect itself; and this part if it is at it.
+const CALL_AFTER: u32 = 7;
+const YIELD_AFTER: u32 = 2;
 
 /// What a connection is to become.
 #[derive(Debug)]
@@ -53,6 +58,11 @@ impl From<ConnectError> for Failed {
 struct Progress(Mutex<Vec<Tried>>);
 
 impl Progress {
+    /// It has taken too long.
+    fn late(&self, peer: &NodeName, limit: Duration) -> ConnectError {
+        ConnectError::Timeout { peer: peer.clone(), limit, tried: self.lock().clone() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Tried>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,6 +76,48 @@ impl Progress {
     }
 }
 
+/// Sets up a session with a peer that is to have one: connects to it, and if that takes its time or is in vain has it asked to
+/// connect to this node. `None`: it has.
+pub(super) async fn open_or_be_called(
+    engine: &Engine,
+    peer: &NodeName,
+    number: u64,
+    lost: impl Fn(&ConnectError),
+) -> Result<Option<(TcpStream, Established)>, Failed> {
+    let (limit, progress) = (engine.config.setup_timeout, Progress::default());
+    let (until, in_vain) = (Instant::now() + limit, Notify::new());
+    let opening = reach_in_time(engine, peer, Purpose::NewSession(number), &progress);
+    let calling = async {
+        let _ = timeout(limit / CALL_AFTER, in_vain.notified()).await;
+        timeout_at(until, engine.resolver.call_back(peer)).await.unwrap_or(false)
+    };
+    let yielding = sleep(limit / YIELD_AFTER);
+    tokio::pin!(opening, calling, yielding);
+    let mut called = None;
+    let failed = loop {
+        tokio::select! {
+            opened = &mut opening => match opened {
+                Ok(opened) => return Ok(Some(opened)),
+                Err(failed) => break failed,
+            },
+            has = &mut calling, if called.is_none() => match has {
+                true => return Ok(None),
+                false => called = Some(false),
+            },
+            // It is at it: two dials that cross are in each other's way.
+            () = &mut yielding, if called.is_none() => break progress.late(peer, limit / YIELD_AFTER).into(),
+        }
+    };
+    lost(&failed.error);
+    if failed.error.is_no_way() && called.is_none() {
+        in_vain.notify_one();
+        if calling.await {
+            return Ok(None);
+        }
+    }
+    Err(failed)
+}
+
 /// Connects to a peer and runs the handshake, all within the set-up time.
 ///
 /// Addresses behind which somebody else answers, or nobody that makes sense, lose. What the peer itself says is final.
@@ -74,11 +126,18 @@ pub(crate) async fn open(
     peer: &NodeName,
     purpose: Purpose,
 ) -> Result<(TcpStream, Established), Failed> {
-    let (limit, progress) = (engine.config.setup_timeout, Progress::default());
+    reach_in_time(engine, peer, purpose, &Progress::default()).await
+}
+
+async fn reach_in_time(
+    engine: &Engine,
+    peer: &NodeName,
+    purpose: Purpose,
+    progress: &Progress,
+) -> Result<(TcpStream, Established), Failed> {
+    let limit = engine.config.setup_timeout;
     let deadline = Instant::now() + limit;
-    let took_longer =
-        |limit| ConnectError::Timeout { peer: peer.clone(), limit, tried: progress.lock().clone() };
-    let reaching = reach(engine, peer, &purpose, &progress);
+    let reaching = reach(engine, peer, &purpose, progress);
     tokio::pin!(reaching);
     tokio::select! {
         reached = &mut reaching => return reached,
@@ -86,13 +145,13 @@ pub(crate) async fn open(
     }
     if matches!(purpose, Purpose::NewSession(_)) && EXPLAIN_AFTER < limit {
         let (node, noted) = (&engine.local.name, engine.warnings.of_unreached(peer));
-        let error = took_longer(EXPLAIN_AFTER);
+        let error = progress.late(peer, EXPLAIN_AFTER);
         warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
     }
-    timeout_at(deadline, reaching).await.unwrap_or_else(|_| Err(took_longer(limit).into()))
+    timeout_at(deadline, reaching).await.unwrap_or_else(|_| Err(progress.late(peer, limit).into()))
 }
 
-/// The same, for as long as it takes.
+/// For as long as it takes.
 async fn reach(
     engine: &Engine,
     peer: &NodeName,

@@ -196,10 +196,17 @@ fn on_event(engine: &Arc<Engine>, event: Event) {
 }
 
 async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
-    let opened = dial::open(&engine, &peer, Purpose::NewSession(number)).await;
+    // At once: what the peer dials must not meet a dial of ours.
+    let note_failure = |failure| {
+        let (now, mut directory) = (engine.clock.now(), engine.lock_directory());
+        directory.membership.dial_failed(&peer, number, failure, now, random());
+        engine.deadline_changed.notify_one();
+    };
+    let lost = |error: &ConnectError| note_failure(dial::failure(error));
+    let opened = dial::open_or_be_called(&engine, &peer, number, lost).await;
     let mut directory = engine.lock_directory();
     match opened {
-        Ok((stream, established)) => {
+        Ok(Some((stream, established))) => {
             let outcome = directory.membership.dial_succeeded(&established);
             // Without an address it is gone already.
             let address = stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
@@ -210,9 +217,12 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
                 engine.attach_control(&session, 0, Some(stream));
             }
         }
+        Ok(None) => {
+            drop(directory);
+            return note_failure(Failure::Other); // if it still goes on
+        }
         Err(Failed { error, .. }) => {
             let failure = dial::failure(&error);
-            directory.membership.dial_failed(&peer, number, failure, engine.clock.now(), random());
             // The peer connects to us itself, or will take us once it has checked who has our name; or it never will,
             // if that is another node that lives.
             let wait = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused).contains(&failure);

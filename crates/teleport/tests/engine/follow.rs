@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use teleport::{
-    Asking, ConnectError, Cookies, EndReason, HandshakeError, Node, NodeEvent, NodeName, Resolver, Resolving,
-    SendError, StaticPeers,
+    Asking, CallingBack, ConnectError, Cookies, EndReason, HandshakeError, Node, NodeEvent, NodeName,
+    Resolver, Resolving, SendError, StaticPeers,
 };
 use tokio::net::TcpListener;
 
@@ -127,6 +127,52 @@ async fn what_the_peer_itself_says_is_final() {
     else {
         panic!("{error:?}")
     };
+}
+
+/// Any node is at that address, and there is another way to ask one to connect.
+struct Asked {
+    address: SocketAddr,
+    node: Node,
+}
+
+impl Resolver for Asked {
+    fn resolve<'a>(&'a self, _: &'a NodeName) -> Resolving<'a> {
+        Box::pin(std::future::ready(vec![self.address]))
+    }
+
+    fn call_back<'a>(&'a self, _: &'a NodeName) -> CallingBack<'a> {
+        Box::pin(async { self.node.prime(&name("m@127.0.0.1")).await.is_ok() })
+    }
+}
+
+/// Whichever of the two dials would count if they met.
+#[tokio::test]
+async fn a_peer_that_is_not_reached_connects_if_it_can_be_asked() {
+    for peer in ["b@127.0.0.1", "x@127.0.0.1"] {
+        let ((_mute, mute), (_socket, refuses)) = (mute().await, nobodys_address());
+        for address in [refuses, mute] {
+            let peers = StaticPeers::new();
+            let b = start(peer, &peers).await;
+            let mut config = teleport::Config::default();
+            config.setup_timeout = Duration::from_secs(4);
+            let builder = Node::builder("m@127.0.0.1").cookie(COOKIE).config(config);
+            let a = builder.resolver(Asked { address, node: b.clone() }).start().await.unwrap();
+            peers.insert(a.name().clone(), a.address());
+            within(a.prime(b.name())).await.unwrap();
+            assert!(!peer_of(&a, b.name()).unwrap().dialled, "{peer} at {address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_cannot_connect_either_is_no_peer() {
+    let (_socket, refuses) = nobodys_address();
+    let peers = StaticPeers::new();
+    let b = start("b@127.0.0.1", &peers).await; // it does not know where the other one is
+    let builder = Node::builder("m@127.0.0.1").cookie(COOKIE);
+    let a = builder.resolver(Asked { address: refuses, node: b.clone() }).start().await.unwrap();
+    let error = within(a.prime(b.name())).await.unwrap_err();
+    assert_says(&error, &["b@127.0.0.1", &refuses.to_string(), "refused"]);
 }
 
 /// A cookie that changes.

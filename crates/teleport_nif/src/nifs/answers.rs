@@ -23,6 +23,12 @@ fn cookie_is(node: &str, cookie: Binary<'_>) -> NifResult<Atom> {
 }
 
 #[rustler::nif]
+fn called_back(node: &str, has: bool) -> NifResult<Atom> {
+    let node = node.parse().map_err(|_| Error::BadArg)?;
+    Ok(with_all(|running| running.questions.called_back(&node, has)))
+}
+
+#[rustler::nif]
 fn questions(env: Env<'_>) -> Term<'_> {
     let (mut questions, mut more) = (Vec::new(), false);
     for running in running::all() {
@@ -30,9 +36,16 @@ fn questions(env: Env<'_>) -> Term<'_> {
         questions.extend(some);
         more |= are_more;
     }
-    let name = |what| if what == What::Cookie { atoms::cookie() } else { atoms::addresses() };
     let questions: Vec<_> = questions.iter().map(|(what, peer)| (name(*what), peer.as_str())).collect();
     (questions, more).encode(env)
+}
+
+fn name(what: What) -> Atom {
+    match what {
+        What::Addresses => atoms::addresses(),
+        What::Cookie => atoms::cookie(),
+        What::CallBack => atoms::call_back(),
+    }
 }
 
 /// For the one that runs and those that still drain. Returns whether there is any.

@@ -3,7 +3,7 @@
 use crate::atoms;
 use crate::node::questions::{Asked, Open, Questions, What};
 use rustler::{LocalPid, OwnedEnv};
-use teleport::{Asking, Cookies, NodeName, Resolver, Resolving};
+use teleport::{Asking, CallingBack, Cookies, NodeName, Resolver, Resolving};
 
 /// Asks, anew each time: a peer that was restarted listens elsewhere, and a cookie may have been changed.
 #[derive(Clone)]
@@ -36,6 +36,10 @@ impl Resolver for Ask {
             let asked = self.ask(What::Addresses, peer, |asked| &mut asked.addresses);
             asked.await.unwrap_or_default()
         })
+    }
+
+    fn call_back<'a>(&'a self, peer: &'a NodeName) -> CallingBack<'a> {
+        Box::pin(async { self.ask(What::CallBack, peer, |asked| &mut asked.calls).await.unwrap_or(false) })
     }
 }
 

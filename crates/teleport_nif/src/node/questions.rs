@@ -17,6 +17,7 @@ const FETCHED_AT_ONCE: usize = 64;
 pub(crate) enum What {
     Addresses,
     Cookie,
+    CallBack,
 }
 
 /// Those that have not been answered. A clone is the same.
@@ -29,6 +30,7 @@ pub(crate) struct Questions {
 pub(crate) struct Asked {
     pub(crate) addresses: Open<Vec<SocketAddr>>,
     pub(crate) cookies: Open<Vec<u8>>,
+    pub(crate) calls: Open<bool>,
     /// Not fetched yet, each once.
     new: VecDeque<(What, NodeName)>,
     /// The same.
@@ -81,6 +83,11 @@ impl Questions {
     /// The same, of a cookie.
     pub(crate) fn cookie_is(&self, peer: &NodeName, cookie: &Vec<u8>) {
         self.lock().cookies.answer(peer, cookie);
+    }
+
+    /// The same, of whether the peer has connected to this node.
+    pub(crate) fn called_back(&self, peer: &NodeName, has: bool) {
+        self.lock().calls.answer(peer, &has);
     }
 
     /// Some that are new, and whether there are more.
@@ -136,6 +143,7 @@ impl Asked {
         match what {
             What::Addresses => self.addresses.is_wanted(peer),
             What::Cookie => self.cookies.is_wanted(peer),
+            What::CallBack => self.calls.is_wanted(peer),
         }
     }
 
