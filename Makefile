@@ -83,5 +83,9 @@ rate: ## Small messages per second, and calls; ARGS="--help" lists its options.
 	cargo run --release $(CARGO_FLAGS) -- rate $(ARGS)
 
 .PHONY: fuzz
-fuzz: ## Every fuzz target for FUZZ_SECONDS (60); needs nightly Rust and cargo-fuzz.
+fuzz: ## Every fuzz target for FUZZ_SECONDS (60); needs nightly Rust.
 	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+.PHONY: fuzz-seeds
+fuzz-seeds: ## Makes the seeds of the fuzz targets anew, after a change to what is written.
+	cargo run -p teleport_testkit --example fuzz_seeds $(CARGO_FLAGS)

@@ -8,19 +8,16 @@ if ! cargo +nightly --version >/dev/null 2>&1; then
     echo "fuzzing needs nightly Rust: rustup toolchain install nightly" >&2
     exit 1
 fi
-if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
-    echo "fuzzing needs cargo-fuzz: cargo install cargo-fuzz" >&2
-    exit 1
-fi
+fuzz=$(scripts/cargo-tool.sh cargo-fuzz)
+# What it calls is to be nightly, too.
+export RUSTUP_TOOLCHAIN=nightly
 
 seconds=${1:-60}
 shift || true
 targets=("$@")
-((${#targets[@]})) || mapfile -t targets < <(cargo +nightly fuzz list)
+((${#targets[@]})) || mapfile -t targets < <("$fuzz" list)
 
 for target in "${targets[@]}"; do
     mkdir -p "fuzz/corpus/$target"
-    inputs=("fuzz/corpus/$target")
-    [[ ! -d fuzz/seeds/$target ]] || inputs+=("fuzz/seeds/$target")
-    cargo +nightly fuzz run "$target" "${inputs[@]}" -- -max_total_time="$seconds"
+    "$fuzz" run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- -max_total_time="$seconds"
 done

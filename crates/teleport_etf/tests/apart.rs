@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod support;
-
 use bytes::Bytes;
-use support::apart::Assembly;
 use teleport_etf::{Apart, Binary, Leaves, Limits, Parts, Term, has_many_atoms, take_all_apart, take_apart};
+use teleport_testkit::terms::apart::Assembly;
 
 const LARGE: usize = 1000;
 

@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod support;
-
 use std::ops::Range;
 
 use bytes::Bytes;
-use support::generate::{self, Seeded};
-use support::properties;
 use teleport_etf::{Apart, Leaves, Parts, take_all_apart, take_apart};
 use teleport_etf::{Atom, DecodeError, Export, Limits, Pid, Port, Reference, Term, validate};
 use teleport_testkit::erl::{Erl, Run};
+use teleport_testkit::terms::generate::{self, Seeded};
+use teleport_testkit::terms::properties;
 
 fn run(module: &str, files: &[(&str, &[u8])]) -> Run {
     let erl = Erl::find().unwrap_or_else(|error| panic!("{error}"));

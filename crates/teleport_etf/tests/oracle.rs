@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod support;
-
 use bytes::Bytes;
-use support::generate::{self, Seeded};
 use teleport_etf::Term;
+use teleport_testkit::terms::generate::{self, Seeded};
 
 #[test]
 fn generated_terms_pass_through_erltf() {

@@ -2,4 +2,6 @@
 
 pub mod cluster;
 pub mod erl;
+pub mod fuzz;
 pub mod proxy;
+pub mod terms;

@@ -20,6 +20,7 @@ pub struct Assembly {
 }
 
 impl Assembly {
+    /// Of a document of which nothing has been told.
     pub fn new(document: &Bytes) -> Assembly {
         let document = document.clone();
         Assembly { document, values: Vec::new(), told: Vec::new(), binaries: Vec::new(), runs: 0 }

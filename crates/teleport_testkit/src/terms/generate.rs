@@ -7,7 +7,8 @@ use teleport_etf::{Atom, BigInt, Binary, BitString, Export, Pid, Port, Reference
 pub struct Seeded(pub u64);
 
 impl Seeded {
-    pub fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,16 +16,19 @@ impl Seeded {
         z ^ (z >> 31)
     }
 
+    /// A number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        (self.bits() % end as u64) as usize
     }
 
+    /// One of those.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }
 
+    /// So many bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
+        (0..len).map(|_| self.bits() as u8).collect()
     }
 }
 
@@ -57,10 +61,10 @@ fn terms(from: &mut Seeded, len: usize, depth: usize) -> Vec<Term> {
 fn leaf(from: &mut Seeded) -> Term {
     let len = from.pick(&LENGTHS);
     match from.below(14) {
-        0 => Term::from(from.next() as u8),
-        1 => Term::from(from.next() as i32),
-        2 => Term::from(from.next() as i64),
-        3 => Term::from(i64::from(from.next() as i8)),
+        0 => Term::from(from.bits() as u8),
+        1 => Term::from(from.bits() as i32),
+        2 => Term::from(from.bits() as i64),
+        3 => Term::from(i64::from(from.bits() as i8)),
         4 => Term::from(BigInt::from_signed_bytes_le(&from.bytes(len))),
         5 => Term::Float(float(from)),
         6 => Term::Atom(atom(from)),
@@ -80,11 +84,11 @@ fn leaf(from: &mut Seeded) -> Term {
             creation: creation(from),
         }),
         11 => {
-            let id = if from.below(2) == 0 { from.next() >> 36 } else { from.next() >> from.below(64) };
+            let id = if from.below(2) == 0 { from.bits() >> 36 } else { from.bits() >> from.below(64) };
             Term::from(Port { node: node(from), id, creation: creation(from) })
         }
         12 => {
-            let mut words: Vec<u32> = (0..1 + from.below(5)).map(|_| from.next() as u32).collect();
+            let mut words: Vec<u32> = (0..1 + from.below(5)).map(|_| from.bits() as u32).collect();
             // OTP keeps 18 bits of the first word.
             words[0] &= 0x3ffff;
             Term::from(Reference::new(node(from), creation(from), &words).unwrap())
@@ -92,7 +96,7 @@ fn leaf(from: &mut Seeded) -> Term {
         _ => Term::Export(Box::new(Export {
             module: atom(from),
             function: atom(from),
-            arity: from.next() as u8,
+            arity: from.bits() as u8,
         })),
     }
 }
@@ -100,7 +104,7 @@ fn leaf(from: &mut Seeded) -> Term {
 fn float(from: &mut Seeded) -> f64 {
     match from.below(4) {
         0 => from.pick(&[0.0, -0.0, 1.0, -1.0, 0.1, 1e22, 1e16, 1e-5, 5e-324, f64::MAX, f64::MIN]),
-        _ => Some(f64::from_bits(from.next())).filter(|value| value.is_finite()).unwrap_or(0.5),
+        _ => Some(f64::from_bits(from.bits())).filter(|value| value.is_finite()).unwrap_or(0.5),
     }
 }
 
@@ -116,11 +120,11 @@ fn node(from: &mut Seeded) -> Atom {
 }
 
 fn number(from: &mut Seeded, bits: u32) -> u32 {
-    (from.next() as u32) >> (32 - bits)
+    (from.bits() as u32) >> (32 - bits)
 }
 
 fn creation(from: &mut Seeded) -> u32 {
-    (from.next() as u32).max(1)
+    (from.bits() as u32).max(1)
 }
 
 /// Up to OTP 26 `-0.0` and `0.0` are the same key.
@@ -152,7 +156,7 @@ pub fn slots(term: &Term) -> usize {
     }
 }
 
-/// A document with some of its bytes changed, cut out, doubled or replaced by numbers that are wrong on purpose.
+/// A document with some of its bytes changed, by one or more, cut out, doubled or replaced by numbers that are wrong on purpose.
 pub fn damage(from: &mut Seeded, document: &[u8]) -> Vec<u8> {
     let mut bytes = document.to_vec();
     for _ in 0..=from.below(3) {
@@ -160,9 +164,10 @@ pub fn damage(from: &mut Seeded, document: &[u8]) -> Vec<u8> {
             return bytes;
         }
         let at = 1 + from.below(bytes.len() - 1);
-        match from.below(7) {
+        match from.below(8) {
             0 => bytes[at] ^= 1 << from.below(8),
-            1 => bytes[at] = from.next() as u8,
+            6 => bytes[at] = bytes[at].wrapping_add(from.pick(&[1, u8::MAX])),
+            1 => bytes[at] = from.bits() as u8,
             2 => bytes[at] = from.pick(&TAGS),
             3 => bytes.truncate(at),
             4 => {
@@ -193,6 +198,6 @@ pub fn tag_or_byte(from: &mut Seeded) -> u8 {
     match from.below(3) {
         0 => from.pick(&TAGS),
         1 => from.below(4) as u8,
-        _ => from.next() as u8,
+        _ => from.bits() as u8,
     }
 }
