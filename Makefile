@@ -46,6 +46,10 @@ lint: lint-erlang ## Format, clippy, documentation, and who may depend on whom; 
 	scripts/check-layers.sh teleport_nif
 	scripts/check-docs.sh
 
+.PHONY: deny
+deny: ## Licences, duplicates and sources of the dependencies; advisories where their database can be had.
+	scripts/deny.sh
+
 .PHONY: lint-erlang
 lint-erlang: test-tools ## Dialyzer and edoc; the first run reads all of OTP.
 	cd erlang && TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" rebar3 do xref, dialyzer, edoc
