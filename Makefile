@@ -24,6 +24,13 @@ test-erlang: test-tools ## The suites and examples of the OTP application, with 
 	scripts/test-build-nif.sh
 	TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" scripts/test-examples.sh
 
+.PHONY: check
+check: ## The fast loop while at work: format, clippy, documentation, unit tests of what needs no IO.
+	cargo fmt --all -- --check
+	scripts/check-docs.sh
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	cargo test -q -p teleport_etf -p teleport_proto --lib $(CARGO_FLAGS)
+
 .PHONY: test-otp
 test-otp: test-tools ## The suites on another release of Erlang/OTP, OTP=27 or OTP=29; ARGS="--suite teleport_api_SUITE" runs one.
 	TELEPORT_CARGO_FLAGS="$(CARGO_FLAGS)" scripts/test-otp.sh "$(OTP)" $(ARGS)

@@ -11,14 +11,15 @@ flags=${TELEPORT_CARGO_FLAGS---release}
 manifest=$(dirname "$here")/crates/teleport_nif/Cargo.toml
 
 fail() {
-    echo "teleport: $1" >&2
+    echo "teleport: $*" >&2
     exit 1
 }
 
 build() {
     # shellcheck disable=SC2086 # flags are words
     messages=$(cargo build $flags --manifest-path "$manifest" --message-format=json-render-diagnostics) ||
-        fail "cargo could not build the NIF (flags, from TELEPORT_CARGO_FLAGS: $flags). It needs Rust 1.91 or later, and a C compiler to link with"
+        fail "cargo could not build the NIF (flags, from TELEPORT_CARGO_FLAGS: $flags). It needs Rust 1.91 or later," \
+            "and a C compiler to link with"
     message=$(printf '%s\n' "$messages" | grep '"filenames":\["[^"]*libteleport_nif\.' | tail -n 1) || true
     library=$(printf '%s\n' "$message" | sed -n 's/.*"filenames":\["\([^"]*\)".*/\1/p')
     [ -e "$library" ] || fail "cargo has built no library for the NIF (flags, from TELEPORT_CARGO_FLAGS: $flags)"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the documentation refers to has to be there: files that it links to, and tests that it says guard an invariant.
+# What the documentation refers to has to be there: files that it links to, and tests that it says guard an invariant. Versions agree,
+# and lines are not too long.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -34,5 +35,20 @@ checked=$(sed -n '/^keys() ->/,/^$/p' erlang/src/teleport_config.erl | sed -nE '
 explained=$(sed -n '/^## Configuration/,/^## With/p' docs/erlang.md | sed -nE 's/^\| `([a-z_]+)` .*/\1/p' | sort)
 [[ -n $checked && $checked == "$explained" ]] || complain "docs/erlang.md explains other keys than teleport_config checks:
 $(diff <(echo "$checked") <(echo "$explained"))"
+
+# One version for crates and application.
+version=$(sed -nE '/^\[workspace.package\]/,/^$/s/^version = "(.*)"/\1/p' Cargo.toml)
+grep -q "{vsn, \"$version\"}" erlang/src/teleport.app.src || complain "erlang/src/teleport.app.src has another version than Cargo.toml"
+grep -q "^{\"$version\"," erlang/ebin/teleport.appup || complain "erlang/ebin/teleport.appup has another version than Cargo.toml"
+
+# What rustfmt leaves alone, such as comments, and what it does not see. Tables, links and code in pages may be longer.
+while IFS= read -r line; do
+    complain "$line"
+done < <(git ls-files -co --exclude-standard '*.rs' '*.erl' '*.hrl' '*.sh' '*.toml' '*.md' Makefile .ci/run | xargs awk '
+    FNR == 1 { code = 0 }
+    FILENAME ~ /md$/ && /^```/ { code = !code }
+    FILENAME ~ /md$/ && (code || /^\|/ || /\]\(/) { next }
+    FILENAME ~ /rs$/ && /\/\/[\/!] \|/ { next }
+    length($0) > 140 { print FILENAME ":" FNR ": " length($0) " characters, 140 are allowed" }')
 
 exit "$failed"

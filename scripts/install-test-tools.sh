@@ -71,5 +71,6 @@ missing_networks() {
 reason=$(missing_networks)
 if [[ -n $reason ]]; then
     echo "$reason: installing iproute2 and iptables"
-    { may_install && install iproute2 iptables; } || echo "iproute2 and iptables could not be installed: hosts of their own are not tested" >&2
+    { may_install && install iproute2 iptables; } ||
+        echo "iproute2 and iptables could not be installed: hosts of their own are not tested" >&2
 fi

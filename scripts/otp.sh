@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs a command where `erl` is of the given release of Erlang/OTP: `scripts/otp.sh 27 rebar3 ct`.
 #
-# TELEPORT_OTP_27 (and so on) names an `erl` of that release. Without it a root folder is made of Debian's packages, once: for that this
-# has to be root. The folders are in TELEPORT_OTP_ROOTS (target/otp). They see this checkout under its own path, and nothing else of this machine.
-# What is mounted for that is seen by the command alone and goes when it ends, so the folders can be deleted like any others.
+# TELEPORT_OTP_27 (and so on) names an `erl` of that release. Without it a root folder is made of Debian's packages, once:
+# for that this has to be root. The folders are in TELEPORT_OTP_ROOTS (target/otp). They see this checkout under its own
+# path, and nothing else of this machine. What is mounted for that is seen by the command alone and goes when it ends, so the
+# folders can be deleted like any others.
 set -euo pipefail
 checkout=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -66,7 +67,8 @@ make_root() {
     if ! command -v debootstrap >/dev/null; then
         command -v apt-get >/dev/null || fail "no \`debootstrap\` in PATH; install it, or set $given to the \`erl\` of release $release"
         { apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends debootstrap ||
-            { apt-get -q update && apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends debootstrap; }; } </dev/null >&2 ||
+            { apt-get -q update && apt-get -q -o DPkg::Lock::Timeout=300 install -y \
+                --no-install-recommends debootstrap; }; } </dev/null >&2 ||
             fail "debootstrap cannot be installed; install it, or set $given to the \`erl\` of release $release"
     fi
     local log=$roots/$release.log

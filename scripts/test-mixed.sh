@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-suites="teleport_api_SUITE teleport_calls_SUITE teleport_behaviours_SUITE teleport_order_SUITE teleport_reconnect_SUITE teleport_codec_SUITE"
+suites="teleport_api_SUITE teleport_calls_SUITE teleport_behaviours_SUITE"
+suites+=" teleport_order_SUITE teleport_reconnect_SUITE teleport_codec_SUITE"
 suites=${SUITES:-$suites}
 (($# > 1)) || { echo "test-mixed.sh: which releases? Like: scripts/test-mixed.sh 25 27 29" >&2; exit 1; }
 here=$(erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().' </dev/null)

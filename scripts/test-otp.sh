@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tests on another release of Erlang/OTP: `scripts/test-otp.sh 27` runs all suites, and the examples; `scripts/test-otp.sh 27 --suite
-# teleport_api_SUITE` what these arguments of `rebar3 ct` say. The NIF is the one that is built here. See otp.sh for where the release is from.
+# Tests on another release of Erlang/OTP: `scripts/test-otp.sh 27` runs all suites, and the examples; `scripts/test-otp.sh 27
+# --suite teleport_api_SUITE` what these arguments of `rebar3 ct` say. The NIF is the one that is built here. See otp.sh for
+# where the release is from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -4,7 +4,8 @@
 %% reference.
 -module(teleport_nif).
 
--export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
+-export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1,
+         close_gate/0, open_gate/0, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
@@ -279,8 +280,8 @@ request(_To, _Ref, _Mark, _Body, _Notice) ->
 monitor(_To, _Ref, _Mark, _Notice) ->
     erlang:nif_error(not_loaded).
 
-%% Ends a call or a monitor of the calling process. `true': no message about it comes any more. `false': there was none, or its message is in the
-%% mailbox.
+%% Ends a call or a monitor of the calling process. `true': no message about it comes any more. `false': there was none, or
+%% its message is in the mailbox.
 -spec cancel(reference()) -> boolean().
 cancel(_Ref) ->
     erlang:nif_error(not_loaded).

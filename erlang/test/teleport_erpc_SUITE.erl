@@ -50,7 +50,7 @@ outcomes_as_of_erpc(Config) ->
              [lists, reverse, [[]], -1], [lists, reverse, [[]], soon], [lists, reverse, [[]], 16#100000000],
              [lists, reverse, [[]], {abs, soon}], [lists, reverse, [[]], {abs, 1 bsl 70}]],
     [begin
-         [Erpc, Ours] = [teleport_test:outcome(Module, Function, [Node | Call]) || {Module, Function} <- [{erpc, call}, {teleport_erpc, call}]],
+         [Erpc, Ours] = [teleport_test:outcome(Module, call, [Node | Call]) || Module <- [erpc, teleport_erpc]],
          ?assertEqual({Node, Call, Erpc}, {Node, Call, Ours})
      end || Node <- [?config(node, Config), node(), nobody@nowhere, "no node"], Call <- Calls].
 
@@ -195,7 +195,8 @@ requests_as_of_erpc(Config) ->
                          || Module <- [erpc, teleport_erpc]],
          ?assertEqual({Node, Call, Erpc}, {Node, Call, Ours})
      end || Node <- [?config(node, Config), node(), nobody@nowhere], Call <- Calls, Wait <- Await],
-    as_of_erpc(send_request, [["no node", erlang, node, []], [node(), no_fun], [node(), erlang, "node", []], [node(), fun_here(), label, no_map]]),
+    as_of_erpc(send_request, [["no node", erlang, node, []], [node(), no_fun], [node(), erlang, "node", []],
+                            [node(), fun_here(), label, no_map]]),
     %% One that takes long.
     Node = ?config(node, Config),
     Id = teleport_erpc:send_request(Node, ?MODULE, wait_for, [self()]),

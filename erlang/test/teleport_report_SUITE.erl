@@ -16,7 +16,8 @@ suite() ->
 
 all() ->
     [nothing_gets_through, a_stopped_peer_with_a_session, an_address_that_is_not_the_way_of_a_session, hosts_that_are_none,
-     a_start_that_failed, a_rest_is_said_once, a_call_that_ends_first_is_explained, the_peer_asks_too, a_report_fits_a_terminal, a_report_without_teleport,
+     a_start_that_failed, a_rest_is_said_once, a_call_that_ends_first_is_explained, the_peer_asks_too, a_report_fits_a_terminal,
+     a_report_without_teleport,
      a_call_in_vain_is_warned_of_once, nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of].
 
 init_per_suite(Config) ->
@@ -140,7 +141,8 @@ a_call_that_ends_first_is_explained(_Config) ->
     ok = flushed(),
     [Text] = [Said || {warning, Said} <- teleport_test_log:all(), string:find(Said, "cannot connect") =/= nomatch],
     [?assertNotEqual({Part, nomatch}, {Part, string:find(Text, Part)})
-     || Part <- ["127.0.0.1:1: Connection refused", "127.0.0.1:" ++ integer_to_list(Port) ++ ": it accepts", "teleport:check('mute@127.0.0.1')"]],
+     || Part <- ["127.0.0.1:1: Connection refused", "127.0.0.1:" ++ integer_to_list(Port) ++ ": it accepts",
+                "teleport:check('mute@127.0.0.1')"]],
     ok = gen_tcp:close(Mute).
 
 %% The side that has not dialled asks over the same connections.

@@ -8,7 +8,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([sends/1, large_binaries/1, terms_of_all_kinds/1, casts/1, calls/1, noproc/1, exit_reasons/1, timeouts/1,
-         rejected_requests/1, atoms/1, atoms_of_each_peer/1, panics/1, many_calls_at_once/1, monitors/1, a_node_in_rust_is_killed/1, a_node_in_erlang_is_killed/1,
+         rejected_requests/1, atoms/1, atoms_of_each_peer/1, panics/1, many_calls_at_once/1, monitors/1,
+         a_node_in_rust_is_killed/1, a_node_in_erlang_is_killed/1,
          a_node_in_rust_is_restarted/1]).
 
 %% Milliseconds, far above what anything takes on a busy machine.
@@ -20,7 +21,8 @@ suite() ->
 
 all() ->
     [sends, large_binaries, terms_of_all_kinds, casts, calls, noproc, exit_reasons, timeouts, rejected_requests,
-     atoms, atoms_of_each_peer, panics, many_calls_at_once, monitors, a_node_in_rust_is_killed, a_node_in_erlang_is_killed, a_node_in_rust_is_restarted].
+     atoms, atoms_of_each_peer, panics, many_calls_at_once, monitors, a_node_in_rust_is_killed, a_node_in_erlang_is_killed,
+     a_node_in_rust_is_restarted].
 
 init_per_suite(Config) ->
     case os:getenv("TELEPORT_INTEROP") of

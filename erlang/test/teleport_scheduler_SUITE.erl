@@ -81,7 +81,8 @@ parts_stay_few(_Config) ->
     Term = [{I, binary:copy(<<I>>, I)} || I <- lists:seq(1, 3000)],
     ?assertEqual(Term, binary_to_term(iolist_to_binary(teleport:term_to_iolist(Term)))).
 
-%% Others pass a term that takes long to build, and leaves room for them. On a busy machine that may fail at times; if they do not, it always does.
+%% Others pass a term that takes long to build, and leaves room for them. On a busy machine that may fail at times; if they
+%% do not, it always does.
 a_large_term_does_not_hold_up_others(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, others),

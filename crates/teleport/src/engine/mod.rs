@@ -434,7 +434,10 @@ impl Engine {
         match session.join_failures() + 1 {
             failures @ JOINS_TO_WARN_AFTER => {
                 let noted = session.note(OfPeer::NoPool);
-                warn_seldom!(noted, parent: session.span(), failures, %error, advice = directory::ADVICE, "cannot open pool connections; trying again");
+                warn_seldom!(
+                    noted, parent: session.span(), failures, %error, advice = directory::ADVICE,
+                    "cannot open pool connections; trying again"
+                );
             }
             failures => {
                 tracing::debug!(parent: session.span(), failures, %error, "cannot open a pool connection")

@@ -37,9 +37,10 @@ pub trait Host: Send + Sync + 'static {
 
     /// Something from a peer, in its place: what was sent from one process to another comes in the order it was sent in.
     ///
-    /// Called under none of the node's locks, so it may call [`Embedded`](crate::embed::Embedded). It must not wait for a process of the host: what
-    /// takes long is done elsewhere, and the [`Receipt`] dropped when it is done. Meanwhile no large message comes that has
-    /// to come behind it; for small ones see [`defers`](Self::defers).
+    /// Called under none of the node's locks, so it may call [`Embedded`](crate::embed::Embedded). It must
+    /// not wait for a process of the host: what takes long is done elsewhere, and the [`Receipt`] dropped
+    /// when it is done. Meanwhile no large message comes that has to come behind it; for small ones see
+    /// [`defers`](Self::defers).
     fn take(&self, inbound: Inbound);
 }
 

@@ -48,8 +48,8 @@ impl Terms {
         &self.limits
     }
 
-    /// The term, unless it is none, is compressed, takes too much memory, or has more new atoms than are left; or which atoms a scheduler has to
-    /// build it from.
+    /// The term, unless it is none, is compressed, takes too much memory, or has more new atoms than are
+    /// left; or which atoms a scheduler has to build it from.
     ///
     /// Large binaries in it are not copied, unless they are in a fun.
     pub(crate) fn read<'a>(&self, env: Env<'a>, document: &Bytes, peer: &NodeName) -> Read<'a> {

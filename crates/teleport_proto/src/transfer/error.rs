@@ -104,7 +104,8 @@ pub enum Violation {
     },
     /// It takes too little of the answers that this side gives by itself, and cannot refuse.
     #[error(
-        "the peer has not taken {bytes} bytes of outcomes and of answers to requests and monitors in vain, {limit} are kept; the session ends"
+        "the peer has not taken {bytes} bytes of outcomes and of answers to requests and monitors in vain, {limit} are \
+         kept; the session ends"
     )]
     Answers {
         /// Bytes that it has not taken.

@@ -170,14 +170,16 @@ pub enum Disposition {
     Consumed,
     /// There is no such process. The session returns the message's credit itself.
     NoProcess,
-    /// Its delivery takes longer; [`Transfer::finish_delivery`](super::Transfer::finish_delivery) will tell how it ended. Until then nothing that names it as
-    /// its predecessor is handed over: so nothing of its pair behind a large message, and nothing large behind a small one.
-    /// Small ones that came behind a small one by the same connection do not name it: the sink has to defer them too, and to
-    /// deliver and finish them in order.
+    /// Its delivery takes longer; [`Transfer::finish_delivery`](super::Transfer::finish_delivery) will tell
+    /// how it ended. Until then nothing that names it as its predecessor is handed over: so nothing of its
+    /// pair behind a large message, and nothing large behind a small one. Small ones that came behind a small
+    /// one by the same connection do not name it: the sink has to defer them too, and to deliver and finish
+    /// them in order.
     Deferred,
     /// It is in its place in a mailbox that has no room for it: it keeps its room in the peer's window until
-    /// [`Transfer::finish_delivery`](super::Transfer::finish_delivery) tells that it has got some, or has left the mailbox. What its pair sent behind it is handed
-    /// over all the same: the mailbox keeps the order.
+    /// [`Transfer::finish_delivery`](super::Transfer::finish_delivery) tells that it has got some, or has
+    /// left the mailbox. What its pair sent behind it is handed over all the same: the mailbox keeps the
+    /// order.
     Placed,
 }
 

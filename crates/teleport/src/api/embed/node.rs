@@ -170,9 +170,9 @@ impl Embedded {
         Ok(())
     }
 
-    /// The same as [`send`](Self::send); and `told` is called, on a thread of the node, once the message is in the mailbox, or there turns out to be
-    /// no such process, or nothing can be known since the peer went down. Exactly once, if the message is accepted; never, if
-    /// this or `accepted` says that it was not.
+    /// The same as [`send`](Self::send); and `told` is called, on a thread of the node, once the message is
+    /// in the mailbox, or there turns out to be no such process, or nothing can be known since the peer went
+    /// down. Exactly once, if the message is accepted; never, if this or `accepted` says that it was not.
     pub fn send_acknowledged(
         &self,
         from: ProcessId,
