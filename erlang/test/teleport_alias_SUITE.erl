@@ -18,14 +18,10 @@ all() ->
      monitors_with_tags, monitors_with_aliases, monitors_with_priority, monitors_by_any_registry, bad_options].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    [{peer, Peer}, {node, Node} | Config].
+    teleport_test:init_pair(Config).
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 end_per_testcase(_Case, _Config) ->
     ?assertMatch(#{waiting_for := 0}, teleport:info()),
@@ -101,7 +97,8 @@ of_a_node_that_is_gone(_Config) ->
 
 monitors_with_tags(Config) ->
     Node = ?config(node, Config),
-    Tags = [tag, {tag, make_ref()}, #{list_to_binary(lists:seq(1, 100)) => [self() | x]}, binary:copy(<<1>>, 100000), fun lists:map/2, 'DOWN'],
+    Tags = [tag, {tag, make_ref()}, #{list_to_binary(lists:seq(1, 100)) => [self() | x]}, binary:copy(<<1>>, 100000),
+            fun lists:map/2, 'DOWN'],
     [begin
          Server = teleport_test_server:start_at(N, undefined),
          Monitors = [{Tag, teleport:monitor(Server, [{tag, Tag}])} || Tag <- Tags],

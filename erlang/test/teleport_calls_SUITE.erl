@@ -5,32 +5,44 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([requests/1, responses_by_message/1, a_response_that_comes_too_late/1, responses_as_of_otp/1,
-         a_server_that_ends/1, a_node_that_goes_down/1, order_of_requests_and_casts/1, a_stop_while_it_waits/1]).
--export([multi_call/1, multi_call_with_a_timeout/1, multi_call_of_large_terms/1, abcast/1]).
--export([statem_calls/1, events/1, calls_of_event_handlers/1, events_as_of_otp/1]).
--export([prime/1]).
+-export([requests_by_any_reference_are_answered_in_any_order/1, a_message_is_the_response_of_no_other_request/1,
+         a_response_that_comes_too_late_is_dropped/1, responses_are_those_of_gen_server/1,
+         what_a_server_has_not_answered_ends_with_its_reason/1, what_a_node_has_not_answered_ends_with_noconnection/1,
+         requests_and_casts_keep_their_order/1, a_stop_ends_requests_that_wait_for_a_session/1]).
+-export([multi_call_asks_all_nodes_and_names_those_without_an_answer/1, multi_call_drops_what_comes_after_its_timeout/1,
+         multi_call_carries_large_terms/1, abcast_reaches_all_nodes_in_order/1]).
+-export([a_gen_statem_answers_as_a_gen_server_does/1, events_of_all_sizes_arrive_in_order/1,
+         late_replies_of_event_handlers_are_dropped/1, event_managers_answer_as_to_gen_event/1]).
+-export([prime_sets_a_pool_up_and_sends_nothing/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [requests, responses_by_message, a_response_that_comes_too_late, responses_as_of_otp,
-     a_server_that_ends, a_node_that_goes_down, order_of_requests_and_casts, a_stop_while_it_waits,
-     multi_call, multi_call_with_a_timeout, multi_call_of_large_terms, abcast,
-     statem_calls, events, calls_of_event_handlers, events_as_of_otp,
-     prime].
+    [requests_by_any_reference_are_answered_in_any_order,
+     a_message_is_the_response_of_no_other_request,
+     a_response_that_comes_too_late_is_dropped,
+     responses_are_those_of_gen_server,
+     what_a_server_has_not_answered_ends_with_its_reason,
+     what_a_node_has_not_answered_ends_with_noconnection,
+     requests_and_casts_keep_their_order,
+     a_stop_ends_requests_that_wait_for_a_session,
+     multi_call_asks_all_nodes_and_names_those_without_an_answer,
+     multi_call_drops_what_comes_after_its_timeout,
+     multi_call_carries_large_terms,
+     abcast_reaches_all_nodes_in_order,
+     a_gen_statem_answers_as_a_gen_server_does,
+     events_of_all_sizes_arrive_in_order,
+     late_replies_of_event_handlers_are_dropped,
+     event_managers_answer_as_to_gen_event,
+     prime_sets_a_pool_up_and_sends_nothing].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    [{peer, Peer}, {node, Node} | Config].
+    teleport_test:init_pair(Config).
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 init_per_testcase(Case, Config) ->
     [{server, teleport_test_server:start_at(?config(node, Config), Case)} | Config].
@@ -43,10 +55,11 @@ end_per_testcase(_Case, Config) ->
 
 %% Requests.
 
-requests(Config) ->
+requests_by_any_reference_are_answered_in_any_order(Config) ->
+    Name = ?FUNCTION_NAME,
     {Node, Server} = {?config(node, Config), ?config(server, Config)},
     yes = global:register_name(teleport_calls, Server),
-    Refs = [Server, {requests, Node}, {global, teleport_calls}, {via, global, teleport_calls}],
+    Refs = [Server, {Name, Node}, {global, teleport_calls}, {via, global, teleport_calls}],
     Ids = [{teleport:send_request(Ref, {echo, Ref}), Ref} || Ref <- Refs],
     %% In any order.
     [?assertEqual({reply, {ok, Ref}}, teleport:receive_response(Id, 30000)) || {Id, Ref} <- lists:reverse(Ids)],
@@ -62,7 +75,7 @@ requests(Config) ->
     exit(Here, kill),
     ?assertError(badarg, teleport:send_request("no reference", hello)).
 
-responses_by_message(Config) ->
+a_message_is_the_response_of_no_other_request(Config) ->
     Server = ?config(server, Config),
     [First, Second] = [teleport:send_request(Server, {echo, I}) || I <- [1, 2]],
     Message = teleport_test:receive_one(),
@@ -74,7 +87,7 @@ responses_by_message(Config) ->
     ?assertEqual({error, {noproc, {nobody, ?config(node, Config)}}},
                  teleport:check_response(teleport_test:receive_one(), Nobody)).
 
-a_response_that_comes_too_late(Config) ->
+a_response_that_comes_too_late_is_dropped(Config) ->
     Server = ?config(server, Config),
     {ok, Here} = teleport_test_server:start(undefined),
     [begin
@@ -94,25 +107,26 @@ a_response_that_comes_too_late(Config) ->
     exit(Here, kill).
 
 %% What OTP's functions answer, ours do.
-responses_as_of_otp(Config) ->
+responses_are_those_of_gen_server(Config) ->
     Node = ?config(node, Config),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
     Refs = [{nobody, Node}, Dead, nobody, {nobody, node()}, {global, nobody}, {via, global, nobody}, {x, nobody@nowhere}],
     [?assertEqual(gen_server:receive_response(gen_server:send_request(Ref, hello), 30000),
                   teleport:receive_response(teleport:send_request(Ref, hello), 30000)) || Ref <- Refs].
 
-a_server_that_ends(Config) ->
+what_a_server_has_not_answered_ends_with_its_reason(Config) ->
+    Name = ?FUNCTION_NAME,
     {Node, Server} = {?config(node, Config), ?config(server, Config)},
     Answered = teleport:send_request(Server, {echo, x}),
     Ended = teleport:send_request(Server, {exit, {tired, "of it"}}),
-    Behind = teleport:send_request({a_server_that_ends, Node}, never),
+    Behind = teleport:send_request({Name, Node}, never),
     ?assertEqual({error, {{tired, "of it"}, Server}}, teleport:receive_response(Ended, 30000)),
     ?assertEqual({reply, {ok, x}}, teleport:receive_response(Answered, 30000)),
     %% By name it is another pair: it may have found the server, or not.
-    {error, {Reason, {a_server_that_ends, Node}}} = teleport:receive_response(Behind, 30000),
+    {error, {Reason, {Name, Node}}} = teleport:receive_response(Behind, 30000),
     ?assert(lists:member(Reason, [{tired, "of it"}, noproc])).
 
-a_node_that_goes_down(_Config) ->
+what_a_node_has_not_answered_ends_with_noconnection(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
     Id = teleport:send_request(Server, never),
@@ -122,7 +136,7 @@ a_node_that_goes_down(_Config) ->
     teleport_test:stop_peer(Peer).
 
 %% The first of them begins the session.
-order_of_requests_and_casts(_Config) ->
+requests_and_casts_keep_their_order(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
     Sizes = [10, 100000, 1000, 400000],
@@ -135,7 +149,7 @@ order_of_requests_and_casts(_Config) ->
     teleport_test:stop_peer(Peer).
 
 %% The engine stops while a request waits for a peer that cannot be reached.
-a_stop_while_it_waits(_Config) ->
+a_stop_ends_requests_that_wait_for_a_session(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     {Stopped, StoppedNode} = teleport_test:start_peer(),
     Self = self(),
@@ -159,56 +173,60 @@ a_stop_while_it_waits(_Config) ->
 
 %% Several nodes.
 
-multi_call(Config) ->
+multi_call_asks_all_nodes_and_names_those_without_an_answer(Config) ->
+    Name = ?FUNCTION_NAME,
     {Peer, Other} = teleport_test:start_peer(),
     Node = ?config(node, Config),
-    {ok, Here} = teleport_test_server:start(multi_call),
-    _ = teleport_test_server:start_at(Other, multi_call),
+    {ok, Here} = teleport_test_server:start(Name),
+    _ = teleport_test_server:start_at(Other, Name),
     Nodes = [Node, nobody@nowhere, node(), Other],
     Replies = [{N, {ok, hello}} || N <- [Node, node(), Other]],
-    ?assertEqual({Replies, [nobody@nowhere]}, teleport:multi_call(Nodes, multi_call, {echo, hello})),
-    {AllReplies, []} = teleport:multi_call(multi_call, {echo, hello}),
+    ?assertEqual({Replies, [nobody@nowhere]}, teleport:multi_call(Nodes, Name, {echo, hello})),
+    {AllReplies, []} = teleport:multi_call(Name, {echo, hello}),
     ?assertEqual(lists:sort(Replies), lists:sort(AllReplies)),
     ?assertEqual({[], Nodes}, teleport:multi_call(Nodes, nobody, {echo, hello}, 30000)),
-    ?assertEqual({[], []}, teleport:multi_call([], multi_call, {echo, hello})),
+    ?assertEqual({[], []}, teleport:multi_call([], Name, {echo, hello})),
     %% The server sees who calls.
-    ?assertEqual({[{Node, self()}], []}, teleport:multi_call([Node], multi_call, caller)),
+    ?assertEqual({[{Node, self()}], []}, teleport:multi_call([Node], Name, caller)),
     exit(Here, kill),
     teleport_test:stop_peer(Peer).
 
-multi_call_with_a_timeout(Config) ->
+multi_call_drops_what_comes_after_its_timeout(Config) ->
+    Name = ?FUNCTION_NAME,
     Node = ?config(node, Config),
-    {ok, Here} = teleport_test_server:start(multi_call_with_a_timeout),
+    {ok, Here} = teleport_test_server:start(Name),
     Nodes = [Node, node()],
     %% A request that is taken back before there is a session is never sent.
     ok = teleport:prime(Node),
-    ?assertEqual({[], Nodes}, teleport:multi_call(Nodes, multi_call_with_a_timeout, {held, x}, 1)),
+    ?assertEqual({[], Nodes}, teleport:multi_call(Nodes, Name, {held, x}, 1)),
     %% Behind the late replies.
     ?assertEqual({[{N, {released, 1}} || N <- Nodes], []},
-                 teleport:multi_call(Nodes, multi_call_with_a_timeout, release, 30000)),
+                 teleport:multi_call(Nodes, Name, release, 30000)),
     ?assertEqual([], teleport_test:mailbox()),
     exit(Here, kill).
 
-multi_call_of_large_terms(Config) ->
+multi_call_carries_large_terms(Config) ->
+    Name = ?FUNCTION_NAME,
     Node = ?config(node, Config),
     Large = rand:bytes(8 bsl 20),
     ?assertEqual({[{Node, {ok, Large}}, {Node, {ok, Large}}], []},
-                 teleport:multi_call([Node, Node], multi_call_of_large_terms, {echo, Large})).
+                 teleport:multi_call([Node, Node], Name, {echo, Large})).
 
-abcast(Config) ->
+abcast_reaches_all_nodes_in_order(Config) ->
+    Name = ?FUNCTION_NAME,
     Node = ?config(node, Config),
-    {ok, Here} = teleport_test_server:start(abcast),
-    ?assertEqual(abcast, teleport:abcast([nobody@nowhere, node(), Node], abcast, {note, 1})),
-    ?assertEqual(abcast, teleport:abcast(abcast, {note, 2})),
+    {ok, Here} = teleport_test_server:start(Name),
+    ?assertEqual(abcast, teleport:abcast([nobody@nowhere, node(), Node], Name, {note, 1})),
+    ?assertEqual(abcast, teleport:abcast(Name, {note, 2})),
     ?assertEqual(abcast, teleport:abcast([Node, node()], nobody, {note, 3})),
     %% To a name, so that it comes behind them.
-    [?assertEqual([1, 2], teleport:gs_call({abcast, N}, notes)) || N <- [Node, node()]],
+    [?assertEqual([1, 2], teleport:gs_call({Name, N}, notes)) || N <- [Node, node()]],
     exit(Here, kill).
 
 %% gen_statem.
 
 %% Its messages are those of a gen_server.
-statem_calls(Config) ->
+a_gen_statem_answers_as_a_gen_server_does(Config) ->
     Node = ?config(node, Config),
     Statem = teleport_test_statem:start_at(Node, statem),
     ?assertEqual({locked, []}, teleport:gs_call(Statem, state)),
@@ -227,7 +245,7 @@ statem_calls(Config) ->
 
 %% gen_event.
 
-events(Config) ->
+events_of_all_sizes_arrive_in_order(Config) ->
     Node = ?config(node, Config),
     Manager = teleport_test_handler:start_at(Node, event_manager),
     ok = teleport_gen_event:notify(Manager, 1),
@@ -248,7 +266,7 @@ events(Config) ->
     ?assertEqual([1, 2], teleport_gen_event:call(Here, teleport_test_handler, events)),
     ok = gen_event:stop(Here).
 
-calls_of_event_handlers(Config) ->
+late_replies_of_event_handlers_are_dropped(Config) ->
     Node = ?config(node, Config),
     Manager = teleport_test_handler:start_at(Node, undefined),
     ?assertEqual({ok, x}, teleport_gen_event:call(Manager, teleport_test_handler, {echo, x}, infinity)),
@@ -261,7 +279,7 @@ calls_of_event_handlers(Config) ->
     ?assertMatch({error, {'EXIT', tired}}, teleport_gen_event:call(Manager, teleport_test_handler, {exit, tired})),
     exit(Manager, kill).
 
-events_as_of_otp(Config) ->
+event_managers_answer_as_to_gen_event(Config) ->
     Node = ?config(node, Config),
     Manager = teleport_test_handler:start_at(Node, undefined),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
@@ -276,7 +294,7 @@ events_as_of_otp(Config) ->
 
 %% Nodes.
 
-prime(_Config) ->
+prime_sets_a_pool_up_and_sends_nothing(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     ?assertNot(lists:member(Node, teleport:nodes())),
     ?assertEqual(ok, teleport:prime(Node)),

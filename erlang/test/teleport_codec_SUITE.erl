@@ -6,9 +6,12 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
--export([large_binaries_at_every_position/1, hard_terms/1, random_terms/1, documents_of_others/1, documents_that_are_none/1, what_cannot_be_read_is_counted/1,
-         many_atoms/1, atoms_that_are_new/1, requests_and_replies/1, builders_that_die/1]).
--export([not_copied/1, relayed_messages_reuse_memory/1, memory_of_a_large_binary/1, memory_is_reused_only_when_free/1, valid_after_a_stop/1]).
+-export([large_binaries_arrive_at_every_position/1, hard_terms_arrive_as_they_were/1, random_terms_arrive_as_they_were/1,
+         documents_of_other_encoders_are_read/1, documents_that_are_none_vanish_alone/1, what_cannot_be_read_is_counted/1,
+         terms_of_many_atoms_arrive_as_they_were/1, atoms_that_are_new_are_counted/1,
+         requests_and_replies_carry_large_binaries/1, large_maps_arrive_though_builders_die/1]).
+-export([large_binaries_are_not_copied/1, relayed_messages_reuse_memory/1, a_large_binary_takes_its_own_memory_once/1,
+         memory_is_reused_only_when_free/1, binaries_are_valid_after_a_stop/1]).
 
 %% Run on the peer.
 -export([judge/0, keeper/0]).
@@ -21,27 +24,35 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [large_binaries_at_every_position, hard_terms, random_terms, documents_of_others, documents_that_are_none, what_cannot_be_read_is_counted,
-     many_atoms, atoms_that_are_new, requests_and_replies, builders_that_die,
-     not_copied, relayed_messages_reuse_memory, memory_of_a_large_binary, memory_is_reused_only_when_free, valid_after_a_stop].
+    [large_binaries_arrive_at_every_position,
+     hard_terms_arrive_as_they_were,
+     random_terms_arrive_as_they_were,
+     documents_of_other_encoders_are_read,
+     documents_that_are_none_vanish_alone,
+     what_cannot_be_read_is_counted,
+     terms_of_many_atoms_arrive_as_they_were,
+     atoms_that_are_new_are_counted,
+     requests_and_replies_carry_large_binaries,
+     large_maps_arrive_though_builders_die,
+     large_binaries_are_not_copied,
+     relayed_messages_reuse_memory,
+     a_large_binary_takes_its_own_memory_once,
+     memory_is_reused_only_when_free,
+     binaries_are_valid_after_a_stop].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    Judge = spawn(Node, ?MODULE, judge, []),
-    [{peer, Peer}, {node, Node}, {judge, Judge} | Config].
+    Pair = teleport_test:init_pair(Config),
+    [{judge, spawn(?config(node, Pair), ?MODULE, judge, [])} | Pair].
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 init_per_testcase(_Case, Config) ->
     [{test, self()} | Config].
 
 %% The same terms.
 
-large_binaries_at_every_position(Config) ->
+large_binaries_arrive_at_every_position(Config) ->
     L = binary(?LARGE),
     {Map129, Map128} = {numbers(129), numbers(128)},
     M = binary(3 * ?LARGE + 1),
@@ -66,7 +77,7 @@ large_binaries_at_every_position(Config) ->
              binary:part(M, 1, ?LARGE), [binary:part(M, I, ?LARGE) || I <- lists:seq(0, 20)]],
     [same(Config, Term) || Term <- Terms].
 
-hard_terms(Config) ->
+hard_terms_arrive_as_they_were(Config) ->
     L = binary(?LARGE),
     Terms = [<<>>, <<0>>, [], {}, #{}, -(1 bsl 200), 1 bsl 70, 1 bsl 3000, -0.0, 1.5e300, <<5:3>>, make_ref(), self(),
              hd(erlang:ports()), fun lists:map/2, fun() -> Config end, 'ж', list_to_atom(lists:duplicate(255, $я)), '',
@@ -75,14 +86,15 @@ hard_terms(Config) ->
              maps:from_list([{I, I} || I <- lists:seq(1, 32)]), maps:from_list([{I, I} || I <- lists:seq(1, 33)]),
              maps:from_list([{{I}, [I]} || I <- lists:seq(1, 100000)]), #{1 => a, 1.0 => b, -0.0 => c},
              numbers(128), numbers(129), fun() -> [numbers(129), Config] end, #{numbers(500) => #{numbers(1000) => 1}},
-             maps:from_list([{binary(I), I} || I <- lists:seq(1, 300)]), lists:duplicate(80000, binary(128)), #{self() => #{make_ref() => 'ж'}}],
+             maps:from_list([{binary(I), I} || I <- lists:seq(1, 300)]), lists:duplicate(80000, binary(128)),
+             #{self() => #{make_ref() => 'ж'}}],
     [begin
          same(Config, Term),
          same(Config, {Term, L, [Term, L | Term], #{Term => L, L => Term}}),
          same(Config, [Term, Term | atoms(Term)])
      end || Term <- Terms].
 
-random_terms(Config) ->
+random_terms_arrive_as_they_were(Config) ->
     {A, B, C} = Seed = {erlang:phash2(node()), erlang:unique_integer([positive]), 4},
     ct:log("seed ~p", [Seed]),
     rand:seed(exsss, {A, B, C}),
@@ -94,7 +106,7 @@ random_terms(Config) ->
      end || _ <- lists:seq(1, 300)].
 
 %% What other encoders may write, or OTP with other options.
-documents_of_others(Config) ->
+documents_of_other_encoders_are_read(Config) ->
     L = binary(?LARGE),
     B = [<<109, (byte_size(L)):32>>, L],
     Term = {1.5, [a, L, 'ж'], #{<<"k">> => [L | 2]}, self(), make_ref(), fun lists:map/2},
@@ -127,7 +139,7 @@ what_cannot_be_read_is_counted(Config) ->
     ?assertEqual(Before + 2, Unreadable()).
 
 %% They vanish, and nothing else does.
-documents_that_are_none(Config) ->
+documents_that_are_none_vanish_alone(Config) ->
     Judge = ?config(judge, Config),
     L = binary(?LARGE),
     B = [<<109, (byte_size(L)):32>>, L],
@@ -149,7 +161,7 @@ documents_that_are_none(Config) ->
     same(Config, {still, L, there}).
 
 %% Terms with many atoms are built by the NIF itself.
-many_atoms(Config) ->
+terms_of_many_atoms_arrive_as_they_were(Config) ->
     L = binary(?LARGE),
     Names = [list_to_atom("teleport_codec_" ++ integer_to_list(I)) || I <- lists:seq(1, 5000)],
     Long = [list_to_atom(lists:duplicate(Length, Char)) || Length <- [1, 20, 42, 43, 44, 45, 46, 47, 254, 255], Char <- [$a, 233, $ж]],
@@ -179,7 +191,7 @@ many_atoms(Config) ->
                         <<104, 200>>, <<108, -1:32>>, <<107, -1:16>>, <<109, -1:32>>, <<255>>]],
     same(Config, Names).
 
-atoms_that_are_new(Config) ->
+atoms_that_are_new_are_counted(Config) ->
     L = binary(?LARGE),
     NewAtoms = fun() -> maps:get(new_atoms, erpc:call(?config(node, Config), teleport, info, [])) end,
     Before = NewAtoms(),
@@ -192,14 +204,14 @@ atoms_that_are_new(Config) ->
     same_document(Config, document([<<104, 2>>, Encoded, B])),
     ?assertEqual(Before + 2, NewAtoms()).
 
-requests_and_replies(Config) ->
+requests_and_replies_carry_large_binaries(Config) ->
     Node = ?config(node, Config),
     {ok, _} = erpc:call(Node, gen_server, start, [{local, server}, teleport_test_server, [], []]),
     Term = {binary(5 * ?LARGE), [binary(?LARGE)], #{self() => binary(?LARGE)}},
     ?assertEqual({ok, Term}, teleport:gs_call({server, Node}, {echo, Term})).
 
 %% Large maps are built by processes; without one the engine waits for the next.
-builders_that_die(Config) ->
+large_maps_arrive_though_builders_die(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, builders),
     Messages = [{I, numbers(10000)} || I <- lists:seq(1, 30)],
@@ -221,7 +233,7 @@ builders(Node) ->
 %% No copies.
 
 %% What a process was sent holds on to the message that was received, and takes no memory of the virtual machine's.
-not_copied(Config) ->
+large_binaries_are_not_copied(Config) ->
     Node = ?config(node, Config),
     Keeper = spawn(Node, ?MODULE, keeper, []),
     Binary = binary(10 bsl 20),
@@ -259,7 +271,7 @@ relayed_messages_reuse_memory(Config) ->
     ?assert(PerMessage < 500, PerMessage).
 
 %% The most that a node ever takes for a binary of 100 MB is little more than that.
-memory_of_a_large_binary(_Config) ->
+a_large_binary_takes_its_own_memory_once(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     Keeper = spawn(Node, ?MODULE, keeper, []),
     ?assertEqual(ok, ask(Keeper, {keep, small})),
@@ -286,7 +298,7 @@ memory_is_reused_only_when_free(Config) ->
                  ask(Keeper, fun(Kept) -> [erlang:md5(Binary) || Binary <- Kept] end)),
     stop(Keeper).
 
-valid_after_a_stop(Config) ->
+binaries_are_valid_after_a_stop(Config) ->
     Node = ?config(node, Config),
     Keeper = spawn(Node, ?MODULE, keeper, []),
     Binaries = [binary(Size) || Size <- [?LARGE, 1 bsl 20, 50 bsl 20]],

@@ -20,15 +20,12 @@ all() ->
      several_nodes_as_of_erpc, casts_as_of_erpc, requests_as_of_erpc, collections_as_of_erpc, by_the_fallback].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    true = erpc:call(Node, code, add_patha, [filename:dirname(code:which(?MODULE))]),
-    [{peer, Peer}, {node, Node} | Config].
+    Pair = teleport_test:init_pair(Config),
+    true = erpc:call(?config(node, Pair), code, add_patha, [filename:dirname(code:which(?MODULE))]),
+    Pair.
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 end_per_testcase(_Case, _Config) ->
     ?assertMatch(#{waiting_for := 0}, teleport:info()),

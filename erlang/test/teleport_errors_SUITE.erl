@@ -18,14 +18,10 @@ all() ->
      a_term_that_is_too_large, the_monitor_of_another_process].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    [{peer, Peer}, {node, Node} | Config].
+    teleport_test:init_pair(Config).
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 end_per_testcase(_Case, _Config) ->
     ?assertMatch(#{waiting_for := 0}, teleport:info()),

@@ -6,7 +6,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([pairs/1, casts_sends_and_calls/1, sent_then_replied_then_down/1, the_reply_wins/1, unordered/1]).
+-export([pairs_keep_their_order_while_connections_are_cut/1, casts_sends_and_calls_keep_their_order/1,
+         down_comes_behind_the_reply_and_that_behind_what_was_sent/1, the_reply_of_a_server_that_ends_wins/1,
+         what_is_unordered_waits_for_nothing_and_is_not_waited_for/1]).
 
 -define(PATIENCE, 30000).
 %% Express and bulk in turn.
@@ -20,7 +22,11 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [pairs, casts_sends_and_calls, sent_then_replied_then_down, the_reply_wins, unordered].
+    [pairs_keep_their_order_while_connections_are_cut,
+     casts_sends_and_calls_keep_their_order,
+     down_comes_behind_the_reply_and_that_behind_what_was_sent,
+     the_reply_of_a_server_that_ends_wins,
+     what_is_unordered_waits_for_nothing_and_is_not_waited_for].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here(?CONFIGURATION),
@@ -43,7 +49,7 @@ end_per_testcase(_Case, Config) ->
     application:unset_env(teleport, peers).
 
 %% Many pairs, in both directions.
-pairs(Config) ->
+pairs_keep_their_order_while_connections_are_cut(Config) ->
     {Node, Proxy} = {?config(node, Config), ?config(proxy, Config)},
     Pairs = [{stream(From, Sink), Sink} || {From, To} <- [{node(), Node}, {Node, node()}], _ <- lists:seq(1, 4),
                                            Sink <- [teleport_test:sink(To)]],
@@ -76,7 +82,7 @@ stream(Sink) ->
     end.
 
 %% Each caller has its own server, which notes what comes.
-casts_sends_and_calls(Config) ->
+casts_sends_and_calls_keep_their_order(Config) ->
     {Node, Proxy} = {?config(node, Config), ?config(proxy, Config)},
     Servers = [teleport_test_server:start_at(Node, undefined) || _ <- lists:seq(1, 6)],
     Notes = 60,
@@ -110,7 +116,7 @@ notes(Server, Numbers) ->
     [] = teleport_test:mailbox().
 
 %% Of one process: what it sent, then its reply, then its DOWN.
-sent_then_replied_then_down(Config) ->
+down_comes_behind_the_reply_and_that_behind_what_was_sent(Config) ->
     {Node, Proxy} = {?config(node, Config), ?config(proxy, Config)},
     _ = while_cut(Proxy, Node, fun(_Round) ->
         Payloads = [binary:copy(<<Size:32>>, Size div 4 + 1) || Size <- tuple_to_list(?SIZES)],
@@ -141,7 +147,7 @@ finish(Node, Payload) ->
     ?assertEqual([sent, replied, {'DOWN', Monitor, process, Last, tired}], Three).
 
 %% 1,000 servers that answer and end at once.
-the_reply_wins(Config) ->
+the_reply_of_a_server_that_ends_wins(Config) ->
     {Node, Proxy} = {?config(node, Config), ?config(proxy, Config)},
     ok = teleport_test_proxy:lives(Proxy, {20000, 60000}),
     teleport_test_proxy:sever(Proxy),
@@ -159,7 +165,7 @@ the_reply_wins(Config) ->
     ?assert(Cut > 0).
 
 %% What is unordered neither waits for the large message that is held up, nor is it waited for.
-unordered(Config) ->
+what_is_unordered_waits_for_nothing_and_is_not_waited_for(Config) ->
     {Node, Proxy} = {?config(node, Config), ?config(proxy, Config)},
     Self = self(),
     Receiver = spawn(Node, fun() -> receive {report, Count} -> Self ! {self(), [size_of_one() || _ <- lists:seq(1, Count)]} end end),

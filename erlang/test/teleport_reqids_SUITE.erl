@@ -19,14 +19,10 @@ all() ->
      of_all_behaviours, by_functions_of_otp, bad_input].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    [{peer, Peer}, {node, Node} | Config].
+    teleport_test:init_pair(Config).
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 init_per_testcase(_Case, Config) ->
     {ok, Here} = teleport_test_server:start(undefined),

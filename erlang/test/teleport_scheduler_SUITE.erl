@@ -29,14 +29,10 @@ all() ->
      busy_dirty_schedulers].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    [{peer, Peer}, {node, Node} | Config].
+    teleport_test:init_pair(Config).
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 %% To a process of the peer, which sends it back.
 sends(Config) ->

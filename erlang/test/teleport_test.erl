@@ -1,6 +1,7 @@
 %% What the suites have in common.
 -module(teleport_test).
 
+-export([init_pair/1, end_pair/1]).
 -export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
@@ -21,6 +22,19 @@ distribute() ->
             {ok, _} = net_kernel:start([Name, shortnames]),
             ok
     end.
+
+%% For a suite: teleport on this node, and on another one, `node', whose process is `peer'.
+-spec init_pair([{atom(), term()}]) -> [{atom(), term()}].
+init_pair(Config) ->
+    ok = distribute(),
+    ok = teleport:start(),
+    {Peer, Node} = start_peer(),
+    [{peer, Peer}, {node, Node} | Config].
+
+-spec end_pair([{atom(), term()}]) -> ok.
+end_pair(Config) ->
+    stop_peer(proplists:get_value(peer, Config)),
+    ok = application:stop(teleport).
 
 %% Starts teleport on this node, configured like that.
 -spec start_here([{atom(), term()}]) -> ok.
