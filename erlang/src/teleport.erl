@@ -419,7 +419,9 @@ monitor_of(Ref, Mark, Alias) ->
         {remote, To} ->
             teleport_request:monitor(To, Mark, Alias);
         undefined ->
-            teleport_request:ended(teleport_request:watcher(Alias), Mark, {Ref, node()}, noproc);
+            Monitor = teleport_request:watcher(Alias),
+            ok = teleport_request:ended(Monitor, Mark, {Ref, node()}, noproc),
+            Monitor;
         invalid ->
             badarg
     end.

@@ -8,7 +8,7 @@
          close_gate/0, open_gate/0, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
--export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
+-export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 -export([sample/0, pad/1]).
@@ -16,7 +16,7 @@
 -nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
--nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1]).
+-nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
 -nifs([sample/0, pad/1]).
@@ -284,6 +284,11 @@ monitor(_To, _Ref, _Mark, _Notice) ->
 %% its message is in the mailbox.
 -spec cancel(reference()) -> boolean().
 cancel(_Ref) ->
+    erlang:nif_error(not_loaded).
+
+%% Whether the calling process was told of a call or a monitor, not long ago. Then nothing of it comes any more.
+-spec is_answered(reference()) -> boolean().
+is_answered(_Ref) ->
     erlang:nif_error(not_loaded).
 
 %% Answers a watch, once, unless this returns `not_small'. Nothing comes of it if nobody waits any more.

@@ -3,6 +3,9 @@
 -module(teleport_ref).
 
 -export([where/1, node_of/1]).
+-export([new/0, monitor/2, alias/1]).
+
+-compile({no_auto_import, [monitor/2, alias/1]}).
 
 -export_type([ref/0]).
 
@@ -36,6 +39,20 @@ where(_Other) ->
 -spec node_of(teleport_nif:destination()) -> node().
 node_of({_Name, Node}) -> Node;
 node_of(Pid) -> node(Pid).
+
+%% References without a receive marker: the compiler follows none to another module (see teleport_request).
+
+-spec new() -> reference().
+new() ->
+    make_ref().
+
+-spec monitor(pid() | {atom(), node()}, [{alias, explicit_unalias | demonitor} | {tag, term()} | priority]) -> reference().
+monitor(Process, Options) ->
+    erlang:monitor(process, Process, Options).
+
+-spec alias([explicit_unalias | priority]) -> reference().
+alias(Options) ->
+    erlang:alias(Options).
 
 -spec found(term()) -> {local | remote, pid()} | undefined | invalid.
 found(undefined) -> undefined;

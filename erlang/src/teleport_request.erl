@@ -1,18 +1,21 @@
 %% @private
 %% Requests and monitors: how they begin, what answers them, and how they end.
 %%
-%% Whoever calls and waits does not look through its mailbox: it begins where that ended when a reference was made that all that it
-%% waits for has in it (a receive marker). The compiler sees to that as long as it can follow the reference to each `receive' of
-%% this module that it may come to, and it is in each clause. Where a function returns the reference it takes the marker away: so
-%% receive_response/2 looks through the mailbox, as that of `gen_server' does.
+%% Who waits does not look through its mailbox: it begins where that ended when a reference was made that all that it waits for has in
+%% it (a receive marker). The compiler sees to that as long as it can follow the reference to each `receive' of this module that it may
+%% come to, and it is in each clause. From OTP 26 on it can follow one that send/3 returns to receive_response/2; before, that looks
+%% through the mailbox, as that of `gen_server' does.
 %%
-%% OTP 25 loses messages, or crashes, if markers are made and taken away unused while there is another one, which may be a caller's. So
-%% there is none where it would hardly be of use: what unmarked/0 has made has none.
+%% A process has eight markers, and OTP 25 loses messages, or crashes, if markers are made and taken away unused while there is another
+%% one, which may be a caller's. So there is none where it would hardly be of use: what teleport_ref:new/0 has made has none, since
+%% that is another module's.
 -module(teleport_request).
 
 -export([call/4, send/3, multi/4]).
 -export([receive_response/2, wait_response/2, check_response/2, give_up/1]).
 -export([monitor/3, watcher/1, demonitor/1, ended/4]).
+%% Never called.
+-export(['@markers'/3]).
 
 -compile({no_auto_import, [monitor/3, demonitor/1]}).
 
@@ -31,6 +34,15 @@
 
 %% A server that answers by hand and ends in order: how long its answer may be behind its end, in milliseconds.
 -define(BEHIND, 1000).
+
+%% A reference that may be returned with its marker.
+-if(?OTP_RELEASE >= 26).
+-define(NEW_MARKED, make_ref()).
+-define(MONITOR_MARKED(Process, Options), erlang:monitor(process, Process, Options)).
+-else.
+-define(NEW_MARKED, teleport_ref:new()).
+-define(MONITOR_MARKED(Process, Options), teleport_ref:monitor(Process, Options)).
+-endif.
 
 %% Nobody has that name, on any node.
 -define(NOBODY, 'teleport nobody').
@@ -56,31 +68,58 @@ call(To, Kind, Request, Timeout) ->
 -spec send(teleport_ref:ref(), term(), term()) -> request_id() | badarg.
 send(Ref, Kind, Request) ->
     case teleport_ref:where(Ref) of
-        {local, Process} ->
-            request_local(Process, Kind, 'DOWN', Request);
-        {remote, To} ->
-            Id = unmarked(),
-            Message = message(Kind, Id, 'DOWN', Request),
-            case offer(To, Id, 'DOWN', Message, nosuspend) of
-                ok -> Id;
-                {error, busy} -> send_and_wait(To, Id, Message);
-                {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
-            end;
-        undefined ->
-            ended(make_ref(), 'DOWN', Ref, noproc);
-        invalid ->
-            badarg
+        {local, Process} -> request_local(Process, Kind, Request);
+        {remote, To} -> request_remote(To, Kind, Request);
+        undefined -> fail(Ref, noproc);
+        invalid -> badarg
     end.
 
+%% So the compiler finds out that what send/3 returns comes to a `receive', and leaves it its marker.
+-spec '@markers'(teleport_ref:ref(), term(), term()) -> no_return().
+'@markers'(Ref, Kind, Request) ->
+    _ = receive_response(send(Ref, Kind, Request), infinity),
+    _ = wait_response(send(Ref, Kind, Request), infinity),
+    error(undef).
+
+-spec request_remote(teleport_nif:destination(), term(), term()) -> request_id().
+request_remote(To, Kind, Request) ->
+    Id = ?NEW_MARKED,
+    Message = message(Kind, Id, 'DOWN', Request),
+    case offer(To, Id, 'DOWN', Message, nosuspend) of
+        ok -> ok;
+        {error, busy} -> send_and_wait(To, Id, Message);
+        {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
+    end,
+    Id.
+
 %% There is no room, or no session.
--spec send_and_wait(teleport_nif:destination(), request_id(), {term, tuple()}) -> request_id().
+-spec send_and_wait(teleport_nif:destination(), request_id(), {term, tuple()}) -> ok.
 send_and_wait(To, Id, Message) ->
     Notice = make_ref(),
     case offer(To, Id, 'DOWN', Message, Notice) of
         waiting -> accepted(Notice, Id, 'DOWN', To);
-        ok -> Id;
+        ok -> ok;
         {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
     end.
+
+%% As `gen' does it.
+-spec request_local(pid() | atom() | {atom(), node()}, term(), term()) -> request_id().
+request_local(Name, Kind, Request) when is_atom(Name) ->
+    case whereis(Name) of
+        undefined -> fail(Name, noproc);
+        Pid -> request_local(Pid, Kind, Request)
+    end;
+request_local(Process, Kind, Request) ->
+    Id = ?MONITOR_MARKED(Process, [{alias, demonitor}]),
+    _ = erlang:send(Process, {Kind, {self(), tag(Id, 'DOWN')}, Request}),
+    Id.
+
+%% A request that nobody has got.
+-spec fail(term(), term()) -> request_id().
+fail(Object, Reason) ->
+    Id = ?NEW_MARKED,
+    ok = ended(Id, 'DOWN', Object, Reason),
+    Id.
 
 %% Calls the servers of that name on several nodes at the same time. Replies and nodes without one are in the order of the nodes.
 -spec multi([node()], atom(), term(), teleport_timeout:response_timeout()) -> {[{node(), term()}], [node()]}.
@@ -97,13 +136,16 @@ multi(Nodes, Name, Request, Timeout) ->
 begin_marked(Ref, Mark, Request) ->
     case teleport_ref:where(Ref) of
         {local, Process} ->
-            {here, request_local(Process, '$gen_call', Mark, Request)};
+            Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
+            _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}),
+            {here, Id};
         {remote, To} ->
-            Id = unmarked(),
+            Id = teleport_ref:new(),
             case offer(To, Id, Mark, message('$gen_call', Id, Mark, Request), undefined) of
-                {error, Reason} -> {there, ended(Id, Mark, To, down_reason(Reason))};
-                _Begun -> {there, Id}
-            end
+                {error, Reason} -> ok = ended(Id, Mark, To, down_reason(Reason));
+                _Begun -> ok
+            end,
+            {there, Id}
     end.
 
 %% `badarg': it is no request, or no time.
@@ -135,20 +177,21 @@ check_response(_Message, _Id) -> no_reply.
 %% Monitors a process of another node. What says that it has ended is marked so, `DOWN' being usual.
 -spec monitor(teleport_nif:destination(), Mark :: term(), alias()) -> reference().
 monitor(To, Mark, Alias) ->
-    {Monitor, Notice} = {watcher(Alias), unmarked()},
+    {Monitor, Notice} = {watcher(Alias), ?NEW_MARKED},
     case teleport_nif:monitor(To, Monitor, Mark, Notice) of
-        ok -> Monitor;
+        ok -> ok;
         waiting -> accepted(Notice, Monitor, Mark, To);
         {error, Reason} -> ended(Monitor, Mark, To, down_reason(Reason))
-    end.
+    end,
+    Monitor.
 
 %% The reference of a monitor. To end with demonitor/1 an alias has to be one of a monitor of this node's, of what never ends.
 -spec watcher(alias()) -> reference().
 watcher(Alias) ->
     case lists:keyfind(alias, 1, Alias) of
-        false -> unmarked();
-        {alias, explicit_unalias} -> erlang:alias([explicit_unalias | lists:delete({alias, explicit_unalias}, Alias)]);
-        {alias, demonitor} -> monitored(whereis(init), Alias)
+        false -> teleport_ref:new();
+        {alias, explicit_unalias} -> teleport_ref:alias([explicit_unalias | lists:delete({alias, explicit_unalias}, Alias)]);
+        {alias, demonitor} -> teleport_ref:monitor(whereis(init), Alias)
     end.
 
 -spec demonitor(reference()) -> true.
@@ -159,10 +202,10 @@ demonitor(Monitor) ->
     end.
 
 %% It is told that it has ended, by a message like any other of its kind.
--spec ended(reference(), Mark :: term(), term(), term()) -> reference().
+-spec ended(reference(), Mark :: term(), term(), term()) -> ok.
 ended(Id, Mark, Object, Reason) ->
     self() ! {Mark, Id, process, Object, Reason},
-    Id.
+    ok.
 
 %% Nobody wants to know any more how a request ends, whichever node it went to: nothing of it comes after this, but what a server
 %% answers by hand.
@@ -173,21 +216,12 @@ give_up(Id) ->
         false -> flush(Id)
     end.
 
-%% References without a receive marker.
--spec unmarked() -> reference().
-unmarked() ->
-    make_ref().
-
--spec monitored(pid() | {atom(), node()}, [{alias, explicit_unalias | demonitor} | {tag, term()} | priority]) -> reference().
-monitored(Process, Options) ->
-    erlang:monitor(process, Process, Options).
-
 %% Waits until a request or a monitor waits no longer: what is sent next must not overtake it.
--spec accepted(reference(), reference(), term(), teleport_nif:destination()) -> reference().
+-spec accepted(reference(), reference(), term(), teleport_nif:destination()) -> ok.
 accepted(Notice, Id, Mark, To) ->
     receive
         {teleport_sent, Notice, ok} ->
-            Id;
+            ok;
         {teleport_sent, Notice, {error, Reason}} ->
             %% The engine has stopped. It may have told this process so, or not.
             _ = teleport_nif:cancel(Id),
@@ -223,18 +257,6 @@ offer(To, Id, Mark, Body, Notice) ->
         Begun ->
             Begun
     end.
-
-%% As `gen' does it.
--spec request_local(pid() | atom() | {atom(), node()}, term(), term(), term()) -> request_id().
-request_local(Name, Kind, Mark, Request) when is_atom(Name) ->
-    case whereis(Name) of
-        undefined -> ended(make_ref(), Mark, Name, noproc);
-        Pid -> request_local(Pid, Kind, Mark, Request)
-    end;
-request_local(Process, Kind, Mark, Request) ->
-    Id = monitored(Process, [{alias, demonitor}, {tag, Mark}]),
-    _ = erlang:send(Process, {Kind, {self(), tag(Id, Mark)}, Request}),
-    Id.
 
 %% What a server gets as the tag of its caller, if that is on its own node. From another node it gets `[Alias, Number | Tag]'.
 -spec tag(reference(), term()) -> nonempty_improper_list(term(), term()).
@@ -306,7 +328,8 @@ finished(_Where, _Id, timeout, _Milliseconds) ->
 finished(there, _Id, {reply, Reply}, _Milliseconds) ->
     {reply, Reply};
 finished(_Here, Id, {reply, Reply}, _Milliseconds) ->
-    true = erlang:demonitor(Id, [flush]),
+    %% To flush is to look through the mailbox: nothing comes from a peer after its reply.
+    _ = erlang:demonitor(Id, [info]) orelse teleport_nif:is_answered(Id) orelse erlang:demonitor(Id, [flush]),
     {reply, Reply};
 finished(_Where, Id, {by_hand, Reply}, _Milliseconds) ->
     ok = give_up(Id), % the engine does not know of it

@@ -1,11 +1,11 @@
-%% Whoever waits does not look through a full mailbox for what it waits for.
+%% Who waits does not look through a full mailbox for what it waits for, and who sends does not look at it at all.
 -module(teleport_mailbox_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([calls/1, calls_that_wait_for_a_session/1, requests_that_wait_for_a_session/1, responses/1, multi_calls/1,
+-export([calls/1, calls_that_wait_for_a_session/1, requests_that_wait_for_a_session/1, responses/1, collections/1, multi_calls/1,
          monitors/1, stops/1, applied_functions/1, sends_that_wait/1, checks/1]).
 
 %% So many messages are in the mailbox. To look at one of them is a reduction.
@@ -16,7 +16,7 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [calls, calls_that_wait_for_a_session, requests_that_wait_for_a_session, responses, multi_calls,
+    [calls, calls_that_wait_for_a_session, requests_that_wait_for_a_session, responses, collections, multi_calls,
      monitors, stops, applied_functions, sends_that_wait, checks].
 
 init_per_suite(Config) ->
@@ -54,18 +54,41 @@ requests_that_wait_for_a_session(Config) ->
     cheap([fun() -> true = disconnect(Server), put(id, teleport:send_request(Server, {echo, x})) end]),
     {reply, {ok, x}} = teleport:receive_response(get(id), 30000).
 
-%% The reference was made by another function: the mailbox is looked through, as by OTP's own functions.
+%% The reference was made by another function: before OTP 26 the mailbox is looked through, as by OTP's own functions.
 responses(Config) ->
     Server = ?config(server, Config),
-    Ask = fun(Module, Receive, Request) ->
-        {reply, {ok, Request}} = Module:Receive(Module:send_request(Server, {echo, Request}), 30000)
+    One = [{Receive, Ref, fun(Module) ->
+                {reply, {ok, Request}} = Module:Receive(Module:send_request(Ref, {echo, Request}), 30000)
+            end}
+           || Receive <- [receive_response, wait_response], Request <- [small, large()], Ref <- [Server, {?FUNCTION_NAME, node(Server)}]],
+    Ended = {noproc, nobody, fun(Module) ->
+        {error, {noproc, _}} = Module:receive_response(Module:send_request({nobody, node(Server)}, small), 30000)
+    end},
+    Late = {timeout, never, fun(Module) -> timeout = Module:receive_response(Module:send_request(Server, never), 1) end},
+    no_dearer_than_otp([Ended, Late | One]).
+
+%% More than a process has receive markers.
+collections(Config) ->
+    Server = ?config(server, Config),
+    Ask = fun(Module, Count) ->
+        Add = fun(I, Collection) -> Module:send_request(Server, {echo, I}, I, Collection) end,
+        Collection = lists:foldl(Add, Module:reqids_new(), lists:seq(1, Count)),
+        lists:foldl(fun(_, Left) ->
+            {{reply, {ok, I}}, I, Others} = Module:receive_response(Left, 30000, true), Others
+        end, Collection, lists:seq(1, Count))
     end,
+    no_dearer_than_otp([{collection, Count, fun(Module) -> Ask(Module, Count) end} || Count <- [1, 10]]).
+
+%% In reductions, of which to look at a message costs one: no more than half as many again.
+no_dearer_than_otp(Functions) ->
+    Modules = [gen_server, teleport_gen_server],
+    _ = [Function(Module) || {_What, _Of, Function} <- Functions, Module <- Modules],
     with_many_messages(fun() ->
         [begin
-             [Otp, Ours] = [reductions(fun() -> Ask(Module, Receive, Request) end) || Module <- [gen_server, teleport]],
-             ct:log("~p: ~p, of OTP ~p", [Receive, Ours, Otp]),
-             Ours =< 2 * Otp + ?MANY div 10 orelse exit({expensive, Receive, Ours, {of_otp, Otp}})
-         end || Receive <- [receive_response, wait_response], Request <- [small, large()]]
+             [Otp, Ours] = [reductions(fun() -> Function(Module) end) || Module <- Modules],
+             ct:log("~p of ~p: ~p, of OTP ~p", [What, Of, Ours, Otp]),
+             Ours =< 1.5 * Otp + ?MANY div 10 orelse exit({expensive, What, Of, Ours, {of_otp, Otp}})
+         end || {What, Of, Function} <- Functions]
     end).
 
 %% Of any number, also of nodes where nobody answers.
@@ -97,7 +120,9 @@ sends_that_wait(Config) ->
            || Send <- [fun() -> teleport:send(Server, {note, x}) end,
                        fun() -> teleport:send(Server, {note, large()}) end,
                        fun() -> teleport:send(Server, {note, x}, [{ack, x}]) end,
+                       fun() -> teleport:send(Server, {note, x}, [{timeout, 30000}]) end,
                        fun() -> teleport:cast(Server, {note, x}) end,
+                       fun() -> [{_, Sent}] = teleport:abcast([node(Server)], ?FUNCTION_NAME, {note, x}, []), Sent end,
                        fun() -> abcast = teleport:abcast([node(Server)], ?FUNCTION_NAME, {note, x}), ok end,
                        fun() -> teleport:prime(node(Server)) end]]),
     {teleport, x, _} = teleport_test:receive_one(), % its session may have been ended at once

@@ -13,6 +13,7 @@ use crate::node::running::{self, Running};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustler::env::SavedTerm;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
+use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use teleport::embed::{ProcessId, Recipient, RefId, Waiting};
 
@@ -78,9 +79,14 @@ impl Asked<'_> {
 /// What an ended process waited for is ended where it is noticed, if it is not more than that.
 const ENDED_AT_ONCE: usize = 32;
 
+/// So many of the last answers to a process are remembered.
+const MOST_ANSWERED: usize = 64;
+
 /// What a process waits for.
 struct Waits {
     references: FxHashSet<RefId>,
+    /// What it was told of last.
+    answered: VecDeque<RefId>,
     /// Tells when the process ends. Kept, since it does so only as long as it lives.
     _caller: ResourceArc<Caller>,
 }
@@ -131,7 +137,10 @@ impl Calls {
             let is_monitored = env.monitor(&caller, &process).is_some();
             table = self.lock();
             if is_monitored {
-                table.callers.insert(id, Waits { references: FxHashSet::default(), _caller: caller });
+                table.callers.insert(
+                    id,
+                    Waits { references: FxHashSet::default(), answered: VecDeque::new(), _caller: caller },
+                );
             }
         }
         if let Some(waits) = table.callers.get_mut(&id) {
@@ -219,8 +228,14 @@ impl Calls {
         let Some(message) = env.run(|inner| Some(env.save(make(inner, &asked)?))) else { return false };
         let mut table = self.lock();
         let Some(call) = table.take(reference) else { return false };
+        table.answered(call.id, reference);
         let _ = env.send_and_clear(&call.process, |env| message.load(env)); // it may have ended
         true
+    }
+
+    /// Whether a process has been told of it, not long ago. Then nothing of it comes any more.
+    pub(crate) fn is_answered(&self, reference: RefId, process: ProcessId) -> bool {
+        self.lock().callers.get(&process).is_some_and(|waits| waits.answered.contains(&reference))
     }
 
     /// The process that waits.
@@ -244,5 +259,14 @@ impl Table {
             waits.references.remove(&reference);
         }
         Some(call)
+    }
+
+    fn answered(&mut self, process: ProcessId, reference: RefId) {
+        if let Some(Waits { answered, .. }) = self.callers.get_mut(&process) {
+            if answered.len() >= MOST_ANSWERED {
+                answered.pop_front();
+            }
+            answered.push_back(reference);
+        }
     }
 }

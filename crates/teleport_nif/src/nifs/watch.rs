@@ -88,3 +88,8 @@ fn cancel(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
     let (id, caller) = (ids::ref_id(reference)?, ids::process_of(env, env.pid())?);
     Ok(CALLS.cancel(id, caller) || library::cancel_before(reference))
 }
+
+#[rustler::nif]
+fn is_answered(env: Env<'_>, reference: Term<'_>) -> NifResult<bool> {
+    Ok(CALLS.is_answered(ids::ref_id(reference)?, ids::process_of(env, env.pid())?))
+}
