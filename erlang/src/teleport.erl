@@ -114,11 +114,18 @@ cast(Ref, Request) ->
 %% @doc The same, with options; says whether it was sent. A name that nobody has on this node takes it, as ever.
 -spec cast(ref(), term(), [send_option()]) -> ok | {error, error()}.
 cast(Ref, Request, Options) ->
-    case {options(Options, 0, none), teleport_ref:where(Ref)} of
-        {{How, none}, Where} when Where =/= invalid ->
-            case teleport_send:send(Ref, {'$gen_cast', Request}, How, none) of
-                badarg -> ok;
-                Result -> Result
+    case options(Options, 0, none) of
+        {How, none} ->
+            case teleport_send:where(Ref, How) of
+                invalid ->
+                    erlang:error(badarg, [Ref, Request, Options]);
+                {error, Reason} ->
+                    {error, Reason};
+                _ ->
+                    case teleport_send:send(Ref, {'$gen_cast', Request}, How, none) of
+                        badarg -> ok;
+                        Result -> Result
+                    end
             end;
         _ ->
             erlang:error(badarg, [Ref, Request, Options])
@@ -220,7 +227,7 @@ abcast(Name, Request) ->
 abcast(Nodes, Name, Request) when is_atom(Name) ->
     %% Before anything is sent.
     are_nodes(Nodes) orelse erlang:error(function_clause, [Nodes, Name, Request]),
-    ok = teleport_send:to_all(Nodes, Name, {'$gen_cast', Request}),
+    _ = teleport_send:to_each(Nodes, Name, {'$gen_cast', Request}, 0),
     abcast.
 
 %% @doc The same, with options; says for each node whether it was sent. With `{timeout, Milliseconds}' all nodes together take no

@@ -17,22 +17,24 @@ start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], [{spawn_opt, [{fullsweep_after, 0}]}]).
 
 %% As teleport_send:send/4. Nobody can say whether an alias is active: `delivered' is what has been sent to it on its node.
--spec send(reference(), term(), teleport_send:flags(), teleport_send:ack()) -> ok | {error, teleport_send:error()} | badarg.
-send(Alias, Message, _Flags, Ack) when node(Alias) =:= node() ->
+-spec send(reference(), term(), teleport_send:how(), teleport_send:ack()) -> ok | {error, teleport_send:error()} | badarg.
+send(Alias, Message, _How, Ack) when node(Alias) =:= node() ->
     _ = erlang:send(Alias, Message),
     case Ack of
         none -> ok;
         {ack, Tag} -> self() ! {teleport, Tag, delivered}, ok
     end;
-send(Alias, Message, Flags, Ack) ->
-    case teleport_ref:where({?MODULE, node(Alias)}) of
+send(Alias, Message, How, Ack) ->
+    case teleport_send:where({?MODULE, node(Alias)}, How) of
         {remote, To} ->
-            teleport_send:send(To, message(Alias, Message), Flags, Ack);
+            teleport_send:send(To, message(Alias, Message), How, Ack);
         {local, _ByDistributedErlang} ->
-            case {teleport_send:by_otp(Alias, Message, Flags), Ack} of
+            case {teleport_send:by_otp(Alias, Message, How), Ack} of
                 {ok, {ack, Tag}} -> self() ! {teleport, Tag, {unconfirmed, disterl}}, ok;
                 {Result, _Ack} -> Result
-            end
+            end;
+        {error, Reason} ->
+            {error, Reason}
     end.
 
 %% What goes to the process of this name.

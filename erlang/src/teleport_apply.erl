@@ -4,7 +4,7 @@
 -module(teleport_apply).
 -behaviour(gen_server).
 
--export([start_link/0, call/5, cast/4, send_request/4, result/1, work/3, work/2]).
+-export([start_link/0, call/5, cast/4, send_request/4, send_request/5, result/1, work/3, work/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How an application ended.
@@ -27,19 +27,22 @@ call(Node, Module, Function, Args, Timeout)
         badarg ->
             error({erpc, badarg});
         Milliseconds ->
-            case teleport_ref:where({?MODULE, Node}) of
+            Deadline = teleport_timeout:deadline(Milliseconds),
+            case teleport_ref:where({?MODULE, Node}, Milliseconds) of
                 {remote, To} ->
-                    call_remote(To, Module, Function, Args, Milliseconds);
+                    call_remote(To, Module, Function, Args, Deadline);
                 {local, _ByDistributedErlang} ->
-                    erpc:call(Node, Module, Function, Args, Milliseconds)
+                    erpc:call(Node, Module, Function, Args, teleport_timeout:left(Deadline));
+                late ->
+                    error({erpc, timeout})
             end
     end;
 call(_Node, _Module, _Function, _Args, _Timeout) ->
     error({erpc, badarg}).
 
--spec call_remote(teleport_nif:destination(), module(), atom(), [term()], timeout()) -> term().
-call_remote(To, Module, Function, Args, Milliseconds) ->
-    case teleport_request:call(To, '$gen_call', request(Module, Function, Args), Milliseconds) of
+-spec call_remote(teleport_nif:destination(), module(), atom(), [term()], teleport_timeout:response_timeout()) -> term().
+call_remote(To, Module, Function, Args, Deadline) ->
+    case teleport_request:call(To, '$gen_call', request(Module, Function, Args), Deadline) of
         {reply, Outcome} -> result({reply, Outcome});
         {exit, Reason} -> error({erpc, erpc_reason(Reason)})
     end.
@@ -47,7 +50,14 @@ call_remote(To, Module, Function, Args, Milliseconds) ->
 %% As `teleport_erpc:send_request/4', of what is a call. Where OTP's functions do it, this node's server has them do so.
 -spec send_request(node(), module(), atom(), [term()]) -> teleport_request:request_id().
 send_request(Node, Module, Function, Args) ->
-    case teleport_ref:where({?MODULE, Node}) of
+    send_request(Node, Module, Function, Args, infinity).
+
+%% The same, if the way to the node is known in time.
+-spec send_request(node(), module(), atom(), [term()], timeout()) -> teleport_request:request_id().
+send_request(Node, Module, Function, Args, Milliseconds) ->
+    case teleport_ref:where({?MODULE, Node}, Milliseconds) of
+        late ->
+            teleport_request:fail({?MODULE, Node}, timeout);
         {remote, To} ->
             teleport_request:send(To, '$gen_call', request(Module, Function, Args));
         {local, _ByDistributedErlang} ->

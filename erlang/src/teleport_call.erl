@@ -12,20 +12,29 @@
 
 %% Calls a server.
 -spec server(teleport_ref:ref(), term(), term(), timeout(), otp()) -> term().
-server(Ref, Kind, Request, Timeout, {Module, Name, Args} = Otp) ->
-    case teleport_ref:where(Ref) of
-        {remote, To} when ?IS_TIMEOUT(Timeout) ->
-            case teleport_request:call(To, Kind, Request, Timeout) of
+server(Ref, Kind, Request, Timeout, Otp) when ?IS_TIMEOUT(Timeout) ->
+    Deadline = teleport_timeout:deadline(Timeout),
+    case teleport_ref:where(Ref, Timeout) of
+        {remote, To} ->
+            case teleport_request:call(To, Kind, Request, Deadline) of
                 {reply, Reply} -> Reply;
                 {exit, Reason} -> exit({exit_reason(Ref, Reason), Otp})
             end;
+        late ->
+            exit({timeout, Otp});
         _Otherwise ->
-            erlang:apply(Module, Name, Args)
-    end.
+            by_otp(Otp)
+    end;
+server(_Ref, _Kind, _Request, _Timeout, Otp) ->
+    by_otp(Otp).
+
+-spec by_otp(otp()) -> term().
+by_otp({Module, Name, Args}) ->
+    erlang:apply(Module, Name, Args).
 
 %% Calls an event manager, for as long as it takes. The exit has nothing but the reason.
 -spec manager(teleport_ref:ref(), term(), otp()) -> term().
-manager(Ref, Request, {Module, Name, Args}) ->
+manager(Ref, Request, Otp) ->
     case teleport_ref:where(Ref) of
         {remote, To} ->
             case teleport_request:call(To, self(), Request, infinity) of
@@ -33,32 +42,35 @@ manager(Ref, Request, {Module, Name, Args}) ->
                 {exit, Reason} -> exit(exit_reason(Ref, Reason))
             end;
         _Otherwise ->
-            erlang:apply(Module, Name, Args)
+            by_otp(Otp)
     end.
 
 %% Sends a message, whatever becomes of it.
 -spec tell(teleport_ref:ref(), term(), otp()) -> ok.
-tell(Ref, Message, {Module, Name, Args}) ->
+tell(Ref, Message, Otp) ->
     case teleport_ref:where(Ref) of
         {remote, To} ->
             _ = teleport_send:message(To, Message, 0),
             ok;
         _Otherwise ->
-            erlang:apply(Module, Name, Args)
+            by_otp(Otp)
     end.
 
 %% Orders a process to end for that reason, and waits until it has.
 -spec stop(teleport_ref:ref(), term(), timeout(), otp()) -> ok.
-stop(Ref, Reason, Timeout, {Module, Name, Args}) ->
-    case teleport_ref:where(Ref) of
-        {remote, To} when ?IS_TIMEOUT(Timeout) -> stop_remote(To, Reason, Timeout);
-        _Otherwise -> erlang:apply(Module, Name, Args)
-    end.
+stop(Ref, Reason, Timeout, Otp) when ?IS_TIMEOUT(Timeout) ->
+    Deadline = teleport_timeout:deadline(Timeout),
+    case teleport_ref:where(Ref, Timeout) of
+        {remote, To} -> stop_remote(To, Reason, Timeout, Deadline);
+        late -> exit(timeout);
+        _Otherwise -> by_otp(Otp)
+    end;
+stop(_Ref, _Reason, _Timeout, Otp) ->
+    by_otp(Otp).
 
 %% In the words of `proc_lib:stop/3'.
--spec stop_remote(teleport_nif:destination(), term(), timeout()) -> ok.
-stop_remote(To, Reason, Timeout) ->
-    Deadline = teleport_timeout:deadline(Timeout),
+-spec stop_remote(teleport_nif:destination(), term(), timeout(), teleport_timeout:response_timeout()) -> ok.
+stop_remote(To, Reason, Timeout, Deadline) ->
     Mark = make_ref(),
     Monitor = teleport_request:monitor(To, Mark, []),
     case teleport_request:call(To, system, {terminate, Reason}, Deadline) of

@@ -80,8 +80,8 @@ multicall(Nodes, Module, Function, Args, Timeout) ->
     Left = teleport_timeout:left(Timeout),
     Left =/= badarg andalso are_calls(Nodes, Module, Function, Args) orelse error({erpc, badarg}),
     Deadline = teleport_timeout:deadline(Left),
-    Ids = [teleport_apply:send_request(Node, Module, Function, Args) || Node <- Nodes],
-    [caught(fun() -> receive_response(Id, Deadline) end) || Id <- Ids].
+    Send = fun(Node) -> teleport_apply:send_request(Node, Module, Function, Args, teleport_timeout:left(Deadline)) end,
+    [caught(fun() -> receive_response(Id, Deadline) end) || {_Node, Id} <- teleport_route:known_first(Nodes, Send)].
 
 -spec caught(fun(() -> Result)) -> {ok, Result} | caught().
 caught(Apply) ->

@@ -8,7 +8,7 @@
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, abandoned/0, address/0, about/0, rests/0, route/1, name_goes/1]).
+-export([start_link/0, abandoned/0, address/0, about/0, rests/0, route/2, find_route/1, name_goes/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -type identity() :: {node(), Creation :: non_neg_integer()} | none.
@@ -68,12 +68,22 @@ rests() ->
             false
     end.
 
-%% Which way messages to a node go; asks the node.
--spec route(node()) -> teleport_route:route().
-route(Node) ->
-    try gen_server:call(?MODULE, {route, Node}, infinity)
-    catch exit:_ -> pool % where it is said that teleport does not run
+%% Which way messages to a node go; asks the node. `late': it has not answered yet.
+-spec route(node(), timeout()) -> teleport_route:route() | late.
+route(Node, 0) ->
+    ok = find_route(Node),
+    late;
+route(Node, Timeout) ->
+    try gen_server:call(?MODULE, {route, Node}, Timeout)
+    catch
+        exit:{timeout, _} -> late;
+        exit:_ -> pool % where it is said that teleport does not run
     end.
+
+%% Somebody is about to want to know it.
+-spec find_route(node()) -> ok.
+find_route(Node) ->
+    gen_server:cast(?MODULE, {find_route, Node}).
 
 %% The node is about to lose its name. Returns when the engine has ended.
 -spec name_goes(timeout()) -> ok.
@@ -177,7 +187,7 @@ handle_call(name_goes, _From, #state{identity = Identity} = State) ->
     _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
     {reply, ok, Resting#state{going = Identity}};
 handle_call({route, Node}, From, #state{questions = Questions} = State) ->
-    case teleport_route:ask(Node, From, Questions) of
+    case teleport_route:ask(Node, [From], Questions) of
         {known, Route} -> {reply, Route, State};
         {asked, Asked} -> {noreply, State#state{questions = Asked}}
     end;
@@ -187,9 +197,11 @@ handle_call(_Request, _From, State) ->
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast({What, Node}, #state{questions = Questions} = State) when What =:= teleport_up; What =:= teleport_down ->
     {noreply, State#state{questions = teleport_route:changed(What, Node, Questions)}};
-handle_cast({forget_route, Node}, State) ->
-    ok = teleport_route:forget(Node),
-    {noreply, State};
+handle_cast({find_route, Node}, #state{questions = Questions} = State) ->
+    case teleport_route:ask(Node, [], Questions) of
+        {known, _Route} -> {noreply, State};
+        {asked, Asked} -> {noreply, State#state{questions = Asked}}
+    end;
 handle_cast(_Request, State) ->
     {noreply, State}.
 

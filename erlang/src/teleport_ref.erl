@@ -2,38 +2,46 @@
 %% What a reference to a process means.
 -module(teleport_ref).
 
--export([where/1, node_of/1]).
+-export([where/1, where/2, node_of/1]).
 -export([new/0, monitor/2, alias/1]).
 
 -compile({no_auto_import, [monitor/2, alias/1]}).
 
--export_type([ref/0]).
+-export_type([ref/0, where/0]).
 
 -type ref() :: pid() | atom() | {atom(), node()} | {global, term()} | {via, module(), term()}.
 
+-type where() :: {local, pid() | atom() | {atom(), node()}} | {remote, teleport_nif:destination()} | undefined | invalid.
+
 %% What to do with a reference to a process. `local': what OTP's own functions would do. `undefined': nobody has that name.
 %% `invalid': it is no reference.
--spec where(ref()) ->
-    {local, pid() | atom() | {atom(), node()}} | {remote, teleport_nif:destination()} | undefined | invalid.
-where(Pid) when is_pid(Pid), node(Pid) =:= node() ->
+-spec where(ref()) -> where().
+where(Ref) ->
+    case where(Ref, infinity) of
+        Where when Where =/= late, Where =/= noconnect -> Where
+    end.
+
+%% The same. `late', `noconnect': in that time it is not known which way to its node there is.
+-spec where(ref(), teleport_route:patience()) -> where() | late | noconnect.
+where(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() ->
     {local, Pid};
-where(Pid) when is_pid(Pid) ->
-    remote(Pid, node(Pid));
-where({global, Name}) ->
-    found(global:whereis_name(Name));
-where({via, Module, Name}) ->
+where(Pid, Patience) when is_pid(Pid) ->
+    remote(Pid, node(Pid), Patience);
+where({global, Name}, Patience) ->
+    found(global:whereis_name(Name), Patience);
+where({via, Module, Name}, Patience) ->
     try Module:whereis_name(Name) of
-        Found -> found(Found)
+        Found -> found(Found, Patience)
     catch
         _:_ -> invalid
     end;
-where({Name, Node}) when is_atom(Name), Node =:= node() ->
+where({Name, Node}, _Patience) when is_atom(Name), Node =:= node() ->
     {local, {Name, Node}};
-where({Name, Node}) when is_atom(Name), is_atom(Node) ->
-    remote({Name, Node}, Node);
-where(Name) when is_atom(Name) ->
+where({Name, Node}, Patience) when is_atom(Name), is_atom(Node) ->
+    remote({Name, Node}, Node, Patience);
+where(Name, _Patience) when is_atom(Name) ->
     {local, Name};
-where(_Other) ->
+where(_Other, _Patience) ->
     invalid.
 
 -spec node_of(teleport_nif:destination()) -> node().
@@ -54,16 +62,17 @@ monitor(Process, Options) ->
 alias(Options) ->
     erlang:alias(Options).
 
--spec found(term()) -> {local | remote, pid()} | undefined | invalid.
-found(undefined) -> undefined;
-found(Pid) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
-found(Pid) when is_pid(Pid) -> remote(Pid, node(Pid));
-found(_Other) -> invalid.
+-spec found(term(), teleport_route:patience()) -> where() | late | noconnect.
+found(undefined, _Patience) -> undefined;
+found(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
+found(Pid, Patience) when is_pid(Pid) -> remote(Pid, node(Pid), Patience);
+found(_Other, _Patience) -> invalid.
 
 %% Where teleport does not run OTP's own functions do it, if that is configured.
--spec remote(teleport_nif:destination(), node()) -> {local | remote, teleport_nif:destination()}.
-remote(To, Node) ->
-    case teleport_route:of_node(Node) of
+-spec remote(teleport_nif:destination(), node(), teleport_route:patience()) -> where() | late | noconnect.
+remote(To, Node, Patience) ->
+    case teleport_route:of_node(Node, Patience) of
         pool -> {remote, To};
-        disterl -> {local, To}
+        disterl -> {local, To};
+        Unknown -> Unknown
     end.

@@ -11,7 +11,7 @@
 %% that is another module's.
 -module(teleport_request).
 
--export([call/4, send/3, multi/4]).
+-export([call/4, send/3, fail/2, multi/4]).
 -export([receive_response/2, wait_response/2, check_response/2, give_up/1]).
 -export([monitor/3, watcher/1, demonitor/1, ended/4]).
 %% Never called.
@@ -125,16 +125,16 @@ fail(Object, Reason) ->
 -spec multi([node()], atom(), term(), teleport_timeout:response_timeout()) -> {[{node(), term()}], [node()]}.
 multi(Nodes, Name, Request, Timeout) ->
     Mark = make_ref(),
-    Begun = [{Node, begin_marked({Name, Node}, Mark, Request)} || Node <- Nodes],
     Left = fun() -> teleport_timeout:left(Timeout) end,
+    Begun = teleport_route:known_first(Nodes, fun(Node) -> begin_marked({Name, Node}, Mark, Request, Left()) end),
     Responses = [{Node, finished(Where, Id, receive_marked(Id, Mark, Left()), Left())} || {Node, {Where, Id}} <- Begun],
     {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
      [Node || {Node, Response} <- Responses, Response =:= timeout orelse element(1, Response) =:= error]}.
 
 %% It may still be waiting: the answer is awaited before anything else is sent.
--spec begin_marked({atom(), node()}, reference(), term()) -> {here | there, request_id()}.
-begin_marked(Ref, Mark, Request) ->
-    case teleport_ref:where(Ref) of
+-spec begin_marked({atom(), node()}, reference(), term(), timeout()) -> {here | there, request_id()}.
+begin_marked(Ref, Mark, Request, Milliseconds) ->
+    case teleport_ref:where(Ref, Milliseconds) of
         {local, Process} ->
             Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
             _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}),
@@ -145,6 +145,10 @@ begin_marked(Ref, Mark, Request) ->
                 {error, Reason} -> ok = ended(Id, Mark, To, down_reason(Reason));
                 _Begun -> ok
             end,
+            {there, Id};
+        late ->
+            Id = teleport_ref:new(),
+            ok = ended(Id, Mark, Ref, timeout),
             {there, Id}
     end.
 

@@ -10,13 +10,17 @@
 %% stopped, its sessions have ended before the change.
 -module(teleport_route).
 
--export([of_node/1]).
+-export([of_node/2, known_first/2]).
 -export([start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3, forget/1]).
 -export([asking/1]).
 
--export_type([route/0, questions/0]).
+-export_type([route/0, patience/0, questions/0]).
 
 -type route() :: pool | disterl.
+
+%% How long a process waits until the way is known. `connected': no longer than that, and not at all for a node that distributed
+%% Erlang has no connection to.
+-type patience() :: timeout() | {connected, timeout()}.
 
 %% Nodes that are asked which way messages to them go, by which process, and who waits for that.
 -type questions() :: #{node() => {Monitor :: reference(), [gen_server:from()], IsOutdated :: boolean()}}.
@@ -30,29 +34,72 @@
 %% In a process's dictionary: it has sent to a node over distributed Erlang.
 -define(MARK(Node), {teleport_route, Node}).
 
-%% The way for the calling process.
--spec of_node(node()) -> route().
-of_node(Node) ->
+%% The way for the calling process. `late': it is not known in time.
+-spec of_node(node(), patience()) -> route() | late | noconnect.
+of_node(Node, Patience) ->
     case persistent_term:get(?TABLE, off) of
         off -> pool;
-        #{Node := Route} -> take(Route, Node);
-        #{} -> take(teleport_manager:route(Node), Node)
+        #{Node := Route} -> take(Route, Node, Patience);
+        #{} -> find_out(Node, Patience)
     end.
 
--spec take(route(), node()) -> route().
-take(disterl, Node) ->
+-spec find_out(node(), patience()) -> route() | late | noconnect.
+find_out(Node, {connected, Timeout}) ->
+    case lists:member(Node, nodes(connected)) orelse is_configured(Node) of
+        true -> find_out(Node, Timeout);
+        false -> noconnect
+    end;
+find_out(Node, Timeout) ->
+    Deadline = teleport_timeout:deadline(Timeout),
+    case teleport_manager:route(Node, Timeout) of
+        late -> late;
+        Route -> take(Route, Node, teleport_timeout:left(Deadline))
+    end.
+
+-spec take(route(), node(), patience()) -> route() | late.
+take(disterl, Node, _Patience) ->
     _ = put(?MARK(Node), true),
     disterl;
-take(pool, Node) ->
-    case get(?MARK(Node)) of
-        undefined ->
-            ok;
-        true ->
-            %% If that fails the connection is gone, and with it what was under way.
-            try erpc:call(Node, erlang, node, []) of _ -> ok catch _:_ -> ok end,
-            erase(?MARK(Node))
-    end,
+take(pool, Node, Patience) ->
+    case {get(?MARK(Node)), Patience} of
+        {undefined, _} -> pool;
+        {true, {connected, Timeout}} -> change_over(Node, Timeout);
+        {true, Timeout} -> change_over(Node, Timeout)
+    end.
+
+%% What has no time for that goes the way that it went before.
+-spec change_over(node(), timeout()) -> route() | late.
+change_over(_Node, 0) ->
+    disterl;
+change_over(Node, Timeout) ->
+    try erpc:call(Node, erlang, node, [], Timeout) of
+        _ -> changed_over(Node)
+    catch
+        error:{erpc, timeout} -> late;
+        %% The connection is gone, and with it what was under way.
+        _:_ -> changed_over(Node)
+    end.
+
+-spec changed_over(node()) -> pool.
+changed_over(Node) ->
+    _ = erase(?MARK(Node)),
     pool.
+
+%% Does something for each of the nodes: first for those to which the way is known. All others are asked at the same time meanwhile.
+-spec known_first([node()], fun((node()) -> Result)) -> [{node(), Result}].
+known_first(Nodes, Do) ->
+    case persistent_term:get(?TABLE, off) of
+        off ->
+            [{Node, Do(Node)} || Node <- Nodes];
+        Table ->
+            IsKnown = fun(Node) -> Node =:= node() orelse is_map_key(Node, Table) andalso get(?MARK(Node)) =:= undefined end,
+            lists:foreach(fun teleport_manager:find_route/1, [Node || Node <- Nodes, not is_map_key(Node, Table), Node =/= node()]),
+            Done = [{Node, IsKnown(Node) andalso {done, Do(Node)}} || Node <- Nodes],
+            [case Result of
+                 {done, Known} -> {Node, Known};
+                 false -> {Node, Do(Node)}
+             end || {Node, Result} <- Done]
+    end.
 
 %% The rest is the manager's.
 
@@ -73,16 +120,16 @@ new() ->
 known(Node) ->
     maps:find(Node, persistent_term:get(?TABLE, #{})).
 
-%% Somebody wants to know which way messages to a node go. Unless that is known, the node is asked.
--spec ask(node(), gen_server:from(), questions()) -> {known, route()} | {asked, questions()}.
-ask(Node, From, Questions) ->
+%% Some want to know which way messages to a node go. Unless that is known, the node is asked.
+-spec ask(node(), [gen_server:from()], questions()) -> {known, route()} | {asked, questions()}.
+ask(Node, Who, Questions) ->
     case {known(Node), Questions} of
         {{ok, Route}, _} ->
             {known, Route};
         {error, #{Node := {Monitor, Others, IsOutdated}}} ->
-            {asked, Questions#{Node := {Monitor, [From | Others], IsOutdated}}};
+            {asked, Questions#{Node := {Monitor, Who ++ Others, IsOutdated}}};
         {error, #{}} ->
-            {asked, Questions#{Node => {begin_asking(Node), [From], false}}}
+            {asked, Questions#{Node => {begin_asking(Node), Who, false}}}
     end.
 
 %% Teleport is started at a node, or stopped, or the node is down. What it is just saying may not be true any more.
@@ -134,7 +181,7 @@ asking(Node) ->
 %% `unknown': it cannot be reached; messages to it then fail as ever.
 -spec find(node()) -> route() | unknown.
 find(Node) ->
-    case is_map_key(Node, teleport_config:get(peers)) of
+    case is_configured(Node) of
         true ->
             pool;
         false ->
@@ -146,6 +193,10 @@ find(Node) ->
                 _:_ -> unknown
             end
     end.
+
+-spec is_configured(node()) -> boolean().
+is_configured(Node) ->
+    is_map_key(Node, teleport_config:get(peers)).
 
 %% A node that was reached over distributed Erlang is reached over the pool from now on; one that ends is asked next time.
 -spec update(teleport_up | teleport_down, node()) -> ok.

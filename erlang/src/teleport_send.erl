@@ -2,7 +2,7 @@
 %% Sends messages, and encodes them for other nodes.
 -module(teleport_send).
 
--export([send/4, message/3, by_otp/3, to_all/3, to_each/4, prime/1, encode/1, parts/1]).
+-export([send/4, where/2, message/3, by_otp/3, to_each/4, prime/1, encode/1, parts/1]).
 
 -export_type([error/0, flags/0, how/0, ack/0]).
 
@@ -19,6 +19,8 @@
 %% Whether the sender is told what became of the message.
 -type ack() :: none | {ack, Tag :: term()}.
 
+-dialyzer({no_improper_lists, wait_for_all/4}).
+
 %% Bytes from which on a binary stays apart; smaller ones in a row are joined.
 -define(JOIN, 1024).
 %% The same if there are many: each costs the engine time.
@@ -33,24 +35,20 @@
 %% Sends a message to whomever. `badarg': it is no reference, or nobody here has that name.
 -spec send(teleport_ref:ref() | reference(), term(), how(), ack()) -> ok | {error, error()} | badarg.
 send(Alias, Message, How, Ack) when is_reference(Alias) ->
-    teleport_alias:send(Alias, Message, flags(How), Ack);
-send(Ref, Message, {Flags, _Timeout} = How, Ack) ->
-    case teleport_ref:where(Ref) of
-        {remote, To} -> encoded(Message, fun(Encoded) -> in_time(To, Encoded, How, Ack) end);
-        _Otherwise -> send(Ref, Message, Flags, Ack)
-    end;
-send(Ref, Message, Flags, Ack) ->
-    case {teleport_ref:where(Ref), Ack} of
-        {{remote, To}, none} ->
-            message(To, Message, Flags);
-        {{remote, To}, {ack, Tag}} ->
-            acknowledged(To, Message, Flags, Tag);
+    teleport_alias:send(Alias, Message, How, Ack);
+send(Ref, Message, How, Ack) ->
+    Until = until(How),
+    case {where(Ref, How), Ack} of
+        {{remote, To}, none} when is_integer(How) ->
+            message(To, Message, How);
+        {{remote, To}, _} ->
+            encoded(Message, fun(Encoded) -> offer(To, Encoded, left(Until), Ack) end);
         {{local, Process}, none} ->
-            by_otp(Process, Message, Flags);
+            by_otp(Process, Message, How);
         {{local, Process}, {ack, Tag}} ->
             case find(Process) of
                 {away, To} ->
-                    case by_otp(To, Message, Flags) of
+                    case by_otp(To, Message, How) of
                         ok -> tell(Tag, {unconfirmed, disterl});
                         Error -> Error
                     end;
@@ -59,9 +57,42 @@ send(Ref, Message, Flags, Ack) ->
             end;
         {undefined, {ack, Tag}} ->
             tell(Tag, {unconfirmed, noproc});
+        {{error, Reason}, _Ack} ->
+            {error, Reason};
         {_Nobody, _Ack} ->
             badarg
     end.
+
+%% As `teleport_ref:where/2', or why it cannot be sent there.
+-spec where(teleport_ref:ref(), how()) -> teleport_ref:where() | {error, busy | timeout | noconnect}.
+where(Ref, How) ->
+    case teleport_ref:where(Ref, patience(How)) of
+        noconnect -> {error, noconnect};
+        late -> {error, case flags(How) band 2 of 0 -> timeout; 2 -> busy end};
+        Where -> Where
+    end.
+
+%% How long it may take to find out which way there is.
+-spec patience(how()) -> teleport_route:patience().
+patience(How) ->
+    Timeout = case {How, flags(How)} of
+        {_, Flags} when Flags band 2 =/= 0 -> 0;
+        {{_Flags, Milliseconds}, _} -> Milliseconds;
+        _ -> infinity
+    end,
+    case flags(How) band 8 of
+        0 -> Timeout;
+        8 -> {connected, Timeout}
+    end.
+
+%% When the time of one that may not wait for ever is up.
+-spec until(how()) -> flags() | {flags(), {abs, integer()}}.
+until({Flags, Timeout}) -> {Flags, teleport_timeout:deadline(Timeout)};
+until(Flags) -> Flags.
+
+-spec left(flags() | {flags(), {abs, integer()}}) -> how().
+left({Flags, Deadline}) -> {Flags, teleport_timeout:left(Deadline)};
+left(Flags) -> Flags.
 
 %% Sends a message to another node.
 -spec message(teleport_nif:destination(), term(), flags()) -> ok | {error, error()}.
@@ -100,37 +131,73 @@ wait(To, Body, Flags) ->
             result(Sent)
     end.
 
-%% It waits for so long.
--spec in_time(teleport_nif:destination(), teleport_nif:encoded(), how(), ack()) -> ok | {error, error()}.
-in_time(To, Encoded, {Flags, Timeout}, none) ->
-    Tag = make_ref(),
-    accepted(Tag, teleport_nif:send(To, {encoded, Encoded}, {Flags band 11, Timeout}, Tag));
-in_time(To, Encoded, {Flags, Timeout}, {ack, Ack}) ->
-    Tag = make_ref(),
-    accepted(Tag, teleport_nif:send_acknowledged(To, Encoded, {Flags band 11, Timeout}, Tag, Ack)).
+%% To be told of, or in time. Nearly always there is room: the reference is made when it is needed (see teleport_request).
+-spec offer(teleport_nif:destination(), teleport_nif:encoded(), how(), ack()) -> ok | {error, error()}.
+offer(To, Encoded, How, Ack) ->
+    Flags = flags(How),
+    Offered = case Ack of
+        none -> teleport_nif:send(To, {encoded, Encoded}, Flags band 11 bor 2, undefined);
+        {ack, Told} -> teleport_nif:send_acknowledged(To, Encoded, Flags band 11 bor 2, undefined, Told)
+    end,
+    case Offered of
+        {error, busy} when Flags band 2 =:= 0 -> offer_and_wait(To, Encoded, without_async(How), Ack);
+        Result -> result(Result)
+    end.
 
-%% Sends a message to the processes of that name on the nodes: it is handed over for all before any is waited for.
+-spec offer_and_wait(teleport_nif:destination(), teleport_nif:encoded(), how(), ack()) -> ok | {error, error()}.
+offer_and_wait(To, Encoded, How, none) ->
+    Tag = make_ref(),
+    accepted(Tag, teleport_nif:send(To, {encoded, Encoded}, How, Tag));
+offer_and_wait(To, Encoded, How, {ack, Told}) ->
+    Tag = make_ref(),
+    accepted(Tag, teleport_nif:send_acknowledged(To, Encoded, How, Tag, Told)).
+
+%% Sends a message to the processes of that name on the nodes: to those that take it at once, then to the others; it is handed over for
+%% all before any is waited for.
 -spec to_each([node()], atom(), term(), how()) -> [{node(), ok | {error, error()}}].
 to_each(Nodes, Name, Message, How) ->
-    Encoded = encode(Message),
-    Sent = [{Node, hand_over({Name, Node}, Message, Encoded, How, make_ref())} || Node <- Nodes],
-    [{Node, accepted(Tag, Result)} || {Node, {Tag, Result}} <- Sent].
+    {Encoded, Until} = {encode(Message), until(How)},
+    Sent = teleport_route:known_first(Nodes, fun(Node) -> hand_over({Name, Node}, Message, Encoded, left(Until)) end),
+    case lists:keymember(waits, 2, Sent) of
+        true -> wait_for_all(Sent, Name, Encoded, without_async(left(Until)));
+        false -> Sent
+    end.
 
--spec hand_over({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, error()}, how(), reference()) ->
-    {reference(), ok | waiting | {error, term()}}.
-hand_over(Ref, Message, Encoded, How, Tag) ->
-    case {teleport_ref:where(Ref), Encoded} of
+-spec hand_over({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, error()}, how()) -> ok | waits | {error, error()}.
+hand_over(Ref, Message, Encoded, How) ->
+    case {where(Ref, How), Encoded} of
         {{local, Process}, _} ->
             %% As for a cast, it does not matter whether there is such a name.
-            case by_otp(Process, Message, flags(How)) of
-                badarg -> {Tag, ok};
-                Result -> {Tag, Result}
+            case by_otp(Process, Message, How) of
+                badarg -> ok;
+                Result -> Result
             end;
         {{remote, To}, {ok, Body}} ->
-            {Tag, teleport_nif:send(To, {encoded, Body}, without_async(How), Tag)};
+            Flags = flags(How),
+            case teleport_nif:send(To, {encoded, Body}, Flags band 11 bor 2, undefined) of
+                {error, busy} when Flags band 2 =:= 0 -> waits;
+                Result -> result(Result)
+            end;
         {{remote, _To}, {error, Reason}} ->
-            {Tag, {error, Reason}}
+            {error, Reason};
+        {Error, _} ->
+            Error
     end.
+
+%% All notices have the same reference, which keeps its receive marker.
+-spec wait_for_all([{node(), ok | waits | {error, error()}}], atom(), {ok, teleport_nif:encoded()}, how()) ->
+    [{node(), ok | {error, error()}}].
+wait_for_all(Sent, Name, {ok, Body}, How) ->
+    Notice = make_ref(),
+    Offer = fun(Node) -> teleport_nif:send({Name, Node}, {encoded, Body}, How, [Notice | Node]) end,
+    Offered = [{Node, case Result of waits -> {offered, Offer(Node)}; _ -> Result end} || {Node, Result} <- Sent],
+    [{Node, all_accepted(Notice, Node, Result)} || {Node, Result} <- Offered].
+
+-spec all_accepted(reference(), node(), {offered, ok | waiting | {error, teleport_nif:error()}} | ok | {error, error()}) ->
+    ok | {error, error()}.
+all_accepted(Notice, Node, {offered, waiting}) -> receive {teleport_sent, [Notice | Node], Result} -> result(Result) end;
+all_accepted(_Notice, _Node, {offered, Result}) -> result(Result);
+all_accepted(_Notice, _Node, Result) -> Result.
 
 -spec flags(how()) -> flags().
 flags({Flags, _Timeout}) -> Flags;
@@ -150,39 +217,6 @@ is_async() ->
         error:badarg -> false
     end.
 
-%% Sends a message to the processes of that name on the nodes: first to those that take it at once. One to which the way is full does
-%% not hold up the others.
--spec to_all([node()], atom(), term()) -> ok.
-to_all(Nodes, Name, Message) ->
-    Encoded = encode(Message),
-    IsBusy = fun(Node) -> to_one({Name, Node}, Message, Encoded) =:= {error, busy} andalso {true, Node} end,
-    case lists:filtermap(IsBusy, Nodes) of
-        [] -> ok;
-        Busy -> wait_for_all(Busy, Name, Encoded)
-    end.
-
--spec to_one({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, term()}) -> ok | waiting | {error, term()}.
-to_one({_Name, Node} = Ref, Message, Encoded) when is_atom(Node) ->
-    case {teleport_ref:where(Ref), Encoded} of
-        {{local, Process}, _} ->
-            _ = erlang:send(Process, Message),
-            ok;
-        {{remote, To}, {ok, Body}} ->
-            teleport_nif:send(To, {encoded, Body}, 2, undefined);
-        {{remote, _To}, {error, Reason}} ->
-            {error, Reason}
-    end.
-
--spec wait_for_all([node()], atom(), {ok, teleport_nif:encoded()}) -> ok.
-wait_for_all(Nodes, Name, {ok, Body}) ->
-    Notice = make_ref(),
-    Sent = [teleport_nif:send({Name, Node}, {encoded, Body}, 0, Notice) || Node <- Nodes],
-    all_accepted(Notice, length([waiting || waiting <- Sent])).
-
--spec all_accepted(reference(), non_neg_integer()) -> ok.
-all_accepted(_Notice, 0) -> ok;
-all_accepted(Notice, Left) -> receive {teleport_sent, Notice, _Result} -> all_accepted(Notice, Left - 1) end.
-
 %% As `teleport:prime/1', of another node.
 -spec prime(node()) -> ok | {error, error()}.
 prime(Node) ->
@@ -195,21 +229,6 @@ result({error, {not_running, Node}}) -> {error, {not_running, binary_to_atom(Nod
 result({error, Reason}) -> {error, Reason};
 result(_Sent) -> ok.
 
--spec acknowledged(teleport_nif:destination(), term(), flags(), term()) -> ok | {error, error()}.
-acknowledged(To, Message, Flags, Ack) ->
-    encoded(Message, fun(Encoded) ->
-        %% Nearly always there is room.
-        case teleport_nif:send_acknowledged(To, Encoded, Flags band 11 bor 2, undefined, Ack) of
-            {error, busy} when Flags band 2 =:= 0 -> acknowledged_later(To, Encoded, Flags band 11, Ack);
-            Result -> result(Result)
-        end
-    end).
-
--spec acknowledged_later(teleport_nif:destination(), teleport_nif:encoded(), flags(), term()) -> ok | {error, error()}.
-acknowledged_later(To, Encoded, Flags, Ack) ->
-    Tag = make_ref(),
-    accepted(Tag, teleport_nif:send_acknowledged(To, Encoded, Flags, Tag, Ack)).
-
 %% Waits until it is accepted.
 -spec accepted(reference(), ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
 accepted(Tag, waiting) ->
@@ -220,8 +239,9 @@ accepted(_Tag, Result) ->
     result(Result).
 
 %% Perhaps to another node, over distributed Erlang.
--spec by_otp(pid() | reference() | atom() | {atom(), node()}, term(), flags()) -> ok | {error, busy} | badarg.
-by_otp(To, Message, Flags) ->
+-spec by_otp(pid() | reference() | atom() | {atom(), node()}, term(), how()) -> ok | {error, busy | noconnect} | badarg.
+by_otp(To, Message, How) ->
+    Flags = flags(How),
     try erlang:send(To, Message, [nosuspend || Flags band 2 =/= 0] ++ [noconnect || Flags band 8 =/= 0]) of
         ok -> ok;
         nosuspend -> {error, busy};

@@ -10,7 +10,7 @@
 -export([a_cookie_of_its_own/1, a_wrong_cookie_is_logged/1, events_without_room_are_counted/1]).
 -export([no_fallback/1, fallback/1, fallback_of_apply_and_acknowledgements/1, the_way_changes_in_order/1,
          begun_before_the_change/1, upgraded_node_by_node/1,
-         stopped_and_started_there/1, fallback_of_a_node_that_says_nothing/1]).
+         stopped_and_started_there/1]).
 -export([a_late_nodedown/1, quick_restarts/1]).
 
 %% What teleport_test:distribute/0 has for this node.
@@ -25,7 +25,7 @@ all() ->
      check_this_node, info_of_a_node,
      a_cookie_of_its_own, a_wrong_cookie_is_logged, events_without_room_are_counted,
      no_fallback, fallback, fallback_of_apply_and_acknowledgements, the_way_changes_in_order, begun_before_the_change,
-     upgraded_node_by_node, stopped_and_started_there, fallback_of_a_node_that_says_nothing,
+     upgraded_node_by_node, stopped_and_started_there,
      a_late_nodedown, quick_restarts].
 
 init_per_suite(Config) ->
@@ -37,8 +37,7 @@ end_per_suite(_Config) ->
 
 init_per_testcase(Case, Config) ->
     IsFallback = lists:member(Case, [fallback, fallback_of_apply_and_acknowledgements, the_way_changes_in_order,
-                                     begun_before_the_change, upgraded_node_by_node, stopped_and_started_there,
-                                     fallback_of_a_node_that_says_nothing]),
+                                     begun_before_the_change, upgraded_node_by_node, stopped_and_started_there]),
     ok = application:set_env(teleport, fallback, case IsFallback of true -> disterl; false -> error end),
     ok = teleport:start(),
     {Peer, Node} = start_without(),
@@ -211,22 +210,6 @@ fallback(Config) ->
     ?assertEqual([], teleport:nodes()),
     %% A node that is not there has no way at all.
     ?assertEqual({error, {not_running, nobody@nowhere}}, teleport:send({x, nobody@nowhere}, hello)).
-
-%% The first who wants something of it waits for what it says, the others do not.
-fallback_of_a_node_that_says_nothing(Config) ->
-    Node = ?config(node, Config),
-    OsPid = erpc:call(Node, os, getpid, []),
-    ok = teleport_test:signal(stop, OsPid),
-    try
-        ?assertEqual({error, busy}, teleport:send({x, Node}, hello, [nosuspend])),
-        ?assertEqual({ok, pool}, teleport_route:known(Node))
-    after
-        ok = teleport_test:signal(cont, OsPid)
-    end,
-    Server = teleport_test_server:start_at(Node, server),
-    teleport_test:eventually(fun() ->
-        {returned, {ok, 1}} =:= teleport_test:outcome(teleport, gs_call, [Server, {echo, 1}])
-    end).
 
 %% As erpc does; and nobody over there says that a message has arrived.
 fallback_of_apply_and_acknowledgements(Config) ->

@@ -9,7 +9,7 @@ use teleport::SendError;
 use tokio::runtime::{Builder, Runtime};
 
 /// Tells the calling process, in `{teleport_sent, Tag, ok | {error, Reason}}`, that what had to wait waits no longer. Without a
-/// tag (which is a reference) it tells nothing.
+/// tag (which is no atom) it tells nothing.
 pub(crate) struct Notice(Option<Tagged>);
 
 struct Tagged {
@@ -20,7 +20,7 @@ struct Tagged {
 
 impl Notice {
     pub(crate) fn new(env: Env<'_>, tag: Term<'_>) -> Self {
-        let tagged = tag.is_ref().then(|| {
+        let tagged = (!tag.is_atom()).then(|| {
             let own = OwnedEnv::new();
             let tag = own.save(tag);
             Tagged { process: env.pid(), env: own, tag }

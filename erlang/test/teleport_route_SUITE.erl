@@ -1,0 +1,140 @@
+%% Which way messages go where nodes without teleport are reached over distributed Erlang, and how long it takes to find that out.
+-module(teleport_route_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([nobody_waits_longer_than_it_may/1, nodes_are_asked_at_the_same_time/1, known_ways_come_first/1,
+         a_way_that_changes_to_a_frozen_node/1, first_to_wait/1]).
+
+%% What a node that says nothing takes to be asked, in milliseconds.
+-define(ASKING, 5000).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 2}}].
+
+all() ->
+    [nobody_waits_longer_than_it_may, nodes_are_asked_at_the_same_time, known_ways_come_first,
+     a_way_that_changes_to_a_frozen_node, first_to_wait].
+
+init_per_suite(Config) ->
+    ok = teleport_test:distribute(),
+    Config.
+
+end_per_suite(_Config) ->
+    ok.
+
+init_per_testcase(_Case, Config) ->
+    ok = teleport_test:start_here([{fallback, disterl}]),
+    {Peer, Node} = teleport_test:start_peer(),
+    OsPid = erpc:call(Node, os, getpid, []),
+    Alias = erpc:call(Node, erlang, alias, []),
+    [{peer, Peer}, {node, Node}, {os_pid, OsPid}, {alias, Alias} | Config].
+
+end_per_testcase(_Case, Config) ->
+    ok = teleport_test:signal(cont, ?config(os_pid, Config)),
+    teleport_test:stop_peer(?config(peer, Config)),
+    teleport_test:stop_here().
+
+nobody_waits_longer_than_it_may(Config) ->
+    {Node, Alias} = {?config(node, Config), ?config(alias, Config)},
+    {Server, Timeout} = {{x, Node}, {error, timeout}},
+    ok = freeze(Config),
+    [begin
+         ok = teleport_route:forget(Node),
+         {Micros, Outcome} = timer:tc(teleport_test, outcome, [Module, Function, Args]),
+         ct:log("~p ~p: ~p ms", [Function, Args, Micros div 1000]),
+         ?assertEqual({Function, Args, Expected}, {Function, Args, Outcome}),
+         ?assert(Micros < ?ASKING * 1000, {Function, Args, Micros})
+     end || {Module, Function, Args, Expected} <-
+        [{teleport, send, [Server, hello, [nosuspend]], {returned, {error, busy}}},
+         {teleport, send, [Server, hello, [{timeout, 20}]], {returned, Timeout}},
+         {teleport, send, [Server, hello, [{timeout, 20}, {ack, x}]], {returned, Timeout}},
+         {teleport, send, [Alias, hello, [{timeout, 20}]], {returned, Timeout}},
+         {teleport, send, [Alias, hello, [nosuspend]], {returned, {error, busy}}},
+         {teleport, cast, [Server, hello, [{timeout, 20}]], {returned, Timeout}},
+         {teleport, abcast, [[Node, node()], x, hello, [{timeout, 20}]], {returned, [{Node, Timeout}, {node(), ok}]}},
+         {teleport, gs_call, [Server, hello, 20], {exit, {timeout, {gen_server, call, [Server, hello, 20]}}}},
+         {teleport_gen_statem, call, [Server, hello, 20], {exit, {timeout, {gen_statem, call, [Server, hello, 20]}}}},
+         {teleport, gs_stop, [Server, normal, 20], {exit, timeout}},
+         {teleport, multi_call, [[Node], x, hello, 20], {returned, {[], [Node]}}},
+         {teleport_erpc, call, [Node, erlang, node, [], 20], {error, {erpc, timeout}}},
+         {teleport, send, [{x, nobody@nowhere}, hello, [noconnect]], {returned, {error, noconnect}}}]],
+    ?assertEqual([], teleport_test:mailbox()).
+
+nodes_are_asked_at_the_same_time(Config) ->
+    {Other, OtherNode} = teleport_test:start_peer(),
+    {Nodes, OsPid} = {[?config(node, Config), OtherNode], erpc:call(OtherNode, os, getpid, [])},
+    ok = freeze(Config),
+    ok = freeze(OtherNode, OsPid),
+    [begin
+         [ok = teleport_route:forget(Node) || Node <- Nodes],
+         {Micros, Outcome} = timer:tc(Call),
+         ct:log("~p ms", [Micros div 1000]),
+         ?assertEqual(Expected, Outcome),
+         ?assert(Micros < 2 * ?ASKING * 1000, Micros)
+     end || {Call, Expected} <-
+        [{fun() -> teleport:multi_call(Nodes, x, hello, ?ASKING + 1000) end, {[], Nodes}},
+         {fun() -> teleport:abcast(Nodes, x, hello, [{timeout, ?ASKING + 1000}]) end,
+          [{Node, {error, timeout}} || Node <- Nodes]}]],
+    ok = teleport_test:signal(cont, OsPid),
+    teleport_test:stop_peer(Other).
+
+%% A node that says nothing does not hold up the others.
+known_ways_come_first(Config) ->
+    {Other, OtherNode} = teleport_test:start_peer(),
+    {Node, Self} = {?config(node, Config), self()},
+    Server = teleport_test_server:start_at(OtherNode, x),
+    ok = teleport:send(Server, {note, before}),
+    ok = freeze(Config),
+    {Sender, Monitor} = spawn_monitor(fun() ->
+        abcast = teleport:abcast([Node, OtherNode], x, {note, cast}),
+        Self ! sent
+    end),
+    teleport_test:eventually(fun() -> gen_server:call(Server, notes) =:= [before, cast] end),
+    ?assertEqual([], teleport_test:mailbox()),
+    exit(Sender, kill),
+    receive {'DOWN', Monitor, process, Sender, killed} -> ok end,
+    teleport_test:stop_peer(Other).
+
+%% What was sent over distributed Erlang must not be overtaken: who has no time to wait for that goes on that way.
+a_way_that_changes_to_a_frozen_node(Config) ->
+    Node = ?config(node, Config),
+    Server = teleport_test_server:start_at(Node, x),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    teleport_test:eventually(fun() -> teleport:send(Server, {note, 1}), teleport_route:known(Node) =:= {ok, disterl} end),
+    ok = erpc:call(Node, teleport, start, []),
+    teleport_test:eventually(fun() -> teleport_route:known(Node) =:= {ok, pool} end),
+    ok = freeze(Config),
+    ?assertEqual({error, timeout}, teleport:send(Server, {note, never}, [{timeout, 20}])),
+    ?assertExit({timeout, _}, teleport:gs_call(Server, notes, 20)),
+    ?assertEqual(ok, teleport:send(Server, {note, 2}, [nosuspend])),
+    ok = teleport_test:signal(cont, ?config(os_pid, Config)),
+    ok = teleport:send(Server, {note, 3}),
+    ?assertEqual([1, 2, 3], lists:usort(teleport:gs_call(Server, notes))),
+    ?assertEqual([Node], teleport:nodes()).
+
+%% The first who wants something of a node that says nothing waits for what it says, the others do not.
+first_to_wait(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport_route:forget(Node),
+    ok = freeze(Config),
+    ?assertMatch({error, _}, teleport:send({x, Node}, hello, [{timeout, ?ASKING + 1000}])),
+    ?assertEqual({ok, pool}, teleport_route:known(Node)),
+    ok = teleport_test:signal(cont, ?config(os_pid, Config)),
+    Server = teleport_test_server:start_at(Node, server),
+    teleport_test:eventually(fun() ->
+        {returned, {ok, 1}} =:= teleport_test:outcome(teleport, gs_call, [Server, {echo, 1}])
+    end).
+
+%% Returns when it does not answer any more.
+freeze(Config) ->
+    freeze(?config(node, Config), ?config(os_pid, Config)).
+
+freeze(Node, OsPid) ->
+    ok = teleport_test:signal(stop, OsPid),
+    teleport_test:eventually(fun() ->
+        {error, {erpc, timeout}} =:= teleport_test:outcome(erpc, call, [Node, erlang, node, [], 100])
+    end).
