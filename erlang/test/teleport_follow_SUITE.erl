@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([the_same_name_again/1, another_name/1, those_who_wait_are_told/1, renamed_again_and_again/1]).
--export([told_before_the_name_goes/1, nothing_is_decoded_meanwhile/1]).
+-export([told_before_the_name_goes/1, nothing_is_decoded_meanwhile/1, a_name_that_goes_unnoticed/1]).
 -export([rests_without_a_name/1, a_name_from_the_first_peer/1, hidden_nodes/1]).
 -export([cookies_that_change/1, a_cookie_for_one_node/1, nobody_guesses_the_cookie_at_the_end/1]).
 -export([questions_of_strangers_are_bounded/1]).
@@ -21,7 +21,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [the_same_name_again, another_name, those_who_wait_are_told, renamed_again_and_again,
-     told_before_the_name_goes, nothing_is_decoded_meanwhile,
+     told_before_the_name_goes, nothing_is_decoded_meanwhile, a_name_that_goes_unnoticed,
      rests_without_a_name, a_name_from_the_first_peer, hidden_nodes,
      cookies_that_change, a_cookie_for_one_node, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
      another_ticktime, a_ticktime_of_its_own, encrypted_clusters].
@@ -116,6 +116,29 @@ renamed_again_and_again(_Config) ->
         _ = [peer:call(Peer, teleport, send, [{nobody, node()}, hello], 30000), teleport:send({nobody, Node}, hello)],
         Round rem 5 =:= 0 andalso both_ways(Peer, Node, Round)
      end || Round <- lists:seq(1, 20), Next <- [lists:nth(1 + Round rem 2, [Name, Name ++ "_too"])]],
+    stop(Peer).
+
+%% Nobody tells the engines of it: what still comes over the session arrives, at processes that no thread has met before, too.
+a_name_that_goes_unnoticed(_Config) ->
+    {Peer, _Name, Node} = start_named(),
+    Fresh = [begin
+        {ok, _} = peer:call(Peer, gen_server, start, [{local, Name}, teleport_test_server, [], []]),
+        {Name, peer:call(Peer, erlang, whereis, [Name])}
+     end || Name <- [by_pid, by_name]],
+    both_ways(Peer, Node, 1),
+    ok = peer:call(Peer, teleport_guard, stop, []),
+    teleport_test:eventually(fun() -> peer:call(Peer, erlang, whereis, [teleport_guard]) =:= undefined end),
+    ok = peer:call(Peer, sys, suspend, [teleport_manager]),
+    ok = sys:suspend(teleport_manager),
+    ok = peer:call(Peer, net_kernel, stop, []),
+    ?assertEqual(nonode@nohost, peer:call(Peer, erlang, node, [])),
+    ?assertEqual([Node], teleport:nodes()),
+    [begin
+        ok = teleport:send(Ref, {note, Number}, [{ack, Number}]),
+        ?assertEqual({teleport, Number, delivered}, teleport_test:receive_one()),
+        ?assertEqual([Number], peer:call(Peer, gen_server, call, [Name, notes]))
+     end || {Number, Ref, Name} <- [{1, proplists:get_value(by_pid, Fresh), by_pid}, {2, {by_name, Node}, by_name}]],
+    ok = sys:resume(teleport_manager),
     stop(Peer).
 
 rests_without_a_name(_Config) ->

@@ -54,14 +54,21 @@ pub(crate) struct Identity {
     pub(crate) any: LocalPid,
 }
 
-/// How often a reference is made anew since the virtual machine has been renamed meanwhile.
+/// How often a pid or a reference is made anew since the virtual machine has been renamed meanwhile.
 const MOST_NAMES: usize = 8;
 
 impl Identity {
-    /// The pid of a process of this node, whether it lives or not.
+    /// The pid of a process of this virtual machine, whatever that is called by now, and whether it lives or not.
     pub(crate) fn pid(&self, env: Env<'_>, process: ProcessId) -> Option<LocalPid> {
-        let make = || term_of(env, &self.as_pid(process)).and_then(|term| term.decode().ok()).ok_or(());
-        PIDS.with(|pids| pids.find(process, make)).ok()
+        let own = |pid: Pid| term_of(env, &pid)?.decode().ok();
+        let make = || {
+            own(self.as_pid(process)).or_else(|| {
+                self.present_names(env, |node, creation| {
+                    own(Pid { node, id: process.id, serial: process.serial, creation })
+                })
+            })
+        };
+        PIDS.with(|pids| pids.find(process, || make().ok_or(()))).ok()
     }
 
     /// The same, as a value.
@@ -74,10 +81,23 @@ impl Identity {
         if let Some(own) = own_reference(env, reference, &self.node, self.creation) {
             return Some(own);
         }
-        (0..MOST_NAMES).find_map(|_| {
+        self.present_names(env, |node, creation| own_reference(env, reference, &node, creation))
+    }
+
+    /// Makes something of the name and the creation that the virtual machine has now; again if they change meanwhile.
+    fn present_names<R>(&self, env: Env<'_>, make: impl Fn(etf::Atom, u32) -> Option<R>) -> Option<R> {
+        let (mut tried, mut tried_creation) = (self.node.clone(), self.creation);
+        for _ in 0..MOST_NAMES {
             let Pid { node, creation, .. } = parse(self.any.encode(env)).ok()?;
-            own_reference(env, reference, &node, creation)
-        })
+            if (&node, creation) == (&tried, tried_creation) {
+                return None;
+            }
+            if let Some(made) = make(node.clone(), creation) {
+                return Some(made);
+            }
+            (tried, tried_creation) = (node, creation);
+        }
+        None
     }
 
     /// What a DOWN message calls a process.
