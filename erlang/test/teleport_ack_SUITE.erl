@@ -35,12 +35,14 @@ end_per_testcase(_Case, Config) ->
 
 delivered(Config) ->
     {Node, Server} = {?config(node, Config), ?config(server, Config)},
+    %% Names are not lost to the nodes' getting to know each other.
+    ok = global:sync(),
     yes = global:register_name(teleport_ack, Server),
     [begin
          ok = teleport:send(Ref, {note, I}, [{ack, I}]),
          ?assertEqual({teleport, I, delivered}, teleport_test:receive_one()),
          %% It is in the mailbox, so that a signal by another way finds it there.
-         ?assertEqual(lists:seq(1, I), gen_server:call(Server, notes))
+         ?assertEqual(lists:seq(1, I), gen_server:call(Server, notes, infinity))
      end || {I, Ref} <- [{1, Server}, {2, {delivered, Node}}, {3, {global, teleport_ack}}, {4, {via, global, teleport_ack}}]],
     _ = global:unregister_name(teleport_ack).
 

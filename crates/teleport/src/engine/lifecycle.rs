@@ -104,7 +104,8 @@ fn tell(news: News) {
             let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
             ended.tell(&engine);
             let span = session.span();
-            match is_a_loss(reason) {
+            // Of messages that may be lost nobody else says anything, unless they were to be acknowledged.
+            match is_a_loss(reason) || unconfirmed > 0 {
                 true => {
                     let noted = session.note(OfPeer::SessionLost);
                     say_seldom!(warn or info, noted, parent: span, %reason, unconfirmed, advice = ADVICE, "session down");
