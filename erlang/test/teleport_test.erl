@@ -67,7 +67,9 @@ start_peer(Name, Configuration) ->
 start_peer(Name, Configuration, More) ->
     %% One that is disconnected from another is to stay connected with the rest.
     Args = ["-kernel", "prevent_overlapping_partitions", "false" | code_path()] ++ More,
-    {ok, Peer, Node} = peer:start(of_release(#{name => Name, connection => standard_io, args => Args})),
+    %% With a long name, if this node has one.
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    {ok, Peer, Node} = peer:start(of_release(#{name => Name, host => Host, connection => standard_io, args => Args})),
     true = net_kernel:connect_node(Node),
     ok = erpc:call(Node, fun() -> ok = configure(Configuration), teleport:start() end),
     {Peer, Node}.
