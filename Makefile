@@ -93,6 +93,11 @@ chaos: ## Messages of all sizes while connections are killed.
 rate: ## Small messages per second, and calls; ARGS="--help" lists its options.
 	cargo run --release $(CARGO_FLAGS) -- rate $(ARGS)
 
+.PHONY: bench-compare
+bench-compare: ## Instructions per message beside those stored; fails where they are more by a twentieth. ARGS="--store" stores them.
+	scripts/install-test-tools.sh valgrind
+	cargo bench -q -p teleport --bench instructions $(CARGO_FLAGS) -- $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZ_SECONDS (60); needs nightly Rust.
 	scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sees to what the tests need besides Rust: Erlang/OTP, and Elixir for its example, from the distribution's packages.
+#   scripts/install-test-tools.sh valgrind      # only that
 set -euo pipefail
 
 release=25
@@ -45,6 +46,17 @@ apt() {
 install() {
     apt install -y --no-install-recommends "$@" || { apt update && apt install -y --no-install-recommends "$@"; }
 }
+
+# Each a program of a package of the same name.
+if (($#)); then
+    for program in "$@"; do
+        command -v "$program" >/dev/null || { may_install && install "$program"; } || {
+            echo "no \`$program\` in PATH: apt-get install $program" >&2
+            exit 1
+        }
+    done
+    exit 0
+fi
 
 reason=$(missing)
 if [[ -n $reason ]]; then
