@@ -1,15 +1,16 @@
 //! The socket of one pool connection, as its reader, its writer and the session share it.
 
-use super::writer::Unwritten;
 use crate::io::socket;
+use bytes::Bytes;
+use smallvec::SmallVec;
 use socket2::SockRef;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use teleport_proto::ConnectionId;
-use teleport_proto::transfer::Seen;
+use teleport_proto::transfer::{Frame, Seen};
 use teleport_proto::wire::pool::Class;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -21,6 +22,9 @@ const MORE_TO_COME: Duration = Duration::from_micros(10);
 /// A reader of a large fragment sleeps until so many bytes are there, or what is missing. Small enough for the kernel's
 /// buffers, so that the sender is never held up by a reader that waits for more.
 const MOST_WAITED_FOR: usize = 512 * 1024;
+
+/// The most pieces in one vectored write (Linux takes 1,024).
+const MAX_PIECES: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -155,5 +159,61 @@ impl Link {
         // A socket that cannot say has ended, which its reader notices.
         let unacknowledged = socket::unacknowledged(&self.stream).unwrap_or(0);
         Seen { frames, written, unacknowledged, counted }
+    }
+}
+
+/// A frame, or the rest of one.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    chunks: SmallVec<[Bytes; 8]>,
+    /// Chunks that are out, and bytes of the next.
+    whole: usize,
+    part: usize,
+    pub(super) messages: usize,
+}
+
+impl From<Frame> for Unwritten {
+    fn from(frame: Frame) -> Self {
+        let messages = frame.messages();
+        Self { chunks: frame.into_chunks(), whole: 0, part: 0, messages }
+    }
+}
+
+impl Unwritten {
+    /// Writes until everything is out, or the kernel takes no more: `false`.
+    pub(super) fn write(&mut self, link: &Link) -> io::Result<bool> {
+        while self.whole < self.chunks.len() {
+            let rest = &self.chunks[self.whole..];
+            let mut pieces = [IoSlice::new(&[]); 16];
+            let mut large; // only for batches of many references
+            let slices = if rest.len() <= pieces.len() {
+                rest.iter().zip(&mut pieces).for_each(|(chunk, piece)| *piece = IoSlice::new(chunk));
+                &mut pieces[..rest.len()]
+            } else {
+                large = rest.iter().take(MAX_PIECES).map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
+                &mut large[..]
+            };
+            slices[0].advance(self.part);
+            match link.stream.try_write_vectored(slices) {
+                Ok(n) => {
+                    link.note_written(n);
+                    self.advance(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        link.note_frame();
+        Ok(true)
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.part += written;
+        while let Some(chunk) = self.chunks.get(self.whole)
+            && self.part >= chunk.len()
+        {
+            self.part -= chunk.len();
+            self.whole += 1;
+        }
     }
 }

@@ -6,75 +6,14 @@
 
 use super::Session;
 use super::linger::{Linger, MANY};
-use super::link::Link;
-use bytes::Bytes;
-use smallvec::SmallVec;
-use std::io::{self, IoSlice};
+use super::link::{Link, Unwritten};
+use std::io;
 use std::sync::Arc;
 use teleport_proto::transfer::Frame;
-
-/// The most pieces in one vectored write (Linux takes 1,024).
-const MAX_PIECES: usize = 1024;
 
 /// A sender writes so many frames at once; if there is more by then, others send too, and the connection's own task goes
 /// on.
 const FRAMES_AT_ONCE: usize = 2;
-
-/// A frame, or the rest of one.
-#[derive(Debug)]
-pub(crate) struct Unwritten {
-    chunks: SmallVec<[Bytes; 8]>,
-    /// Chunks that are out, and bytes of the next.
-    whole: usize,
-    part: usize,
-    messages: usize,
-}
-
-impl From<Frame> for Unwritten {
-    fn from(frame: Frame) -> Self {
-        let messages = frame.messages();
-        Self { chunks: frame.into_chunks(), whole: 0, part: 0, messages }
-    }
-}
-
-impl Unwritten {
-    /// Writes until everything is out, or the kernel takes no more: `false`.
-    fn write(&mut self, link: &Link) -> io::Result<bool> {
-        while self.whole < self.chunks.len() {
-            let rest = &self.chunks[self.whole..];
-            let mut pieces = [IoSlice::new(&[]); 16];
-            let mut large; // only for batches of many references
-            let slices = if rest.len() <= pieces.len() {
-                rest.iter().zip(&mut pieces).for_each(|(chunk, piece)| *piece = IoSlice::new(chunk));
-                &mut pieces[..rest.len()]
-            } else {
-                large = rest.iter().take(MAX_PIECES).map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
-                &mut large[..]
-            };
-            slices[0].advance(self.part);
-            match link.stream.try_write_vectored(slices) {
-                Ok(n) => {
-                    link.note_written(n);
-                    self.advance(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        link.note_frame();
-        Ok(true)
-    }
-
-    fn advance(&mut self, written: usize) {
-        self.part += written;
-        while let Some(chunk) = self.chunks.get(self.whole)
-            && self.part >= chunk.len()
-        {
-            self.part -= chunk.len();
-            self.whole += 1;
-        }
-    }
-}
 
 /// The task of a connection: writes whatever the session has for it, until it is retired.
 pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
