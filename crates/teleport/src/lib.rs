@@ -19,7 +19,7 @@ mod session;
 
 pub use api::builder::Builder;
 pub use api::call::{Caller, MultiCall, Response};
-pub use api::check::{AddressCheck, ConnectionCheck, ConnectionKind, PeerCheck};
+pub use api::check::{AddressCheck, PeerCheck};
 pub use api::embed;
 pub use api::gen_server::{Answer, Context, GenServer, ServerAddress, ServerRef};
 pub use api::mailbox::{Mailbox, Message};
@@ -30,7 +30,7 @@ pub use base::config::Config;
 pub use base::cookies::{Asking, Cookies};
 pub use base::down::Down;
 pub use base::error::{CallError, ConnectError, Outcome, RegisterError, SendError, StartError, Tried};
-pub use base::info::{NodeInfo, PeerInfo, Tick};
+pub use base::info::{ConnectionCheck, ConnectionKind, NodeInfo, PeerInfo, Tick};
 pub use base::metrics;
 pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};
 pub use engine::monitors::{NodeEvent, NodeMonitor};

@@ -1,6 +1,5 @@
 //! Setting a node up.
 
-use crate::api::embed::{Embedded, Host};
 use crate::base::cookies::{Cookies, KnownCookies};
 use crate::base::info::Tick;
 use crate::base::resolver::{Resolver, StaticPeers};
@@ -36,9 +35,10 @@ pub struct Builder {
     hosting: Option<Hosting>,
 }
 
-impl Builder {
-    pub(crate) fn new(name: &str) -> Self {
-        Self {
+impl Node {
+    /// Sets up a node with that name, `name@host`.
+    pub fn builder(name: &str) -> Builder {
+        Builder {
             name: NodeName::new(name),
             cookie: None,
             peer_cookies: Vec::new(),
@@ -53,7 +53,9 @@ impl Builder {
             hosting: None,
         }
     }
+}
 
+impl Builder {
     /// The secret that all nodes of the cluster share. At least 16 random characters: a short one can be guessed.
     pub fn cookie(mut self, cookie: impl AsRef<[u8]>) -> Self {
         self.cookie = Some(cookie.as_ref().to_vec());
@@ -119,10 +121,10 @@ impl Builder {
         self
     }
 
-    /// Starts the node in a host, which has processes of its own; see [`embed`](crate::embed).
-    pub async fn embed(mut self, host: Arc<dyn Host>) -> Result<Embedded, StartError> {
-        self.hosting = Some(Hosting::new(host));
-        Ok(Embedded::new(self.start().await?))
+    /// Processes are the host's.
+    pub(crate) fn hosting(mut self, hosting: Hosting) -> Self {
+        self.hosting = Some(hosting);
+        self
     }
 
     /// Starts the node: it listens when this returns.

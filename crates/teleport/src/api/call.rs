@@ -2,11 +2,12 @@
 
 use crate::api::mailbox::Message;
 use crate::api::node::Node;
-use crate::api::process::{Patience, Process, Route, SendOptions, encode, is_stale};
+use crate::api::process::{Process, Route, SendOptions};
 use crate::base::address::Address;
+use crate::base::encoding::encode;
 use crate::base::error::{CallError, SendError};
 use crate::local::watch::{Ended, Outcome, Purpose, Subject, Via};
-use crate::session::{Offered, Session};
+use crate::session::{Offered, Patience, Session};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -169,7 +170,7 @@ impl Process {
             Route::Here(to) => (Via::Here(Arc::downgrade(engine)), to, node.name().clone()),
             Route::There(peer, to, incarnation) => {
                 let session = self.session(&peer, SendOptions::default()).await?;
-                if is_stale(&session, incarnation) {
+                if session.is_stale(incarnation) {
                     return Err(CallError::NoProcess);
                 }
                 (Via::There(session), to, peer)
@@ -374,7 +375,7 @@ fn answer_over(
     kind: Kind,
     body: Segments,
 ) -> Result<(), SendError> {
-    if is_stale(session, Some(caller.creation)) {
+    if session.is_stale(Some(caller.creation)) {
         return Ok(());
     }
     if body.len() as u64 > session.max_message() {

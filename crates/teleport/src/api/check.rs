@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::session::Session;
-use crate::{PeerInfo, SendError};
+use crate::{ConnectionCheck, ConnectionKind, PeerInfo, SendError};
 use futures_util::future::{join, join_all};
 use std::io;
 use std::net::SocketAddr;
@@ -35,28 +35,6 @@ impl PeerCheck {
             && self.connections.iter().any(pool)
             && self.connections.iter().all(|check| check.answered.is_some())
     }
-}
-
-/// One of a session's connections.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct ConnectionCheck {
-    /// What it is for.
-    pub kind: ConnectionKind,
-    /// How long the answer took; `None` if none came within [`setup_timeout`](crate::Config::setup_timeout), or the connection was
-    /// lost meanwhile.
-    pub answered: Option<Duration>,
-}
-
-/// What a connection of a session is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionKind {
-    /// Ticks, acknowledgements and credit. There is one at a time.
-    Control,
-    /// Messages up to 64 KiB.
-    Express,
-    /// Larger messages.
-    Bulk,
 }
 
 /// One of a peer's addresses.

@@ -1,11 +1,12 @@
 //! Mailboxes: where messages wait for their process.
 
-use crate::SendError;
+use crate::api::node::Node;
 use crate::api::process::Process;
 use crate::base::address::Address;
 use crate::base::down::Down;
 use crate::local::inbox::{Inbox, Origin, Stored, Taken};
 use crate::local::watch::reason;
+use crate::{RegisterError, SendError};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -35,11 +36,28 @@ pub struct Message {
     body: Bytes,
 }
 
-impl Mailbox {
-    pub(crate) fn new(process: Process, inbox: Arc<Inbox>) -> Self {
-        Self { process, inbox, exit_reason: reason::normal(), run: None }
+impl Node {
+    /// A new process under a name.
+    pub fn register(&self, name: &str) -> Result<Mailbox, RegisterError> {
+        self.add(Some(name))
     }
 
+    /// A new process without a name.
+    pub fn spawn_mailbox(&self) -> Result<Mailbox, RegisterError> {
+        self.add(None)
+    }
+
+    fn add(&self, name: Option<&str>) -> Result<Mailbox, RegisterError> {
+        let config = &self.engine().config;
+        let (window, total) = (config.mailbox_window.get(), config.mailbox_total());
+        let make = |process, name| Inbox::new(process, name, window, total);
+        let inbox = self.engine().registry.add(name, make)?;
+        let process = Process::new(self.clone(), inbox.process);
+        Ok(Mailbox { process, inbox, exit_reason: reason::normal(), run: None })
+    }
+}
+
+impl Mailbox {
     /// The name it was registered under, if any.
     pub fn name(&self) -> Option<&str> {
         self.inbox.name.as_deref()
@@ -145,7 +163,8 @@ impl Deref for Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        self.process.node().unregister(&self.inbox);
+        let registry = &self.process.node().engine().registry;
+        registry.remove(self.inbox.process, self.inbox.name.as_deref());
         let (left, monitors) = self.inbox.close();
         for monitor in monitors {
             self.process.node().engine().watching.cancel(monitor);

@@ -1,8 +1,7 @@
 //! A node: the front door of the crate.
 
 use crate::api::check::{self, PeerCheck};
-use crate::api::mailbox::Mailbox;
-use crate::api::process::Process;
+use crate::base::encoding::atom_of;
 use crate::base::info::NodeInfo;
 use crate::engine::Engine;
 use crate::engine::control::Command;
@@ -10,8 +9,7 @@ use crate::engine::monitors::NodeMonitor;
 use crate::io::runtime::Main;
 use crate::local::inbox::Inbox;
 use crate::session::{Session, drain};
-use crate::{Builder, RegisterError, SendError};
-use serde::Serialize;
+use crate::{RegisterError, SendError};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,11 +79,6 @@ pub enum Sever {
 }
 
 impl Node {
-    /// Sets up a node with that name, `name@host`.
-    pub fn builder(name: &str) -> Builder {
-        Builder::new(name)
-    }
-
     pub(crate) fn start(engine: Arc<Engine>, runtime: Option<Main>) -> Result<Self, RegisterError> {
         // The node's own process has no mailbox: what is sent to it vanishes.
         let inbox = engine.registry.add(None, |process, name| Inbox::new(process, name, 1, 1))?;
@@ -107,30 +100,6 @@ impl Node {
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.engine().address
-    }
-
-    /// A new process under a name.
-    pub fn register(&self, name: &str) -> Result<Mailbox, RegisterError> {
-        self.add(Some(name))
-    }
-
-    /// A new process without a name.
-    pub fn spawn_mailbox(&self) -> Result<Mailbox, RegisterError> {
-        self.add(None)
-    }
-
-    /// The sender of messages that come from no particular process of the node.
-    pub fn process(&self) -> Process {
-        Process::new(self.clone(), self.running.own)
-    }
-
-    /// Sends a message as the node itself; see [`Process::send`].
-    pub async fn send<M: Serialize + ?Sized>(
-        &self,
-        to: impl Into<crate::Address>,
-        message: &M,
-    ) -> Result<(), SendError> {
-        self.process().send(to, message).await
     }
 
     /// Sets up the session with a peer and its whole pool, ahead of use.
@@ -242,6 +211,11 @@ impl Node {
         }
     }
 
+    /// The process that the node itself sends as.
+    pub(crate) fn own(&self) -> ProcessId {
+        self.running.own
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.running.engine
     }
@@ -268,28 +242,10 @@ impl Node {
     pub(crate) fn is_own(&self, pid: &Pid) -> bool {
         pid.node == self.running.atom && pid.creation == self.incarnation().as_u32()
     }
-
-    pub(crate) fn unregister(&self, inbox: &Inbox) {
-        self.engine().registry.remove(inbox.process, inbox.name.as_deref());
-    }
-
-    fn add(&self, name: Option<&str>) -> Result<Mailbox, RegisterError> {
-        let config = &self.engine().config;
-        let (window, total) = (config.mailbox_window.get(), config.mailbox_total());
-        let make = |process, name| Inbox::new(process, name, window, total);
-        let inbox = self.engine().registry.add(name, make)?;
-        Ok(Mailbox::new(Process::new(self.clone(), inbox.process), inbox))
-    }
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("name", self.name()).field("address", &self.address()).finish()
     }
-}
-
-/// A node's name as the atom that it is in pids.
-pub(crate) fn atom_of(name: &NodeName) -> Atom {
-    // A node name has at most 255 bytes, an atom 255 characters.
-    Atom::new(name.as_str()).unwrap_or_else(|_| Atom::from_static("nonode@nohost"))
 }

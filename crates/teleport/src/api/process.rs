@@ -1,23 +1,22 @@
 //! Sending, as a process.
 
 use crate::SendError;
-use crate::api::node::{Node, atom_of};
+use crate::api::node::Node;
 use crate::base::address::{Address, Target};
 use crate::base::down;
+use crate::base::encoding::{atom_of, encode};
 use crate::local::inbox::Inbox;
 use crate::local::watch::{Purpose, Refused, Subject, Via, reason};
-use crate::session::{Confirmation, Offered, Session};
+use crate::session::{Confirmation, Offered, Patience, Session};
 use serde::Serialize;
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_etf::{Atom, EncodeError, Encoder, Pid, Reference, Segments, Term};
+use teleport_etf::{Atom, Pid, Reference, Segments, Term};
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
-use tokio::time::Instant;
 
 /// How a message is sent. The default is Erlang's `!`: in order, and waiting while the way is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,8 +60,7 @@ impl SendOptions {
 
     /// What is offered now waits so long.
     pub(crate) fn patience(self) -> Patience {
-        // One beyond what a clock can tell is none.
-        Patience(self.timeout.and_then(|timeout| Some((timeout, Instant::now().checked_add(timeout)?))))
+        Patience::new(self.timeout)
     }
 
     /// The message, sent like that.
@@ -70,27 +68,6 @@ impl SendOptions {
         let mut message = Outgoing::new(from, to, body);
         (message.unordered, message.nosuspend) = (self.unordered, self.nosuspend);
         message
-    }
-}
-
-/// How long a message waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience(Option<(Duration, Instant)>);
-
-impl Patience {
-    pub(crate) const ENDLESS: Self = Self(None);
-
-    /// What comes of it in time.
-    pub(crate) async fn within<T>(
-        self,
-        waiting: impl Future<Output = Result<T, SendError>>,
-    ) -> Result<T, SendError> {
-        match self.0 {
-            None => waiting.await,
-            Some((timeout, end)) => {
-                tokio::time::timeout_at(end, waiting).await.unwrap_or(Err(SendError::Timeout(timeout)))
-            }
-        }
     }
 }
 
@@ -129,6 +106,22 @@ impl Acknowledgement {
 pub(crate) enum Route {
     Here(Destination),
     There(NodeName, Destination, Option<u32>),
+}
+
+impl Node {
+    /// The sender of messages that come from no particular process of the node.
+    pub fn process(&self) -> Process {
+        Process::new(self.clone(), self.own())
+    }
+
+    /// Sends a message as the node itself; see [`Process::send`].
+    pub async fn send<M: Serialize + ?Sized>(
+        &self,
+        to: impl Into<crate::Address>,
+        message: &M,
+    ) -> Result<(), SendError> {
+        self.process().send(to, message).await
+    }
 }
 
 impl Process {
@@ -186,7 +179,7 @@ impl Process {
             }
             Route::There(peer, to, incarnation) => {
                 let session = patience.within(self.session(&peer, options)).await?;
-                if is_stale(&session, incarnation) {
+                if session.is_stale(incarnation) {
                     return Ok(());
                 }
                 match session.send(options.outgoing(self.id, to, body))? {
@@ -212,7 +205,7 @@ impl Process {
             },
             Route::There(peer, to, incarnation) => {
                 let session = patience.within(self.session(&peer, options)).await?;
-                if is_stale(&session, incarnation) {
+                if session.is_stale(incarnation) {
                     return Ok(Acknowledgement(Ack::Now(Err(SendError::NoProcess))));
                 }
                 let (offered, answer) = session.send_acknowledged(options.outgoing(self.id, to, body))?;
@@ -237,7 +230,7 @@ impl Process {
         let (via, to) = match self.route(to)? {
             Route::Here(to) => (here, to),
             Route::There(peer, to, incarnation) => match self.session(&peer, SendOptions::default()).await {
-                Ok(session) if is_stale(&session, incarnation) => (here, NOBODY),
+                Ok(session) if session.is_stale(incarnation) => (here, NOBODY),
                 Ok(session) => (Via::There(session), to),
                 Err(_) => {
                     inbox.put_down(
@@ -350,18 +343,6 @@ impl Process {
 
 const NOBODY: Destination = Destination::Process(ProcessId::NOBODY);
 
-thread_local! {
-    static ENCODER: RefCell<Encoder> = RefCell::default();
-}
-
-/// Encodes a message to be sent, as good as without an allocation if it is small.
-pub(crate) fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Segments, EncodeError> {
-    ENCODER.with(|encoder| match encoder.try_borrow_mut() {
-        Ok(mut encoder) => encoder.to_segments(message),
-        Err(_) => teleport_etf::to_segments(message), // within the encoding of another one
-    })
-}
-
 /// There is no session with the peer, and none was to be set up.
 pub(crate) fn not_connected(peer: &NodeName) -> SendError {
     SendError::NotConnected { peer: peer.clone() }
@@ -370,11 +351,6 @@ pub(crate) fn not_connected(peer: &NodeName) -> SendError {
 /// A message without a taker vanishes, as in Erlang.
 fn ignore_no_process(error: SendError) -> Result<(), SendError> {
     if matches!(error, SendError::NoProcess) { Ok(()) } else { Err(error) }
-}
-
-/// A pid of an earlier incarnation: its process is gone.
-pub(crate) fn is_stale(session: &Session, incarnation: Option<u32>) -> bool {
-    incarnation.is_some_and(|creation| creation != session.peer_incarnation().as_u32())
 }
 
 impl fmt::Debug for Process {

@@ -61,3 +61,25 @@ pub struct Tick {
     /// From the moment it was due until its answer.
     pub round_trip: Duration,
 }
+
+/// One of a session's connections.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ConnectionCheck {
+    /// What it is for.
+    pub kind: ConnectionKind,
+    /// How long the answer took; `None` if none came within [`setup_timeout`](crate::Config::setup_timeout), or the connection was
+    /// lost meanwhile.
+    pub answered: Option<Duration>,
+}
+
+/// What a connection of a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// Ticks, acknowledgements and credit. There is one at a time.
+    Control,
+    /// Messages up to 64 KiB.
+    Express,
+    /// Larger messages.
+    Bulk,
+}

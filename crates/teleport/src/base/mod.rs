@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub(crate) mod config;
 pub(crate) mod cookies;
 pub(crate) mod down;
+pub(crate) mod encoding;
 pub(crate) mod error;
 pub(crate) mod info;
 pub(crate) mod lock;

@@ -4,7 +4,7 @@ mod arrivals;
 
 pub(crate) use arrivals::{Arrival, Arrivals};
 
-use crate::api::process::encode;
+use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
 use crate::local::watch::{Purpose, Via, reason};
 use crate::session::Session;

@@ -16,6 +16,7 @@ mod send;
 mod task;
 mod writer;
 
+use crate::base::encoding::atom_of;
 use crate::base::error::SendError;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::SessionMeter;
@@ -32,7 +33,7 @@ pub(crate) use drain::drain;
 pub(crate) use end::Ended;
 use link::Link;
 use rustc_hash::FxHashMap;
-pub(crate) use send::{Confirmation, Offered};
+pub(crate) use send::{Confirmation, Offered, Patience};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -179,7 +180,7 @@ impl Session {
             id: established.session,
             number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
             peer: established.peer.clone(),
-            peer_atom: crate::api::node::atom_of(&established.peer),
+            peer_atom: atom_of(&established.peer),
             peer_incarnation: established.peer_incarnation,
             key: established.key.clone(),
             dialled: established.role == Role::Dialler,
@@ -247,6 +248,11 @@ impl Session {
 
     pub(crate) fn peer_incarnation(&self) -> Incarnation {
         self.peer_incarnation
+    }
+
+    /// Whether a pid is of an earlier life of the peer: its process is gone.
+    pub(crate) fn is_stale(&self, incarnation: Option<u32>) -> bool {
+        incarnation.is_some_and(|creation| creation != self.peer_incarnation.as_u32())
     }
 
     /// The pid of one of the peer's processes.

@@ -1,15 +1,42 @@
 //! Sending: a message is offered to the machine, and accepted, refused or told to wait.
 
 use super::{Inner, Session, writer};
-use crate::api::process::Patience;
 use crate::base::error::SendError;
 use std::sync::Arc;
+use std::time::Duration;
 use teleport_etf::Segments;
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{AckToken, Outgoing, Refused, Sent, Ticket};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// How long a message waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience(Option<(Duration, Instant)>);
+
+impl Patience {
+    pub(crate) const ENDLESS: Self = Self(None);
+
+    /// From now on; a time beyond what a clock can tell is none.
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
+        Self(timeout.and_then(|timeout| Some((timeout, Instant::now().checked_add(timeout)?))))
+    }
+
+    /// What comes of it in time.
+    pub(crate) async fn within<T>(
+        self,
+        waiting: impl Future<Output = Result<T, SendError>>,
+    ) -> Result<T, SendError> {
+        match self.0 {
+            None => waiting.await,
+            Some((timeout, end)) => {
+                tokio::time::timeout_at(end, waiting).await.unwrap_or(Err(SendError::Timeout(timeout)))
+            }
+        }
+    }
+}
 
 /// A message that waits to be accepted. Dropping it takes the message back.
 #[derive(Debug)]

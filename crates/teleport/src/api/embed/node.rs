@@ -2,14 +2,17 @@
 
 use super::told::{Answer, Told};
 use super::{Destination, ProcessId, RefId};
+use crate::api::builder::Builder;
 use crate::api::node::Node;
-use crate::api::process::{Patience, is_stale, not_connected};
+use crate::api::process::not_connected;
 use crate::base::lock::must_not_wait;
 use crate::engine::Engine;
+use crate::host::{Host, Hosting};
 use crate::local::watch::Via;
-use crate::session::{Offered, Session};
+use crate::session::{Offered, Patience, Session};
 use crate::{
     Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError, SendOptions, ShutdownReport,
+    StartError,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,11 +62,15 @@ pub struct Embedded {
     node: Node,
 }
 
-impl Embedded {
-    pub(crate) fn new(node: Node) -> Self {
-        Self { node }
+impl Builder {
+    /// Starts the node in a host, which has processes of its own; see [`embed`](crate::embed).
+    pub async fn embed(self, host: Arc<dyn Host>) -> Result<Embedded, StartError> {
+        let node = self.hosting(Hosting::new(host)).start().await?;
+        Ok(Embedded { node })
     }
+}
 
+impl Embedded {
     /// The node's name.
     pub fn name(&self) -> &NodeName {
         self.node.name()
@@ -135,7 +142,7 @@ impl Embedded {
     ) -> Result<Sent, SendError> {
         let Recipient { peer, incarnation, to } = to;
         let offer = move |session: &Arc<Session>| {
-            if is_stale(session, incarnation) {
+            if session.is_stale(incarnation) {
                 return Ok(Offered::Accepted); // vanishes, as its process has
             }
             session.send(options.outgoing(from, to, body))
@@ -159,7 +166,7 @@ impl Embedded {
             return Err(SendError::NotRunning);
         }
         let session = engine.session_now(&peer)?;
-        if is_stale(&session, incarnation) {
+        if session.is_stale(incarnation) {
             return Ok(());
         }
         match session.send(options.outgoing(from, to, body))? {
@@ -185,7 +192,7 @@ impl Embedded {
         let Recipient { peer, incarnation, to } = to;
         let asked = peer.clone();
         let offer = move |session: &Arc<Session>| {
-            if is_stale(session, incarnation) {
+            if session.is_stale(incarnation) {
                 return Ok((Offered::Accepted, Answer::Now(Err(SendError::NoProcess))));
             }
             let (offered, answer) = session.send_acknowledged(options.outgoing(from, to, body))?;
@@ -262,7 +269,7 @@ impl Embedded {
         let Recipient { peer, incarnation, to } = to;
         let engine = Arc::downgrade(self.engine());
         let offer = move |session: &Arc<Session>| {
-            if is_stale(session, incarnation) {
+            if session.is_stale(incarnation) {
                 return Err(SendError::NoProcess);
             }
             let engine = engine.upgrade().ok_or(SendError::NotRunning)?;

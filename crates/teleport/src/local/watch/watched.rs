@@ -1,7 +1,7 @@
 //! The watched side: who has to be told when a process here ends.
 
 use super::{Via, reason};
-use crate::api::process::encode;
+use crate::base::encoding::encode;
 use crate::base::lock::{Lock, Rank};
 use crate::local::inbox::Inbox;
 use std::collections::BTreeMap;
