@@ -32,7 +32,7 @@ pub struct Builder {
     runtime: Option<Handle>,
     observer: Option<TickObserver>,
     incarnation: Option<u32>,
-    hosting: Option<Hosting>,
+    hosting: Option<Arc<Hosting>>,
 }
 
 impl Node {
@@ -123,7 +123,7 @@ impl Builder {
 
     /// Processes are the host's.
     pub(crate) fn hosting(mut self, hosting: Hosting) -> Self {
-        self.hosting = Some(hosting);
+        self.hosting = Some(Arc::new(hosting));
         self
     }
 

@@ -6,7 +6,8 @@ use crate::api::process::{Process, Route, SendOptions};
 use crate::base::address::Address;
 use crate::base::encoding::encode;
 use crate::base::error::{CallError, SendError};
-use crate::local::watch::{Ended, Outcome, Purpose, Subject, Via};
+use crate::local::Peer;
+use crate::local::watch::{End, HERE, Purpose, Subject, Via};
 use crate::session::{Offered, Patience, Session};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
@@ -74,7 +75,7 @@ pub struct Response<R> {
 struct Waiting {
     node: Node,
     reference: RefId,
-    answer: oneshot::Receiver<Outcome>,
+    answer: oneshot::Receiver<End>,
     /// For the error.
     peer: NodeName,
     /// The other side knows of it.
@@ -83,9 +84,9 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let watching = &self.node.engine().watching;
+        let watching = &self.node.engine().watches.watching;
         self.answer.close();
-        if let Ok(Ok(_reply)) = self.answer.try_recv() {
+        if let Ok(End::Reply(_)) = self.answer.try_recv() {
             watching.count_late();
         }
         if self.asked {
@@ -100,14 +101,12 @@ impl<R: DeserializeOwned> Future for Response<R> {
     type Output = Result<R, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.waiting.answer).poll(context));
-        Poll::Ready(match outcome {
-            Ok(Ok(reply)) => teleport_etf::from_bytes(&reply).map_err(CallError::Reply),
-            Ok(Err(Ended::Down(reason))) => Err(CallError::from_reason(&reason)),
-            Ok(Err(Ended::Rejected(why))) => Err(CallError::from_rejection(&why)),
-            Ok(Err(Ended::NodeDown(reason))) => {
-                Err(CallError::NodeDown { peer: self.waiting.peer.clone(), reason })
-            }
+        let end = ready!(Pin::new(&mut self.waiting.answer).poll(context));
+        Poll::Ready(match end {
+            Ok(End::Reply(reply)) => teleport_etf::from_bytes(&reply).map_err(CallError::Reply),
+            Ok(End::Down(reason)) => Err(CallError::from_reason(&reason)),
+            Ok(End::Rejected(why)) => Err(CallError::from_rejection(&why)),
+            Ok(End::NodeDown(reason)) => Err(CallError::NodeDown { peer: self.waiting.peer.clone(), reason }),
             // The table is gone with the node.
             Err(_) => Err(SendError::NotRunning.into()),
         })
@@ -166,24 +165,28 @@ impl Process {
     ) -> Result<Response<R>, CallError> {
         let route = self.route(to.into())?;
         let (engine, node) = (self.node().engine(), self.node());
-        let (via, to, peer) = match route {
-            Route::Here(to) => (Via::Here(Arc::downgrade(engine)), to, node.name().clone()),
+        let (session, to, peer) = match route {
+            Route::Here(to) => (None, to, node.name().clone()),
             Route::There(peer, to, incarnation) => {
                 let session = self.session(&peer, SendOptions::default()).await?;
                 if session.is_stale(incarnation) {
                     return Err(CallError::NoProcess);
                 }
-                (Via::There(session), to, peer)
+                (Some(session), to, peer)
             }
         };
-        let reference = engine.watching.make_reference();
+        let via = match &session {
+            None => Via::Here(engine.watches.clone()),
+            Some(session) => Via::There(session.clone()),
+        };
+        let reference = engine.watches.watching.make_reference();
         let caller = Caller::new(self.pid(), node.reference_of(reference));
         let body = encode(&(CALL, caller, request)).map_err(SendError::from)?;
-        let answer = engine.watching.call(reference, via.clone(), self.id(), to.clone());
+        let answer = engine.watches.watching.call(reference, via.clone(), self.id(), to.clone());
         let mut waiting = Waiting { node: node.clone(), reference, answer, peer, asked: false };
-        match via {
-            Via::Here(_) => self.ask_here(&via, &mut waiting, to, body).await?,
-            Via::There(session) => self.ask_there(&session, &mut waiting, to, body).await?,
+        match session {
+            None => self.ask_here(&via, &mut waiting, to, body).await?,
+            Some(session) => self.ask_there(&session, &mut waiting, to, body).await?,
         }
         Ok(Response { waiting, reply: PhantomData })
     }
@@ -333,16 +336,15 @@ impl Process {
             if size > limit {
                 return Err(SendError::TooLarge { size, limit });
             }
-            let via = Via::Here(Arc::downgrade(engine));
-            if via.end_call(reference).is_err() {
+            if Via::Here(engine.watches.clone()).end_call(reference).is_err() {
                 return Ok(());
             }
             let body = body.into_contiguous();
             let answer = match kind(reference) {
-                Kind::Reply(_) => engine.watching.reply(reference, body, &via),
-                _ => engine.watching.reject(reference, body, &via),
+                Kind::Reply(_) => engine.watches.watching.reply(reference, body, HERE),
+                _ => engine.watches.watching.reject(reference, body, HERE),
             };
-            answer.into_iter().for_each(|answer| answer.give(&engine.watching));
+            answer.into_iter().for_each(|answer| answer.give(&engine.watches.watching));
             return Ok(());
         }
         let peer = NodeName::new(caller.node.as_str())?;

@@ -4,6 +4,7 @@ use crate::api::node::Node;
 use crate::api::process::Process;
 use crate::base::address::Address;
 use crate::base::down::Down;
+use crate::local::Monitored;
 use crate::local::inbox::{Inbox, Origin, Stored, Taken};
 use crate::local::watch::reason;
 use crate::{RegisterError, SendError};
@@ -117,7 +118,7 @@ impl Mailbox {
     pub fn demonitor(&mut self, monitor: &Reference) {
         let node = self.process.node();
         let Some(id) = node.own_reference(monitor) else { return };
-        if !node.engine().watching.cancel_monitor(id, self.inbox.process) {
+        if !node.engine().watches.watching.cancel_monitor(id, self.inbox.process) {
             self.inbox.remove_down(id);
             if self.run.as_ref().is_some_and(|run| run.origin.is_down(id)) {
                 self.run = self.inbox.next_run(None);
@@ -167,9 +168,9 @@ impl Drop for Mailbox {
         registry.remove(self.inbox.process, self.inbox.name.as_deref());
         let (left, monitors) = self.inbox.close();
         for monitor in monitors {
-            self.process.node().engine().watching.cancel(monitor);
+            self.process.node().engine().watches.watching.cancel(monitor);
         }
-        self.inbox.tell_watchers(&reason::encode(&self.exit_reason));
+        self.inbox.watchers().tell(self.inbox.process, &reason::encode(&self.exit_reason));
         self.run.take().into_iter().for_each(|run| run.origin.consumed());
         left.into_iter().for_each(Origin::consumed);
     }

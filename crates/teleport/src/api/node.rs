@@ -157,8 +157,8 @@ impl Node {
             address: self.address(),
             net_ticktime: engine.net_ticktime(),
             bytes_in_flight: engine.bytes_in_flight(),
-            watching: engine.watching.len(),
-            late_replies: engine.watching.late_replies(),
+            watching: engine.watches.watching.len(),
+            late_replies: engine.watches.watching.late_replies(),
             peers,
         }
     }

@@ -5,8 +5,8 @@ use crate::api::node::Node;
 use crate::base::address::{Address, Target};
 use crate::base::down;
 use crate::base::encoding::{atom_of, encode};
-use crate::local::inbox::Inbox;
-use crate::local::watch::{Purpose, Refused, Subject, Via, reason};
+use crate::local::watch::{HERE, Purpose, Refused, Subject, Via, reason};
+use crate::local::{Monitored, inbox::Inbox};
 use crate::session::{Confirmation, Offered, Patience, Session};
 use serde::Serialize;
 use std::fmt;
@@ -223,10 +223,10 @@ impl Process {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        let id = engine.watching.make_reference();
+        let id = engine.watches.watching.make_reference();
         let reference = self.node.reference_of(id);
         let object = self.object(&to)?;
-        let here = Via::Here(Arc::downgrade(engine));
+        let here = Via::Here(engine.watches.clone());
         let (via, to) = match self.route(to)? {
             Route::Here(to) => (here, to),
             Route::There(peer, to, incarnation) => match self.session(&peer, SendOptions::default()).await {
@@ -241,19 +241,26 @@ impl Process {
                 }
             },
         };
-        engine.watching.monitor((id, reference.clone()), via.clone(), inbox, to.clone(), object);
+        engine.watches.watching.monitor(
+            (id, reference.clone()),
+            via.clone(),
+            (inbox.process, inbox.clone()),
+            to.clone(),
+            object,
+        );
         match &via {
             Via::Here(_) => {
                 let found = engine.registry.find(&to).ok_or(Refused::NoProcess);
                 if let Err(refused) = found
                     .and_then(|watched| via.begin(Purpose::Monitor, id, self.id, Subject::Inbox(watched)))
                 {
-                    engine.watching.down(id, refused.reason().into_contiguous(), &via);
+                    engine.watches.watching.down(id, refused.reason().into_contiguous(), HERE);
                 }
             }
             Via::There(session) => {
                 if session.send_exempt(self.id, to, Kind::Monitor(id), Segments::default()).is_err() {
-                    engine.watching.down(id, reason::no_connection().into_contiguous(), &via);
+                    let reason = reason::no_connection().into_contiguous();
+                    engine.watches.watching.down(id, reason, session.number());
                 }
             }
         }

@@ -28,8 +28,9 @@ use crate::io::buffers::BufferPool;
 use crate::io::clock::Clock;
 use crate::io::runtime::{BulkThreads, Thread};
 use crate::io::{socket, source::Source};
+use crate::local::Peer;
 use crate::local::registry::Registry;
-use crate::local::watch::{WatchLimit, Watched, Watching};
+use crate::local::watch::{HostedWaiters, WatchLimit, Watches};
 use crate::session::Session;
 use crate::{Config, ConnectError, PeerInfo, SendError};
 use accept::Unproven;
@@ -96,12 +97,10 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     /// Whom the processes belong to that are not in the registry.
-    pub(crate) hosting: Option<Hosting>,
+    pub(crate) hosting: Option<Arc<Hosting>>,
     pub(crate) monitors: Monitors,
     meter: NodeMeter,
-    /// What this node's processes wait for, and which of them wait for each other.
-    pub(crate) watching: Watching,
-    pub(crate) watched: Watched,
+    pub(crate) watches: Arc<Watches>,
     /// What peers may watch of this node.
     pub(crate) watch_limit: Arc<WatchLimit>,
     pub(crate) strays: Strays,
@@ -144,7 +143,7 @@ pub(crate) struct Parts {
     pub(crate) observer: Option<TickObserver>,
     pub(crate) control: Thread,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) hosting: Option<Hosting>,
+    pub(crate) hosting: Option<Arc<Hosting>>,
 }
 
 impl Engine {
@@ -155,6 +154,7 @@ impl Engine {
         let (events, inbox) = mpsc::unbounded_channel();
         metrics::describe();
         let meter = NodeMeter::new(&local.name);
+        let waiters = hosting.clone().map(|hosting| -> Arc<dyn HostedWaiters> { hosting });
         let share = (config.peer_window.get() / 8).max(1);
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), &config)),
@@ -166,9 +166,8 @@ impl Engine {
             registry: Registry::default(),
             hosting,
             monitors: Monitors::default(),
-            watching: Watching::new(meter.late_replies.clone()),
+            watches: Watches::new(meter.late_replies.clone(), waiters),
             meter,
-            watched: Watched::new(None),
             watch_limit: WatchLimit::new(config.max_watches),
             strays: Strays::default(),
             events: Events(events),
@@ -253,7 +252,7 @@ impl Engine {
             last_heard: self.clock.now().saturating_sub(session.last_heard()),
             tick_round_trip,
             ticks_missed: ticks.missed,
-            watched: session.watched_processes().len(),
+            watched: session.watched().len(),
             transfer: session.stats(),
         }
     }

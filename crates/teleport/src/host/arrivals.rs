@@ -3,23 +3,15 @@
 //! The order is made while the session is locked; the host is called when it is not. One thread at a time hands over, for
 //! all: so nothing overtakes.
 
-use super::{End, Hosting, Inbound, Origin, Receipt};
+use super::{Hosting, Inbound};
 use crate::base::lock::{Lock, Rank};
-use crate::local::watch::Answer;
 use std::collections::VecDeque;
 
 /// So many may wait for another thread to hand them over before a reader waits too.
 const MOST_WAITING: usize = 1024;
 
-/// Something on its way to the host.
-pub(crate) enum Arrival {
-    Inbound(Inbound),
-    /// The answer to a call or the end of a monitor of one of its processes.
-    Answer(Answer, Receipt, Origin),
-}
-
 pub(crate) struct Arrivals {
-    queue: Lock<VecDeque<Arrival>>,
+    queue: Lock<VecDeque<Inbound>>,
     /// Held by the thread that hands over.
     turn: Lock<()>,
 }
@@ -32,8 +24,8 @@ impl Default for Arrivals {
 
 impl Arrivals {
     /// Called with the session locked.
-    pub(crate) fn push(&self, arrival: Arrival) {
-        self.queue.lock().push_back(arrival);
+    pub(crate) fn push(&self, inbound: Inbound) {
+        self.queue.lock().push_back(inbound);
     }
 
     /// Whether nothing is on its way.
@@ -75,12 +67,7 @@ impl Arrivals {
             if arrived.is_empty() {
                 return;
             }
-            for arrival in arrived {
-                match arrival {
-                    Arrival::Inbound(inbound) => hosting.take(inbound),
-                    Arrival::Answer(answer, receipt, origin) => answer.give_to_host(receipt, origin),
-                }
-            }
+            arrived.into_iter().for_each(|inbound| hosting.take(inbound));
         }
     }
 }
@@ -88,16 +75,5 @@ impl Arrivals {
 impl std::fmt::Debug for Arrivals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Arrivals").field("waiting", &self.queue.lock().len()).finish()
-    }
-}
-
-impl From<crate::local::watch::Outcome> for End {
-    fn from(outcome: crate::local::watch::Outcome) -> Self {
-        match outcome {
-            Ok(reply) => Self::Reply(reply),
-            Err(crate::local::watch::Ended::Down(reason)) => Self::Down(reason),
-            Err(crate::local::watch::Ended::Rejected(why)) => Self::Rejected(why),
-            Err(crate::local::watch::Ended::NodeDown(reason)) => Self::NodeDown(reason),
-        }
     }
 }

@@ -2,13 +2,14 @@
 
 mod arrivals;
 
-pub(crate) use arrivals::{Arrival, Arrivals};
+pub(crate) use arrivals::Arrivals;
 
 use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
-use crate::local::watch::{Purpose, Via, reason};
-use crate::session::Session;
-use crate::{EndReason, NodeName, SendError};
+use crate::local::Peer;
+pub use crate::local::watch::End;
+use crate::local::watch::{HostedWaiters, Purpose, Via, reason};
+use crate::{NodeName, SendError};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
@@ -117,16 +118,16 @@ pub enum Inbound {
 
 /// The session that something came over.
 #[derive(Clone)]
-pub struct Origin(Arc<Session>);
+pub struct Origin(Arc<dyn Peer>);
 
 impl Origin {
-    pub(crate) fn new(session: Arc<Session>) -> Self {
+    pub(crate) fn new(session: Arc<dyn Peer>) -> Self {
         Self(session)
     }
 
     /// The peer.
     pub fn peer(&self) -> &NodeName {
-        self.0.peer_name()
+        self.0.name()
     }
 
     /// The session's number, which no other session of this program's life has.
@@ -137,7 +138,7 @@ impl Origin {
     /// Delivers something, unless the end of the session has been told; and it is not told meanwhile. So nothing comes to a
     /// process behind the end of the session that it has come over. `deliver` should only send, and must not call the node.
     pub fn while_up<R>(&self, deliver: impl FnOnce() -> R) -> Option<R> {
-        self.0.while_up(deliver)
+        self.0.up().then(deliver)
     }
 }
 
@@ -155,19 +156,6 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// How a call or monitor ended.
-#[derive(Debug)]
-pub enum End {
-    /// The reply: an encoded term.
-    Reply(Bytes),
-    /// The process ended, or was not there: the reason, an encoded term. One that is compressed counts as `undefined`.
-    Down(Bytes),
-    /// Only of a call: nobody is going to answer, though the process goes on. The text, an encoded binary.
-    Rejected(Bytes),
-    /// The session with its node ended.
-    NodeDown(EndReason),
-}
-
 /// Somebody who looks after what a node is embedded in, and the numbers of watches.
 pub(crate) struct Hosting {
     pub(crate) host: Arc<dyn Host>,
@@ -175,6 +163,11 @@ pub(crate) struct Hosting {
 
 /// Goes on when a node is started after another one: whoever holds a number of the old one's must not meet it again.
 static LAST_WATCH: AtomicU64 = AtomicU64::new(0);
+
+/// The number of a new watch.
+pub(crate) fn next_watch() -> u64 {
+    LAST_WATCH.fetch_add(1, Ordering::Relaxed) + 1
+}
 
 impl Hosting {
     pub(crate) fn new(host: Arc<dyn Host>) -> Self {
@@ -186,9 +179,11 @@ impl Hosting {
         assert_may_call_out();
         self.host.take(inbound);
     }
+}
 
-    pub(crate) fn next_watch(&self) -> u64 {
-        LAST_WATCH.fetch_add(1, Ordering::Relaxed) + 1
+impl HostedWaiters for Hosting {
+    fn ended(&self, reference: RefId, end: End) {
+        self.take(Inbound::Ended { reference, end, origin: None, receipt: Receipt::none() });
     }
 }
 
@@ -196,7 +191,7 @@ impl Hosting {
 ///
 /// Dropped without any of them it says that nobody is going to answer, or of a monitor that it is `noconnection`.
 pub struct Watch {
-    session: Arc<Session>,
+    peer: Arc<dyn Peer>,
     purpose: Purpose,
     id: u64,
     reference: RefId,
@@ -206,13 +201,13 @@ pub struct Watch {
 
 impl Watch {
     pub(crate) fn new(
-        session: Arc<Session>,
+        peer: Arc<dyn Peer>,
         purpose: Purpose,
         (id, reference): (u64, RefId),
         watcher: ProcessId,
         watched: ProcessId,
     ) -> Self {
-        Self { session, purpose, id, reference, watcher, watched }
+        Self { peer, purpose, id, reference, watcher, watched }
     }
 
     /// Its number, which no other watch of this program's life has.
@@ -222,7 +217,7 @@ impl Watch {
 
     /// The process that waits.
     pub fn watcher(&self) -> Pid {
-        self.session.pid_of(self.watcher)
+        self.peer.pid_of(self.watcher)
     }
 
     /// The process that waits, as the peer knows it. What [`watcher`](Self::watcher) says, in short.
@@ -237,12 +232,12 @@ impl Watch {
 
     /// The session that it came over.
     pub fn origin(&self) -> Origin {
-        Origin::new(self.session.clone())
+        Origin::new(self.peer.clone())
     }
 
     /// Tells, also when this has been given away, whether the process that waits still does, as far as is known here.
     pub fn awaited(&self) -> impl Fn() -> bool + use<> {
-        let (via, reference, number) = (Via::There(self.session.clone()), self.reference, self.id);
+        let (via, reference, number) = (Via::There(self.peer.clone()), self.reference, self.id);
         move || via.has_hosted(reference, number)
     }
 
@@ -282,7 +277,7 @@ impl Watch {
 
     fn tell_down(&self, reason: Segments) {
         let kind = Kind::Down(self.reference);
-        Via::There(self.session.clone()).down(self.watched, self.watcher, kind, reason);
+        Via::There(self.peer.clone()).down(self.watched, self.watcher, kind, reason);
     }
 
     /// Says to the caller, who is not in the table any more, that nobody is going to answer.
@@ -293,11 +288,11 @@ impl Watch {
 
     /// Whoever takes it out of the table is the one to answer.
     fn end(&self) -> bool {
-        Via::There(self.session.clone()).end_hosted(self.reference, self.id)
+        Via::There(self.peer.clone()).end_hosted(self.reference, self.id)
     }
 
     fn send(&self, kind: Kind, body: Segments) -> Result<(), SendError> {
-        self.session.send_exempt(self.watched, Destination::Process(self.watcher), kind, body)
+        self.peer.send_exempt(self.watched, Destination::Process(self.watcher), kind, body)
     }
 }
 
@@ -321,7 +316,7 @@ impl fmt::Debug for Watch {
 
 /// That a message has been delivered: said by dropping it, on a thread that may wait for the node for a moment.
 #[must_use = "dropping it says that the message has been delivered"]
-pub struct Receipt(Option<(Arc<Session>, Seq, Class)>);
+pub struct Receipt(Option<(Arc<dyn Peer>, Seq, Class)>);
 
 impl Receipt {
     /// For a message that counts as delivered already.
@@ -329,7 +324,7 @@ impl Receipt {
         Self(None)
     }
 
-    pub(crate) fn new(session: Arc<Session>, seq: Seq, class: Class) -> Self {
+    pub(crate) fn new(session: Arc<dyn Peer>, seq: Seq, class: Class) -> Self {
         Self(Some((session, seq, class)))
     }
 

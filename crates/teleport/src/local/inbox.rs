@@ -1,10 +1,10 @@
 //! The shared half of a mailbox: what is put in by those who deliver, and taken out in runs.
 
 use super::room::{PlacedId, Room, Settled};
+use super::{Monitored, Peer};
 use crate::SendError;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::local::watch::Watchers;
-use crate::session::Session;
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
@@ -28,7 +28,7 @@ pub(crate) struct Inbox {
     pub(crate) process: ProcessId,
     pub(crate) name: Option<Arc<str>>,
     /// Who has to be told when the process ends.
-    pub(crate) watchers: Watchers,
+    watchers: Watchers,
     queue: Lock<Queue>,
     arrived: Notify,
     /// Room for local senders, in units of [`ROOM_UNIT`] bytes; fair.
@@ -83,7 +83,7 @@ pub(crate) enum Origin {
     /// The DOWN of one of the process's own monitors; there is at most one for each.
     Down(RefId),
     Remote {
-        session: Arc<Session>,
+        session: Arc<dyn Peer>,
         by_name: bool,
         credit: Credit,
     },
@@ -113,7 +113,7 @@ impl Run {
     /// Adds a message if it belongs here, or gives it back.
     fn add(
         &mut self,
-        from: &Arc<Session>,
+        from: &Arc<dyn Peer>,
         to_name: bool,
         more: Credit,
         message: Stored,
@@ -160,12 +160,12 @@ impl Queue {
     /// Takes the next run out; the last one has been read, and leaves room.
     fn next_run(&mut self, last: Option<&Origin>, settled: &mut Settled) -> Option<Taken> {
         if let Some(Origin::Remote { session, credit, .. }) = last {
-            self.room.leave(session.peer_name(), *credit, settled);
+            self.room.leave(session.name(), *credit, settled);
         }
         let Run { origin, messages, placed } = self.runs.pop_front()?;
         self.waiting -= messages.len();
         if let (Some(id), Origin::Remote { session, credit, .. }) = (placed, &origin) {
-            self.room.read(session.peer_name(), credit.class, id, settled);
+            self.room.read(session.name(), credit.class, id, settled);
         }
         Some(Taken { origin, messages: messages.into_iter() })
     }
@@ -239,7 +239,7 @@ impl Inbox {
     }
 
     /// A session has ended: what it had placed here is dropped. Its peer counts it as unconfirmed.
-    pub(crate) fn session_ended(&self, session: &Arc<Session>) {
+    pub(crate) fn session_ended(&self, session: &Arc<dyn Peer>) {
         let mut settled = Settled::default();
         {
             let mut queue = self.lock();
@@ -270,7 +270,7 @@ impl Inbox {
     ///
     /// What is more than the room for it is placed all the same: then it goes on filling the peer's window. A peer that keeps
     /// to the credit that it has been given never overruns that: it learns later than this that there is room again.
-    pub(crate) fn put_remote(&self, delivery: Delivery, session: &Arc<Session>) -> Put {
+    pub(crate) fn put_remote(&self, delivery: Delivery, session: &Arc<dyn Peer>) -> Put {
         let Delivery { seq, from, to, body, mut credit, .. } = delivery;
         let by_name = matches!(to, Destination::Name(_));
         let mut queue = self.lock();
@@ -328,21 +328,6 @@ impl Inbox {
         Ok(put.map(|_| ()))
     }
 
-    /// The DOWN of one of the process's monitors.
-    pub(crate) fn put_down(&self, monitor: RefId, body: Bytes) {
-        self.note_monitor(monitor, false);
-        let message = Stored { from: self.process, body };
-        if self.put(Run::new(Origin::Down(monitor), message)) == Some(true) {
-            self.wake();
-        }
-    }
-
-    /// The process has a monitor, or has it no longer.
-    pub(crate) fn note_monitor(&self, monitor: RefId, present: bool) {
-        let monitors = &mut self.lock().monitors;
-        let _changed = if present { monitors.insert(monitor) } else { monitors.remove(&monitor) };
-    }
-
     /// Wakes the owner.
     pub(crate) fn wake(&self) {
         self.arrived.notify_one();
@@ -367,6 +352,25 @@ impl Inbox {
 
     fn lock(&self) -> Held<'_, Queue> {
         self.queue.lock()
+    }
+}
+
+impl Monitored for Inbox {
+    fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    fn put_down(&self, monitor: RefId, body: Bytes) {
+        self.note_monitor(monitor, false);
+        let message = Stored { from: self.process, body };
+        if self.put(Run::new(Origin::Down(monitor), message)) == Some(true) {
+            self.wake();
+        }
+    }
+
+    fn note_monitor(&self, monitor: RefId, present: bool) {
+        let monitors = &mut self.lock().monitors;
+        let _changed = if present { monitors.insert(monitor) } else { monitors.remove(&monitor) };
     }
 }
 

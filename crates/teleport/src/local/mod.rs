@@ -1,6 +1,64 @@
 //! The processes of this node: their names and pids, their mailboxes, and what they watch and are watched by.
+//!
+//! Sessions, hosts and the face use them; they know of those only what the traits here say.
 
 pub(crate) mod inbox;
 pub(crate) mod registry;
 mod room;
 pub(crate) mod watch;
+
+use crate::SendError;
+use crate::base::lock::Held;
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+use teleport_etf::{Pid, Segments};
+use teleport_proto::NodeName;
+use teleport_proto::transfer::{Credit, Disposition};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
+use watch::{Watched, Watchers};
+
+/// A session with a peer, for processes of this node that get something over it or send something back.
+pub(crate) trait Peer: fmt::Debug + Send + Sync {
+    /// The peer's name.
+    fn name(&self) -> &NodeName;
+
+    /// The session's number, which no other session of this program's life has. Never [`HERE`](watch::HERE).
+    fn number(&self) -> u64;
+
+    /// The pid of one of the peer's processes.
+    fn pid_of(&self, process: ProcessId) -> Pid;
+
+    /// Processes of this node that the peer's processes watch.
+    fn watched(&self) -> &Watched;
+
+    /// Sends what waits for no credit.
+    fn send_exempt(
+        &self,
+        from: ProcessId,
+        to: Destination,
+        kind: Kind,
+        body: Segments,
+    ) -> Result<(), SendError>;
+
+    /// A message has left its mailbox.
+    fn consumed(&self, credit: Credit);
+
+    /// A delivery that was deferred, or placed, has ended.
+    fn finish_delivery(self: Arc<Self>, seq: Seq, end: Disposition);
+
+    /// Whether what has come over the session may still be delivered to a host. That does not change while this is held.
+    fn up(&self) -> Held<'_, bool>;
+}
+
+/// A process with a mailbox, for what it watches and who watches it.
+pub(crate) trait Monitored: fmt::Debug + Send + Sync {
+    /// Who has to be told when it ends.
+    fn watchers(&self) -> &Watchers;
+
+    /// It has a monitor, or has it no longer.
+    fn note_monitor(&self, monitor: RefId, present: bool);
+
+    /// The DOWN of one of its monitors.
+    fn put_down(&self, monitor: RefId, body: Bytes);
+}

@@ -1,6 +1,6 @@
 //! What peers hold of a mailbox's room, and what is in it without.
 
-use crate::session::Session;
+use super::Peer;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,13 +25,13 @@ pub(super) struct Room {
     /// In the order in which it came, of each peer and class.
     placed: BTreeMap<NodeName, [VecDeque<Placed>; 2]>,
     /// What each session has placed, for the name and for the pid. More than a window is more than it has credit for.
-    by_session: FxHashMap<(usize, bool), Window>,
+    by_session: FxHashMap<(u64, bool), Window>,
 }
 
 /// A message in the mailbox that there is no room for.
 pub(super) struct Placed {
     id: PlacedId,
-    session: Arc<Session>,
+    session: Arc<dyn Peer>,
     seq: Seq,
     by_name: bool,
     credit: Credit,
@@ -39,7 +39,7 @@ pub(super) struct Placed {
 
 /// Placed messages whose delivery has ended, for their sessions to be told when the mailbox is not locked.
 #[derive(Default)]
-pub(super) struct Settled(SmallVec<[(Arc<Session>, Seq); 4]>);
+pub(super) struct Settled(SmallVec<[(Arc<dyn Peer>, Seq); 4]>);
 
 impl Settled {
     pub(super) fn tell(self, end: Disposition) {
@@ -62,18 +62,18 @@ impl Room {
     /// A message comes in. `Err` if there is no room for it: it is to be placed, or is more than its session has credit for.
     pub(super) fn enter(
         &mut self,
-        session: &Arc<Session>,
+        session: &Arc<dyn Peer>,
         seq: Seq,
         by_name: bool,
         credit: Credit,
     ) -> Result<(), Option<PlacedId>> {
-        let peer = session.peer_name();
+        let peer = session.name();
         let first = self.placed.is_empty()
             || self.placed.get(peer).is_none_or(|placed| placed[place(credit.class)].is_empty());
         if first && self.shared.try_take(peer, credit.class, credit.bytes) {
             return Ok(());
         }
-        let key = (Arc::as_ptr(session).addr(), by_name);
+        let key = (session.number(), by_name);
         let window = self.by_session.entry(key).or_insert_with(|| Window::new(self.window));
         if !window.fits(credit.class, credit.bytes) {
             return Err(None);
@@ -129,8 +129,8 @@ impl Room {
     }
 
     /// A session has ended. Says what it had placed, which goes with it.
-    pub(super) fn forget(&mut self, session: &Arc<Session>, settled: &mut Settled) -> FxHashSet<PlacedId> {
-        let peer = session.peer_name();
+    pub(super) fn forget(&mut self, session: &Arc<dyn Peer>, settled: &mut Settled) -> FxHashSet<PlacedId> {
+        let peer = session.name();
         let mut gone = FxHashSet::default();
         let Some(placed) = self.placed.get_mut(peer) else { return gone };
         for queue in placed {
@@ -143,7 +143,7 @@ impl Room {
             });
         }
         for by_name in [false, true] {
-            self.by_session.remove(&(Arc::as_ptr(session).addr(), by_name));
+            self.by_session.remove(&(session.number(), by_name));
         }
         [Class::Express, Class::Bulk].into_iter().for_each(|class| self.admit(peer, class, settled));
         self.forget_if_empty(peer);
@@ -164,7 +164,7 @@ impl Room {
 
     fn settle(&mut self, placed: Placed, settled: &mut Settled) {
         let Placed { session, seq, by_name, credit, .. } = placed;
-        let key = (Arc::as_ptr(&session).addr(), by_name);
+        let key = (session.number(), by_name);
         if let Some(window) = self.by_session.get_mut(&key) {
             window.give_back(credit.class, credit.bytes);
             if window.used() == 0 {

@@ -3,9 +3,10 @@
 use super::Session;
 use crate::base::seldom::{OfPeer, warn_seldom};
 use crate::engine::Engine;
-use crate::host::{Arrival, Arriving, Hosting, Inbound, Origin, Receipt, Watch};
+use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Watch, next_watch};
+use crate::local::Peer;
 use crate::local::inbox::{Inbox, Put};
-use crate::local::watch::{Answer, Purpose, Refused, Subject, Via};
+use crate::local::watch::{Answer, Over, Purpose, Refused, Subject, Via};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -19,11 +20,19 @@ use teleport_proto::wire::pool::Class;
 pub(crate) struct Deliver<'a> {
     engine: &'a Engine,
     session: &'a Arc<Session>,
+    peer: Arc<dyn Peer>,
     /// Where the last message went: the next one often has the same destination.
     last: Option<(Destination, Taker)>,
     woken: SmallVec<[Arc<Inbox>; 4]>,
     answers: SmallVec<[Answer; 4]>,
+    over: SmallVec<[Over; 1]>,
     refused: SmallVec<[(ProcessId, RefId, Refused); 4]>,
+}
+
+/// A watch that has begun, and of whom.
+enum Begun {
+    Inbox(Arc<Inbox>),
+    Hosted(ProcessId, Watch),
 }
 
 /// Who takes a message.
@@ -35,8 +44,8 @@ enum Taker {
 
 impl<'a> Deliver<'a> {
     pub(crate) fn new(engine: &'a Engine, session: &'a Arc<Session>) -> Self {
-        let (woken, answers, refused) = Default::default();
-        Self { engine, session, last: None, woken, answers, refused }
+        let (woken, answers, over, refused) = Default::default();
+        Self { engine, session, peer: session.clone(), last: None, woken, answers, over, refused }
     }
 
     /// The same as [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
@@ -50,7 +59,8 @@ impl<'a> Deliver<'a> {
     /// Does what is left to do; after the session's lock has been released.
     pub(crate) fn finish(self) {
         self.woken.iter().for_each(|inbox| inbox.wake());
-        self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watching));
+        self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watches.watching));
+        self.over.into_iter().for_each(Over::end);
         for (watcher, reference, refused) in self.refused {
             let to = Destination::Process(watcher);
             let _ =
@@ -72,23 +82,22 @@ impl<'a> Deliver<'a> {
         reference: RefId,
         watcher: ProcessId,
         to: &Destination,
-    ) -> Option<Subject> {
-        let found = self.find(to).ok_or(Refused::NoProcess);
-        let subject = found.map(|taker| match taker {
-            Taker::Inbox(inbox) => Subject::Inbox(inbox),
-            Taker::Hosted(process) => {
-                let number = self.engine.hosting.as_ref().map_or(0, Hosting::next_watch);
-                Subject::Hosted(process, number)
+    ) -> Option<Begun> {
+        let begin = |subject| Via::There(self.peer.clone()).begin(purpose, reference, watcher, subject);
+        let begun = match self.find(to) {
+            None => Err(Refused::NoProcess),
+            Some(Taker::Inbox(inbox)) => begin(Subject::Inbox(inbox.clone())).map(|()| Begun::Inbox(inbox)),
+            Some(Taker::Hosted(process)) => {
+                let number = next_watch();
+                let watch = || Watch::new(self.peer.clone(), purpose, (number, reference), watcher, process);
+                begin(Subject::Hosted(process, number)).map(|()| Begun::Hosted(process, watch()))
             }
-        });
-        let via = Via::There(self.session.clone());
-        let begun = subject
-            .and_then(|subject| via.begin(purpose, reference, watcher, subject.clone()).map(|()| subject));
+        };
         begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
     }
 
     fn put(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) -> Disposition {
-        match inbox.put_remote(delivery, self.session) {
+        match inbox.put_remote(delivery, &self.peer) {
             Put::Waiting { first, disposition } => {
                 if first {
                     self.woken.push(inbox.clone());
@@ -115,17 +124,17 @@ impl<'a> Deliver<'a> {
         (seq, class): (Seq, Class),
         body: Bytes,
         arriving: impl for<'b> FnOnce(&'b [u8]) -> Arriving<'b>,
-        arrival: impl FnOnce(Bytes, Origin, Receipt) -> Arrival,
+        inbound: impl FnOnce(Bytes, Origin, Receipt) -> Inbound,
     ) -> Disposition {
-        let origin = Origin::new(self.session.clone());
+        let origin = Origin::new(self.peer.clone());
         let defers = |hosting: &Hosting| hosting.host.defers(&origin, &arriving(&body));
         let (receipt, disposition) =
-            if class == Class::Bulk || self.engine.hosting.as_ref().is_some_and(defers) {
-                (Receipt::new(self.session.clone(), seq, class), Disposition::Deferred)
+            if class == Class::Bulk || self.engine.hosting.as_deref().is_some_and(defers) {
+                (Receipt::new(self.peer.clone(), seq, class), Disposition::Deferred)
             } else {
                 (Receipt::none(), Disposition::Consumed)
             };
-        self.session.arrivals().push(arrival(body, origin, receipt));
+        self.session.arrivals().push(inbound(body, origin, receipt));
         disposition
     }
 
@@ -133,12 +142,14 @@ impl<'a> Deliver<'a> {
     fn answer(&mut self, delivery: Delivery, reference: RefId, answer: Option<Answer>) -> Disposition {
         match answer {
             Some(answer) if self.engine.hosting.is_some() => {
-                let (which, body) = ((delivery.seq, delivery.credit.class), answer.body());
+                let which = (delivery.seq, delivery.credit.class);
+                let (end, over) = answer.for_host();
+                self.over.extend(over);
                 self.hand_over(
                     which,
-                    body,
+                    end.body(),
                     |body| Arriving::Ended(reference, body),
-                    |_, origin, receipt| Arrival::Answer(answer, receipt, origin),
+                    |_, origin, receipt| Inbound::Ended { reference, end, origin: Some(origin), receipt },
                 )
             }
             answer => {
@@ -165,9 +176,7 @@ impl Sink for Deliver<'_> {
                             which,
                             delivery.body,
                             |body| Arriving::Message(to, body),
-                            |body, origin, receipt| {
-                                Arrival::Inbound(Inbound::Message { to, body, origin, receipt })
-                            },
+                            |body, origin, receipt| Inbound::Message { to, body, origin, receipt },
                         )
                     }
                 };
@@ -183,61 +192,46 @@ impl Sink for Deliver<'_> {
             // If the process ends before it has the message, it tells its watchers.
             Kind::Request(reference) => {
                 match self.watch(Purpose::Call, reference, delivery.from, &delivery.to) {
-                    Some(Subject::Inbox(inbox)) => self.put(&inbox, delivery),
-                    Some(Subject::Hosted(to, number)) => {
-                        let ids = (number, reference);
-                        let watch = Watch::new(self.session.clone(), Purpose::Call, ids, delivery.from, to);
-                        self.hand_over(
-                            which,
-                            delivery.body,
-                            |body| Arriving::Request(to, body),
-                            |body, origin, receipt| {
-                                Arrival::Inbound(Inbound::Request { to, body, watch, origin, receipt })
-                            },
-                        )
-                    }
+                    Some(Begun::Inbox(inbox)) => self.put(&inbox, delivery),
+                    Some(Begun::Hosted(to, watch)) => self.hand_over(
+                        which,
+                        delivery.body,
+                        |body| Arriving::Request(to, body),
+                        |body, origin, receipt| Inbound::Request { to, body, watch, origin, receipt },
+                    ),
                     None => Disposition::NoProcess,
                 }
             }
             Kind::Monitor(reference) => {
-                let purpose = Purpose::Monitor;
-                let subject = self.watch(purpose, reference, delivery.from, &delivery.to);
-                if let Some(Subject::Hosted(process, number)) = subject {
-                    let ids = (number, reference);
-                    let watch = Watch::new(self.session.clone(), purpose, ids, delivery.from, process);
-                    return self.hand_over(
+                match self.watch(Purpose::Monitor, reference, delivery.from, &delivery.to) {
+                    Some(Begun::Hosted(process, watch)) => self.hand_over(
                         which,
                         Bytes::new(),
                         |_| Arriving::Monitor(process),
-                        |_, _, receipt| Arrival::Inbound(Inbound::Monitor { watch, receipt }),
-                    );
+                        |_, _, receipt| Inbound::Monitor { watch, receipt },
+                    ),
+                    Some(Begun::Inbox(_)) | None => Disposition::Delivered,
                 }
-                Disposition::Delivered
             }
             Kind::Demonitor(reference) => {
-                if let Some(Subject::Hosted(process, watch)) = Via::There(self.session.clone()).end(reference)
-                {
-                    let unwatched = Inbound::Unwatched { process, watch };
-                    self.session.arrivals().push(Arrival::Inbound(unwatched));
+                if let Some(Subject::Hosted(process, watch)) = Via::There(self.peer.clone()).end(reference) {
+                    self.session.arrivals().push(Inbound::Unwatched { process, watch });
                 }
                 Disposition::Delivered
             }
             Kind::Reply(reference) => {
-                let via = Via::There(self.session.clone());
                 let reply = std::mem::take(&mut delivery.body);
-                let answer = self.engine.watching.reply(reference, reply, &via);
+                let answer = self.engine.watches.watching.reply(reference, reply, self.peer.number());
                 self.answer(delivery, reference, answer)
             }
             Kind::Reject(reference) => {
-                let via = Via::There(self.session.clone());
                 let why = std::mem::take(&mut delivery.body);
-                let answer = self.engine.watching.reject(reference, why, &via);
+                let answer = self.engine.watches.watching.reject(reference, why, self.peer.number());
                 self.answer(delivery, reference, answer)
             }
             Kind::Down(reference) => {
-                let via = Via::There(self.session.clone());
                 let reason = std::mem::take(&mut delivery.body);
-                let answer = self.engine.watching.down(reference, reason, &via);
+                let answer = self.engine.watches.watching.down(reference, reason, self.peer.number());
                 self.answer(delivery, reference, answer)
             }
             // The session's own.

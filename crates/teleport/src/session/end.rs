@@ -87,7 +87,7 @@ impl Ended {
             let _ = waiting.send(Err(SendError::Unconfirmed { peer: peer.clone(), reason }));
         }
         session.drop_placed(engine);
-        engine.watching.session_down(&session, reason);
+        engine.watches.watching.session_down(&*session, reason);
         for subject in Via::There(session.clone()).end_all() {
             if let (Subject::Hosted(process, watch), Some(hosting)) = (subject, &engine.hosting) {
                 hosting.take(Inbound::Unwatched { process, watch });

@@ -26,6 +26,7 @@ use crate::engine::control::Command;
 use crate::host::Arrivals;
 use crate::io::clock::Moment;
 use crate::io::source::Source;
+use crate::local::Peer;
 use crate::local::watch::Watched;
 use bytes::BytesMut;
 use deliver::Deliver;
@@ -37,15 +38,16 @@ pub(crate) use send::{Confirmation, Offered, Patience};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use teleport_etf::{Atom, Pid};
+use teleport_etf::{Atom, Pid, Segments};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{
-    AckToken, Action, Credit, Disposition, Outcome, Ticket, Transfer, TransferConfig, TransferStats, Urgency,
+    AckToken, Action, Credit, Disposition, Outcome, Outgoing, Ticket, Transfer, TransferConfig,
+    TransferStats, Urgency,
 };
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::{ProcessId, Seq};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, Seq};
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -107,7 +109,7 @@ pub(crate) struct Session {
     /// Something has been delivered, maybe everything.
     drained: Notify,
     /// Processes of this node that the peer's processes watch.
-    watched_processes: Watched,
+    watched: Watched,
     /// What is on its way to the host, if there is one.
     arrivals: Arrivals,
     /// Whether the host may still be handed what has come over it.
@@ -212,7 +214,7 @@ impl Session {
             grants_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
-            watched_processes: Watched::new(Some(engine.watch_limit.clone())),
+            watched: Watched::new(Some(engine.watch_limit.clone())),
             arrivals: Arrivals::default(),
             up: Lock::new(Rank::Leaf, true),
             begun: AtomicBool::new(false),
@@ -237,11 +239,6 @@ impl Session {
         self.id
     }
 
-    /// Its number, which no other session of this program's life has.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     pub(crate) fn peer_name(&self) -> &NodeName {
         &self.peer
     }
@@ -253,12 +250,6 @@ impl Session {
     /// Whether a pid is of an earlier life of the peer: its process is gone.
     pub(crate) fn is_stale(&self, incarnation: Option<u32>) -> bool {
         incarnation.is_some_and(|creation| creation != self.peer_incarnation.as_u32())
-    }
-
-    /// The pid of one of the peer's processes.
-    pub(crate) fn pid_of(&self, process: ProcessId) -> Pid {
-        let ProcessId { id, serial } = process;
-        Pid { node: self.peer_atom.clone(), id, serial, creation: self.peer_incarnation.as_u32() }
     }
 
     pub(crate) fn key(&self) -> &SessionKey {
@@ -342,10 +333,6 @@ impl Session {
         let _ = self.control.send(command);
     }
 
-    pub(crate) fn watched_processes(&self) -> &Watched {
-        &self.watched_processes
-    }
-
     /// The largest message that it takes, in bytes.
     pub(crate) fn max_message(&self) -> u64 {
         self.max_message
@@ -353,12 +340,6 @@ impl Session {
 
     pub(crate) fn arrivals(&self) -> &Arrivals {
         &self.arrivals
-    }
-
-    /// Delivers something to the host, unless the session's end has been told; which is not told meanwhile.
-    pub(crate) fn while_up<R>(&self, deliver: impl FnOnce() -> R) -> Option<R> {
-        let up = self.up.lock();
-        up.then(deliver)
     }
 
     /// Its beginning has been told.
@@ -387,24 +368,6 @@ impl Session {
         self.control_connected.load(Ordering::Acquire)
     }
 
-    /// A delivery that was deferred has ended.
-    pub(crate) fn finish_delivery(self: &Arc<Self>, seq: Seq, end: Disposition) {
-        let Some(engine) = self.engine.upgrade() else { return };
-        let mut sink = Deliver::new(&engine, self);
-        let finished = self.run(&mut self.lock(), |t| t.finish_delivery(seq, end, &mut sink));
-        sink.finish();
-        if engine.hosting.is_some() && !self.arrivals.is_empty() {
-            // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
-            let (session, handing) = (self.clone(), engine.clone());
-            engine.handle.spawn(async move {
-                handing.hosting.iter().for_each(|hosting| session.arrivals.hand_over(hosting));
-            });
-        }
-        if let Some(Err(error)) = finished {
-            self.receive_failed(error);
-        }
-    }
-
     /// A mailbox has a message of the session for which it has no room.
     pub(crate) fn note_placed(&self) {
         self.placed.store(true, Ordering::Relaxed);
@@ -413,13 +376,9 @@ impl Session {
     /// Has mailboxes drop what the session, which has ended, has placed in them.
     fn drop_placed(self: &Arc<Self>, engine: &Engine) {
         if self.placed.load(Ordering::Relaxed) {
-            engine.registry.all().iter().for_each(|inbox| inbox.session_ended(self));
+            let peer: Arc<dyn Peer> = self.clone();
+            engine.registry.all().iter().for_each(|inbox| inbox.session_ended(&peer));
         }
-    }
-
-    /// A message has left its mailbox.
-    pub(crate) fn consumed(&self, credit: Credit) {
-        self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
     }
 
     /// Returns once an ended session has said goodbye: its control task has given up its end of the queue.
@@ -513,6 +472,60 @@ impl Session {
         self.flush_begun.store(false, Ordering::Relaxed);
         inner.transfer.as_mut()?.take_control(&mut out);
         (!out.is_empty()).then_some(out)
+    }
+}
+
+impl Peer for Session {
+    fn name(&self) -> &NodeName {
+        &self.peer
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn pid_of(&self, process: ProcessId) -> Pid {
+        let ProcessId { id, serial } = process;
+        Pid { node: self.peer_atom.clone(), id, serial, creation: self.peer_incarnation.as_u32() }
+    }
+
+    fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    fn send_exempt(
+        &self,
+        from: ProcessId,
+        to: Destination,
+        kind: Kind,
+        body: Segments,
+    ) -> Result<(), SendError> {
+        self.send_without_credit(Outgoing::of_kind(kind, from, to, body))
+    }
+
+    fn consumed(&self, credit: Credit) {
+        self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
+    }
+
+    fn finish_delivery(self: Arc<Self>, seq: Seq, end: Disposition) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let mut sink = Deliver::new(&engine, &self);
+        let finished = self.run(&mut self.lock(), |t| t.finish_delivery(seq, end, &mut sink));
+        sink.finish();
+        if engine.hosting.is_some() && !self.arrivals.is_empty() {
+            // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
+            let (session, handing) = (self.clone(), engine.clone());
+            engine.handle.spawn(async move {
+                handing.hosting.iter().for_each(|hosting| session.arrivals.hand_over(hosting));
+            });
+        }
+        if let Some(Err(error)) = finished {
+            self.receive_failed(error);
+        }
+    }
+
+    fn up(&self) -> Held<'_, bool> {
+        self.up.lock()
     }
 }
 

@@ -4,11 +4,9 @@ use super::{Inner, Session, writer};
 use crate::base::error::SendError;
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_etf::Segments;
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{AckToken, Outgoing, Refused, Sent, Ticket};
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -115,15 +113,9 @@ impl Session {
     }
 
     /// Sends what waits for no credit.
-    pub(crate) fn send_exempt(
-        &self,
-        from: ProcessId,
-        to: Destination,
-        kind: Kind,
-        body: Segments,
-    ) -> Result<(), SendError> {
-        debug_assert!(kind.is_exempt());
-        self.offering(|inner| self.offer(inner, Outgoing::of_kind(kind, from, to, body)).map(drop))
+    pub(super) fn send_without_credit(&self, message: Outgoing) -> Result<(), SendError> {
+        debug_assert!(message.kind.is_exempt());
+        self.offering(|inner| self.offer(inner, message).map(drop))
     }
 
     /// Lets a sender offer something under the lock, and then write it on an idle connection himself.

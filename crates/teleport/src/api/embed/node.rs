@@ -8,7 +8,7 @@ use crate::api::process::not_connected;
 use crate::base::lock::must_not_wait;
 use crate::engine::Engine;
 use crate::host::{Host, Hosting};
-use crate::local::watch::Via;
+use crate::local::watch::{Purpose, Via};
 use crate::session::{Offered, Patience, Session};
 use crate::{
     Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError, SendOptions, ShutdownReport,
@@ -222,7 +222,7 @@ impl Embedded {
             message.kind = Kind::Request(reference);
             message
         };
-        self.watch(from, to, reference, true, options, message, accepted)
+        self.watch(from, to, reference, Purpose::Call, options, message, accepted)
     }
 
     /// Watches a process on a peer. Its end comes as [`Inbound::Ended`](super::Inbound::Ended), unless this, or the
@@ -235,19 +235,19 @@ impl Embedded {
         accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
     ) -> Result<Sent, SendError> {
         let message = move |to| Outgoing::of_kind(Kind::Monitor(reference), from, to, Segments::default());
-        self.watch(from, to, reference, false, SendOptions::default(), message, accepted)
+        self.watch(from, to, reference, Purpose::Monitor, SendOptions::default(), message, accepted)
     }
 
     /// Ends a call or monitor that was accepted: its end does not come any more, unless it is on its way to the host. `false`
     /// if it had ended already. One that is [waiting](Waiting) has to be taken back instead.
     pub fn cancel(&self, reference: RefId) -> bool {
         let _hurry = must_not_wait();
-        self.engine().watching.cancel(reference)
+        self.engine().watches.watching.cancel(reference)
     }
 
     /// A late answer: one that came when the host had ended the call or monitor on its side.
     pub fn count_late(&self) {
-        self.engine().watching.count_late();
+        self.engine().watches.watching.count_late();
     }
 
     fn engine(&self) -> &Arc<Engine> {
@@ -261,7 +261,7 @@ impl Embedded {
         from: ProcessId,
         to: Recipient,
         reference: RefId,
-        is_call: bool,
+        purpose: Purpose,
         options: SendOptions,
         message: impl FnOnce(Destination) -> Outgoing + Send + 'static,
         accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
@@ -273,8 +273,9 @@ impl Embedded {
                 return Err(SendError::NoProcess);
             }
             let engine = engine.upgrade().ok_or(SendError::NotRunning)?;
-            engine.watch_for_host(reference, session, from, to.clone(), is_call);
-            session.send(message(to)).inspect_err(|_| engine.watching.withdraw(reference))
+            let via = Via::There(session.clone());
+            engine.watches.watching.for_host(reference, via, from, to.clone(), purpose);
+            session.send(message(to)).inspect_err(|_| engine.watches.watching.withdraw(reference))
         };
         self.offer(peer, options, Some(reference), offer, accepted)
     }
@@ -365,8 +366,8 @@ fn wait<T: Send + 'static>(
         cancelled.close();
         let taken_back = result.is_none() || cancelled.try_recv().is_ok();
         match (watch, &result) {
-            (Some(watch), Some(Ok(_))) if taken_back => drop(engine.watching.cancel(watch)),
-            (Some(watch), None | Some(Err(_))) => engine.watching.withdraw(watch),
+            (Some(watch), Some(Ok(_))) if taken_back => drop(engine.watches.watching.cancel(watch)),
+            (Some(watch), None | Some(Err(_))) => engine.watches.watching.withdraw(watch),
             _ => {}
         }
         match result.filter(|_| !taken_back) {
@@ -379,21 +380,4 @@ fn wait<T: Send + 'static>(
         }
     });
     Waiting(cancel)
-}
-
-impl Engine {
-    /// A call or monitor of one of the host's processes: the host is told of its end.
-    fn watch_for_host(
-        &self,
-        reference: RefId,
-        session: &Arc<Session>,
-        from: ProcessId,
-        to: Destination,
-        is_call: bool,
-    ) {
-        if let Some(hosting) = &self.hosting {
-            let via = Via::There(session.clone());
-            self.watching.for_host(reference, via, from, to, is_call, hosting.host.clone());
-        }
-    }
 }

@@ -9,45 +9,98 @@
 mod watched;
 mod watcher;
 
-pub(crate) use watched::{Purpose, Refused, Subject, WatchLimit, Watched, Watchers};
-pub(crate) use watcher::{Answer, Ended, Outcome, Watching};
+pub(crate) use watched::{Refused, Subject, WatchLimit, Watched, Watchers};
+pub(crate) use watcher::{Answer, HostedWaiters, Over, Watching};
 
+use super::Peer;
 use crate::SendError;
-use crate::engine::Engine;
-use crate::session::Session;
-use std::sync::{Arc, Weak};
+use ::metrics::Counter;
+use bytes::Bytes;
+use std::sync::Arc;
 use teleport_etf::{Atom, Segments, Term};
+use teleport_proto::membership::EndReason;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
+
+/// What a process is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its answer to a request, or its end.
+    Call,
+    /// Its end.
+    Monitor,
+}
+
+/// How a call or monitor ended.
+#[derive(Debug)]
+pub enum End {
+    /// The reply: an encoded term.
+    Reply(Bytes),
+    /// The process ended, or was not there: the reason, an encoded term. One that is compressed counts as `undefined`.
+    Down(Bytes),
+    /// Only of a call: nobody is going to answer, though the process goes on. The text, an encoded binary.
+    Rejected(Bytes),
+    /// The session with its node ended.
+    NodeDown(EndReason),
+}
+
+impl End {
+    /// The encoded term that comes with it.
+    pub(crate) fn body(&self) -> Bytes {
+        match self {
+            Self::Reply(body) | Self::Down(body) | Self::Rejected(body) => body.clone(),
+            Self::NodeDown(_) => Bytes::new(),
+        }
+    }
+}
+
+/// The watches of this node's processes.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    /// What they wait for.
+    pub(crate) watching: Watching,
+    /// Which of them wait for each other.
+    watched: Watched,
+}
+
+impl Watches {
+    /// There are none. Late replies are also counted by the meter; what a host's processes wait for is told to `host`.
+    pub(crate) fn new(late_meter: Counter, host: Option<Arc<dyn HostedWaiters>>) -> Arc<Self> {
+        Arc::new(Self { watching: Watching::new(late_meter, host), watched: Watched::new(None) })
+    }
+}
+
+/// Where somebody is who is on this node, in place of the number of a session.
+pub(crate) const HERE: u64 = 0;
 
 /// The other side of a watch.
 #[derive(Debug, Clone)]
 pub(crate) enum Via {
     /// Both processes are on this node.
-    Here(Weak<Engine>),
+    Here(Arc<Watches>),
     /// It is the peer of a session.
-    There(Arc<Session>),
+    There(Arc<dyn Peer>),
 }
 
 impl Via {
     /// The table of the processes here that are watched from there.
-    fn watched<R>(&self, use_it: impl FnOnce(&Watched) -> R) -> Option<R> {
+    fn watched(&self) -> &Watched {
         match self {
-            Self::Here(engine) => engine.upgrade().map(|engine| use_it(&engine.watched)),
-            Self::There(session) => Some(use_it(session.watched_processes())),
+            Self::Here(watches) => &watches.watched,
+            Self::There(peer) => peer.watched(),
         }
     }
 
     /// Tells a watcher there that what it watches has ended.
     pub(crate) fn down(&self, from: ProcessId, to: ProcessId, kind: Kind, reason: Segments) {
         match self {
-            Self::Here(engine) => {
-                if let (Some(engine), Kind::Down(reference)) = (engine.upgrade(), kind) {
-                    let told = engine.watching.down(reference, reason.into_contiguous(), self);
-                    told.into_iter().for_each(|answer| answer.give(&engine.watching));
+            Self::Here(watches) => {
+                if let Kind::Down(reference) = kind {
+                    let told = watches.watching.down(reference, reason.into_contiguous(), HERE);
+                    told.into_iter().for_each(|answer| answer.give(&watches.watching));
                 }
             }
-            Self::There(session) => {
-                let tell = |reason| session.send_exempt(from, Destination::Process(to), kind, reason);
+            Self::There(peer) => {
+                let tell = |reason| peer.send_exempt(from, Destination::Process(to), kind, reason);
                 // If the session has ended, its watches have too.
                 let instead = match tell(reason) {
                     Err(SendError::TooLarge { .. }) => reason::too_large(),
@@ -59,11 +112,11 @@ impl Via {
         }
     }
 
-    /// Tells apart where watchers are; never used as an address.
-    fn key(&self) -> usize {
+    /// The number of the session, or [`HERE`].
+    fn number(&self) -> u64 {
         match self {
-            Self::Here(_) => 0,
-            Self::There(session) => Arc::as_ptr(session).addr(),
+            Self::Here(_) => HERE,
+            Self::There(peer) => peer.number(),
         }
     }
 }

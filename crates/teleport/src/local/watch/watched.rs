@@ -1,9 +1,9 @@
 //! The watched side: who has to be told when a process here ends.
 
-use super::{Via, reason};
+use super::{Purpose, Via, reason};
 use crate::base::encoding::encode;
 use crate::base::lock::{Lock, Rank};
-use crate::local::inbox::Inbox;
+use crate::local::Monitored;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,20 +73,11 @@ impl Refused {
     }
 }
 
-/// What a process is watched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Its answer to a request, or its end.
-    Call,
-    /// Its end.
-    Monitor,
-}
-
 /// A process here that is watched.
 #[derive(Debug, Clone)]
 pub(crate) enum Subject {
     /// One of the node's own: its inbox has a list of who watches.
-    Inbox(Arc<Inbox>),
+    Inbox(Arc<dyn Monitored>),
     /// One of the host's, and the number of the watch: the host tells when it ends.
     Hosted(ProcessId, u64),
 }
@@ -175,7 +166,7 @@ pub(crate) struct IsMonitor;
 
 /// Who watches one process; `None` once it has ended.
 #[derive(Debug)]
-pub(crate) struct Watchers(Lock<Option<BTreeMap<(usize, RefId), Watcher>>>);
+pub(crate) struct Watchers(Lock<Option<BTreeMap<(u64, RefId), Watcher>>>);
 
 #[derive(Debug)]
 struct Watcher {
@@ -198,14 +189,13 @@ impl Via {
         process: ProcessId,
         subject: Subject,
     ) -> Result<(), Refused> {
-        let insert = |watched: &Watched| watched.insert(reference, purpose, subject.clone());
-        self.watched(insert).unwrap_or(Err(Refused::Limit))?;
+        self.watched().insert(reference, purpose, subject.clone())?;
         let Subject::Inbox(inbox) = subject else { return Ok(()) };
-        let begun = inbox.watchers.0.lock().as_mut().map(|watchers| {
-            watchers.insert((self.key(), reference), Watcher { via: self.clone(), process });
+        let begun = inbox.watchers().0.lock().as_mut().map(|watchers| {
+            watchers.insert((self.number(), reference), Watcher { via: self.clone(), process });
         });
         if begun.is_none() {
-            self.watched(|watched| watched.remove(reference));
+            self.watched().remove(reference);
             return Err(Refused::NoProcess);
         }
         Ok(())
@@ -213,51 +203,51 @@ impl Via {
 
     /// A process there watches no longer. Returns what it watched, if it did.
     pub(crate) fn end(&self, reference: RefId) -> Option<Subject> {
-        let ended = self.watched(|watched| watched.remove(reference)).flatten();
+        let ended = self.watched().remove(reference);
         ended.inspect(|subject| self.forget(reference, subject))
     }
 
     /// Whether a process there waits for the watch of that number. Its reference may be that of another one by now.
     pub(crate) fn has_hosted(&self, reference: RefId, number: u64) -> bool {
-        self.watched(|watched| watched.has_hosted(reference, number)).unwrap_or(false)
+        self.watched().has_hosted(reference, number)
     }
 
     /// Ends the watch of that number. `false` if it has ended before.
     pub(crate) fn end_hosted(&self, reference: RefId, number: u64) -> bool {
-        self.watched(|watched| watched.remove_hosted(reference, number)).unwrap_or(false)
+        self.watched().remove_hosted(reference, number)
     }
 
     /// A process there is answered. An error if that would not be an answer: whoever made a request can have written the
     /// reference of somebody's monitor into it, which must neither end nor be told anything for that.
     pub(crate) fn end_call(&self, reference: RefId) -> Result<(), IsMonitor> {
-        let ended = self.watched(|watched| watched.remove_call(reference)).unwrap_or(Ok(None))?;
+        let ended = self.watched().remove_call(reference)?;
         ended.inspect(|subject| self.forget(reference, subject));
         Ok(())
     }
 
     /// Nobody there can be told any more. Returns what was watched.
     pub(crate) fn end_all(&self) -> impl Iterator<Item = Subject> {
-        let left = self.watched(Watched::close).unwrap_or_default();
+        let left = self.watched().close();
         left.iter().for_each(|(reference, (_, subject))| self.forget(*reference, subject));
         left.into_values().map(|(_, subject)| subject)
     }
 
     fn forget(&self, reference: RefId, subject: &Subject) {
         let Subject::Inbox(inbox) = subject else { return };
-        let key = (self.key(), reference);
-        let gone = inbox.watchers.0.lock().as_mut().and_then(|watchers| watchers.remove(&key));
+        let key = (self.number(), reference);
+        let gone = inbox.watchers().0.lock().as_mut().and_then(|watchers| watchers.remove(&key));
         drop(gone); // after the lock: it may be the last of its session
     }
 }
 
-impl Inbox {
+impl Watchers {
     /// The process has ended: tells everybody who watches it, behind what it has sent.
-    pub(crate) fn tell_watchers(&self, reason: &Segments) {
-        let watchers = self.watchers.0.lock().take().unwrap_or_default();
+    pub(crate) fn tell(&self, ended: ProcessId, reason: &Segments) {
+        let watchers = self.0.lock().take().unwrap_or_default();
         for ((_, reference), Watcher { via, process }) in watchers {
             // Whoever takes it out of the table is the one to answer.
-            if via.watched(|watched| watched.remove(reference)).flatten().is_some() {
-                via.down(self.process, process, Kind::Down(reference), reason.clone());
+            if via.watched().remove(reference).is_some() {
+                via.down(ended, process, Kind::Down(reference), reason.clone());
             }
         }
     }
@@ -267,6 +257,7 @@ impl Inbox {
 #[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
 mod tests {
     use super::*;
+    use crate::local::inbox::Inbox;
     use teleport_etf::Term;
 
     fn reference(number: u32) -> RefId {

@@ -1,11 +1,9 @@
 //! The watcher's side: who waits for a reply, or for the end of a process.
 
-use super::{Via, reason};
+use super::{End, Purpose, Via, reason};
 use crate::base::down;
-use crate::base::lock::{Lock, Rank, assert_may_call_out};
-use crate::host::{Host, Inbound, Origin, Receipt};
-use crate::local::inbox::Inbox;
-use crate::session::Session;
+use crate::base::lock::{Lock, Rank};
+use crate::local::{Monitored, Peer};
 use ::metrics::Counter;
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -19,34 +17,25 @@ use tokio::sync::oneshot;
 /// So many watches end under one lock of their table.
 const ENDED_AT_ONCE: usize = 64;
 
-/// How a call ended, if not by a reply.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The server ended, or was not there: the encoded reason.
-    Down(Bytes),
-    /// It goes on, and nobody is going to answer: the encoded text.
-    Rejected(Bytes),
-    /// Its node went down.
-    NodeDown(EndReason),
+/// Told how what a host's processes wait for has ended.
+pub(crate) trait HostedWaiters: Send + Sync {
+    fn ended(&self, reference: RefId, end: End);
 }
 
-/// The reply to a call, as it came, or why there is none.
-pub(crate) type Outcome = Result<Bytes, Ended>;
-
 /// Everything that this node's processes wait for.
-#[derive(Debug)]
 pub(crate) struct Watching {
     last: AtomicU64,
     table: Lock<Table>,
     late: AtomicU64,
     late_meter: Counter,
+    host: Option<Arc<dyn HostedWaiters>>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     watches: FxHashMap<RefId, Watch>,
     /// Those that end with a session, by that session.
-    sessions: FxHashMap<usize, FxHashSet<RefId>>,
+    sessions: FxHashMap<u64, FxHashSet<RefId>>,
 }
 
 impl Table {
@@ -56,14 +45,14 @@ impl Table {
 
     fn insert(&mut self, reference: RefId, watch: Watch) {
         if let Via::There(_) = watch.path.via {
-            self.sessions.entry(watch.path.via.key()).or_default().insert(reference);
+            self.sessions.entry(watch.path.via.number()).or_default().insert(reference);
         }
         self.watches.insert(reference, watch);
     }
 
     fn remove(&mut self, reference: RefId) -> Option<Watch> {
         let watch = self.watches.remove(&reference)?;
-        let session = watch.path.via.key();
+        let session = watch.path.via.number();
         if let Some(references) = self.sessions.get_mut(&session) {
             references.remove(&reference);
             if references.is_empty() {
@@ -93,27 +82,24 @@ impl Path {
     fn end(self, reference: RefId) {
         match self.via {
             Via::Here(_) => drop(self.via.end(reference)),
-            Via::There(session) => {
+            Via::There(peer) => {
                 // If the session has ended, so has the watch.
                 let kind = Kind::Demonitor(reference);
-                let _ = session.send_exempt(self.from, self.to, kind, Segments::default());
+                let _ = peer.send_exempt(self.from, self.to, kind, Segments::default());
             }
         }
     }
 }
 
 enum Waiter {
-    Call(oneshot::Sender<Outcome>),
+    Call(oneshot::Sender<End>),
     Monitor {
-        inbox: Arc<Inbox>,
+        process: Arc<dyn Monitored>,
         reference: Reference,
         object: Term,
     },
     /// A call or a monitor of one of the host's processes.
-    Host {
-        host: Arc<dyn Host>,
-        is_call: bool,
-    },
+    Host(Purpose),
 }
 
 impl std::fmt::Debug for Waiter {
@@ -121,93 +107,84 @@ impl std::fmt::Debug for Waiter {
         f.write_str(match self {
             Self::Call(_) => "Call",
             Self::Monitor { .. } => "Monitor",
-            Self::Host { .. } => "Host",
+            Self::Host(_) => "Host",
         })
     }
 }
 
 impl Waiter {
     fn is_call(&self) -> bool {
-        matches!(self, Self::Call(_) | Self::Host { is_call: true, .. })
+        matches!(self, Self::Call(_) | Self::Host(Purpose::Call))
     }
 
     /// DOWN goes to the mailbox while the table is locked, so that whoever finds no watch in it finds the DOWN there. A
     /// caller's answer is given later.
-    fn end(self, id: RefId, ended: Ended) -> Option<Answer> {
+    fn end(self, id: RefId, end: End) -> Option<Answer> {
         match self {
-            Self::Call(caller) => {
-                Some(Answer { taker: Taker::Caller(caller), outcome: Err(ended), over: None })
-            }
-            Self::Host { host, .. } => {
-                Some(Answer { taker: Taker::Host(host, id), outcome: Err(ended), over: None })
-            }
-            Self::Monitor { inbox, reference, object } => {
-                let reason = match ended {
-                    Ended::Down(reason) | Ended::Rejected(reason) => reason,
-                    Ended::NodeDown(_) => reason::no_connection().into_contiguous(),
+            Self::Call(caller) => Some(Answer { reference: id, caller: Some(caller), end, over: None }),
+            Self::Host(_) => Some(Answer { reference: id, caller: None, end, over: None }),
+            Self::Monitor { process, reference, object } => {
+                let reason = match end {
+                    End::Reply(reason) | End::Down(reason) | End::Rejected(reason) => reason,
+                    End::NodeDown(_) => reason::no_connection().into_contiguous(),
                 };
-                inbox.put_down(id, down::message(&reference, &object, reason));
+                process.put_down(id, down::message(&reference, &object, reason));
                 None
             }
         }
     }
 }
 
-/// What a caller is to be told, when no lock is held.
+/// How a call of this node, or something that a host's process waits for, has ended; for who waits, when no lock is held.
 pub(crate) struct Answer {
-    taker: Taker,
-    outcome: Outcome,
-    /// The watch, if the server's side of it is still there because somebody elsewhere has answered.
-    over: Option<(RefId, Path)>,
+    reference: RefId,
+    /// `None` if it is one of the host's processes that waits.
+    caller: Option<oneshot::Sender<End>>,
+    end: End,
+    over: Option<Over>,
 }
 
-enum Taker {
-    Caller(oneshot::Sender<Outcome>),
-    Host(Arc<dyn Host>, RefId),
+/// A watch of which the server's side is still there because somebody elsewhere has answered.
+pub(crate) struct Over(RefId, Path);
+
+impl Over {
+    /// Ends it there too.
+    pub(crate) fn end(self) {
+        self.1.end(self.0);
+    }
 }
 
 impl Answer {
-    /// What came with it: the reply, or the reason.
-    pub(crate) fn body(&self) -> Bytes {
-        match &self.outcome {
-            Ok(body) | Err(Ended::Down(body) | Ended::Rejected(body)) => body.clone(),
-            Err(Ended::NodeDown(_)) => Bytes::new(),
-        }
+    /// For who hands over to the host what has come, in its place.
+    pub(crate) fn for_host(self) -> (End, Option<Over>) {
+        (self.end, self.over)
     }
 
     pub(crate) fn give(self, watching: &Watching) {
-        self.give_with(Receipt::none(), None, || watching.count_late());
-    }
-
-    /// One of a peer's for a process of the host's, which says itself if it came late.
-    pub(crate) fn give_to_host(self, receipt: Receipt, origin: Origin) {
-        self.give_with(receipt, Some(origin), || ());
-    }
-
-    fn give_with(self, receipt: Receipt, origin: Option<Origin>, late: impl FnOnce()) {
-        match self.taker {
-            Taker::Host(host, reference) => {
-                assert_may_call_out();
-                host.take(Inbound::Ended { reference, end: self.outcome.into(), origin, receipt });
-            }
-            Taker::Caller(caller) => {
+        match (self.caller, &watching.host) {
+            (Some(caller), _) => {
                 // The caller may have given up just now.
-                if let Err(Ok(_reply)) = caller.send(self.outcome) {
-                    late();
+                if let Err(End::Reply(_)) = caller.send(self.end) {
+                    watching.count_late();
                 }
             }
+            (None, Some(host)) => host.ended(self.reference, self.end),
+            (None, None) => {}
         }
-        if let Some((reference, path)) = self.over {
-            path.end(reference);
-        }
+        self.over.into_iter().for_each(Over::end);
+    }
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watching").field("waiting", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl Watching {
-    /// Nothing is waited for. Late replies are also counted by the meter.
-    pub(crate) fn new(late_meter: Counter) -> Self {
+    pub(super) fn new(late_meter: Counter, host: Option<Arc<dyn HostedWaiters>>) -> Self {
         let table = Lock::new(Rank::Watching, Table::default());
-        Self { last: AtomicU64::new(0), table, late: AtomicU64::new(0), late_meter }
+        Self { last: AtomicU64::new(0), table, late: AtomicU64::new(0), late_meter, host }
     }
 
     /// A reference that has not been used before.
@@ -225,7 +202,7 @@ impl Watching {
         via: Via,
         from: ProcessId,
         to: Destination,
-    ) -> oneshot::Receiver<Outcome> {
+    ) -> oneshot::Receiver<End> {
         let (sender, answer) = oneshot::channel();
         let path = Path { via, from, to };
         self.table.lock().insert(reference, Watch { path, waiter: Waiter::Call(sender) });
@@ -237,13 +214,12 @@ impl Watching {
         &self,
         (id, reference): (RefId, Reference),
         via: Via,
-        inbox: &Arc<Inbox>,
+        (from, process): (ProcessId, Arc<dyn Monitored>),
         to: Destination,
         object: Term,
     ) {
-        let waiter = Waiter::Monitor { inbox: inbox.clone(), reference, object };
-        inbox.note_monitor(id, true);
-        let path = Path { via, from: inbox.process, to };
+        process.note_monitor(id, true);
+        let (path, waiter) = (Path { via, from, to }, Waiter::Monitor { process, reference, object });
         self.table.lock().insert(id, Watch { path, waiter });
     }
 
@@ -254,16 +230,16 @@ impl Watching {
         via: Via,
         from: ProcessId,
         to: Destination,
-        is_call: bool,
-        host: Arc<dyn Host>,
+        purpose: Purpose,
     ) {
-        let (path, waiter) = (Path { via, from, to }, Waiter::Host { host, is_call });
+        let (path, waiter) = (Path { via, from, to }, Waiter::Host(purpose));
         self.table.lock().insert(reference, Watch { path, waiter });
     }
 
-    /// The reply to a call has come: from its server, or from whom that has handed it on to. Late ones are counted.
-    pub(crate) fn reply(&self, reference: RefId, reply: Bytes, from: &Via) -> Option<Answer> {
-        let answer = self.take_call(reference, from, Ok(reply));
+    /// The reply to a call has come over a session, or from [`HERE`](super::HERE): from its server, or from whom that has handed it
+    /// on to. Late ones are counted.
+    pub(crate) fn reply(&self, reference: RefId, reply: Bytes, from: u64) -> Option<Answer> {
+        let answer = self.take_call(reference, from, End::Reply(reply));
         if answer.is_none() {
             self.count_late();
         }
@@ -271,24 +247,24 @@ impl Watching {
     }
 
     /// Who may answer says that nobody will.
-    pub(crate) fn reject(&self, reference: RefId, why: Bytes, from: &Via) -> Option<Answer> {
-        self.take_call(reference, from, Err(Ended::Rejected(why)))
+    pub(crate) fn reject(&self, reference: RefId, why: Bytes, from: u64) -> Option<Answer> {
+        self.take_call(reference, from, End::Rejected(why))
     }
 
     /// What is watched has ended. DOWN is in the mailbox when this returns.
-    pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: &Via) -> Option<Answer> {
+    pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: u64) -> Option<Answer> {
         let mut table = self.table.lock();
         // Only the node that it is on can say that a process has ended.
-        let watch = table.get(reference).filter(|watch| watch.path.via.key() == from.key())?;
+        let watch = table.get(reference).filter(|watch| watch.path.via.number() == from)?;
         let Waiter::Monitor { reference: monitor, object, .. } = &watch.waiter else {
-            return table.remove(reference)?.waiter.end(reference, Ended::Down(reason));
+            return table.remove(reference)?.waiter.end(reference, End::Down(reason));
         };
         let (monitor, object) = (monitor.clone(), object.clone());
         drop(table); // a reason may be large, and nobody else's watch should wait for it
         let message = down::message(&monitor, &object, reason);
         let mut table = self.table.lock();
-        let Waiter::Monitor { inbox, .. } = table.remove(reference)?.waiter else { return None };
-        inbox.put_down(reference, message);
+        let Waiter::Monitor { process, .. } = table.remove(reference)?.waiter else { return None };
+        process.put_down(reference, message);
         None
     }
 
@@ -313,8 +289,8 @@ impl Watching {
     }
 
     /// The session is over: all that was waited for over it ends so.
-    pub(crate) fn session_down(&self, session: &Arc<Session>, reason: EndReason) {
-        let session = Via::There(session.clone()).key();
+    pub(crate) fn session_down(&self, session: &dyn Peer, reason: EndReason) {
+        let session = session.number();
         loop {
             // Some at a time: processes that call others meanwhile need the table too.
             let answers: Vec<_> = {
@@ -322,7 +298,7 @@ impl Watching {
                 let Some(references) = table.sessions.get(&session) else { return };
                 let some: Vec<_> = references.iter().copied().take(ENDED_AT_ONCE).collect();
                 let ended = some.into_iter().filter_map(|id| Some((id, table.remove(id)?)));
-                ended.filter_map(|(id, watch)| watch.waiter.end(id, Ended::NodeDown(reason))).collect()
+                ended.filter_map(|(id, watch)| watch.waiter.end(id, End::NodeDown(reason))).collect()
             };
             answers.into_iter().for_each(|answer| answer.give(self));
         }
@@ -345,25 +321,21 @@ impl Watching {
     }
 
     /// The call that this ends, if it is one that somebody waits for.
-    fn take_call(&self, reference: RefId, from: &Via, outcome: Outcome) -> Option<Answer> {
+    fn take_call(&self, reference: RefId, from: u64, end: End) -> Option<Answer> {
         let mut table = self.table.lock();
         if !table.get(reference)?.waiter.is_call() {
             return None; // an answer to what was no call
         }
         let Watch { path, waiter } = table.remove(reference)?;
-        let taker = match waiter {
-            Waiter::Call(caller) => Taker::Caller(caller),
-            Waiter::Host { host, .. } => Taker::Host(host, reference),
-            Waiter::Monitor { .. } => return None, // is no call
-        };
-        let elsewhere = path.via.key() != from.key();
-        Some(Answer { taker, outcome, over: elsewhere.then_some((reference, path)) })
+        let elsewhere = path.via.number() != from;
+        let over = elsewhere.then_some(Over(reference, path));
+        Some(Answer { over, ..waiter.end(reference, end)? })
     }
 
     fn forget(&self, reference: RefId) -> Option<Watch> {
         let watch = self.table.lock().remove(reference)?;
-        if let Waiter::Monitor { inbox, .. } = &watch.waiter {
-            inbox.note_monitor(reference, false);
+        if let Waiter::Monitor { process, .. } = &watch.waiter {
+            process.note_monitor(reference, false);
         }
         Some(watch)
     }
