@@ -84,7 +84,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let watching = &self.node.engine().watches.watching;
+        let watching = &self.node.engine().core.watches.watching;
         self.answer.close();
         if let Ok(End::Reply(_)) = self.answer.try_recv() {
             watching.count_late();
@@ -176,13 +176,13 @@ impl Process {
             }
         };
         let via = match &session {
-            None => Via::Here(engine.watches.clone()),
+            None => Via::Here(engine.core.watches.clone()),
             Some(session) => Via::There(session.clone()),
         };
-        let reference = engine.watches.watching.make_reference();
+        let reference = engine.core.watches.watching.make_reference();
         let caller = Caller::new(self.pid(), node.reference_of(reference));
         let body = encode(&(CALL, caller, request)).map_err(SendError::from)?;
-        let answer = engine.watches.watching.call(reference, via.clone(), self.id(), to.clone());
+        let answer = engine.core.watches.watching.call(reference, via.clone(), self.id(), to.clone());
         let mut waiting = Waiting { node: node.clone(), reference, answer, peer, asked: false };
         match session {
             None => self.ask_here(&via, &mut waiting, to, body).await?,
@@ -273,7 +273,7 @@ impl Process {
         // not for its turn on the thread.
         if (&mut sending).now_or_never().is_none() {
             let room = self.node().engine().strays.hold(len)?;
-            self.node().engine().handle.spawn(async move {
+            self.node().engine().core.handle.spawn(async move {
                 let _sent = sending.await;
                 drop(room);
             });
@@ -332,19 +332,19 @@ impl Process {
         let Some(reference) = RefId::new(alias.words()) else { return Ok(()) };
         let engine = self.node().engine();
         if self.node().is_own(caller) {
-            let (size, limit) = (body.len() as u64, engine.config.max_message.get());
+            let (size, limit) = (body.len() as u64, engine.core.config.max_message.get());
             if size > limit {
                 return Err(SendError::TooLarge { size, limit });
             }
-            if Via::Here(engine.watches.clone()).end_call(reference).is_err() {
+            if Via::Here(engine.core.watches.clone()).end_call(reference).is_err() {
                 return Ok(());
             }
             let body = body.into_contiguous();
             let answer = match kind(reference) {
-                Kind::Reply(_) => engine.watches.watching.reply(reference, body, HERE),
-                _ => engine.watches.watching.reject(reference, body, HERE),
+                Kind::Reply(_) => engine.core.watches.watching.reply(reference, body, HERE),
+                _ => engine.core.watches.watching.reject(reference, body, HERE),
             };
-            answer.into_iter().for_each(|answer| answer.give(&engine.watches.watching));
+            answer.into_iter().for_each(|answer| answer.give(&engine.core.watches.watching));
             return Ok(());
         }
         let peer = NodeName::new(caller.node.as_str())?;
@@ -355,7 +355,7 @@ impl Process {
         // It was handed on by a node of which this one is not a peer yet, or nobody waits any more.
         let room = engine.strays.hold(body.len() as u64)?;
         let (engine, from, caller) = (engine.clone(), self.id(), caller.clone());
-        engine.clone().handle.spawn(async move {
+        engine.clone().core.handle.spawn(async move {
             let sent = engine.session(&peer).await.and_then(|session| {
                 let answer = |kind, body| answer_over(&session, from, &caller, to, kind, body);
                 answer(kind(reference), body).inspect_err(|error| {

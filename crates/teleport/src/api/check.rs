@@ -54,7 +54,7 @@ type Found = (PeerInfo, Vec<ConnectionCheck>);
 pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
     let (going, to) = (engine.clone(), peer.clone());
     // On the node's own runtime: the caller's may have no IO.
-    let task = engine.handle.spawn(async move { go(&going, &to).await });
+    let task = engine.core.handle.spawn(async move { go(&going, &to).await });
     task.await.unwrap_or_else(|_| {
         let session = Err(SendError::NotRunning);
         PeerCheck { addresses: Vec::new(), was_up: false, session, connections: Vec::new() }
@@ -64,7 +64,7 @@ pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
 async fn go(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
     let up = engine.session_if_up(peer);
     let was_up = up.is_some();
-    let limit = engine.config.setup_timeout;
+    let limit = engine.core.config.setup_timeout;
     let addresses = async {
         let looked_for = engine.addresses(peer).await;
         join_all(looked_for.into_iter().map(|address| connect(address, limit))).await
@@ -97,12 +97,12 @@ async fn connect(address: SocketAddr, limit: Duration) -> AddressCheck {
 async fn set_up(engine: &Arc<Engine>, peer: &NodeName) -> Result<Found, SendError> {
     let session = engine.session(peer).await?;
     // How far the pool gets is seen in the numbers.
-    let _ = timeout(engine.config.setup_timeout, session.prime()).await;
+    let _ = timeout(engine.core.config.setup_timeout, session.prime()).await;
     look_into(engine, session).await
 }
 
 async fn look_into(engine: &Arc<Engine>, session: Arc<Session>) -> Result<Found, SendError> {
-    let connections = session.probe(engine.config.setup_timeout).await;
+    let connections = session.probe(engine.core.config.setup_timeout).await;
     match session.ended() {
         Some(reason) => Err(SendError::NodeDown { peer: session.peer_name().clone(), reason }),
         None => Ok((engine.peer_info(&session), connections)),

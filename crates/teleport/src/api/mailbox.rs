@@ -49,10 +49,10 @@ impl Node {
     }
 
     fn add(&self, name: Option<&str>) -> Result<Mailbox, RegisterError> {
-        let config = &self.engine().config;
+        let config = &self.engine().core.config;
         let (window, total) = (config.mailbox_window.get(), config.mailbox_total());
         let make = |process, name| Inbox::new(process, name, window, total);
-        let inbox = self.engine().registry.add(name, make)?;
+        let inbox = self.engine().core.registry.add(name, make)?;
         let process = Process::new(self.clone(), inbox.process);
         Ok(Mailbox { process, inbox, exit_reason: reason::normal(), run: None })
     }
@@ -118,7 +118,7 @@ impl Mailbox {
     pub fn demonitor(&mut self, monitor: &Reference) {
         let node = self.process.node();
         let Some(id) = node.own_reference(monitor) else { return };
-        if !node.engine().watches.watching.cancel_monitor(id, self.inbox.process) {
+        if !node.engine().core.watches.watching.cancel_monitor(id, self.inbox.process) {
             self.inbox.remove_down(id);
             if self.run.as_ref().is_some_and(|run| run.origin.is_down(id)) {
                 self.run = self.inbox.next_run(None);
@@ -164,11 +164,11 @@ impl Deref for Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        let registry = &self.process.node().engine().registry;
+        let registry = &self.process.node().engine().core.registry;
         registry.remove(self.inbox.process, self.inbox.name.as_deref());
         let (left, monitors) = self.inbox.close();
         for monitor in monitors {
-            self.process.node().engine().watches.watching.cancel(monitor);
+            self.process.node().engine().core.watches.watching.cancel(monitor);
         }
         self.inbox.watchers().tell(self.inbox.process, &reason::encode(&self.exit_reason));
         self.run.take().into_iter().for_each(|run| run.origin.consumed());

@@ -4,11 +4,10 @@ use crate::api::check::{self, PeerCheck};
 use crate::base::encoding::atom_of;
 use crate::base::info::NodeInfo;
 use crate::engine::Engine;
-use crate::engine::control::Command;
 use crate::engine::monitors::NodeMonitor;
 use crate::io::runtime::Main;
 use crate::local::inbox::Inbox;
-use crate::session::{Session, drain};
+use crate::session::{Command, Session, drain};
 use crate::{RegisterError, SendError};
 use std::fmt;
 use std::net::SocketAddr;
@@ -81,20 +80,20 @@ pub enum Sever {
 impl Node {
     pub(crate) fn start(engine: Arc<Engine>, runtime: Option<Main>) -> Result<Self, RegisterError> {
         // The node's own process has no mailbox: what is sent to it vanishes.
-        let inbox = engine.registry.add(None, |process, name| Inbox::new(process, name, 1, 1))?;
-        engine.registry.remove(inbox.process, None);
-        let atom = atom_of(&engine.local.name);
+        let inbox = engine.core.registry.add(None, |process, name| Inbox::new(process, name, 1, 1))?;
+        engine.core.registry.remove(inbox.process, None);
+        let atom = atom_of(&engine.core.local.name);
         Ok(Self { running: Arc::new(Running { own: inbox.process, engine, atom, _runtime: runtime }) })
     }
 
     /// The node's name.
     pub fn name(&self) -> &NodeName {
-        &self.engine().local.name
+        &self.engine().core.local.name
     }
 
     /// The node's present life.
     pub fn incarnation(&self) -> Incarnation {
-        self.engine().local.incarnation
+        self.engine().core.local.incarnation
     }
 
     /// The address that it listens on.
@@ -156,9 +155,9 @@ impl Node {
             incarnation: self.incarnation(),
             address: self.address(),
             net_ticktime: engine.net_ticktime(),
-            bytes_in_flight: engine.bytes_in_flight(),
-            watching: engine.watches.watching.len(),
-            late_replies: engine.watches.watching.late_replies(),
+            bytes_in_flight: engine.core.bytes_in_flight(),
+            watching: engine.core.watches.watching.len(),
+            late_replies: engine.core.watches.watching.late_replies(),
             peers,
         }
     }

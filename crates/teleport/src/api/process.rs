@@ -223,10 +223,10 @@ impl Process {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        let id = engine.watches.watching.make_reference();
+        let id = engine.core.watches.watching.make_reference();
         let reference = self.node.reference_of(id);
         let object = self.object(&to)?;
-        let here = Via::Here(engine.watches.clone());
+        let here = Via::Here(engine.core.watches.clone());
         let (via, to) = match self.route(to)? {
             Route::Here(to) => (here, to),
             Route::There(peer, to, incarnation) => match self.session(&peer, SendOptions::default()).await {
@@ -241,7 +241,7 @@ impl Process {
                 }
             },
         };
-        engine.watches.watching.monitor(
+        engine.core.watches.watching.monitor(
             (id, reference.clone()),
             via.clone(),
             (inbox.process, inbox.clone()),
@@ -250,17 +250,17 @@ impl Process {
         );
         match &via {
             Via::Here(_) => {
-                let found = engine.registry.find(&to).ok_or(Refused::NoProcess);
+                let found = engine.core.registry.find(&to).ok_or(Refused::NoProcess);
                 if let Err(refused) = found
                     .and_then(|watched| via.begin(Purpose::Monitor, id, self.id, Subject::Inbox(watched)))
                 {
-                    engine.watches.watching.down(id, refused.reason().into_contiguous(), HERE);
+                    engine.core.watches.watching.down(id, refused.reason().into_contiguous(), HERE);
                 }
             }
             Via::There(session) => {
                 if session.send_exempt(self.id, to, Kind::Monitor(id), Segments::default()).is_err() {
                     let reason = reason::no_connection().into_contiguous();
-                    engine.watches.watching.down(id, reason, session.number());
+                    engine.core.watches.watching.down(id, reason, session.number());
                 }
             }
         }
@@ -337,14 +337,14 @@ impl Process {
     /// The inbox on this node that a message goes to, if it may.
     pub(crate) fn inbox_for(&self, to: &Destination, body: &Segments) -> Result<Arc<Inbox>, SendError> {
         let engine = self.node.engine();
-        let (size, limit) = (body.len() as u64, engine.config.max_message.get());
+        let (size, limit) = (body.len() as u64, engine.core.config.max_message.get());
         if size > limit {
             return Err(SendError::TooLarge { size, limit });
         }
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        engine.registry.find(to).ok_or(SendError::NoProcess)
+        engine.core.registry.find(to).ok_or(SendError::NoProcess)
     }
 }
 

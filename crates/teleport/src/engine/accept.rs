@@ -81,7 +81,8 @@ impl Inner {
 /// Counts and logs that a connection was refused.
 fn note_refused(engine: &Engine, source: SocketAddr, error: &HandshakeError) {
     engine.meter.handshakes_refused.increment(1);
-    let (node, noted) = (&engine.local.name, engine.warnings.of_stranger(source.ip(), discriminant(error)));
+    let (node, noted) =
+        (&engine.core.local.name, engine.core.warnings.of_stranger(source.ip(), discriminant(error)));
     warn_seldom!(noted, %node, %source, %error, "inbound connection refused");
 }
 
@@ -91,7 +92,8 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                let (node, noted) = (&engine.local.name, engine.warnings.of_node(OfNode::CannotAccept));
+                let (node, noted) =
+                    (&engine.core.local.name, engine.core.warnings.of_node(OfNode::CannotAccept));
                 warn_seldom!(noted, %node, %error, "cannot accept; trying again");
                 engine.unproven.drop_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -106,11 +108,11 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
 
 /// One inbound connection, until it has proved itself and belongs to a session, or is closed.
 async fn prove(engine: Arc<Engine>, mut stream: TcpStream, source: SocketAddr, number: u64) {
-    let limit = engine.config.handshake_timeout;
+    let limit = engine.core.config.handshake_timeout;
     let handshake = async {
         stream.set_nodelay(true)?;
         let spoke = || engine.unproven.spoke(number);
-        handshake::accept(&mut stream, &engine.local, &*engine, spoke).await
+        handshake::accept(&mut stream, &engine.core.local, &*engine, spoke).await
     };
     let result = tokio::time::timeout(limit, handshake).await;
     if !engine.unproven.remove(number, matches!(result, Ok(Ok(_)))) {
@@ -120,13 +122,13 @@ async fn prove(engine: Arc<Engine>, mut stream: TcpStream, source: SocketAddr, n
         Ok(Ok(authenticated)) => engine.inbound(stream, authenticated, Source::of(source.ip())).await,
         Ok(Err(Failure::Refused(error))) => note_refused(&engine, source, &error),
         Ok(Err(Failure::Io(error))) => {
-            tracing::debug!(node = %engine.local.name, %source, %error, "inbound connection lost")
+            tracing::debug!(node = %engine.core.local.name, %source, %error, "inbound connection lost")
         }
         Ok(Err(Failure::Closed)) => {
-            tracing::debug!(node = %engine.local.name, %source, "inbound connection closed")
+            tracing::debug!(node = %engine.core.local.name, %source, "inbound connection closed")
         }
         Err(_) => {
-            tracing::debug!(node = %engine.local.name, %source, ?limit, "inbound connection took too long to prove itself")
+            tracing::debug!(node = %engine.core.local.name, %source, ?limit, "inbound connection took too long to prove itself")
         }
     }
 }

@@ -3,13 +3,12 @@
 //! Ticks are sent, answered and judged here. The thread shares no lock with the data path: what concerns messages
 //! comes and goes through queues.
 
-use super::{Event, Events};
 use crate::base::info::Tick;
 use crate::base::seldom::{OfNode, OfPeer, if_any, warn_seldom};
 use crate::io::clock::Clock;
 use crate::io::runtime::Thread;
 use crate::io::socket;
-use crate::session::{self, Session};
+use crate::session::{self, Command, Events, Session, SessionEvent};
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::io;
@@ -35,29 +34,6 @@ const MOST_ANSWERS: usize = 64 * 1024;
 
 /// Told of every tick that came back, on the control thread: must not block.
 pub(crate) type TickObserver = Arc<dyn Fn(&Tick) + Send + Sync>;
-
-/// What the control task of a session is told.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Here is a (new) control connection.
-    Attach { stream: std::net::TcpStream, generation: u64 },
-    /// Write these frames.
-    Write(BytesMut),
-    /// Have the peer say something, if nothing is awaited of it.
-    Ask,
-    /// Another node claims the peer's name: find out whether this session lives.
-    Probe,
-    /// Tick at another cadence.
-    TickInterval(Duration),
-    /// Another `net_ticktime` holds.
-    Intervals(LivenessConfig),
-    /// The session has caught up with what it was told.
-    Proceed,
-    /// Close the control connection, as a fault would.
-    Sever,
-    /// Say goodbye (if asked to) and stop.
-    End { goodbye: bool },
-}
 
 /// Looks after a session's control connections, on the thread for them, until the session ends.
 pub(crate) fn look_after(
@@ -165,7 +141,9 @@ impl Control {
                 Err(error) => {
                     let noted = self.session.note(OfPeer::Unusable);
                     warn_seldom!(noted, parent: self.session.span(), %error, "control connection unusable");
-                    self.setup.events.send(Event::ControlLost { session: self.session.id(), generation });
+                    self.setup
+                        .events
+                        .send(SessionEvent::ControlLost { session: self.session.id(), generation });
                 }
             },
             Command::Write(frames) => {
@@ -304,7 +282,7 @@ impl Control {
     fn answered(&mut self, seq: u64, now: Time) {
         let Some(answer) = self.liveness.tick_answered(seq, now) else { return };
         if answer.probe {
-            self.setup.events.send(Event::ProbeAnswered { session: self.session.id() });
+            self.setup.events.send(SessionEvent::ProbeAnswered { session: self.session.id() });
         }
         self.session.note_round_trip(answer.round_trip);
         self.session.note_ticks(self.liveness.counts());
@@ -356,7 +334,7 @@ impl Control {
         tracing::info!(parent: self.session.span(), why, "control connection lost");
         self.session.meter().control_lost.increment(1);
         let (session, generation) = (self.session.id(), connection.generation);
-        self.setup.events.send(Event::ControlLost { session, generation });
+        self.setup.events.send(SessionEvent::ControlLost { session, generation });
     }
 
     async fn end(&mut self, goodbye: bool) {

@@ -84,7 +84,7 @@ pub(super) async fn open_or_be_called(
     number: u64,
     lost: impl Fn(&ConnectError),
 ) -> Result<Option<(TcpStream, Established)>, Failed> {
-    let (limit, progress) = (engine.config.setup_timeout, Progress::default());
+    let (limit, progress) = (engine.core.config.setup_timeout, Progress::default());
     let (until, in_vain) = (Instant::now() + limit, Notify::new());
     let opening = reach_in_time(engine, peer, Purpose::NewSession(number), &progress);
     let calling = async {
@@ -135,7 +135,7 @@ async fn reach_in_time(
     purpose: Purpose,
     progress: &Progress,
 ) -> Result<(TcpStream, Established), Failed> {
-    let limit = engine.config.setup_timeout;
+    let limit = engine.core.config.setup_timeout;
     let deadline = Instant::now() + limit;
     let reaching = reach(engine, peer, &purpose, progress);
     tokio::pin!(reaching);
@@ -144,7 +144,7 @@ async fn reach_in_time(
         () = sleep(EXPLAIN_AFTER.min(limit)) => {}
     }
     if matches!(purpose, Purpose::NewSession(_)) && EXPLAIN_AFTER < limit {
-        let (node, noted) = (&engine.local.name, engine.warnings.of_unreached(peer));
+        let (node, noted) = (&engine.core.local.name, engine.core.warnings.of_unreached(peer));
         let error = progress.late(peer, EXPLAIN_AFTER);
         warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
     }
@@ -195,7 +195,7 @@ async fn greet(
 ) -> Result<(SocketAddr, TcpStream, Greeted), Lost> {
     let here = |outcome| Lost::Here(address, outcome);
     progress.note(address, Outcome::Unanswered);
-    let connected = socket::connect(address, &engine.config).await;
+    let connected = socket::connect(address, &engine.core.config).await;
     let mut stream = connected.map_err(|cause| here(Outcome::Failed(Arc::new(cause))))?;
     progress.note(address, Outcome::Mute);
     let opening = match purpose {
@@ -206,7 +206,7 @@ async fn greet(
             None => return Err(Lost::Everywhere(ConnectError::NoCookie(peer.clone()))),
         },
     };
-    match handshake::greet(&mut stream, &engine.local, peer, opening).await {
+    match handshake::greet(&mut stream, &engine.core.local, peer, opening).await {
         Ok(greeted) => Ok((address, stream, greeted)),
         Err(failure) => Err(here(failure.into())),
     }
@@ -240,13 +240,13 @@ pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
         let addresses = addresses(engine, peer).await;
         let mut refused = !addresses.is_empty();
         let mut attempts =
-            Attempts::new(addresses, |address| Box::pin(socket::connect(address, &engine.config)));
+            Attempts::new(addresses, |address| Box::pin(socket::connect(address, &engine.core.config)));
         while refused && let Some(connected) = attempts.next().await {
             refused = connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
         }
         refused
     };
-    tokio::time::timeout(engine.config.setup_timeout, look).await.unwrap_or(false)
+    tokio::time::timeout(engine.core.config.setup_timeout, look).await.unwrap_or(false)
 }
 
 /// Where the peer is, the address that was reached before first.

@@ -1,12 +1,12 @@
 //! Which sessions there are: asks [`Membership`], and does what it decides. What of that others have to be told is left to
 //! [`lifecycle`](super::lifecycle).
 
+use super::Engine;
 use super::control::{self, Setup};
 use super::dial::{self, Failed, Purpose};
-use super::{Engine, Event};
 use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
-use crate::session::Session;
+use crate::session::{Command, Session, SessionEvent};
 use crate::{Config, ConnectError};
 use rustc_hash::FxHashMap;
 use std::net::Ipv4Addr;
@@ -67,10 +67,10 @@ impl Directory {
         for action in actions {
             match action {
                 Action::Dial { peer, number } => {
-                    engine.handle.spawn(dial_peer(engine.clone(), peer, number));
+                    engine.core.handle.spawn(dial_peer(engine.clone(), peer, number));
                 }
                 Action::Resume { peer, session, generation } => {
-                    engine.handle.spawn(resume(engine.clone(), peer, session, generation));
+                    engine.core.handle.spawn(resume(engine.clone(), peer, session, generation));
                 }
                 Action::Up { .. } => {
                     if let Some((established, source)) = established {
@@ -80,7 +80,7 @@ impl Directory {
                 Action::Ended { session, reason, .. } => self.end(engine, session, reason),
                 Action::Probe { session, .. } => {
                     if let Some(session) = self.session(session) {
-                        session.command(control::Command::Probe);
+                        session.command(Command::Probe);
                     }
                 }
             }
@@ -105,7 +105,7 @@ impl Directory {
         let session = &entry.session;
         let control = self.membership.session(session.peer_name()).is_some_and(|s| s.control_connected);
         let connected = control || session.has_links();
-        entry.absence.refused(engine.clock.now(), session.last_heard(), connected)
+        entry.absence.refused(engine.core.clock.now(), session.last_heard(), connected)
     }
 
     /// The peer of a session has connected, or has not refused to be.
@@ -116,13 +116,13 @@ impl Directory {
     }
 
     fn begin(&mut self, engine: &Arc<Engine>, established: &Established, source: Source) {
-        let (session, commands) = Session::new(engine, established, source);
-        let liveness = engine.config.liveness(engine.net_ticktime());
+        let (session, commands) = Session::new(&engine.core, established, source);
+        let liveness = engine.core.config.liveness(engine.net_ticktime());
         let setup = Setup {
-            clock: engine.clock,
+            clock: engine.core.clock,
             liveness,
             observer: engine.observer.clone(),
-            events: engine.events.clone(),
+            events: engine.core.events.clone(),
         };
         control::look_after(&engine.control, &session, setup, commands);
         let absence = Absence::new(liveness.tick_interval);
@@ -143,10 +143,10 @@ impl Directory {
 }
 
 /// Runs for the life of the node: handles events, and wakes membership when it is due.
-pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver<Event>) {
+pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver<SessionEvent>) {
     loop {
         let deadline = engine.lock_directory().membership.next_deadline();
-        let due = deadline.map(|time| Instant::from_std(engine.clock.instant(time)));
+        let due = deadline.map(|time| Instant::from_std(engine.core.clock.instant(time)));
         tokio::select! {
             event = events.recv() => match event {
                 Some(event) => on_event(&engine, event),
@@ -166,31 +166,37 @@ pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver
                 let Directory { membership, sessions, .. } = &mut *directory;
                 let linked = |id| sessions.get(&id).map(|e| &e.session).filter(|session| session.has_links());
                 let heard = |id| linked(id).map(|session| session.last_heard());
-                let actions = membership.poll(engine.clock.now(), heard);
+                let actions = membership.poll(engine.core.clock.now(), heard);
                 directory.apply(&engine, actions, None);
             }
         }
     }
 }
 
-fn on_event(engine: &Arc<Engine>, event: Event) {
+fn on_event(engine: &Arc<Engine>, event: SessionEvent) {
     let mut directory = engine.lock_directory();
     let actions = match event {
-        Event::ControlLost { session, generation } => {
+        SessionEvent::ControlLost { session, generation } => {
             let actions = directory.membership.control_lost(session, generation);
             // However often it is lost, one looks after it.
             let unwatched = |entry: &&mut Entry| !entry.session.dialled() && !entry.watched;
             if let Some(entry) = directory.sessions.get_mut(&session).filter(unwatched) {
                 entry.watched = true;
-                engine.handle.spawn(watch_for_absence(engine.clone(), entry.session.clone()));
+                engine.core.handle.spawn(watch_for_absence(engine.clone(), entry.session.clone()));
             }
             actions
         }
-        Event::ProbeAnswered { session } => {
+        SessionEvent::ProbeAnswered { session } => {
             directory.membership.probe_answered(session);
             Vec::new()
         }
-        Event::End { session, reason } => directory.membership.end(session, reason),
+        SessionEvent::Join { session, connection, class } => {
+            if let Some(session) = directory.session(session) {
+                engine.core.handle.spawn(engine.clone().join(session, connection, class));
+            }
+            return;
+        }
+        SessionEvent::End { session, reason } => directory.membership.end(session, reason),
     };
     directory.apply(engine, actions, None);
 }
@@ -198,7 +204,7 @@ fn on_event(engine: &Arc<Engine>, event: Event) {
 async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
     // At once: what the peer dials must not meet a dial of ours.
     let note_failure = |failure| {
-        let (now, mut directory) = (engine.clock.now(), engine.lock_directory());
+        let (now, mut directory) = (engine.core.clock.now(), engine.lock_directory());
         directory.membership.dial_failed(&peer, number, failure, now, random());
         engine.deadline_changed.notify_one();
     };
@@ -226,14 +232,14 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             // The peer connects to us itself, or will take us once it has checked who has our name; or it never will,
             // if that is another node that lives.
             let wait = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused).contains(&failure);
-            let wait = wait && !engine.peers.is_overdue(&peer, engine.config.setup_timeout);
+            let wait = wait && !engine.peers.is_overdue(&peer, engine.core.config.setup_timeout);
             // Where nothing was dialled there is nothing to spare: the next send asks the resolver again at once.
             let nobody_was_bothered = matches!(error, ConnectError::UnknownNode(_));
             if !wait && (!engine.peers.fail(&peer, &error) || nobody_was_bothered) {
                 directory.membership.unwant(&peer);
             }
             drop(directory);
-            let (node, noted) = (&engine.local.name, worth_a_warning(&engine, &peer, &error));
+            let (node, noted) = (&engine.core.local.name, worth_a_warning(&engine, &peer, &error));
             warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
             return engine.deadline_changed.notify_one();
         }
@@ -252,7 +258,7 @@ fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Op
         {
             None
         }
-        _ => engine.warnings.of_unreached(peer),
+        _ => engine.core.warnings.of_unreached(peer),
     }
 }
 
@@ -273,7 +279,7 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
             }
         }
         Err(Failed { error, refused }) => {
-            let now = engine.clock.now();
+            let now = engine.core.clock.now();
             let mut actions =
                 directory.membership.resume_failed(id, generation, dial::failure(&error), now, random());
             if directory.attempted(&engine, id, refused) {
@@ -289,7 +295,7 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
 /// The side that does not dial waits for the other to resume. Meanwhile it looks whether anything still listens there:
 /// a process that was killed is noticed after a tick interval, not at the liveness deadline.
 async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
-    let mut pause = engine.config.backoff.first;
+    let mut pause = engine.core.config.backoff.first;
     loop {
         sleep(pause).await;
         {
@@ -302,9 +308,9 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
         }
         let refused = dial::is_refused(&engine, session.peer_name()).await;
         if engine.lock_directory().attempted(&engine, session.id(), refused) {
-            return engine.events.end(session.id(), EndReason::Gone);
+            return engine.core.events.end(session.id(), EndReason::Gone);
         }
-        pause = pause.saturating_mul(2).min(engine.config.backoff.most).max(Duration::from_millis(1));
+        pause = pause.saturating_mul(2).min(engine.core.config.backoff.most).max(Duration::from_millis(1));
     }
 }
 

@@ -102,7 +102,7 @@ fn tell(news: News) {
         }
         News::Down(engine, ended) => {
             let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
-            ended.tell(&engine);
+            ended.tell();
             let span = session.span();
             // Of messages that may be lost nobody else says anything, unless they were to be acknowledged.
             match is_a_loss(reason) || unconfirmed > 0 {
@@ -116,7 +116,7 @@ fn tell(news: News) {
             engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
         }
         News::Stopped(engine, told) => {
-            engine.registry.close();
+            engine.core.registry.close();
             engine.monitors.close();
             let _ = told.send(()); // nobody may wait for it
         }

@@ -20,21 +20,16 @@ use crate::base::cookies::KnownCookies;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::{self, NodeMeter};
 use crate::base::resolver::Resolver;
-use crate::base::seldom::{OfPeer, Warnings, say_seldom, warn_seldom};
+use crate::base::seldom::{OfPeer, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
 use crate::host::Hosting;
-use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
-use crate::io::buffers::BufferPool;
-use crate::io::clock::Clock;
 use crate::io::runtime::{BulkThreads, Thread};
 use crate::io::{socket, source::Source};
 use crate::local::Peer;
-use crate::local::registry::Registry;
-use crate::local::watch::{HostedWaiters, WatchLimit, Watches};
-use crate::session::Session;
+use crate::session::{Command, Core, Session, SessionEvent};
 use crate::{Config, ConnectError, PeerInfo, SendError};
 use accept::Unproven;
-use control::{Command, TickObserver};
+use control::TickObserver;
 use dial::{Failed, Purpose};
 use directory::Directory;
 pub(crate) use handshake::random;
@@ -50,67 +45,24 @@ use teleport_proto::handshake::{
     Authenticated, ConnectionKind, Cookie, LocalNode, Opening, Refusal, SessionKey,
 };
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::Budget;
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 /// So many failures in a row to open a pool connection are worth a warning.
 const JOINS_TO_WARN_AFTER: u32 = 5;
 
-/// What concerns the set of sessions, from wherever it was noticed.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A control connection is gone.
-    ControlLost { session: SessionId, generation: u64 },
-    /// A session that was doubted has answered.
-    ProbeAnswered { session: SessionId },
-    /// A session has to end.
-    End { session: SessionId, reason: EndReason },
-}
-
-/// Where events are sent to: never blocks, takes no lock.
-#[derive(Debug, Clone)]
-pub(crate) struct Events(mpsc::UnboundedSender<Event>);
-
-impl Events {
-    pub(crate) fn send(&self, event: Event) {
-        let _ = self.0.send(event); // nobody is left to hear it after the node's end
-    }
-
-    pub(crate) fn end(&self, session: SessionId, reason: EndReason) {
-        self.send(Event::End { session, reason });
-    }
-}
-
 pub(crate) struct Engine {
-    pub(crate) local: LocalNode,
+    pub(crate) core: Arc<Core>,
     pub(crate) address: SocketAddr,
-    pub(crate) config: Config,
-    /// Where express connections, accepts, handshakes and sessions run.
-    pub(crate) handle: Handle,
     bulk: BulkThreads,
-    pub(crate) clock: Clock,
-    pub(crate) registry: Registry,
-    /// Whom the processes belong to that are not in the registry.
-    pub(crate) hosting: Option<Arc<Hosting>>,
     pub(crate) monitors: Monitors,
     meter: NodeMeter,
-    pub(crate) watches: Arc<Watches>,
-    /// What peers may watch of this node.
-    pub(crate) watch_limit: Arc<WatchLimit>,
     pub(crate) strays: Strays,
-    pub(crate) buffers: Arc<BufferPool>,
-    budget: Arc<NodeBudget>,
-    /// For what goes without credit.
-    answers: Arc<NodeBudget>,
-    /// What peers may have under way to this node.
-    grants: Arc<NodeGrants>,
-    pub(crate) events: Events,
     resolver: Arc<dyn Resolver>,
     cookies: KnownCookies,
     reached: Reached,
@@ -126,7 +78,6 @@ pub(crate) struct Engine {
     /// Somebody wants a session.
     wanted: Notify,
     unproven: Unproven,
-    pub(crate) warnings: Arc<Warnings>,
     stopped: AtomicBool,
     ended: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -151,40 +102,26 @@ impl Engine {
     pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
         let Parts { local, config, handle, bulk, resolver, cookies, observer, control, lifecycle, hosting } =
             parts;
-        let (events, inbox) = mpsc::unbounded_channel();
         metrics::describe();
         let meter = NodeMeter::new(&local.name);
-        let waiters = hosting.clone().map(|hosting| -> Arc<dyn HostedWaiters> { hosting });
-        let share = (config.peer_window.get() / 8).max(1);
+        let (core, told) = Core::new(local, config, handle, hosting, meter.late_replies.clone());
+        let config = &core.config;
         let engine = Arc::new(Self {
-            directory: Lock::new(Rank::Directory, Directory::new(local.name.clone(), &config)),
-            buffers: BufferPool::new(config.buffer_pool),
-            budget: NodeBudget::for_sends(config.node_window.get(), share),
-            answers: NodeBudget::for_answers(config.answers_window.get()),
-            grants: NodeGrants::new(config.receive_window.get()),
-            clock: Clock::start(),
-            registry: Registry::default(),
-            hosting,
+            directory: Lock::new(Rank::Directory, Directory::new(core.local.name.clone(), config)),
+            unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
+            net_ticktime: AtomicU64::new(millis(config.net_ticktime)),
+            core,
             monitors: Monitors::default(),
-            watches: Watches::new(meter.late_replies.clone(), waiters),
             meter,
-            watch_limit: WatchLimit::new(config.max_watches),
             strays: Strays::default(),
-            events: Events(events),
             peers: Peers::default(),
             deadline_changed: Notify::new(),
             wanted: Notify::new(),
-            unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
-            warnings: Arc::default(),
             stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            net_ticktime: AtomicU64::new(millis(config.net_ticktime)),
             reached: Reached::default(),
             tasks: Mutex::default(),
-            local,
             address,
-            config,
-            handle,
             bulk,
             resolver,
             cookies,
@@ -192,9 +129,10 @@ impl Engine {
             control,
             lifecycle,
         });
-        let accepting = engine.handle.spawn(accept::accept_loop(engine.clone(), listener));
-        let directing = engine.handle.spawn(directory::run(engine.clone(), inbox));
-        let trimming = engine.handle.spawn(engine.buffers.clone().keep_trimmed(engine.config.bulk_idle));
+        let accepting = engine.core.handle.spawn(accept::accept_loop(engine.clone(), listener));
+        let directing = engine.core.handle.spawn(directory::run(engine.clone(), told));
+        let trimming =
+            engine.core.handle.spawn(engine.core.buffers.clone().keep_trimmed(engine.core.config.bulk_idle));
         let tasks = vec![accepting.abort_handle(), directing.abort_handle(), trimming.abort_handle()];
         *engine.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         engine
@@ -205,7 +143,7 @@ impl Engine {
         if let Some(session) = self.peers.session(peer) {
             return Ok(session);
         }
-        if *peer == self.local.name {
+        if *peer == self.core.local.name {
             return Err(ConnectError::OwnName(peer.clone()).into());
         }
         let waiting = match self.peers.wait_for(peer) {
@@ -237,7 +175,7 @@ impl Engine {
 
     /// Where a peer is, as far as the resolver knows.
     pub(crate) async fn addresses(&self, peer: &NodeName) -> Vec<SocketAddr> {
-        let limit = self.config.setup_timeout;
+        let limit = self.core.config.setup_timeout;
         tokio::time::timeout(limit, self.resolver.resolve(peer)).await.unwrap_or_default()
     }
 
@@ -249,7 +187,7 @@ impl Engine {
             incarnation: session.peer_incarnation(),
             dialled: session.dialled(),
             control_connected: session.is_control_connected(),
-            last_heard: self.clock.now().saturating_sub(session.last_heard()),
+            last_heard: self.core.clock.now().saturating_sub(session.last_heard()),
             tick_round_trip,
             ticks_missed: ticks.missed,
             watched: session.watched().len(),
@@ -272,28 +210,10 @@ impl Engine {
         // A session that begins meanwhile has the one or the other, and is told of the new one.
         let directory = self.lock_directory();
         self.net_ticktime.store(millis(ticktime), Ordering::Relaxed);
-        let intervals = self.config.liveness(ticktime);
+        let intervals = self.core.config.liveness(ticktime);
         for session in directory.sessions().into_iter().filter_map(|id| directory.session(id)) {
             session.command(Command::Intervals(intervals));
         }
-    }
-
-    /// A session's parts in the node's windows: for what takes credit, and for what does not.
-    pub(crate) fn session_budgets(&self, source: Source, freed: &Arc<Notify>) -> [Arc<dyn Budget>; 2] {
-        [&self.budget, &self.answers].map(|window| {
-            let part: Arc<dyn Budget> = Arc::new(SessionBudget::new(window.clone(), source, freed.clone()));
-            part
-        })
-    }
-
-    /// What a session's peer may have under way to this node.
-    pub(crate) fn session_grants(&self, source: Source, freed: &Arc<Notify>) -> Arc<SessionGrants> {
-        Arc::new(SessionGrants::new(self.grants.clone(), source, freed.clone()))
-    }
-
-    /// Bytes accepted and not known to be delivered, of all sessions.
-    pub(crate) fn bytes_in_flight(&self) -> u64 {
-        self.budget.used() + self.answers.used()
     }
 
     /// Ends the session with a peer, as seen from this side.
@@ -313,7 +233,7 @@ impl Engine {
         let session = self.peers.session(peer).filter(|session| is_meant(session.peer_incarnation()));
         let Some(id) = session.map(|session| session.id()) else { return false };
         let engine = self.clone();
-        self.handle.spawn(async move { engine.end_session(id) });
+        self.core.handle.spawn(async move { engine.end_session(id) });
         true
     }
 
@@ -348,40 +268,37 @@ impl Engine {
             }
         }
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
-        self.buffers.close();
+        self.core.buffers.close();
         self.lifecycle.stopped(self)
     }
 
     /// Opens a pool connection for a session. After a failure it waits for the back-off.
-    pub(crate) fn join(self: Arc<Self>, session: SessionId, id: ConnectionId, class: Class) {
-        let handle = self.handle.clone();
-        handle.spawn(async move {
-            let Some(session) = self.lock_directory().session(session) else { return };
-            let (key, id_of_session) = (session.key().clone(), session.id());
-            let opening = match class {
-                Class::Express => Opening::Express { session: id_of_session, key, connection: id },
-                Class::Bulk => Opening::Bulk { session: id_of_session, key, connection: id },
-            };
-            if let Some(failures) = session.join_failures().checked_sub(1) {
-                let pause = self.config.backoff.first.saturating_mul(2u32.pow(failures.min(6)));
-                tokio::time::sleep(pause.min(self.config.backoff.most)).await;
+    async fn join(self: Arc<Self>, session: Arc<Session>, connection: ConnectionId, class: Class) {
+        let (key, id) = (session.key().clone(), session.id());
+        let opening = match class {
+            Class::Express => Opening::Express { session: id, key, connection },
+            Class::Bulk => Opening::Bulk { session: id, key, connection },
+        };
+        if let Some(failures) = session.join_failures().checked_sub(1) {
+            let backoff = &self.core.config.backoff;
+            let pause = backoff.first.saturating_mul(2u32.pow(failures.min(6)));
+            tokio::time::sleep(pause.min(backoff.most)).await;
+        }
+        match dial::open(&self, session.peer_name(), Purpose::Join(opening)).await {
+            Ok((stream, _)) => {
+                self.lock_directory().is_there(id);
+                session.joined(true);
+                self.attach(&session, connection, class, stream);
             }
-            match dial::open(&self, session.peer_name(), Purpose::Join(opening)).await {
-                Ok((stream, _)) => {
-                    self.lock_directory().is_there(session.id());
-                    session.joined(true);
-                    self.attach(&session, id, class, stream);
+            Err(Failed { error, refused }) => {
+                if !refused {
+                    self.lock_directory().is_there(id);
                 }
-                Err(Failed { error, refused }) => {
-                    if !refused {
-                        self.lock_directory().is_there(session.id());
-                    }
-                    self.note_failed_join(&session, &error);
-                    session.joined(false);
-                    session.join_failed(id);
-                }
+                self.note_failed_join(&session, &error);
+                session.joined(false);
+                session.join_failed(connection);
             }
-        });
+        }
     }
 
     /// An inbound connection that has proved itself.
@@ -389,7 +306,7 @@ impl Engine {
         let request = authenticated.request().clone();
         let (verdict, session) = {
             let mut directory = self.lock_directory();
-            let decision = directory.inbound(&request, source, self.clock.now());
+            let decision = directory.inbound(&request, source, self.core.clock.now());
             match decision.verdict {
                 Ok(last_dial) => {
                     let (verdict, established) = authenticated.accept(last_dial);
@@ -404,8 +321,8 @@ impl Engine {
                     if refusal == Refusal::TooManySessions {
                         self.meter.sessions_refused.increment(1);
                     }
-                    let (node, peer, kind) = (&self.local.name, &request.peer, request.kind);
-                    let noted = self.warnings.of_peer(peer, OfPeer::Refused);
+                    let (node, peer, kind) = (&self.core.local.name, &request.peer, request.kind);
+                    let noted = self.core.warnings.of_peer(peer, OfPeer::Refused);
                     say_seldom!(info or debug, noted, %node, %peer, ?kind, %refusal, "inbound connection refused");
                     directory.apply(self, decision.actions, None);
                     (authenticated.refuse(refusal), None)
@@ -445,11 +362,11 @@ impl Engine {
     }
 
     fn attach(&self, session: &Arc<Session>, id: ConnectionId, class: Class, stream: TcpStream) {
-        if let Err(error) = socket::prepare_pool(&stream, class, &self.config) {
+        if let Err(error) = socket::prepare_pool(&stream, class, &self.core.config) {
             tracing::debug!(parent: session.span(), %error, "a socket option was refused");
         }
         let moved = match class {
-            Class::Express => Ok((stream, &self.handle)),
+            Class::Express => Ok((stream, &self.core.handle)),
             Class::Bulk => move_to(self.bulk.next(), stream),
         };
         match moved {
@@ -472,7 +389,7 @@ impl Engine {
         });
         match stream {
             Some(stream) => session.command(Command::Attach { stream, generation }),
-            None => self.events.send(Event::ControlLost { session: session.id(), generation }),
+            None => self.core.events.send(SessionEvent::ControlLost { session: session.id(), generation }),
         }
     }
 
@@ -515,6 +432,6 @@ impl handshake::Secrets for Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("node", &self.local.name).finish_non_exhaustive()
+        f.debug_struct("Engine").field("node", &self.core.local.name).finish_non_exhaustive()
     }
 }

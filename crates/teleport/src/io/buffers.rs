@@ -220,7 +220,7 @@ mod tests {
         while !b.info().peers.is_empty() {
             events.next().await.unwrap();
         }
-        let pool = &b.engine().buffers;
+        let pool = &b.engine().core.buffers;
         assert_eq!(pool.idle_bytes(), 0);
         drop(message);
         assert!(pool.idle_bytes() >= LEN);

@@ -4,7 +4,6 @@ use super::Session;
 use super::deliver::Deliver;
 use super::link::Link;
 use crate::base::seldom::{OfPeer, warn_seldom};
-use crate::engine::Engine;
 use bytes::{BufMut, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -13,11 +12,11 @@ use teleport_proto::transfer::{ReceiveError, Region};
 use teleport_proto::wire::WireError;
 use teleport_proto::wire::pool::{BULK_PROBE, FRAGMENT_HEADER_LEN, FragmentHeader};
 
-pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
     session.begun().await;
     let mut head = BytesMut::with_capacity(1024);
     loop {
-        match read_fragment(&engine, &session, &link, &mut head).await {
+        match read_fragment(&session, &link, &mut head).await {
             Ok(true) => {}
             Ok(false) => return session.stop_reading(&link, None),
             Err((error, region)) => {
@@ -30,7 +29,6 @@ pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: 
 
 /// Reads one fragment: its header, and its data straight into the message. `false` ends the reader.
 async fn read_fragment(
-    engine: &Arc<Engine>,
     session: &Arc<Session>,
     link: &Link,
     head: &mut BytesMut,
@@ -41,7 +39,7 @@ async fn read_fragment(
         return Ok(false);
     }
     if head[..] == BULK_PROBE {
-        session.heard(engine.clock.now());
+        session.heard(session.core.clock.now());
         let taken = session.run(&mut session.lock(), |transfer| transfer.receive_bulk_probe(link.id));
         tokio::task::yield_now().await;
         return Ok(taken == Some(true));
@@ -76,8 +74,8 @@ async fn read_fragment(
     }
     missing = region.missing();
     debug_assert_eq!(missing, 0);
-    session.heard(engine.clock.now());
-    let mut sink = Deliver::new(engine, session);
+    session.heard(session.core.clock.now());
+    let mut sink = Deliver::new(session);
     let ended =
         session.run(&mut session.lock(), |transfer| transfer.end_fragment(link.id, region, &mut sink));
     sink.finish_reading();
@@ -139,8 +137,8 @@ impl Session {
     /// What a reader got could not be taken.
     pub(super) fn receive_failed(&self, error: ReceiveError) {
         warn_seldom!(self.note(OfPeer::OutOfStep), parent: &self.span, %error, "received what does not fit");
-        if let (ReceiveError::Session(_), Some(engine)) = (error, self.engine.upgrade()) {
-            engine.events.end(self.id, EndReason::ProtocolError);
+        if let ReceiveError::Session(_) = error {
+            self.core.events.end(self.id, EndReason::ProtocolError);
         }
     }
 }

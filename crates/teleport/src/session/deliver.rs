@@ -2,7 +2,6 @@
 
 use super::Session;
 use crate::base::seldom::{OfPeer, warn_seldom};
-use crate::engine::Engine;
 use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Watch, next_watch};
 use crate::local::Peer;
 use crate::local::inbox::{Inbox, Put};
@@ -18,7 +17,6 @@ use teleport_proto::wire::pool::Class;
 /// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
 /// owners, ending calls, telling the host, and telling the peer of processes that do not exist.
 pub(crate) struct Deliver<'a> {
-    engine: &'a Engine,
     session: &'a Arc<Session>,
     peer: Arc<dyn Peer>,
     /// Where the last message went: the next one often has the same destination.
@@ -43,23 +41,23 @@ enum Taker {
 }
 
 impl<'a> Deliver<'a> {
-    pub(crate) fn new(engine: &'a Engine, session: &'a Arc<Session>) -> Self {
+    pub(crate) fn new(session: &'a Arc<Session>) -> Self {
         let (woken, answers, over, refused) = Default::default();
-        Self { engine, session, peer: session.clone(), last: None, woken, answers, over, refused }
+        Self { session, peer: session.clone(), last: None, woken, answers, over, refused }
     }
 
     /// The same as [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
     /// taken.
     pub(crate) fn finish_reading(self) {
-        let (engine, session) = (self.engine, self.session);
+        let session = self.session;
         self.finish();
-        engine.hosting.iter().for_each(|hosting| session.arrivals().hand_over_and_wait(hosting));
+        session.core.hosting.iter().for_each(|hosting| session.arrivals().hand_over_and_wait(hosting));
     }
 
     /// Does what is left to do; after the session's lock has been released.
     pub(crate) fn finish(self) {
         self.woken.iter().for_each(|inbox| inbox.wake());
-        self.answers.into_iter().for_each(|answer| answer.give(&self.engine.watches.watching));
+        self.answers.into_iter().for_each(|answer| answer.give(&self.session.core.watches.watching));
         self.over.into_iter().for_each(Over::end);
         for (watcher, reference, refused) in self.refused {
             let to = Destination::Process(watcher);
@@ -69,8 +67,8 @@ impl<'a> Deliver<'a> {
     }
 
     fn find(&self, to: &Destination) -> Option<Taker> {
-        match &self.engine.hosting {
-            None => self.engine.registry.find(to).map(Taker::Inbox),
+        match &self.session.core.hosting {
+            None => self.session.core.registry.find(to).map(Taker::Inbox),
             Some(hosting) => hosting.host.find(to).map(Taker::Hosted),
         }
     }
@@ -112,7 +110,7 @@ impl<'a> Deliver<'a> {
                 let span = self.session.span();
                 let noted = self.session.note(OfPeer::OutOfStep);
                 warn_seldom!(noted, parent: span, mailbox = ?inbox, "more than its window came for a mailbox; the session ends");
-                self.engine.events.end(self.session.id(), EndReason::ProtocolError);
+                self.session.core.events.end(self.session.id(), EndReason::ProtocolError);
                 Disposition::NoProcess
             }
         }
@@ -129,7 +127,7 @@ impl<'a> Deliver<'a> {
         let origin = Origin::new(self.peer.clone());
         let defers = |hosting: &Hosting| hosting.host.defers(&origin, &arriving(&body));
         let (receipt, disposition) =
-            if class == Class::Bulk || self.engine.hosting.as_deref().is_some_and(defers) {
+            if class == Class::Bulk || self.session.core.hosting.as_deref().is_some_and(defers) {
                 (Receipt::new(self.peer.clone(), seq, class), Disposition::Deferred)
             } else {
                 (Receipt::none(), Disposition::Consumed)
@@ -141,7 +139,7 @@ impl<'a> Deliver<'a> {
     /// A call or a monitor has ended.
     fn answer(&mut self, delivery: Delivery, reference: RefId, answer: Option<Answer>) -> Disposition {
         match answer {
-            Some(answer) if self.engine.hosting.is_some() => {
+            Some(answer) if self.session.core.hosting.is_some() => {
                 let which = (delivery.seq, delivery.credit.class);
                 let (end, over) = answer.for_host();
                 self.over.extend(over);
@@ -185,7 +183,9 @@ impl Sink for Deliver<'_> {
                 }
                 end
             }
-            Kind::Request(reference) if self.engine.hosting.is_none() && is_compressed(&delivery.body) => {
+            Kind::Request(reference)
+                if self.session.core.hosting.is_none() && is_compressed(&delivery.body) =>
+            {
                 self.refused.push((delivery.from, reference, Refused::Compressed));
                 Disposition::Consumed
             }
@@ -221,17 +221,17 @@ impl Sink for Deliver<'_> {
             }
             Kind::Reply(reference) => {
                 let reply = std::mem::take(&mut delivery.body);
-                let answer = self.engine.watches.watching.reply(reference, reply, self.peer.number());
+                let answer = self.session.core.watches.watching.reply(reference, reply, self.peer.number());
                 self.answer(delivery, reference, answer)
             }
             Kind::Reject(reference) => {
                 let why = std::mem::take(&mut delivery.body);
-                let answer = self.engine.watches.watching.reject(reference, why, self.peer.number());
+                let answer = self.session.core.watches.watching.reject(reference, why, self.peer.number());
                 self.answer(delivery, reference, answer)
             }
             Kind::Down(reference) => {
                 let reason = std::mem::take(&mut delivery.body);
-                let answer = self.engine.watches.watching.down(reference, reason, self.peer.number());
+                let answer = self.session.core.watches.watching.down(reference, reason, self.peer.number());
                 self.answer(delivery, reference, answer)
             }
             // The session's own.

@@ -1,10 +1,8 @@
 //! The end of a session, in two steps: it ends at once, and is told later.
 
 use super::link::Link;
-use super::{Event, Session};
+use super::{Command, Event, Session};
 use crate::base::error::SendError;
-use crate::engine::Engine;
-use crate::engine::control::Command;
 use crate::host::Inbound;
 use crate::io::runtime::free;
 use crate::local::watch::{Subject, Via};
@@ -72,9 +70,10 @@ impl Session {
 impl Ended {
     /// Tells all who wait for something of the session: senders, callers, those who monitor, and the host. What was delivered
     /// comes before; what is still to be delivered does not come any more.
-    pub(crate) fn tell(self, engine: &Engine) {
+    pub(crate) fn tell(self) {
         let Self { session, reason, unconfirmed, transfer, last, grants, outcomes } = self;
-        if let Some(hosting) = &engine.hosting {
+        let core = &session.core;
+        if let Some(hosting) = &core.hosting {
             session.arrivals.hand_over_all(hosting);
             *session.up.lock() = false;
         }
@@ -86,10 +85,10 @@ impl Ended {
         for waiting in outcomes {
             let _ = waiting.send(Err(SendError::Unconfirmed { peer: peer.clone(), reason }));
         }
-        session.drop_placed(engine);
-        engine.watches.watching.session_down(&*session, reason);
+        session.drop_placed();
+        core.watches.watching.session_down(&*session, reason);
         for subject in Via::There(session.clone()).end_all() {
-            if let (Subject::Hosted(process, watch), Some(hosting)) = (subject, &engine.hosting) {
+            if let (Subject::Hosted(process, watch), Some(hosting)) = (subject, &core.hosting) {
                 hosting.take(Inbound::Unwatched { process, watch });
             }
         }

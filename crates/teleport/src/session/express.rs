@@ -3,7 +3,6 @@
 use super::Session;
 use super::deliver::Deliver;
 use super::link::Link;
-use crate::engine::Engine;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -17,11 +16,11 @@ const MOST_READ: usize = 256 * 1024;
 /// The room for reads is given back when nothing has come for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
-pub(super) async fn read_loop(engine: Arc<Engine>, session: Arc<Session>, link: Arc<Link>) {
+pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
     session.begun().await;
     let mut input = Input { received: BytesMut::new(), room: LEAST_READ, frames: Vec::new() };
     loop {
-        match read_batches(&engine, &session, &link, &mut input).await {
+        match read_batches(&session, &link, &mut input).await {
             // A socket that is never empty must not keep the thread.
             Ok(true) => tokio::task::consume_budget().await,
             Ok(false) => break,
@@ -43,12 +42,7 @@ struct Input {
 }
 
 /// Reads once, and takes every batch that is complete then. `false` ends the reader.
-async fn read_batches(
-    engine: &Arc<Engine>,
-    session: &Arc<Session>,
-    link: &Link,
-    input: &mut Input,
-) -> io::Result<bool> {
+async fn read_batches(session: &Arc<Session>, link: &Link, input: &mut Input) -> io::Result<bool> {
     let Input { received, room, frames } = input;
     if received.is_empty() && received.capacity() > LEAST_READ {
         // Of a connection that has become quiet nothing is kept.
@@ -71,7 +65,7 @@ async fn read_batches(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
         Err(error) => return Err(error),
     }
-    session.heard(engine.clock.now());
+    session.heard(session.core.clock.now());
     let (mut out_of_step, mut begun) = (None, None);
     loop {
         match split_batch(received) {
@@ -87,7 +81,7 @@ async fn read_batches(
             }
         }
     }
-    let mut sink = Deliver::new(engine, session);
+    let mut sink = Deliver::new(session);
     let mut inner = session.lock();
     let result = session.run(&mut inner, |transfer| {
         frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, &mut sink))?;

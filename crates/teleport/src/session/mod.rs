@@ -4,6 +4,8 @@
 //! [`Transfer`] under one lock, which is held for the time of a state change and never while a socket is read or written.
 
 mod bulk;
+mod command;
+mod core;
 mod deliver;
 mod drain;
 mod end;
@@ -16,19 +18,19 @@ mod send;
 mod task;
 mod writer;
 
+pub(crate) use self::core::{Core, Events, SessionEvent};
 use crate::base::encoding::atom_of;
 use crate::base::error::SendError;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::SessionMeter;
 use crate::base::seldom::{NotSaid, OfPeer, Warnings};
-use crate::engine::Engine;
-use crate::engine::control::Command;
 use crate::host::Arrivals;
 use crate::io::clock::Moment;
 use crate::io::source::Source;
 use crate::local::Peer;
 use crate::local::watch::Watched;
 use bytes::BytesMut;
+pub(crate) use command::Command;
 use deliver::Deliver;
 pub(crate) use drain::drain;
 pub(crate) use end::Ended;
@@ -36,7 +38,7 @@ use link::Link;
 use rustc_hash::FxHashMap;
 pub(crate) use send::{Confirmation, Offered, Patience};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid, Segments};
 use teleport_proto::handshake::{Established, Role, SessionKey};
@@ -86,7 +88,7 @@ pub(crate) struct Session {
     key: SessionKey,
     dialled: bool,
     max_message: u64,
-    engine: Weak<Engine>,
+    core: Arc<Core>,
     inner: Lock<Inner>,
     /// The control connection has something to say, soon or now.
     soon: Notify,
@@ -129,7 +131,6 @@ pub(crate) struct Session {
     control: mpsc::UnboundedSender<Command>,
     /// What is said about the session is said within it.
     span: tracing::Span,
-    warnings: Arc<Warnings>,
     meter: SessionMeter,
 }
 
@@ -156,7 +157,7 @@ impl std::fmt::Debug for Inner {
 
 impl Session {
     pub(crate) fn new(
-        engine: &Arc<Engine>,
+        core: &Arc<Core>,
         established: &Established,
         source: Source,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
@@ -171,13 +172,13 @@ impl Session {
             receive_window: established.receive.peer_window.get(),
             mailbox_window: established.send.mailbox_window.map(Into::into),
             own_mailbox_window: established.receive.mailbox_window.map(Into::into),
-            fragment_size: engine.config.fragment_size,
-            express_connections: engine.config.express_connections,
-            bulk_connections: engine.config.bulk_connections,
+            fragment_size: core.config.fragment_size,
+            express_connections: core.config.express_connections,
+            bulk_connections: core.config.bulk_connections,
         };
-        let [budget, answers] = engine.session_budgets(source, &budget_freed);
-        let grants = engine.session_grants(source, &grants_freed);
-        let transfer = Transfer::new(config, budget, answers, grants, engine.buffers.clone());
+        let [budget, answers] = core.session_budgets(source, &budget_freed);
+        let grants = core.session_grants(source, &grants_freed);
+        let transfer = Transfer::new(config, budget, answers, grants, core.buffers.clone());
         let session = Arc::new(Self {
             id: established.session,
             number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
@@ -187,7 +188,7 @@ impl Session {
             key: established.key.clone(),
             dialled: established.role == Role::Dialler,
             max_message: established.max_message.get(),
-            engine: Arc::downgrade(engine),
+            core: core.clone(),
             inner: Lock::new(
                 Rank::Session,
                 Inner {
@@ -214,7 +215,7 @@ impl Session {
             grants_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
-            watched: Watched::new(Some(engine.watch_limit.clone())),
+            watched: Watched::new(Some(core.watch_limit.clone())),
             arrivals: Arrivals::default(),
             up: Lock::new(Rank::Leaf, true),
             begun: AtomicBool::new(false),
@@ -227,11 +228,10 @@ impl Session {
             ticks: Mutex::default(),
             events,
             control,
-            span: span(engine, established),
-            warnings: engine.warnings.clone(),
-            meter: SessionMeter::new(&engine.local.name, &established.peer),
+            span: span(core, established),
+            meter: SessionMeter::new(&core.local.name, &established.peer),
         });
-        engine.handle.spawn(task::run(session.clone(), inbox));
+        core.handle.spawn(task::run(session.clone(), inbox));
         (session, commands)
     }
 
@@ -266,11 +266,11 @@ impl Session {
 
     /// Whether that is to be said of the peer, and what was not.
     pub(crate) fn note(&self, what: OfPeer) -> Option<NotSaid> {
-        self.warnings.of_peer(&self.peer, what)
+        self.core.warnings.of_peer(&self.peer, what)
     }
 
     pub(crate) fn warnings(&self) -> &Warnings {
-        &self.warnings
+        &self.core.warnings
     }
 
     pub(crate) fn meter(&self) -> &SessionMeter {
@@ -374,10 +374,10 @@ impl Session {
     }
 
     /// Has mailboxes drop what the session, which has ended, has placed in them.
-    fn drop_placed(self: &Arc<Self>, engine: &Engine) {
+    fn drop_placed(self: &Arc<Self>) {
         if self.placed.load(Ordering::Relaxed) {
             let peer: Arc<dyn Peer> = self.clone();
-            engine.registry.all().iter().for_each(|inbox| inbox.session_ended(&peer));
+            self.core.registry.all().iter().for_each(|inbox| inbox.session_ended(&peer));
         }
     }
 
@@ -446,9 +446,7 @@ impl Session {
             }
         }
         while let Some((id, class)) = transfer.next_join() {
-            if let Some(engine) = self.engine.upgrade() {
-                engine.clone().join(self.id, id, class);
-            }
+            self.core.events.send(SessionEvent::Join { session: self.id, connection: id, class });
         }
         if transfer.is_under_way() && !self.looked_after.swap(true, Ordering::Relaxed) {
             self.in_use.notify_one();
@@ -508,15 +506,14 @@ impl Peer for Session {
     }
 
     fn finish_delivery(self: Arc<Self>, seq: Seq, end: Disposition) {
-        let Some(engine) = self.engine.upgrade() else { return };
-        let mut sink = Deliver::new(&engine, &self);
+        let mut sink = Deliver::new(&self);
         let finished = self.run(&mut self.lock(), |t| t.finish_delivery(seq, end, &mut sink));
         sink.finish();
-        if engine.hosting.is_some() && !self.arrivals.is_empty() {
+        if self.core.hosting.is_some() && !self.arrivals.is_empty() {
             // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
-            let (session, handing) = (self.clone(), engine.clone());
-            engine.handle.spawn(async move {
-                handing.hosting.iter().for_each(|hosting| session.arrivals.hand_over(hosting));
+            let session = self.clone();
+            self.core.handle.spawn(async move {
+                session.core.hosting.iter().for_each(|hosting| session.arrivals.hand_over(hosting));
             });
         }
         if let Some(Err(error)) = finished {
@@ -530,7 +527,7 @@ impl Peer for Session {
 }
 
 /// An error's span, so that no level filters it away from below what is said.
-fn span(engine: &Engine, established: &Established) -> tracing::Span {
-    let (node, peer, incarnation) = (&engine.local.name, &established.peer, established.peer_incarnation);
+fn span(core: &Core, established: &Established) -> tracing::Span {
+    let (node, peer, incarnation) = (&core.local.name, &established.peer, established.peer_incarnation);
     tracing::error_span!(parent: None, "session", %node, %peer, %incarnation, id = %established.session)
 }

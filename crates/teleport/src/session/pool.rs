@@ -37,7 +37,6 @@ impl Session {
         stream: TcpStream,
         thread: &Handle,
     ) -> bool {
-        let Some(engine) = self.engine.upgrade() else { return false };
         let link = Arc::new(Link::new(id, class, stream));
         {
             let mut inner = self.lock();
@@ -47,8 +46,8 @@ impl Session {
             inner.links.insert(id, link.clone());
         }
         match class {
-            Class::Express => thread.spawn(express::read_loop(engine, self.clone(), link.clone())),
-            Class::Bulk => thread.spawn(bulk::read_loop(engine, self.clone(), link.clone())),
+            Class::Express => thread.spawn(express::read_loop(self.clone(), link.clone())),
+            Class::Bulk => thread.spawn(bulk::read_loop(self.clone(), link.clone())),
         };
         thread.spawn(writer::write_loop(self.clone(), link));
         if !self.looked_after.swap(true, Ordering::Relaxed) {

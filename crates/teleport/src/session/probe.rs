@@ -1,8 +1,7 @@
 //! Asks over every connection of a session, and waits for the answers: whether they pass anything on.
 
-use super::Session;
+use super::{Command, Session};
 use crate::base::info::{ConnectionCheck, ConnectionKind};
-use crate::engine::control::Command;
 use std::time::{Duration, Instant};
 use teleport_proto::wire::pool::Class;
 

@@ -1,8 +1,7 @@
 //! The session's own task: acknowledgements out and in, and what has to be looked at from time to time.
 
-use super::{Event, Session};
+use super::{Command, Event, Session};
 use crate::base::seldom::{OfPeer, warn_seldom};
-use crate::engine::control::Command;
 use crate::io::clock::Clock;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -37,12 +36,12 @@ struct Task {
 }
 
 pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiver<Event>) {
-    let Some(engine) = session.engine.upgrade() else { return };
+    let core = &session.core;
     let mut task = Task {
-        flush_delay: engine.config.flush_delay,
-        stall_timeout: engine.config.stall_timeout,
-        bulk_idle: engine.config.bulk_idle,
-        clock: engine.clock,
+        flush_delay: core.config.flush_delay,
+        stall_timeout: core.config.stall_timeout,
+        bulk_idle: core.config.bulk_idle,
+        clock: core.clock,
         session: session.clone(),
         writable: false,
         connected: false,
@@ -51,7 +50,6 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
         progress: FxHashMap::default(),
         sweep_at: None,
     };
-    drop(engine);
     loop {
         let timer = [task.flush_at, task.look_at, task.sweep_at].into_iter().flatten().min();
         tokio::select! {
@@ -109,9 +107,7 @@ impl Task {
                 self.publish();
             }
             Event::Goodbye => {
-                if let Some(engine) = self.session.engine.upgrade() {
-                    engine.events.end(self.session.id, EndReason::PeerShutDown);
-                }
+                self.session.core.events.end(self.session.id, EndReason::PeerShutDown);
             }
             Event::End => {}
         }

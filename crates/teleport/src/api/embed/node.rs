@@ -198,7 +198,7 @@ impl Embedded {
             let (offered, answer) = session.send_acknowledged(options.outgoing(from, to, body))?;
             Ok((offered, Answer::Later(answer)))
         };
-        let handle = self.engine().handle.clone();
+        let handle = self.engine().core.handle.clone();
         let then = move |answer| drop(handle.spawn(Told::new(told, asked).when_it_comes(answer)));
         self.offer_then(peer, options, None, offer, then, accepted)
     }
@@ -242,12 +242,12 @@ impl Embedded {
     /// if it had ended already. One that is [waiting](Waiting) has to be taken back instead.
     pub fn cancel(&self, reference: RefId) -> bool {
         let _hurry = must_not_wait();
-        self.engine().watches.watching.cancel(reference)
+        self.engine().core.watches.watching.cancel(reference)
     }
 
     /// A late answer: one that came when the host had ended the call or monitor on its side.
     pub fn count_late(&self) {
-        self.engine().watches.watching.count_late();
+        self.engine().core.watches.watching.count_late();
     }
 
     fn engine(&self) -> &Arc<Engine> {
@@ -274,8 +274,8 @@ impl Embedded {
             }
             let engine = engine.upgrade().ok_or(SendError::NotRunning)?;
             let via = Via::There(session.clone());
-            engine.watches.watching.for_host(reference, via, from, to.clone(), purpose);
-            session.send(message(to)).inspect_err(|_| engine.watches.watching.withdraw(reference))
+            engine.core.watches.watching.for_host(reference, via, from, to.clone(), purpose);
+            session.send(message(to)).inspect_err(|_| engine.core.watches.watching.withdraw(reference))
         };
         self.offer(peer, options, Some(reference), offer, accepted)
     }
@@ -355,7 +355,7 @@ fn wait<T: Send + 'static>(
 ) -> Waiting {
     let (cancel, mut cancelled) = oneshot::channel();
     let engine_then = engine.clone();
-    engine.handle.spawn(async move {
+    engine.core.handle.spawn(async move {
         let engine = engine_then;
         // The waiting message is dropped, and so taken back, before its watch is.
         let result = tokio::select! {
@@ -366,8 +366,8 @@ fn wait<T: Send + 'static>(
         cancelled.close();
         let taken_back = result.is_none() || cancelled.try_recv().is_ok();
         match (watch, &result) {
-            (Some(watch), Some(Ok(_))) if taken_back => drop(engine.watches.watching.cancel(watch)),
-            (Some(watch), None | Some(Err(_))) => engine.watches.watching.withdraw(watch),
+            (Some(watch), Some(Ok(_))) if taken_back => drop(engine.core.watches.watching.cancel(watch)),
+            (Some(watch), None | Some(Err(_))) => engine.core.watches.watching.withdraw(watch),
             _ => {}
         }
         match result.filter(|_| !taken_back) {

@@ -194,7 +194,7 @@ impl Mailbox {
     pub fn serve<S: GenServer>(self, server: S) -> ServerRef<S> {
         let node = self.process().node().clone();
         let (pid, name) = (self.pid(), self.name().map(Into::into));
-        let runtime = Handle::try_current().unwrap_or_else(|_| node.engine().handle.clone());
+        let runtime = Handle::try_current().unwrap_or_else(|_| node.engine().core.handle.clone());
         let (life, ended) = Life::new(self);
         let task = runtime.spawn(run::run(life, server)).abort_handle();
         ServerRef::new(node.process(), pid, name, task, ended)
