@@ -40,7 +40,7 @@ async fn read_fragment(
     }
     if head[..] == BULK_PROBE {
         session.heard(session.core.clock.now());
-        let taken = session.run(&mut session.lock(), |transfer| transfer.receive_bulk_probe(link.id));
+        let taken = session.change(|transfer| transfer.receive_bulk_probe(link.id));
         tokio::task::yield_now().await;
         return Ok(taken == Some(true));
     }
@@ -57,7 +57,7 @@ async fn read_fragment(
     if !read_exact(link, head, header.envelope_len.into()).await.map_err(plain)? {
         return Ok(false);
     }
-    let begun = session.run(&mut session.lock(), |transfer| transfer.begin_fragment(link.id, &header, head));
+    let begun = session.change(|transfer| transfer.begin_fragment(link.id, &header, head));
     let mut region = match begun {
         None | Some(Ok(None)) => return Ok(false),
         Some(Ok(Some(region))) => region,
@@ -76,8 +76,7 @@ async fn read_fragment(
     debug_assert_eq!(missing, 0);
     session.heard(session.core.clock.now());
     let mut sink = Deliver::new(session);
-    let ended =
-        session.run(&mut session.lock(), |transfer| transfer.end_fragment(link.id, region, &mut sink));
+    let ended = session.change(|transfer| transfer.end_fragment(link.id, region, &mut sink));
     sink.finish_reading();
     match ended {
         None => Ok(false),
@@ -116,19 +115,20 @@ async fn read_exact(link: &Link, buffer: &mut BytesMut, len: usize) -> io::Resul
 impl Session {
     /// A reader has ended, for whatever reason: its connection is retired with what it has counted.
     pub(super) fn stop_reading(&self, link: &Link, region: Option<Region>) {
-        let mut inner = self.lock();
-        let useful = link.is_old() || self.run(&mut inner, |t| t.has_carried(link.id)) == Some(true);
-        self.was_of_use(useful);
-        self.run(&mut inner, |transfer| transfer.reader_stopped(link.id, region));
-        inner.links.remove(&link.id);
-        drop(inner);
+        let useful = self.with(|state, after| {
+            let useful = state.change(after, |transfer| transfer.has_carried(link.id)) == Some(true);
+            state.change(after, |transfer| transfer.reader_stopped(link.id, region));
+            state.links.remove(&link.id);
+            useful
+        });
+        self.was_of_use(useful || link.is_old());
         link.close();
         self.pool_changed.notify_waiters();
     }
 
     /// What a connection has received is no frame.
     pub(super) fn out_of_step(&self, link: &Link, error: WireError) {
-        let refused = self.run(&mut self.lock(), |transfer| transfer.out_of_step(link.id, error));
+        let refused = self.change(|transfer| transfer.out_of_step(link.id, error));
         if let Some(error) = refused {
             self.receive_failed(error);
         }

@@ -29,11 +29,11 @@ pub(crate) async fn drain(sessions: &[Arc<Session>]) {
 impl Session {
     /// Accepts nothing from now on, unless something is under way; sends that wait fail then. `false` if something is.
     fn seal(&self) -> bool {
-        let mut inner = self.lock();
-        let Some(sealed) = self.run(&mut inner, Transfer::seal) else { return true };
-        let Some(waiting) = sealed else { return false };
-        let failed: Vec<_> = waiting.iter().filter_map(|ticket| inner.grants.remove(ticket)).collect();
-        drop(inner);
+        let failed: Option<Vec<_>> = self.with(|state, after| match state.change(after, Transfer::seal) {
+            None => Some(Vec::new()), // it has ended
+            Some(sealed) => Some(sealed?.iter().filter_map(|ticket| state.grants.remove(ticket)).collect()),
+        });
+        let Some(failed) = failed else { return false };
         for send in failed {
             let _ = send
                 .send(Err(SendError::NodeDown { peer: self.peer.clone(), reason: EndReason::Disconnected }));

@@ -34,14 +34,14 @@ impl Session {
     ///
     /// With a goodbye the peer is told. The rest is for [`Ended::tell`].
     pub(crate) fn end(self: &Arc<Self>, reason: EndReason) -> Option<Ended> {
-        let mut inner = self.lock();
-        let mut transfer = inner.transfer.take()?;
-        inner.ended = Some(reason);
+        let mut state = self.lock();
+        let mut transfer = state.transfer.take()?;
+        state.ended = Some(reason);
         let last = transfer.stats();
-        inner.unconfirmed = last.unconfirmed;
-        let links = std::mem::take(&mut inner.links);
-        let (grants, outcomes) = (std::mem::take(&mut inner.grants), std::mem::take(&mut inner.outcomes));
-        drop(inner);
+        state.unconfirmed = last.unconfirmed;
+        let links = std::mem::take(&mut state.links);
+        let (grants, outcomes) = (std::mem::take(&mut state.grants), std::mem::take(&mut state.outcomes));
+        drop(state);
         links.into_values().for_each(|link: Arc<Link>| link.close());
         let goodbye = matches!(reason, EndReason::Disconnected | EndReason::ProtocolError);
         if goodbye {

@@ -82,12 +82,10 @@ async fn read_batches(session: &Arc<Session>, link: &Link, input: &mut Input) ->
         }
     }
     let mut sink = Deliver::new(session);
-    let mut inner = session.lock();
-    let result = session.run(&mut inner, |transfer| {
+    let result = session.change(|transfer| {
         frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, &mut sink))?;
         begun.map_or(Ok(()), |len| transfer.begin_batch(link.id, len))
     });
-    drop(inner);
     sink.finish_reading();
     match (result, out_of_step) {
         (None, _) => return Ok(false),

@@ -15,6 +15,7 @@ mod link;
 mod pool;
 mod probe;
 mod send;
+mod state;
 mod task;
 mod writer;
 
@@ -29,30 +30,23 @@ use crate::io::clock::Moment;
 use crate::io::source::Source;
 use crate::local::Peer;
 use crate::local::watch::Watched;
-use bytes::BytesMut;
 pub(crate) use command::Command;
 use deliver::Deliver;
 pub(crate) use drain::drain;
 pub(crate) use end::Ended;
-use link::Link;
-use rustc_hash::FxHashMap;
 pub(crate) use send::{Confirmation, Offered, Patience};
+use state::State;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid, Segments};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
-use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{
-    AckToken, Action, Credit, Disposition, Outcome, Outgoing, Ticket, Transfer, TransferConfig,
-    TransferStats, Urgency,
-};
+use teleport_proto::transfer::{Credit, Disposition, Outgoing, Transfer, TransferConfig, TransferStats};
 use teleport_proto::wire::control::TransferFrame;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, Seq};
-use teleport_proto::wire::pool::Class;
-use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
-use tokio::sync::{Notify, mpsc, oneshot};
+use teleport_proto::{Incarnation, NodeName, SessionId};
+use tokio::sync::{Notify, mpsc};
 
 /// The last number that was given to a session.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -89,13 +83,11 @@ pub(crate) struct Session {
     dialled: bool,
     max_message: u64,
     core: Arc<Core>,
-    inner: Lock<Inner>,
+    state: Lock<State>,
     /// The control connection has something to say, soon or now.
     soon: Notify,
     now: Notify,
-    flush_planned: AtomicBool,
-    flush_begun: AtomicBool,
-    /// The same for the metrics.
+    /// It runs soon anyway, to show what has changed.
     show_planned: AtomicBool,
     /// Something is under way: connections have to be looked after, and are.
     in_use: Notify,
@@ -134,27 +126,6 @@ pub(crate) struct Session {
     meter: SessionMeter,
 }
 
-struct Inner {
-    /// `None` once the session has ended.
-    transfer: Option<Transfer>,
-    ended: Option<EndReason>,
-    links: FxHashMap<ConnectionId, Arc<Link>>,
-    grants: FxHashMap<Ticket, oneshot::Sender<Result<(), SendError>>>,
-    outcomes: FxHashMap<AckToken, oneshot::Sender<Result<(), SendError>>>,
-    last_token: AckToken,
-    /// Whoever holds the lock will write himself, on the connection that is noted here if it is idle.
-    writes_itself: bool,
-    to_write: Option<Arc<Link>>,
-    /// At the end, so that it can still be asked for.
-    unconfirmed: u64,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("ended", &self.ended).finish_non_exhaustive()
-    }
-}
-
 impl Session {
     pub(crate) fn new(
         core: &Arc<Core>,
@@ -189,24 +160,9 @@ impl Session {
             dialled: established.role == Role::Dialler,
             max_message: established.max_message.get(),
             core: core.clone(),
-            inner: Lock::new(
-                Rank::Session,
-                Inner {
-                    transfer: Some(transfer),
-                    ended: None,
-                    links: FxHashMap::default(),
-                    grants: FxHashMap::default(),
-                    outcomes: FxHashMap::default(),
-                    last_token: 0,
-                    writes_itself: false,
-                    to_write: None,
-                    unconfirmed: 0,
-                },
-            ),
+            state: Lock::new(Rank::Session, State::new(transfer)),
             soon: Notify::new(),
             now: Notify::new(),
-            flush_planned: AtomicBool::new(false),
-            flush_begun: AtomicBool::new(false),
             show_planned: AtomicBool::new(false),
             in_use: Notify::new(),
             looked_after: AtomicBool::new(false),
@@ -388,16 +344,16 @@ impl Session {
 
     /// Counters and gauges; after the end, only how many messages were unconfirmed.
     pub(crate) fn stats(&self) -> TransferStats {
-        let inner = self.lock();
-        let ended = || TransferStats { unconfirmed: inner.unconfirmed, ..TransferStats::default() };
-        inner.transfer.as_ref().map_or_else(ended, Transfer::stats)
+        let state = self.lock();
+        let ended = || TransferStats { unconfirmed: state.unconfirmed, ..TransferStats::default() };
+        state.transfer.as_ref().map_or_else(ended, Transfer::stats)
     }
 
     /// Whether anything is under way, and whether there are connections that may become idle.
     fn is_in_use(&self) -> (bool, bool) {
-        let inner = self.lock();
+        let state = self.lock();
         let in_use = |transfer: &Transfer| (transfer.is_under_way(), transfer.stats().bulk_connections > 0);
-        inner.transfer.as_ref().map_or((false, false), in_use)
+        state.transfer.as_ref().map_or((false, false), in_use)
     }
 
     /// Lets the task run soon, though there may be nothing to say to the peer: sends that wait are to be seen.
@@ -407,69 +363,8 @@ impl Session {
         }
     }
 
-    fn lock(&self) -> Held<'_, Inner> {
-        self.inner.lock()
-    }
-
-    /// Changes the machine's state, and does what it asks for. `None` once the session has ended.
-    fn run<R>(&self, inner: &mut Inner, change: impl FnOnce(&mut Transfer) -> R) -> Option<R> {
-        let transfer = inner.transfer.as_mut()?;
-        let result = change(transfer);
-        while let Some(action) = transfer.poll_action() {
-            match action {
-                Action::Wake(id) => match inner.links.get(&id) {
-                    // One wake-up is for one writer: if there are two, the other goes to its connection's own.
-                    Some(link) if inner.writes_itself && link.class == Class::Express => {
-                        if let Some(other) = inner.to_write.replace(link.clone()) {
-                            other.wake();
-                        }
-                    }
-                    Some(link) => link.wake(),
-                    None => {}
-                },
-                Action::Close(id) => {
-                    tracing::debug!(parent: &self.span, connection = id, "pool connection retired");
-                    if let Some(link) = inner.links.get(&id) {
-                        link.close();
-                    }
-                }
-                Action::Granted(ticket) => {
-                    inner.grants.remove(&ticket).map(|waiting| waiting.send(Ok(())));
-                }
-                Action::Outcome(token, outcome) => {
-                    let result = match outcome {
-                        Outcome::Delivered => Ok(()),
-                        Outcome::NoProcess => Err(SendError::NoProcess),
-                    };
-                    inner.outcomes.remove(&token).map(|waiting| waiting.send(result));
-                }
-            }
-        }
-        while let Some((id, class)) = transfer.next_join() {
-            self.core.events.send(SessionEvent::Join { session: self.id, connection: id, class });
-        }
-        if transfer.is_under_way() && !self.looked_after.swap(true, Ordering::Relaxed) {
-            self.in_use.notify_one();
-        }
-        match transfer.control_due() {
-            // The task is woken once for all that comes until it flushes.
-            Some(Urgency::Now) if !self.flush_begun.swap(true, Ordering::Relaxed) => self.now.notify_one(),
-            Some(Urgency::Soon) if !self.flush_planned.swap(true, Ordering::Relaxed) => {
-                self.soon.notify_one()
-            }
-            Some(Urgency::Now | Urgency::Soon) | None => {}
-        }
-        Some(result)
-    }
-
-    /// Everything the control connection has to say, if anything.
-    fn take_control(&self) -> Option<BytesMut> {
-        let mut out = BytesMut::new();
-        let mut inner = self.lock();
-        self.flush_planned.store(false, Ordering::Relaxed);
-        self.flush_begun.store(false, Ordering::Relaxed);
-        inner.transfer.as_mut()?.take_control(&mut out);
-        (!out.is_empty()).then_some(out)
+    fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }
 
@@ -502,12 +397,12 @@ impl Peer for Session {
     }
 
     fn consumed(&self, credit: Credit) {
-        self.run(&mut self.lock(), |transfer| transfer.consumed(credit));
+        self.change(|transfer| transfer.consumed(credit));
     }
 
     fn finish_delivery(self: Arc<Self>, seq: Seq, end: Disposition) {
         let mut sink = Deliver::new(&self);
-        let finished = self.run(&mut self.lock(), |t| t.finish_delivery(seq, end, &mut sink));
+        let finished = self.change(|t| t.finish_delivery(seq, end, &mut sink));
         sink.finish();
         if self.core.hosting.is_some() && !self.arrivals.is_empty() {
             // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.

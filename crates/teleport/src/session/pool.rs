@@ -15,12 +15,12 @@ use tokio::runtime::Handle;
 impl Session {
     /// Opens the whole pool; returns when it is up or the session has ended.
     pub(crate) async fn prime(&self) -> Result<(), SendError> {
-        self.run(&mut self.lock(), Transfer::prime);
+        self.change(Transfer::prime);
         loop {
             let changed = self.pool_changed.notified();
             {
-                let inner = self.lock();
-                let Some(transfer) = &inner.transfer else { return Err(down(&self.peer, inner.ended)) };
+                let state = self.lock();
+                let Some(transfer) = &state.transfer else { return Err(down(&self.peer, state.ended)) };
                 if transfer.is_primed() {
                     return Ok(());
                 }
@@ -38,21 +38,22 @@ impl Session {
         thread: &Handle,
     ) -> bool {
         let link = Arc::new(Link::new(id, class, stream));
-        {
-            let mut inner = self.lock();
-            if self.run(&mut inner, |transfer| transfer.connection_up(id, class)) != Some(true) {
-                return false;
+        let up = self.with(|state, after| {
+            let up = state.change(after, |transfer| transfer.connection_up(id, class)) == Some(true);
+            if up {
+                state.links.insert(id, link.clone());
             }
-            inner.links.insert(id, link.clone());
+            up
+        });
+        if !up {
+            return false;
         }
         match class {
             Class::Express => thread.spawn(express::read_loop(self.clone(), link.clone())),
             Class::Bulk => thread.spawn(bulk::read_loop(self.clone(), link.clone())),
         };
         thread.spawn(writer::write_loop(self.clone(), link));
-        if !self.looked_after.swap(true, Ordering::Relaxed) {
-            self.in_use.notify_one();
-        }
+        self.look_after();
         self.pool_changed.notify_waiters();
         true
     }
@@ -80,15 +81,15 @@ impl Session {
 
     /// A connection that could not be opened.
     pub(crate) fn join_failed(self: &Arc<Self>, id: ConnectionId) {
-        self.run(&mut self.lock(), |transfer| transfer.join_failed(id));
+        self.change(|transfer| transfer.join_failed(id));
     }
 
     /// Breaks one pool connection as a fault would. `false` if there is none, or it was broken already.
     pub(crate) fn sever(&self, pick: usize) -> bool {
-        let inner = self.lock();
-        let mut ids: Vec<_> = inner.links.keys().copied().collect();
+        let state = self.lock();
+        let mut ids: Vec<_> = state.links.keys().copied().collect();
         ids.sort_unstable();
-        let link = ids.get(pick % ids.len().max(1)).and_then(|id| inner.links.get(id));
+        let link = ids.get(pick % ids.len().max(1)).and_then(|id| state.links.get(id));
         link.is_some_and(|link| link.reset())
     }
 

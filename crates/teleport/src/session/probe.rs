@@ -14,7 +14,7 @@ impl Session {
         let begin = Instant::now();
         let ticks_before = self.ticks().0.answered;
         self.command(Command::Ask);
-        let probed = self.run(&mut self.lock(), |transfer| transfer.probe()).unwrap_or_default();
+        let probed = self.change(|transfer| transfer.probe()).unwrap_or_default();
         let kind = |class| match class {
             Class::Express => ConnectionKind::Express,
             Class::Bulk => ConnectionKind::Bulk,
@@ -30,10 +30,10 @@ impl Session {
                 control.answered = Some(elapsed);
             }
             {
-                let inner = self.lock();
+                let state = self.lock();
                 for (waiting, check) in &mut pool {
                     let Some(id) = *waiting else { continue };
-                    match inner.transfer.as_ref().and_then(|transfer| transfer.answered(id)) {
+                    match state.transfer.as_ref().and_then(|transfer| transfer.answered(id)) {
                         Some(false) => {}
                         Some(true) => (*waiting, check.answered) = (None, Some(elapsed)),
                         None => *waiting = None, // it has been given up

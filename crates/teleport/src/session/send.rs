@@ -1,6 +1,7 @@
 //! Sending: a message is offered to the machine, and accepted, refused or told to wait.
 
-use super::{Inner, Session, writer};
+use super::state::{After, State};
+use super::{Session, writer};
 use crate::base::error::SendError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,11 +62,15 @@ impl Pending {
     /// `false` if it does not wait any more.
     fn take_back(&self) -> bool {
         let ticket = self.ticket;
-        let mut inner = self.session.lock();
-        let waits = inner.grants.remove(&ticket).is_some();
+        let waits = self.session.with(|state, after| {
+            let waits = state.grants.remove(&ticket).is_some();
+            if waits {
+                state.change(after, |transfer| transfer.cancel(ticket));
+                self.token.map(|token| state.outcomes.remove(&token));
+            }
+            waits
+        });
         if waits {
-            self.session.run(&mut inner, |transfer| transfer.cancel(ticket));
-            self.token.map(|token| inner.outcomes.remove(&token));
             self.session.show_soon();
         }
         waits
@@ -90,9 +95,9 @@ pub(crate) type Confirmation = oneshot::Receiver<Result<(), SendError>>;
 impl Session {
     /// Offers a message.
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
-        self.offering(|inner| {
-            let sent = self.offer(inner, message)?;
-            Ok(self.offered(inner, sent, None))
+        self.offering(|state, after| {
+            let sent = self.offer(state, after, message)?;
+            Ok(self.offered(state, sent, None))
         })
     }
 
@@ -101,40 +106,38 @@ impl Session {
         self: &Arc<Self>,
         mut message: Outgoing,
     ) -> Result<(Offered, Confirmation), SendError> {
-        self.offering(|inner| {
-            inner.last_token += 1;
-            let token = inner.last_token;
+        self.offering(|state, after| {
+            state.last_token += 1;
+            let token = state.last_token;
             message.acknowledge = Some(token);
-            let sent = self.offer(inner, message)?;
+            let sent = self.offer(state, after, message)?;
             let (sender, answer) = oneshot::channel();
-            inner.outcomes.insert(token, sender);
-            Ok((self.offered(inner, sent, Some(token)), answer))
+            state.outcomes.insert(token, sender);
+            Ok((self.offered(state, sent, Some(token)), answer))
         })
     }
 
     /// Sends what waits for no credit.
     pub(super) fn send_without_credit(&self, message: Outgoing) -> Result<(), SendError> {
         debug_assert!(message.kind.is_exempt());
-        self.offering(|inner| self.offer(inner, message).map(drop))
+        self.offering(|state, after| self.offer(state, after, message).map(drop))
     }
 
     /// Lets a sender offer something under the lock, and then write it on an idle connection himself.
-    fn offering<R>(&self, offer: impl FnOnce(&mut Inner) -> R) -> R {
-        let mut inner = self.lock();
-        inner.writes_itself = true;
-        let result = offer(&mut inner);
-        inner.writes_itself = false;
-        let to_write = inner.to_write.take();
-        drop(inner);
-        if let Some(link) = to_write {
+    fn offering<R>(&self, offer: impl FnOnce(&mut State, &mut After) -> R) -> R {
+        let mut after = After::default();
+        let result = offer(&mut self.lock(), &mut after);
+        let link = after.take_express();
+        after.act(self);
+        if let Some(link) = link {
             writer::write_now(self, &link);
         }
         result
     }
 
-    fn offer(&self, inner: &mut Inner, message: Outgoing) -> Result<Sent, SendError> {
-        match self.run(inner, |transfer| transfer.send(message)) {
-            None => Err(down(&self.peer, inner.ended)),
+    fn offer(&self, state: &mut State, after: &mut After, message: Outgoing) -> Result<Sent, SendError> {
+        match state.change(after, |transfer| transfer.send(message)) {
+            None => Err(down(&self.peer, state.ended)),
             Some(Ok(sent)) => Ok(sent),
             Some(Err(Refused::Busy)) => Err(SendError::Busy),
             Some(Err(Refused::AnswersFull { waiting })) => Err(SendError::AnswersNotTaken { waiting }),
@@ -144,12 +147,12 @@ impl Session {
         }
     }
 
-    fn offered(self: &Arc<Self>, inner: &mut Inner, sent: Sent, token: Option<AckToken>) -> Offered {
+    fn offered(self: &Arc<Self>, state: &mut State, sent: Sent, token: Option<AckToken>) -> Offered {
         match sent {
             Sent::Accepted => Offered::Accepted,
             Sent::Waiting(ticket) => {
                 let (sender, granted) = oneshot::channel();
-                inner.grants.insert(ticket, sender);
+                state.grants.insert(ticket, sender);
                 self.show_soon();
                 Offered::Waiting(Pending { session: self.clone(), ticket, token, granted })
             }

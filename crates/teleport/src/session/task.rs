@@ -61,10 +61,10 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
             () = session.soon.notified() => task.flush_soon(),
             () = session.in_use.notified() => task.begin_to_look(),
             () = session.budget_freed.notified() => {
-                session.run(&mut session.lock(), |transfer| transfer.budget_freed());
+                session.change(|transfer| transfer.budget_freed());
             }
             () = session.grants_freed.notified() => {
-                session.run(&mut session.lock(), |transfer| transfer.grants_freed());
+                session.change(|transfer| transfer.grants_freed());
             }
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => task.on_timer(),
         }
@@ -76,7 +76,7 @@ impl Task {
         match event {
             Event::ControlUp => {
                 (self.connected, self.writable) = (true, true);
-                self.session.run(&mut self.session.lock(), |transfer| transfer.control_up());
+                self.session.change(|transfer| transfer.control_up());
                 self.flush();
             }
             Event::ControlDown => self.connected = false,
@@ -91,7 +91,7 @@ impl Task {
             }
             Event::Control { frames, bytes } => {
                 let mut spent = Vec::new();
-                let result = self.session.run(&mut self.session.lock(), |transfer| {
+                let result = self.session.change(|transfer| {
                     frames.into_iter().try_for_each(|frame| {
                         let taken = transfer.control(frame);
                         spent.append(&mut transfer.take_spent());
@@ -126,7 +126,7 @@ impl Task {
         if !self.connected || !self.writable {
             return; // the control connection's next event brings us back
         }
-        if let Some(frames) = self.session.take_control() {
+        if let Some(frames) = self.session.lock().take_control().filter(|frames| !frames.is_empty()) {
             self.writable = false;
             self.session.command(Command::Write(frames));
         }
@@ -173,7 +173,7 @@ impl Task {
         if idle {
             self.sweep_at.get_or_insert(now + self.bulk_idle);
         }
-        let more_to_give_up = self.session.run(&mut self.session.lock(), |transfer| transfer.rest());
+        let more_to_give_up = self.session.change(|transfer| transfer.rest());
         if under_way || more_to_give_up == Some(true) {
             self.look_at = Some(now + Progress::interval(self.stall_timeout));
             return;
@@ -189,7 +189,7 @@ impl Task {
 
     /// Closes idle connections, and goes on as long as others may become so.
     fn sweep(&mut self, now: Instant) {
-        let left = self.session.run(&mut self.session.lock(), |transfer| transfer.sweep_idle());
+        let left = self.session.change(|transfer| transfer.sweep_idle());
         if left == Some(true) || self.look_at.is_some() {
             self.sweep_at = Some(now + self.bulk_idle);
         }
@@ -199,40 +199,37 @@ impl Task {
     /// Retires connections on which what was written gets nowhere.
     fn retire_stalled(&mut self) {
         let now = self.clock.now();
+        // A fragment counts only when all of it has been read.
+        let patience = |class| match class {
+            Class::Express => self.stall_timeout,
+            Class::Bulk => self.stall_timeout.saturating_mul(BULK_STALL_FACTOR),
+        };
         let control_heard = self.connected.then(|| self.session.control_heard.read());
-        let mut inner = self.session.lock();
-        let links: Vec<_> = inner.links.values().cloned().collect();
-        let mut before = std::mem::take(&mut self.progress);
-        for link in links {
-            let in_flight = inner.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(link.id));
-            let Some((counted, 1..)) = in_flight else { continue };
-            let seen = link.seen(counted);
-            let Some(mut progress) = before.remove(&link.id) else {
-                self.progress.insert(link.id, Progress::new(self.patience(link.class), now, seen));
-                continue;
-            };
-            if progress.look(now, seen, control_heard) {
-                let (connection, class, waited) = (link.id, link.class, progress.waited());
-                let noted = self.session.note(OfPeer::PoolStalled);
-                warn_seldom!(noted, parent: self.session.span(), connection, ?class, ?waited, "pool connection stands still; replacing it");
-                self.session.meter.connections_stalled.increment(1);
-                self.session.run(&mut inner, |transfer| transfer.retire(link.id));
-            } else {
-                self.progress.insert(link.id, progress);
+        let (session, progress) = (&self.session, &mut self.progress);
+        let mut before = std::mem::take(progress);
+        session.with(|state, after| {
+            for link in state.links.values().cloned().collect::<Vec<_>>() {
+                let in_flight = state.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(link.id));
+                let Some((counted, 1..)) = in_flight else { continue };
+                let seen = link.seen(counted);
+                let Some(mut looked_at) = before.remove(&link.id) else {
+                    progress.insert(link.id, Progress::new(patience(link.class), now, seen));
+                    continue;
+                };
+                if looked_at.look(now, seen, control_heard) {
+                    let (connection, class, waited) = (link.id, link.class, looked_at.waited());
+                    let noted = session.note(OfPeer::PoolStalled);
+                    warn_seldom!(noted, parent: session.span(), connection, ?class, ?waited, "pool connection stands still; replacing it");
+                    session.meter.connections_stalled.increment(1);
+                    state.change(after, |transfer| transfer.retire(link.id));
+                } else {
+                    progress.insert(link.id, looked_at);
+                }
             }
-        }
-        drop(inner);
+        });
         // If the peer is heard and yet counts nothing, it is for the connection's sake.
         if self.progress.values().any(Progress::stands_still) {
             self.session.command(Command::Ask);
-        }
-    }
-
-    /// A fragment counts only when all of it has been read.
-    fn patience(&self, class: Class) -> Duration {
-        match class {
-            Class::Express => self.stall_timeout,
-            Class::Bulk => self.stall_timeout.saturating_mul(BULK_STALL_FACTOR),
         }
     }
 }

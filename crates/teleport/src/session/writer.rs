@@ -9,7 +9,16 @@ use super::linger::{Linger, MANY};
 use super::link::{Link, Unwritten};
 use std::io;
 use std::sync::Arc;
-use teleport_proto::transfer::Frame;
+
+/// What a connection is to write next.
+#[allow(clippy::large_enum_variant, reason = "it is made to be taken apart at once")]
+enum Next {
+    Frame(Unwritten),
+    /// Nothing, until its writer is woken.
+    Nothing,
+    /// Nothing any more: the session has ended.
+    Ended,
+}
 
 /// A sender writes so many frames at once; if there is more by then, others send too, and the connection's own task goes
 /// on.
@@ -20,17 +29,12 @@ pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
     let mut linger = Linger::default();
     loop {
         let next = match link.take_left() {
-            Some(rest) => Some(rest),
+            Some(rest) => rest,
             None => match session.next_frame(&link) {
-                None => return,
-                Some(frame) => frame.map(Unwritten::from),
+                Next::Frame(frame) => frame,
+                Next::Nothing if link.work().await => continue,
+                Next::Nothing | Next::Ended => return,
             },
-        };
-        let Some(next) = next else {
-            if link.work().await {
-                continue;
-            }
-            return;
         };
         let messages = next.messages;
         if let Err(error) = write_all(&link, next).await {
@@ -51,8 +55,7 @@ pub(super) fn write_now(session: &Session, link: &Link) {
         return link.wake();
     }
     for _ in 0..FRAMES_AT_ONCE {
-        let Some(Some(frame)) = session.next_frame(link) else { return };
-        let mut frame = Unwritten::from(frame);
+        let Next::Frame(mut frame) = session.next_frame(link) else { return };
         match frame.write(link) {
             Ok(true) => {}
             Ok(false) => return link.leave(frame),
@@ -70,13 +73,16 @@ async fn write_all(link: &Link, mut frame: Unwritten) -> io::Result<()> {
 }
 
 impl Session {
-    /// What to write next, if anything; `None` once the session has ended.
-    fn next_frame(&self, link: &Link) -> Option<Option<Frame>> {
-        self.run(&mut self.lock(), |transfer| transfer.next_frame(link.id))
+    fn next_frame(&self, link: &Link) -> Next {
+        match self.change(|transfer| transfer.next_frame(link.id)) {
+            Some(Some(frame)) => Next::Frame(frame.into()),
+            Some(None) => Next::Nothing,
+            None => Next::Ended,
+        }
     }
 
     fn write_failed(&self, link: &Link, error: &io::Error) {
         tracing::debug!(parent: &self.span, connection = link.id, %error, "pool connection failed");
-        self.run(&mut self.lock(), |transfer| transfer.retire(link.id));
+        self.change(|transfer| transfer.retire(link.id));
     }
 }

@@ -1,0 +1,167 @@
+//! The machine under its lock. A change says what is to be done, which is done when the lock is free.
+
+use super::link::Link;
+use super::{Session, SessionEvent};
+use crate::base::error::SendError;
+use bytes::BytesMut;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use teleport_proto::ConnectionId;
+use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::{AckToken, Action, Outcome, Ticket, Transfer, Urgency};
+use teleport_proto::wire::pool::Class;
+use tokio::sync::oneshot;
+
+/// Waits for a message to be accepted, or for what became of it.
+pub(super) type Waiting = oneshot::Sender<Result<(), SendError>>;
+
+/// What the session's lock protects.
+pub(super) struct State {
+    /// `None` once the session has ended.
+    pub(super) transfer: Option<Transfer>,
+    pub(super) ended: Option<EndReason>,
+    pub(super) links: FxHashMap<ConnectionId, Arc<Link>>,
+    pub(super) grants: FxHashMap<Ticket, Waiting>,
+    pub(super) outcomes: FxHashMap<AckToken, Waiting>,
+    pub(super) last_token: AckToken,
+    /// The session's task has been told that the control connection has something to say, soon or now.
+    flush_planned: bool,
+    flush_begun: bool,
+    /// At the end, so that it can still be asked for.
+    pub(super) unconfirmed: u64,
+}
+
+impl State {
+    pub(super) fn new(transfer: Transfer) -> Self {
+        Self {
+            transfer: Some(transfer),
+            ended: None,
+            links: FxHashMap::default(),
+            grants: FxHashMap::default(),
+            outcomes: FxHashMap::default(),
+            last_token: 0,
+            flush_planned: false,
+            flush_begun: false,
+            unconfirmed: 0,
+        }
+    }
+
+    /// Everything the control connection has to say.
+    pub(super) fn take_control(&mut self) -> Option<BytesMut> {
+        (self.flush_planned, self.flush_begun) = (false, false);
+        let mut out = BytesMut::new();
+        self.transfer.as_mut()?.take_control(&mut out);
+        Some(out)
+    }
+
+    /// Changes the machine's state, and notes what that asks for. `None` once the session has ended.
+    pub(super) fn change<R>(
+        &mut self,
+        after: &mut After,
+        change: impl FnOnce(&mut Transfer) -> R,
+    ) -> Option<R> {
+        let transfer = self.transfer.as_mut()?;
+        let result = change(transfer);
+        while let Some(action) = transfer.poll_action() {
+            match action {
+                Action::Wake(id) => after.wake.extend(self.links.get(&id).cloned()),
+                Action::Close(id) => after.close.extend(self.links.get(&id).cloned()),
+                Action::Granted(ticket) => {
+                    after.told.extend(self.grants.remove(&ticket).map(|waiting| (waiting, Ok(()))));
+                }
+                Action::Outcome(token, outcome) => {
+                    let result = match outcome {
+                        Outcome::Delivered => Ok(()),
+                        Outcome::NoProcess => Err(SendError::NoProcess),
+                    };
+                    after.told.extend(self.outcomes.remove(&token).map(|waiting| (waiting, result)));
+                }
+            }
+        }
+        after.join.extend(std::iter::from_fn(|| transfer.next_join()));
+        after.look = transfer.is_under_way();
+        match transfer.control_due() {
+            // The task is woken once for all that comes until it flushes.
+            Some(Urgency::Now) => after.now |= !std::mem::replace(&mut self.flush_begun, true),
+            Some(Urgency::Soon) => after.soon |= !std::mem::replace(&mut self.flush_planned, true),
+            None => {}
+        }
+        Some(result)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// What changes have asked for.
+#[derive(Default)]
+#[must_use = "it is to be done when the lock is free"]
+pub(super) struct After {
+    wake: SmallVec<[Arc<Link>; 2]>,
+    close: Vec<Arc<Link>>,
+    told: SmallVec<[(Waiting, Result<(), SendError>); 1]>,
+    join: Vec<(ConnectionId, Class)>,
+    /// Something is under way: connections have to be looked after.
+    look: bool,
+    /// The control connection has something to say, now or soon.
+    now: bool,
+    soon: bool,
+}
+
+impl After {
+    /// Leaves an express connection that has something to be written to the caller, who writes it himself.
+    pub(super) fn take_express(&mut self) -> Option<Arc<Link>> {
+        let at = self.wake.iter().rposition(|link| link.class == Class::Express)?;
+        Some(self.wake.swap_remove(at))
+    }
+
+    pub(super) fn act(self, session: &Session) {
+        self.wake.iter().for_each(|link| link.wake());
+        for link in self.close {
+            tracing::debug!(parent: &session.span, connection = link.id, "pool connection retired");
+            link.close();
+        }
+        for (waiting, result) in self.told {
+            let _ = waiting.send(result); // whoever waited may have given up
+        }
+        for (connection, class) in self.join {
+            session.core.events.send(SessionEvent::Join { session: session.id, connection, class });
+        }
+        if self.look {
+            session.look_after();
+        }
+        if self.now {
+            session.now.notify_one();
+        }
+        if self.soon {
+            session.soon.notify_one();
+        }
+    }
+}
+
+impl Session {
+    /// Changes the machine's state, and does what that asks for. `None` once the session has ended.
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Transfer) -> R) -> Option<R> {
+        self.with(|state, after| state.change(after, change))
+    }
+
+    /// Makes changes that belong together under one lock, and does what they ask for.
+    pub(super) fn with<R>(&self, make: impl FnOnce(&mut State, &mut After) -> R) -> R {
+        let mut after = After::default();
+        let result = make(&mut self.lock(), &mut after);
+        after.act(self);
+        result
+    }
+
+    /// Has the task look after connections, unless it does.
+    pub(super) fn look_after(&self) {
+        if !self.looked_after.swap(true, Ordering::Relaxed) {
+            self.in_use.notify_one();
+        }
+    }
+}
