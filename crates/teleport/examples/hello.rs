@@ -48,7 +48,7 @@ async fn listen() -> Result<(), Box<dyn Error>> {
                 // gone, or does not read, must not hold up the others: an answer that would have to wait is left out.
                 let answer = format!("{greeting} to you, too");
                 let now = SendOptions::default().nosuspend();
-                if let Err(error) = greeter.send_with(message.from(), &answer, now).await {
+                if let Err(error) = greeter.process().send_with(message.from(), &answer, now).await {
                     println!("no answer to {}: {error}", message.from().node.as_str());
                 }
             }
@@ -68,7 +68,7 @@ async fn greet(address: &str) -> Result<(), Box<dyn Error>> {
     let name = format!("visitor-{}@127.0.0.1", std::process::id());
     let node = Node::builder(&name).cookie(COOKIE).resolver(peers).start().await?;
 
-    let mut visitor = node.spawn_mailbox()?;
+    let mut visitor = node.mailbox()?;
     visitor.send(("greeter", LISTENER), "hello").await?;
     let answer = tokio::time::timeout(Duration::from_secs(10), visitor.recv()).await;
     let answer = answer.map_err(|_| "no answer within 10 s")?.ok_or("the node has been shut down")?;

@@ -17,9 +17,10 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 use teleport::etf::{Segments, from_bytes, to_segments};
+use teleport::gen_server::{Answer, Context, GenServer};
 use teleport::{
-    Address, Answer, Atom, Binary, CallError, Caller, Context, GenServer, Mailbox, Message, Node, NodeName,
-    Pid, Reference, SendError, StaticPeers, Term,
+    Address, Atom, Binary, CallError, Caller, Mailbox, Message, Node, NodeName, Pid, Reference, SendError,
+    StaticPeers, Term,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -173,9 +174,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn client_does(client: &mut Mailbox, command: Command) -> Result<Outcome, Box<dyn Error>> {
     Ok(match command {
         Command::Send(to, message) => sent(client.send(address(&to)?, &message).await)?,
-        Command::Cast(to, message) => sent(client.cast(address(&to)?, &message).await)?,
+        Command::Cast(to, message) => sent(client.process().cast(address(&to)?, &message).await)?,
         Command::Call(to, request, milliseconds) => {
-            called(client.call(address(&to)?, &request, Duration::from_millis(milliseconds)).await)?
+            called(client.process().call(address(&to)?, &request, Duration::from_millis(milliseconds)).await)?
         }
         Command::Monitor(to) => Outcome::Monitored(client.monitor(address(&to)?).await?),
         Command::Receive => {

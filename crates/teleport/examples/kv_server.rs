@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
-use teleport::{Answer, Atom, Binary, Caller, Context, GenServer, Node, ServerAddress, StaticPeers, Term};
+use teleport::gen_server::{Answer, Context, GenServer, ServerAddress};
+use teleport::{Atom, Binary, Caller, Node, StaticPeers, Term};
 
 const COOKIE: &str = "nR4vHs7KqYw3JbXe";
 const SERVER: &str = "kv@127.0.0.1";

@@ -17,11 +17,11 @@ mod io;
 mod local;
 mod session;
 
-pub use api::builder::Builder;
+pub use api::builder::NodeBuilder;
 pub use api::call::{Caller, MultiCall, Response};
 pub use api::check::{AddressCheck, PeerCheck};
 pub use api::embed;
-pub use api::gen_server::{Answer, Context, GenServer, ServerAddress, ServerRef};
+pub use api::gen_server;
 pub use api::mailbox::{Mailbox, Message};
 pub use api::node::{Node, Sever, ShutdownReport};
 pub use api::process::{Acknowledgement, Process, SendOptions};

@@ -44,7 +44,7 @@ async fn messages_of_every_size_arrive_in_order() {
 async fn a_pid_is_answered_across_nodes() {
     let (a, b) = pair().await;
     let mut server = b.register("server").unwrap();
-    let mut client = a.spawn_mailbox().unwrap();
+    let mut client = a.mailbox().unwrap();
     client.send(("server", "b@127.0.0.1"), &"ping").await.unwrap();
     let request = server.recv().await.unwrap();
     server.send(request.from(), &"pong").await.unwrap();

@@ -3,7 +3,8 @@
 use super::{COOKIE, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use teleport::{Answer, Binary, Caller, Context, GenServer, Node};
+use teleport::gen_server::{Answer, Context, GenServer};
+use teleport::{Binary, Caller, Node};
 use teleport_proto::transfer::TransferStats;
 use tokio::io::AsyncReadExt;
 

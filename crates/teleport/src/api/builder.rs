@@ -18,9 +18,9 @@ use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-/// Begun by [`Node::builder`], ended by [`Builder::start`].
+/// Begun by [`Node::builder`], ended by [`NodeBuilder::start`].
 #[must_use = "a builder does nothing until it is started"]
-pub struct Builder {
+pub struct NodeBuilder {
     name: Result<NodeName, InvalidNodeName>,
     cookie: Option<Vec<u8>>,
     peer_cookies: Vec<(NodeName, Vec<u8>)>,
@@ -37,8 +37,8 @@ pub struct Builder {
 
 impl Node {
     /// Sets up a node with that name, `name@host`.
-    pub fn builder(name: &str) -> Builder {
-        Builder {
+    pub fn builder(name: &str) -> NodeBuilder {
+        NodeBuilder {
             name: NodeName::new(name),
             cookie: None,
             peer_cookies: Vec::new(),
@@ -55,7 +55,7 @@ impl Node {
     }
 }
 
-impl Builder {
+impl NodeBuilder {
     /// The secret that all nodes of the cluster share. At least 16 random characters: a short one can be guessed.
     pub fn cookie(mut self, cookie: impl AsRef<[u8]>) -> Self {
         self.cookie = Some(cookie.as_ref().to_vec());
@@ -207,9 +207,9 @@ fn new_incarnation() -> std::io::Result<Incarnation> {
     Incarnation::new(random.max(4)).ok_or_else(|| std::io::Error::other("zero is no incarnation"))
 }
 
-impl std::fmt::Debug for Builder {
+impl std::fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("NodeBuilder")
             .field("name", &self.name)
             .field("listen", &self.listen)
             .finish_non_exhaustive()

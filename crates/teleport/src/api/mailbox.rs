@@ -9,9 +9,9 @@ use crate::local::inbox::{Inbox, Origin, Stored, Taken};
 use crate::local::watch::reason;
 use crate::{RegisterError, SendError};
 use bytes::Bytes;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 use teleport_etf::{DecodeError, Pid, Reference, Term};
 
@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// A new process without a name.
-    pub fn spawn_mailbox(&self) -> Result<Mailbox, RegisterError> {
+    pub fn mailbox(&self) -> Result<Mailbox, RegisterError> {
         self.add(None)
     }
 
@@ -64,9 +64,32 @@ impl Mailbox {
         self.inbox.name.as_deref()
     }
 
-    /// A handle that sends as this process, for use by other tasks. It does not keep the process alive.
+    /// The process, which sends, calls and casts, also from other tasks. It is not kept alive by that.
     pub fn process(&self) -> Process {
         self.process.clone()
+    }
+
+    /// The process's pid.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// The node it runs on.
+    pub fn node(&self) -> &Node {
+        self.process.node()
+    }
+
+    /// Sends a message as this process; see [`Process::send`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::send`].
+    pub async fn send<M: Serialize + ?Sized>(
+        &self,
+        to: impl Into<Address>,
+        message: &M,
+    ) -> Result<(), SendError> {
+        self.process.send(to, message).await
     }
 
     /// Takes the next message out; waits for one. `None` once the node has been shut down and nothing is left.
@@ -149,16 +172,6 @@ impl Mailbox {
     /// Whether none is waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// A mailbox sends, calls and casts as its process. So a clone of it is one of the process, which sends and does not
-/// receive.
-impl Deref for Mailbox {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.process
     }
 }
 

@@ -4,7 +4,7 @@ pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod check;
 pub mod embed;
-pub(crate) mod gen_server;
+pub mod gen_server;
 pub(crate) mod mailbox;
 pub(crate) mod node;
 pub(crate) mod process;

@@ -23,7 +23,7 @@ pub enum StartError {
     #[error(transparent)]
     Cookie(#[from] UnusableCookie),
     /// No cookie was given.
-    #[error("node {0} has no cookie; give it the cluster's with Builder::cookie")]
+    #[error("node {0} has no cookie; give it the cluster's with NodeBuilder::cookie")]
     NoCookie(NodeName),
     /// A field of the configuration is out of its range.
     #[error("the configuration's {field} is out of range; it takes {allowed}")]

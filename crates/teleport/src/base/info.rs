@@ -52,7 +52,7 @@ pub struct PeerInfo {
     pub transfer: TransferStats,
 }
 
-/// A tick that came back; see [`Builder::on_tick`](crate::Builder::on_tick).
+/// A tick that came back; see [`NodeBuilder::on_tick`](crate::NodeBuilder::on_tick).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Tick {

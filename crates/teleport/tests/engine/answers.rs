@@ -33,7 +33,7 @@ async fn ask(client: &Node, server: &mut Mailbox) -> (JoinSet<Result<Binary, Cal
 fn answer(server: &Mailbox, callers: &[Caller]) -> usize {
     let (body, mut refused) = (payload(MIB, 1), 0);
     for caller in callers {
-        match server.reply(caller, &body) {
+        match server.process().reply(caller, &body) {
             Ok(()) => {}
             Err(SendError::AnswersNotTaken { waiting }) => {
                 assert!(waiting >= MIB as u64, "{waiting}");
@@ -67,7 +67,7 @@ async fn answers_that_nobody_takes_are_bounded_and_others_get_theirs() {
         let call = process.call::<_, Binary>(("server", b.name()), "me too", LONG);
         let serve = async {
             let (caller, _) = within(server.recv()).await.unwrap().call().unwrap();
-            server.reply(&caller, &payload(MIB, 2)).unwrap();
+            server.process().reply(&caller, &payload(MIB, 2)).unwrap();
         };
         let (reply, ()) = tokio::join!(within(call), serve);
         assert_eq!(reply.unwrap().len(), MIB);

@@ -214,7 +214,7 @@ async fn what_is_no_node_name_is_shown() {
 async fn what_a_node_cannot_start_with_is_named() {
     let error = Node::builder("a@127.0.0.1").start().await.unwrap_err();
     assert!(matches!(error, StartError::NoCookie(_)), "{error:?}");
-    assert_says(&error, &["a@127.0.0.1", "Builder::cookie"]);
+    assert_says(&error, &["a@127.0.0.1", "NodeBuilder::cookie"]);
     let error = Node::builder("a@127.0.0.1").cookie("").start().await.unwrap_err();
     assert!(matches!(error, StartError::Cookie(_)), "{error:?}");
     assert_says(&error, &["cookie is empty", "16 random characters"]);

@@ -177,7 +177,7 @@ async fn a_hundred_thousand_calls_end_once_each_while_connections_are_cut_and_pe
     let done = Arc::new(AtomicU64::new(0));
     let mut callers = JoinSet::new();
     for share in 0..CALLERS {
-        callers.spawn(call_on(a.spawn_mailbox().unwrap(), share, done.clone()));
+        callers.spawn(call_on(a.mailbox().unwrap(), share, done.clone()));
     }
     let mut restarts = 0;
     let restarting = async {
@@ -248,7 +248,7 @@ async fn calls_casts_and_sends_of_a_pair_keep_their_order_while_connections_are_
     let mut server = b.register("server").unwrap();
     let mut senders = JoinSet::new();
     for who in 0..SENDERS {
-        let (mailbox, to) = (a.spawn_mailbox().unwrap(), ("server", "b@127.0.0.1"));
+        let (mailbox, to) = (a.mailbox().unwrap(), ("server", "b@127.0.0.1"));
         senders.spawn(async move {
             let (process, mut rng, mut calls) = (mailbox.process(), Rng::new(who), Vec::new());
             for number in 0..EACH {
@@ -302,7 +302,7 @@ async fn a_reply_comes_behind_the_large_messages_that_its_server_sent_before() {
     let calling = async {
         let mut rng = Rng::new(2);
         for _ in 0..60 {
-            let mut caller = a.spawn_mailbox().unwrap();
+            let mut caller = a.mailbox().unwrap();
             let lens: Vec<_> = (0..4).map(|_| rng.pick(&[0, 100, 70_000, 1_000_000, 3_000_000])).collect();
             let process = caller.process();
             let reply = process.call::<_, String>(("server", b.name()), &lens, LONG);
@@ -336,7 +336,7 @@ async fn a_reply_that_meets_its_timeout_is_given_or_counted() {
         });
         let mut callers = JoinSet::new();
         for seed in 0..CALLERS {
-            let (mailbox, to) = (a.spawn_mailbox().unwrap(), node.name().clone());
+            let (mailbox, to) = (a.mailbox().unwrap(), node.name().clone());
             callers.spawn(async move {
                 let (mut rng, mut answered) = (Rng::new(seed), 0);
                 for _ in 0..ROUNDS {
@@ -384,7 +384,7 @@ async fn no_call_or_monitor_outlives_a_session_that_ends_as_it_begins() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
     for seed in 0..16u64 {
-        let (mut mailbox, stop, to) = (a.spawn_mailbox().unwrap(), stop.clone(), ("server", "b@127.0.0.1"));
+        let (mut mailbox, stop, to) = (a.mailbox().unwrap(), stop.clone(), ("server", "b@127.0.0.1"));
         workers.spawn(async move {
             let (mut rng, mut ends) = (Rng::new(seed), [0u64; 3]);
             while !stop.load(Ordering::Relaxed) {
@@ -438,7 +438,7 @@ async fn a_server_that_ends_while_requests_arrive_leaves_nobody_waiting() {
         let mut server = node.register("server").unwrap();
         let mut callers = JoinSet::new();
         for caller in 0..100u64 {
-            let (mailbox, to) = (a.spawn_mailbox().unwrap(), node.name().clone());
+            let (mailbox, to) = (a.mailbox().unwrap(), node.name().clone());
             callers.spawn(async move {
                 let request = body(caller, if caller % 25 == 0 { 70_000 } else { 10 });
                 let end = mailbox.process().call::<_, u64>(("server", &to), &request, LONG).await;
@@ -470,7 +470,7 @@ async fn a_server_that_ends_while_requests_arrive_leaves_nobody_waiting() {
 async fn a_request_that_is_handed_on_leaves_no_watch_with_the_server_that_had_it_first() {
     let (a, b) = pair().await;
     let mut front = b.register("front").unwrap();
-    let workers = [a.spawn_mailbox().unwrap(), b.spawn_mailbox().unwrap()];
+    let workers = [a.mailbox().unwrap(), b.mailbox().unwrap()];
     for worker in &workers {
         let worker = worker.process();
         let call = a.process().send_request::<_, u8>(("front", b.name()), &1).await.unwrap();
@@ -493,7 +493,7 @@ async fn a_request_that_is_handed_on_leaves_no_watch_with_the_server_that_had_it
 async fn an_exit_reason_larger_than_any_message_is_told_as_such() {
     let (a, b) = pair_with(|config| config.max_message = (MIB as u64).try_into().unwrap()).await;
     let mut server = b.register("server").unwrap();
-    let mut watcher = a.spawn_mailbox().unwrap();
+    let mut watcher = a.mailbox().unwrap();
     let monitor = watcher.monitor(("server", b.name())).await.unwrap();
     let call = watcher.process().send_request::<_, u8>(("server", b.name()), &1).await.unwrap();
     within(server.recv()).await.unwrap();

@@ -30,7 +30,7 @@ async fn a_call_is_answered_here_and_there_whatever_its_size() {
     for node in [&a, &b] {
         for size in [0, 64, 100_000, 5 * MIB] {
             let request = payload(size, 7);
-            let caller = node.spawn_mailbox().unwrap().process();
+            let caller = node.mailbox().unwrap().process();
             let reply: Binary = within(caller.call(("echo", b.name()), &request, LONG)).await.unwrap();
             assert_eq!(reply, request);
         }
@@ -43,14 +43,14 @@ async fn a_call_is_answered_here_and_there_whatever_its_size() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_a_plain_tag_keeps_its_place() {
     let (a, b) = pair().await;
-    let mut caller = a.spawn_mailbox().unwrap();
+    let mut caller = a.mailbox().unwrap();
     for node in [&a, &b] {
-        let mut server = node.spawn_mailbox().unwrap();
+        let mut server = node.mailbox().unwrap();
         for round in 0..100 {
             let request = (Atom::from_static("$gen_call"), (caller.pid(), "tag"), round);
             caller.send(&server.pid(), &request).await.unwrap();
             let (from, request) = next_call(&mut server).await;
-            server.reply(&from, &request).unwrap();
+            server.process().reply(&from, &request).unwrap();
             server.send(&caller.pid(), &"next").await.unwrap();
             assert_eq!(receive::<(String, i32)>(&mut caller).await, ("tag".to_owned(), round));
             assert_eq!(receive::<String>(&mut caller).await, "next");
@@ -62,7 +62,7 @@ async fn an_answer_to_a_plain_tag_keeps_its_place() {
 async fn the_server_sees_the_shapes_of_otp() {
     let (a, b) = pair().await;
     let mut server = b.register("server").unwrap();
-    let caller = a.spawn_mailbox().unwrap();
+    let caller = a.mailbox().unwrap();
     let response = caller.process().send_request::<_, Term>(("server", b.name()), "question").await.unwrap();
     let message = within(server.recv()).await.unwrap();
     let (kind, (pid, tag), question): (Atom, (Pid, Term), String) = message.decode().unwrap();
@@ -101,8 +101,8 @@ async fn whoever_has_the_caller_can_answer_also_from_another_node() {
 #[tokio::test]
 async fn a_call_to_nobody_says_so() {
     let (a, b) = pair().await;
-    let gone = b.spawn_mailbox().unwrap().pid();
-    let gone_here = a.spawn_mailbox().unwrap().pid();
+    let gone = b.mailbox().unwrap().pid();
+    let gone_here = a.mailbox().unwrap().pid();
     for (name, pid) in [(("nobody", b.name()), gone), (("nobody", a.name()), gone_here)] {
         for to in [name.into(), pid.into()] {
             let to: teleport::Address = to;
@@ -156,7 +156,7 @@ async fn after_a_timeout_the_late_reply_is_dropped_and_counted() {
     let (a, b) = pair().await;
     for node in [&a, &b] {
         let late = a.info().late_replies;
-        let caller = a.spawn_mailbox().unwrap();
+        let caller = a.mailbox().unwrap();
         let mut server = node.register("slow").unwrap();
         let timeout = Duration::from_millis(20);
         let result: Result<Term, _> =
@@ -227,7 +227,7 @@ async fn several_servers_are_called_at_once() {
     let (a, b) = pair().await;
     let (_one, _two) = (echo_server(&a, "echo"), echo_server(&b, "echo"));
     let nodes = [a.name().clone(), b.name().clone(), crate::common::name("nobody@nowhere")];
-    let caller = a.spawn_mailbox().unwrap().process();
+    let caller = a.mailbox().unwrap().process();
     let all = within(caller.multi_call::<_, String>(nodes.clone(), "echo", "hello", LONG)).await;
     assert_eq!(all.replies, [(nodes[0].clone(), "hello".to_owned()), (nodes[1].clone(), "hello".to_owned())]);
     assert!(matches!(&all.failures[..], [(node, CallError::Send(_))] if *node == nodes[2]), "{all:?}");

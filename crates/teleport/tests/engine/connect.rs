@@ -23,7 +23,7 @@ async fn a_thousand_first_sends_share_one_session_and_each_keeps_its_order() {
     let barrier = std::sync::Arc::new(Barrier::new(TASKS as usize));
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
-        let (sender, to, barrier) = (a.spawn_mailbox().unwrap(), b.name().clone(), barrier.clone());
+        let (sender, to, barrier) = (a.mailbox().unwrap(), b.name().clone(), barrier.clone());
         tasks.spawn(async move {
             barrier.wait().await;
             for i in 0..EACH {
@@ -91,7 +91,7 @@ async fn a_peer_that_restarts_is_another_life_and_pids_of_the_old_one_are_nobody
     let a = start("a@127.0.0.1", &peers).await;
     let mut events = a.monitor_nodes();
     let b = start("b@127.0.0.1", &peers).await;
-    let (old, mut stale) = (b.incarnation(), b.spawn_mailbox().unwrap());
+    let (old, mut stale) = (b.incarnation(), b.mailbox().unwrap());
     let to_stale = stale.pid();
     within(a.send(&to_stale, &1)).await.unwrap();
     assert_eq!(receive::<u8>(&mut stale).await, 1);
@@ -109,7 +109,7 @@ async fn a_peer_that_restarts_is_another_life_and_pids_of_the_old_one_are_nobody
     let b = start("b@127.0.0.1", &peers).await;
     assert_ne!(b.incarnation(), old);
     // The new life gives out the same numbers: only the incarnation tells its processes from the old ones.
-    let mut processes: Vec<_> = (0..20).map(|_| b.spawn_mailbox().unwrap()).collect();
+    let mut processes: Vec<_> = (0..20).map(|_| b.mailbox().unwrap()).collect();
     assert!(processes.iter().any(|process| process.pid().id == to_stale.id));
     let ack =
         within(a.process().send_acknowledged(&to_stale, &"stale", SendOptions::default())).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_peer_that_restarts_is_another_life_and_pids_of_the_old_one_are_nobody
     let up = event(&mut events).await;
     assert!(matches!(up, NodeEvent::Up { incarnation, .. } if incarnation == b.incarnation()), "{up:?}");
     // Of one's own earlier life likewise.
-    let own = Pid { creation: a.incarnation().as_u32() ^ 1, ..a.spawn_mailbox().unwrap().pid() };
+    let own = Pid { creation: a.incarnation().as_u32() ^ 1, ..a.mailbox().unwrap().pid() };
     let ack = a.process().send_acknowledged(own, &1, SendOptions::default()).await.unwrap();
     assert!(matches!(ack.delivered().await, Err(SendError::NoProcess)));
 }

@@ -67,7 +67,7 @@ async fn a_flood_to_slow_mailboxes_stays_within_the_windows_and_arrives() {
     let mut slow: Vec<_> = (0..3).map(|i| b.register(&format!("slow{i}")).unwrap()).collect();
     let mut senders = JoinSet::new();
     for i in 0..6 {
-        let (from, to, name) = (a.spawn_mailbox().unwrap(), b.name().clone(), format!("slow{}", i % 3));
+        let (from, to, name) = (a.mailbox().unwrap(), b.name().clone(), format!("slow{}", i % 3));
         senders.spawn(async move {
             for message in 0..EACH {
                 from.send((&*name, &to), &(message as u64, payload(LARGE, i))).await.unwrap();
@@ -163,7 +163,7 @@ async fn small_messages_have_room_of_their_own_and_wait_only_behind_their_own_pa
     let mut slow = b.register("slow").unwrap();
     let accepted = fill(&a, &b, "slow").await;
     // A large one waits, and behind it a small one of the same pair; others pass.
-    let (first, other) = (a.spawn_mailbox().unwrap(), a.spawn_mailbox().unwrap());
+    let (first, other) = (a.mailbox().unwrap(), a.mailbox().unwrap());
     let (sender, to) = (first.process(), b.name().clone());
     let large = tokio::spawn(async move { sender.send(("slow", &to), &("large", payload(LARGE, 1))).await });
     let waits = async |count| {
@@ -176,7 +176,7 @@ async fn small_messages_have_room_of_their_own_and_wait_only_behind_their_own_pa
     within(other.send(("slow", b.name()), &("other", Binary::default()))).await.unwrap();
     let unordered = SendOptions::default().unordered();
     let passing = ("unordered", Binary::default());
-    within(first.send_with(("slow", b.name()), &passing, unordered)).await.unwrap();
+    within(first.process().send_with(("slow", b.name()), &passing, unordered)).await.unwrap();
     assert!(!large.is_finished() && !small.is_finished());
     for _ in 0..accepted {
         receive::<Binary>(&mut slow).await;
@@ -553,7 +553,7 @@ async fn many_small_messages_to_a_slow_mailbox_are_bounded_by_what_they_cost() {
 async fn a_mailbox_without_bounds_makes_nobody_wait() {
     let (a, b) = pair_with(|config| config.mailbox_window = (MIB as u64).try_into().unwrap()).await;
     let mut sink = b.register("sink").unwrap().unbounded();
-    let sender = a.spawn_mailbox().unwrap();
+    let sender = a.mailbox().unwrap();
     for round in 0..10 {
         for size in [10, 60_000, MIB] {
             within(sender.send(("sink", b.name()), &payload(size, round))).await.unwrap();

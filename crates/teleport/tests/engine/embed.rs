@@ -194,7 +194,7 @@ async fn its_processes_are_called_and_monitored() {
     assert_eq!(id, watch.id());
     watch.reply(to_segments("too late").unwrap()).unwrap();
 
-    let mut watcher = node.spawn_mailbox().unwrap();
+    let mut watcher = node.mailbox().unwrap();
     let monitor = watcher.monitor(hosted.pid()).await.unwrap();
     let watch = hosted.next_watch().await;
     assert_eq!(watch.watcher(), watcher.pid());
@@ -233,7 +233,7 @@ async fn its_processes_send_call_and_monitor() {
     let (reference, _) = hosted.request(&node, "request", 1);
     let (caller, _request) = within(server.recv()).await.unwrap().call().unwrap();
     assert_eq!(caller.pid(), &hosted.pid());
-    server.reply(&caller, "answer").unwrap();
+    server.process().reply(&caller, "answer").unwrap();
     let (ended, End::Reply(reply)) = hosted.next_end().await else { panic!() };
     assert_eq!((ended, text(&reply).as_str()), (reference, "answer"));
 
@@ -244,7 +244,7 @@ async fn its_processes_send_call_and_monitor() {
     assert!(!hosted.node.cancel(reference));
     eventually("the watch ends", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 0))
         .await;
-    server.reply(&caller, "too late").unwrap();
+    server.process().reply(&caller, "too late").unwrap();
     eventually("it is counted", || hosted.node.info().late_replies == 1).await;
 
     let (call, _) = hosted.request(&node, "request", 3);
@@ -283,7 +283,7 @@ async fn a_compressed_request_is_rejected_at_once() {
     // What comes behind it comes.
     let (next, _) = hosted.request(&node, "request", 2);
     let (caller, _request) = within(server.recv()).await.unwrap().call().unwrap();
-    server.reply(&caller, "answer").unwrap();
+    server.process().reply(&caller, "answer").unwrap();
     let (ended, End::Reply(_)) = hosted.next_end().await else { panic!() };
     assert_eq!(ended, next);
 }
@@ -390,7 +390,7 @@ async fn the_end_of_a_session_ends_what_went_over_it() {
     let (mut hosted, node) = pair().await;
     let _server = node.register("server").unwrap();
     let (reference, _) = hosted.request(&node, "request", 1);
-    let mut watcher = node.spawn_mailbox().unwrap();
+    let mut watcher = node.mailbox().unwrap();
     watcher.monitor(hosted.pid()).await.unwrap();
     let watch = hosted.next_watch().await;
     eventually("it is asked", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 1))
@@ -417,7 +417,7 @@ async fn what_waits_can_be_taken_back() {
     let (second, _) = hosted.request(&node, "request", 2);
     let (caller, request) = within(server.recv()).await.unwrap().call().unwrap();
     assert_eq!(request.decode::<String>().unwrap(), "request");
-    server.reply(&caller, "answer").unwrap();
+    server.process().reply(&caller, "answer").unwrap();
     assert_eq!(hosted.next_end().await.0, second);
     assert!(!hosted.node.cancel(reference));
     assert_eq!(hosted.node.info().watching, 0);

@@ -24,7 +24,7 @@ fn hasty(config: &mut Config) {
 fn traffic(from: &Node, to: &NodeName, senders: u64, each: u64) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for sender in 0..senders {
-        let (process, to) = (from.spawn_mailbox().unwrap(), to.clone());
+        let (process, to) = (from.mailbox().unwrap(), to.clone());
         tasks.spawn(async move {
             let mut rng = Rng::new(sender);
             for i in 0..each {

@@ -12,10 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use teleport::etf::{Limits, Segments};
-use teleport::{
-    Answer, Atom, CallError, Caller, Context, Down, GenServer, Message, RawTerm, RegisterError, SendOptions,
-    ServerAddress, Term,
-};
+use teleport::gen_server::{Answer, Context, GenServer, ServerAddress};
+use teleport::{Atom, CallError, Caller, Down, Message, RawTerm, RegisterError, SendOptions, Term};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 /// No limits.
@@ -93,7 +91,7 @@ async fn callers_with_older_tags_are_answered_in_their_mailbox() {
     let (a, b) = pair().await;
     let (server, _events) = desk(&b, "desk");
     for node in [&a, &b] {
-        let mut caller = node.spawn_mailbox().unwrap();
+        let mut caller = node.mailbox().unwrap();
         for tag in [atom("tag"), Term::tuple([atom("tag"), 1.into()])] {
             let request = (Atom::from_static("$gen_call"), (caller.pid(), &tag), Ask::Echo(9.into()));
             caller.send(server.pid(), &request).await.unwrap();
@@ -237,7 +235,7 @@ async fn a_caller_that_has_given_up_is_nothing_to_the_server() {
     let (server, _events) = desk(&b, "desk");
     for node in [&a, &b] {
         let late = node.info().late_replies;
-        let caller = node.spawn_mailbox().unwrap();
+        let caller = node.mailbox().unwrap();
         assert!(is_well(&server, &caller.process()).await, "so that the request is sent at once");
         let short = Duration::from_millis(1);
         let result = within(server.call(&caller.process(), &Ask::Later(1), short)).await;

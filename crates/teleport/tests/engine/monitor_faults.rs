@@ -70,7 +70,7 @@ async fn each_monitor_tells_once_however_processes_peers_and_sessions_end() {
 
     let mut watchers = JoinSet::new();
     for seed in 0..WATCHERS {
-        let (mailbox, names) = (a.spawn_mailbox().unwrap(), names.clone());
+        let (mailbox, names) = (a.mailbox().unwrap(), names.clone());
         watchers.spawn(async move {
             let mut watcher = Watcher { mailbox, open: HashSet::new(), reasons: BTreeMap::new() };
             let mut rng = Rng::new(seed);
@@ -138,11 +138,15 @@ async fn down_comes_behind_large_messages_while_connections_are_severed() {
             processes.spawn(async move {
                 let mut rng = Rng::new(process);
                 for _ in 0..8 {
-                    let mut watcher = a.spawn_mailbox().unwrap();
-                    let server = b.spawn_mailbox().unwrap();
+                    let mut watcher = a.mailbox().unwrap();
+                    let server = b.mailbox().unwrap();
                     let monitor = watcher.monitor(server.pid()).await.unwrap();
                     // Behind the monitor, so that it is there.
-                    let ack = watcher.send_acknowledged(server.pid(), &(), Default::default()).await.unwrap();
+                    let ack = watcher
+                        .process()
+                        .send_acknowledged(server.pid(), &(), Default::default())
+                        .await
+                        .unwrap();
                     within(ack.delivered()).await.unwrap();
                     let lens: Vec<_> = (0..3).map(|_| rng.pick(&[0, 100, 70_000, 1_500_000])).collect();
                     for &len in &lens {
@@ -176,7 +180,7 @@ async fn down_comes_behind_large_messages_while_connections_are_severed() {
 #[tokio::test]
 async fn demonitor_ends_nothing_but_monitors_of_ones_own() {
     let (a, b) = pair().await;
-    let (mut mine, mut other) = (a.spawn_mailbox().unwrap(), a.spawn_mailbox().unwrap());
+    let (mut mine, mut other) = (a.mailbox().unwrap(), a.mailbox().unwrap());
     let mut server = b.register("server").unwrap();
     let to = ("server", b.name());
     let monitor = mine.monitor(to).await.unwrap();
@@ -219,7 +223,7 @@ async fn a_peer_that_forges_replies_and_ends_of_others_harms_nobody() {
     let mut marks = a.register("marks").unwrap();
     // A call and a monitor of a's at b, a monitor of a's at home, and one of b's at a.
     let mut server = b.register("server").unwrap();
-    let (mut watcher, mut target) = (a.spawn_mailbox().unwrap(), a.spawn_mailbox().unwrap());
+    let (mut watcher, mut target) = (a.mailbox().unwrap(), a.mailbox().unwrap());
     let monitor = watcher.monitor(("server", b.name())).await.unwrap();
     let at_home = watcher.monitor(target.pid()).await.unwrap();
     let call = watcher.process().send_request::<_, u8>(("server", b.name()), &1).await.unwrap();
@@ -300,8 +304,8 @@ async fn a_peer_that_forges_replies_and_ends_of_others_harms_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_ends_nobodys_monitor_whoever_is_said_to_have_asked() {
     let (a, b) = pair().await;
-    let (mut watcher, stranger) = (a.spawn_mailbox().unwrap(), b.spawn_mailbox().unwrap());
-    let (near, far) = (a.spawn_mailbox().unwrap(), b.spawn_mailbox().unwrap());
+    let (mut watcher, stranger) = (a.mailbox().unwrap(), b.mailbox().unwrap());
+    let (near, far) = (a.mailbox().unwrap(), b.mailbox().unwrap());
     let monitors = [watcher.monitor(near.pid()).await.unwrap(), watcher.monitor(far.pid()).await.unwrap()];
     eventually("b knows of its monitor", || watched(&b) == 1).await;
 
@@ -314,8 +318,8 @@ async fn an_answer_ends_nobodys_monitor_whoever_is_said_to_have_asked() {
             let request = Term::tuple([Term::atom("$gen_call"), from, 1.into()]);
             stranger.send(("server", node.name()), &request).await.unwrap();
             let (caller, _) = within(server.recv()).await.unwrap().call().unwrap();
-            server.reject(&caller, "no");
-            server.reply(&caller, &1).unwrap();
+            server.process().reject(&caller, "no");
+            server.process().reply(&caller, &1).unwrap();
         }
         server.send(watcher.pid(), &"behind all answers").await.unwrap();
         assert_eq!(receive::<String>(&mut watcher).await, "behind all answers");
@@ -337,7 +341,7 @@ async fn a_reason_does_not_become_larger_than_it_came() {
     let (_control, session) = peer.session().await;
     let (session, key) = (session.session, session.key.clone());
     let (mut express, _) = peer.open(Opening::Express { session, key, connection: 1 }).await.unwrap();
-    let mut watcher = a.spawn_mailbox().unwrap();
+    let mut watcher = a.mailbox().unwrap();
     let monitor = watcher.monitor(("target", "x@127.0.0.1")).await.unwrap();
 
     // A binary of 100 zeros in 22 bytes; it might as well be 64 MiB in 64 KiB.

@@ -14,7 +14,7 @@ fn atom(name: &'static str) -> Term {
 #[tokio::test]
 async fn down_tells_how_a_process_ended() {
     let (a, b) = pair().await;
-    let mut watcher = a.spawn_mailbox().unwrap();
+    let mut watcher = a.mailbox().unwrap();
     for node in [&a, &b] {
         let server = node.register("server").unwrap();
         let by_pid = watcher.monitor(server.pid()).await.unwrap();
@@ -43,8 +43,8 @@ async fn down_tells_how_a_process_ended() {
 #[tokio::test]
 async fn what_is_not_there_is_down_at_once() {
     let (a, b) = pair().await;
-    let mut watcher = a.spawn_mailbox().unwrap();
-    let gone = b.spawn_mailbox().unwrap().pid();
+    let mut watcher = a.mailbox().unwrap();
+    let gone = b.mailbox().unwrap().pid();
     let nobody: [(Address, &str); 4] = [
         ("nobody".into(), "noproc"),
         (("nobody", b.name()).into(), "noproc"),
@@ -63,8 +63,8 @@ async fn down_keeps_its_place_behind_what_the_process_sent() {
     let (a, b) = pair().await;
     b.prime(a.name()).await.unwrap();
     for round in 0..20 {
-        let mut watcher = a.spawn_mailbox().unwrap();
-        let server = b.spawn_mailbox().unwrap();
+        let mut watcher = a.mailbox().unwrap();
+        let server = b.mailbox().unwrap();
         let monitor = watcher.monitor(server.pid()).await.unwrap();
         eventually("the monitor is there", || b.info().peers[0].watched == 1).await;
         // The large one takes the longer way, and its connection may die meanwhile.
@@ -84,12 +84,12 @@ async fn down_keeps_its_place_behind_what_the_process_sent() {
 async fn no_down_after_demonitor() {
     let (a, b) = pair().await;
     for node in [&a, &b] {
-        let mut watcher = a.spawn_mailbox().unwrap();
-        let (first, second) = (node.spawn_mailbox().unwrap(), node.spawn_mailbox().unwrap());
+        let mut watcher = a.mailbox().unwrap();
+        let (first, second) = (node.mailbox().unwrap(), node.mailbox().unwrap());
         // One ends before and one after; the third tells that both would have come.
         let (early, late) =
             (watcher.monitor(first.pid()).await.unwrap(), watcher.monitor(second.pid()).await.unwrap());
-        let third = node.spawn_mailbox().unwrap();
+        let third = node.mailbox().unwrap();
         let last = watcher.monitor(third.pid()).await.unwrap();
         // What is read first leaves the DOWN as the next to be read.
         a.send(watcher.pid(), &"first").await.unwrap();
@@ -109,8 +109,8 @@ async fn no_down_after_demonitor() {
 #[tokio::test]
 async fn the_end_of_the_session_is_no_connection() {
     let (a, b) = pair().await;
-    let mut watcher = a.spawn_mailbox().unwrap();
-    let server = b.spawn_mailbox().unwrap();
+    let mut watcher = a.mailbox().unwrap();
+    let server = b.mailbox().unwrap();
     let monitor = watcher.monitor(server.pid()).await.unwrap();
     a.disconnect(b.name());
     let down = next_down(&mut watcher).await;
@@ -125,7 +125,7 @@ async fn watches_leave_nothing_behind() {
     let server = b.register("server").unwrap();
     let watched = |node: &Node| node.info().peers.iter().map(|peer| peer.watched).sum::<usize>();
     for _ in 0..100 {
-        let watcher = a.spawn_mailbox().unwrap();
+        let watcher = a.mailbox().unwrap();
         watcher.monitor(server.pid()).await.unwrap();
         let _given_up = watcher.process().send_request::<_, Term>(("server", b.name()), "?").await.unwrap();
     }

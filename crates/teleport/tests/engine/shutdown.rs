@@ -91,7 +91,7 @@ async fn a_node_that_drains_takes_nothing_new() {
 async fn after_the_end_everything_says_so() {
     let (a, b) = pair().await;
     let mut inbox = a.register("inbox").unwrap();
-    let (mut events, mut idle) = (a.monitor_nodes(), a.spawn_mailbox().unwrap());
+    let (mut events, mut idle) = (a.monitor_nodes(), a.mailbox().unwrap());
     within(b.send(("inbox", a.name()), &"left over")).await.unwrap();
     eventually("it is there", || !inbox.is_empty()).await;
     let waiting = tokio::spawn(async move { idle.recv().await.is_none() });

@@ -91,7 +91,7 @@ async fn a_node_that_is_called_all_the_time_shuts_down_and_every_answer_arrives(
         let (mut answered, mut in_session) = (0u64, 0u64);
         while let Some(message) = server.recv().await {
             let (caller, request) = message.call().unwrap();
-            match server.reply(&caller, &request) {
+            match server.process().reply(&caller, &request) {
                 Ok(()) => {
                     answered += 1;
                     in_session += u64::from(peer_of(&node, &asker).is_some());

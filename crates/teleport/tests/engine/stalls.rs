@@ -39,7 +39,7 @@ async fn calls_go_on_though_a_connection_swallows_them_and_more_is_written_to_it
             let swallowing = kind.of(&proxy);
             assert!(!swallowing.is_empty());
             swallowing.iter().for_each(|connection| connection.swallow());
-            let caller = from.spawn_mailbox().unwrap();
+            let caller = from.mailbox().unwrap();
             let body = payload(len, 1);
             let request = caller.process();
             let call = request.call(("echo", to.name()), &body, Duration::from_secs(60));

@@ -37,7 +37,7 @@ reply are such messages. `raw` writes the same bytes to a socket, and reads them
 there is no `inline`.
 
 Most of a call's time, and much of a lone pair's, goes into waking threads. An application that does little but \
-pass messages on can have its node run on its own runtime with `Builder::runtime`: --threads shared or single. \
+pass messages on can have its node run on its own runtime with `NodeBuilder::runtime`: --threads shared or single. \
 That makes round trips much shorter than threads of the node's own do.
 
 The rounds of the transports are interleaved, after a warm-up round each in which it is verified that messages \

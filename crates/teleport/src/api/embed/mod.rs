@@ -1,6 +1,6 @@
 //! A node for hosts that have processes, mailboxes and a scheduler of their own, such as the Erlang virtual machine.
 //!
-//! [`Builder::embed`](crate::Builder::embed) starts a node without processes of Rust: the host implements [`Host`], which is
+//! [`NodeBuilder::embed`](crate::NodeBuilder::embed) starts a node without processes of Rust: the host implements [`Host`], which is
 //! handed everything that comes for its processes, and sends in their names with [`Embedded`], whose functions never
 //! block and are not async. The protocol, with all its rules about order, credit, calls and monitors, stays on this side.
 //!

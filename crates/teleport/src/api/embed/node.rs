@@ -2,7 +2,7 @@
 
 use super::told::{Answer, Told};
 use super::{Destination, ProcessId, RefId};
-use crate::api::builder::Builder;
+use crate::api::builder::NodeBuilder;
 use crate::api::node::Node;
 use crate::api::process::not_connected;
 use crate::base::lock::must_not_wait;
@@ -62,7 +62,7 @@ pub struct Embedded {
     node: Node,
 }
 
-impl Builder {
+impl NodeBuilder {
     /// Starts the node in a host, which has processes of its own; see [`embed`](crate::embed).
     pub async fn embed(self, host: Arc<dyn Host>) -> Result<Embedded, StartError> {
         let node = self.hosting(Hosting::new(host)).start().await?;

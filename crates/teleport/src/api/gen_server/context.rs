@@ -8,7 +8,7 @@ use crate::base::error::SendError;
 use crate::base::seldom::Seldom;
 use teleport_etf::{Pid, Reference, Term};
 
-/// The process that a [`GenServer`](crate::GenServer) runs as, lent to its callbacks.
+/// The process that a [`GenServer`](crate::gen_server::GenServer) runs as, lent to its callbacks.
 #[derive(Debug)]
 pub struct Context {
     pub(super) mailbox: Mailbox,
@@ -48,7 +48,7 @@ impl Context {
         self.process.clone()
     }
 
-    /// Watches another process: when it ends, [`handle_info`](crate::GenServer::handle_info) gets a message that is
+    /// Watches another process: when it ends, [`handle_info`](crate::gen_server::GenServer::handle_info) gets a message that is
     /// [`down`](crate::Message::down); see [`Mailbox::monitor`].
     pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, SendError> {
         self.mailbox.monitor(to).await

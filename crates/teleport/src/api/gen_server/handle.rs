@@ -19,7 +19,8 @@ use tokio::task::AbortHandle;
 ///
 /// ```no_run
 /// # use std::time::Duration;
-/// # use teleport::{Answer, CallError, Caller, Context, GenServer, Process, ServerAddress};
+/// # use teleport::{CallError, Caller, Process};
+/// # use teleport::gen_server::{Answer, Context, GenServer, ServerAddress};
 /// # struct Counter;
 /// # impl GenServer for Counter {
 /// #     type Call = u64; type Reply = u64; type Cast = ();

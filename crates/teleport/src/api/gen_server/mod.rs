@@ -27,7 +27,8 @@ use tokio::runtime::Handle;
 /// use std::collections::HashMap;
 /// use std::time::Duration;
 /// use serde::{Deserialize, Serialize};
-/// use teleport::{Answer, Atom, Binary, Caller, Context, GenServer, Node};
+/// use teleport::{Atom, Binary, Caller, Node};
+/// use teleport::gen_server::{Answer, Context, GenServer};
 ///
 /// #[derive(Serialize, Deserialize)]
 /// #[serde(rename_all = "snake_case")]
@@ -173,7 +174,7 @@ impl<R> From<R> for Answer<R> {
 impl Node {
     /// Starts a server without a name; see [`Mailbox::serve`].
     pub fn spawn_server<S: GenServer>(&self, server: S) -> Result<ServerRef<S>, RegisterError> {
-        Ok(self.spawn_mailbox()?.serve(server))
+        Ok(self.mailbox()?.serve(server))
     }
 
     /// Starts a server under a name; see [`Mailbox::serve`].

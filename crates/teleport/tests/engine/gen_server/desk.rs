@@ -3,9 +3,9 @@
 use crate::common::{payload, within};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
+use teleport::gen_server::{Answer, Context, GenServer, ServerRef};
 use teleport::{
-    Answer, Atom, Binary, CallError, Caller, Context, Down, GenServer, Mailbox, Message, Node, Pid, Process,
-    Reference, ServerRef, Term,
+    Atom, Binary, CallError, Caller, Down, Mailbox, Message, Node, Pid, Process, Reference, Term,
 };
 use tokio::sync::mpsc;
 
@@ -219,7 +219,7 @@ pub(super) fn desk(node: &Node, name: &str) -> (ServerRef<Desk>, Events) {
 }
 
 pub(super) fn client(node: &Node) -> Process {
-    node.spawn_mailbox().unwrap().process()
+    node.mailbox().unwrap().process()
 }
 
 pub(super) async fn ask(server: &ServerRef<Desk>, from: &Process, request: Ask) -> Result<Term, CallError> {

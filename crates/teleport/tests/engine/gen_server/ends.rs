@@ -13,7 +13,7 @@ async fn otp_can_stop_it_and_is_told_what_else_is_not_there() {
     for node in [&a, &b] {
         let (server, mut events) = desk(node, "desk");
         assert_eq!(events.next().await, Event::Init);
-        let mut caller = a.spawn_mailbox().unwrap();
+        let mut caller = a.mailbox().unwrap();
         let monitor = caller.monitor(&server).await.unwrap();
         let system = Atom::from_static("system");
         let state = (&system, (caller.pid(), 1), Atom::from_static("get_state"));
@@ -44,7 +44,7 @@ async fn a_last_reply_comes_after_terminate_and_the_name_is_free_then() {
     let (a, b) = pair().await;
     for node in [&a, &b] {
         let (server, mut events) = desk(node, "desk");
-        let mut watcher = a.spawn_mailbox().unwrap();
+        let mut watcher = a.mailbox().unwrap();
         let monitor = watcher.monitor(&server).await.unwrap();
         assert_eq!(events.next().await, Event::Init);
         let reason = Term::tuple([atom("shutdown"), 17.into()]);
@@ -133,7 +133,7 @@ async fn a_panic_in_any_callback_is_the_exit_reason_for_everybody() {
     for text in ["in a call", "in a cast", "on request", "poison"] {
         for node in [&a, &b] {
             let (server, events) = desk(node, "desk");
-            let mut watcher = a.spawn_mailbox().unwrap();
+            let mut watcher = a.mailbox().unwrap();
             let monitor = watcher.monitor(&server).await.unwrap();
             let waiting = server.address().send_request(&watcher.process(), &Ask::Later(1)).await.unwrap();
             let client = watcher.process();
@@ -231,7 +231,7 @@ async fn a_stuck_server_can_be_killed() {
     let (a, b) = pair().await;
     for node in [&a, &b] {
         let (server, events) = desk(node, "desk");
-        let watcher = a.spawn_mailbox().unwrap();
+        let watcher = a.mailbox().unwrap();
         watcher.monitor(&server).await.unwrap();
         let stuck = server.address().send_request(&watcher.process(), &Ask::Stuck).await.unwrap();
         eventually("it has begun", || !events.0.is_empty()).await;

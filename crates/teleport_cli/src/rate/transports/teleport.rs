@@ -85,7 +85,7 @@ impl TeleportNode {
     fn start_senders(&mut self) -> Result<(), NodeError> {
         let peer = node_name(1)?;
         for pair in 0..self.options.pairs {
-            let mailbox = self.node.spawn_mailbox().map_err(NodeError::teleport("cannot start a sender"))?;
+            let mailbox = self.node.mailbox().map_err(NodeError::teleport("cannot start a sender"))?;
             let to = Address::from((&*mailbox_name(pair), &peer));
             let sender = Sender { pair, mailbox, to, payload: self.options.size.bytes() - OVERHEAD };
             let (begin, signals) = signals::unbounded_channel();

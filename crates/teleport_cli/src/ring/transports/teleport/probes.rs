@@ -70,7 +70,7 @@ pub(super) fn echoes(
         }
     });
     let (prober, schedule, answers) = Prober::new(Kind::Echo.offset(setup.index, setup.nodes));
-    let mut inbox = node.spawn_mailbox().map_err(NodeError::teleport("cannot start the prober"))?;
+    let mut inbox = node.mailbox().map_err(NodeError::teleport("cannot start the prober"))?;
     let process = inbox.process();
     runtime.spawn(async move {
         while let Some(answer) = inbox.recv().await {

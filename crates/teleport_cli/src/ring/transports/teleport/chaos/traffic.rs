@@ -56,7 +56,7 @@ impl Sender {
         seed: u64,
         calm: Arc<AtomicBool>,
     ) -> Result<Self, NodeError> {
-        let mailbox = node.spawn_mailbox().map_err(NodeError::teleport("cannot start a sender"))?;
+        let mailbox = node.mailbox().map_err(NodeError::teleport("cannot start a sender"))?;
         let choice = random(seed, ("destinations", destinations.first()));
         let sent = Arc::new(Sending {
             accepted: destinations.iter().map(|&pair| (pair, AtomicU64::new(0))).collect(),
