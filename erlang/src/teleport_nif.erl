@@ -253,7 +253,8 @@ info() ->
 
 %% Sends a message as the calling process. `waiting': it was not accepted yet; unless Tag
 %% is an atom the process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that has changed.
--spec send(destination(), body(), how(), reference() | nonempty_improper_list(reference(), node()) | undefined) -> ok | waiting | not_small | {error, error()}.
+-spec send(destination(), body(), how(), reference() | nonempty_improper_list(reference(), node()) | undefined) ->
+    ok | waiting | not_small | {error, error()}.
 send(_To, _Body, _How, _Tag) ->
     erlang:nif_error(not_loaded).
 

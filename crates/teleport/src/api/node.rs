@@ -185,8 +185,9 @@ impl Node {
     /// fail with [`SendError::NodeDown`]. A mailbox that nobody empties does not hold a shutdown up. Messages from peers
     /// arrive until the end, and stay in their mailboxes. Of two calls the one that is done first ends the other.
     ///
-    /// Stop servers first, with [`ServerRef::stop`](crate::gen_server::ServerRef::stop): then their last calls are answered, and those answers
-    /// are seen through. Calls that are still being served are not waited for: their callers learn that the node is down.
+    /// Stop servers first, with [`ServerRef::stop`](crate::gen_server::ServerRef::stop): then their last
+    /// calls are answered, and those answers are seen through. Calls that are still being served are not
+    /// waited for: their callers learn that the node is down.
     ///
     /// A node that is dropped instead says goodbye as well, but what is under way is lost.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
