@@ -7,7 +7,7 @@ use crate::base::address::Address;
 use crate::base::encoding::encode;
 use crate::base::error::{CallError, SendError};
 use crate::local::Peer;
-use crate::local::watch::{End, HERE, Purpose, Subject, Via};
+use crate::local::watch::{End, HERE, Path, Purpose, Subject, Via, Waiter};
 use crate::session::{Offered, Patience, Session};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
@@ -182,7 +182,9 @@ impl Process {
         let reference = engine.core.watches.watching.make_reference();
         let caller = Caller::new(self.pid(), node.reference_of(reference));
         let body = encode(&(CALL, caller, request)).map_err(SendError::from)?;
-        let answer = engine.core.watches.watching.call(reference, via.clone(), self.id(), to.clone());
+        let (caller, answer) = oneshot::channel();
+        let path = Path { via: via.clone(), from: self.id(), to: to.clone() };
+        engine.core.watches.watching.begin(reference, path, Waiter::Call(caller));
         let mut waiting = Waiting { node: node.clone(), reference, answer, peer, asked: false };
         match session {
             None => self.ask_here(&via, &mut waiting, to, body).await?,
@@ -288,20 +290,14 @@ impl Process {
         to: Destination,
         body: Segments,
     ) -> Result<(), CallError> {
-        let inbox = self.inbox_for(&to, &body).map_err(|error| match error {
-            SendError::NoProcess => CallError::NoProcess,
-            error => error.into(),
-        })?;
+        let inbox = self.inbox_for(&to, &body)?;
         if inbox.process == self.id() {
             return Err(CallError::CallingSelf);
         }
         via.begin(Purpose::Call, waiting.reference, self.id(), Subject::Inbox(inbox.clone()))
             .map_err(|_| CallError::NoProcess)?;
         waiting.asked = true; // from now on there is something to take back
-        match inbox.put_local(self.pid(), body.into_contiguous(), true).await? {
-            Some(()) => Ok(()),
-            None => Err(CallError::NoProcess),
-        }
+        Ok(inbox.put_local(self.pid(), body.into_contiguous(), true).await?)
     }
 
     async fn ask_there(
@@ -340,16 +336,17 @@ impl Process {
                 return Ok(());
             }
             let body = body.into_contiguous();
-            let answer = match kind(reference) {
-                Kind::Reply(_) => engine.core.watches.watching.reply(reference, body, HERE),
-                _ => engine.core.watches.watching.reject(reference, body, HERE),
+            let end = match kind(reference) {
+                Kind::Reply(_) => End::Reply(body),
+                _ => End::Rejected(body),
             };
+            let answer = engine.core.watches.watching.end(reference, end, HERE);
             answer.into_iter().for_each(|answer| answer.give(&engine.core.watches.watching));
             return Ok(());
         }
         let peer = NodeName::new(caller.node.as_str())?;
         let to = ProcessId { id: caller.id, serial: caller.serial };
-        if let Some(session) = engine.session_if_up(&peer) {
+        if let Some(session) = engine.peers.session(&peer) {
             return answer_over(&session, self.id(), caller, to, kind(reference), body);
         }
         // It was handed on by a node of which this one is not a peer yet, or nobody waits any more.
@@ -380,14 +377,14 @@ fn answer_over(
     if session.is_stale(Some(caller.creation)) {
         return Ok(());
     }
-    if body.len() as u64 > session.max_message() {
-        return Err(SendError::TooLarge { size: body.len() as u64, limit: session.max_message() });
+    if body.len() as u64 > session.max_message {
+        return Err(SendError::TooLarge { size: body.len() as u64, limit: session.max_message });
     }
     let ended = kind.reference().map(|reference| Via::There(session.clone()).end_call(reference));
     if matches!(ended, Some(Err(_))) {
         return Ok(());
     }
-    match session.send_exempt(from, Destination::Process(to), kind, body) {
+    match session.send_exempt(Outgoing::of_kind(kind, from, Destination::Process(to), body)) {
         // Its calls ended with the session.
         Err(SendError::NodeDown { .. }) => Ok(()),
         sent => sent,

@@ -62,7 +62,7 @@ pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
 }
 
 async fn go(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
-    let up = engine.session_if_up(peer);
+    let up = engine.peers.session(peer);
     let was_up = up.is_some();
     let limit = engine.core.config.setup_timeout;
     let addresses = async {
@@ -104,7 +104,7 @@ async fn set_up(engine: &Arc<Engine>, peer: &NodeName) -> Result<Found, SendErro
 async fn look_into(engine: &Arc<Engine>, session: Arc<Session>) -> Result<Found, SendError> {
     let connections = session.probe(engine.core.config.setup_timeout).await;
     match session.ended() {
-        Some(reason) => Err(SendError::NodeDown { peer: session.peer_name().clone(), reason }),
+        Some(reason) => Err(SendError::NodeDown { peer: session.peer.clone(), reason }),
         None => Ok((engine.peer_info(&session), connections)),
     }
 }

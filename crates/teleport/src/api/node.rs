@@ -120,7 +120,7 @@ impl Node {
     /// Ticks at another cadence with all peers that have a session now. This does not change when a peer is declared down, as
     /// [`set_net_ticktime`](Self::set_net_ticktime) does, and later sessions tick as configured.
     pub fn set_tick_interval(&self, interval: Duration) {
-        for session in self.engine().sessions() {
+        for session in self.engine().peers.sessions() {
             session.command(Command::TickInterval(interval));
         }
     }
@@ -141,14 +141,15 @@ impl Node {
     /// that stand are not touched.
     pub fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<&[u8]>) -> Result<(), UnusableCookie> {
         let cookie = cookie.map(Cookie::new).transpose()?;
-        self.engine().set_peer_cookie(peer, cookie);
+        self.engine().cookies.set(peer, cookie);
         Ok(())
     }
 
     /// What there is to know about the node and its peers.
     pub fn info(&self) -> NodeInfo {
         let engine = self.engine();
-        let mut peers: Vec<_> = engine.sessions().iter().map(|session| engine.peer_info(session)).collect();
+        let mut peers: Vec<_> =
+            engine.peers.sessions().iter().map(|session| engine.peer_info(session)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         NodeInfo {
             name: self.name().clone(),
@@ -165,8 +166,8 @@ impl Node {
     /// Breaks a connection as a fault of the network would, for tests of what is built on a node. `false` if there is
     /// none. Nothing is lost by it.
     pub fn sever(&self, peer: &NodeName, what: Sever) -> bool {
-        let sessions = self.engine().sessions();
-        let Some(session) = sessions.into_iter().find(|session| session.peer_name() == peer) else {
+        let sessions = self.engine().peers.sessions();
+        let Some(session) = sessions.into_iter().find(|session| &session.peer == peer) else {
             return false;
         };
         match what {
@@ -193,7 +194,7 @@ impl Node {
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let engine = self.engine();
         engine.close_doors();
-        let sessions = engine.sessions();
+        let sessions = engine.peers.sessions();
         // Whatever is left at the deadline is reported.
         let _ = tokio::time::timeout(deadline, drain(&sessions)).await;
         let told = engine.stop();
@@ -205,7 +206,7 @@ impl Node {
         let _ = tokio::time::timeout(MOST_PARTING, parting).await; // who does not answer learns it from the silence
         let _ = told.await; // an error would say that it has been told
         // A session that ended meanwhile counts too.
-        let unconfirmed = |session: &Arc<Session>| (session.peer_name().clone(), session.stats().unconfirmed);
+        let unconfirmed = |session: &Arc<Session>| (session.peer.clone(), session.stats().unconfirmed);
         ShutdownReport {
             unconfirmed: sessions.iter().map(unconfirmed).filter(|(_, count)| *count > 0).collect(),
         }

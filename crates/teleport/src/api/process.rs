@@ -5,7 +5,7 @@ use crate::api::node::Node;
 use crate::base::address::{Address, Target};
 use crate::base::down;
 use crate::base::encoding::{atom_of, encode};
-use crate::local::watch::{HERE, Purpose, Refused, Subject, Via, reason};
+use crate::local::watch::{HERE, Path, Purpose, Refused, Subject, Via, Waiter, reason};
 use crate::local::{Monitored, inbox::Inbox};
 use crate::session::{Confirmation, Offered, Patience, Session};
 use serde::Serialize;
@@ -241,13 +241,9 @@ impl Process {
                 }
             },
         };
-        engine.core.watches.watching.monitor(
-            (id, reference.clone()),
-            via.clone(),
-            (inbox.process, inbox.clone()),
-            to.clone(),
-            object,
-        );
+        let waiter = Waiter::Monitor { process: inbox.clone(), reference: reference.clone(), object };
+        let path = Path { via: via.clone(), from: inbox.process, to: to.clone() };
+        engine.core.watches.watching.begin(id, path, waiter);
         match &via {
             Via::Here(_) => {
                 let found = engine.core.registry.find(&to).ok_or(Refused::NoProcess);
@@ -258,7 +254,10 @@ impl Process {
                 }
             }
             Via::There(session) => {
-                if session.send_exempt(self.id, to, Kind::Monitor(id), Segments::default()).is_err() {
+                if session
+                    .send_exempt(Outgoing::of_kind(Kind::Monitor(id), self.id, to, Segments::default()))
+                    .is_err()
+                {
                     let reason = reason::no_connection().into_contiguous();
                     engine.core.watches.watching.down(id, reason, session.number());
                 }
@@ -317,7 +316,7 @@ impl Process {
         // Whoever sends and sends must not keep the thread from those who write.
         tokio::task::coop::consume_budget().await;
         match options {
-            _ if options.noconnect => engine.session_if_up(peer).ok_or_else(|| not_connected(peer)),
+            _ if options.noconnect => engine.peers.session(peer).ok_or_else(|| not_connected(peer)),
             _ if options.nosuspend => engine.session_now(peer),
             _ => engine.session(peer).await,
         }
@@ -330,8 +329,7 @@ impl Process {
         options: SendOptions,
     ) -> Result<(), SendError> {
         let inbox = self.inbox_for(&to, &body)?;
-        let put = inbox.put_local(self.pid(), body.into_contiguous(), !options.nosuspend).await?;
-        put.ok_or(SendError::NoProcess)
+        inbox.put_local(self.pid(), body.into_contiguous(), !options.nosuspend).await
     }
 
     /// The inbox on this node that a message goes to, if it may.

@@ -1,10 +1,11 @@
 //! Which cookie is shared with a peer.
 
+use super::lock::SharedLock;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use teleport_proto::NodeName;
 use teleport_proto::handshake::Cookie;
 
@@ -28,7 +29,7 @@ pub(crate) struct KnownCookies {
     /// The cluster's, unless somebody is asked.
     default: Cookie,
     /// Those of single peers, which go before all others.
-    peers: RwLock<HashMap<NodeName, Cookie>>,
+    peers: SharedLock<HashMap<NodeName, Cookie>>,
     /// Asked for all other cookies, if there is one.
     asked: Option<Arc<dyn Cookies>>,
     /// A weak cookie has been warned of.
@@ -42,14 +43,15 @@ impl KnownCookies {
         peers: HashMap<NodeName, Cookie>,
         asked: Option<Arc<dyn Cookies>>,
     ) -> Self {
-        let known = Self { node, default, peers: RwLock::new(peers), asked, warned: AtomicBool::new(false) };
+        let known =
+            Self { node, default, peers: SharedLock::new(peers), asked, warned: AtomicBool::new(false) };
         known.warn_if_weak(&known.default);
         known
     }
 
     /// The cookie for a handshake that is under way.
     pub(crate) async fn of(&self, peer: &NodeName) -> Option<Cookie> {
-        if let Some(own) = self.peers.read().unwrap_or_else(PoisonError::into_inner).get(peer) {
+        if let Some(own) = self.peers.read().get(peer) {
             return Some(own.clone());
         }
         let Some(asked) = &self.asked else { return Some(self.default.clone()) };
@@ -60,7 +62,7 @@ impl KnownCookies {
 
     /// In place of all others; `None`: no more.
     pub(crate) fn set(&self, peer: &NodeName, cookie: Option<Cookie>) {
-        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.write();
         match cookie {
             Some(cookie) => drop(peers.insert(peer.clone(), cookie)),
             None => drop(peers.remove(peer)),

@@ -6,7 +6,7 @@
 //! virtual machine, never meets them: see [`must_not_wait`].
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 /// The order in which one thread may take locks: each must be higher than those that it holds. The first two are taken
 /// by a thread that holds none.
@@ -20,12 +20,14 @@ pub(crate) enum Rank {
     Session,
     /// Watches of this node's processes.
     Watching,
-    /// Watches of peers, and the names and pids of this node.
+    /// Watches of peers.
     Watched,
     /// One mailbox.
     Inbox,
-    /// Anything under which no other lock is taken.
+    /// Anything under which no other lock is taken, but to free memory.
     Leaf,
+    /// The pool of buffers: memory may be freed under any lock.
+    Buffers,
 }
 
 /// A value behind a lock. A panic while it was held does not make it unusable.
@@ -34,46 +36,82 @@ pub(crate) struct Lock<T> {
     value: Mutex<T>,
 }
 
+/// A value behind a lock that many threads read at a time, and few change. Under it no other lock is taken.
+#[derive(Debug, Default)]
+pub(crate) struct SharedLock<T>(RwLock<T>);
+
 /// A lock that is held.
-pub(crate) struct Held<'a, T> {
-    guard: MutexGuard<'a, T>,
+pub(crate) type Held<'a, T> = Guarded<MutexGuard<'a, T>>;
+
+/// What holds a lock, and knows its place.
+pub(crate) struct Guarded<G> {
+    guard: G,
     _place: order::Place,
 }
 
+impl<G> Guarded<G> {
+    fn new(rank: Rank, guard: G) -> Self {
+        Self { guard, _place: order::Place::take(rank) }
+    }
+}
+
 impl<T> Lock<T> {
+    /// One under which no other is taken.
+    pub(crate) fn leaf(value: T) -> Self {
+        Self::new(Rank::Leaf, value)
+    }
+
     pub(crate) fn new(rank: Rank, value: T) -> Self {
         Self { rank, value: Mutex::new(value) }
     }
 
     pub(crate) fn lock(&self) -> Held<'_, T> {
         order::check(self.rank);
-        self.held(self.value.lock().unwrap_or_else(PoisonError::into_inner))
+        Held::new(self.rank, self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The same, unless another thread holds it. Waits for nobody, so it may be taken out of order.
     pub(crate) fn try_lock(&self) -> Option<Held<'_, T>> {
         match self.value.try_lock() {
-            Ok(guard) => Some(self.held(guard)),
-            Err(TryLockError::Poisoned(error)) => Some(self.held(error.into_inner())),
+            Ok(guard) => Some(Held::new(self.rank, guard)),
+            Err(TryLockError::Poisoned(error)) => Some(Held::new(self.rank, error.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
     }
+}
 
-    fn held<'a>(&self, guard: MutexGuard<'a, T>) -> Held<'a, T> {
-        Held { guard, _place: order::Place::take(self.rank) }
+impl<T> SharedLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(RwLock::new(value))
+    }
+
+    pub(crate) fn read(&self) -> Guarded<RwLockReadGuard<'_, T>> {
+        order::check(Rank::Leaf);
+        Guarded::new(Rank::Leaf, self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn write(&self) -> Guarded<RwLockWriteGuard<'_, T>> {
+        order::check(Rank::Leaf);
+        Guarded::new(Rank::Leaf, self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl<T> Deref for Held<'_, T> {
-    type Target = T;
+impl<T: Default> Default for Lock<T> {
+    fn default() -> Self {
+        Self::leaf(T::default())
+    }
+}
 
-    fn deref(&self) -> &T {
+impl<G: Deref> Deref for Guarded<G> {
+    type Target = G::Target;
+
+    fn deref(&self) -> &G::Target {
         &self.guard
     }
 }
 
-impl<T> DerefMut for Held<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
+impl<G: DerefMut> DerefMut for Guarded<G> {
+    fn deref_mut(&mut self) -> &mut G::Target {
         &mut self.guard
     }
 }

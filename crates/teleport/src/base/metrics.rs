@@ -7,11 +7,12 @@
 //!
 //! `docs/operations.md` says which of them to watch.
 
+use super::lock::Lock;
 use ::metrics::{
     Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram,
 };
 use ::metrics::{Unit, gauge, histogram};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
@@ -153,7 +154,7 @@ pub(crate) struct SessionMeter {
     unconfirmed: Counter,
     transfer: TransferMeter,
     /// What was published last; `None` once the session has ended, so that nobody late brings its gauges back.
-    published: Mutex<Option<TransferStats>>,
+    published: Lock<Option<TransferStats>>,
 }
 
 #[derive(Debug)]
@@ -186,7 +187,7 @@ impl SessionMeter {
             connections_stalled: counter!(CONNECTIONS_STALLED, labels.iter()),
             unconfirmed: counter!(UNCONFIRMED, labels.iter()),
             transfer: TransferMeter::new(&labels),
-            published: Mutex::new(Some(TransferStats::default())),
+            published: Lock::leaf(Some(TransferStats::default())),
             labels,
         };
         meter.up.set(1.0);
@@ -203,7 +204,7 @@ impl SessionMeter {
 
     /// Publishes what has changed; returns how many frames were queued again since the last time.
     pub(crate) fn publish(&self, stats: &TransferStats) -> u64 {
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut published = self.published.lock();
         let Some(before) = published.replace(*stats) else {
             *published = None;
             return 0;
@@ -214,7 +215,7 @@ impl SessionMeter {
 
     /// The session has ended, with these last figures.
     pub(crate) fn end(&self, last: &TransferStats, reason: EndReason, unconfirmed: u64) {
-        let Some(before) = self.published.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        let Some(before) = self.published.lock().take() else {
             return;
         };
         self.transfer.publish(&before, last);

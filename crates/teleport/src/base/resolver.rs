@@ -1,10 +1,11 @@
 //! Where peers are.
 
+use super::lock::SharedLock;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use teleport_proto::NodeName;
 
 /// The answer of a [`Resolver`]: addresses to try in turn; none if the node is not known.
@@ -37,7 +38,7 @@ pub trait Resolver: Send + Sync {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct StaticPeers {
-    table: Arc<RwLock<HashMap<NodeName, Place>>>,
+    table: Arc<SharedLock<HashMap<NodeName, Place>>>,
 }
 
 /// Where a node is.
@@ -70,24 +71,24 @@ impl StaticPeers {
 
     /// Forgets a node. A session that it has goes on.
     pub fn remove(&self, node: &NodeName) {
-        self.table.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(node);
+        self.table.write().remove(node);
     }
 
     fn set(&self, node: NodeName, place: Place) {
-        self.table.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(node, place);
+        self.table.write().insert(node, place);
     }
 }
 
 impl FromIterator<(NodeName, SocketAddr)> for StaticPeers {
     fn from_iter<I: IntoIterator<Item = (NodeName, SocketAddr)>>(peers: I) -> Self {
         let table = peers.into_iter().map(|(node, address)| (node, Place::At(vec![address])));
-        Self { table: Arc::new(RwLock::new(table.collect())) }
+        Self { table: Arc::new(SharedLock::new(table.collect())) }
     }
 }
 
 impl Resolver for StaticPeers {
     fn resolve<'a>(&'a self, node: &'a NodeName) -> Resolving<'a> {
-        let found = self.table.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(node).cloned();
+        let found = self.table.read().get(node).cloned();
         Box::pin(async move {
             match found {
                 None => Vec::new(),

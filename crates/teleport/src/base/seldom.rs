@@ -1,10 +1,11 @@
 //! Warnings that a peer, a stranger or a fault would repeat for ever: each is written once a minute.
 
+use super::lock::Lock;
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
 use std::mem::Discriminant;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 use teleport_proto::NodeName;
 use teleport_proto::handshake::HandshakeError;
@@ -18,7 +19,7 @@ const MOST: usize = 128;
 
 /// Which occasions are worth a warning.
 #[derive(Debug)]
-pub(crate) struct Seldom<K>(Mutex<Table<K>>);
+pub(crate) struct Seldom<K>(Lock<Table<K>>);
 
 #[derive(Debug)]
 struct Table<K> {
@@ -44,14 +45,14 @@ pub(crate) struct NotSaid {
 
 impl<K> Default for Seldom<K> {
     fn default() -> Self {
-        Self(Mutex::new(Table { last: FxHashMap::default(), others: 0 }))
+        Self(Lock::leaf(Table { last: FxHashMap::default(), others: 0 }))
     }
 }
 
 impl<K: Eq + Hash> Seldom<K> {
     /// Notes one more occasion. If it is to be said: what was not, since the last that was.
     pub(crate) fn note(&self, key: K, now: Instant) -> Option<NotSaid> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         let Table { last, others } = &mut *table;
         let same = match last.get_mut(&key) {
             Some(last) if now.saturating_duration_since(last.said) < PAUSE => {

@@ -2,12 +2,13 @@
 
 use super::Engine;
 use super::handshake::{self, Failure};
+use crate::base::lock::Lock;
 use crate::base::seldom::{OfNode, warn_seldom};
 use crate::io::source::Source;
 use rustc_hash::FxHashMap;
 use std::mem::discriminant;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::handshake::HandshakeError;
 use teleport_proto::newcomers::Newcomers;
@@ -25,7 +26,7 @@ pub(crate) fn descriptors() -> usize {
 
 /// Connections that have not proved themselves yet.
 #[derive(Debug)]
-pub(crate) struct Unproven(Mutex<Inner>);
+pub(crate) struct Unproven(Lock<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -35,12 +36,12 @@ struct Inner {
 
 impl Unproven {
     pub(crate) fn new(most: usize) -> Self {
-        Self(Mutex::new(Inner { newcomers: Newcomers::new(most), tasks: FxHashMap::default() }))
+        Self(Lock::leaf(Inner { newcomers: Newcomers::new(most), tasks: FxHashMap::default() }))
     }
 
     /// Enters the task that `spawn` starts; it waits for the lock if it is through at once. Another one may have to go.
     fn add(&self, number: u64, source: Source, spawn: impl FnOnce() -> AbortHandle) {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         let victim = inner.newcomers.arrived(number, source);
         inner.abort(victim);
         inner.tasks.insert(number, spawn());
@@ -48,25 +49,21 @@ impl Unproven {
 
     /// Descriptors have run out: somebody who holds one without a proof gives it back.
     fn drop_one(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         let victim = inner.newcomers.drop_one();
         inner.abort(victim);
     }
 
     /// A connection has said a valid hello.
     fn spoke(&self, number: u64) {
-        self.lock().newcomers.spoke(number);
+        self.0.lock().newcomers.spoke(number);
     }
 
     /// Takes a connection off the list; `false` if it had to go.
     fn remove(&self, number: u64, proved: bool) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         inner.tasks.remove(&number);
         if proved { inner.newcomers.proved(number) } else { inner.newcomers.left(number) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,10 +5,9 @@
 
 use crate::base::info::Tick;
 use crate::base::seldom::{OfNode, OfPeer, if_any, warn_seldom};
-use crate::io::clock::Clock;
 use crate::io::runtime::Thread;
 use crate::io::socket;
-use crate::session::{self, Command, Events, Session, SessionEvent};
+use crate::session::{self, Command, Session, SessionEvent};
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::io;
@@ -39,13 +38,14 @@ pub(crate) type TickObserver = Arc<dyn Fn(&Tick) + Send + Sync>;
 pub(crate) fn look_after(
     thread: &Thread,
     session: &Arc<Session>,
-    setup: Setup,
+    intervals: LivenessConfig,
+    observer: Option<TickObserver>,
     commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let task = Control {
-        liveness: Liveness::new(setup.liveness, setup.clock.now()),
+        liveness: Liveness::new(intervals, session.core.clock.now()),
         session: session.clone(),
-        setup,
+        observer,
         heard: Time::ZERO,
         connection: None,
         out: BytesMut::new(),
@@ -56,16 +56,8 @@ pub(crate) fn look_after(
     thread.spawn(task.run(commands));
 }
 
-/// What a control task needs besides its session.
-pub(crate) struct Setup {
-    pub(crate) clock: Clock,
-    pub(crate) liveness: LivenessConfig,
-    pub(crate) observer: Option<TickObserver>,
-    pub(crate) events: Events,
-}
-
 struct Control {
-    setup: Setup,
+    observer: Option<TickObserver>,
     session: Arc<Session>,
     liveness: Liveness,
     /// When control was last heard.
@@ -100,7 +92,7 @@ impl Control {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         loop {
-            let due = self.setup.clock.instant(self.liveness.next_deadline()).into();
+            let due = self.session.core.clock.instant(self.liveness.next_deadline()).into();
             if timer.deadline() != due {
                 timer.as_mut().reset(due);
             }
@@ -116,7 +108,7 @@ impl Control {
                     _ = ready(readable, false) => Woken::Readable,
                 }
             };
-            let now = self.setup.clock.now();
+            let now = self.session.core.clock.now();
             match woken {
                 Woken::Readable => {
                     self.read(now);
@@ -140,10 +132,11 @@ impl Control {
                 Ok(stream) => self.attach(stream, generation, now),
                 Err(error) => {
                     let noted = self.session.note(OfPeer::Unusable);
-                    warn_seldom!(noted, parent: self.session.span(), %error, "control connection unusable");
-                    self.setup
+                    warn_seldom!(noted, parent: &self.session.span, %error, "control connection unusable");
+                    self.session
+                        .core
                         .events
-                        .send(SessionEvent::ControlLost { session: self.session.id(), generation });
+                        .send(SessionEvent::ControlLost { session: self.session.id, generation });
                 }
             },
             Command::Write(frames) => {
@@ -171,7 +164,7 @@ impl Control {
                 if let Some(connection) = &self.connection
                     && let Err(error) = socket::give_up_after(&connection.stream, intervals.deadline)
                 {
-                    tracing::debug!(parent: self.session.span(), %error, "a socket option was refused");
+                    tracing::debug!(parent: &self.session.span, %error, "a socket option was refused");
                 }
             }
             Command::Proceed => {}
@@ -210,8 +203,8 @@ impl Control {
             let missed = counts.missed - before.missed;
             let silent_for = now.saturating_sub(self.session.last_heard());
             let noted = self.session.note(OfPeer::TickMissed);
-            warn_seldom!(noted, parent: self.session.span(), missed, in_all = counts.missed, ?silent_for, "tick missed");
-            self.session.meter().ticks_missed(missed);
+            warn_seldom!(noted, parent: &self.session.span, missed, in_all = counts.missed, ?silent_for, "tick missed");
+            self.session.meter.ticks_missed(missed);
         }
         self.session.note_ticks(counts);
     }
@@ -224,11 +217,13 @@ impl Control {
             }
             Action::ReconnectControl => {
                 let noted = self.session.note(OfPeer::ControlSilent);
-                warn_seldom!(noted, parent: self.session.span(), "control connection is silent; opening another one");
+                warn_seldom!(noted, parent: &self.session.span, "control connection is silent; opening another one");
                 self.lose(now, "silent");
             }
-            Action::ProbeUnanswered => self.setup.events.end(self.session.id(), EndReason::ProbeUnanswered),
-            Action::NodeDown => self.setup.events.end(self.session.id(), EndReason::Silent),
+            Action::ProbeUnanswered => {
+                self.session.core.events.end(self.session.id, EndReason::ProbeUnanswered)
+            }
+            Action::NodeDown => self.session.core.events.end(self.session.id, EndReason::Silent),
         }
     }
 
@@ -243,7 +238,7 @@ impl Control {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
-                tracing::debug!(parent: self.session.span(), %error, "control connection failed");
+                tracing::debug!(parent: &self.session.span, %error, "control connection failed");
                 return self.lose(now, "failed");
             }
         }
@@ -262,7 +257,7 @@ impl Control {
                 Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
                 Err(error) => {
                     let noted = self.session.note(OfPeer::OutOfStep);
-                    warn_seldom!(noted, parent: self.session.span(), %error, "control connection is out of step");
+                    warn_seldom!(noted, parent: &self.session.span, %error, "control connection is out of step");
                     self.lose(now, "out of step");
                     break;
                 }
@@ -282,16 +277,16 @@ impl Control {
     fn answered(&mut self, seq: u64, now: Time) {
         let Some(answer) = self.liveness.tick_answered(seq, now) else { return };
         if answer.probe {
-            self.setup.events.send(SessionEvent::ProbeAnswered { session: self.session.id() });
+            self.session.core.events.send(SessionEvent::ProbeAnswered { session: self.session.id });
         }
         self.session.note_round_trip(answer.round_trip);
         self.session.note_ticks(self.liveness.counts());
-        self.session.meter().tick_answered(answer.round_trip);
-        if let Some(observer) = &self.setup.observer {
-            let tick = Tick { peer: self.session.peer_name().clone(), round_trip: answer.round_trip };
+        self.session.meter.tick_answered(answer.round_trip);
+        if let Some(observer) = &self.observer {
+            let tick = Tick { peer: self.session.peer.clone(), round_trip: answer.round_trip };
             if catch_unwind(AssertUnwindSafe(|| observer(&tick))).is_err() {
                 // It may panic at every tick.
-                if let Some(not_said) = self.session.warnings().of_node(OfNode::ObserverPanicked) {
+                if let Some(not_said) = self.session.core.warnings.of_node(OfNode::ObserverPanicked) {
                     tracing::error!(not_said = if_any(not_said.same), "the tick observer panicked");
                 }
             }
@@ -305,7 +300,7 @@ impl Control {
                 Ok(n) => bytes::Buf::advance(&mut self.out, n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    tracing::debug!(parent: self.session.span(), %error, "control connection failed");
+                    tracing::debug!(parent: &self.session.span, %error, "control connection failed");
                     return self.lose(now, "failed");
                 }
             }
@@ -331,10 +326,10 @@ impl Control {
         if self.goodbye {
             return; // to resume would only be refused, and might be before the session has come to the goodbye
         }
-        tracing::info!(parent: self.session.span(), why, "control connection lost");
-        self.session.meter().control_lost.increment(1);
-        let (session, generation) = (self.session.id(), connection.generation);
-        self.setup.events.send(SessionEvent::ControlLost { session, generation });
+        tracing::info!(parent: &self.session.span, why, "control connection lost");
+        self.session.meter.control_lost.increment(1);
+        let (session, generation) = (self.session.id, connection.generation);
+        self.session.core.events.send(SessionEvent::ControlLost { session, generation });
     }
 
     async fn end(&mut self, goodbye: bool) {

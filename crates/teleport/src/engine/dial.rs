@@ -5,6 +5,7 @@ use super::Engine;
 use super::directory::ADVICE;
 use super::handshake::{self, Failure, Greeted};
 use crate::base::error::{ConnectError, Outcome, Tried};
+use crate::base::lock::{Held, Lock};
 use crate::base::seldom::warn_seldom;
 use crate::io::socket;
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::handshake::{Established, Opening};
 use teleport_proto::{NodeName, membership};
@@ -55,7 +56,7 @@ impl From<ConnectError> for Failed {
 
 /// What has become of the addresses by now.
 #[derive(Debug, Default)]
-struct Progress(Mutex<Vec<Tried>>);
+struct Progress(Lock<Vec<Tried>>);
 
 impl Progress {
     /// It has taken too long.
@@ -63,8 +64,8 @@ impl Progress {
         ConnectError::Timeout { peer: peer.clone(), limit, tried: self.lock().clone() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Tried>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Vec<Tried>> {
+        self.0.lock()
     }
 
     fn note(&self, address: SocketAddr, outcome: Outcome) {

@@ -2,7 +2,7 @@
 //! [`lifecycle`](super::lifecycle).
 
 use super::Engine;
-use super::control::{self, Setup};
+use super::control;
 use super::dial::{self, Failed, Purpose};
 use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
@@ -103,7 +103,7 @@ impl Directory {
             return false;
         }
         let session = &entry.session;
-        let control = self.membership.session(session.peer_name()).is_some_and(|s| s.control_connected);
+        let control = self.membership.session(&session.peer).is_some_and(|s| s.control_connected);
         let connected = control || session.has_links();
         entry.absence.refused(engine.core.clock.now(), session.last_heard(), connected)
     }
@@ -118,15 +118,9 @@ impl Directory {
     fn begin(&mut self, engine: &Arc<Engine>, established: &Established, source: Source) {
         let (session, commands) = Session::new(&engine.core, established, source);
         let liveness = engine.core.config.liveness(engine.net_ticktime());
-        let setup = Setup {
-            clock: engine.core.clock,
-            liveness,
-            observer: engine.observer.clone(),
-            events: engine.core.events.clone(),
-        };
-        control::look_after(&engine.control, &session, setup, commands);
+        control::look_after(&engine.control, &session, liveness, engine.observer.clone(), commands);
         let absence = Absence::new(liveness.tick_interval);
-        self.sessions.insert(session.id(), Entry { session: session.clone(), absence, watched: false });
+        self.sessions.insert(session.id, Entry { session: session.clone(), absence, watched: false });
         engine.lifecycle.up(engine, &session);
         engine.peers.up(&session);
     }
@@ -135,7 +129,7 @@ impl Directory {
         let Some(Entry { session, .. }) = self.sessions.remove(&id) else { return };
         self.limit.ended(id);
         engine.peers.down(&session);
-        engine.reached.forget(session.peer_name());
+        engine.reached.forget(&session.peer);
         if let Some(ended) = session.end(reason) {
             engine.lifecycle.down(engine, ended);
         }
@@ -145,7 +139,7 @@ impl Directory {
 /// Runs for the life of the node: handles events, and wakes membership when it is due.
 pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver<SessionEvent>) {
     loop {
-        let deadline = engine.lock_directory().membership.next_deadline();
+        let deadline = engine.directory.lock().membership.next_deadline();
         let due = deadline.map(|time| Instant::from_std(engine.core.clock.instant(time)));
         tokio::select! {
             event = events.recv() => match event {
@@ -155,14 +149,14 @@ pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver
             () = engine.deadline_changed.notified() => {}
             () = engine.wanted.notified() => {
                 let wanted = engine.peers.take_wanted();
-                let mut directory = engine.lock_directory();
+                let mut directory = engine.directory.lock();
                 for peer in wanted {
                     let actions = directory.membership.want(&peer);
                     directory.apply(&engine, actions, None);
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                let mut directory = engine.lock_directory();
+                let mut directory = engine.directory.lock();
                 let Directory { membership, sessions, .. } = &mut *directory;
                 let linked = |id| sessions.get(&id).map(|e| &e.session).filter(|session| session.has_links());
                 let heard = |id| linked(id).map(|session| session.last_heard());
@@ -174,12 +168,12 @@ pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver
 }
 
 fn on_event(engine: &Arc<Engine>, event: SessionEvent) {
-    let mut directory = engine.lock_directory();
+    let mut directory = engine.directory.lock();
     let actions = match event {
         SessionEvent::ControlLost { session, generation } => {
             let actions = directory.membership.control_lost(session, generation);
             // However often it is lost, one looks after it.
-            let unwatched = |entry: &&mut Entry| !entry.session.dialled() && !entry.watched;
+            let unwatched = |entry: &&mut Entry| !entry.session.dialled && !entry.watched;
             if let Some(entry) = directory.sessions.get_mut(&session).filter(unwatched) {
                 entry.watched = true;
                 engine.core.handle.spawn(watch_for_absence(engine.clone(), entry.session.clone()));
@@ -204,13 +198,13 @@ fn on_event(engine: &Arc<Engine>, event: SessionEvent) {
 async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
     // At once: what the peer dials must not meet a dial of ours.
     let note_failure = |failure| {
-        let (now, mut directory) = (engine.core.clock.now(), engine.lock_directory());
+        let (now, mut directory) = (engine.core.clock.now(), engine.directory.lock());
         directory.membership.dial_failed(&peer, number, failure, now, random());
         engine.deadline_changed.notify_one();
     };
     let lost = |error: &ConnectError| note_failure(dial::failure(error));
     let opened = dial::open_or_be_called(&engine, &peer, number, lost).await;
-    let mut directory = engine.lock_directory();
+    let mut directory = engine.directory.lock();
     match opened {
         Ok(Some((stream, established))) => {
             let outcome = directory.membership.dial_succeeded(&established);
@@ -263,10 +257,10 @@ fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Op
 }
 
 async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: u64) {
-    let Some(session) = engine.lock_directory().session(id) else { return };
-    let opening = Opening::Resume { session: id, key: session.key().clone(), generation };
+    let Some(session) = engine.directory.lock().session(id) else { return };
+    let opening = Opening::Resume { session: id, key: session.key.clone(), generation };
     let opened = dial::open(&engine, &peer, Purpose::Join(opening)).await;
-    let mut directory = engine.lock_directory();
+    let mut directory = engine.directory.lock();
     match opened {
         Ok((stream, _)) => {
             let outcome = directory.membership.resume_succeeded(id, generation);
@@ -274,7 +268,7 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
             if outcome.keep {
                 directory.is_there(id);
                 engine.reached.note(&peer, &stream);
-                tracing::info!(parent: session.span(), generation, "control connection resumed");
+                tracing::info!(parent: &session.span, generation, "control connection resumed");
                 engine.attach_control(&session, generation, Some(stream));
             }
         }
@@ -299,16 +293,16 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
     loop {
         sleep(pause).await;
         {
-            let mut directory = engine.lock_directory();
-            let connected = directory.membership.session(session.peer_name());
-            if !connected.is_some_and(|other| other.id == session.id() && !other.control_connected) {
-                directory.sessions.entry(session.id()).and_modify(|entry| entry.watched = false);
+            let mut directory = engine.directory.lock();
+            let connected = directory.membership.session(&session.peer);
+            if !connected.is_some_and(|other| other.id == session.id && !other.control_connected) {
+                directory.sessions.entry(session.id).and_modify(|entry| entry.watched = false);
                 return;
             }
         }
-        let refused = dial::is_refused(&engine, session.peer_name()).await;
-        if engine.lock_directory().attempted(&engine, session.id(), refused) {
-            return engine.core.events.end(session.id(), EndReason::Gone);
+        let refused = dial::is_refused(&engine, &session.peer).await;
+        if engine.directory.lock().attempted(&engine, session.id, refused) {
+            return engine.core.events.end(session.id, EndReason::Gone);
         }
         pause = pause.saturating_mul(2).min(engine.core.config.backoff.most).max(Duration::from_millis(1));
     }

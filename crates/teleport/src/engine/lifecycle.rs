@@ -31,16 +31,6 @@ enum News {
 #[derive(Debug)]
 pub(crate) struct Lifecycle(Sender<News>);
 
-impl std::fmt::Debug for News {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Up(..) => "Up",
-            Self::Down(..) => "Down",
-            Self::Stopped(..) => "Stopped",
-        })
-    }
-}
-
 impl Lifecycle {
     pub(crate) fn start(node: &NodeName) -> io::Result<Self> {
         let (news, told) = channel();
@@ -95,15 +85,15 @@ fn is_a_loss(reason: EndReason) -> bool {
 fn tell(news: News) {
     match news {
         News::Up(engine, session) => {
-            tracing::info!(parent: session.span(), dialled = session.dialled(), "session up");
-            let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
+            tracing::info!(parent: &session.span, dialled = session.dialled, "session up");
+            let (peer, incarnation) = (session.peer.clone(), session.peer_incarnation);
             engine.monitors.tell(&NodeEvent::Up { peer, incarnation });
             session.begin();
         }
         News::Down(engine, ended) => {
             let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
             ended.tell();
-            let span = session.span();
+            let span = &session.span;
             // Of messages that may be lost nobody else says anything, unless they were to be acknowledged.
             match is_a_loss(reason) || unconfirmed > 0 {
                 true => {
@@ -112,7 +102,7 @@ fn tell(news: News) {
                 }
                 false => tracing::info!(parent: span, %reason, unconfirmed, "session down"),
             }
-            let (peer, incarnation) = (session.peer_name().clone(), session.peer_incarnation());
+            let (peer, incarnation) = (session.peer.clone(), session.peer_incarnation);
             engine.monitors.tell(&NodeEvent::Down { peer, incarnation, reason, unconfirmed });
         }
         News::Stopped(engine, told) => {

@@ -17,7 +17,7 @@ pub(crate) mod strays;
 
 use crate::base::config;
 use crate::base::cookies::KnownCookies;
-use crate::base::lock::{Held, Lock, Rank};
+use crate::base::lock::{Lock, Rank};
 use crate::base::metrics::{self, NodeMeter};
 use crate::base::resolver::Resolver;
 use crate::base::seldom::{OfPeer, say_seldom, warn_seldom};
@@ -37,8 +37,8 @@ pub(crate) use lifecycle::Lifecycle;
 use peers::Peers;
 use reached::Reached;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use strays::Strays;
 use teleport_proto::handshake::{
@@ -64,13 +64,13 @@ pub(crate) struct Engine {
     meter: NodeMeter,
     pub(crate) strays: Strays,
     resolver: Arc<dyn Resolver>,
-    cookies: KnownCookies,
+    pub(crate) cookies: KnownCookies,
     reached: Reached,
     /// In milliseconds.
     net_ticktime: AtomicU64,
     observer: Option<TickObserver>,
     control: Thread,
-    peers: Peers,
+    pub(crate) peers: Peers,
     directory: Lock<Directory>,
     lifecycle: Lifecycle,
     /// The directory has a new deadline.
@@ -80,7 +80,7 @@ pub(crate) struct Engine {
     unproven: Unproven,
     stopped: AtomicBool,
     ended: AtomicBool,
-    tasks: Mutex<Vec<AbortHandle>>,
+    tasks: Lock<Vec<AbortHandle>>,
 }
 
 /// What an engine is made of.
@@ -120,7 +120,7 @@ impl Engine {
             stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             reached: Reached::default(),
-            tasks: Mutex::default(),
+            tasks: Lock::default(),
             address,
             bulk,
             resolver,
@@ -134,7 +134,7 @@ impl Engine {
         let trimming =
             engine.core.handle.spawn(engine.core.buffers.clone().keep_trimmed(engine.core.config.bulk_idle));
         let tasks = vec![accepting.abort_handle(), directing.abort_handle(), trimming.abort_handle()];
-        *engine.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        *engine.tasks.lock() = tasks;
         engine
     }
 
@@ -155,11 +155,6 @@ impl Engine {
         waiting.await.unwrap_or(Err(ConnectError::NotRunning)).map_err(Into::into)
     }
 
-    /// The session with a peer, if there is one.
-    pub(crate) fn session_if_up(&self, peer: &NodeName) -> Option<Arc<Session>> {
-        self.peers.session(peer)
-    }
-
     /// The session with a peer, if there is one; begins to set one up if not.
     pub(crate) fn session_now(self: &Arc<Self>, peer: &NodeName) -> Result<Arc<Session>, SendError> {
         if let Some(session) = self.peers.session(peer) {
@@ -167,10 +162,6 @@ impl Engine {
         }
         self.want(peer)?;
         Err(SendError::Busy)
-    }
-
-    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
-        self.peers.sessions()
     }
 
     /// Where a peer is, as far as the resolver knows.
@@ -183,9 +174,9 @@ impl Engine {
     pub(crate) fn peer_info(&self, session: &Session) -> PeerInfo {
         let (ticks, tick_round_trip) = session.ticks();
         PeerInfo {
-            name: session.peer_name().clone(),
-            incarnation: session.peer_incarnation(),
-            dialled: session.dialled(),
+            name: session.peer.clone(),
+            incarnation: session.peer_incarnation,
+            dialled: session.dialled,
             control_connected: session.is_control_connected(),
             last_heard: self.core.clock.now().saturating_sub(session.last_heard()),
             tick_round_trip,
@@ -193,10 +184,6 @@ impl Engine {
             watched: session.watched().len(),
             transfer: session.stats(),
         }
-    }
-
-    pub(crate) fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<Cookie>) {
-        self.cookies.set(peer, cookie);
     }
 
     /// How long a peer may be silent: Erlang's `net_ticktime`.
@@ -208,7 +195,7 @@ impl Engine {
     pub(crate) fn set_net_ticktime(&self, ticktime: Duration) {
         let ticktime = ticktime.clamp(config::LEAST_TICKTIME, config::LONGEST_TICKTIME);
         // A session that begins meanwhile has the one or the other, and is told of the new one.
-        let directory = self.lock_directory();
+        let directory = self.directory.lock();
         self.net_ticktime.store(millis(ticktime), Ordering::Relaxed);
         let intervals = self.core.config.liveness(ticktime);
         for session in directory.sessions().into_iter().filter_map(|id| directory.session(id)) {
@@ -220,7 +207,7 @@ impl Engine {
     pub(crate) fn disconnect(self: &Arc<Self>, peer: &NodeName) -> bool {
         let Some(session) = self.peers.session(peer) else { return false };
         // At once: what is sent after this must not be accepted by what has ended.
-        self.end_session(session.id());
+        self.end_session(session.id);
         true
     }
 
@@ -230,15 +217,15 @@ impl Engine {
         peer: &NodeName,
         is_meant: impl FnOnce(Incarnation) -> bool,
     ) -> bool {
-        let session = self.peers.session(peer).filter(|session| is_meant(session.peer_incarnation()));
-        let Some(id) = session.map(|session| session.id()) else { return false };
+        let session = self.peers.session(peer).filter(|session| is_meant(session.peer_incarnation));
+        let Some(id) = session.map(|session| session.id) else { return false };
         let engine = self.clone();
         self.core.handle.spawn(async move { engine.end_session(id) });
         true
     }
 
     fn end_session(self: &Arc<Self>, id: SessionId) {
-        let mut directory = self.lock_directory();
+        let mut directory = self.directory.lock();
         let actions = directory.membership.end(id, EndReason::Disconnected);
         directory.apply(self, actions, None);
     }
@@ -250,7 +237,7 @@ impl Engine {
     /// No more sessions are begun, and nothing new is accepted for sending.
     pub(crate) fn close_doors(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.lock_directory().membership.shut_down();
+        self.directory.lock().membership.shut_down();
         self.peers.fail_all(&ConnectError::NotRunning);
     }
 
@@ -261,20 +248,20 @@ impl Engine {
         }
         self.close_doors();
         {
-            let mut directory = self.lock_directory();
+            let mut directory = self.directory.lock();
             for session in directory.sessions() {
                 let actions = directory.membership.end(session, EndReason::Disconnected);
                 directory.apply(self, actions, None);
             }
         }
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
         self.core.buffers.close();
         self.lifecycle.stopped(self)
     }
 
     /// Opens a pool connection for a session. After a failure it waits for the back-off.
     async fn join(self: Arc<Self>, session: Arc<Session>, connection: ConnectionId, class: Class) {
-        let (key, id) = (session.key().clone(), session.id());
+        let (key, id) = (session.key.clone(), session.id);
         let opening = match class {
             Class::Express => Opening::Express { session: id, key, connection },
             Class::Bulk => Opening::Bulk { session: id, key, connection },
@@ -284,15 +271,15 @@ impl Engine {
             let pause = backoff.first.saturating_mul(2u32.pow(failures.min(6)));
             tokio::time::sleep(pause.min(backoff.most)).await;
         }
-        match dial::open(&self, session.peer_name(), Purpose::Join(opening)).await {
+        match dial::open(&self, &session.peer, Purpose::Join(opening)).await {
             Ok((stream, _)) => {
-                self.lock_directory().is_there(id);
+                self.directory.lock().is_there(id);
                 session.joined(true);
                 self.attach(&session, connection, class, stream);
             }
             Err(Failed { error, refused }) => {
                 if !refused {
-                    self.lock_directory().is_there(id);
+                    self.directory.lock().is_there(id);
                 }
                 self.note_failed_join(&session, &error);
                 session.joined(false);
@@ -305,7 +292,7 @@ impl Engine {
     async fn inbound(self: &Arc<Self>, mut stream: TcpStream, authenticated: Authenticated, source: Source) {
         let request = authenticated.request().clone();
         let (verdict, session) = {
-            let mut directory = self.lock_directory();
+            let mut directory = self.directory.lock();
             let decision = directory.inbound(&request, source, self.core.clock.now());
             match decision.verdict {
                 Ok(last_dial) => {
@@ -351,19 +338,19 @@ impl Engine {
             failures @ JOINS_TO_WARN_AFTER => {
                 let noted = session.note(OfPeer::NoPool);
                 warn_seldom!(
-                    noted, parent: session.span(), failures, %error, advice = directory::ADVICE,
+                    noted, parent: &session.span, failures, %error, advice = directory::ADVICE,
                     "cannot open pool connections; trying again"
                 );
             }
             failures => {
-                tracing::debug!(parent: session.span(), failures, %error, "cannot open a pool connection")
+                tracing::debug!(parent: &session.span, failures, %error, "cannot open a pool connection")
             }
         }
     }
 
     fn attach(&self, session: &Arc<Session>, id: ConnectionId, class: Class, stream: TcpStream) {
         if let Err(error) = socket::prepare_pool(&stream, class, &self.core.config) {
-            tracing::debug!(parent: session.span(), %error, "a socket option was refused");
+            tracing::debug!(parent: &session.span, %error, "a socket option was refused");
         }
         let moved = match class {
             Class::Express => Ok((stream, &self.core.handle)),
@@ -373,7 +360,7 @@ impl Engine {
             Ok((stream, thread)) => drop(session.attach(id, class, stream, thread)),
             Err(error) => {
                 let noted = session.note(OfPeer::Unusable);
-                warn_seldom!(noted, parent: session.span(), connection = id, %error, "a bulk connection is unusable");
+                warn_seldom!(noted, parent: &session.span, connection = id, %error, "a bulk connection is unusable");
                 session.join_failed(id);
             }
         }
@@ -383,13 +370,13 @@ impl Engine {
     fn attach_control(&self, session: &Session, generation: u64, stream: Option<TcpStream>) {
         let stream = stream.and_then(|stream| {
             if let Err(error) = socket::prepare_control(&stream, self.net_ticktime()) {
-                tracing::debug!(parent: session.span(), %error, "a socket option was refused");
+                tracing::debug!(parent: &session.span, %error, "a socket option was refused");
             }
             stream.into_std().ok()
         });
         match stream {
             Some(stream) => session.command(Command::Attach { stream, generation }),
-            None => self.core.events.send(SessionEvent::ControlLost { session: session.id(), generation }),
+            None => self.core.events.send(SessionEvent::ControlLost { session: session.id, generation }),
         }
     }
 
@@ -402,10 +389,6 @@ impl Engine {
             self.wanted.notify_one();
         }
         Ok(())
-    }
-
-    fn lock_directory(&self) -> Held<'_, Directory> {
-        self.directory.lock()
     }
 }
 
@@ -426,12 +409,6 @@ impl handshake::Secrets for Engine {
     }
 
     fn session_key(&self, session: SessionId) -> Option<SessionKey> {
-        self.lock_directory().session(session).map(|session| session.key().clone())
-    }
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("node", &self.core.local.name).finish_non_exhaustive()
+        self.directory.lock().session(session).map(|session| session.key.clone())
     }
 }

@@ -1,7 +1,8 @@
 //! Nodes that come and go.
 
 use super::peers::make_room;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::base::lock::Lock;
+
 use teleport_proto::membership::EndReason;
 use teleport_proto::{Incarnation, NodeName};
 use tokio::sync::mpsc;
@@ -48,19 +49,19 @@ impl NodeMonitor {
 /// All monitors of a node; `None` once it has been shut down.
 #[derive(Debug)]
 pub(crate) struct Monitors {
-    senders: Mutex<Option<Vec<mpsc::UnboundedSender<NodeEvent>>>>,
+    senders: Lock<Option<Vec<mpsc::UnboundedSender<NodeEvent>>>>,
 }
 
 impl Default for Monitors {
     fn default() -> Self {
-        Self { senders: Mutex::new(Some(Vec::new())) }
+        Self { senders: Lock::leaf(Some(Vec::new())) }
     }
 }
 
 impl Monitors {
     pub(crate) fn add(&self) -> NodeMonitor {
         let (sender, events) = mpsc::unbounded_channel();
-        if let Some(senders) = &mut *self.lock() {
+        if let Some(senders) = &mut *self.senders.lock() {
             make_room(senders, |other| !other.is_closed());
             senders.push(sender);
         }
@@ -68,17 +69,13 @@ impl Monitors {
     }
 
     pub(crate) fn tell(&self, event: &NodeEvent) {
-        if let Some(senders) = &mut *self.lock() {
+        if let Some(senders) = &mut *self.senders.lock() {
             senders.retain(|sender| sender.send(event.clone()).is_ok());
         }
     }
 
     pub(crate) fn close(&self) {
-        *self.lock() = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<mpsc::UnboundedSender<NodeEvent>>>> {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.senders.lock() = None;
     }
 }
 
@@ -91,7 +88,7 @@ mod tests {
         let monitors = Monitors::default();
         let kept: Vec<_> = (0..10).map(|_| monitors.add()).collect();
         (0..100_000).for_each(|_| drop(monitors.add()));
-        assert!(monitors.lock().as_ref().is_some_and(|senders| (10..100).contains(&senders.len())));
+        assert!(monitors.senders.lock().as_ref().is_some_and(|senders| (10..100).contains(&senders.len())));
         drop(kept);
     }
 }

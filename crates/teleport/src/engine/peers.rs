@@ -1,10 +1,10 @@
 //! The sessions by peer, for those who send; and who waits for one.
 
 use crate::ConnectError;
-use crate::base::lock::{Lock, Rank};
+use crate::base::lock::{Lock, SharedLock};
 use crate::session::Session;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use teleport_proto::NodeName;
 use tokio::sync::oneshot;
@@ -12,34 +12,27 @@ use tokio::sync::oneshot;
 /// Waits for a session, or the reason why there is none.
 pub(crate) type Waiting = oneshot::Receiver<Result<Arc<Session>, ConnectError>>;
 
-#[derive(Debug)]
+#[derive(Default)]
 pub(crate) struct Peers {
-    table: RwLock<FxHashMap<NodeName, Peer>>,
+    table: SharedLock<FxHashMap<NodeName, Peer>>,
     /// Peers that a session is wanted with, for the directory to look at.
     wanted: Lock<FxHashSet<NodeName>>,
 }
 
-impl Default for Peers {
-    fn default() -> Self {
-        Self { table: RwLock::default(), wanted: Lock::new(Rank::Leaf, FxHashSet::default()) }
-    }
-}
-
-#[derive(Debug)]
 enum Peer {
     Up(Arc<Session>),
     Awaited(Awaited),
 }
 
-#[derive(Debug)]
 struct Awaited {
     since: Instant,
     waiting: Vec<oneshot::Sender<Result<Arc<Session>, ConnectError>>>,
 }
 
 impl Peers {
+    /// The session with a peer, if there is one.
     pub(crate) fn session(&self, peer: &NodeName) -> Option<Arc<Session>> {
-        match self.table.read().unwrap_or_else(PoisonError::into_inner).get(peer)? {
+        match self.table.read().get(peer)? {
             Peer::Up(session) => Some(session.clone()),
             Peer::Awaited(_) => None,
         }
@@ -47,7 +40,7 @@ impl Peers {
 
     /// All of them.
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.read();
         let up = |peer: &Peer| match peer {
             Peer::Up(session) => Some(session.clone()),
             Peer::Awaited(_) => None,
@@ -72,7 +65,7 @@ impl Peers {
 
     /// The session if there is one by now, or a place in the queue for it.
     pub(crate) fn wait_for(&self, peer: &NodeName) -> Result<Arc<Session>, Waiting> {
-        let mut table = self.write();
+        let mut table = self.table.write();
         let entry = table
             .entry(peer.clone())
             .or_insert_with(|| Peer::Awaited(Awaited { since: Instant::now(), waiting: Vec::new() }));
@@ -88,7 +81,7 @@ impl Peers {
     }
 
     pub(crate) fn up(&self, session: &Arc<Session>) {
-        let before = self.write().insert(session.peer_name().clone(), Peer::Up(session.clone()));
+        let before = self.table.write().insert(session.peer.clone(), Peer::Up(session.clone()));
         if let Some(Peer::Awaited(Awaited { waiting, .. })) = before {
             waiting.into_iter().for_each(|waiting| drop(waiting.send(Ok(session.clone()))));
         }
@@ -96,21 +89,21 @@ impl Peers {
 
     /// The session has ended. A newer one stays.
     pub(crate) fn down(&self, session: &Arc<Session>) {
-        let mut table = self.write();
-        if matches!(table.get(session.peer_name()), Some(Peer::Up(other)) if Arc::ptr_eq(other, session)) {
-            table.remove(session.peer_name());
+        let mut table = self.table.write();
+        if matches!(table.get(&session.peer), Some(Peer::Up(other)) if Arc::ptr_eq(other, session)) {
+            table.remove(&session.peer);
         }
     }
 
     /// Whether somebody has been waiting for a session for longer than that.
     pub(crate) fn is_overdue(&self, peer: &NodeName, limit: Duration) -> bool {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.read();
         matches!(table.get(peer), Some(Peer::Awaited(awaited)) if awaited.since.elapsed() > limit)
     }
 
     /// An attempt has failed: tells those who wait why. `false` if nobody does any more.
     pub(crate) fn fail(&self, peer: &NodeName, error: &ConnectError) -> bool {
-        let mut table = self.write();
+        let mut table = self.table.write();
         if !matches!(table.get(peer), Some(Peer::Awaited(_))) {
             return false;
         }
@@ -121,7 +114,7 @@ impl Peers {
 
     pub(crate) fn fail_all(&self, error: &ConnectError) {
         let awaited: Vec<_> = {
-            let table = self.write();
+            let table = self.table.write();
             table
                 .iter()
                 .filter(|(_, peer)| matches!(peer, Peer::Awaited(_)))
@@ -131,10 +124,6 @@ impl Peers {
         for peer in awaited {
             self.fail(&peer, error);
         }
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, FxHashMap<NodeName, Peer>> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -71,9 +71,3 @@ impl Arrivals {
         }
     }
 }
-
-impl std::fmt::Debug for Arrivals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arrivals").field("waiting", &self.queue.lock().len()).finish()
-    }
-}

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_etf::{Pid, Segments};
-use teleport_proto::transfer::Disposition;
+use teleport_proto::transfer::{Disposition, Outgoing};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
 
@@ -118,13 +118,9 @@ pub enum Inbound {
 
 /// The session that something came over.
 #[derive(Clone)]
-pub struct Origin(Arc<dyn Peer>);
+pub struct Origin(pub(crate) Arc<dyn Peer>);
 
 impl Origin {
-    pub(crate) fn new(session: Arc<dyn Peer>) -> Self {
-        Self(session)
-    }
-
     /// The peer.
     pub fn peer(&self) -> &NodeName {
         self.0.name()
@@ -170,10 +166,6 @@ pub(crate) fn next_watch() -> u64 {
 }
 
 impl Hosting {
-    pub(crate) fn new(host: Arc<dyn Host>) -> Self {
-        Self { host }
-    }
-
     /// Calls the host.
     pub(crate) fn take(&self, inbound: Inbound) {
         assert_may_call_out();
@@ -232,7 +224,7 @@ impl Watch {
 
     /// The session that it came over.
     pub fn origin(&self) -> Origin {
-        Origin::new(self.peer.clone())
+        Origin(self.peer.clone())
     }
 
     /// Tells, also when this has been given away, whether the process that waits still does, as far as is known here.
@@ -292,7 +284,8 @@ impl Watch {
     }
 
     fn send(&self, kind: Kind, body: Segments) -> Result<(), SendError> {
-        self.peer.send_exempt(self.watched, Destination::Process(self.watcher), kind, body)
+        let to = Destination::Process(self.watcher);
+        self.peer.send_exempt(Outgoing::of_kind(kind, self.watched, to, body))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The caps over everything that a node has under way, and that its peers have, shared by its sessions.
 
 use super::source::Source;
+use crate::base::lock::{Held, Lock};
 use rustc_hash::FxHashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use teleport_proto::transfer::{Budget, FairWindow, GrantCap, Granter, MESSAGE_COST, Renewal, Sharing};
 use teleport_proto::wire::envelope::Lane;
 use teleport_proto::wire::pool::{Class, EXPRESS_LIMIT};
@@ -11,7 +12,7 @@ use tokio::sync::Notify;
 /// The node's window.
 #[derive(Debug)]
 pub(crate) struct NodeBudget {
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug)]
@@ -22,7 +23,6 @@ struct State {
     guests: Option<FxHashMap<(Source, Class), u64>>,
     /// How to tell each session that there is room for it.
     sessions: FxHashMap<u64, Arc<Notify>>,
-    last_session: u64,
 }
 
 impl State {
@@ -67,8 +67,8 @@ impl NodeBudget {
     }
 
     fn new(window: FairWindow<u64>, guests: Option<FxHashMap<(Source, Class), u64>>) -> Arc<Self> {
-        let state = State { window, guests, sessions: FxHashMap::default(), last_session: 0 };
-        Arc::new(Self { state: Mutex::new(state) })
+        let state = State { window, guests, sessions: FxHashMap::default() };
+        Arc::new(Self { state: Lock::leaf(state) })
     }
 
     /// Bytes under way.
@@ -76,8 +76,8 @@ impl NodeBudget {
         self.lock().window.used()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }
 
@@ -89,15 +89,9 @@ pub(crate) struct SessionBudget {
 }
 
 impl SessionBudget {
-    /// For a session with a peer at `source`. `freed` is notified when there is room again after a refusal.
-    pub(crate) fn new(node: Arc<NodeBudget>, source: Source, freed: Arc<Notify>) -> Self {
-        let session = {
-            let mut state = node.lock();
-            state.last_session += 1;
-            let session = state.last_session;
-            state.sessions.insert(session, freed);
-            session
-        };
+    /// For the session of that number, with a peer at `source`. `freed` is notified when there is room again after a refusal.
+    pub(crate) fn new(node: Arc<NodeBudget>, session: u64, source: Source, freed: Arc<Notify>) -> Self {
+        node.lock().sessions.insert(session, freed);
         Self { node, session, source }
     }
 }
@@ -142,7 +136,7 @@ impl Drop for SessionBudget {
 /// What the node's peers may have under way to it.
 #[derive(Debug)]
 pub(crate) struct NodeGrants {
-    state: Mutex<Grants>,
+    state: Lock<Grants>,
 }
 
 #[derive(Debug)]
@@ -150,18 +144,17 @@ struct Grants {
     cap: GrantCap<Source>,
     /// How to tell each session that there is more for it.
     sessions: FxHashMap<u64, Arc<Notify>>,
-    last_session: u64,
 }
 
 impl NodeGrants {
     /// A cap of `size` bytes.
     pub(crate) fn new(size: u64) -> Arc<Self> {
         let (cap, sessions) = (GrantCap::new(size), FxHashMap::default());
-        Arc::new(Self { state: Mutex::new(Grants { cap, sessions, last_session: 0 }) })
+        Arc::new(Self { state: Lock::leaf(Grants { cap, sessions }) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Grants> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Grants> {
+        self.state.lock()
     }
 }
 
@@ -173,15 +166,9 @@ pub(crate) struct SessionGrants {
 }
 
 impl SessionGrants {
-    /// For a session with a peer at `source`. `freed` is notified when there is more for it after it was refused some.
-    pub(crate) fn new(node: Arc<NodeGrants>, source: Source, freed: Arc<Notify>) -> Self {
-        let session = {
-            let mut state = node.lock();
-            state.last_session += 1;
-            let session = state.last_session;
-            state.sessions.insert(session, freed);
-            session
-        };
+    /// For the session of that number, with a peer at `source`. `freed` is notified when there is more for it after it was refused some.
+    pub(crate) fn new(node: Arc<NodeGrants>, session: u64, source: Source, freed: Arc<Notify>) -> Self {
+        node.lock().sessions.insert(session, freed);
         Self { node, session, source }
     }
 }

@@ -4,9 +4,10 @@
 //! So a buffer that its last holder drops comes back here, still mapped.
 
 use super::runtime::free;
+use crate::base::lock::{Held, Lock, Rank};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use teleport_proto::transfer::Buffers;
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ const POOLED: usize = 256 * 1024;
 /// Size classes, and a cap on what lies idle in them.
 #[derive(Debug)]
 pub(crate) struct BufferPool {
-    idle: Mutex<Idle>,
+    idle: Lock<Idle>,
     /// Something lies idle that did not before.
     filled: Notify,
     this: Weak<BufferPool>,
@@ -37,7 +38,11 @@ struct Idle {
 impl BufferPool {
     pub(crate) fn new(cap: usize) -> Arc<Self> {
         let idle = Idle { cap, ..Idle::default() };
-        Arc::new_cyclic(|this| Self { idle: Mutex::new(idle), filled: Notify::new(), this: this.clone() })
+        Arc::new_cyclic(|this| Self {
+            idle: Lock::new(Rank::Buffers, idle),
+            filled: Notify::new(),
+            this: this.clone(),
+        })
     }
 
     /// Runs for the life of the node, whoever has sessions with it: frees what has lain idle for longer than `interval`.
@@ -99,8 +104,8 @@ impl BufferPool {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Idle> {
+        self.idle.lock()
     }
 }
 

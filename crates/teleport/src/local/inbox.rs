@@ -1,6 +1,6 @@
 //! The shared half of a mailbox: what is put in by those who deliver, and taken out in runs.
 
-use super::room::{PlacedId, Room, Settled};
+use super::room::{Entry, PlacedId, Room, Settled};
 use super::{Monitored, Peer};
 use crate::SendError;
 use crate::base::lock::{Held, Lock, Rank};
@@ -284,9 +284,9 @@ impl Inbox {
             disposition = Disposition::Consumed;
         } else if credit.bytes > 0 {
             match queue.room.enter(session, seq, by_name, credit) {
-                Ok(()) => {}
-                Err(Some(id)) => (disposition, placed) = (Disposition::Placed, Some(id)),
-                Err(None) => return Put::Overrun,
+                Entry::Roomy => {}
+                Entry::Placed(id) => (disposition, placed) = (Disposition::Placed, Some(id)),
+                Entry::Overrun => return Put::Overrun,
             }
         }
         let message = Stored { from, body };
@@ -302,13 +302,8 @@ impl Inbox {
         Put::Waiting { first: queue.waiting == 1, disposition }
     }
 
-    /// Takes a message from this node, when there is room. `None` if the process is gone.
-    pub(crate) async fn put_local(
-        &self,
-        from: Pid,
-        body: Bytes,
-        wait: bool,
-    ) -> Result<Option<()>, SendError> {
+    /// Takes a message from this node, when there is room.
+    pub(crate) async fn put_local(&self, from: Pid, body: Bytes, wait: bool) -> Result<(), SendError> {
         let units = u32::try_from((body.len() as u64 + MESSAGE_COST).div_ceil(ROOM_UNIT))
             .unwrap_or(u32::MAX)
             .min(self.room_units);
@@ -318,14 +313,11 @@ impl Inbox {
             taken => taken.ok(),
         };
         if room.is_none() && !self.unbounded.load(Ordering::Relaxed) {
-            return Ok(None); // the process is gone
+            return Err(SendError::NoProcess); // it is gone
         }
         let message = Stored { from: ProcessId { id: from.id, serial: from.serial }, body };
         let put = self.put(Run::new(Origin::Local { from, _room: room }, message));
-        if put == Some(true) {
-            self.wake();
-        }
-        Ok(put.map(|_| ()))
+        put.then_some(()).ok_or(SendError::NoProcess)
     }
 
     /// Wakes the owner.
@@ -340,14 +332,21 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    fn put(&self, run: Run) -> Option<bool> {
-        let mut queue = self.lock();
-        if queue.closed {
-            return None;
+    /// `false` if the process is gone.
+    fn put(&self, run: Run) -> bool {
+        let first = {
+            let mut queue = self.lock();
+            if queue.closed {
+                return false;
+            }
+            queue.waiting += run.messages.len();
+            queue.runs.push_back(run);
+            queue.waiting == 1
+        };
+        if first {
+            self.wake();
         }
-        queue.waiting += run.messages.len();
-        queue.runs.push_back(run);
-        Some(queue.waiting == 1)
+        true
     }
 
     fn lock(&self) -> Held<'_, Queue> {
@@ -363,9 +362,7 @@ impl Monitored for Inbox {
     fn put_down(&self, monitor: RefId, body: Bytes) {
         self.note_monitor(monitor, false);
         let message = Stored { from: self.process, body };
-        if self.put(Run::new(Origin::Down(monitor), message)) == Some(true) {
-            self.wake();
-        }
+        self.put(Run::new(Origin::Down(monitor), message));
     }
 
     fn note_monitor(&self, monitor: RefId, present: bool) {

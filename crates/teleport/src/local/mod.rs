@@ -10,16 +10,15 @@ pub(crate) mod watch;
 use crate::SendError;
 use crate::base::lock::Held;
 use bytes::Bytes;
-use std::fmt;
 use std::sync::Arc;
-use teleport_etf::{Pid, Segments};
+use teleport_etf::Pid;
 use teleport_proto::NodeName;
-use teleport_proto::transfer::{Credit, Disposition};
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
+use teleport_proto::transfer::{Credit, Disposition, Outgoing};
+use teleport_proto::wire::envelope::{ProcessId, RefId, Seq};
 use watch::{Watched, Watchers};
 
 /// A session with a peer, for processes of this node that get something over it or send something back.
-pub(crate) trait Peer: fmt::Debug + Send + Sync {
+pub(crate) trait Peer: Send + Sync {
     /// The peer's name.
     fn name(&self) -> &NodeName;
 
@@ -33,13 +32,7 @@ pub(crate) trait Peer: fmt::Debug + Send + Sync {
     fn watched(&self) -> &Watched;
 
     /// Sends what waits for no credit.
-    fn send_exempt(
-        &self,
-        from: ProcessId,
-        to: Destination,
-        kind: Kind,
-        body: Segments,
-    ) -> Result<(), SendError>;
+    fn send_exempt(&self, message: Outgoing) -> Result<(), SendError>;
 
     /// A message has left its mailbox.
     fn consumed(&self, credit: Credit);
@@ -52,7 +45,7 @@ pub(crate) trait Peer: fmt::Debug + Send + Sync {
 }
 
 /// A process with a mailbox, for what it watches and who watches it.
-pub(crate) trait Monitored: fmt::Debug + Send + Sync {
+pub(crate) trait Monitored: Send + Sync {
     /// Who has to be told when it ends.
     fn watchers(&self) -> &Watchers;
 

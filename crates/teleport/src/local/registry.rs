@@ -1,14 +1,15 @@
 //! Which mailbox belongs to which name and process.
 
 use crate::RegisterError;
+use crate::base::lock::SharedLock;
 use crate::local::inbox::Inbox;
 use rustc_hash::FxHashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use teleport_proto::wire::envelope::{Destination, MAX_NAME_LEN, ProcessId};
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    tables: RwLock<Tables>,
+    tables: SharedLock<Tables>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ impl Registry {
         name: Option<&str>,
         make: impl FnOnce(ProcessId, Option<Arc<str>>) -> Arc<Inbox>,
     ) -> Result<Arc<Inbox>, RegisterError> {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         if tables.closed {
             return Err(RegisterError::NotRunning);
         }
@@ -59,7 +60,7 @@ impl Registry {
     }
 
     pub(crate) fn remove(&self, process: ProcessId, name: Option<&str>) {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         tables.processes.remove(&process);
         if let Some(name) = name {
             tables.names.remove(name);
@@ -67,7 +68,7 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, to: &Destination) -> Option<Arc<Inbox>> {
-        let tables = self.read();
+        let tables = self.tables.read();
         match to {
             Destination::Name(name) => tables.names.get(name),
             Destination::Process(process) => tables.processes.get(process),
@@ -77,21 +78,13 @@ impl Registry {
 
     /// No more processes; those that are left see their mailboxes end.
     pub(crate) fn close(&self) {
-        self.write().closed = true;
+        self.tables.write().closed = true;
         self.all().iter().for_each(|inbox| inbox.finish());
     }
 
     /// The mailboxes that there are.
     pub(crate) fn all(&self) -> Vec<Arc<Inbox>> {
-        self.read().processes.values().cloned().collect()
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Tables> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+        self.tables.read().processes.values().cloned().collect()
     }
 }
 

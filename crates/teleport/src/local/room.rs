@@ -37,6 +37,16 @@ pub(super) struct Placed {
     credit: Credit,
 }
 
+/// What became of a message that comes in.
+pub(super) enum Entry {
+    /// There is room for it.
+    Roomy,
+    /// There is none: it is to be placed.
+    Placed(PlacedId),
+    /// It is more than its session has credit for.
+    Overrun,
+}
+
 /// Placed messages whose delivery has ended, for their sessions to be told when the mailbox is not locked.
 #[derive(Default)]
 pub(super) struct Settled(SmallVec<[(Arc<dyn Peer>, Seq); 4]>);
@@ -59,30 +69,30 @@ impl Room {
         }
     }
 
-    /// A message comes in. `Err` if there is no room for it: it is to be placed, or is more than its session has credit for.
+    /// A message comes in.
     pub(super) fn enter(
         &mut self,
         session: &Arc<dyn Peer>,
         seq: Seq,
         by_name: bool,
         credit: Credit,
-    ) -> Result<(), Option<PlacedId>> {
+    ) -> Entry {
         let peer = session.name();
         let first = self.placed.is_empty()
             || self.placed.get(peer).is_none_or(|placed| placed[place(credit.class)].is_empty());
         if first && self.shared.try_take(peer, credit.class, credit.bytes) {
-            return Ok(());
+            return Entry::Roomy;
         }
         let key = (session.number(), by_name);
         let window = self.by_session.entry(key).or_insert_with(|| Window::new(self.window));
         if !window.fits(credit.class, credit.bytes) {
-            return Err(None);
+            return Entry::Overrun;
         }
         window.take(credit.class, credit.bytes);
         self.last_id += 1;
         let placed = Placed { id: self.last_id, session: session.clone(), seq, by_name, credit };
         self.placed.entry(peer.clone()).or_default()[place(credit.class)].push_back(placed);
-        Err(Some(self.last_id))
+        Entry::Placed(self.last_id)
     }
 
     /// What had room has been read: others may get it.

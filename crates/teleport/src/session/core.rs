@@ -101,26 +101,31 @@ impl Core {
     }
 
     /// A session's parts in the node's windows: for what takes credit, and for what does not.
-    pub(super) fn session_budgets(&self, source: Source, freed: &Arc<Notify>) -> [Arc<dyn Budget>; 2] {
+    pub(super) fn session_budgets(
+        &self,
+        session: u64,
+        source: Source,
+        freed: &Arc<Notify>,
+    ) -> [Arc<dyn Budget>; 2] {
         [&self.budget, &self.answers].map(|window| {
-            let part: Arc<dyn Budget> = Arc::new(SessionBudget::new(window.clone(), source, freed.clone()));
+            let part: Arc<dyn Budget> =
+                Arc::new(SessionBudget::new(window.clone(), session, source, freed.clone()));
             part
         })
     }
 
     /// What a session's peer may have under way to this node.
-    pub(super) fn session_grants(&self, source: Source, freed: &Arc<Notify>) -> Arc<SessionGrants> {
-        Arc::new(SessionGrants::new(self.grants.clone(), source, freed.clone()))
+    pub(super) fn session_grants(
+        &self,
+        session: u64,
+        source: Source,
+        freed: &Arc<Notify>,
+    ) -> Arc<SessionGrants> {
+        Arc::new(SessionGrants::new(self.grants.clone(), session, source, freed.clone()))
     }
 
     /// Bytes accepted and not known to be delivered, of all sessions.
     pub(crate) fn bytes_in_flight(&self) -> u64 {
         self.budget.used() + self.answers.used()
-    }
-}
-
-impl std::fmt::Debug for Core {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("node", &self.local.name).finish_non_exhaustive()
     }
 }

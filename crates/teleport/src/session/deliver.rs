@@ -5,18 +5,18 @@ use crate::base::seldom::{OfPeer, warn_seldom};
 use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Watch, next_watch};
 use crate::local::Peer;
 use crate::local::inbox::{Inbox, Put};
-use crate::local::watch::{Answer, Over, Purpose, Refused, Subject, Via};
+use crate::local::watch::{Answer, End, Over, Purpose, Refused, Subject, Via};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{Delivery, Disposition, Sink};
+use teleport_proto::transfer::{Delivery, Disposition, Outgoing, Sink};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
 
 /// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
 /// owners, ending calls, telling the host, and telling the peer of processes that do not exist.
-pub(crate) struct Deliver<'a> {
+pub(super) struct Deliver<'a> {
     session: &'a Arc<Session>,
     peer: Arc<dyn Peer>,
     /// Where the last message went: the next one often has the same destination.
@@ -51,7 +51,7 @@ impl<'a> Deliver<'a> {
     pub(crate) fn finish_reading(self) {
         let session = self.session;
         self.finish();
-        session.core.hosting.iter().for_each(|hosting| session.arrivals().hand_over_and_wait(hosting));
+        session.core.hosting.iter().for_each(|hosting| session.arrivals.hand_over_and_wait(hosting));
     }
 
     /// Does what is left to do; after the session's lock has been released.
@@ -60,9 +60,9 @@ impl<'a> Deliver<'a> {
         self.answers.into_iter().for_each(|answer| answer.give(&self.session.core.watches.watching));
         self.over.into_iter().for_each(Over::end);
         for (watcher, reference, refused) in self.refused {
-            let to = Destination::Process(watcher);
-            let _ =
-                self.session.send_exempt(ProcessId::NOBODY, to, refused.kind(reference), refused.reason());
+            let (kind, to) = (refused.kind(reference), Destination::Process(watcher));
+            let message = Outgoing::of_kind(kind, ProcessId::NOBODY, to, refused.reason());
+            let _ = self.session.send_exempt(message); // if the session has ended, its watches have too
         }
     }
 
@@ -107,10 +107,10 @@ impl<'a> Deliver<'a> {
             }
             Put::Gone => Disposition::NoProcess,
             Put::Overrun => {
-                let span = self.session.span();
+                let span = &self.session.span;
                 let noted = self.session.note(OfPeer::OutOfStep);
                 warn_seldom!(noted, parent: span, mailbox = ?inbox, "more than its window came for a mailbox; the session ends");
-                self.session.core.events.end(self.session.id(), EndReason::ProtocolError);
+                self.session.core.events.end(self.session.id, EndReason::ProtocolError);
                 Disposition::NoProcess
             }
         }
@@ -124,7 +124,7 @@ impl<'a> Deliver<'a> {
         arriving: impl for<'b> FnOnce(&'b [u8]) -> Arriving<'b>,
         inbound: impl FnOnce(Bytes, Origin, Receipt) -> Inbound,
     ) -> Disposition {
-        let origin = Origin::new(self.peer.clone());
+        let origin = Origin(self.peer.clone());
         let defers = |hosting: &Hosting| hosting.host.defers(&origin, &arriving(&body));
         let (receipt, disposition) =
             if class == Class::Bulk || self.session.core.hosting.as_deref().is_some_and(defers) {
@@ -132,15 +132,16 @@ impl<'a> Deliver<'a> {
             } else {
                 (Receipt::none(), Disposition::Consumed)
             };
-        self.session.arrivals().push(inbound(body, origin, receipt));
+        self.session.arrivals.push(inbound(body, origin, receipt));
         disposition
     }
 
     /// A call or a monitor has ended.
-    fn answer(&mut self, delivery: Delivery, reference: RefId, answer: Option<Answer>) -> Disposition {
-        match answer {
-            Some(answer) if self.session.core.hosting.is_some() => {
-                let which = (delivery.seq, delivery.credit.class);
+    fn ended(&mut self, delivery: Delivery, reference: RefId, how: fn(Bytes) -> End) -> Disposition {
+        let which = (delivery.seq, delivery.credit.class);
+        let core = &self.session.core;
+        match core.watches.watching.end(reference, how(delivery.body), self.session.number()) {
+            Some(answer) if core.hosting.is_some() => {
                 let (end, over) = answer.for_host();
                 self.over.extend(over);
                 self.hand_over(
@@ -159,7 +160,7 @@ impl<'a> Deliver<'a> {
 }
 
 impl Sink for Deliver<'_> {
-    fn deliver(&mut self, mut delivery: Delivery) -> Disposition {
+    fn deliver(&mut self, delivery: Delivery) -> Disposition {
         let which = (delivery.seq, delivery.credit.class);
         match delivery.kind {
             Kind::Data => {
@@ -215,25 +216,13 @@ impl Sink for Deliver<'_> {
             }
             Kind::Demonitor(reference) => {
                 if let Some(Subject::Hosted(process, watch)) = Via::There(self.peer.clone()).end(reference) {
-                    self.session.arrivals().push(Inbound::Unwatched { process, watch });
+                    self.session.arrivals.push(Inbound::Unwatched { process, watch });
                 }
                 Disposition::Delivered
             }
-            Kind::Reply(reference) => {
-                let reply = std::mem::take(&mut delivery.body);
-                let answer = self.session.core.watches.watching.reply(reference, reply, self.peer.number());
-                self.answer(delivery, reference, answer)
-            }
-            Kind::Reject(reference) => {
-                let why = std::mem::take(&mut delivery.body);
-                let answer = self.session.core.watches.watching.reject(reference, why, self.peer.number());
-                self.answer(delivery, reference, answer)
-            }
-            Kind::Down(reference) => {
-                let reason = std::mem::take(&mut delivery.body);
-                let answer = self.session.core.watches.watching.down(reference, reason, self.peer.number());
-                self.answer(delivery, reference, answer)
-            }
+            Kind::Reply(reference) => self.ended(delivery, reference, End::Reply),
+            Kind::Reject(reference) => self.ended(delivery, reference, End::Rejected),
+            Kind::Down(reference) => self.ended(delivery, reference, End::Down),
             // The session's own.
             Kind::Outcome => Disposition::Delivered,
         }

@@ -1,5 +1,6 @@
 //! The socket of one pool connection, as its reader, its writer and the session share it.
 
+use crate::base::lock::Lock;
 use crate::io::socket;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -7,7 +8,7 @@ use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 use teleport_proto::ConnectionId;
 use teleport_proto::transfer::{Frame, Seen};
@@ -33,7 +34,7 @@ pub(crate) struct Link {
     pub(crate) stream: TcpStream,
     work: Notify,
     /// What a sender could not write at once, for the writer.
-    left: Mutex<Option<Unwritten>>,
+    left: Lock<Option<Unwritten>>,
     closed: AtomicBool,
     /// Broken on purpose.
     broken: AtomicBool,
@@ -54,7 +55,7 @@ impl Link {
             class,
             stream,
             work: Notify::new(),
-            left: Mutex::new(None),
+            left: Lock::leaf(None),
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             opened: Instant::now(),
@@ -72,13 +73,13 @@ impl Link {
 
     /// Leaves the rest of a frame to the writer.
     pub(super) fn leave(&self, rest: Unwritten) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+        *self.left.lock() = Some(rest);
         self.wake();
     }
 
     /// What was left to the writer.
     pub(super) fn take_left(&self) -> Option<Unwritten> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.left.lock().take()
     }
 
     /// Waits for [`Link::wake`]; `false` if the connection is closed.

@@ -19,12 +19,12 @@ mod state;
 mod task;
 mod writer;
 
-pub(crate) use self::core::{Core, Events, SessionEvent};
+pub(crate) use self::core::{Core, SessionEvent};
 use crate::base::encoding::atom_of;
 use crate::base::error::SendError;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::SessionMeter;
-use crate::base::seldom::{NotSaid, OfPeer, Warnings};
+use crate::base::seldom::{NotSaid, OfPeer};
 use crate::host::Arrivals;
 use crate::io::clock::Moment;
 use crate::io::source::Source;
@@ -36,15 +36,15 @@ pub(crate) use drain::drain;
 pub(crate) use end::Ended;
 pub(crate) use send::{Confirmation, Offered, Patience};
 use state::State;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use teleport_etf::{Atom, Pid, Segments};
+use teleport_etf::{Atom, Pid};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
 use teleport_proto::transfer::{Credit, Disposition, Outgoing, Transfer, TransferConfig, TransferStats};
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, Seq};
+use teleport_proto::wire::envelope::{ProcessId, Seq};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc};
 
@@ -72,17 +72,17 @@ pub(crate) enum Event {
 }
 
 /// A session. Lives as long as anybody holds on to it; of use until it has ended.
-#[derive(Debug)]
 pub(crate) struct Session {
-    id: SessionId,
+    pub(crate) id: SessionId,
     number: u64,
-    peer: NodeName,
+    pub(crate) peer: NodeName,
     peer_atom: Atom,
-    peer_incarnation: Incarnation,
-    key: SessionKey,
-    dialled: bool,
-    max_message: u64,
-    core: Arc<Core>,
+    pub(crate) peer_incarnation: Incarnation,
+    pub(crate) key: SessionKey,
+    pub(crate) dialled: bool,
+    /// The largest message that it takes, in bytes.
+    pub(crate) max_message: u64,
+    pub(crate) core: Arc<Core>,
     state: Lock<State>,
     /// The control connection has something to say, soon or now.
     soon: Notify,
@@ -105,7 +105,7 @@ pub(crate) struct Session {
     /// Processes of this node that the peer's processes watch.
     watched: Watched,
     /// What is on its way to the host, if there is one.
-    arrivals: Arrivals,
+    pub(crate) arrivals: Arrivals,
     /// Whether the host may still be handed what has come over it.
     up: Lock<bool>,
     /// Its beginning has been told: what comes may be delivered.
@@ -118,12 +118,12 @@ pub(crate) struct Session {
     join_failures: AtomicU32,
     /// Bytes of control frames that the session's task has not got to yet.
     unhandled: AtomicUsize,
-    ticks: Mutex<(Counts, Option<Duration>)>,
+    ticks: Lock<(Counts, Option<Duration>)>,
     events: mpsc::UnboundedSender<Event>,
     control: mpsc::UnboundedSender<Command>,
     /// What is said about the session is said within it.
-    span: tracing::Span,
-    meter: SessionMeter,
+    pub(crate) span: tracing::Span,
+    pub(crate) meter: SessionMeter,
 }
 
 impl Session {
@@ -147,12 +147,13 @@ impl Session {
             express_connections: core.config.express_connections,
             bulk_connections: core.config.bulk_connections,
         };
-        let [budget, answers] = core.session_budgets(source, &budget_freed);
-        let grants = core.session_grants(source, &grants_freed);
+        let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+        let [budget, answers] = core.session_budgets(number, source, &budget_freed);
+        let grants = core.session_grants(number, source, &grants_freed);
         let transfer = Transfer::new(config, budget, answers, grants, core.buffers.clone());
         let session = Arc::new(Self {
             id: established.session,
-            number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
+            number,
             peer: established.peer.clone(),
             peer_atom: atom_of(&established.peer),
             peer_incarnation: established.peer_incarnation,
@@ -181,7 +182,7 @@ impl Session {
             control_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
             unhandled: AtomicUsize::new(0),
-            ticks: Mutex::default(),
+            ticks: Lock::default(),
             events,
             control,
             span: span(core, established),
@@ -191,46 +192,14 @@ impl Session {
         (session, commands)
     }
 
-    pub(crate) fn id(&self) -> SessionId {
-        self.id
-    }
-
-    pub(crate) fn peer_name(&self) -> &NodeName {
-        &self.peer
-    }
-
-    pub(crate) fn peer_incarnation(&self) -> Incarnation {
-        self.peer_incarnation
-    }
-
     /// Whether a pid is of an earlier life of the peer: its process is gone.
     pub(crate) fn is_stale(&self, incarnation: Option<u32>) -> bool {
         incarnation.is_some_and(|creation| creation != self.peer_incarnation.as_u32())
     }
 
-    pub(crate) fn key(&self) -> &SessionKey {
-        &self.key
-    }
-
-    pub(crate) fn dialled(&self) -> bool {
-        self.dialled
-    }
-
-    pub(crate) fn span(&self) -> &tracing::Span {
-        &self.span
-    }
-
     /// Whether that is to be said of the peer, and what was not.
     pub(crate) fn note(&self, what: OfPeer) -> Option<NotSaid> {
         self.core.warnings.of_peer(&self.peer, what)
-    }
-
-    pub(crate) fn warnings(&self) -> &Warnings {
-        &self.core.warnings
-    }
-
-    pub(crate) fn meter(&self) -> &SessionMeter {
-        &self.meter
     }
 
     /// Something came from the peer.
@@ -250,15 +219,15 @@ impl Session {
     }
 
     pub(crate) fn note_round_trip(&self, round_trip: Duration) {
-        self.ticks.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(round_trip);
+        self.ticks.lock().1 = Some(round_trip);
     }
 
     pub(crate) fn note_ticks(&self, counts: Counts) {
-        self.ticks.lock().unwrap_or_else(PoisonError::into_inner).0 = counts;
+        self.ticks.lock().0 = counts;
     }
 
     pub(crate) fn ticks(&self) -> (Counts, Option<Duration>) {
-        *self.ticks.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.ticks.lock()
     }
 
     /// Tells the session's task.
@@ -287,15 +256,6 @@ impl Session {
     /// Tells the control thread's task.
     pub(crate) fn command(&self, command: Command) {
         let _ = self.control.send(command);
-    }
-
-    /// The largest message that it takes, in bytes.
-    pub(crate) fn max_message(&self) -> u64 {
-        self.max_message
-    }
-
-    pub(crate) fn arrivals(&self) -> &Arrivals {
-        &self.arrivals
     }
 
     /// Its beginning has been told.
@@ -386,14 +346,9 @@ impl Peer for Session {
         &self.watched
     }
 
-    fn send_exempt(
-        &self,
-        from: ProcessId,
-        to: Destination,
-        kind: Kind,
-        body: Segments,
-    ) -> Result<(), SendError> {
-        self.send_without_credit(Outgoing::of_kind(kind, from, to, body))
+    fn send_exempt(&self, message: Outgoing) -> Result<(), SendError> {
+        debug_assert!(message.kind.is_exempt());
+        self.offering(|state, after| self.offer(state, after, message).map(drop))
     }
 
     fn consumed(&self, credit: Credit) {

@@ -38,7 +38,6 @@ impl Patience {
 }
 
 /// A message that waits to be accepted. Dropping it takes the message back.
-#[derive(Debug)]
 pub(crate) struct Pending {
     session: Arc<Session>,
     ticket: Ticket,
@@ -117,14 +116,8 @@ impl Session {
         })
     }
 
-    /// Sends what waits for no credit.
-    pub(super) fn send_without_credit(&self, message: Outgoing) -> Result<(), SendError> {
-        debug_assert!(message.kind.is_exempt());
-        self.offering(|state, after| self.offer(state, after, message).map(drop))
-    }
-
     /// Lets a sender offer something under the lock, and then write it on an idle connection himself.
-    fn offering<R>(&self, offer: impl FnOnce(&mut State, &mut After) -> R) -> R {
+    pub(super) fn offering<R>(&self, offer: impl FnOnce(&mut State, &mut After) -> R) -> R {
         let mut after = After::default();
         let result = offer(&mut self.lock(), &mut after);
         let link = after.take_express();
@@ -135,7 +128,12 @@ impl Session {
         result
     }
 
-    fn offer(&self, state: &mut State, after: &mut After, message: Outgoing) -> Result<Sent, SendError> {
+    pub(super) fn offer(
+        &self,
+        state: &mut State,
+        after: &mut After,
+        message: Outgoing,
+    ) -> Result<Sent, SendError> {
         match state.change(after, |transfer| transfer.send(message)) {
             None => Err(down(&self.peer, state.ended)),
             Some(Ok(sent)) => Ok(sent),

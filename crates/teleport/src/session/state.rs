@@ -92,12 +92,6 @@ impl State {
     }
 }
 
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("ended", &self.ended).finish_non_exhaustive()
-    }
-}
-
 /// What changes have asked for.
 #[derive(Default)]
 #[must_use = "it is to be done when the lock is free"]

@@ -1,12 +1,11 @@
 //! The session's own task: acknowledgements out and in, and what has to be looked at from time to time.
 
 use super::{Command, Event, Session};
+use crate::Config;
 use crate::base::seldom::{OfPeer, warn_seldom};
-use crate::io::clock::Clock;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Progress, Urgency};
@@ -19,10 +18,6 @@ const BULK_STALL_FACTOR: u32 = 4;
 
 struct Task {
     session: Arc<Session>,
-    flush_delay: Duration,
-    stall_timeout: Duration,
-    bulk_idle: Duration,
-    clock: Clock,
     /// There is a control connection, and it has written what it was given.
     writable: bool,
     connected: bool,
@@ -36,12 +31,7 @@ struct Task {
 }
 
 pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiver<Event>) {
-    let core = &session.core;
     let mut task = Task {
-        flush_delay: core.config.flush_delay,
-        stall_timeout: core.config.stall_timeout,
-        bulk_idle: core.config.bulk_idle,
-        clock: core.clock,
         session: session.clone(),
         writable: false,
         connected: false,
@@ -72,6 +62,10 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
 }
 
 impl Task {
+    fn config(&self) -> &Config {
+        &self.session.core.config
+    }
+
     fn on_event(&mut self, event: Event) {
         match event {
             Event::ControlUp => {
@@ -115,7 +109,7 @@ impl Task {
 
     fn flush_soon(&mut self) {
         if self.flush_at.is_none() {
-            self.flush_at = Some(Instant::now() + self.flush_delay);
+            self.flush_at = Some(Instant::now() + self.config().flush_delay);
         }
     }
 
@@ -162,8 +156,8 @@ impl Task {
     /// Begins to look after connections: only those of a session in use need it.
     fn begin_to_look(&mut self) {
         let now = Instant::now();
-        self.look_at.get_or_insert(now + Progress::interval(self.stall_timeout));
-        self.sweep_at.get_or_insert(now + self.bulk_idle);
+        self.look_at.get_or_insert(now + Progress::interval(self.config().stall_timeout));
+        self.sweep_at.get_or_insert(now + self.config().bulk_idle);
     }
 
     fn look_after_connections(&mut self, now: Instant) {
@@ -171,11 +165,11 @@ impl Task {
         self.publish();
         let (under_way, idle) = self.session.is_in_use();
         if idle {
-            self.sweep_at.get_or_insert(now + self.bulk_idle);
+            self.sweep_at.get_or_insert(now + self.config().bulk_idle);
         }
         let more_to_give_up = self.session.change(|transfer| transfer.rest());
         if under_way || more_to_give_up == Some(true) {
-            self.look_at = Some(now + Progress::interval(self.stall_timeout));
+            self.look_at = Some(now + Progress::interval(self.config().stall_timeout));
             return;
         }
         self.progress.clear();
@@ -191,18 +185,19 @@ impl Task {
     fn sweep(&mut self, now: Instant) {
         let left = self.session.change(|transfer| transfer.sweep_idle());
         if left == Some(true) || self.look_at.is_some() {
-            self.sweep_at = Some(now + self.bulk_idle);
+            self.sweep_at = Some(now + self.config().bulk_idle);
         }
         self.publish();
     }
 
     /// Retires connections on which what was written gets nowhere.
     fn retire_stalled(&mut self) {
-        let now = self.clock.now();
+        let now = self.session.core.clock.now();
+        let stall_timeout = self.config().stall_timeout;
         // A fragment counts only when all of it has been read.
         let patience = |class| match class {
-            Class::Express => self.stall_timeout,
-            Class::Bulk => self.stall_timeout.saturating_mul(BULK_STALL_FACTOR),
+            Class::Express => stall_timeout,
+            Class::Bulk => stall_timeout.saturating_mul(BULK_STALL_FACTOR),
         };
         let control_heard = self.connected.then(|| self.session.control_heard.read());
         let (session, progress) = (&self.session, &mut self.progress);
@@ -219,7 +214,7 @@ impl Task {
                 if looked_at.look(now, seen, control_heard) {
                     let (connection, class, waited) = (link.id, link.class, looked_at.waited());
                     let noted = session.note(OfPeer::PoolStalled);
-                    warn_seldom!(noted, parent: session.span(), connection, ?class, ?waited, "pool connection stands still; replacing it");
+                    warn_seldom!(noted, parent: &session.span, connection, ?class, ?waited, "pool connection stands still; replacing it");
                     session.meter.connections_stalled.increment(1);
                     state.change(after, |transfer| transfer.retire(link.id));
                 } else {

@@ -8,7 +8,7 @@ use crate::api::process::not_connected;
 use crate::base::lock::must_not_wait;
 use crate::engine::Engine;
 use crate::host::{Host, Hosting};
-use crate::local::watch::{Purpose, Via};
+use crate::local::watch::{Path, Purpose, Via, Waiter};
 use crate::session::{Offered, Patience, Session};
 use crate::{
     Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError, SendOptions, ShutdownReport,
@@ -65,7 +65,7 @@ pub struct Embedded {
 impl NodeBuilder {
     /// Starts the node in a host, which has processes of its own; see [`embed`](crate::embed).
     pub async fn embed(self, host: Arc<dyn Host>) -> Result<Embedded, StartError> {
-        let node = self.hosting(Hosting::new(host)).start().await?;
+        let node = self.hosting(Hosting { host }).start().await?;
         Ok(Embedded { node })
     }
 }
@@ -273,8 +273,8 @@ impl Embedded {
                 return Err(SendError::NoProcess);
             }
             let engine = engine.upgrade().ok_or(SendError::NotRunning)?;
-            let via = Via::There(session.clone());
-            engine.core.watches.watching.for_host(reference, via, from, to.clone(), purpose);
+            let path = Path { via: Via::There(session.clone()), from, to: to.clone() };
+            engine.core.watches.watching.begin(reference, path, Waiter::Host(purpose));
             session.send(message(to)).inspect_err(|_| engine.core.watches.watching.withdraw(reference))
         };
         self.offer(peer, options, Some(reference), offer, accepted)
@@ -309,7 +309,7 @@ impl Embedded {
             return Err(SendError::NotRunning);
         }
         let patience = options.patience();
-        let session = match engine.session_if_up(&peer) {
+        let session = match engine.peers.session(&peer) {
             None if options.is_noconnect() => return Err(not_connected(&peer)),
             None if options.is_nosuspend() => Some(engine.session_now(&peer)?),
             session => session,

@@ -10,7 +10,7 @@ mod watched;
 mod watcher;
 
 pub(crate) use watched::{Refused, Subject, WatchLimit, Watched, Watchers};
-pub(crate) use watcher::{Answer, HostedWaiters, Over, Watching};
+pub(crate) use watcher::{Answer, HostedWaiters, Over, Path, Waiter, Watching};
 
 use super::Peer;
 use crate::SendError;
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use teleport_etf::{Atom, Segments, Term};
 use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
 /// What a process is watched for.
@@ -54,7 +55,6 @@ impl End {
 }
 
 /// The watches of this node's processes.
-#[derive(Debug)]
 pub(crate) struct Watches {
     /// What they wait for.
     pub(crate) watching: Watching,
@@ -73,7 +73,7 @@ impl Watches {
 pub(crate) const HERE: u64 = 0;
 
 /// The other side of a watch.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Via {
     /// Both processes are on this node.
     Here(Arc<Watches>),
@@ -100,7 +100,8 @@ impl Via {
                 }
             }
             Self::There(peer) => {
-                let tell = |reason| peer.send_exempt(from, Destination::Process(to), kind, reason);
+                let to = Destination::Process(to);
+                let tell = |reason| peer.send_exempt(Outgoing::of_kind(kind, from, to.clone(), reason));
                 // If the session has ended, its watches have too.
                 let instead = match tell(reason) {
                     Err(SendError::TooLarge { .. }) => reason::too_large(),

@@ -74,7 +74,7 @@ impl Refused {
 }
 
 /// A process here that is watched.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Subject {
     /// One of the node's own: its inbox has a list of who watches.
     Inbox(Arc<dyn Monitored>),
@@ -168,7 +168,6 @@ pub(crate) struct IsMonitor;
 #[derive(Debug)]
 pub(crate) struct Watchers(Lock<Option<BTreeMap<(u64, RefId), Watcher>>>);
 
-#[derive(Debug)]
 struct Watcher {
     via: Via,
     process: ProcessId,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_etf::{Reference, Segments, Term};
 use teleport_proto::membership::EndReason;
+use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 use tokio::sync::oneshot;
 
@@ -31,7 +32,7 @@ pub(crate) struct Watching {
     host: Option<Arc<dyn HostedWaiters>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Table {
     watches: FxHashMap<RefId, Watch>,
     /// Those that end with a session, by that session.
@@ -63,18 +64,16 @@ impl Table {
     }
 }
 
-#[derive(Debug)]
 struct Watch {
     path: Path,
     waiter: Waiter,
 }
 
 /// The process that waits, and what it waits for.
-#[derive(Debug)]
-struct Path {
-    via: Via,
-    from: ProcessId,
-    to: Destination,
+pub(crate) struct Path {
+    pub(crate) via: Via,
+    pub(crate) from: ProcessId,
+    pub(crate) to: Destination,
 }
 
 impl Path {
@@ -84,32 +83,21 @@ impl Path {
             Via::Here(_) => drop(self.via.end(reference)),
             Via::There(peer) => {
                 // If the session has ended, so has the watch.
-                let kind = Kind::Demonitor(reference);
-                let _ = peer.send_exempt(self.from, self.to, kind, Segments::default());
+                let (kind, body) = (Kind::Demonitor(reference), Segments::default());
+                let _ = peer.send_exempt(Outgoing::of_kind(kind, self.from, self.to, body));
             }
         }
     }
 }
 
-enum Waiter {
+/// Who is to be told.
+pub(crate) enum Waiter {
+    /// The caller.
     Call(oneshot::Sender<End>),
-    Monitor {
-        process: Arc<dyn Monitored>,
-        reference: Reference,
-        object: Term,
-    },
+    /// A process that gets DOWN.
+    Monitor { process: Arc<dyn Monitored>, reference: Reference, object: Term },
     /// A call or a monitor of one of the host's processes.
     Host(Purpose),
-}
-
-impl std::fmt::Debug for Waiter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Call(_) => "Call",
-            Self::Monitor { .. } => "Monitor",
-            Self::Host(_) => "Host",
-        })
-    }
 }
 
 impl Waiter {
@@ -175,12 +163,6 @@ impl Answer {
     }
 }
 
-impl std::fmt::Debug for Watching {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watching").field("waiting", &self.len()).finish_non_exhaustive()
-    }
-}
-
 impl Watching {
     pub(super) fn new(late_meter: Counter, host: Option<Arc<dyn HostedWaiters>>) -> Self {
         let table = Lock::new(Rank::Watching, Table::default());
@@ -195,60 +177,26 @@ impl Watching {
         RefId::new(&words).unwrap_or_else(|| unreachable!("three words are a reference"))
     }
 
-    /// A call: the answer comes through the channel.
-    pub(crate) fn call(
-        &self,
-        reference: RefId,
-        via: Via,
-        from: ProcessId,
-        to: Destination,
-    ) -> oneshot::Receiver<End> {
-        let (sender, answer) = oneshot::channel();
-        let path = Path { via, from, to };
-        self.table.lock().insert(reference, Watch { path, waiter: Waiter::Call(sender) });
-        answer
-    }
-
-    /// A monitor: DOWN comes to the mailbox.
-    pub(crate) fn monitor(
-        &self,
-        (id, reference): (RefId, Reference),
-        via: Via,
-        (from, process): (ProcessId, Arc<dyn Monitored>),
-        to: Destination,
-        object: Term,
-    ) {
-        process.note_monitor(id, true);
-        let (path, waiter) = (Path { via, from, to }, Waiter::Monitor { process, reference, object });
-        self.table.lock().insert(id, Watch { path, waiter });
-    }
-
-    /// A call or monitor of one of the host's processes: the host is told.
-    pub(crate) fn for_host(
-        &self,
-        reference: RefId,
-        via: Via,
-        from: ProcessId,
-        to: Destination,
-        purpose: Purpose,
-    ) {
-        let (path, waiter) = (Path { via, from, to }, Waiter::Host(purpose));
+    /// Somebody begins to wait for what is on that path.
+    pub(crate) fn begin(&self, reference: RefId, path: Path, waiter: Waiter) {
+        if let Waiter::Monitor { process, .. } = &waiter {
+            process.note_monitor(reference, true);
+        }
         self.table.lock().insert(reference, Watch { path, waiter });
     }
 
-    /// The reply to a call has come over a session, or from [`HERE`](super::HERE): from its server, or from whom that has handed it
-    /// on to. Late ones are counted.
-    pub(crate) fn reply(&self, reference: RefId, reply: Bytes, from: u64) -> Option<Answer> {
-        let answer = self.take_call(reference, from, End::Reply(reply));
-        if answer.is_none() {
+    /// What is waited for has ended, as is said over that session or from [`HERE`](super::HERE). Whoever a call was handed on to may
+    /// answer it, too. Late replies are counted.
+    pub(crate) fn end(&self, reference: RefId, end: End, from: u64) -> Option<Answer> {
+        let is_reply = matches!(end, End::Reply(_));
+        let answer = match end {
+            End::Down(reason) => self.down(reference, reason, from),
+            end => self.take_call(reference, from, end),
+        };
+        if is_reply && answer.is_none() {
             self.count_late();
         }
         answer
-    }
-
-    /// Who may answer says that nobody will.
-    pub(crate) fn reject(&self, reference: RefId, why: Bytes, from: u64) -> Option<Answer> {
-        self.take_call(reference, from, End::Rejected(why))
     }
 
     /// What is watched has ended. DOWN is in the mailbox when this returns.
