@@ -50,7 +50,7 @@ lint: lint-erlang ## Format, clippy, documentation, and who may depend on whom; 
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" cargo doc --workspace --lib --no-deps $(CARGO_FLAGS)
 	scripts/check-boundaries.sh
-	scripts/check-layers.sh teleport_nif
+	scripts/check-layers.sh teleport teleport_nif
 	scripts/check-docs.sh
 
 .PHONY: deny

@@ -198,7 +198,7 @@ impl Control {
         for action in self.liveness.poll(now, self.session.last_heard(), self.heard) {
             self.act(action, now);
         }
-        let (counts, (before, _)) = (self.liveness.counts(), self.session.ticks());
+        let (counts, (before, _)) = (self.liveness.counts(), *self.session.ticks.lock());
         if counts.missed > before.missed {
             let missed = counts.missed - before.missed;
             let silent_for = now.saturating_sub(self.session.last_heard());
@@ -206,7 +206,7 @@ impl Control {
             warn_seldom!(noted, parent: &self.session.span, missed, in_all = counts.missed, ?silent_for, "tick missed");
             self.session.meter.ticks_missed(missed);
         }
-        self.session.note_ticks(counts);
+        self.session.ticks.lock().0 = counts;
     }
 
     fn act(&mut self, action: Action, now: Time) {
@@ -279,8 +279,8 @@ impl Control {
         if answer.probe {
             self.session.core.events.send(SessionEvent::ProbeAnswered { session: self.session.id });
         }
-        self.session.note_round_trip(answer.round_trip);
-        self.session.note_ticks(self.liveness.counts());
+        self.session.ticks.lock().1 = Some(answer.round_trip);
+        self.session.ticks.lock().0 = self.liveness.counts();
         self.session.meter.tick_answered(answer.round_trip);
         if let Some(observer) = &self.observer {
             let tick = Tick { peer: self.session.peer.clone(), round_trip: answer.round_trip };

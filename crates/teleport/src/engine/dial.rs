@@ -1,9 +1,8 @@
 //! Opening connections: a peer's addresses race. The next one begins when one has failed or takes its time, and the first behind
 //! which the peer itself is wins.
 
-use super::Engine;
-use super::directory::ADVICE;
 use super::handshake::{self, Failure, Greeted};
+use super::{ADVICE, Engine};
 use crate::base::error::{ConnectError, Outcome, Tried};
 use crate::base::lock::{Held, Lock};
 use crate::base::seldom::warn_seldom;

@@ -1,9 +1,9 @@
 //! Which sessions there are: asks [`Membership`], and does what it decides. What of that others have to be told is left to
 //! [`lifecycle`](super::lifecycle).
 
-use super::Engine;
 use super::control;
 use super::dial::{self, Failed, Purpose};
+use super::{ADVICE, Engine};
 use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
 use crate::session::{Command, Session, SessionEvent};
@@ -20,9 +20,6 @@ use teleport_proto::membership::{
 use teleport_proto::{NodeName, SessionId, Time};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
-
-/// Goes with what is said of peers that cannot be reached.
-pub(super) const ADVICE: &str = "Node::check says at which step it fails";
 
 pub(crate) struct Directory {
     pub(super) membership: Membership,

@@ -5,8 +5,7 @@
 //! beginning has been told, and that is told behind the end of the one before it: nothing of a session comes to a process
 //! ahead of the end of an earlier session with the same peer.
 
-use super::Engine;
-use super::directory::ADVICE;
+use super::{ADVICE, Engine};
 use crate::base::seldom::{OfNode, OfPeer, Warnings, if_any, say_seldom};
 use crate::engine::monitors::NodeEvent;
 use crate::session::{Ended, Session};

@@ -53,6 +53,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
+/// Goes with what is said of peers that cannot be reached.
+const ADVICE: &str = "Node::check says at which step it fails";
+
 /// So many failures in a row to open a pool connection are worth a warning.
 const JOINS_TO_WARN_AFTER: u32 = 5;
 
@@ -172,7 +175,7 @@ impl Engine {
 
     /// What there is to know about a session.
     pub(crate) fn peer_info(&self, session: &Session) -> PeerInfo {
-        let (ticks, tick_round_trip) = session.ticks();
+        let (ticks, tick_round_trip) = *session.ticks.lock();
         PeerInfo {
             name: session.peer.clone(),
             incarnation: session.peer_incarnation,
@@ -338,7 +341,7 @@ impl Engine {
             failures @ JOINS_TO_WARN_AFTER => {
                 let noted = session.note(OfPeer::NoPool);
                 warn_seldom!(
-                    noted, parent: &session.span, failures, %error, advice = directory::ADVICE,
+                    noted, parent: &session.span, failures, %error, advice = ADVICE,
                     "cannot open pool connections; trying again"
                 );
             }

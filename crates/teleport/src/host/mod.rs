@@ -183,25 +183,15 @@ impl HostedWaiters for Hosting {
 ///
 /// Dropped without any of them it says that nobody is going to answer, or of a monitor that it is `noconnection`.
 pub struct Watch {
-    peer: Arc<dyn Peer>,
-    purpose: Purpose,
-    id: u64,
-    reference: RefId,
-    watcher: ProcessId,
-    watched: ProcessId,
+    pub(crate) peer: Arc<dyn Peer>,
+    pub(crate) purpose: Purpose,
+    pub(crate) id: u64,
+    pub(crate) reference: RefId,
+    pub(crate) watcher: ProcessId,
+    pub(crate) watched: ProcessId,
 }
 
 impl Watch {
-    pub(crate) fn new(
-        peer: Arc<dyn Peer>,
-        purpose: Purpose,
-        (id, reference): (u64, RefId),
-        watcher: ProcessId,
-        watched: ProcessId,
-    ) -> Self {
-        Self { peer, purpose, id, reference, watcher, watched }
-    }
-
     /// Its number, which no other watch of this program's life has.
     pub fn id(&self) -> u64 {
         self.id
@@ -309,16 +299,12 @@ impl fmt::Debug for Watch {
 
 /// That a message has been delivered: said by dropping it, on a thread that may wait for the node for a moment.
 #[must_use = "dropping it says that the message has been delivered"]
-pub struct Receipt(Option<(Arc<dyn Peer>, Seq, Class)>);
+pub struct Receipt(pub(crate) Option<(Arc<dyn Peer>, Seq, Class)>);
 
 impl Receipt {
     /// For a message that counts as delivered already.
     pub(crate) fn none() -> Self {
         Self(None)
-    }
-
-    pub(crate) fn new(session: Arc<dyn Peer>, seq: Seq, class: Class) -> Self {
-        Self(Some((session, seq, class)))
     }
 
     /// Whether the message is a large one, above 64 KiB. Others that have to come behind it come when this is dropped.

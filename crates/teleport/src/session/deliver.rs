@@ -9,6 +9,7 @@ use crate::local::watch::{Answer, End, Over, Purpose, Refused, Subject, Via};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Delivery, Disposition, Outgoing, Sink};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
@@ -87,7 +88,8 @@ impl<'a> Deliver<'a> {
             Some(Taker::Inbox(inbox)) => begin(Subject::Inbox(inbox.clone())).map(|()| Begun::Inbox(inbox)),
             Some(Taker::Hosted(process)) => {
                 let number = next_watch();
-                let watch = || Watch::new(self.peer.clone(), purpose, (number, reference), watcher, process);
+                let peer = self.peer.clone();
+                let watch = || Watch { peer, purpose, id: number, reference, watcher, watched: process };
                 begin(Subject::Hosted(process, number)).map(|()| Begun::Hosted(process, watch()))
             }
         };
@@ -101,7 +103,7 @@ impl<'a> Deliver<'a> {
                     self.woken.push(inbox.clone());
                 }
                 if disposition == Disposition::Placed {
-                    self.session.note_placed();
+                    self.session.placed.store(true, Ordering::Relaxed);
                 }
                 disposition
             }
@@ -128,7 +130,7 @@ impl<'a> Deliver<'a> {
         let defers = |hosting: &Hosting| hosting.host.defers(&origin, &arriving(&body));
         let (receipt, disposition) =
             if class == Class::Bulk || self.session.core.hosting.as_deref().is_some_and(defers) {
-                (Receipt::new(self.peer.clone(), seq, class), Disposition::Deferred)
+                (Receipt(Some((self.peer.clone(), seq, class))), Disposition::Deferred)
             } else {
                 (Receipt::none(), Disposition::Consumed)
             };

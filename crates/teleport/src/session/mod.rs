@@ -118,7 +118,8 @@ pub(crate) struct Session {
     join_failures: AtomicU32,
     /// Bytes of control frames that the session's task has not got to yet.
     unhandled: AtomicUsize,
-    ticks: Lock<(Counts, Option<Duration>)>,
+    /// Ticks, and the round trip of the last that was answered.
+    pub(crate) ticks: Lock<(Counts, Option<Duration>)>,
     events: mpsc::UnboundedSender<Event>,
     control: mpsc::UnboundedSender<Command>,
     /// What is said about the session is said within it.
@@ -218,18 +219,6 @@ impl Session {
         self.last_heard.read()
     }
 
-    pub(crate) fn note_round_trip(&self, round_trip: Duration) {
-        self.ticks.lock().1 = Some(round_trip);
-    }
-
-    pub(crate) fn note_ticks(&self, counts: Counts) {
-        self.ticks.lock().0 = counts;
-    }
-
-    pub(crate) fn ticks(&self) -> (Counts, Option<Duration>) {
-        *self.ticks.lock()
-    }
-
     /// Tells the session's task.
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.events.send(event); // it ends with the session
@@ -282,11 +271,6 @@ impl Session {
 
     pub(crate) fn is_control_connected(&self) -> bool {
         self.control_connected.load(Ordering::Acquire)
-    }
-
-    /// A mailbox has a message of the session for which it has no room.
-    pub(crate) fn note_placed(&self) {
-        self.placed.store(true, Ordering::Relaxed);
     }
 
     /// Has mailboxes drop what the session, which has ended, has placed in them.

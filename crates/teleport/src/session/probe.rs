@@ -12,7 +12,7 @@ impl Session {
     /// Sends something over each connection, and waits for the answers, at most so long.
     pub(crate) async fn probe(&self, limit: Duration) -> Vec<ConnectionCheck> {
         let begin = Instant::now();
-        let ticks_before = self.ticks().0.answered;
+        let ticks_before = self.ticks.lock().0.answered;
         self.command(Command::Ask);
         let probed = self.change(|transfer| transfer.probe()).unwrap_or_default();
         let kind = |class| match class {
@@ -26,7 +26,7 @@ impl Session {
             .collect();
         loop {
             let elapsed = begin.elapsed();
-            if control.answered.is_none() && self.ticks().0.answered > ticks_before {
+            if control.answered.is_none() && self.ticks.lock().0.answered > ticks_before {
                 control.answered = Some(elapsed);
             }
             {
