@@ -420,10 +420,10 @@ monitor_options(_Other, _Mark, _Alias) ->
 
 -spec monitor_of(ref(), Mark :: term(), teleport_request:alias()) -> reference() | badarg.
 monitor_of(Ref, Mark, Alias) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} ->
+    case teleport_ref:resolve(Ref) of
+        {otp, Process} ->
             erlang:monitor(process, Process, [{tag, Mark} | Alias]);
-        {remote, To} ->
+        {pool, To} ->
             teleport_request:monitor(To, Mark, Alias);
         undefined ->
             Monitor = teleport_request:watcher(Alias),

@@ -25,10 +25,10 @@ send(Alias, Message, _How, Ack) when node(Alias) =:= node() ->
         {ack, Tag} -> self() ! {teleport, Tag, delivered}, ok
     end;
 send(Alias, Message, How, Ack) ->
-    case teleport_send:where({?MODULE, node(Alias)}, How) of
-        {remote, To} ->
+    case teleport_send:resolve({?MODULE, node(Alias)}, How) of
+        {pool, To} ->
             teleport_send:send(To, message(Alias, Message), How, Ack);
-        {local, _ByDistributedErlang} ->
+        {otp, _ByDistributedErlang} ->
             case {teleport_send:by_otp(Alias, Message, How), Ack} of
                 {ok, {ack, Tag}} -> self() ! {teleport, Tag, {unconfirmed, disterl}}, ok;
                 {Result, _Ack} -> Result

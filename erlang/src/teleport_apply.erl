@@ -28,10 +28,10 @@ call(Node, Module, Function, Args, Timeout)
             error({erpc, badarg});
         Milliseconds ->
             Deadline = teleport_timeout:deadline(Milliseconds),
-            case teleport_ref:where({?MODULE, Node}, Milliseconds) of
-                {remote, To} ->
+            case teleport_ref:resolve({?MODULE, Node}, Milliseconds) of
+                {pool, To} ->
                     call_remote(To, Module, Function, Args, Deadline);
-                {local, _ByDistributedErlang} ->
+                {otp, _ByDistributedErlang} ->
                     erpc:call(Node, Module, Function, Args, teleport_timeout:left(Deadline));
                 late ->
                     error({erpc, timeout})
@@ -55,12 +55,12 @@ send_request(Node, Module, Function, Args) ->
 %% The same, if the way to the node is known in time.
 -spec send_request(node(), module(), atom(), [term()], timeout()) -> teleport_request:request_id().
 send_request(Node, Module, Function, Args, Milliseconds) ->
-    case teleport_ref:where({?MODULE, Node}, Milliseconds) of
+    case teleport_ref:resolve({?MODULE, Node}, Milliseconds) of
         late ->
             teleport_request:fail({?MODULE, Node}, timeout);
-        {remote, To} ->
+        {pool, To} ->
             teleport_request:send(To, '$gen_call', request(Module, Function, Args));
-        {local, _ByDistributedErlang} ->
+        {otp, _ByDistributedErlang} ->
             teleport_request:send({?MODULE, node()}, '$gen_call', {apply_at, group_leader(), Node, Module, Function, Args})
     end.
 
@@ -80,9 +80,9 @@ result(badarg) -> error({erpc, badarg}).
 %% As `teleport_erpc:cast/4', of what is a call.
 -spec cast(node(), module(), atom(), [term()]) -> ok.
 cast(Node, Module, Function, Args) ->
-    case teleport_ref:where({?MODULE, Node}) of
-        {remote, _To} -> teleport:cast({?MODULE, Node}, request(Module, Function, Args));
-        {local, _ByDistributedErlang} -> erpc:cast(Node, Module, Function, Args)
+    case teleport_ref:resolve({?MODULE, Node}) of
+        {pool, _To} -> teleport:cast({?MODULE, Node}, request(Module, Function, Args));
+        {otp, _ByDistributedErlang} -> erpc:cast(Node, Module, Function, Args)
     end.
 
 -spec init([]) -> {ok, state()}.

@@ -14,8 +14,8 @@
 -spec server(teleport_ref:ref(), term(), term(), timeout(), otp()) -> term().
 server(Ref, Kind, Request, Timeout, Otp) when ?IS_TIMEOUT(Timeout) ->
     Deadline = teleport_timeout:deadline(Timeout),
-    case teleport_ref:where(Ref, Timeout) of
-        {remote, To} ->
+    case teleport_ref:resolve(Ref, Timeout) of
+        {pool, To} ->
             case teleport_request:call(To, Kind, Request, Deadline) of
                 {reply, Reply} -> Reply;
                 {exit, Reason} -> exit({exit_reason(Ref, Reason), Otp})
@@ -35,8 +35,8 @@ by_otp({Module, Name, Args}) ->
 %% Calls an event manager, for as long as it takes. The exit has nothing but the reason.
 -spec manager(teleport_ref:ref(), term(), otp()) -> term().
 manager(Ref, Request, Otp) ->
-    case teleport_ref:where(Ref) of
-        {remote, To} ->
+    case teleport_ref:resolve(Ref) of
+        {pool, To} ->
             case teleport_request:call(To, self(), Request, infinity) of
                 {reply, Reply} -> Reply;
                 {exit, Reason} -> exit(exit_reason(Ref, Reason))
@@ -48,8 +48,8 @@ manager(Ref, Request, Otp) ->
 %% Sends a message, whatever becomes of it.
 -spec tell(teleport_ref:ref(), term(), otp()) -> ok.
 tell(Ref, Message, Otp) ->
-    case teleport_ref:where(Ref) of
-        {remote, To} ->
+    case teleport_ref:resolve(Ref) of
+        {pool, To} ->
             _ = teleport_send:message(To, Message, 0),
             ok;
         _Otherwise ->
@@ -60,8 +60,8 @@ tell(Ref, Message, Otp) ->
 -spec stop(teleport_ref:ref(), term(), timeout(), otp()) -> ok.
 stop(Ref, Reason, Timeout, Otp) when ?IS_TIMEOUT(Timeout) ->
     Deadline = teleport_timeout:deadline(Timeout),
-    case teleport_ref:where(Ref, Timeout) of
-        {remote, To} -> stop_remote(To, Reason, Timeout, Deadline);
+    case teleport_ref:resolve(Ref, Timeout) of
+        {pool, To} -> stop_remote(To, Reason, Timeout, Deadline);
         late -> exit(timeout);
         _Otherwise -> by_otp(Otp)
     end;

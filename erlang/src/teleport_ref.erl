@@ -2,46 +2,46 @@
 %% What a reference to a process means.
 -module(teleport_ref).
 
--export([where/1, where/2, node_of/1]).
+-export([resolve/1, resolve/2, node_of/1]).
 -export([new/0, monitor/2, alias/1]).
 
 -compile({no_auto_import, [monitor/2, alias/1]}).
 
--export_type([ref/0, where/0]).
+-export_type([ref/0, resolved/0]).
 
 -type ref() :: pid() | atom() | {atom(), node()} | {global, term()} | {via, module(), term()}.
 
--type where() :: {local, pid() | atom() | {atom(), node()}} | {remote, teleport_nif:destination()} | undefined | invalid.
+-type resolved() :: {otp, pid() | atom() | {atom(), node()}} | {pool, teleport_nif:destination()} | undefined | invalid.
 
-%% What to do with a reference to a process. `local': what OTP's own functions would do. `undefined': nobody has that name.
-%% `invalid': it is no reference.
--spec where(ref()) -> where().
-where(Ref) ->
-    case where(Ref, infinity) of
+%% What to do with a reference to a process. `otp': what OTP's own functions would do. `pool': teleport sends it there.
+%% `undefined': nobody has that name. `invalid': it is no reference.
+-spec resolve(ref()) -> resolved().
+resolve(Ref) ->
+    case resolve(Ref, infinity) of
         Where when Where =/= late, Where =/= noconnect -> Where
     end.
 
-%% The same. `late', `noconnect': in that time it is not known which way to its node there is.
--spec where(ref(), teleport_route:patience()) -> where() | late | noconnect.
-where(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() ->
-    {local, Pid};
-where(Pid, Patience) when is_pid(Pid) ->
+%% As resolve/1, in that time. `late', `noconnect': it is not known which way to its node there is.
+-spec resolve(ref(), teleport_route:patience()) -> resolved() | late | noconnect.
+resolve(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() ->
+    {otp, Pid};
+resolve(Pid, Patience) when is_pid(Pid) ->
     remote(Pid, node(Pid), Patience);
-where({global, Name}, Patience) ->
+resolve({global, Name}, Patience) ->
     found(global:whereis_name(Name), Patience);
-where({via, Module, Name}, Patience) ->
+resolve({via, Module, Name}, Patience) ->
     try Module:whereis_name(Name) of
         Found -> found(Found, Patience)
     catch
         _:_ -> invalid
     end;
-where({Name, Node}, _Patience) when is_atom(Name), Node =:= node() ->
-    {local, {Name, Node}};
-where({Name, Node}, Patience) when is_atom(Name), is_atom(Node) ->
+resolve({Name, Node}, _Patience) when is_atom(Name), Node =:= node() ->
+    {otp, {Name, Node}};
+resolve({Name, Node}, Patience) when is_atom(Name), is_atom(Node) ->
     remote({Name, Node}, Node, Patience);
-where(Name, _Patience) when is_atom(Name) ->
-    {local, Name};
-where(_Other, _Patience) ->
+resolve(Name, _Patience) when is_atom(Name) ->
+    {otp, Name};
+resolve(_Other, _Patience) ->
     invalid.
 
 -spec node_of(teleport_nif:destination()) -> node().
@@ -62,17 +62,17 @@ monitor(Process, Options) ->
 alias(Options) ->
     erlang:alias(Options).
 
--spec found(term(), teleport_route:patience()) -> where() | late | noconnect.
+-spec found(term(), teleport_route:patience()) -> resolved() | late | noconnect.
 found(undefined, _Patience) -> undefined;
-found(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
+found(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() -> {otp, Pid};
 found(Pid, Patience) when is_pid(Pid) -> remote(Pid, node(Pid), Patience);
 found(_Other, _Patience) -> invalid.
 
 %% Where teleport does not run OTP's own functions do it, if that is configured.
--spec remote(teleport_nif:destination(), node(), teleport_route:patience()) -> where() | late | noconnect.
+-spec remote(teleport_nif:destination(), node(), teleport_route:patience()) -> resolved() | late | noconnect.
 remote(To, Node, Patience) ->
     case teleport_route:of_node(Node, Patience) of
-        pool -> {remote, To};
-        disterl -> {local, To};
+        pool -> {pool, To};
+        disterl -> {otp, To};
         Unknown -> Unknown
     end.

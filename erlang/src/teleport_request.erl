@@ -67,9 +67,9 @@ call(To, Kind, Request, Timeout) ->
 %% it by.
 -spec send(teleport_ref:ref(), term(), term()) -> request_id() | badarg.
 send(Ref, Kind, Request) ->
-    case teleport_ref:where(Ref) of
-        {local, Process} -> request_local(Process, Kind, Request);
-        {remote, To} -> request_remote(To, Kind, Request);
+    case teleport_ref:resolve(Ref) of
+        {otp, Process} -> request_local(Process, Kind, Request);
+        {pool, To} -> request_remote(To, Kind, Request);
         undefined -> fail(Ref, noproc);
         invalid -> badarg
     end.
@@ -134,12 +134,12 @@ multi(Nodes, Name, Request, Timeout) ->
 %% It may still be waiting: the answer is awaited before anything else is sent.
 -spec begin_marked({atom(), node()}, reference(), term(), timeout()) -> {here | there, request_id()}.
 begin_marked(Ref, Mark, Request, Milliseconds) ->
-    case teleport_ref:where(Ref, Milliseconds) of
-        {local, Process} ->
+    case teleport_ref:resolve(Ref, Milliseconds) of
+        {otp, Process} ->
             Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
             _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}),
             {here, Id};
-        {remote, To} ->
+        {pool, To} ->
             Id = teleport_ref:new(),
             case offer(To, Id, Mark, message('$gen_call', Id, Mark, Request), undefined) of
                 {error, Reason} -> ok = ended(Id, Mark, To, down_reason(Reason));

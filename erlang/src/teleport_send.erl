@@ -2,7 +2,7 @@
 %% Sends messages, and encodes them for other nodes.
 -module(teleport_send).
 
--export([send/4, where/2, message/3, by_otp/3, to_each/4, prime/1, encode/1, parts/1]).
+-export([send/4, resolve/2, message/3, by_otp/3, to_each/4, prime/1, encode/1, parts/1]).
 
 -export_type([error/0, flags/0, how/0, ack/0]).
 
@@ -38,14 +38,14 @@ send(Alias, Message, How, Ack) when is_reference(Alias) ->
     teleport_alias:send(Alias, Message, How, Ack);
 send(Ref, Message, How, Ack) ->
     Until = until(How),
-    case {where(Ref, How), Ack} of
-        {{remote, To}, none} when is_integer(How) ->
+    case {resolve(Ref, How), Ack} of
+        {{pool, To}, none} when is_integer(How) ->
             message(To, Message, How);
-        {{remote, To}, _} ->
+        {{pool, To}, _} ->
             encoded(Message, fun(Encoded) -> offer(To, Encoded, left(Until), Ack) end);
-        {{local, Process}, none} ->
+        {{otp, Process}, none} ->
             by_otp(Process, Message, How);
-        {{local, Process}, {ack, Tag}} ->
+        {{otp, Process}, {ack, Tag}} ->
             case find(Process) of
                 {away, To} ->
                     case by_otp(To, Message, How) of
@@ -63,10 +63,10 @@ send(Ref, Message, How, Ack) ->
             badarg
     end.
 
-%% As `teleport_ref:where/2', or why it cannot be sent there.
--spec where(teleport_ref:ref(), how()) -> teleport_ref:where() | {error, busy | timeout | noconnect}.
-where(Ref, How) ->
-    case teleport_ref:where(Ref, patience(How)) of
+%% As `teleport_ref:resolve/2', or why it cannot be sent there.
+-spec resolve(teleport_ref:ref(), how()) -> teleport_ref:resolved() | {error, busy | timeout | noconnect}.
+resolve(Ref, How) ->
+    case teleport_ref:resolve(Ref, patience(How)) of
         noconnect -> {error, noconnect};
         late -> {error, case flags(How) band 2 of 0 -> timeout; 2 -> busy end};
         Where -> Where
@@ -165,20 +165,20 @@ to_each(Nodes, Name, Message, How) ->
 
 -spec hand_over({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, error()}, how()) -> ok | waits | {error, error()}.
 hand_over(Ref, Message, Encoded, How) ->
-    case {where(Ref, How), Encoded} of
-        {{local, Process}, _} ->
+    case {resolve(Ref, How), Encoded} of
+        {{otp, Process}, _} ->
             %% As for a cast, it does not matter whether there is such a name.
             case by_otp(Process, Message, How) of
                 badarg -> ok;
                 Result -> Result
             end;
-        {{remote, To}, {ok, Body}} ->
+        {{pool, To}, {ok, Body}} ->
             Flags = flags(How),
             case teleport_nif:send(To, {encoded, Body}, Flags band 11 bor 2, undefined) of
                 {error, busy} when Flags band 2 =:= 0 -> waits;
                 Result -> result(Result)
             end;
-        {{remote, _To}, {error, Reason}} ->
+        {{pool, _To}, {error, Reason}} ->
             {error, Reason};
         {Error, _} ->
             Error
