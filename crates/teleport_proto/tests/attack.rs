@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use teleport_etf::Segments;
 use teleport_proto::transfer::{
-    Delivery, Disposition, MESSAGE_COST, Outgoing, PlainBuffers, ReceiveError, Sink, Transfer,
-    TransferConfig, Unlimited, Violation,
+    Delivery, Disposition, Granter, MESSAGE_COST, Outgoing, PlainBuffers, ReceiveError, Renewal, Sink,
+    Transfer, TransferConfig, Unlimited, Violation,
 };
-use teleport_proto::wire::control::TransferFrame;
+use teleport_proto::wire::control::{Need, TransferFrame};
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Lane, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::{Class, split_batch};
 
@@ -187,6 +187,40 @@ fn watches_of_nobody_whose_ends_are_not_fetched_end_the_session() {
         let error = tell(from, body, 1);
         assert!(matches!(error, Some(ReceiveError::Session(Violation::Answers { .. }))), "{error:?}");
     }
+}
+
+/// All is taken that others may have.
+struct NothingLeft;
+
+impl Granter for NothingLeft {
+    fn renew(&self, _lane: Lane, _class: Class, _renewal: Renewal) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn to_ask_for_more_than_is_granted_lets_nobody_leave_more_answers() {
+    let unlimited = || Arc::new(Unlimited);
+    let (grants, buffers) = (Arc::new(NothingLeft), Arc::new(PlainBuffers));
+    let mut victim = Transfer::new(config(), unlimited(), unlimited(), grants, buffers);
+    assert!(victim.connection_up(EXPRESS, Class::Express));
+    renew(&mut victim);
+    let mut tell = |times| {
+        let all = Need { needed: 1 << 40, wanted: 1 << 40, waived: 0 };
+        for lane in [Lane::Ordinary, Lane::Exempt] {
+            victim.control(TransferFrame::Needed { lane, express: all, bulk: all }).unwrap();
+        }
+        let (kind, to) = (Kind::Down(RefId::new(&[1]).unwrap()), Destination::Process(process(2)));
+        for _ in 0..times {
+            let down = Outgoing::of_kind(kind, ProcessId::NOBODY, to.clone(), Segments::default());
+            victim.send(down).unwrap();
+        }
+        let seq = victim.stats().messages_received + 1;
+        victim.receive_batch(EXPRESS, batch([envelope(seq)]), &mut Taker(Disposition::Delivered)).err()
+    };
+    assert_eq!(tell(2000), None);
+    let error = tell(100);
+    assert!(matches!(error, Some(ReceiveError::Session(Violation::Answers { .. }))), "{error:?}");
 }
 
 #[test]

@@ -261,9 +261,9 @@ impl Grants {
         self.express.outstanding() + self.bulk.outstanding()
     }
 
-    /// The window of express messages, in bytes.
-    pub(crate) fn express_window(&self) -> u64 {
-        self.express.window.max(self.express.outstanding())
+    /// Those of express messages.
+    pub(crate) fn express_outstanding(&self) -> u64 {
+        self.express.outstanding()
     }
 
     /// Bytes of express messages that may come.

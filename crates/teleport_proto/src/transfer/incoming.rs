@@ -146,9 +146,9 @@ impl Inbox {
         self.ordinary.outstanding() + self.exempt.outstanding()
     }
 
-    /// What the peer may have under way of express messages, in both lanes.
-    pub(crate) fn express_window(&self) -> u64 {
-        self.ordinary.express_window() + self.exempt.express_window()
+    /// Bytes of express messages granted and not delivered, in both lanes: whatever the peer says that it wants.
+    pub(crate) fn express_outstanding(&self) -> u64 {
+        self.ordinary.express_outstanding() + self.exempt.express_outstanding()
     }
 
     /// Bytes of express messages that may still come.

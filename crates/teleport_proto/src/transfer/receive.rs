@@ -35,6 +35,8 @@ impl Transfer {
         if let Some(connection) = self.connection_mut(id) {
             connection.begun_batch = 0;
         }
+        let granted = self.inbox.express_outstanding();
+        self.answerable = if self.outbox.answers() == 0 { granted } else { granted.max(self.answerable) };
         let result = self.inbox.batch(&frame, sink);
         self.after_receiving(id, result)
     }
@@ -174,8 +176,7 @@ impl Transfer {
         }
         allow("accounts", self.consumed.len(), MOST_REMEMBERED)?;
         allow("gaps between its messages", self.inbox.delivered().scattered(), MOST_REMEMBERED)?;
-        let (bytes, window) = (self.outbox.answers(), self.inbox.express_window());
-        self.answerable = if bytes == 0 { window } else { window.max(self.answerable) };
+        let bytes = self.outbox.answers();
         let limit = answers::most_untaken(self.answerable);
         if bytes > limit { Err(Violation::Answers { bytes, limit }.into()) } else { Ok(()) }
     }

@@ -125,10 +125,14 @@ impl Via {
 /// Reasons that nodes give themselves.
 pub(crate) mod reason {
     use super::{Atom, Segments, Term};
+    use bytes::Bytes;
+
+    /// Peers make a node say this as often as they like: it takes no memory.
+    const NOPROC: Bytes = Bytes::from_static(b"\x83w\x06noproc");
 
     /// There is no such process.
     pub(crate) fn noproc() -> Segments {
-        atom("noproc")
+        NOPROC.into()
     }
 
     /// Its node went down, or cannot be reached.
