@@ -28,6 +28,8 @@ pub(crate) struct Figures {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
+    /// The longest of those that were due in each second, in milliseconds.
+    pub(crate) seconds: Vec<f64>,
     /// Messages of 1 KiB and of 1 MiB that were accepted, and those that were not.
     pub(crate) small: usize,
     pub(crate) large: usize,
@@ -47,7 +49,8 @@ impl Honest {
 
     /// Calls and sends for so long.
     pub(crate) async fn measure(&self, span: Duration) -> Figures {
-        let end = Instant::now() + span;
+        let begun = Instant::now();
+        let end = begun + span;
         let mut calls = Vec::new();
         let mut sends = Vec::new();
         for node in &self.nodes {
@@ -60,7 +63,12 @@ impl Honest {
         let mut took = Vec::new();
         for call in calls {
             let (times, failed) = call.await.unwrap_or_default();
-            took.extend(times);
+            for (due, time) in times {
+                let second = due.duration_since(begun).as_secs() as usize;
+                figures.seconds.resize(figures.seconds.len().max(second + 1), 0.0);
+                figures.seconds[second] = figures.seconds[second].max(time.as_secs_f64() * 1e3);
+                took.push(time);
+            }
             figures.failed += failed;
         }
         for (len, send) in sends {
@@ -79,7 +87,7 @@ impl Honest {
 }
 
 /// Calls are made when they are due, whether or not those before have been answered.
-async fn call(node: Node, victim: NodeName, end: Instant) -> (Vec<Duration>, usize) {
+async fn call(node: Node, victim: NodeName, end: Instant) -> (Vec<(Instant, Duration)>, usize) {
     let mut calls = Vec::new();
     let mut due = Instant::now();
     let mut number = 0;
@@ -90,7 +98,7 @@ async fn call(node: Node, victim: NodeName, end: Instant) -> (Vec<Duration>, usi
         calls.push(tokio::spawn(async move {
             let process = node.process();
             let reply = process.call::<_, Binary>(("desk", victim), &Ask::Echo(number), PATIENCE).await;
-            (due.elapsed(), reply)
+            ((due, due.elapsed()), reply)
         }));
         due += EVERY;
     }

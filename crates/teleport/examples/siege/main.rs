@@ -247,6 +247,8 @@ fn table(outcome: &Outcome) -> String {
         let honest::Figures { answered, failed, p50, p99, max, .. } = figures;
         lines.push(format!("{what:<16} {answered:>9} {failed:>9} {p50:>9.2} {p99:>9.2} {max:>9.2}"));
     }
+    let seconds: Vec<String> = siege.seconds.iter().map(|worst| format!("{worst:.0}")).collect();
+    lines.push(format!("worst by second  {}", seconds.join(" ")));
     lines.push(format!(
         "honest sends     in peace {} small and {} large, under siege {} and {}; failed {}",
         peace.small, peace.large, siege.small, siege.large, siege.unsent

@@ -114,10 +114,11 @@ pub(crate) fn free(bytes: u64, garbage: impl Send + 'static) {
     }
 }
 
-/// Lowers the priority of the calling thread. On Linux that is what `setpriority` does for process 0.
-fn stand_back() {
+/// Lowers the priority of the calling thread, as that of threads for large messages is. On Linux that is what `setpriority` does
+/// for process 0.
+pub fn stand_back() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, BULK_NICE) {
-        tracing::debug!(%error, "cannot lower the priority of a bulk thread");
+        tracing::debug!(%error, "cannot lower the priority of a thread");
     }
 }

@@ -6,6 +6,7 @@ use crate::host::Hosting;
 use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
 use crate::io::buffers::BufferPool;
 use crate::io::clock::Clock;
+use crate::io::readers::Readers;
 use crate::io::source::Source;
 use crate::local::registry::Registry;
 use crate::local::watch::{HostedWaiters, WatchLimit, Watches};
@@ -65,6 +66,8 @@ pub(crate) struct Core {
     answers: Arc<NodeBudget>,
     /// What peers may have under way to this node.
     grants: Arc<NodeGrants>,
+    /// Whose small messages are taken in next.
+    pub(super) readers: Arc<Readers>,
     pub(crate) events: Events,
     pub(crate) warnings: Warnings,
 }
@@ -90,6 +93,7 @@ impl Core {
             budget: NodeBudget::for_sends(config.node_window.get(), share),
             answers: NodeBudget::for_answers(config.answers_window.get()),
             grants: NodeGrants::new(config.receive_window.get()),
+            readers: Readers::new(config.worker_threads),
             events: Events(events),
             warnings: Warnings::default(),
             local,

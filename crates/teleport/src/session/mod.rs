@@ -80,6 +80,7 @@ pub(crate) struct Session {
     pub(crate) peer_incarnation: Incarnation,
     pub(crate) key: SessionKey,
     pub(crate) dialled: bool,
+    source: Source,
     /// The largest message that it takes, in bytes.
     pub(crate) max_message: u64,
     pub(crate) core: Arc<Core>,
@@ -160,6 +161,7 @@ impl Session {
             peer_incarnation: established.peer_incarnation,
             key: established.key.clone(),
             dialled: established.role == Role::Dialler,
+            source,
             max_message: established.max_message.get(),
             core: core.clone(),
             state: Lock::new(Rank::Session, State::new(transfer)),

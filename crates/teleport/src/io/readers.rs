@@ -1,0 +1,133 @@
+//! Which reader of small messages is next: addresses that peers come from take turns, however many sessions each has.
+//!
+//! A reader takes in what it has read at one go, which for full windows takes a millisecond or two. With hundreds of sessions
+//! that all send, whoever comes last would wait for all of them.
+
+use super::source::Source;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// So many readers at a time, as many as there are threads.
+#[derive(Debug)]
+pub(crate) struct Readers(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// Sources with readers that wait, the next one first.
+    order: VecDeque<Source>,
+    waiting: FxHashMap<Source, VecDeque<oneshot::Sender<Turn>>>,
+}
+
+/// A reader's turn, until it is dropped.
+///
+/// All readers with something to read wait in the runtime's queue, in which there are no sources. So a reader that has taken
+/// much keeps its turn until it has been through that queue: by then all others have asked for theirs.
+#[derive(Debug)]
+pub(crate) struct Turn(Option<Arc<Readers>>);
+
+impl Readers {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        let (order, waiting) = Default::default();
+        Arc::new(Self(Mutex::new(State { free: most.max(1), order, waiting })))
+    }
+
+    /// Waits for the turn of a reader from that source.
+    pub(crate) async fn turn(self: &Arc<Self>, source: Source) -> Turn {
+        let given = {
+            let mut state = self.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Turn(Some(self.clone()));
+            }
+            let State { order, waiting, .. } = &mut *state;
+            let queue = waiting.entry(source).or_default();
+            if queue.is_empty() {
+                order.push_back(source);
+            }
+            let (giver, given) = oneshot::channel();
+            queue.push_back(giver);
+            given
+        };
+        given.await.unwrap_or(Turn(None)) // every one is given
+    }
+
+    /// The next that waits; if nobody does the turn is free.
+    fn next(&self) -> Option<oneshot::Sender<Turn>> {
+        let state = &mut *self.lock();
+        let Some((source, queue)) =
+            state.order.pop_front().and_then(|source| Some((source, state.waiting.get_mut(&source)?)))
+        else {
+            state.free += 1;
+            return None;
+        };
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            state.waiting.remove(&source);
+        } else {
+            state.order.push_back(source);
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(readers) = self.0.take() else { return };
+        while let Some(next) = readers.next() {
+            match next.send(Turn(Some(readers.clone()))) {
+                Ok(()) => return,
+                Err(mut turn) => drop(turn.0.take()), // that reader has ended
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn source(number: u8) -> Source {
+        Source::of(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)))
+    }
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn whoever_has_one_session_is_next_behind_one_of_many_from_another_address() {
+        let readers = Readers::new(1);
+        let mut first = pin!(readers.turn(source(1)));
+        let turn = poll(first.as_mut()).expect("nobody waits");
+        let mut others: Vec<_> = (0..100).map(|_| Box::pin(readers.turn(source(1)))).collect();
+        assert!(others.iter_mut().all(|other| poll(other.as_mut()).is_none()));
+        let mut alone = pin!(readers.turn(source(2)));
+        assert!(poll(alone.as_mut()).is_none());
+        drop(turn);
+        let second = poll(others[0].as_mut()).expect("one of the many has waited for longest");
+        assert!(poll(alone.as_mut()).is_none());
+        drop(second);
+        let own = poll(alone.as_mut()).expect("it is the other address's turn");
+        drop(own);
+        // Those that give up do not keep a turn, given or not.
+        others.drain(..50);
+        assert!(poll(others[0].as_mut()).is_some(), "a turn comes back from a reader that has ended");
+        others.clear();
+        assert!(poll(pin!(readers.turn(source(3)))).is_some());
+        assert!(readers.lock().waiting.is_empty());
+        assert_eq!(readers.lock().free, 1);
+    }
+}
