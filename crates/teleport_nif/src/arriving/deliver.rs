@@ -43,9 +43,8 @@ thread_local! {
     static BUILDING: RefCell<OwnedEnv> = RefCell::default();
 }
 
-/// What a term takes for its bytes, at a guess: an empty list in a list is one byte and two words, sixteen times as much, but hardly
-/// any term is made of those.
-pub(super) const SWELLS: usize = 8;
+/// What a term may take for its bytes: an empty list in a list is one byte and two words.
+pub(super) const SWELLS: usize = 16;
 
 /// So much of a line is delivered at a time: others wait for their turn.
 const DELIVERED_AT_ONCE: usize = 16;

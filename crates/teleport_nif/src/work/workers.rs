@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::{io, thread};
+use teleport::embed::stand_back;
 
 /// At most so many threads do what takes long, and at least three: a session has all of them but one at the most.
 const MOST_THREADS: usize = 4;
@@ -62,7 +63,13 @@ impl<N: Send + Sync + 'static> Jobs<N> {
         };
         for _ in 0..large.threads() {
             let (large, node) = (large.clone(), Arc::downgrade(node));
-            start("terms", Box::new(move || work(&node, || large.next())))?;
+            start(
+                "terms",
+                Box::new(move || {
+                    stand_back();
+                    work(&node, || large.next());
+                }),
+            )?;
         }
         let node = Arc::downgrade(node);
         start("short", Box::new(move || work(&node, || Some((short.recv().ok()?, ())))))
