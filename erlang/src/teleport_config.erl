@@ -45,7 +45,7 @@ keys() ->
      {relays, ?COUNT(1, 1024, "processes"), {default, erlang:system_info(schedulers)}, 8},
      {stop_timeout, ?COUNT(0, ?MOST_MILLISECONDS, "milliseconds"), {default, 5000}, 2000},
      {answers_window, ?BYTES(1), engine, 128 * ?MIB},
-     {buffer_pool, ?BYTES(0), engine, 256 * ?MIB},
+     {buffer_pool, ?BYTES(0), engine, 128 * ?MIB},
      {bulk_connections, ?COUNT(1, 1024, "connections"), engine, 4},
      {congestion, name, engine, "cubic"},
      {express_connections, ?COUNT(1, 1024, "connections"), engine, 1},
@@ -60,7 +60,7 @@ keys() ->
      {net_ticktime, ?COUNT(1, 30 * 86400, "seconds"), engine, 60},
      {node_window, ?BYTES(1), engine, 1024 * ?MIB},
      {peer_window, ?BYTES(1), engine, 32 * ?MIB},
-     {receive_window, ?BYTES(1), engine, 128 * ?MIB},
+     {receive_window, ?BYTES(1), engine, 96 * ?MIB},
      {setup_timeout, ?STEP, engine, 7000},
      {stall_timeout, ?STEP, engine, 5000},
      {worker_threads, ?COUNT(1, 1024, "threads"), engine, 4}].

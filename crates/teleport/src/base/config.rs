@@ -34,7 +34,7 @@ pub struct Config {
     /// small message under way, of those that take credit and of those that do not; and of the peers at one address, one at a
     /// time a message of any size.
     ///
-    /// Default 128 MiB: three peers with full windows, or thirteen with a quarter of one. However many sessions somebody opens under
+    /// Default 96 MiB: two peers with full windows, or ten with a quarter of one. However many sessions somebody opens under
     /// made-up names, they get no more than this, and 128 KiB each.
     pub receive_window: NonZeroU64,
     /// What one peer may have waiting in one bounded mailbox of this node, in bytes; all its sessions together.
@@ -44,8 +44,8 @@ pub struct Config {
     pub mailbox_window: NonZeroU64,
     /// What all peers together may have waiting in one bounded mailbox of this node, in bytes.
     ///
-    /// Default `None`: four times [`mailbox_window`](Self::mailbox_window), since few peers fill the same mailbox at a time. A
-    /// peer may have as much of it as it leaves free.
+    /// Default `None`: twice [`mailbox_window`](Self::mailbox_window), since few peers fill the same mailbox at a time. A
+    /// peer may have as much of it as it leaves free: one that is alone has its whole window.
     pub mailbox_total: Option<NonZeroU64>,
     /// What all sends of this node together may have under way, in bytes. A peer may have as much of it as it leaves free.
     /// Whatever the others hold, each may have an eighth of [`peer_window`](Self::peer_window), or one message.
@@ -54,9 +54,9 @@ pub struct Config {
     pub node_window: NonZeroU64,
     /// How many calls and monitors peers may have open at processes of this node, all together. A peer may have as many as
     /// are then left for others, so one that is alone half of them; and whatever the others hold, each session may have a
-    /// 256th of them, beyond the total if need be. What is more ends at once with the reason `system_limit`.
+    /// 1,024th of them, beyond the total if need be. What is more ends at once with the reason `system_limit`.
     ///
-    /// Default 262,144, a session's share 1,024: some 250 bytes each, so 64 MiB and 256 KiB for each session; and far more than
+    /// Default 262,144, a session's share 256: some 250 bytes each, so 64 MiB and 64 KiB for each session; and far more than
     /// a cluster has calls under way.
     pub max_watches: usize,
     /// What this node keeps of answers that its peers have not taken, in bytes: replies, and what else goes without credit. A
@@ -105,7 +105,7 @@ pub struct Config {
     /// Default 1024: about 7 KiB of memory, the kernel's buffers and one descriptor each. Newcomers at a round trip of 20 ms
     /// get through 20,000 strangers a second, be it that these come from everywhere: 800 in two round trips.
     pub max_handshakes: usize,
-    /// Sessions that other nodes have opened; half as many from one address. What this node opens itself does not count.
+    /// Sessions that other nodes have opened; a sixteenth of that from one address. What this node opens itself does not count.
     /// Beyond that others are refused, and the sessions that stand are not touched.
     ///
     /// Default 2048: about 13 KiB and one descriptor each as long as they are idle. A holder of the cookie can open
@@ -135,7 +135,7 @@ pub struct Config {
     pub flush_delay: Duration,
     /// Received buffers of 256 KiB and more that are kept for reuse, in bytes.
     ///
-    /// Default 256 MiB: a fresh buffer of 10 MiB costs 2,560 page faults, a used one none. What lies idle for long is
+    /// Default 128 MiB: a fresh buffer of 10 MiB costs 2,560 page faults, a used one none. What lies idle for long is
     /// freed.
     pub buffer_pool: usize,
     /// Threads for pools, accepts and handshakes.
@@ -168,7 +168,7 @@ impl Default for Config {
             mailbox_total: None,
             node_window: bytes(1024 * MIB),
             max_watches: 1 << 18,
-            receive_window: bytes(128 * MIB),
+            receive_window: bytes(96 * MIB),
             answers_window: bytes(128 * MIB),
             fragment_size: 1024 * 1024,
             express_connections: 1,
@@ -183,7 +183,7 @@ impl Default for Config {
             bulk_idle: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(5),
             flush_delay: Duration::from_millis(20),
-            buffer_pool: 256 * MIB as usize,
+            buffer_pool: 128 * MIB as usize,
             worker_threads: cores.min(4),
             notsent_lowat: 128 * 1024,
             congestion: None,
@@ -200,7 +200,7 @@ impl Config {
 
     /// What all peers may have waiting in one mailbox.
     pub(crate) fn mailbox_total(&self) -> u64 {
-        self.mailbox_total.map_or(self.mailbox_window.get().saturating_mul(4), NonZeroU64::get)
+        self.mailbox_total.map_or(self.mailbox_window.get().saturating_mul(2), NonZeroU64::get)
     }
 
     /// What is wrong with the configuration, if anything: the field and what it takes.

@@ -58,8 +58,8 @@ async fn a_copied_incarnation_does_not_take_the_session_over() {
 #[tokio::test]
 async fn sessions_that_others_open_are_limited_and_those_that_stand_stay() {
     let peers = StaticPeers::new();
-    // Half of it for one address.
-    let b = start_with("b@127.0.0.1", &peers, |config| config.max_sessions = 8).await;
+    // A sixteenth of it for one address.
+    let b = start_with("b@127.0.0.1", &peers, |config| config.max_sessions = 64).await;
     let mut inbox = b.register("inbox").unwrap();
     let a = start("a@127.0.0.1", &peers).await;
     within(a.send(("inbox", b.name()), &0)).await.unwrap();

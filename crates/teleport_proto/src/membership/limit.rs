@@ -6,6 +6,9 @@ use rustc_hash::FxHashMap;
 
 use crate::SessionId;
 
+/// One source has one of so many parts. What a holder of the cookie can take of a node's memory grows with its sessions.
+const PARTS: usize = 16;
+
 /// Counts the sessions that others have opened, by where they came from. `S` is a source.
 #[derive(Debug)]
 pub struct SessionLimit<S> {
@@ -15,7 +18,7 @@ pub struct SessionLimit<S> {
 }
 
 impl<S: Copy + Eq + Hash> SessionLimit<S> {
-    /// So many in all, and half of them from one source.
+    /// So many in all, and a sixteenth of them from one source.
     pub fn new(most: usize) -> Self {
         Self { most, sessions: FxHashMap::default(), by_source: FxHashMap::default() }
     }
@@ -23,7 +26,7 @@ impl<S: Copy + Eq + Hash> SessionLimit<S> {
     /// Whether there is room for one more from a source.
     pub fn has_room(&self, source: S) -> bool {
         let of_source = self.by_source.get(&source).copied().unwrap_or(0);
-        self.sessions.len() < self.most && of_source < self.most.div_ceil(2)
+        self.sessions.len() < self.most && of_source < self.most.div_ceil(PARTS)
     }
 
     /// A session has begun that was opened from there.
@@ -54,21 +57,21 @@ mod tests {
     }
 
     #[test]
-    fn one_source_has_half_and_all_have_the_whole() {
-        let mut limit = SessionLimit::new(9);
+    fn one_source_has_a_sixteenth_and_all_have_the_whole() {
+        let mut limit = SessionLimit::new(65);
         for number in 0..5 {
-            assert!(limit.has_room("a"));
-            limit.begun(id(number), "a");
+            assert!(limit.has_room(0));
+            limit.begun(id(number), 0);
         }
-        assert!(!limit.has_room("a"), "half of it, and one for good measure");
-        for number in 5..9 {
-            assert!(limit.has_room("b"));
-            limit.begun(id(number), "b");
+        assert!(!limit.has_room(0), "a sixteenth of it, and one for good measure");
+        for number in 5..65 {
+            assert!(limit.has_room(number));
+            limit.begun(id(number), number);
         }
-        assert!(!limit.has_room("b") && !limit.has_room("c"));
+        assert!(!limit.has_room(5) && !limit.has_room(65));
         limit.ended(id(0));
-        assert!(limit.has_room("a") && limit.has_room("c"));
-        for number in 0..20 {
+        assert!(limit.has_room(0) && limit.has_room(65));
+        for number in 0..65 {
             limit.ended(id(number));
         }
         assert!(limit.by_source.is_empty(), "nothing is left of those that have ended");

@@ -22,8 +22,8 @@ pub(crate) struct WatchLimit {
     held: AtomicUsize,
 }
 
-/// Of so many watches one is in each session's share: 1,024 of the default's 262,144.
-const SHARES: usize = 256;
+/// Of so many watches one is in each session's share: 256 of the default's 262,144.
+const SHARES: usize = 1024;
 
 impl WatchLimit {
     pub(crate) fn new(most: usize) -> Arc<Self> {
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn sessions_that_fill_up_leave_a_newcomer_its_share() {
-        let limit = WatchLimit::new(256 * 10);
+        let limit = WatchLimit::new(SHARES * 10);
         let inbox = inbox();
         let fill = |watched: &Watched| {
             let begin = |number| watched.insert(reference(number), Purpose::Monitor, inbox.clone());
@@ -305,7 +305,7 @@ mod tests {
         let held: Vec<_> = members.iter().map(fill).collect();
         assert!(held.iter().all(|&held| held >= 10), "{held:?}");
         assert_eq!(fill(&Watched::new(Some(limit.clone()))), 10);
-        assert!(held.iter().sum::<usize>() <= 256 * 10 + 40 * 10, "{held:?}");
+        assert!(held.iter().sum::<usize>() <= SHARES * 10 + 40 * 10, "{held:?}");
         assert_eq!(members.iter().map(|member| member.close().len()).collect::<Vec<_>>(), held);
     }
 
