@@ -7,10 +7,11 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([sessions_that_end_all_the_time/1, killed_while_sessions_end/1, nothing_comes_behind_the_end_of_its_session/1]).
--export([large_maps_keep_their_place/1, a_flood_of_monitors/1, a_small_reply_passes_a_large_one/1]).
+-export([large_maps_keep_their_place/1, maps_of_others_take_turns/1]).
+-export([a_flood_of_monitors/1, a_small_reply_passes_a_large_one/1]).
 
 %% Run on other nodes.
--export([victim/1, maps/1, count_for/2, keep/0, relays/0]).
+-export([victim/1, maps/1, maps_to/2, count_for/2, keep/0, relays/0]).
 
 -define(PATIENCE, 30000).
 %% How often a session ends, for each number of schedulers.
@@ -22,7 +23,7 @@ suite() ->
 
 all() ->
     [sessions_that_end_all_the_time, killed_while_sessions_end, nothing_comes_behind_the_end_of_its_session,
-     large_maps_keep_their_place, a_flood_of_monitors, a_small_reply_passes_a_large_one].
+     large_maps_keep_their_place, maps_of_others_take_turns, a_flood_of_monitors, a_small_reply_passes_a_large_one].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -179,6 +180,33 @@ kill_builders(Node, Count) ->
     Builders = [Pid || {_, Pid, worker, _} <- supervisor:which_children({teleport_builder_sup, Node}), is_pid(Pid)],
     exit(lists:nth(rand:uniform(length(Builders)), Builders), kill),
     kill_builders(Node, Count - 1).
+
+%% Many maps of one node wait for builders, for many processes, since those for one wait for each other anyway.
+maps_of_others_take_turns(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    {OtherPeer, Other} = teleport_test:start_peer(),
+    ok = teleport:start(),
+    Builders = [Pid || {_, Pid, worker, _} <- supervisor:which_children(teleport_builder_sup)],
+    [ok = sys:suspend(Builder) || Builder <- Builders],
+    Self = self(),
+    Takers = [spawn_link(fun() -> receive Map -> Self ! {taken, Map} end end) || _ <- lists:seq(1, 50)],
+    ok = erpc:call(Node, ?MODULE, maps_to, [Takers, node]),
+    ok = erpc:call(Other, ?MODULE, maps_to, [[spawn_link(fun() -> receive Map -> Self ! {taken, Map} end end)], other]),
+    Received = fun(From) ->
+        #{peers := #{From := #{messages_received := Count}}} = teleport:info(),
+        Count
+    end,
+    teleport_test:eventually(fun() -> {50, 1} =:= {Received(Node), Received(Other)} end),
+    [ok = sys:resume(Builder) || Builder <- Builders],
+    Order = [receive {taken, #{1 := From}} -> From after ?PATIENCE -> error(nothing_came) end || _ <- [other | Takers]],
+    ct:log("~w", [Order]),
+    ?assert(lists:member(other, lists:sublist(Order, 10))),
+    ok = application:stop(teleport),
+    [teleport_test:stop_peer(P) || P <- [Peer, OtherPeer]].
+
+-spec maps_to([pid()], atom()) -> ok.
+maps_to(Takers, From) ->
+    lists:foreach(fun(Taker) -> ok = teleport:send(Taker, maps:from_keys(lists:seq(1, 1000), From)) end, Takers).
 
 %% A monitor that is ended before anything comes of it costs relays nothing, and nobody else waits for them.
 a_flood_of_monitors(_Config) ->

@@ -2,18 +2,20 @@
 //!
 //! Large ones are built on dirty schedulers. Those can all be busy for long with what has nothing to do with this; small ones are
 //! decoded by a process that does nothing else, with `binary_to_term`, which a scheduler can interrupt. What was built comes back
-//! to the threads of the node, which deliver it.
+//! to the threads of the node, which deliver it. A builder has few of them at a time; the others wait here, and sessions take turns.
 
 use crate::arriving::places::Places;
 use crate::atoms;
-use crate::node::running::Running;
+use crate::node::running::{self, Running};
 use crate::terms::Atoms;
 use crate::terms::in_place;
+use crate::work::turns::{Turn, Turns};
 use bytes::Bytes;
 use rustler::env::SavedTerm;
-use rustler::{LocalPid, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{Atom, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::available_parallelism;
 
 /// Larger documents are built on dirty schedulers.
 const SMALL: usize = 64 * 1024;
@@ -27,8 +29,16 @@ static BUILDERS: Places<LocalPid> = Places::new();
 /// Which of the others got the last job.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// What nobody builds, since there is no builder just now.
-static LEFT: Mutex<Vec<Work>> = Mutex::new(Vec::new());
+/// So many small ones are with the builder at a time: enough that it does not wait for the next. Of the others, which go to several,
+/// at least as many.
+const AT_ONCE: usize = 4;
+
+/// What no builder has yet.
+static SMALL_ONES: LazyLock<Arc<Turns<Work>>> = LazyLock::new(|| Arc::new(Turns::new(AT_ONCE, usize::MAX)));
+static OTHERS: LazyLock<Arc<Turns<Work>>> = LazyLock::new(|| {
+    let cores = available_parallelism().map_or(1, usize::from);
+    Arc::new(Turns::new(cores.max(AT_ONCE), usize::MAX))
+});
 
 /// A term that was built.
 pub(crate) type Built = (OwnedEnv, SavedTerm);
@@ -46,11 +56,14 @@ type Then = Box<dyn FnOnce(&Arc<Running>, Tried, Option<Built>) + Send>;
 /// A term to be built, and what then becomes of it.
 pub(crate) struct Work {
     running: Weak<Running>,
+    session: u64,
     document: Bytes,
     tried: Tried,
     then: Then,
     /// A builder is at it.
     begun: bool,
+    /// While it is with a builder.
+    turn: Option<Turn<Self>>,
 }
 
 /// The work in the hands of a builder. If that ends before it is done, another one gets it.
@@ -62,8 +75,7 @@ impl Resource for Job {}
 /// A builder has started, at that place of so many.
 pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
     BUILDERS.set(place, count, builder);
-    let left = std::mem::take(&mut *lock(&LEFT));
-    left.into_iter().for_each(Work::submit_later);
+    running::all().iter().for_each(|running| running.workers.short(|_| hand_out()));
 }
 
 /// Whether all have started.
@@ -73,17 +85,32 @@ pub(crate) fn are_there() -> bool {
 
 /// Has a term built. Not on a scheduler.
 pub(crate) fn submit(work: Work) {
-    let is_small = work.document.len() <= SMALL;
-    let how = if is_small { atoms::teleport_build_small() } else { atoms::teleport_build() };
-    // While this is locked a builder that starts cannot miss what is left.
-    let mut left = lock(&LEFT);
-    let Some(builder) = BUILDERS.get(|count| if is_small { Some(0) } else { next(count) }) else {
-        return left.push(work);
-    };
-    let job = ResourceArc::new(Job(Mutex::new(Some(work))));
-    let told = job.clone();
-    if OwnedEnv::new().send_and_clear(&builder, |_| (how, told)).is_err() {
-        left.extend(job.take()); // it has ended, and its supervisor starts another one
+    let turns = if work.document.len() <= SMALL { &SMALL_ONES } else { &OTHERS };
+    turns.push(work.session, work, 0);
+    hand_out();
+}
+
+/// Gives builders what they may have now. Not on a scheduler.
+fn hand_out() {
+    hand(&SMALL_ONES, atoms::teleport_build_small(), |_| Some(0));
+    hand(&OTHERS, atoms::teleport_build(), next);
+}
+
+fn hand(turns: &Arc<Turns<Work>>, how: Atom, place: fn(usize) -> Option<usize>) {
+    // Without a builder it waits until one has started.
+    while let Some(builder) = BUILDERS.get(place)
+        && let Some((work, turn)) = turns.try_next()
+    {
+        let job = ResourceArc::new(Job(Mutex::new(Some(Work { turn: Some(turn), ..work }))));
+        let told = job.clone();
+        if OwnedEnv::new().send_and_clear(&builder, |_| (how, told)).is_err() {
+            // It has ended, and its supervisor starts another one.
+            if let Some(mut work) = job.take() {
+                work.turn = None;
+                turns.push(work.session, work, 0);
+            }
+            return;
+        }
     }
 }
 
@@ -97,15 +124,18 @@ impl Work {
     /// `then` is called on a thread of the node, unless that has ended.
     pub(crate) fn new(
         running: &Arc<Running>,
+        session: u64,
         document: Bytes,
         tried: Tried,
         then: impl FnOnce(&Arc<Running>, Tried, Option<Built>) + Send + 'static,
     ) -> Self {
-        Self { running: Arc::downgrade(running), document, tried, then: Box::new(then), begun: false }
+        let (running, then) = (Arc::downgrade(running), Box::new(then));
+        Self { running, session, document, tried, then, begun: false, turn: None }
     }
 
     /// A builder has not done it: another one may.
     fn retry(mut self) {
+        self.turn = None;
         self.tried.tries += u8::from(std::mem::take(&mut self.begun));
         if self.tried.tries > MOST_TRIES { self.done(None) } else { self.submit_later() }
     }
@@ -118,8 +148,12 @@ impl Work {
 
     fn done(self, built: Option<Built>) {
         if let Some(running) = self.running.upgrade() {
-            let Self { tried, then, .. } = self;
-            running.workers.short(move |running| then(running, tried, built));
+            let Self { tried, then, turn, .. } = self;
+            drop(turn);
+            running.workers.short(move |running| {
+                hand_out();
+                then(running, tried, built);
+            });
         }
     }
 }

@@ -87,9 +87,9 @@ fn go_on(running: &Arc<Running>, parcel: Box<Parcel>) {
 
 /// Has a builder build the term.
 fn build(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried) {
-    let document = parcel.body.clone();
+    let (session, document) = (parcel.origin.id(), parcel.body.clone());
     let then = move |running: &Arc<Running>, tried, term| built(running, parcel, tried, term);
-    builders::submit(Work::new(running, document, tried, then));
+    builders::submit(Work::new(running, session, document, tried, then));
 }
 
 /// Goes on with a term that a builder has built, or has not.

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Jobs by the session that they came over, for some threads.
+/// Jobs by the session that they came over, for so many threads or processes.
 ///
 /// What jobs may take of memory while they are done is bounded: one is begun if it is the only one, or if there is room for it
 /// beside the others; while one waits for room no other passes it. A session never has all of the threads.
@@ -19,8 +19,9 @@ struct State<J> {
     /// Sessions with jobs, the next one first.
     order: VecDeque<u64>,
     jobs: FxHashMap<u64, VecDeque<(J, usize)>>,
-    /// How many jobs of each session are being done, and what all may take.
+    /// How many jobs of each session are being done, how many in all, and what they may take.
     busy: FxHashMap<u64, usize>,
+    begun: usize,
     taken: usize,
     closed: bool,
 }
@@ -36,7 +37,7 @@ impl<J> Turns<J> {
     /// For so many threads, and so many bytes of memory.
     pub(crate) fn new(threads: usize, room: usize) -> Self {
         let (order, jobs, busy) = Default::default();
-        let state = State { order, jobs, busy, taken: 0, closed: false };
+        let state = State { order, jobs, busy, begun: 0, taken: 0, closed: false };
         Self { state: Mutex::new(state), more: Condvar::new(), threads, room }
     }
 
@@ -67,11 +68,16 @@ impl<J> Turns<J> {
             if state.closed {
                 return None;
             }
-            if let Some((session, job, bytes)) = self.take(&mut state) {
-                return Some((job, Turn { turns: self.clone(), session, bytes }));
+            if let Some(next) = self.take(&mut state) {
+                return Some(next);
             }
             state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The next job, if one may be begun now.
+    pub(crate) fn try_next(self: &Arc<Self>) -> Option<(J, Turn<J>)> {
+        self.take(&mut self.lock())
     }
 
     /// No more jobs are done. Those that are left are dropped.
@@ -86,9 +92,12 @@ impl<J> Turns<J> {
         drop(left);
     }
 
-    fn take(&self, state: &mut State<J>) -> Option<(u64, J, usize)> {
+    fn take(self: &Arc<Self>, state: &mut State<J>) -> Option<(J, Turn<J>)> {
         let most = (self.threads - 1).max(1);
-        let State { order, jobs, busy, taken, .. } = state;
+        let State { order, jobs, busy, begun, taken, .. } = state;
+        if *begun >= self.threads {
+            return None;
+        }
         let next = order.iter().position(|session| busy.get(session).is_none_or(|&busy| busy < most))?;
         let session = *order.get(next)?;
         let waiting = jobs.get_mut(&session)?;
@@ -104,8 +113,9 @@ impl<J> Turns<J> {
             order.push_back(session);
         }
         *busy.entry(session).or_default() += 1;
+        *begun += 1;
         *taken += bytes;
-        Some((session, job, bytes))
+        Some((job, Turn { turns: self.clone(), session, bytes }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J>> {
@@ -117,6 +127,7 @@ impl<J> Drop for Turn<J> {
     fn drop(&mut self) {
         {
             let mut state = self.turns.lock();
+            state.begun -= 1;
             state.taken -= self.bytes;
             if let Some(busy) = state.busy.get_mut(&self.session) {
                 *busy -= 1;
