@@ -305,7 +305,8 @@ check() ->
 %% <li>`node': distributed Erlang knows the node and is connected to it, or it is configured. `noconnection', `own_node'.</li>
 %% <li>`peer': teleport runs there. `not_running', `not_installed', `timeout', or what the question came back with. Where there is a
 %% session the next steps are done all the same.</li>
-%% <li>`address': where it listens is known. `not_running'; or why a host's name cannot be looked up, as `nxdomain'.</li>
+%% <li>`address': where it listens is known. `not_running', `unknown' (it does not say), or why a host's name cannot be looked up, such as
+%% `nxdomain'.</li>
 %% <li>`tcp': one of its addresses can be reached. `econnrefused', `etimedout', `ehostunreach', `enetunreach', `econnreset',
 %% `connect' (see the text).</li>
 %% <li>`handshake': the node that is there fits. `cookie', `version', `wrong_node', `own_name', `not_teleport', `unproven',

@@ -195,16 +195,13 @@ report(Node, {Addresses, WasUp, Session}, Unresolved) ->
      | tcp(Addresses, WasUp orelse element(1, Session) =:= ok) ++ session(Addresses, WasUp, Session)].
 
 addresses(Node, [], WasUp, Unresolved) ->
-    Reason = case Unresolved of
-        [] -> not_running;
-        [{_Host, First} | _] -> First
-    end,
+    Reason = fun(Otherwise) -> hd([Reason || {_Host, Reason} <- Unresolved] ++ [Otherwise]) end,
     case WasUp of
         false ->
-            {address, {error, Reason}, text("nobody knows where ~ts listens~ts", [Node, names(Unresolved)])};
+            {address, {error, Reason(not_running)}, text("nobody knows where ~ts listens~ts", [Node, names(Unresolved)])};
         true ->
-            {address, {warning, Reason},
-             text("nobody knows any more where ~ts listens, but there is a session~ts", [Node, names(Unresolved)])}
+            {address, {warning, Reason(unknown)},
+             text("nobody knows now where ~ts listens, but there is a session~ts", [Node, names(Unresolved)])}
     end;
 addresses(_Node, Addresses, _WasUp, Unresolved) ->
     Outcome = case Unresolved of
@@ -255,7 +252,8 @@ session(Addresses, _WasUp, {error, Reason, Text}) ->
 control(_Info, {ok, Microseconds}) ->
     {ok, io_lib:format("its control connection has answered after ~b us", [Microseconds])};
 control(#{control_connected := true}, _) ->
-    {{error, no_answer}, "its control connection stands, but nothing comes back over it: something on the way drops what is sent"};
+    {{error, no_answer}, "its control connection stands, but nothing comes back over it: something on the way drops what is sent, or"
+                         " the node is stopped"};
 control(#{control_connected := false}, _) ->
     {{error, no_control_connection}, "its control connection is gone, and is being opened again"}.
 
