@@ -38,8 +38,8 @@
 
 -type monitor_option() :: {tag, term()} | {alias, explicit_unalias | demonitor} | priority.
 %% `{tag, Tag}': what says that the process has ended has that in place of the atom `DOWN'. `{alias, _}': the monitor is an alias of
-%% the calling process too, until `unalias/1', or until {@link demonitor/1}. `priority', from OTP 28 on: that alias takes priority
-%% messages, of OTP's `erlang:send/3'; what says that a process of another node has ended is none.
+%% the calling process too, until `unalias/1', or until {@link demonitor/1}. `priority', from OTP 28 on: what says that a process of
+%% this node has ended is a priority message; of another node it is an ordinary one.
 
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here; `{not_running, Node}': it does not run there, or

@@ -194,8 +194,8 @@ monitor(To, Mark, Alias) ->
 watcher(Alias) ->
     case lists:keyfind(alias, 1, Alias) of
         false -> teleport_ref:new();
-        {alias, explicit_unalias} -> teleport_ref:alias([explicit_unalias | lists:delete({alias, explicit_unalias}, Alias)]);
-        {alias, demonitor} -> teleport_ref:monitor(whereis(init), Alias)
+        {alias, explicit_unalias} -> teleport_ref:alias([explicit_unalias]);
+        {alias, demonitor} -> teleport_ref:monitor(whereis(init), [{alias, demonitor}])
     end.
 
 -spec demonitor(reference()) -> true.
