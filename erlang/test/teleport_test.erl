@@ -134,6 +134,8 @@ has_session(Node, Peer) ->
 -spec signal(stop | cont | kill, string()) -> ok.
 signal(Signal, OsPid) ->
     "" = os:cmd("kill -" ++ string:uppercase(atom_to_list(Signal)) ++ " " ++ OsPid),
+    %% Its threads stop one by one.
+    Signal =:= stop andalso eventually(fun() -> os:cmd("grep -L '^State:.T' /proc/" ++ OsPid ++ "/task/*/status") =:= "" end),
     ok.
 
 %% Numbered messages.
