@@ -116,7 +116,7 @@ cast(Ref, Request) ->
 cast(Ref, Request, Options) ->
     case options(Options, 0, none) of
         {How, none} ->
-            case teleport_send:where(Ref, How) of
+            case teleport_send:resolve(Ref, How) of
                 invalid ->
                     erlang:error(badarg, [Ref, Request, Options]);
                 {error, Reason} ->
