@@ -1,11 +1,13 @@
 %% @private
-%% The keys of the application's configuration: what each takes, and what it is if nobody has set it. What they mean is in
-%% docs/erlang.md. A new key is a line in keys/0, and one there.
+%% The keys of the application's configuration: which values each takes, and its default. docs/erlang.md has
+%% their meaning. A new key is a line in keys/0 and a line there.
 -module(teleport_config).
 
 -export([check/0, get/1, engine/0, most/1]).
 
 -compile({no_auto_import, [get/1]}).
+
+-include("teleport_nif.hrl").
 
 -export_type([error/0]).
 
@@ -17,7 +19,7 @@
     | advertise
     | peers
     | name.
-%% Who reads it: this side, that has a default, or the engine, that has its own.
+%% Who reads the key: the Erlang side, with this default, or the engine, which has its own default.
 -type reader() :: {default, term()} | engine.
 -type key() :: {Key :: atom(), form(), reader(), Example :: term()}.
 -type error() :: {bad_value, Key :: atom(), Text :: string()} | {unknown_key, Key :: term(), Text :: string()}.
@@ -26,10 +28,10 @@
 -define(BYTES(Least), {integer, Least, 1 bsl 62, "bytes"}).
 -define(COUNT(Least, Most, Of), {integer, Least, Most, Of}).
 
-%% The longest time that a receive can wait, less what the goodbyes take.
+%% The longest time that a `receive' can wait, less the time to say goodbye to peers.
 -define(MOST_MILLISECONDS, 16#fffff000).
 
-%% What the engine takes for the steps of a connection: a day.
+%% The time for a step of a connection: up to a day.
 -define(STEP, {integer, 1, 86400000, "milliseconds"}).
 
 -spec keys() -> [key()].
@@ -41,8 +43,7 @@ keys() ->
      {listen, listen, {default, undefined}, {{0, 0, 0, 0}, 4371}},
      {log_level, {one_of, [none, error, warning, info, debug]}, {default, warning}, info},
      {peers, peers, {default, #{}}, #{'bank@10.0.0.7' => {{10, 0, 0, 7}, 4370}}},
-     %% The engine has places for so many.
-     {relays, ?COUNT(1, 1024, "processes"), {default, erlang:system_info(schedulers)}, 8},
+     {relays, ?COUNT(1, ?MOST_PLACES, "processes"), {default, erlang:system_info(schedulers)}, 8},
      {stop_timeout, ?COUNT(0, ?MOST_MILLISECONDS, "milliseconds"), {default, 5000}, 2000},
      {answers_window, ?BYTES(1), engine, 128 * ?MIB},
      {buffer_pool, ?BYTES(0), engine, 128 * ?MIB},
@@ -65,10 +66,10 @@ keys() ->
      {stall_timeout, ?STEP, engine, 5000},
      {worker_threads, ?COUNT(1, 1024, "threads"), engine, 4}].
 
-%% Whether everything that is set is a key, and has a value that it can have.
+%% Checks that everything that is set is a known key with a valid value.
 -spec check() -> ok | {error, error()}.
 check() ->
-    %% OTP keeps this with the keys of every application.
+    %% OTP adds this to the keys of every application.
     Set = application:get_all_env(teleport) -- [{included_applications, []}],
     check(lists:keysort(1, Set)).
 
@@ -86,13 +87,13 @@ check([{Key, Value} | Others]) ->
             {error, {unknown_key, Key, unknown(lists:flatten(io_lib:format("~0tp", [Key])))}}
     end.
 
-%% A value of this side's.
+%% The value of a key that the Erlang side reads.
 -spec get(atom()) -> term().
 get(Key) ->
     {Key, _Form, {default, Default}, _Example} = lists:keyfind(Key, 1, keys()),
     application:get_env(teleport, Key, Default).
 
-%% Those of the engine's that are set.
+%% The keys of the engine that are set, with their values.
 -spec engine() -> #{atom() => term()}.
 engine() ->
     maps:from_list([{Key, given(Form, Value)} || {Key, Form, engine, _Example} <- keys(),
@@ -104,7 +105,7 @@ most(Key) ->
     {Key, {integer, _Least, Most, _Of}, _Reader, _Example} = lists:keyfind(Key, 1, keys()),
     Most.
 
-%% As the engine is given it.
+%% A value in the form that the engine takes.
 -spec given(form(), term()) -> term().
 given(name, Value) -> iolist_to_binary(Value);
 given(_Form, Value) -> Value.
@@ -142,15 +143,15 @@ form(boolean) -> "true or false";
 form({one_of, Atoms}) -> ["one of ", lists:join(", ", [atom_to_list(Atom) || Atom <- Atoms])];
 form({integer, Least, Most, Of}) -> io_lib:format("~b to ~b ~s", [Least, Most, Of]);
 form(listen) -> "{Address, Port}: an IP address as a tuple of numbers, and a port of 0 (any free one) to 65535";
-form(advertise) -> "Host, {Host, Port} or Port: a host's name or an IP address as a tuple of numbers, and a port of 1 to 65535";
+form(advertise) -> "Host, {Host, Port} or Port: a host name or an IP address as a tuple of numbers, and a port of 1 to 65535";
 form(peers) ->
-    "a map of nodes, name@host, to {Host, Port}, or a list of those: a host's name or an IP address as a tuple of numbers, and a port"
+    "a map of nodes, name@host, to {Host, Port}, or a list of those: a host name or an IP address as a tuple of numbers, and a port"
     " of 1 to 65535";
 form(name) -> "a string".
 
 -spec refusal(atom(), term(), form(), term()) -> string().
 refusal(Key, Value, Form, Example) ->
-    Text = io_lib:format("teleport's key ~ts cannot be ~0tP; it takes ~ts; for example {~ts, ~0tp}",
+    Text = io_lib:format("teleport's key ~ts cannot be ~0tP: it takes ~ts; for example {~ts, ~0tp}",
                          [Key, Value, 30, form(Form), Key, Example]),
     unicode:characters_to_list(Text).
 
@@ -164,7 +165,8 @@ unknown(Key) ->
     end,
     unicode:characters_to_list(["teleport has no key ", Key, "; ", Advice]).
 
-%% How many characters have to be added, removed or replaced to make the one of the other (Levenshtein's distance).
+%% Levenshtein's distance: how many characters have to be added, removed or replaced to get from one text to
+%% the other.
 -spec distance(string(), string()) -> non_neg_integer().
 distance(From, To) ->
     lists:last(lists:foldl(fun(Char, Row) -> row(Char, To, Row) end, lists:seq(0, length(To)), From)).

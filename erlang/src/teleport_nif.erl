@@ -1,7 +1,7 @@
 %% @private
-%% The engine, in the crate `teleport_nif'. Destinations are pids of other nodes and `{Name, Node}'. Small terms are given as
-%% they are; after `not_small' the term is given encoded, as a list of binaries, of which those of more than a KiB are kept by
-%% reference.
+%% The functions of the engine, which are NIFs of the crate `teleport_nif'. Destinations are pids of other
+%% nodes and `{Name, Node}'. A term is first given as it is. If the function returns `not_small' it is given
+%% again, encoded as a list of binaries, of which those of more than 1 KiB are kept by reference.
 -module(teleport_nif).
 
 -export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1,
@@ -23,6 +23,7 @@
 
 -on_load(init/0).
 
+-include("teleport_nif.hrl").
 -include_lib("kernel/include/file.hrl").
 
 -export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, report/0, start_error/0, question/0]).
@@ -33,7 +34,7 @@
 %% A small term, or an encoded one.
 -type body() :: {term, term()} | {encoded, encoded()}.
 -type encoded() :: [binary()] | gathered().
-%% An encoded term that was made of a long list.
+%% An encoded term that gather/1 has made of a long list.
 -opaque gathered() :: reference().
 %% A term to be built.
 -opaque job() :: reference().
@@ -41,30 +42,32 @@
     not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noconnect | timeout | noproc | system
     | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
 
-%% Why the engine does not start; the text has the way out.
+%% Why the engine does not start; the text says what to do.
 -type start_error() ::
     {bad_value, Key :: atom(), Text :: binary()}
     | {cannot_listen, address(), Text :: binary()}
     | {bad_node_name | bad_cookie | no_congestion_control | system_limit | not_started, Text :: binary()}.
 
-%% What was found out about the way to a peer.
+%% The result of check/2: each address of the peer, and the session.
 -type report() :: {
     [{address(), {ok, Microseconds :: non_neg_integer()} | {error, atom(), binary()}}],
     WasUp :: boolean(),
     {ok, map(), [connection()]} | {error, atom(), binary()}
 }.
-%% A connection of the session, and how long an answer over it took.
+%% A connection of the session, and the round-trip time over it.
 -type connection() :: {control | express | bulk, {ok, Microseconds :: non_neg_integer()} | no_answer}.
 -type log() :: {error | warning | info | debug, Message :: binary(), [{binary(), binary()}]}.
 
-%% Where the reason is kept why the library could not be loaded, for teleport_app; the code server forgets it.
+%% The persistent term with the reason why the library could not be loaded, for teleport_app. The code server
+%% does not pass it on.
 -define(LOAD_ERROR, {?MODULE, load_error}).
 
-%% Which library was loaded last: its number, which file that was, and how many there were by then. This outlives the module, which may be
-%% purged.
+%% The persistent term for the library that was loaded last: its number, its file, and how many were loaded so
+%% far. It outlives the module, which may be purged.
 -define(LIBRARY, {?MODULE, library}).
 
-%% From the same file it is the library of before, and nothing has changed. Another one ends the engine of the one before.
+%% Loads the library. If the file is the same as before, so is the library, and its engine runs on. A library
+%% from another file ends the engine of the one before.
 -spec init() -> ok | {error, term()}.
 init() ->
     %% `code:priv_dir/1' knows only applications in the code path under their names.
@@ -78,7 +81,8 @@ init() ->
         LastFile -> {LastFile, Last};
         Other -> {Other, Last + 1}
     end,
-    %% By the same name the dynamic linker finds what it has loaded, whatever is there now.
+    %% For a name that it has loaded before, the dynamic linker returns the old library even if the file has
+    %% changed.
     Name = lists:append([Dir, lists:append(lists:duplicate(This, "/.")), "/teleport_nif"]),
     case erlang:load_nif(Name, Before) of
         ok ->
@@ -97,13 +101,14 @@ identity(File) ->
         {error, Reason} -> Reason
     end.
 
-%% Names the library.
+%% The number of the library.
 -spec library() -> pos_integer().
 library() ->
     erlang:nif_error(not_loaded).
 
-%% Whether the garbage collector counts a received binary for what it is, as it does up to OTP 26, or its resource, erlang/otp#11611.
-%% What is looked at is not documented: where it is not there the release decides.
+%% Whether the garbage collector counts the size of a received binary (up to OTP 26) or that of its resource
+%% (erlang/otp#11611). This is measured by an undocumented item of process_info/2; without that the release
+%% decides.
 -spec is_weighed() -> boolean().
 is_weighed() ->
     true = garbage_collect(),
@@ -121,92 +126,98 @@ weight() ->
     {bin_vheap_size, Words} = lists:keyfind(bin_vheap_size, 1, Info),
     Words * erlang:system_info(wordsize).
 
-%% A binary of some KiB like those of messages, with a resource that is small.
+%% A binary of some KiB, made like those of messages, with a small resource.
 -spec sample() -> binary().
 sample() ->
     erlang:nif_error(not_loaded).
 
-%% Whether resources are to be made as large as what they hold.
+%% Sets whether resources are made as large as the binaries that they hold.
 -spec pad(boolean()) -> ok.
 pad(_IsWanted) ->
     erlang:nif_error(not_loaded).
 
-%% Starts the engine. The calling process becomes its manager. The process `answers' gets `teleport_questions', and has to fetch and
-%% answer them, see questions/0. The manager gets `teleport_lost' when the engine has ended since this module was loaded anew, from
-%% another file. `library_was_loaded_anew': builders and relays have started before that; all have to begin anew. Runs on a
-%% dirty scheduler.
+%% Starts the engine. The calling process becomes its manager. The process `answers' gets
+%% `teleport_questions', and has to fetch the questions with questions/0 and to answer them. The manager gets
+%% `teleport_lost' when the engine has ended because this module was loaded from another file.
+%% `library_was_loaded_anew': builders and relays belong to an older library, and all have to be restarted.
+%% Runs on a dirty scheduler.
 -spec start(map()) -> {ok, address()} | {error, already_started | library_was_loaded_anew | start_error()}.
 start(_Config) ->
     erlang:nif_error(not_loaded).
 
-%% Begins to stop the engine; what was accepted is delivered, for at most so many milliseconds. The calling process gets
-%% `{teleport_stopped, [{Node, Unconfirmed}]}' if this returns `ok'.
+%% Begins to stop the engine. Accepted messages are delivered first, for at most `Deadline' milliseconds. If
+%% this returns `ok' the calling process gets `{teleport_stopped, [{Node, Unconfirmed}]}'.
 -spec stop(non_neg_integer()) -> ok | not_running | system.
 stop(_Deadline) ->
     erlang:nif_error(not_loaded).
 
-%% Some of what the engine asks about peers, and whether there is more: then it has to be called again. `addresses': where the peer is,
-%% for resolved/2; `cookie': which one is shared with it, for cookie_is/2; `call_back': it is not reached, so it should connect to this
-%% node, for called_back/2. Anybody can have the engine ask for the cookie of any name.
+%% Fetches questions of the engine about peers; if AreMore is true, call it again. `addresses': where can the
+%% peer be reached? Answer with resolved/2. `cookie': which cookie is shared with it? Answer with cookie_is/2.
+%% `call_back': the peer cannot be reached; does it connect to this node? Answer with called_back/2. Anybody
+%% can have the engine ask for the cookie of any name.
 -spec questions() -> {[question()], AreMore :: boolean()}.
 questions() ->
     erlang:nif_error(not_loaded).
 
-%% The cookie that is shared with a peer at present.
+%% Answers the question for the cookie that is shared with a peer.
 -spec cookie_is(binary(), binary()) -> ok | not_running.
 cookie_is(_Node, _Cookie) ->
     erlang:nif_error(not_loaded).
 
-%% Whether a peer has connected to this node, since it was asked to.
+%% Answers whether a peer has connected to this node on request.
 -spec called_back(binary(), boolean()) -> ok | not_running.
 called_back(_Node, _Has) ->
     erlang:nif_error(not_loaded).
 
-%% The name of the virtual machine is about to change: until open_gate/0 nothing is decoded off its schedulers, since that would crash
-%% it. Returns when nothing is. Runs on a dirty scheduler.
+%% Keeps the engine from decoding terms outside of schedulers until open_gate/0, since the node's name is
+%% about to change: otherwise the virtual machine would crash. Returns when nothing is being decoded. Runs on
+%% a dirty scheduler.
 -spec close_gate() -> ok.
 close_gate() ->
     erlang:nif_error(not_loaded).
 
+%% Ends the effect of close_gate/0.
 -spec open_gate() -> ok.
 open_gate() ->
     erlang:nif_error(not_loaded).
 
-%% Another ticktime holds, in seconds.
+%% Sets the ticktime, in seconds.
 -spec net_ticktime(pos_integer()) -> ok | system | {error, not_running}.
 net_ticktime(_Seconds) ->
     erlang:nif_error(not_loaded).
 
-%% Where a peer is, to be tried in this order.
+%% Answers the question for the addresses of a peer, which are tried in this order.
 -spec resolved(binary(), [address()]) -> ok | not_running.
 resolved(_Node, _Addresses) ->
     erlang:nif_error(not_loaded).
 
-%% The calling process starts relays at that place, of so many, from now on, also for engines that are started later. For the
-%% processes that belong to the place it gets `{watch, Process}': a relay has to monitor the process, and to say so with watching/2.
+%% Makes the calling process the starter of relays at a place out of `Count', for this engine and later ones.
+%% It gets `{watch, Process}' for the processes that belong to the place: then it has to start a relay, which
+%% monitors the process and calls watching/2.
 -spec relays(non_neg_integer(), pos_integer()) -> ok.
 relays(_Place, _Count) ->
     erlang:nif_error(not_loaded).
 
-%% The calling relay monitors the process: what waited for that is delivered. It gets `{[[alias|Alias], Number | _], Reply}', the
-%% answer of a watch, for reply/2. `false': nobody has asked for it.
+%% The calling relay monitors the process: requests that waited for that are delivered. The relay gets the
+%% replies as `{[[alias|Alias], Number | _], Reply}', for reply/2. `false': there is no request or monitor for
+%% the process any more.
 -spec watching(pid(), reference()) -> boolean().
 watching(_Process, _Alias) ->
     erlang:nif_error(not_loaded).
 
-%% The relay of the process has ended without a word: those who wait are told that nobody answers.
+%% The relay of the process has been killed: all calls and monitors of the process fail.
 -spec unwatched(pid()) -> ok.
 unwatched(_Process) ->
     erlang:nif_error(not_loaded).
 
-%% The processes of that place that nobody waits for, and nothing has come for since the last time. They need no relays any more:
-%% if they are called or monitored again it is asked for one, as if for the first time.
+%% The processes of a place whose relays can end: they have had no calls or monitors since the last sweep. The
+%% next call or monitor asks for a new relay.
 -spec sweep(non_neg_integer()) -> [pid()].
 sweep(_Place) ->
     erlang:nif_error(not_loaded).
 
-%% Begins to set up the session with a peer and its whole pool. The calling process gets `{teleport_sent, Tag, ok | {error,
-%% Reason}}' when that is done, if this returns `waiting'.
+%% Begins to set up the session with a peer and all connections of its pool. If this returns `waiting' the
+%% calling process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that is done.
 -spec prime(node(), reference()) -> waiting | {error, error()}.
 prime(_Peer, _Tag) ->
     erlang:nif_error(not_loaded).
@@ -216,126 +227,131 @@ prime(_Peer, _Tag) ->
 disconnect(_Peer) ->
     erlang:nif_error(not_loaded).
 
-%% The same, if the session is with that life of the peer, or with another one than that.
+%% Ends the session with a peer if it is with an incarnation of the peer (`life'), or if it is with another
+%% one (`other_than').
 -spec disconnect(node(), {life | other_than, Creation :: non_neg_integer()}) -> boolean().
 disconnect(_Peer, _Life) ->
     erlang:nif_error(not_loaded).
 
-%% Begins to find out why there is a session with a peer, or none. The calling process gets `{teleport_sent, Tag, {ok, Report} |
-%% {error, not_running}}' when that is done, if this returns `waiting'.
+%% Begins to find out why there is a session with a peer, or none. If this returns `waiting' the calling
+%% process gets `{teleport_sent, Tag, {ok, Report} | {error, not_running}}' when that is done.
 -spec check(node(), reference()) -> waiting | {error, error()}.
 check(_Peer, _Tag) ->
     erlang:nif_error(not_loaded).
 
-%% The calling process logs what is of that level or above. It gets `teleport_logs' when something waits, and fetches it with
-%% logs/0.
+%% Makes the calling process the logger of events of a level and above. It gets `teleport_logs' when there are
+%% events, which it fetches with logs/0.
 -spec log_from(none | error | warning | info | debug) -> ok | system.
 log_from(_Level) ->
     erlang:nif_error(not_loaded).
 
-%% Nothing is logged any more.
+%% Ends the logging.
 -spec log_nothing() -> ok.
 log_nothing() ->
     erlang:nif_error(not_loaded).
 
-%% What waits to be logged, and how many events found no room since the last time.
+%% Fetches the events to be logged, and the number of events that were dropped since the last time.
 -spec logs() -> {[log()], Dropped :: non_neg_integer()}.
 logs() ->
     erlang:nif_error(not_loaded).
 
+%% The state of the engine, as `teleport:info/0' has it but with names as binaries.
 -spec info() -> map() | {error, not_running}.
 info() ->
     erlang:nif_error(not_loaded).
 
-%% 1 unordered, 2 nosuspend, 8 noconnect, 4 async: it waits neither for a session (`{error, busy}') nor for room (`ok': it has its
-%% place). Perhaps with the milliseconds that it may wait.
--type how() :: 0..15 | {0..15, non_neg_integer()}.
+%% A sum of the flags in teleport_nif.hrl, and a limit in milliseconds for the waiting, if there is one. With
+%% ASYNC the result is `{error, busy}' if there is no session, and `ok' if there is no room: then the message
+%% is queued.
+-type how() :: 0..?ALL_FLAGS | {0..?ALL_FLAGS, non_neg_integer()}.
 
-%% Sends a message as the calling process. `waiting': it was not accepted yet; unless Tag
-%% is an atom the process gets `{teleport_sent, Tag, ok | {error, Reason}}' when that has changed.
+%% Sends a message as the calling process. `waiting': it is not accepted yet. Then the process gets
+%% `{teleport_sent, Tag, ok | {error, Reason}}' when it is, unless Tag is an atom.
 -spec send(destination(), body(), how(), reference() | nonempty_improper_list(reference(), node()) | undefined) ->
     ok | waiting | not_small | {error, error()}.
 send(_To, _Body, _How, _Tag) ->
     erlang:nif_error(not_loaded).
 
-%% The same; unless this, or what comes with the Tag, is an error, the process gets `{teleport, Acknowledgement, delivered |
-%% {unconfirmed, Reason}}', once.
+%% Sends a message like send/4. Unless the result, or the one that comes with the Tag, is an error, the
+%% process also gets `{teleport, Acknowledgement, delivered | {unconfirmed, Reason}}', once.
 -spec send_acknowledged(destination(), encoded(), how(), reference() | undefined, term()) -> ok | waiting | {error, error()}.
 send_acknowledged(_To, _Encoded, _How, _Tag, _Acknowledgement) ->
     erlang:nif_error(not_loaded).
 
-%% Calls a process. The body's term is `{_, {self(), Tag}, _}'; Ref is a reference that was made on this node and not used before. With
-%% the mark `'DOWN'' Tag is `[alias|Ref]', and with another one, whatever that is, `[[alias|Ref]|Mark]'. The calling process gets
-%% `{Tag, Reply}' or `{Mark, Ref, process, Object, Reason}', unless this returns an error. With a reference for the notice it also
-%% gets `{teleport_sent, Notice, ok}' when a request that was waiting waits no longer; with `nosuspend' it does not wait (`{error,
-%% busy}').
+%% Calls a process. The body's term is `{_, {self(), Tag}, _}'. Ref is a new reference of this node. Tag is
+%% `[alias|Ref]' if Mark is 'DOWN', and `[[alias|Ref]|Mark]' otherwise. Unless this returns an error, the
+%% calling process gets `{Tag, Reply}' or `{Mark, Ref, process, Object, Reason}'. If it returns `waiting' and
+%% Notice is a reference, the process also gets `{teleport_sent, Notice, ok}' when the request is accepted.
+%% With `nosuspend' it returns `{error, busy}' in place of `waiting'.
 -spec request(destination(), reference(), Mark :: term(), body(), Notice :: reference() | nosuspend | undefined) ->
     ok | waiting | not_small | {error, error()}.
 request(_To, _Ref, _Mark, _Body, _Notice) ->
     erlang:nif_error(not_loaded).
 
-%% Monitors a process. The calling process gets `{Mark, Ref, process, Object, Reason}', unless this returns an error. With a
-%% reference for the notice it also gets `{teleport_sent, Notice, ok}' when a monitor that was waiting waits no longer.
+%% Monitors a process. Unless this returns an error, the calling process gets
+%% `{Mark, Ref, process, Object, Reason}'. If it returns `waiting' and Notice is a reference, the process also
+%% gets `{teleport_sent, Notice, ok}' when the monitor is accepted.
 -spec monitor(destination(), reference(), Mark :: term(), Notice :: reference() | undefined) ->
     ok | waiting | {error, error()}.
 monitor(_To, _Ref, _Mark, _Notice) ->
     erlang:nif_error(not_loaded).
 
-%% Ends a call or a monitor of the calling process. `true': no message about it comes any more. `false': there was none, or
-%% its message is in the mailbox.
+%% Ends a call or a monitor of the calling process. `true': no message of it comes any more. `false': there
+%% was none, or its message is in the mailbox already.
 -spec cancel(reference()) -> boolean().
 cancel(_Ref) ->
     erlang:nif_error(not_loaded).
 
-%% Whether the calling process was told of a call or a monitor, not long ago. Then nothing of it comes any more.
+%% Whether a call or a monitor of the calling process has ended recently. Then no message of it comes any
+%% more.
 -spec is_answered(reference()) -> boolean().
 is_answered(_Ref) ->
     erlang:nif_error(not_loaded).
 
-%% Answers a watch, once, unless this returns `not_small'. Nothing comes of it if nobody waits any more.
+%% Sends the reply of a call to its caller, unless this returns `not_small'. A call takes one reply; further
+%% ones, and replies to calls that have ended, are dropped.
 -spec reply(non_neg_integer(), body()) -> ok | not_small | {error, error()}.
 reply(_Number, _Body) ->
     erlang:nif_error(not_loaded).
 
-%% Says that an answer has no form that can be sent.
+%% Fails a call whose reply cannot be encoded.
 -spec reject(non_neg_integer()) -> ok.
 reject(_Number) ->
     erlang:nif_error(not_loaded).
 
-%% A process that was monitored has ended: it gets nothing any more. The reason comes with down/2.
+%% A monitored process has ended: no more messages are delivered to it. down/2 gives the reason.
 -spec ended(pid()) -> ok.
 ended(_Process) ->
     erlang:nif_error(not_loaded).
 
-%% Says why the process has ended to all who wait, unless this returns `not_small'.
+%% Tells all callers and monitors of a process why it has ended, unless this returns `not_small'.
 -spec down(pid(), body()) -> ok | not_small.
 down(_Process, _Reason) ->
     erlang:nif_error(not_loaded).
 
-%% The calling process is the builder at that place, of so many, from now on, whether the engine runs or not. It gets
-%% `{teleport_build, Job}', for build/1; or at place 0, which is for small terms, `{teleport_build_small, Job}', for document/1 and
-%% built/2.
+%% Makes the calling process the builder at a place out of `Count', whether or not the engine runs. It gets
+%% `{teleport_build, Job}', for build/1. The builder at place 0 gets small terms, as
+%% `{teleport_build_small, Job}', for document/1 and built/2.
 -spec builder(non_neg_integer(), pos_integer()) -> ok.
 builder(_Place, _Count) ->
     erlang:nif_error(not_loaded).
 
-%% Builds a term, once, on a dirty scheduler.
+%% Builds a term and delivers it. Runs on a dirty scheduler.
 -spec build(job()) -> ok.
 build(_Job) ->
     erlang:nif_error(not_loaded).
 
-%% The encoded term that is to be built; `known': of atoms that exist. `none': it has been built.
+%% The encoded term that is to be built. `known': all of its atoms exist. `none': it has been built already.
 -spec document(job()) -> {known | counted, binary()} | none.
 document(_Job) ->
     erlang:nif_error(not_loaded).
 
-%% The term has been built, or it is none.
+%% Delivers a term that has been built, or drops it if it could not be decoded (`none').
 -spec built(job(), {ok, term()} | none) -> ok.
 built(_Job, _Built) ->
     erlang:nif_error(not_loaded).
 
-%% Makes what is sent of a list of binaries, on a dirty scheduler: for lists of more than some hundreds, which would hold up
-%% a scheduler.
+%% Converts a long list of binaries to an encoded term. Runs on a dirty scheduler, which may take long.
 -spec gather([binary()]) -> gathered().
 gather(_Encoded) ->
     erlang:nif_error(not_loaded).

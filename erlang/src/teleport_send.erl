@@ -1,8 +1,10 @@
 %% @private
-%% Sends messages, and encodes them for other nodes.
+%% Sends messages: over the pool or by OTP, with or without waiting; and encodes terms for other nodes.
 -module(teleport_send).
 
 -export([send/4, resolve/2, message/3, by_otp/3, to_each/4, prime/1, encode/1, parts/1]).
+
+-include("teleport_nif.hrl").
 
 -export_type([error/0, flags/0, how/0, ack/0]).
 
@@ -10,29 +12,31 @@
                | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()}
                | {badarg, binary()} | system | {error, binary()}.
 
-%% 1: unordered, 2: nosuspend, 4: async, 8: noconnect.
--type flags() :: 0..15.
+%% A sum of the flags in teleport_nif.hrl.
+-type flags() :: 0..?ALL_FLAGS.
 
-%% With the milliseconds that it may wait, if it may not wait for ever.
+%% The flags, and a limit in milliseconds for the waiting, if there is one.
 -type how() :: flags() | {flags(), non_neg_integer()}.
 
-%% Whether the sender is told what became of the message.
+%% Whether the sender wants the outcome of the message.
 -type ack() :: none | {ack, Tag :: term()}.
+
+-define(MAY_WAIT(Flags), Flags band ?NOSUSPEND =:= 0).
 
 -dialyzer({no_improper_lists, wait_for_all/4}).
 
-%% Bytes from which on a binary stays apart; smaller ones in a row are joined.
+%% Binaries of at least this size stay apart; smaller ones in a row are joined. In bytes.
 -define(JOIN, 1024).
-%% The same if there are many: each costs the engine time.
+%% Like JOIN, for lists of more than MANY parts: each part costs the engine time.
 -define(JOIN_MANY, 65536).
-%% A list of more parts is too long for a scheduler to be held up by.
+%% A longer list of parts is handed over on a dirty scheduler.
 -define(MANY, 512).
 %% The external term format has no larger ones.
 -define(LARGEST_BINARY, 16#ffffffff).
-%% What is joined makes a new binary from so many bytes on.
+%% A joined binary of at least this many bytes is complete, and the next one begins.
 -define(BLOCK, 1048576).
 
-%% Sends a message to whomever. `badarg': it is no reference, or nobody here has that name.
+%% Sends a message to a process or an alias. `badarg': it is no reference, or the name is not registered.
 -spec send(teleport_ref:ref() | reference(), term(), how(), ack()) -> ok | {error, error()} | badarg.
 send(Alias, Message, How, Ack) when is_reference(Alias) ->
     teleport_alias:send(Alias, Message, How, Ack);
@@ -63,29 +67,29 @@ send(Ref, Message, How, Ack) ->
             badarg
     end.
 
-%% As `teleport_ref:resolve/2', or why it cannot be sent there.
+%% Like `teleport_ref:resolve/2', but with the error of a send in place of `late' and `noconnect'.
 -spec resolve(teleport_ref:ref(), how()) -> teleport_ref:resolved() | {error, busy | timeout | noconnect}.
 resolve(Ref, How) ->
     case teleport_ref:resolve(Ref, patience(How)) of
         noconnect -> {error, noconnect};
-        late -> {error, case flags(How) band 2 of 0 -> timeout; 2 -> busy end};
+        late -> {error, case is_nosuspend(How) of true -> busy; false -> timeout end};
         Where -> Where
     end.
 
-%% How long it may take to find out which way there is.
+%% How long it may take to find the route to the node.
 -spec patience(how()) -> teleport_route:patience().
 patience(How) ->
-    Timeout = case {How, flags(How)} of
-        {_, Flags} when Flags band 2 =/= 0 -> 0;
-        {{_Flags, Milliseconds}, _} -> Milliseconds;
-        _ -> infinity
+    Timeout = case {How, is_nosuspend(How)} of
+        {_, true} -> 0;
+        {{_Flags, Milliseconds}, false} -> Milliseconds;
+        {_Flags, false} -> infinity
     end,
-    case flags(How) band 8 of
+    case flags(How) band ?NOCONNECT of
         0 -> Timeout;
-        8 -> {connected, Timeout}
+        ?NOCONNECT -> {connected, Timeout}
     end.
 
-%% When the time of one that may not wait for ever is up.
+%% The limit for the waiting as a deadline.
 -spec until(how()) -> flags() | {flags(), {abs, integer()}}.
 until({Flags, Timeout}) -> {Flags, teleport_timeout:deadline(Timeout)};
 until(Flags) -> Flags.
@@ -97,11 +101,11 @@ left(Flags) -> Flags.
 %% Sends a message to another node.
 -spec message(teleport_nif:destination(), term(), flags()) -> ok | {error, error()}.
 message(To, Message, Flags) ->
-    %% Nearly always it is small, and there is room.
-    case teleport_nif:send(To, {term, Message}, Flags band 11 bor 2, undefined) of
+    %% Nearly always the message is small, and there is room.
+    case teleport_nif:send(To, {term, Message}, at_once(Flags), undefined) of
         ok -> ok;
         not_small -> encoded(Message, fun(Encoded) -> body(To, {encoded, Encoded}, Flags) end);
-        {error, busy} when Flags band 2 =:= 0 -> encoded(Message, fun(Encoded) -> wait(To, {encoded, Encoded}, Flags) end);
+        {error, busy} when ?MAY_WAIT(Flags) -> encoded(Message, fun(Encoded) -> wait(To, {encoded, Encoded}, Flags) end);
         Error -> result(Error)
     end.
 
@@ -114,33 +118,34 @@ encoded(Message, Send) ->
 
 -spec body(teleport_nif:destination(), teleport_nif:body(), flags()) -> ok | {error, error()}.
 body(To, Body, Flags) ->
-    case teleport_nif:send(To, Body, Flags band 11 bor 2, undefined) of
-        {error, busy} when Flags band 2 =:= 0 -> wait(To, Body, Flags);
+    case teleport_nif:send(To, Body, at_once(Flags), undefined) of
+        {error, busy} when ?MAY_WAIT(Flags) -> wait(To, Body, Flags);
         Result -> result(Result)
     end.
 
-%% There is no room, or no session.
+%% Waits for room, or for a session.
 -spec wait(teleport_nif:destination(), teleport_nif:body(), flags()) -> ok | {error, error()}.
 wait(To, Body, Flags) ->
-    IsAsync = Flags band 4 =/= 0 orelse is_async(),
-    case IsAsync andalso teleport_nif:send(To, Body, Flags bor 4, undefined) of
+    IsAsync = Flags band ?ASYNC =/= 0 orelse is_async(),
+    case IsAsync andalso teleport_nif:send(To, Body, Flags bor ?ASYNC, undefined) of
         Sent when Sent =:= false; Sent =:= {error, busy} ->
             Tag = make_ref(),
-            accepted(Tag, teleport_nif:send(To, Body, Flags band 11, Tag));
+            accepted(Tag, teleport_nif:send(To, Body, without_async(Flags), Tag));
         Sent ->
             result(Sent)
     end.
 
-%% To be told of, or in time. Nearly always there is room: the reference is made when it is needed (see teleport_request).
+%% Sends an encoded message with an acknowledgement or a time limit. Nearly always there is room, so the
+%% reference for the notice is made only when it is needed (see teleport_request).
 -spec offer(teleport_nif:destination(), teleport_nif:encoded(), how(), ack()) -> ok | {error, error()}.
 offer(To, Encoded, How, Ack) ->
     Flags = flags(How),
     Offered = case Ack of
-        none -> teleport_nif:send(To, {encoded, Encoded}, Flags band 11 bor 2, undefined);
-        {ack, Told} -> teleport_nif:send_acknowledged(To, Encoded, Flags band 11 bor 2, undefined, Told)
+        none -> teleport_nif:send(To, {encoded, Encoded}, at_once(Flags), undefined);
+        {ack, Told} -> teleport_nif:send_acknowledged(To, Encoded, at_once(Flags), undefined, Told)
     end,
     case Offered of
-        {error, busy} when Flags band 2 =:= 0 -> offer_and_wait(To, Encoded, without_async(How), Ack);
+        {error, busy} when ?MAY_WAIT(Flags) -> offer_and_wait(To, Encoded, without_async(How), Ack);
         Result -> result(Result)
     end.
 
@@ -152,8 +157,8 @@ offer_and_wait(To, Encoded, How, {ack, Told}) ->
     Tag = make_ref(),
     accepted(Tag, teleport_nif:send_acknowledged(To, Encoded, How, Tag, Told)).
 
-%% Sends a message to the processes of that name on the nodes: to those that take it at once, then to the others; it is handed over for
-%% all before any is waited for.
+%% Sends a message to the processes with a name on several nodes. First it is offered to all of them without
+%% waiting; then the caller waits for those that had no room, all at the same time.
 -spec to_each([node()], atom(), term(), how()) -> [{node(), ok | {error, error()}}].
 to_each(Nodes, Name, Message, How) ->
     {Encoded, Until} = {encode(Message), until(How)},
@@ -167,15 +172,15 @@ to_each(Nodes, Name, Message, How) ->
 hand_over(Ref, Message, Encoded, How) ->
     case {resolve(Ref, How), Encoded} of
         {{otp, Process}, _} ->
-            %% As for a cast, it does not matter whether there is such a name.
+            %% As in a cast, a name that is not registered is no error.
             case by_otp(Process, Message, How) of
                 badarg -> ok;
                 Result -> Result
             end;
         {{pool, To}, {ok, Body}} ->
             Flags = flags(How),
-            case teleport_nif:send(To, {encoded, Body}, Flags band 11 bor 2, undefined) of
-                {error, busy} when Flags band 2 =:= 0 -> waits;
+            case teleport_nif:send(To, {encoded, Body}, at_once(Flags), undefined) of
+                {error, busy} when ?MAY_WAIT(Flags) -> waits;
                 Result -> result(Result)
             end;
         {{pool, _To}, {error, Reason}} ->
@@ -184,7 +189,7 @@ hand_over(Ref, Message, Encoded, How) ->
             Error
     end.
 
-%% All notices have the same reference, which keeps its receive marker.
+%% All notices have the same reference, so one receive marker serves for all.
 -spec wait_for_all([{node(), ok | waits | {error, error()}}], atom(), {ok, teleport_nif:encoded()}, how()) ->
     [{node(), ok | {error, error()}}].
 wait_for_all(Sent, Name, {ok, Body}, How) ->
@@ -203,11 +208,18 @@ all_accepted(_Notice, _Node, Result) -> Result.
 flags({Flags, _Timeout}) -> Flags;
 flags(Flags) -> Flags.
 
--spec without_async(how()) -> how().
-without_async({Flags, Timeout}) -> {Flags band 11, Timeout};
-without_async(Flags) -> Flags band 11.
+-spec is_nosuspend(how()) -> boolean().
+is_nosuspend(How) -> flags(How) band ?NOSUSPEND =/= 0.
 
-%% Whether `process_flag(async_dist, true)' holds for the calling process; not before OTP 25.3.
+%% Flags that let the engine answer `{error, busy}' in place of waiting.
+-spec at_once(flags()) -> flags().
+at_once(Flags) -> without_async(Flags) bor ?NOSUSPEND.
+
+-spec without_async(how()) -> how().
+without_async({Flags, Timeout}) -> {without_async(Flags), Timeout};
+without_async(Flags) -> Flags band (?ALL_FLAGS bxor ?ASYNC).
+
+%% Whether the calling process has set `process_flag(async_dist, true)', which exists from OTP 25.3 on.
 -dialyzer({nowarn_function, is_async/0}).
 -spec is_async() -> boolean().
 is_async() ->
@@ -217,19 +229,19 @@ is_async() ->
         error:badarg -> false
     end.
 
-%% As `teleport:prime/1', of another node.
+%% Like `teleport:prime/1', for another node.
 -spec prime(node()) -> ok | {error, error()}.
 prime(Node) ->
     Tag = make_ref(),
     accepted(Tag, teleport_nif:prime(Node, Tag)).
 
-%% What the engine says, with nodes as atoms.
+%% The result of a function of teleport_nif, with nodes as atoms.
 -spec result(ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
 result({error, {not_running, Node}}) -> {error, {not_running, binary_to_atom(Node)}};
 result({error, Reason}) -> {error, Reason};
 result(_Sent) -> ok.
 
-%% Waits until it is accepted.
+%% Waits until a message is accepted.
 -spec accepted(reference(), ok | waiting | {error, teleport_nif:error()}) -> ok | {error, error()}.
 accepted(Tag, waiting) ->
     receive
@@ -238,11 +250,11 @@ accepted(Tag, waiting) ->
 accepted(_Tag, Result) ->
     result(Result).
 
-%% Perhaps to another node, over distributed Erlang.
+%% Sends a message by `erlang:send/3', on this node or over distributed Erlang.
 -spec by_otp(pid() | reference() | atom() | {atom(), node()}, term(), how()) -> ok | {error, busy | noconnect} | badarg.
 by_otp(To, Message, How) ->
     Flags = flags(How),
-    try erlang:send(To, Message, [nosuspend || Flags band 2 =/= 0] ++ [noconnect || Flags band 8 =/= 0]) of
+    try erlang:send(To, Message, [nosuspend || is_nosuspend(How)] ++ [noconnect || Flags band ?NOCONNECT =/= 0]) of
         ok -> ok;
         nosuspend -> {error, busy};
         noconnect -> {error, noconnect}
@@ -271,7 +283,7 @@ tell(Tag, Outcome) ->
     self() ! {teleport, Tag, Outcome},
     ok.
 
-%% What the engine takes for a message. A term has no encoded form if a binary in it has more than 4 GiB.
+%% Encodes a term for the engine. A term with a binary of more than 4 GiB cannot be encoded.
 -spec encode(term()) -> {ok, teleport_nif:encoded()} | {error, {too_large, pos_integer(), pos_integer()}}.
 encode(Term) ->
     try parts(Term) of
@@ -282,7 +294,7 @@ encode(Term) ->
         error:system_limit -> {error, {too_large, ?LARGEST_BINARY + 1, ?LARGEST_BINARY}}
     end.
 
-%% As `teleport:term_to_iolist/1'.
+%% Like `teleport:term_to_iolist/1'.
 -spec parts(term()) -> [binary()].
 parts(Term) ->
     case erlang:term_to_iovec(Term) of
@@ -303,7 +315,7 @@ parts(Term) ->
 all_small([]) -> true;
 all_small([Part | Rest]) -> byte_size(Part) < ?JOIN andalso all_small(Rest).
 
-%% Joins small binaries that follow each other: each part costs more than a copy of it.
+%% Joins small binaries that follow each other: to hand over a small part costs more than to copy it.
 -spec join([binary()], pos_integer()) -> [binary()].
 join(Parts, Smallest) ->
     join(Parts, [], 0, Smallest).

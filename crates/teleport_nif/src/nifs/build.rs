@@ -2,7 +2,7 @@
 
 use crate::arriving::builders::{self, Job};
 use crate::atoms;
-use crate::nifs::MOST_PLACES;
+use crate::nifs::shared::MOST_PLACES;
 use crate::terms::Atoms;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Error, NifResult, OwnedBinary, ResourceArc, Term};

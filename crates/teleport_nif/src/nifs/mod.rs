@@ -6,6 +6,7 @@ mod check;
 mod info;
 pub(crate) mod node;
 mod send;
+mod shared;
 mod watch;
 mod watched;
 mod weigh;
@@ -15,9 +16,6 @@ use crate::node::running::{self, Running};
 use rustler::{Encoder, Env, NifResult, Term};
 use std::sync::Arc;
 use teleport::embed::Embedded;
-
-/// Of those that start relays, and as many of builders; `teleport_config` knows it too.
-const MOST_PLACES: usize = 1024;
 
 fn with_node<'a>(
     env: Env<'a>,

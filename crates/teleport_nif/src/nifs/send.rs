@@ -1,7 +1,8 @@
-//! Messages are sent.
+//! Sends messages.
 
 use crate::leaving::iovec::{self, Gathered};
 use crate::leaving::small;
+use crate::nifs::shared::{ASYNC, NOCONNECT, NOSUSPEND, UNORDERED};
 use crate::nifs::with_node;
 use crate::node::errors::send_error;
 use crate::node::notice::{Notice, acknowledge};
@@ -15,12 +16,6 @@ use teleport::{SendError, SendOptions};
 fn gather(list: Term<'_>) -> NifResult<ResourceArc<Gathered>> {
     Gathered::new(list).map(ResourceArc::new)
 }
-
-/// As in `teleport_send:flags()`.
-const UNORDERED: u32 = 1;
-const NOSUSPEND: u32 = 2;
-const ASYNC: u32 = 4;
-const NOCONNECT: u32 = 8;
 
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, how: Term<'a>, tag: Term<'a>) -> NifResult<Term<'a>> {
@@ -40,7 +35,7 @@ fn send<'a>(env: Env<'a>, to: Term<'a>, body: Term<'a>, how: Term<'a>, tag: Term
     })
 }
 
-/// What has become of it so far, for the caller.
+/// The result of a send so far.
 fn sent(env: Env<'_>, result: Result<Sent, SendError>) -> Term<'_> {
     match result {
         Ok(Sent::Accepted) => atoms::ok().encode(env),
@@ -49,7 +44,7 @@ fn sent(env: Env<'_>, result: Result<Sent, SendError>) -> Term<'_> {
     }
 }
 
-/// Of flags, or flags and a time in milliseconds.
+/// Takes flags, or flags and a limit in milliseconds for the waiting.
 fn options(how: Term<'_>) -> NifResult<SendOptions> {
     let mut options = SendOptions::default();
     let flags = match how.decode::<(u32, u64)>() {

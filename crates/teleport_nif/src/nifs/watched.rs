@@ -4,7 +4,7 @@ use crate::arriving::ending::{self, Unwatched};
 use crate::arriving::relays::{self, Alias};
 use crate::arriving::watches::{Parked, WATCHES};
 use crate::leaving::small;
-use crate::nifs::MOST_PLACES;
+use crate::nifs::shared::MOST_PLACES;
 use crate::node::errors::send_error;
 use crate::node::running;
 use crate::{atoms, ids};
