@@ -1,6 +1,7 @@
 %% @private
-%% Where this node listens, and where others are. What is configured goes first; then the ways that distributed Erlang knows, which
-%% has got there already. A name is looked up each time, where it is used: it may mean something else elsewhere, or later.
+%% Addresses: where this node listens, and where other nodes can be reached. Configured addresses go first,
+%% then those by which distributed Erlang reaches the node. Host names are resolved on the node that connects,
+%% each time, since the answer may change.
 -module(teleport_address).
 
 -export([listen/0, advertised/1, configured/1, of_node/1, unresolved/1, is_host/1, is_place/1, is_of_host_only/1, to_text/1,
@@ -14,33 +15,33 @@
 -type host() :: inet:ip_address() | string() | binary().
 -type place() :: {host(), inet:port_number()}.
 
-%% A name that means nothing here, and why.
+%% A host name that cannot be resolved here, and why.
 -type unresolved() :: {host(), timeout | inet:posix()}.
 
-%% A process that looks up a name, its monitor, and what it means if that takes too long.
+%% A process that resolves a name, its monitor, and the result if that takes too long.
 -type lookup() :: {pid(), reference(), [term()]}.
 
-%% What a node says of itself.
+%% What a node tells peers about itself.
 -type about() :: #{version := string(),
                    address := teleport_nif:address(),
                    advertise => undefined | host() | inet:port_number() | place()}.
 
-%% The first of the ports for nodes without a port of their own; and the last one that is tried, which hosts have room for.
+%% The range of ports to listen on if none is configured.
 -define(FIRST_PORT, 4371).
 -define(LAST_PORT, 4498).
 
 %% How long a node may take to say where it listens, in milliseconds.
 -define(TIMEOUT, 5000).
 
-%% How long looking up names may take, in milliseconds; and if another way is known. A resolver that nobody answers takes longer, and
-%% a node that was connected to needs none.
+%% How long to wait for the resolver, in milliseconds: without any other address of the node, and with one.
 -define(LOOKUP, 3000).
 -define(MORE, 300).
 
 -define(ANY, {0, 0, 0, 0}).
 -define(ANY6, {0, 0, 0, 0, 0, 0, 0, 0}).
 
-%% Where to listen, for the engine: as configured, or at distributed Erlang's interface, at the first port that is free.
+%% Where the engine is to listen: as configured, or on distributed Erlang's interface at the first free port
+%% of the range.
 -spec listen() -> #{listen := teleport_nif:address(), ports => {inet:port_number(), inet:port_number()}}.
 listen() ->
     case teleport_config:get(listen) of
@@ -48,7 +49,7 @@ listen() ->
         Address -> #{listen => Address}
     end.
 
-%% With the options that distributed Erlang's carriers take.
+%% The interface that distributed Erlang listens on, by its configuration.
 -spec interface() -> inet:ip_address().
 interface() ->
     Options = application:get_env(kernel, inet_dist_listen_options, []),
@@ -63,7 +64,7 @@ interface() ->
 any(inet) -> ?ANY;
 any(inet6) -> ?ANY6.
 
-%% That of distributed Erlang first.
+%% The address families, with that of distributed Erlang first.
 -spec families() -> [inet | inet6].
 families() ->
     Carriers = case init:get_argument(proto_dist) of
@@ -75,13 +76,13 @@ families() ->
         false -> [inet, inet6]
     end.
 
-%% What others are told besides where this node listens.
+%% What peers are told about this node.
 -spec advertised(teleport_nif:address()) -> about().
 advertised(Address) ->
     {ok, Version} = application:get_key(teleport, vsn),
     #{version => Version, address => Address, advertise => teleport_config:get(advertise)}.
 
-%% The places of a node, if it is configured.
+%% The configured addresses of a node.
 -spec configured(node()) -> {ok, [place()]} | error.
 configured(Node) ->
     case teleport_config:get(peers) of
@@ -90,7 +91,7 @@ configured(Node) ->
         #{} -> error
     end.
 
-%% Where to look for a node, in this order, none if nobody knows; and which names of hosts do not help.
+%% The addresses to try for a node, in this order, and the host names that could not be resolved.
 -spec of_node(node()) -> {[teleport_nif:address()], [unresolved()]}.
 of_node(Node) ->
     {Candidates, Unresolved} = case configured(Node) of
@@ -99,7 +100,7 @@ of_node(Node) ->
     end,
     {unique([Candidate || {Ip, _Port} = Candidate <- Candidates, Ip =/= ?ANY, Ip =/= ?ANY6]), Unresolved}.
 
-%% Those of these hosts that have no address here.
+%% The hosts among these that cannot be resolved here.
 -spec unresolved([host()]) -> [unresolved()].
 unresolved(Hosts) ->
     {_Places, Unresolved} = places(looked_up([begin_lookup(Host, 1) || Host <- Hosts], ?LOOKUP)),
@@ -135,11 +136,11 @@ candidates(Node, #{address := {Bound, Port} = Address} = About) ->
     Connected = connected(Node),
     Told = looked_up(Asked, case Advertised ++ Connected of [] -> ?LOOKUP; _ -> ?MORE end),
     Ways = [{Ip, Known} || Ip <- Connected ++ Told, Known <- Ports] ++ [Address],
-    %% On another host such an address leads to somebody else.
+    %% A loopback address of another host would lead back to this one.
     IsElsewhere = is_elsewhere(Connected),
     {Advertised ++ [Way || {Ip, _} = Way <- Ways, not (IsElsewhere andalso is_loopback(Ip))], Unresolved}.
 
-%% Whether a node that distributed Erlang has reached at this address is on another host.
+%% Whether a node that distributed Erlang is connected to by this address is on another host.
 -spec is_elsewhere([inet:ip_address()]) -> boolean().
 is_elsewhere([]) ->
     false;
@@ -154,7 +155,7 @@ is_loopback({127, _, _, _}) -> true;
 is_loopback({0, 0, 0, 0, 0, 0, 0, 1}) -> true;
 is_loopback(_Ip) -> false.
 
-%% Whether a node listens for its own host alone.
+%% Whether a node listens on a loopback address, so that only its own host can reach it.
 -spec is_of_host_only(teleport_nif:address()) -> boolean().
 is_of_host_only({Ip, _Port}) -> is_loopback(Ip).
 
@@ -168,7 +169,8 @@ connected(Node) ->
         _:_ -> []
     end.
 
-%% Asks what distributed Erlang would ask for the node's address, for the families that it listens in.
+%% Begins to ask distributed Erlang's epmd module for the node's address, in the families that the node
+%% listens in.
 -spec ask_carrier(node(), inet:ip_address()) -> [lookup()].
 ask_carrier(Node, Bound) ->
     Families = case Bound of
@@ -195,7 +197,7 @@ told_by(Module, Name, Host, Family) ->
         _:_ -> []
     end.
 
-%% Starts looking up, in a process of its own that ends with what it has found.
+%% Begins to resolve a name, in a process that exits with the result.
 -spec begin_lookup(host(), inet:port_number()) -> lookup().
 begin_lookup(Host, Port) ->
     begin_with(fun() -> lookup(Host, Port) end, [{unresolved, {Host, timeout}}]).
@@ -209,7 +211,7 @@ begin_with(Lookup, IfLate) ->
 find(Lookup) ->
     exit({found, Lookup()}).
 
-%% What was found within so many milliseconds, in the order of the lookups. The rest ends.
+%% The results within `Patience' milliseconds, in the order of the lookups. Ends the lookups that take longer.
 -spec looked_up([lookup()], non_neg_integer()) -> [Found] when Found :: term().
 looked_up(Lookups, Patience) ->
     Until = erlang:monotonic_time(millisecond) + Patience,
@@ -232,13 +234,13 @@ lookup(Ip, Port) when is_tuple(Ip) ->
 lookup(Host, Port) ->
     Name = host_name(Host),
     Answers = [inet:getaddrs(Name, Family) || Family <- families()],
-    %% Without addresses of IPv4 that only look like those of IPv6.
+    %% Without IPv4 addresses in IPv6 notation.
     case {[{Ip, Port} || {ok, Ips} <- Answers, Ip <- Ips, not is_mapped(Ip)], Answers} of
         {[], [{error, Reason} | _]} -> [{unresolved, {Host, Reason}}];
         {Places, _Answers} -> Places
     end.
 
-%% An address of IPv4 by which a socket of IPv6 is connected.
+%% The IPv4 address behind an IPv4-mapped IPv6 address; other addresses unchanged.
 -spec unmapped(inet:ip_address()) -> inet:ip_address().
 unmapped({0, 0, 0, 0, 0, 16#ffff, High, Low}) -> {High bsr 8, High band 255, Low bsr 8, Low band 255};
 unmapped(Ip) -> Ip.
@@ -249,7 +251,7 @@ is_mapped(_Ip) -> false.
 -spec host_name(string() | binary()) -> string().
 host_name(Host) -> unicode:characters_to_list(Host).
 
-%% Of the configuration.
+%% Checks for the configuration.
 
 -spec is_host(term()) -> boolean().
 is_host(Host) when is_binary(Host) -> Host =/= <<>> andalso is_list(unicode:characters_to_list(Host));
@@ -260,7 +262,7 @@ is_host(Host) -> inet:is_ip_address(Host) andalso Host =/= ?ANY andalso Host =/=
 is_place({Host, Port}) -> is_host(Host) andalso is_integer(Port) andalso 0 < Port andalso Port < 65536;
 is_place(_Other) -> false.
 
-%% For people.
+%% An address as people write it.
 -spec to_text(place()) -> iolist().
 to_text({Ip, Port}) when tuple_size(Ip) =:= 4 -> io_lib:format("~s:~b", [inet:ntoa(Ip), Port]);
 to_text({Ip, Port}) when tuple_size(Ip) =:= 8 -> io_lib:format("[~s]:~b", [inet:ntoa(Ip), Port]);
@@ -268,6 +270,6 @@ to_text({Host, Port}) -> io_lib:format("~ts:~b", [host_name(Host), Port]).
 
 -spec unresolved_to_text(unresolved()) -> iolist().
 unresolved_to_text({Host, timeout}) ->
-    io_lib:format("the host's name ~ts cannot be looked up here: no resolver has answered", [host_name(Host)]);
+    io_lib:format("the host name ~ts cannot be resolved here: no resolver has answered", [host_name(Host)]);
 unresolved_to_text({Host, Reason}) ->
-    io_lib:format("the host's name ~ts cannot be looked up here: ~ts", [host_name(Host), inet:format_error(Reason)]).
+    io_lib:format("the host name ~ts cannot be resolved here: ~ts", [host_name(Host), inet:format_error(Reason)]).

@@ -1,22 +1,24 @@
 %% @private
-%% Messages to aliases of processes on other nodes.
+%% Sends messages to aliases of processes on other nodes.
 %%
-%% Whether an alias is active only the virtual machine knows, and only to what a process sends: so a message goes to this process of
-%% the alias's node, which sends it on. It is the destination of all of them, and they come in the order in which they were sent.
+%% Only the virtual machine knows whether an alias is active, and it checks that only when a process sends. So
+%% a message for an alias goes to the process of this module on the alias's node, which forwards it. One
+%% process forwards all, so their order is kept.
 -module(teleport_alias).
 -behaviour(gen_server).
 
 -export([start_link/0, send/4, message/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
-%% It keeps no garbage for longer than this when there is nothing to do, in milliseconds.
+%% How long the process waits for a message before it hibernates, to free its garbage. In milliseconds.
 -define(IDLE, 1000).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], [{spawn_opt, [{fullsweep_after, 0}]}]).
 
-%% As teleport_send:send/4. Nobody can say whether an alias is active: `delivered' is what has been sent to it on its node.
+%% Like teleport_send:send/4. Whether the alias is active is not known: `delivered' means that the message was
+%% sent to it on its node.
 -spec send(reference(), term(), teleport_send:how(), teleport_send:ack()) -> ok | {error, teleport_send:error()} | badarg.
 send(Alias, Message, _How, Ack) when node(Alias) =:= node() ->
     _ = erlang:send(Alias, Message),
@@ -37,7 +39,7 @@ send(Alias, Message, How, Ack) ->
             {error, Reason}
     end.
 
-%% What goes to the process of this name.
+%% The message to the forwarding process.
 -spec message(reference(), term()) -> term().
 message(Alias, Message) ->
     {?MODULE, Alias, Message}.

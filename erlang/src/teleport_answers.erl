@@ -1,7 +1,8 @@
 %% @private
-%% Answers what the engine asks when it needs to know: where a peer is, which cookie distributed Erlang shares with it now, and
-%% whether a peer that is not reached connects to this node when it is asked to: where only one of two nodes can reach the other, that
-%% is enough for distributed Erlang. It does nothing else, so that no handshake waits for what else there is to do.
+%% Answers questions of the engine: the addresses of a peer, the cookie that distributed Erlang shares with
+%% it, and whether a peer that cannot be reached connects to this node on request. (Distributed Erlang works
+%% where only one of two nodes can reach the other.) It does nothing else, so that handshakes do not wait for
+%% other work.
 -module(teleport_answers).
 -behaviour(gen_server).
 
@@ -9,25 +10,26 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -record(state, {
-    %% The names of hosts that were warned of, and when, in seconds.
+    %% The host names that a warning was logged for, and when, in seconds.
     warned = #{} :: #{teleport_address:host() => integer()},
-    %% The processes that connect to nodes which have asked for that.
+    %% The processes that connect to nodes on their request.
     connecting = [] :: [{node(), pid()}]
 }).
 -type state() :: #state{}.
 
-%% How long a node has to connect to this one, in milliseconds: longer than the engine waits, as a rule.
+%% How long a node may take to connect to this one, in milliseconds. By default the engine stops waiting
+%% earlier.
 -define(CALL_BACK, 10000).
 
-%% Seconds until the same is said again.
+%% Seconds until a warning is logged again.
 -define(PAUSE, 60).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% The cookie that is shared with a node now, which may have one of its own. Empty if there is none, as while distributed Erlang ends:
-%% the engine takes that for no cookie. (What OTP says then, `nocookie', anybody could guess.)
+%% The cookie that is shared with a node now. Empty, which the engine rejects, if there is none, as while
+%% distributed Erlang ends. OTP returns `nocookie' then, which anybody could guess.
 -spec cookie(node() | unknown) -> binary().
 cookie(Node) ->
     Cookie = try
@@ -36,7 +38,7 @@ cookie(Node) ->
             _ -> erlang:get_cookie(Node)
         end
     catch
-        exit:_ -> nocookie % distributed Erlang is just ending
+        exit:_ -> nocookie % distributed Erlang is ending
     end,
     case Cookie of
         nocookie -> <<>>;
@@ -76,11 +78,11 @@ handle_info(_Other, State) ->
 answer({cookie, Name}, _State) ->
     teleport_nif:cookie_is(Name, cookie(known(Name)));
 answer({addresses, Name}, _State) ->
-    %% Asking may take long, and must not hold up other questions.
+    %% This may take long, and must not delay other answers.
     spawn(fun() -> teleport_nif:resolved(Name, addresses(known(Name))) end);
 answer({call_back, Name}, State) ->
     Node = known(Name),
-    %% If that has asked the same of this node, neither reaches the other.
+    %% If the peer has asked the same of this node, neither can reach the other.
     IsAsked = lists:keymember(Node, 1, alive(State)),
     spawn(fun() -> teleport_nif:called_back(Name, not IsAsked andalso is_called_back(Node)) end).
 
@@ -89,13 +91,13 @@ is_called_back(Node) ->
     Node =/= unknown andalso teleport_address:configured(Node) =:= error andalso lists:member(Node, nodes(connected))
         andalso try erpc:call(Node, ?MODULE, connect, [node()], ?CALL_BACK) =:= ok catch _:_ -> false end.
 
-%% Connects to a node that has asked for that.
+%% Connects to a node on its request.
 -spec connect(node()) -> ok | {error, teleport:error()}.
 connect(Node) ->
     ok = gen_server:call(?MODULE, {connecting, Node, self()}),
     teleport:prime(Node).
 
-%% An atom only for nodes that are known: peers choose their names.
+%% Makes no new atom: anybody can have the engine ask for any name.
 -spec known(binary()) -> node() | unknown.
 known(Name) ->
     try binary_to_existing_atom(Name)
@@ -108,11 +110,11 @@ addresses(unknown) ->
 addresses(Node) ->
     {Addresses, Unresolved} = teleport_address:of_node(Node),
     [gen_server:cast(?MODULE, {unresolved, Node, Host}) || Host <- Unresolved],
-    %% If it was stopped in a way that it could not announce, there is another way.
+    %% Teleport may have been stopped there without an announcement: then the route has to be found again.
     Addresses =:= [] andalso gen_server:cast(teleport_manager, {forget_route, Node}),
     Addresses.
 
-%% A name that means nothing is warned of once a minute.
+%% Warns of a host name that cannot be resolved, once a minute for each.
 -spec warn(node(), teleport_address:unresolved(), Warned) -> Warned when Warned :: #{teleport_address:host() => integer()}.
 warn(Node, {Host, _Reason} = Unresolved, Warned) ->
     Now = erlang:monotonic_time(second),

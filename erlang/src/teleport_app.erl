@@ -1,13 +1,15 @@
 %% @private
+%% Starts the application if nothing prevents it: the release of OTP, the NIF library, the configuration, an
+%% encrypted distribution.
 -module(teleport_app).
 -behaviour(application).
 
 -export([start/2, stop/1, start_error/0, supported/1, library/0]).
 
-%% Where it is noted why it did not start.
+%% The persistent term with the reason why the last start failed.
 -define(START_ERROR, {teleport, start_error}).
 
-%% The first release with everything that is used.
+%% The oldest release of OTP that is supported.
 -define(OTP, 25).
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
@@ -17,17 +19,18 @@ start(_Type, _Args) ->
     ok = persistent_term:put(?START_ERROR, case Started of {error, Reason} -> Reason; {ok, _} -> none end),
     Started.
 
-%% Why it did not start, when that was tried last.
+%% Why the last start failed.
 -spec start_error() -> none | term().
 start_error() ->
     persistent_term:get(?START_ERROR, none).
 
 -spec stop(term()) -> ok.
 stop(_State) ->
-    %% A manager that was killed, and not started again, has left the engine. Nobody would watch anything for peers.
+    %% A manager that was killed and not restarted has left the engine running, without processes to serve
+    %% peers.
     teleport_manager:abandoned().
 
-%% Starts if nothing is in the way.
+%% Starts the supervisor if all conditions hold.
 -spec maybe_start([fun(() -> ok | {error, term()})]) -> {ok, pid()} | {error, term()}.
 maybe_start([]) ->
     teleport_sup:start_link();
@@ -37,7 +40,7 @@ maybe_start([Condition | Conditions]) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Whether a release of OTP will do.
+%% Whether a release of OTP is supported.
 -spec supported(string()) -> ok | {error, {unsupported_otp, string(), string()}}.
 supported(Release) ->
     case string:to_integer(Release) of
@@ -48,7 +51,7 @@ supported(Release) ->
             {error, {unsupported_otp, Release, Text}}
     end.
 
-%% Loads the library with the engine, or says why that is not possible.
+%% Loads the NIF library, or returns why that failed.
 -spec library() -> ok | {error, {nif_not_loaded, file:filename(), string()} | term()}.
 library() ->
     case code:ensure_loaded(teleport_nif) of
@@ -56,7 +59,7 @@ library() ->
         {error, Reason} -> {error, persistent_term:get({teleport_nif, load_error}, Reason)}
     end.
 
-%% Where distributed Erlang encrypts, what goes in clear must not go unnoticed.
+%% Where distributed Erlang is encrypted, unencrypted traffic has to be allowed by the configuration.
 -spec carrier() -> ok | {error, {tls_distribution, string()}}.
 carrier() ->
     Carriers = case init:get_argument(proto_dist) of

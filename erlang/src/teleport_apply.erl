@@ -1,6 +1,7 @@
 %% @private
-%% Applies functions for other nodes, each in a process of its own, which answers over the pool; should it be killed, this
-%% process answers for it. Who called may have ended meanwhile, or not want to know any more: the function goes on.
+%% Applies functions for other nodes: the server behind `teleport_erpc'. Each function runs in a process of
+%% its own, which replies over the pool. If that process is killed, the server replies in its place. A
+%% function goes on if its caller ends or times out.
 -module(teleport_apply).
 -behaviour(gen_server).
 
@@ -10,14 +11,14 @@
 %% How an application ended.
 -type outcome() :: {return | throw | exit | error, term()}.
 
-%% By the monitors of the processes at work.
+%% The callers, by the monitors of the processes that work for them.
 -type state() :: #{reference() => gen_server:from()}.
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% As `teleport_erpc:call/5'.
+%% Like `teleport_erpc:call/5'.
 -spec call(node(), module(), atom(), [term()], teleport_timeout:response_timeout()) -> term().
 call(Node, Module, Function, Args, Timeout) when Node =:= node() ->
     erpc:call(Node, Module, Function, Args, Timeout);
@@ -47,12 +48,13 @@ call_remote(To, Module, Function, Args, Deadline) ->
         {exit, Reason} -> error({erpc, erpc_reason(Reason)})
     end.
 
-%% As `teleport_erpc:send_request/4', of what is a call. Where OTP's functions do it, this node's server has them do so.
+%% Like `teleport_erpc:send_request/4', with checked arguments. For a node without a pool this node's server
+%% calls OTP's function.
 -spec send_request(node(), module(), atom(), [term()]) -> teleport_request:request_id().
 send_request(Node, Module, Function, Args) ->
     send_request(Node, Module, Function, Args, infinity).
 
-%% The same, if the way to the node is known in time.
+%% Like send_request/4. The request fails with `timeout' if the route to the node is not found in time.
 -spec send_request(node(), module(), atom(), [term()], timeout()) -> teleport_request:request_id().
 send_request(Node, Module, Function, Args, Milliseconds) ->
     case teleport_ref:resolve({?MODULE, Node}, Milliseconds) of
@@ -68,7 +70,7 @@ send_request(Node, Module, Function, Args, Milliseconds) ->
 request(Module, Function, Args) ->
     {apply, group_leader(), Module, Function, Args}.
 
-%% What came of it: returned, or thrown.
+%% Returns the result of a function, or raises its exception.
 -spec result(teleport_request:response() | badarg) -> term().
 result({reply, {return, Value}}) -> Value;
 result({reply, {throw, Value}}) -> throw(Value);
@@ -77,7 +79,7 @@ result({reply, {error, Reason}}) -> error(Reason);
 result({error, {Reason, _Server}}) -> error({erpc, erpc_reason(Reason)});
 result(badarg) -> error({erpc, badarg}).
 
-%% As `teleport_erpc:cast/4', of what is a call.
+%% Like `teleport_erpc:cast/4', with checked arguments.
 -spec cast(node(), module(), atom(), [term()]) -> ok.
 cast(Node, Module, Function, Args) ->
     case teleport_ref:resolve({?MODULE, Node}) of
@@ -107,7 +109,7 @@ begin_work(Args, From, Working) ->
 
 -spec handle_cast(term(), state()) -> {noreply, state()}.
 handle_cast({apply, Leader, Module, Function, Args}, Working) when is_pid(Leader) ->
-    %% Without a process for it, it is not applied: nobody is to know.
+    %% If no process can be started the cast is dropped: a cast has no response.
     _ = try spawn(?MODULE, work, [Leader, {Module, Function, Args}]) catch error:system_limit -> none end,
     {noreply, Working};
 handle_cast(_Request, Working) ->
@@ -127,8 +129,8 @@ handle_info({'DOWN', Monitor, process, _Pid, Reason}, Working) ->
 handle_info(_Other, Working) ->
     {noreply, Working}.
 
-%% What erpc has to say about a function that is applied here is what the caller is to know. Output goes where the caller's
-%% goes.
+%% Applies a function by erpc, so that its outcome has erpc's form, and replies with that. The group leader is
+%% the caller's.
 -spec work(gen_server:from(), pid(), {node(), module(), atom(), [term()]}) -> no_return().
 work(From, Leader, {Node, Module, Function, Args}) ->
     true = group_leader(Leader, self()),
@@ -140,7 +142,7 @@ work(From, Leader, {Node, Module, Function, Args}) ->
     ok = gen_server:reply(From, Outcome),
     exit({?MODULE, answered}).
 
-%% For a cast.
+%% Applies a function for a cast.
 -spec work(pid(), {module(), atom(), [term()]}) -> term().
 work(Leader, {Module, Function, Args}) ->
     true = group_leader(Leader, self()),
@@ -151,5 +153,5 @@ erpc_reason(timeout) -> timeout;
 erpc_reason(noproc) -> notsup;
 erpc_reason({too_large, _Size, _Limit} = Reason) -> Reason;
 erpc_reason({rejected, _Text} = Reason) -> Reason;
-%% It is not known whether the function is at work.
+%% The function may be running.
 erpc_reason(_NodeDown) -> noconnection.

@@ -1,6 +1,7 @@
 %% @private
-%% Builds terms that only schedulers can build: those with large maps. Nobody waits for it: the engine delivers them when they
-%% are built. Small ones are built by the process at place 0, the others on dirty schedulers, which may all be busy for long.
+%% Builds terms that only scheduler threads can build: those with large maps, on releases of OTP where other
+%% threads cannot. The engine delivers a term when it is built, and does not wait. Small terms are built by
+%% the process at place 0, large ones on dirty schedulers, which may all be busy for long.
 -module(teleport_builder).
 -behaviour(gen_server).
 
@@ -13,7 +14,7 @@ start_link(Place, Count) ->
 
 -spec init({non_neg_integer(), pos_integer()}) -> {ok, []}.
 init({Place, Count}) ->
-    %% What is behind a small one waits for it.
+    %% Messages queued behind a small term wait for it.
     Place =:= 0 andalso process_flag(priority, high),
     ok = teleport_nif:builder(Place, Count),
     {ok, []}.

@@ -1,11 +1,11 @@
 %% @private
-%% What functions of OTP do with processes on the own node, and for other nodes in their words: calls, casts, stops.
+%% Calls, casts and stops, with the results and exits of the functions of OTP that they stand in for.
 -module(teleport_call).
 
 -export([server/5, manager/3, tell/3, stop/4]).
 
-%% A function of OTP, with its arguments. It does what there is to do on this node; and for bad input it has the errors that it
-%% has anyway.
+%% The function of OTP that is stood in for, with its arguments. It is called for processes on this node, for
+%% nodes that are reached over distributed Erlang, and for bad arguments, to fail with its own errors.
 -type otp() :: {module(), atom(), [term()]}.
 
 -include("teleport_timeout.hrl").
@@ -32,7 +32,7 @@ server(_Ref, _Kind, _Request, _Timeout, Otp) ->
 by_otp({Module, Name, Args}) ->
     erlang:apply(Module, Name, Args).
 
-%% Calls an event manager, for as long as it takes. The exit has nothing but the reason.
+%% Calls an event manager, without a timeout. It exits with the reason alone, as `gen_event' does.
 -spec manager(teleport_ref:ref(), term(), otp()) -> term().
 manager(Ref, Request, Otp) ->
     case teleport_ref:resolve(Ref) of
@@ -45,7 +45,7 @@ manager(Ref, Request, Otp) ->
             by_otp(Otp)
     end.
 
-%% Sends a message, whatever becomes of it.
+%% Sends a message and ignores the outcome.
 -spec tell(teleport_ref:ref(), term(), otp()) -> ok.
 tell(Ref, Message, Otp) ->
     case teleport_ref:resolve(Ref) of
@@ -56,7 +56,7 @@ tell(Ref, Message, Otp) ->
             by_otp(Otp)
     end.
 
-%% Orders a process to end for that reason, and waits until it has.
+%% Stops a process with a reason, and waits until it has terminated.
 -spec stop(teleport_ref:ref(), term(), timeout(), otp()) -> ok.
 stop(Ref, Reason, Timeout, Otp) when ?IS_TIMEOUT(Timeout) ->
     Deadline = teleport_timeout:deadline(Timeout),
@@ -68,7 +68,7 @@ stop(Ref, Reason, Timeout, Otp) when ?IS_TIMEOUT(Timeout) ->
 stop(_Ref, _Reason, _Timeout, Otp) ->
     by_otp(Otp).
 
-%% In the words of `proc_lib:stop/3'.
+%% Does what `proc_lib:stop/3' does, with the same exits.
 -spec stop_remote(teleport_nif:destination(), term(), timeout(), teleport_timeout:response_timeout()) -> ok.
 stop_remote(To, Reason, Timeout, Deadline) ->
     Mark = make_ref(),
@@ -91,7 +91,7 @@ stop_remote(To, Reason, Timeout, Deadline) ->
             end)
     end.
 
-%% A node that is down and that the registry has not noticed yet: as `gen' has it.
+%% A name whose registry has not noticed yet that its node is down counts as not registered, as in `gen'.
 -spec exit_reason(teleport_ref:ref(), term()) -> term().
 exit_reason({global, _Name}, {nodedown, _Node}) -> noproc;
 exit_reason({via, _Module, _Name}, {nodedown, _Node}) -> noproc;

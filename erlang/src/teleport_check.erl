@@ -1,5 +1,6 @@
 %% @private
-%% Says why there is a pool to a node, or why there is none: goes the way that a first message goes, step by step.
+%% Finds out why there is a pool of connections to a node, or why there is none, by doing what a first message
+%% does, step by step.
 -module(teleport_check).
 
 -export([node/1, nodes/1, exit_with/1]).
@@ -9,7 +10,7 @@
 -compile({no_auto_import, [node/1, nodes/1]}).
 
 -type step() :: running | node | peer | address | tcp | handshake | session | pool.
-%% `warning': it failed, and does not matter as long as there is a session.
+%% `warning': the step failed, but there is a session or another address.
 -type outcome() :: ok | skipped | {warning, term()} | {error, term()}.
 -type step_result() :: {step(), outcome(), Text :: binary()}.
 -type result() :: {ok | error, [step_result()]}.
@@ -17,21 +18,22 @@
 %% How long a node may take to answer over distributed Erlang, in milliseconds.
 -define(TIMEOUT, 5000).
 
+%% All steps, in their order.
 -define(STEPS, [running, node, peer, address, tcp, handshake, session, pool]).
 
-%% Several at the same time: one that is not there takes its time.
+%% Checks several nodes at the same time, since an unreachable one takes seconds.
 -spec nodes([node()]) -> [{node(), result()}].
 nodes(Nodes) ->
     Checks = [{Node, spawn_monitor(?MODULE, exit_with, [Node])} || Node <- Nodes],
     [{Node, receive {'DOWN', Monitor, process, Process, {checked, Check}} -> Check end}
      || {Node, {Process, Monitor}} <- Checks].
 
-%% A process that ends with the answer.
+%% Checks a node in the calling process, which exits with the result.
 -spec exit_with(node()) -> no_return().
 exit_with(Node) ->
     exit({checked, look(Node)}).
 
-%% In a process of its own, whose mailbox is empty.
+%% Checks a node in a process of its own, whose mailbox is empty.
 -spec node(node()) -> result().
 node(Node) ->
     {_Process, Monitor} = spawn_monitor(?MODULE, exit_with, [Node]),
@@ -44,20 +46,20 @@ node(Node) ->
 look(Node) ->
     Steps = running(Node),
     Done = [Step || {Step, _, _} <- Steps],
-    Left = [{Step, skipped, <<"not looked at, since an earlier step failed">>} || Step <- ?STEPS -- Done],
+    Left = [{Step, skipped, <<"not checked, since an earlier step failed">>} || Step <- ?STEPS -- Done],
     All = Steps ++ Left,
     case [Reason || {_, {error, Reason}, _} <- All] of
         [] -> {ok, All};
         _ -> {error, All}
     end.
 
-%% Each step goes on to the next one if it is of use.
+%% Each step calls the next one if that makes sense after its outcome.
 -spec running(node()) -> [step_result()].
 running(Node) ->
     case teleport_app:library() =:= ok andalso teleport_nif:info() of
         #{address := Address} when Node =:= node() ->
             [{running, ok, text("teleport runs here, and listens at ~ts", [address(Address)])},
-             {node, {error, own_node}, text("~ts is this node itself: what is sent to it goes no way at all", [Node])}];
+             {node, {error, own_node}, text("~ts is this node itself: its messages need no connection", [Node])}];
         #{address := Address} ->
             [{running, ok, text("teleport runs here, and listens at ~ts", [address(Address)])} | known(Node)];
         _ ->
@@ -72,7 +74,7 @@ not_running() ->
         {false, Reason} -> {not_running, text("teleport did not start here: ~ts", [said(Reason)])}
     end.
 
-%% What a failed start has as its reason ends with a text, as a rule.
+%% The reason of a failed start as a text. Most reasons are tuples whose last element is one.
 said(Reason) when is_tuple(Reason), tuple_size(Reason) > 1 ->
     Last = element(tuple_size(Reason), Reason),
     case Last =/= [] andalso io_lib:printable_unicode_list(Last) of
@@ -101,7 +103,7 @@ known(Node) ->
             end
     end.
 
-%% With an epmd module of one's own the host in a name may mean something to that alone.
+%% Says if the host in a node's name cannot be resolved. Only the default epmd module is sure to resolve it.
 host_of(Node) ->
     case {string:split(atom_to_list(Node), "@"), net_kernel:epmd_module()} of
         {[_Name, [_ | _] = Host], erl_epmd} ->
@@ -109,14 +111,14 @@ host_of(Node) ->
         {[_Name, [_ | _]], _} ->
             "";
         _ ->
-            "; the name of a node is name@host"
+            "; a node's name has the form name@host"
     end.
 
-%% Where there is a session that says more than the peer, who may not answer.
+%% If there is a session it is checked even if the peer does not answer over distributed Erlang.
 peer(Node) ->
     case lists:member(Node, teleport:nodes()) of
         true ->
-            Way = begin_way(Node), % while it is asked
+            Way = begin_way(Node), % in parallel with the question
             {Hosts, Step} = ask(Node),
             [Step | way(Way, Hosts)];
         false ->
@@ -126,7 +128,7 @@ peer(Node) ->
             end
     end.
 
-%% What the peer says, and the names of hosts in it.
+%% Asks the peer whether teleport runs there. Returns the host names in its answer too.
 ask(Node) ->
     try erpc:call(Node, teleport_manager, about, [], ?TIMEOUT) of
         {ok, #{version := Version, address := {_Ip, Port} = Address} = About} ->
@@ -139,17 +141,17 @@ ask(Node) ->
                                                [Version, address(Address), Only, advertised(Advertise, Port)])}};
         {error, not_running} ->
             {[], {peer, {error, not_running},
-                  text("teleport is installed there, but does not run: call teleport:start() on ~ts~ts", [Node, meanwhile()])}}
+                  text("teleport is installed there but does not run: call teleport:start() on ~ts~ts", [Node, meanwhile()])}}
     catch
         error:{exception, undef, _Stack} ->
             {[], {peer, {error, not_installed},
                   text("~ts has no teleport, or an older one: put it into the node's release or code path~ts", [Node, meanwhile()])}};
         error:{erpc, timeout} ->
             {[], {peer, {error, timeout},
-                  text("~ts has not answered over distributed Erlang for ~b ms: its virtual machine is stopped or hangs, or the way there"
-                       " is full or cut", [Node, ?TIMEOUT])}};
+                  text("~ts has not answered over distributed Erlang for ~b ms: its virtual machine is stopped or hangs, or the"
+                       " connection is congested or cut", [Node, ?TIMEOUT])}};
         Class:Reason ->
-            {[], {peer, {error, Reason}, text("~ts does not say whether teleport runs there: ~0tp:~0tp", [Node, Class, Reason])}}
+            {[], {peer, {error, Reason}, text("~ts could not be asked whether teleport runs there: ~0tp:~0tp", [Node, Class, Reason])}}
     end.
 
 hosts({Host, Port}) when is_integer(Port) -> [Host];
@@ -157,13 +159,13 @@ hosts(Host) when is_list(Host); is_binary(Host) -> [Host];
 hosts(_Other) -> [].
 
 advertised(undefined, _Port) -> "";
-advertised(Other, _Port) when is_integer(Other) -> io_lib:format("; it is to be reached at port ~b (`advertise')", [Other]);
-advertised({Host, Other}, _Port) -> io_lib:format("; it is to be reached at ~ts (`advertise')", [address({Host, Other})]);
+advertised(Other, _Port) when is_integer(Other) -> io_lib:format("; it advertises port ~b (`advertise')", [Other]);
+advertised({Host, Other}, _Port) -> io_lib:format("; it advertises ~ts (`advertise')", [address({Host, Other})]);
 advertised(Host, Port) -> advertised({Host, Port}, Port).
 
 meanwhile() ->
     case teleport_config:get(fallback) of
-        disterl -> ". Until then messages go by distributed Erlang, as configured (`fallback')";
+        disterl -> ". Until then messages go over distributed Erlang, as configured (`fallback')";
         error -> ""
     end.
 
@@ -187,7 +189,7 @@ way({Node, Tag}, Hosts) ->
     end.
 
 stopped(Reason) ->
-    {address, {error, Reason}, text("the engine has been stopped meanwhile: ~0tp", [Reason])}.
+    {address, {error, Reason}, text("the engine was stopped during the check: ~0tp", [Reason])}.
 
 -spec report(node(), teleport_nif:report(), [teleport_address:unresolved()]) -> [step_result()].
 report(Node, {Addresses, WasUp, Session}, Unresolved) ->
@@ -198,10 +200,10 @@ addresses(Node, [], WasUp, Unresolved) ->
     Reason = fun(Otherwise) -> hd([Reason || {_Host, Reason} <- Unresolved] ++ [Otherwise]) end,
     case WasUp of
         false ->
-            {address, {error, Reason(not_running)}, text("nobody knows where ~ts listens~ts", [Node, names(Unresolved)])};
+            {address, {error, Reason(not_running)}, text("it is not known where ~ts listens~ts", [Node, names(Unresolved)])};
         true ->
             {address, {warning, Reason(unknown)},
-             text("nobody knows now where ~ts listens, but there is a session~ts", [Node, names(Unresolved)])}
+             text("it is not known now where ~ts listens, but there is a session~ts", [Node, names(Unresolved)])}
     end;
 addresses(_Node, Addresses, _WasUp, Unresolved) ->
     Outcome = case Unresolved of
@@ -209,7 +211,7 @@ addresses(_Node, Addresses, _WasUp, Unresolved) ->
         [{_Host, Reason} | _] -> {warning, Reason}
     end,
     At = lists:join(", ", [address(Address) || Address <- Addresses]),
-    {address, Outcome, text("it is looked for at ~ts~ts", [At, names(Unresolved)])}.
+    {address, Outcome, text("its addresses are ~ts~ts", [At, names(Unresolved)])}.
 
 names(Unresolved) ->
     [["; ", teleport_address:unresolved_to_text(Name)] || Name <- Unresolved].
@@ -217,7 +219,7 @@ names(Unresolved) ->
 tcp([], false) ->
     [];
 tcp([], true) ->
-    [{tcp, skipped, <<"no address is known that could be tried">>}];
+    [{tcp, skipped, <<"no address is known">>}];
 tcp(Addresses, IsUp) ->
     Texts = lists:join("; ", [connected(Address) || Address <- Addresses]),
     Reasons = [Reason || {_, {error, Reason, _}} <- Addresses],
@@ -235,12 +237,12 @@ connected({Address, {error, _Reason, Text}}) ->
 
 session(_Addresses, WasUp, {ok, #{creation := Creation} = Info, Connections}) ->
     Old = case WasUp of
-        true -> <<"it was there before">>;
+        true -> <<"it was up before">>;
         false -> <<"it has just been set up">>
     end,
     {Outcome, Control} = control(Info, proplists:get_value(control, Connections)),
-    Session = text("there is a session with its life ~b, ~ts; ~ts; ~ts", [Creation, Old, Control, heard(Info)]),
-    [{handshake, ok, <<"version, cookie, name and incarnation fit">>},
+    Session = text("there is a session with its incarnation ~b, ~ts; ~ts; ~ts", [Creation, Old, Control, heard(Info)]),
+    [{handshake, ok, <<"version, cookie, name and incarnation match">>},
      {session, Outcome, Session},
      pool([Connection || {Kind, _} = Connection <- Connections, Kind =/= control])];
 session(Addresses, _WasUp, {error, Reason, Text}) ->
@@ -252,10 +254,10 @@ session(Addresses, _WasUp, {error, Reason, Text}) ->
 control(_Info, {ok, Microseconds}) ->
     {ok, io_lib:format("its control connection has answered after ~b us", [Microseconds])};
 control(#{control_connected := true}, _) ->
-    {{error, no_answer}, "its control connection stands, but nothing comes back over it: something on the way drops what is sent, or"
-                         " the node is stopped"};
+    {{error, no_answer}, "its control connection is open, but no answer comes back: something on the path drops packets, or the node"
+                         " is stopped"};
 control(#{control_connected := false}, _) ->
-    {{error, no_control_connection}, "its control connection is gone, and is being opened again"}.
+    {{error, no_control_connection}, "its control connection is closed, and is being opened again"}.
 
 heard(#{last_heard_ms := Milliseconds}) ->
     io_lib:format("the node was last heard ~b ms ago", [Milliseconds]).
@@ -277,11 +279,11 @@ answers(Of, Answers) ->
     Times = [Microseconds || {ok, Microseconds} <- Answers],
     Said = case length(Answers) - length(Times) of
         0 -> io_lib:format("answered within ~b us", [lists:max(Times)]);
-        Silent -> io_lib:format("~b without an answer: what is sent over it waits", [Silent])
+        Silent -> io_lib:format("~b without an answer: messages over it wait", [Silent])
     end,
     [io_lib:format("~b for ~s messages, ~ts", [length(Answers), Of, Said])].
 
-%% As people write it.
+%% An address as people write it.
 -spec address(teleport_address:place()) -> iolist().
 address(Place) ->
     teleport_address:to_text(Place).

@@ -1,14 +1,14 @@
 %% @private
-%% Writes the documentation of a module, in the form of EEP 48, where `h/1' of Erlang's shell and of IEx look for it: into doc/chunks,
-%% beside the folder that the module is compiled to. A parse transform, of the modules that users call. Where there is no edoc there are
-%% no documents.
+%% A parse transform that writes a module's documentation as an EEP 48 chunk, for `h/1' of Erlang's shell and
+%% of IEx. The chunk goes into doc/chunks beside the folder that the module is compiled to. Without the
+%% application edoc nothing is written.
 -module(teleport_docs).
 
 -export([parse_transform/2]).
 
 -spec parse_transform([erl_parse:abstract_form()], [term()]) -> [erl_parse:abstract_form()].
 parse_transform(Forms, Options) ->
-    %% It is needed when this is compiled, and not when it runs.
+    %% A variable hides edoc from tools that list the dependencies at run time: it is needed only to compile.
     _ = [write(Edoc, source(Forms), filename:join(filename:dirname(Out), "doc"))
          || {outdir, Out} <- Options, Edoc <- [edoc], is_there(Edoc)],
     Forms.
@@ -36,7 +36,8 @@ write(Edoc, Source, Dir) ->
             ok
     end.
 
-%% IEx knows nothing else from 1.20 on, nor do Erlang's shells before OTP 27 know that.
+%% IEx 1.20 and later read Markdown only, Erlang's shells before OTP 27 HTML only. The converter exists from
+%% OTP 27 on.
 -spec in_markdown(module(), tuple()) -> tuple().
 in_markdown(Converter, {docs_v1, Anno, Language, <<"application/erlang+html">>, OfModule, Metadata, Docs}) ->
     {docs_v1, Anno, Language, <<"text/markdown">>, text(Converter, OfModule), Metadata,

@@ -1,10 +1,11 @@
-%% @doc What {@link //kernel/erpc} does: functions are applied on other nodes, over the pool.
+%% @doc The functions of {@link //kernel/erpc}, over the pool: applies functions on other nodes.
 %%
-%% Names, shapes, results and exceptions are those of `erpc'. There are two more reasons of `error:{erpc, Reason}':
-%% `{too_large, Size, Limit}', and `{rejected, Text}' if the result is too large or cannot be read. `notsup' means that teleport
-%% does not take such calls there (its configuration has `{apply, false}').
+%% Names, arguments, results and exceptions are those of `erpc'. There are two more reasons of
+%% `error:{erpc, Reason}': `{too_large, Size, Limit}', and `{rejected, Text}' if the result is too large or
+%% cannot be decoded. `notsup' means that the node does not take such calls: its configuration has
+%% `{apply, false}'.
 %%
-%% Each function is applied in a process of its own. After a timeout, and when the caller ends, it goes on.
+%% Each function is applied in a process of its own. It goes on after a timeout, and if the caller ends.
 -module(teleport_erpc).
 -compile({parse_transform, teleport_docs}).
 
@@ -16,7 +17,7 @@
 -export_type([caught/0]).
 
 -type caught() :: {throw, term()} | {exit, {exception | signal, term()}} | {error, {exception, term(), list()} | {erpc, term()}}.
-%% A class, and the reason, as they are thrown by {@link call/4}.
+%% The class and the reason of an exception that {@link call/4} would raise.
 
 -define(IS_CALL(Node, Module, Function, Args),
         is_atom(Node), is_atom(Module), is_atom(Function), is_list(Args)).
@@ -43,14 +44,14 @@ call(Node, Module, Function, Args) ->
 call(Node, Module, Function, Args, Timeout) ->
     teleport_apply:call(Node, Module, Function, Args, Timeout).
 
-%% @doc Applies a function without arguments on a node, like `erpc:cast/2', and waits for nothing.
+%% @doc Applies a function without arguments on a node, like `erpc:cast/2', without waiting for the result.
 -spec cast(node(), fun(() -> term())) -> ok.
 cast(Node, Fun) when is_function(Fun, 0) ->
     cast(Node, erlang, apply, [Fun, []]);
 cast(_Node, _Fun) ->
     error({erpc, badarg}).
 
-%% @doc Applies a function on a node, like `erpc:cast/4', and waits for nothing.
+%% @doc Applies a function on a node, like `erpc:cast/4', without waiting for the result.
 -spec cast(node(), module(), atom(), [term()]) -> ok.
 cast(Node, Module, Function, Args) when ?IS_CALL(Node, Module, Function, Args) ->
     teleport_apply:cast(Node, Module, Function, Args);
@@ -74,7 +75,8 @@ multicall(_Nodes, _Fun, _Timeout) ->
 multicall(Nodes, Module, Function, Args) ->
     multicall(Nodes, Module, Function, Args, infinity).
 
-%% @doc Applies a function on several nodes at the same time, like `erpc:multicall/5': what came of it on each, in their order.
+%% @doc Applies a function on several nodes at the same time, like `erpc:multicall/5'. The results are in the
+%% order of the nodes.
 -spec multicall([node()], module(), atom(), [term()], teleport:response_timeout()) -> [{ok, term()} | caught()].
 multicall(Nodes, Module, Function, Args, Timeout) ->
     Left = teleport_timeout:left(Timeout),
@@ -91,20 +93,21 @@ caught(Apply) ->
         Class:Reason -> {Class, Reason}
     end.
 
-%% @doc Applies a function without arguments on several nodes, like `erpc:multicast/2', and waits for nothing.
+%% @doc Applies a function without arguments on several nodes, like `erpc:multicast/2', without waiting for
+%% the results.
 -spec multicast([node()], fun(() -> term())) -> ok.
 multicast(Nodes, Fun) when is_function(Fun, 0) ->
     multicast(Nodes, erlang, apply, [Fun, []]);
 multicast(_Nodes, _Fun) ->
     error({erpc, badarg}).
 
-%% @doc Applies a function on several nodes, like `erpc:multicast/4', and waits for nothing.
+%% @doc Applies a function on several nodes, like `erpc:multicast/4', without waiting for the results.
 -spec multicast([node()], module(), atom(), [term()]) -> ok.
 multicast(Nodes, Module, Function, Args) ->
     are_calls(Nodes, Module, Function, Args) orelse error({erpc, badarg}),
     lists:foreach(fun(Node) -> teleport_apply:cast(Node, Module, Function, Args) end, Nodes).
 
-%% On these nodes.
+%% Whether the arguments are valid for calls on several nodes.
 -spec are_calls(term(), term(), term(), term()) -> boolean().
 are_calls([Node | Nodes], Module, Function, Args) when ?IS_CALL(Node, Module, Function, Args) ->
     are_calls(Nodes, Module, Function, Args);
@@ -118,8 +121,8 @@ send_request(Node, Fun) when is_function(Fun, 0) ->
 send_request(_Node, _Fun) ->
     error({erpc, badarg}).
 
-%% @doc Begins to apply a function on a node, like `erpc:send_request/4': a module, a function and its arguments; or a function
-%% without arguments, a label, and a collection that the request is added to.
+%% @doc Begins to apply a function on a node, like `erpc:send_request/4'. Takes a module, a function and its
+%% arguments; or a function without arguments, a label, and the collection to which the request is added.
 -spec send_request(node(), module(), atom(), [term()]) -> teleport:request_id();
                   (node(), fun(() -> term()), Label :: term(), teleport:request_id_collection()) ->
                       teleport:request_id_collection().
@@ -130,7 +133,8 @@ send_request(Node, Module, Function, Args) when ?IS_CALL(Node, Module, Function,
 send_request(_Node, _Module, _Function, _Args) ->
     error({erpc, badarg}).
 
-%% @doc Begins to apply a function on a node, and adds the request to a collection, with a label, like `erpc:send_request/6'.
+%% @doc Begins to apply a function on a node, and adds the request to a collection, with a label, like
+%% `erpc:send_request/6'.
 -spec send_request(node(), module(), atom(), [term()], Label :: term(), teleport:request_id_collection()) ->
     teleport:request_id_collection().
 send_request(Node, Module, Function, Args, Label, Collection) when is_map(Collection) ->
@@ -143,7 +147,8 @@ send_request(_Node, _Module, _Function, _Args, _Label, _Collection) ->
 receive_response(Id) ->
     receive_response(Id, infinity).
 
-%% @doc Waits for what comes of a request, like `erpc:receive_response/2'. After `error:{erpc, timeout}' nothing comes any more.
+%% @doc Waits for the result of a request, like `erpc:receive_response/2'. After `error:{erpc, timeout}' no
+%% result comes any more.
 -spec receive_response(teleport:request_id(), teleport:response_timeout()) -> term().
 receive_response(Id, Timeout) ->
     case teleport_request:receive_response(Id, Timeout) of
@@ -151,7 +156,7 @@ receive_response(Id, Timeout) ->
         Response -> teleport_apply:result(Response)
     end.
 
-%% @doc Waits for what comes of any of the requests, like `erpc:receive_response/3'.
+%% @doc Waits for the result of any request of a collection, like `erpc:receive_response/3'.
 -spec receive_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     {Result :: term(), Label :: term(), teleport:request_id_collection()} | no_request.
 receive_response(Collection, Timeout, Delete) ->
@@ -165,7 +170,8 @@ receive_response(Collection, Timeout, Delete) ->
 wait_response(Id) ->
     wait_response(Id, 0).
 
-%% @doc Waits for what comes of a request, like `erpc:wait_response/2'. After `no_response' one can wait again.
+%% @doc Waits for the result of a request, like `erpc:wait_response/2'. After `no_response' it can be called
+%% again.
 -spec wait_response(teleport:request_id(), teleport:response_timeout()) -> {response, term()} | no_response.
 wait_response(Id, Timeout) ->
     case teleport_request:wait_response(Id, Timeout) of
@@ -173,7 +179,7 @@ wait_response(Id, Timeout) ->
         Response -> {response, teleport_apply:result(Response)}
     end.
 
-%% @doc Waits for what comes of any of the requests, like `erpc:wait_response/3'.
+%% @doc Waits for the result of any request of a collection, like `erpc:wait_response/3'.
 -spec wait_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     {{response, term()}, Label :: term(), teleport:request_id_collection()} | no_response | no_request.
 wait_response(Collection, Timeout, Delete) ->
@@ -182,7 +188,7 @@ wait_response(Collection, Timeout, Delete) ->
         Other -> collected(Other, fun(Result) -> {response, Result} end)
     end.
 
-%% @doc Whether a message is what came of a request, like `erpc:check_response/2'.
+%% @doc Returns the result of a request if the message has it, like `erpc:check_response/2'.
 -spec check_response(Message :: term(), teleport:request_id()) -> {response, term()} | no_response.
 check_response(Message, Id) ->
     case teleport_request:check_response(Message, Id) of
@@ -190,7 +196,7 @@ check_response(Message, Id) ->
         Response -> {response, teleport_apply:result(Response)}
     end.
 
-%% @doc Whether a message is what came of any of the requests, like `erpc:check_response/3'.
+%% @doc Returns the result of a request of a collection if the message has one, like `erpc:check_response/3'.
 -spec check_response(Message :: term(), teleport:request_id_collection(), Delete :: boolean()) ->
     {{response, term()}, Label :: term(), teleport:request_id_collection()} | no_response | no_request.
 check_response(Message, Collection, Delete) ->
@@ -199,7 +205,7 @@ check_response(Message, Collection, Delete) ->
         Other -> collected(Other, fun(Result) -> {response, Result} end)
     end.
 
-%% Exceptions have the label and the collection beside their reason, as those of `erpc' do.
+%% Exceptions carry the label and the collection with their reason, like those of `erpc'.
 collected(no_request, _Make) ->
     no_request;
 collected(badarg, _Make) ->
@@ -211,12 +217,12 @@ collected({Response, Label, Collection}, Make) ->
         Class:Reason -> erlang:Class({Reason, Label, Collection})
     end.
 
-%% @doc An empty collection of requests, like `erpc:reqids_new/0'.
+%% @doc Returns an empty collection of requests, like `erpc:reqids_new/0'.
 -spec reqids_new() -> teleport:request_id_collection().
 reqids_new() ->
     teleport_reqids:new().
 
-%% @doc How many requests are in a collection, like `erpc:reqids_size/1'.
+%% @doc Returns the number of requests in a collection, like `erpc:reqids_size/1'.
 -spec reqids_size(teleport:request_id_collection()) -> non_neg_integer().
 reqids_size(Collection) ->
     or_badarg(teleport_reqids:size(Collection)).
@@ -226,7 +232,7 @@ reqids_size(Collection) ->
 reqids_add(Id, Label, Collection) ->
     or_badarg(teleport_reqids:add(Id, Label, Collection)).
 
-%% @doc The requests of a collection and their labels, like `erpc:reqids_to_list/1'.
+%% @doc Returns the requests of a collection and their labels, like `erpc:reqids_to_list/1'.
 -spec reqids_to_list(teleport:request_id_collection()) -> [{teleport:request_id(), Label :: term()}].
 reqids_to_list(Collection) ->
     or_badarg(teleport_reqids:to_list(Collection)).

@@ -1,10 +1,10 @@
-%% @doc What {@link //stdlib/gen_event} does with event managers, for those on other nodes too: with the results and exits of
-%% the functions of the same names.
+%% @doc The functions of {@link //stdlib/gen_event} for event managers on this and on other nodes, with the
+%% same names, results and exits.
 %%
-%% Supervision: what {@link add_sup_handler/3} and {@link swap_sup_handler/3} add is linked to the calling process, by the
-%% event manager, and says `{gen_event_EXIT, Handler, Reason}' when it is removed, as ever. Link and message go by distributed
-%% Erlang. So an event manager on a node without a connection by it takes its caller for dead, and removes the handler at
-%% once, though the answer is `ok'.
+%% Supervised handlers: the event manager links to the process that calls {@link add_sup_handler/3} or
+%% {@link swap_sup_handler/3}, and sends it `{gen_event_EXIT, Handler, Reason}' when the handler is removed.
+%% Both the link and the message use distributed Erlang. An event manager that distributed Erlang does not
+%% connect to the caller's node takes the caller for dead: it answers `ok', and removes the handler at once.
 -module(teleport_gen_event).
 -compile({parse_transform, teleport_docs}).
 
@@ -18,14 +18,15 @@
 -export_type([handler/0]).
 
 -type handler() :: module() | {module(), term()}.
-%% An event handler, with an id if there are several of a module.
+%% An event handler, with an id if a module has several handlers.
 
-%% @doc Tells an event manager of an event, like `gen_event:notify/2'.
+%% @doc Notifies an event manager of an event, like `gen_event:notify/2'.
 -spec notify(teleport:ref(), term()) -> ok.
 notify(Ref, Event) ->
     teleport_call:tell(Ref, {notify, Event}, {gen_event, notify, [Ref, Event]}).
 
-%% @doc Tells an event manager of an event, and waits until its handlers have got it, like `gen_event:sync_notify/2'.
+%% @doc Notifies an event manager of an event, and waits until its handlers have handled it, like
+%% `gen_event:sync_notify/2'.
 -spec sync_notify(teleport:ref(), term()) -> ok.
 sync_notify(Ref, Event) ->
     teleport_call:manager(Ref, {sync_notify, Event}, {gen_event, sync_notify, [Ref, Event]}).
@@ -35,8 +36,8 @@ sync_notify(Ref, Event) ->
 call(Ref, Handler, Query) ->
     teleport_call:server(Ref, self(), {call, Handler, Query}, 5000, {gen_event, call, [Ref, Handler, Query]}).
 
-%% @doc Calls a handler of an event manager, like `gen_event:call/4', and with its exits. A late reply never gets into the
-%% mailbox.
+%% @doc Calls a handler of an event manager, with the results and exits of `gen_event:call/4'. A late reply
+%% never gets into the mailbox.
 -spec call(teleport:ref(), handler(), term(), timeout()) -> term().
 call(Ref, Handler, Query, Timeout) ->
     teleport_call:server(Ref, self(), {call, Handler, Query}, Timeout, {gen_event, call, [Ref, Handler, Query, Timeout]}).
@@ -74,12 +75,12 @@ wait_response(Id, Timeout) ->
 check_response(Message, Id) ->
     teleport:check_response(Message, Id).
 
-%% @doc An empty collection of requests, like `gen_event:reqids_new/0'.
+%% @doc Returns an empty collection of requests, like `gen_event:reqids_new/0'.
 -spec reqids_new() -> teleport:request_id_collection().
 reqids_new() ->
     teleport_reqids:new().
 
-%% @doc How many requests are in a collection, like `gen_event:reqids_size/1'.
+%% @doc Returns the number of requests in a collection, like `gen_event:reqids_size/1'.
 -spec reqids_size(teleport:request_id_collection()) -> non_neg_integer().
 reqids_size(Collection) ->
     teleport_gen_server:reqids_size(Collection).
@@ -90,25 +91,27 @@ reqids_size(Collection) ->
 reqids_add(Id, Label, Collection) ->
     teleport_gen_server:reqids_add(Id, Label, Collection).
 
-%% @doc The requests of a collection and their labels, like `gen_event:reqids_to_list/1'.
+%% @doc Returns the requests of a collection and their labels, like `gen_event:reqids_to_list/1'.
 -spec reqids_to_list(teleport:request_id_collection()) -> [{teleport:request_id(), Label :: term()}].
 reqids_to_list(Collection) ->
     teleport_gen_server:reqids_to_list(Collection).
 
-%% @doc Waits for the answer to any of the requests, like `gen_event:receive_response/3'. After `timeout' no answer to any of them
-%% comes any more, whether they went to this node or to others.
+%% @doc Waits for the response to any request of a collection, like `gen_event:receive_response/3'. After
+%% `timeout' no response to any of them comes any more.
 -spec receive_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     teleport:collected() | timeout | no_request.
 receive_response(Collection, Timeout, Delete) ->
     teleport_gen_server:receive_response(Collection, Timeout, Delete).
 
-%% @doc Waits for the answer to any of the requests, like `gen_event:wait_response/3'. After `timeout' one can wait again.
+%% @doc Waits for the response to any request of a collection, like `gen_event:wait_response/3'. After
+%% `timeout' it can be called again.
 -spec wait_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     teleport:collected() | timeout | no_request.
 wait_response(Collection, Timeout, Delete) ->
     teleport_gen_server:wait_response(Collection, Timeout, Delete).
 
-%% @doc Whether a message is the answer to any of the requests, like `gen_event:check_response/3'.
+%% @doc Returns the response to a request of a collection if the message is one, like
+%% `gen_event:check_response/3'.
 -spec check_response(Message :: term(), teleport:request_id_collection(), Delete :: boolean()) ->
     teleport:collected() | no_reply | no_request.
 check_response(Message, Collection, Delete) ->
@@ -119,7 +122,8 @@ check_response(Message, Collection, Delete) ->
 add_handler(Ref, Handler, Args) ->
     teleport_call:manager(Ref, {add_handler, Handler, Args}, {gen_event, add_handler, [Ref, Handler, Args]}).
 
-%% @doc Adds a handler that is removed when the calling process ends, like `gen_event:add_sup_handler/3'; see above.
+%% @doc Adds a supervised handler, which is removed when the calling process ends, like
+%% `gen_event:add_sup_handler/3'. The description of the module has the limits.
 -spec add_sup_handler(teleport:ref(), handler(), term()) -> term().
 add_sup_handler(Ref, Handler, Args) ->
     teleport_call:manager(Ref, {add_sup_handler, Handler, Args, self()},
@@ -130,19 +134,20 @@ add_sup_handler(Ref, Handler, Args) ->
 delete_handler(Ref, Handler, Args) ->
     teleport_call:manager(Ref, {delete_handler, Handler, Args}, {gen_event, delete_handler, [Ref, Handler, Args]}).
 
-%% @doc Puts one handler in the place of another, like `gen_event:swap_handler/3'.
+%% @doc Replaces a handler by another one, like `gen_event:swap_handler/3'.
 -spec swap_handler(teleport:ref(), {handler(), term()}, {handler(), term()}) -> ok | {error, term()}.
 swap_handler(Ref, {Old, OldArgs}, {New, NewArgs}) ->
     teleport_call:manager(Ref, {swap_handler, Old, OldArgs, New, NewArgs},
                           {gen_event, swap_handler, [Ref, {Old, OldArgs}, {New, NewArgs}]}).
 
-%% @doc The same with a handler that is removed when the calling process ends, like `gen_event:swap_sup_handler/3'; see above.
+%% @doc Replaces a handler by a supervised one, which is removed when the calling process ends, like
+%% `gen_event:swap_sup_handler/3'. The description of the module has the limits.
 -spec swap_sup_handler(teleport:ref(), {handler(), term()}, {handler(), term()}) -> ok | {error, term()}.
 swap_sup_handler(Ref, {Old, OldArgs}, {New, NewArgs}) ->
     teleport_call:manager(Ref, {swap_sup_handler, Old, OldArgs, New, NewArgs, self()},
                           {gen_event, swap_sup_handler, [Ref, {Old, OldArgs}, {New, NewArgs}]}).
 
-%% @doc The handlers of an event manager, like `gen_event:which_handlers/1'.
+%% @doc Returns the handlers of an event manager, like `gen_event:which_handlers/1'.
 -spec which_handlers(teleport:ref()) -> [handler()].
 which_handlers(Ref) ->
     teleport_call:manager(Ref, which_handlers, {gen_event, which_handlers, [Ref]}).
@@ -152,7 +157,7 @@ which_handlers(Ref) ->
 stop(Ref) ->
     stop(Ref, normal, infinity).
 
-%% @doc Orders an event manager to end, like `gen_event:stop/3', and with its exits.
+%% @doc Stops an event manager, with the exits of `gen_event:stop/3'.
 -spec stop(teleport:ref(), term(), timeout()) -> ok.
 stop(Ref, Reason, Timeout) ->
     teleport_call:stop(Ref, Reason, Timeout, {gen_event, stop, [Ref, Reason, Timeout]}).

@@ -1,5 +1,5 @@
-%% @doc What the old {@link //stdlib/gen_fsm} does with state machines, for those on other nodes too: with the results and
-%% exits of the functions of the same names.
+%% @doc The functions of the deprecated {@link //stdlib/gen_fsm} for state machines on this and on other
+%% nodes, with the same names, results and exits.
 -module(teleport_gen_fsm).
 -compile({parse_transform, teleport_docs}).
 
@@ -22,17 +22,20 @@ send_all_state_event(Ref, Event) ->
 sync_send_event(Ref, Event) ->
     teleport_call:server(Ref, '$gen_sync_event', Event, 5000, {gen_fsm, sync_send_event, [Ref, Event]}).
 
-%% @doc The same with a timeout, like `gen_fsm:sync_send_event/3', and with its exits.
+%% @doc Sends an event to a state machine and waits for its reply, with the results and exits of
+%% `gen_fsm:sync_send_event/3'.
 -spec sync_send_event(teleport:ref(), term(), timeout()) -> term().
 sync_send_event(Ref, Event, Timeout) ->
     teleport_call:server(Ref, '$gen_sync_event', Event, Timeout, {gen_fsm, sync_send_event, [Ref, Event, Timeout]}).
 
-%% @doc Sends an event for all states and waits for the reply, like `gen_fsm:sync_send_all_state_event/2'.
+%% @doc Sends an event for all states to a state machine and waits for its reply, like
+%% `gen_fsm:sync_send_all_state_event/2'.
 -spec sync_send_all_state_event(teleport:ref(), term()) -> term().
 sync_send_all_state_event(Ref, Event) ->
     teleport_call:server(Ref, '$gen_sync_all_state_event', Event, 5000, {gen_fsm, sync_send_all_state_event, [Ref, Event]}).
 
-%% @doc The same with a timeout, like `gen_fsm:sync_send_all_state_event/3', and with its exits.
+%% @doc Sends an event for all states to a state machine and waits for its reply, with the results and exits
+%% of `gen_fsm:sync_send_all_state_event/3'.
 -spec sync_send_all_state_event(teleport:ref(), term(), timeout()) -> term().
 sync_send_all_state_event(Ref, Event, Timeout) ->
     teleport_call:server(Ref, '$gen_sync_all_state_event', Event, Timeout,
@@ -43,7 +46,7 @@ sync_send_all_state_event(Ref, Event, Timeout) ->
 stop(Ref) ->
     stop(Ref, normal, infinity).
 
-%% @doc Orders a state machine to end, like `gen_fsm:stop/3', and with its exits.
+%% @doc Stops a state machine, with the exits of `gen_fsm:stop/3'.
 -spec stop(teleport:ref(), term(), timeout()) -> ok.
 stop(Ref, Reason, Timeout) ->
     teleport_call:stop(Ref, Reason, Timeout, {gen_fsm, stop, [Ref, Reason, Timeout]}).

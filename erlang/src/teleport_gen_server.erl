@@ -1,5 +1,5 @@
-%% @doc What {@link //stdlib/gen_server} does with servers, for those on other nodes too, under the names that it has there: what
-%% {@link teleport} has under names of its own, and collections of requests.
+%% @doc The functions of {@link //stdlib/gen_server} for servers on this and on other nodes, with the same
+%% names, results and exits. {@link teleport} has some of them under other names.
 -module(teleport_gen_server).
 -compile({parse_transform, teleport_docs}).
 
@@ -91,12 +91,12 @@ wait_response(Id, Timeout) ->
 check_response(Message, Id) ->
     teleport:check_response(Message, Id).
 
-%% @doc An empty collection of requests, like `gen_server:reqids_new/0'.
+%% @doc Returns an empty collection of requests, like `gen_server:reqids_new/0'.
 -spec reqids_new() -> teleport:request_id_collection().
 reqids_new() ->
     teleport_reqids:new().
 
-%% @doc How many requests are in a collection, like `gen_server:reqids_size/1'.
+%% @doc Returns the number of requests in a collection, like `gen_server:reqids_size/1'.
 -spec reqids_size(teleport:request_id_collection()) -> non_neg_integer().
 reqids_size(Collection) ->
     case teleport_reqids:size(Collection) of
@@ -113,7 +113,7 @@ reqids_add(Id, Label, Collection) ->
         Result -> Result
     end.
 
-%% @doc The requests of a collection and their labels, like `gen_server:reqids_to_list/1'.
+%% @doc Returns the requests of a collection and their labels, like `gen_server:reqids_to_list/1'.
 -spec reqids_to_list(teleport:request_id_collection()) -> [{teleport:request_id(), Label :: term()}].
 reqids_to_list(Collection) ->
     case teleport_reqids:to_list(Collection) of
@@ -121,8 +121,8 @@ reqids_to_list(Collection) ->
         Result -> Result
     end.
 
-%% @doc Waits for the answer to any of the requests, like `gen_server:receive_response/3'. After `timeout' no answer to any of them
-%% comes any more, whether they went to this node or to others.
+%% @doc Waits for the response to any request of a collection, like `gen_server:receive_response/3'. After
+%% `timeout' no response to any of them comes any more.
 -spec receive_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     teleport:collected() | timeout | no_request.
 receive_response(Collection, Timeout, Delete) ->
@@ -131,7 +131,8 @@ receive_response(Collection, Timeout, Delete) ->
         Result -> Result
     end.
 
-%% @doc Waits for the answer to any of the requests, like `gen_server:wait_response/3'. After `timeout' one can wait again.
+%% @doc Waits for the response to any request of a collection, like `gen_server:wait_response/3'. After
+%% `timeout' it can be called again.
 -spec wait_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     teleport:collected() | timeout | no_request.
 wait_response(Collection, Timeout, Delete) ->
@@ -140,7 +141,8 @@ wait_response(Collection, Timeout, Delete) ->
         Result -> Result
     end.
 
-%% @doc Whether a message is the answer to any of the requests, like `gen_server:check_response/3'.
+%% @doc Returns the response to a request of a collection if the message is one, like
+%% `gen_server:check_response/3'.
 -spec check_response(Message :: term(), teleport:request_id_collection(), Delete :: boolean()) ->
     teleport:collected() | no_reply | no_request.
 check_response(Message, Collection, Delete) ->

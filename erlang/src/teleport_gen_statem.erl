@@ -1,5 +1,5 @@
-%% @doc What {@link //stdlib/gen_statem} does with state machines, for those on other nodes too: with the results and exits
-%% of the functions of the same names.
+%% @doc The functions of {@link //stdlib/gen_statem} for state machines on this and on other nodes, with the
+%% same names, results and exits.
 -module(teleport_gen_statem).
 -compile({parse_transform, teleport_docs}).
 
@@ -14,18 +14,19 @@
 call(Ref, Request) ->
     call(Ref, Request, infinity).
 
-%% @doc Calls a state machine, like `gen_statem:call/3', and with its exits. A late reply never gets into the mailbox, whatever
-%% the form of the timeout; no process is started for that.
+%% @doc Calls a state machine, with the results and exits of `gen_statem:call/3'. A late reply never gets into
+%% the mailbox, with either form of timeout, and without a process to catch it.
 -spec call(teleport:ref(), term(), timeout() | {clean_timeout | dirty_timeout, timeout()}) -> term().
 call(Ref, Request, Timeout) ->
     teleport_call:server(Ref, '$gen_call', Request, plain(Timeout), {gen_statem, call, [Ref, Request, Timeout]}).
 
-%% @doc Sends an event to a state machine, like `gen_statem:cast/2': always `ok'.
+%% @doc Sends an event to a state machine, like `gen_statem:cast/2'. Returns `ok' in any case.
 -spec cast(teleport:ref(), term()) -> ok.
 cast(Ref, Event) ->
     teleport_call:tell(Ref, {'$gen_cast', Event}, {gen_statem, cast, [Ref, Event]}).
 
-%% @doc Sends a request to a state machine, like `gen_statem:send_request/2'; see {@link teleport:send_request/2}.
+%% @doc Sends a request to a state machine, like `gen_statem:send_request/2'; see
+%% {@link teleport:send_request/2}.
 -spec send_request(teleport:ref(), term()) -> teleport:request_id().
 send_request(Ref, Request) ->
     teleport:send_request(Ref, Request).
@@ -69,12 +70,12 @@ wait_response(Id, Timeout) ->
 check_response(Message, Id) ->
     teleport:check_response(Message, Id).
 
-%% @doc An empty collection of requests, like `gen_statem:reqids_new/0'.
+%% @doc Returns an empty collection of requests, like `gen_statem:reqids_new/0'.
 -spec reqids_new() -> teleport:request_id_collection().
 reqids_new() ->
     teleport_reqids:new().
 
-%% @doc How many requests are in a collection, like `gen_statem:reqids_size/1'.
+%% @doc Returns the number of requests in a collection, like `gen_statem:reqids_size/1'.
 -spec reqids_size(teleport:request_id_collection()) -> non_neg_integer().
 reqids_size(Collection) ->
     teleport_gen_server:reqids_size(Collection).
@@ -85,25 +86,27 @@ reqids_size(Collection) ->
 reqids_add(Id, Label, Collection) ->
     teleport_gen_server:reqids_add(Id, Label, Collection).
 
-%% @doc The requests of a collection and their labels, like `gen_statem:reqids_to_list/1'.
+%% @doc Returns the requests of a collection and their labels, like `gen_statem:reqids_to_list/1'.
 -spec reqids_to_list(teleport:request_id_collection()) -> [{teleport:request_id(), Label :: term()}].
 reqids_to_list(Collection) ->
     teleport_gen_server:reqids_to_list(Collection).
 
-%% @doc Waits for the answer to any of the requests, like `gen_statem:receive_response/3'. After `timeout' no answer to any of them
-%% comes any more, whether they went to this node or to others.
+%% @doc Waits for the response to any request of a collection, like `gen_statem:receive_response/3'. After
+%% `timeout' no response to any of them comes any more.
 -spec receive_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     teleport:collected() | timeout | no_request.
 receive_response(Collection, Timeout, Delete) ->
     teleport_gen_server:receive_response(Collection, Timeout, Delete).
 
-%% @doc Waits for the answer to any of the requests, like `gen_statem:wait_response/3'. After `timeout' one can wait again.
+%% @doc Waits for the response to any request of a collection, like `gen_statem:wait_response/3'. After
+%% `timeout' it can be called again.
 -spec wait_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
     teleport:collected() | timeout | no_request.
 wait_response(Collection, Timeout, Delete) ->
     teleport_gen_server:wait_response(Collection, Timeout, Delete).
 
-%% @doc Whether a message is the answer to any of the requests, like `gen_statem:check_response/3'.
+%% @doc Returns the response to a request of a collection if the message is one, like
+%% `gen_statem:check_response/3'.
 -spec check_response(Message :: term(), teleport:request_id_collection(), Delete :: boolean()) ->
     teleport:collected() | no_reply | no_request.
 check_response(Message, Collection, Delete) ->
@@ -114,12 +117,12 @@ check_response(Message, Collection, Delete) ->
 stop(Ref) ->
     stop(Ref, normal, infinity).
 
-%% @doc Orders a state machine to end, like `gen_statem:stop/3', and with its exits.
+%% @doc Stops a state machine, with the exits of `gen_statem:stop/3'.
 -spec stop(teleport:ref(), term(), timeout()) -> ok.
 stop(Ref, Reason, Timeout) ->
     teleport_call:stop(Ref, Reason, Timeout, {gen_statem, stop, [Ref, Reason, Timeout]}).
 
-%% No late reply needs a process to catch it: both forms are the same here.
+%% Late replies never arrive, so both forms of timeout mean the same.
 -spec plain(timeout() | {clean_timeout | dirty_timeout, timeout()}) -> timeout().
 plain({clean_timeout, Timeout}) -> Timeout;
 plain({dirty_timeout, Timeout}) -> Timeout;

@@ -1,31 +1,32 @@
 %% @private
-%% Tells the manager before the node loses its name, by `net_kernel:stop/0': then the engine has ended, and nothing is being decoded off
-%% the schedulers, which the virtual machine would not survive. It stands among distributed Erlang's own processes, behind
-%% `net_kernel', so that it is ended first; if it ends by itself that is nothing to them.
+%% Has the manager end the engine before `net_kernel:stop/0' takes the node's name: to decode terms outside of
+%% the schedulers while the name changes would crash the virtual machine. The process is the last child of
+%% distributed Erlang's supervisor, so that it is terminated first. It is temporary, so its end does not
+%% affect the others.
 -module(teleport_guard).
 -behaviour(gen_server).
 
 -export([start/0, start_link/0, stop/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
-%% How long distributed Erlang waits for it, in milliseconds.
+%% How long distributed Erlang waits for this process to terminate, in milliseconds.
 -define(PATIENCE, 5000).
 
-%% Starts it, if distributed Erlang runs in a way that it can be told of.
+%% Starts the process, if distributed Erlang has a supervisor.
 -spec start() -> ok.
 start() ->
     Spec = #{id => ?MODULE, start => {?MODULE, start_link, []}, restart => temporary, shutdown => ?PATIENCE},
     try supervisor:start_child(net_sup, Spec) of
         _ -> ok
     catch
-        exit:_ -> ok % distributed Erlang is just ending
+        exit:_ -> ok % distributed Erlang is ending
     end.
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% Nothing has to be told any more.
+%% Ends the process: the manager need not be told any more.
 -spec stop() -> ok.
 stop() ->
     gen_server:cast(?MODULE, stop).

@@ -1,8 +1,10 @@
 %% @private
-%% Which life of a node has ended, when distributed Erlang says that the node is down: a session with a later one goes on.
+%% Incarnations of nodes: ends the session with the incarnation that distributed Erlang reports as down, and
+%% keeps a later one's.
 %%
-%% Each life has a number, the node's creation, which is asked for at nodeup. If the node was down before it could say so, the
-%% session ends, unless the node is up again: then it ends if it is not with the life that is up.
+%% An incarnation is known by its creation, which is asked for at nodeup. If the node goes down before it has
+%% answered, its session ends, unless the node is up again: then the session ends only if it is not with the
+%% incarnation that is up.
 -module(teleport_lives).
 
 -export([new/0, up/2, down/2, answered/3]).
@@ -11,16 +13,16 @@
 -export_type([lives/0]).
 
 -record(life, {
-    %% Monitors the process that asks, while it does.
+    %% The monitor of the process that asks the node, while it does.
     asking :: reference() | undefined,
     creation = unknown :: pos_integer() | unknown,
-    %% There may be a session with an earlier life, of which nobody knew the creation.
+    %% There may be a session with an earlier incarnation, whose creation was not known.
     is_doubted = false :: boolean()
 }).
 
 -type lives() :: #{node() => #life{} | doubted}.
 
-%% Milliseconds.
+%% How long a node may take to answer, in milliseconds.
 -define(TIMEOUT, 5000).
 
 -spec new() -> lives().
@@ -34,7 +36,7 @@ up(Node, Lives) ->
     {_Pid, Asking} = spawn_monitor(?MODULE, asking, [Node]),
     Lives#{Node => #life{asking = Asking, is_doubted = IsDoubted}}.
 
-%% A node is down. Ends the session with that life.
+%% A node is down. Ends the session with that incarnation.
 -spec down(node(), lives()) -> lives().
 down(Node, Lives) ->
     case Lives of
@@ -51,7 +53,7 @@ down(Node, Lives) ->
             end
     end.
 
-%% One that was asked has answered, or has not.
+%% A node has answered with its creation, or has failed to (`unknown').
 -spec answered(reference(), {creation, node(), pos_integer() | unknown}, lives()) -> lives().
 answered(Asking, {creation, Node, Creation}, Lives) ->
     case Lives of
@@ -63,7 +65,7 @@ answered(Asking, {creation, Node, Creation}, Lives) ->
             Lives
     end.
 
-%% A process that ends with the answer.
+%% Asks a node in the calling process, which exits with the answer.
 -spec asking(node()) -> no_return().
 asking(Node) ->
     exit({creation, Node, ask(Node)}).

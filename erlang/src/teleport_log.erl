@@ -1,7 +1,8 @@
 %% @private
-%% What the engine has to say goes to OTP's `logger'. The metadata have the peer's name as `peer', if it is about one, and all
-%% that is said with it as `teleport', a map of binaries. There is no domain: the default handler shows none but OTP's own.
-%% OTP's own level (`notice') would stop what `log_level' asks for, so this module has a level of its own then.
+%% Passes the engine's log events to OTP's `logger'. The metadata have the fields of the event as `teleport',
+%% a map of binaries, and the peer's name as `peer' if the event has one. They have no domain, since the
+%% default handler drops domains other than OTP's own. For `log_level' below OTP's primary level (`notice')
+%% this module sets a module level.
 -module(teleport_log).
 -behaviour(gen_server).
 
@@ -44,7 +45,7 @@ terminate(_Reason, _State) ->
     ok = logger:unset_module_level(?MODULE),
     teleport_nif:log_nothing().
 
-%% `error' and `warning' are what OTP lets through, unless somebody wants less.
+%% OTP's primary level passes `error' and `warning', unless the user has raised it.
 -spec let_through(none | error | warning | info | debug) -> ok.
 let_through(Level) when Level =:= info; Level =:= debug ->
     logger:set_module_level(?MODULE, Level);
@@ -57,7 +58,7 @@ log({Level, Message, Fields}) ->
         {{value, _OfRust, Others}, {<<"peer">>, Peer}} ->
             case is_expected(Peer) of
                 true -> log(Level, Message, Others, ["; teleport:check('", Peer, "') says at which step it fails"]);
-                %% OTP is silent, too, about nodes that are not there.
+                %% OTP does not warn of nodes that cannot be reached either.
                 false when Level =:= warning -> log(info, Message, Others, "");
                 false -> log(Level, Message, Others, "")
             end;
@@ -65,7 +66,7 @@ log({Level, Message, Fields}) ->
             log(Level, Message, Fields, "")
     end.
 
-%% Whether it could be reached: distributed Erlang reaches it, or it is configured.
+%% Whether the peer should be reachable: distributed Erlang is connected to it, or it is configured.
 -spec is_expected(binary()) -> boolean().
 is_expected(Peer) ->
     try binary_to_existing_atom(Peer) of
@@ -78,7 +79,7 @@ is_expected(Peer) ->
 log(Level, Message, Fields, Advice) ->
     Said = [[$\s, Key, $=, Value] || {Key, Value} <- Fields],
     Peer = [{peer, Value} || {<<"peer">>, Value} <- Fields],
-    %% The level of a module counts where the metadata name it.
+    %% The module level applies to events whose metadata name the module.
     Module = {mfa, {?MODULE, log, 4}},
     Metadata = maps:from_list([{teleport, maps:from_list(Fields)}, Module | Peer]),
     logger:log(Level, "~ts~ts~ts", [Message, Said, Advice], Metadata).

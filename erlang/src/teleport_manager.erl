@@ -1,10 +1,12 @@
 %% @private
-%% Runs the engine for the identity that distributed Erlang gives this node, its name and creation, and connects the two: distributed
-%% Erlang says who is in the cluster, where peers are, and which cookie is shared with them.
+%% Runs the engine for the identity that distributed Erlang gives this node: its name and creation.
+%% Distributed Erlang also decides who is in the cluster, where peers are, and which cookie is shared with
+%% them.
 %%
-%% When the identity changes the engine ends, and those who wait for something are told; then another one begins. Without a name the
-%% application rests: there is no engine, as there is no distributed Erlang. What else may change is looked up when it is needed: cookies
-%% and addresses when the engine asks for them (`teleport_answers'), and the ticktime, of whose change nobody tells, every few seconds.
+%% When the identity changes, the engine is stopped, pending calls and monitors end, and a new engine is
+%% started. Without a name, that is without distributed Erlang, the application rests: there is no engine.
+%% Other settings are read when they are needed: cookies and addresses when the engine asks for them
+%% (`teleport_answers'), and the ticktime, whose changes are not announced, every few seconds.
 -module(teleport_manager).
 -behaviour(gen_server).
 
@@ -14,7 +16,7 @@
 -type identity() :: {node(), Creation :: non_neg_integer()} | none.
 
 -record(state, {
-    %% Whom the engine runs for, and where it listens.
+    %% The identity that the engine runs for, and the address where it listens.
     identity = none :: identity(),
     address :: teleport_nif:address() | undefined,
     ticktime :: pos_integer() | undefined,
@@ -24,18 +26,18 @@
     questions = teleport_route:new() :: teleport_route:questions()
 }).
 
-%% Milliseconds between two looks whether a name has gone, and how often to look.
+%% Milliseconds between two checks whether the name has gone, and the number of checks.
 -define(GONE_AFTER, 20).
 -define(GONE_TRIES, 400).
 
-%% Milliseconds between two looks at the ticktime.
+%% Milliseconds between two checks of the ticktime and the identity.
 -define(LOOK_AFTER, 5000).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% Ends what a manager that was killed has left, if one has.
+%% Stops an engine that a killed manager has left running.
 -spec abandoned() -> ok.
 abandoned() ->
     ok = stop_engine(0),
@@ -45,10 +47,10 @@ abandoned() ->
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
 address() ->
     try gen_server:call(?MODULE, address)
-    catch exit:_ -> {error, not_running} % or it is about to end
+    catch exit:_ -> {error, not_running} % or about to end
     end.
 
-%% What runs here and where it is reached, for peers, which ask over distributed Erlang.
+%% The version that runs here and where it can be reached. Peers call this over distributed Erlang.
 -spec about() -> {ok, teleport_address:about()} | {error, not_running}.
 about() ->
     case address() of
@@ -56,19 +58,19 @@ about() ->
         {error, not_running} -> {error, not_running}
     end.
 
-%% Whether the application runs, without an engine; and why.
+%% Whether the application runs without an engine, and why.
 -spec rests() -> false | {true, Why :: string()}.
 rests() ->
     case {identity(), whereis(?MODULE), whereis(net_kernel)} of
         {none, Manager, undefined} when is_pid(Manager) ->
-            {true, "this node is not distributed: teleport begins by itself when it is, by net_kernel:start/2, or -name or -sname"};
+            {true, "this node is not distributed: teleport starts when it is, after net_kernel:start/2 or with -name or -sname"};
         {none, Manager, _NetKernel} when is_pid(Manager) ->
-            {true, "this node has no name yet: teleport begins by itself when it has got one from the first node that it connects to"};
+            {true, "this node has no name yet: teleport starts when the first node that it connects to has given it one"};
         _ ->
             false
     end.
 
-%% Which way messages to a node go; asks the node. `late': it has not answered yet.
+%% The route of messages to a node; asks the node for it. `late': it has not answered in time.
 -spec route(node(), timeout()) -> teleport_route:route() | late.
 route(Node, 0) ->
     ok = find_route(Node),
@@ -77,10 +79,10 @@ route(Node, Timeout) ->
     try gen_server:call(?MODULE, {route, Node}, Timeout)
     catch
         exit:{timeout, _} -> late;
-        exit:_ -> pool % where it is said that teleport does not run
+        exit:_ -> pool % which fails, since teleport does not run
     end.
 
-%% Somebody is about to want to know it.
+%% Begins to find the route to a node.
 -spec find_route(node()) -> ok.
 find_route(Node) ->
     gen_server:cast(?MODULE, {find_route, Node}).
@@ -97,7 +99,7 @@ init([]) ->
     process_flag(trap_exit, true),
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
-    %% A manager that was killed may have left an engine.
+    %% A killed manager may have left an engine.
     case follow(rest(#state{})) of
         {ok, State} -> {ok, State};
         {error, Reason} -> {stop, Reason}
@@ -109,7 +111,7 @@ identity() ->
         nonode@nohost ->
             none;
         Node ->
-            %% Without a cookie distributed Erlang is about to end, and lets nobody in.
+            %% Without a cookie distributed Erlang is about to end.
             try erlang:get_cookie() of
                 nocookie -> none;
                 _ -> {Node, erlang:system_info(creation)}
@@ -118,17 +120,17 @@ identity() ->
             end
     end.
 
-%% Sees to it that the engine is that of the node's identity.
+%% Makes the engine follow the node's identity.
 -spec follow(#state{}) -> {ok, #state{}} | {error, term()}.
 follow(#state{identity = Identity, going = Going} = State) ->
     case identity() of
         Identity -> {ok, State};
-        Going -> {ok, State}; % it will go
+        Going -> {ok, State}; % it is about to go
         none -> {ok, rest(State)};
         Other -> start_engine(Other, rest(State))
     end.
 
-%% Ends the engine. What is under way has nobody to arrive at: to peers the node of before is down.
+%% Stops the engine without draining it: to peers the node with the old identity is down already.
 -spec rest(#state{}) -> #state{}.
 rest(#state{questions = Questions, going = Going}) ->
     ok = stop_engine(0),
@@ -156,18 +158,18 @@ start_engine({Node, Creation} = Identity, State) ->
             {error, reason(Reason)}
     end.
 
-%% Why the engine did not start, with a text like those of the others.
+%% Why the engine did not start, with the text as a string like those of other reasons.
 -spec reason(library_was_loaded_anew | teleport_nif:start_error()) -> term().
 reason({What, Text}) -> {What, unicode:characters_to_list(Text)};
 reason({What, Of, Text}) -> {What, Of, unicode:characters_to_list(Text)};
 reason(Reason) -> Reason.
 
-%% Delivers what is under way for at most so many milliseconds.
+%% Stops the engine, after it has delivered pending messages for at most `Timeout' milliseconds.
 -spec stop_engine(non_neg_integer()) -> ok.
 stop_engine(Timeout) ->
     case teleport_nif:stop(Timeout) of
         ok ->
-            %% Goodbyes take up to a second more.
+            %% To say goodbye to peers takes up to a second more.
             receive
                 {teleport_stopped, _Unconfirmed} -> ok
             after Timeout + 2000 -> ok
@@ -211,7 +213,7 @@ handle_info({nodeup, Node, _Info}, State) when Node =:= node() ->
 handle_info({nodeup, Node, _Info}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:up(Node, Lives)}};
 handle_info({nodedown, Node, _Info}, #state{identity = {Node, _Creation}} = State) ->
-    %% Even if it has the same name and creation again.
+    %% The node may have got the same name and creation again: its peers still saw it go down.
     followed(follow(rest(State)), State);
 handle_info({nodedown, Node, _Info}, #state{lives = Lives, questions = Questions} = State) ->
     {noreply, State#state{lives = teleport_lives:down(Node, Lives),
@@ -249,16 +251,17 @@ followed({error, Reason}, State) -> {stop, Reason, State}.
 terminate(_Reason, _State) ->
     ok = teleport_guard:stop(),
     ok = stop_engine(teleport_config:get(stop_timeout)),
-    ok = teleport_nif:open_gate(), % if a name is just going
+    ok = teleport_nif:open_gate(), % in case the name is going
     ok = teleport_route:stop(),
     announce(teleport_down).
 
-%% The managers of other nodes learn that the way has changed. By then the engine listens, or its sessions have ended.
+%% Tells the managers of other nodes that the route here has changed. The engine listens by then, or its
+%% sessions have ended.
 -spec announce(teleport_up | teleport_down) -> ok.
 announce(What) ->
     lists:foreach(fun(Node) -> gen_server:cast({?MODULE, Node}, {What, node()}) end, nodes(connected)).
 
-%% Nobody tells of it.
+%% Makes the engine follow distributed Erlang's ticktime, whose changes are not announced.
 -spec follow_ticktime(#state{}) -> #state{}.
 follow_ticktime(#state{identity = none} = State) ->
     State;
@@ -281,6 +284,6 @@ ticktime() ->
         ignored -> 60;
         Now -> Now
     catch
-        exit:_ -> 60 % it is just ending
+        exit:_ -> 60 % distributed Erlang is ending
     end,
     min(Seconds, teleport_config:most(net_ticktime)).

@@ -1,11 +1,11 @@
 %% @private
-%% Workers of a kind, each at a place of its own: the engine gives to each place what belongs to it.
+%% Supervises several workers of a kind. Each has a place, a number by which the engine finds it.
 -module(teleport_places_sup).
 -behaviour(supervisor).
 
 -export([start_link/3, init/1]).
 
-%% Calls the worker's `start_link(Place, Count)', from place 0 on.
+%% Starts `Count' workers, each by its `start_link(Place, Count)', from place 0 on.
 -spec start_link(atom(), module(), pos_integer()) -> supervisor:startlink_ret().
 start_link(Name, Worker, Count) ->
     supervisor:start_link({local, Name}, ?MODULE, {Worker, Count}).

@@ -1,5 +1,5 @@
 %% @private
-%% What a reference to a process means.
+%% References to processes: resolves pids, names and registries to a destination and the route to it.
 -module(teleport_ref).
 
 -export([resolve/1, resolve/2, node_of/1]).
@@ -13,15 +13,16 @@
 
 -type resolved() :: {otp, pid() | atom() | {atom(), node()}} | {pool, teleport_nif:destination()} | undefined | invalid.
 
-%% What to do with a reference to a process. `otp': what OTP's own functions would do. `pool': teleport sends it there.
-%% `undefined': nobody has that name. `invalid': it is no reference.
+%% Resolves a reference to a process. `otp': OTP's own functions reach it. `pool': teleport sends to it.
+%% `undefined': the name is not registered. `invalid': it is no reference.
 -spec resolve(ref()) -> resolved().
 resolve(Ref) ->
     case resolve(Ref, infinity) of
         Where when Where =/= late, Where =/= noconnect -> Where
     end.
 
-%% As resolve/1, in that time. `late', `noconnect': it is not known which way to its node there is.
+%% Like resolve/1, with a limit for the time to find the route. `late', `noconnect': the route to the node is
+%% not known.
 -spec resolve(ref(), teleport_route:patience()) -> resolved() | late | noconnect.
 resolve(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() ->
     {otp, Pid};
@@ -44,11 +45,13 @@ resolve(Name, _Patience) when is_atom(Name) ->
 resolve(_Other, _Patience) ->
     invalid.
 
+%% The node of a destination.
 -spec node_of(teleport_nif:destination()) -> node().
 node_of({_Name, Node}) -> Node;
 node_of(Pid) -> node(Pid).
 
-%% References without a receive marker: the compiler follows none to another module (see teleport_request).
+%% References without a receive marker, since the compiler does not follow them across modules (see
+%% teleport_request).
 
 -spec new() -> reference().
 new() ->
@@ -68,7 +71,7 @@ found(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() -> {otp, Pid};
 found(Pid, Patience) when is_pid(Pid) -> remote(Pid, node(Pid), Patience);
 found(_Other, _Patience) -> invalid.
 
-%% Where teleport does not run OTP's own functions do it, if that is configured.
+%% A node without teleport is reached by OTP's own functions, if `fallback' says so.
 -spec remote(teleport_nif:destination(), node(), teleport_route:patience()) -> resolved() | late | noconnect.
 remote(To, Node, Patience) ->
     case teleport_route:of_node(Node, Patience) of

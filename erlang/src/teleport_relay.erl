@@ -1,21 +1,22 @@
 %% @private
-%% Monitors a process of this node on behalf of peers, and gets the replies to their calls of it.
+%% A relay: monitors a server of this node on behalf of peers, and sends its replies and its DOWN back to
+%% them.
 %%
-%% A request is delivered to its server by the engine, with `From = {Caller, [[alias|Alias], Watch | Tag]}', where Alias is this
-%% process's. So an unmodified server's reply comes here, and its DOWN behind it; both go back over the pool, in that order. Who
-%% waits for what is known to the engine alone.
+%% The engine delivers a request to its server with `From = {Caller, [[alias|Alias], Number | Tag]}', where
+%% Alias is an alias of the relay. So the relay gets the replies of an unmodified server, and the DOWN after
+%% them, and both go back over the pool in that order. The engine alone knows the callers.
 %%
-%% Each server has a relay of its own: a reply that takes long to encode holds up nothing but what the same server answers
-%% next.
+%% Each server has a relay of its own, so a reply that takes long to encode delays only later replies of the
+%% same server.
 -module(teleport_relay).
 
 -export([start_link/1, forget/1]).
 -export([init/1, loop/3]).
 
-%% Ends when the process has ended, or nobody is interested in it any more.
+%% Starts a relay. It ends when the process has ended, or when no peer calls or monitors it any more.
 -spec start_link(pid()) -> pid().
 start_link(Process) ->
-    %% Large replies are garbage as soon as they are sent, and are to be collected then.
+    %% Large replies are garbage once they are sent; full sweeps free them soon.
     spawn_opt(?MODULE, init, [Process], [link, {fullsweep_after, 0}]).
 
 -spec forget(pid()) -> ok.
@@ -27,7 +28,7 @@ forget(Relay) ->
 init(Process) ->
     Alias = erlang:alias(),
     Monitor = erlang:monitor(process, Process),
-    %% The virtual machine may keep a monitor's signal back, to send it with another one, until a process yields.
+    %% The virtual machine may delay a monitor's signal until the process yields.
     true = erlang:yield(),
     case teleport_nif:watching(Process, Alias) of
         true -> loop(Process, Alias, Monitor);
@@ -47,11 +48,11 @@ loop(Process, Alias, Monitor) ->
         _Other ->
             loop(Process, Alias, Monitor)
     after 0 ->
-        %% Whatever it waits for next is taken by the code that is current then. And an idle one is as small as can be.
+        %% Hibernation makes an idle relay small, and lets it continue in the current code.
         erlang:hibernate(?MODULE, loop, [Process, Alias, Monitor])
     end.
 
-%% If it is too large the caller is told.
+%% Sends a reply to its caller. A reply that is too large fails the call.
 -spec reply(term(), term()) -> ok.
 reply(Number, Reply) when is_integer(Number), Number >= 0, Number < 1 bsl 64 ->
     _ = case teleport_nif:reply(Number, {term, Reply}) of
@@ -62,7 +63,7 @@ reply(Number, Reply) when is_integer(Number), Number >= 0, Number < 1 bsl 64 ->
 reply(_NoNumber, _Reply) ->
     ok.
 
-%% Whatever a server has answered, this does not fail: others wait for what it answers next.
+%% Does not fail with any reply, since other callers wait for this relay.
 -spec reply_encoded(non_neg_integer(), term()) -> ok | {error, teleport_nif:error()}.
 reply_encoded(Number, Reply) ->
     try teleport_send:encode(Reply) of

@@ -1,5 +1,6 @@
 %% @private
-%% Starts a relay for each process that peers begin to call or monitor, and ends those that nobody needs.
+%% Starts a relay for each process that peers begin to call or monitor, and ends relays that are no longer
+%% needed.
 -module(teleport_relays).
 -behaviour(gen_server).
 
@@ -8,13 +9,13 @@
 
 -record(state, {
     place :: non_neg_integer(),
-    %% By the processes that they are for, and the other way round.
+    %% The relays by their processes, and the processes by their relays.
     relays = #{} :: #{pid() => pid()},
     processes = #{} :: #{pid() => pid()}
 }).
 
-%% A process that nobody calls or monitors keeps its relay for another while, in milliseconds: the next request to it then has
-%% nothing to wait for.
+%% Milliseconds between two sweeps. A relay outlives its last call for one to two of them, so that the next
+%% call need not wait for a new one.
 -define(SWEEP, 30000).
 
 -spec start_link(non_neg_integer(), pos_integer()) -> gen_server:start_ret().
@@ -41,7 +42,7 @@ handle_info({watch, Process}, #state{relays = Relays, processes = Processes} = S
     try teleport_relay:start_link(Process) of
         Relay -> {noreply, State#state{relays = Relays#{Process => Relay}, processes = Processes#{Relay => Process}}}
     catch
-        %% There are too many processes: those who wait are told that nobody answers.
+        %% There are too many processes: the calls and monitors that wait for the relay fail.
         error:system_limit ->
             _ = teleport_nif:unwatched(Process),
             {noreply, State}
@@ -51,7 +52,7 @@ handle_info({'EXIT', Relay, Reason}, #state{relays = Relays, processes = Process
         {Process, Others} ->
             Rest = case Relays of
                 #{Process := Relay} ->
-                    %% One that was killed has told nobody.
+                    %% A killed relay has not told its callers.
                     Reason =:= normal orelse teleport_nif:unwatched(Process),
                     maps:remove(Process, Relays);
                 #{} ->
@@ -63,7 +64,7 @@ handle_info({'EXIT', Relay, Reason}, #state{relays = Relays, processes = Process
     end;
 handle_info(sweep, #state{place = Place, relays = Relays} = State) ->
     _ = erlang:send_after(?SWEEP, self(), sweep),
-    %% From now on the engine asks for them anew.
+    %% The engine asks for these relays again when it needs them.
     lists:foreach(fun(Process) ->
         case Relays of
             #{Process := Relay} -> teleport_relay:forget(Relay);
@@ -74,7 +75,7 @@ handle_info(sweep, #state{place = Place, relays = Relays} = State) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% Relays are linked to this process, and need no more than that to end.
+%% Relays are linked to this process and end with it.
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
     ok.

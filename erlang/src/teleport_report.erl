@@ -1,5 +1,6 @@
 %% @private
-%% Prints what is known of this node and of its peers, for people: in lines of at most 80 columns, and without a shell.
+%% Prints the state of this node and of its peers for people, in lines of at most 80 columns. It needs no
+%% shell.
 -module(teleport_report).
 
 -export([node/2, peer/3]).
@@ -8,7 +9,7 @@
 
 -define(COLUMNS, 80).
 
-%% Where the texts of steps begin.
+%% The column where the texts of steps begin.
 -define(TEXT, 14).
 
 -spec node(map() | {error, not_running}, [{node(), teleport_check:result()}]) -> ok.
@@ -40,7 +41,7 @@ step({Step, Outcome, Text}) ->
 mark({error, _Reason}, Step) -> "! " ++ atom_to_list(Step);
 mark(_Outcome, Step) -> "  " ++ atom_to_list(Step).
 
-%% Lines of at most so many characters; longer words stay whole.
+%% Breaks words into lines of at most `Columns' characters; longer words stay whole.
 -spec wrapped([string()], pos_integer()) -> [string()].
 wrapped([], _Columns) -> [""];
 wrapped([Word | Words], Columns) -> wrapped(Words, Word, Columns).
@@ -53,7 +54,7 @@ wrapped([Word | Words], Line, Columns) ->
         false -> [Line | wrapped(Words, Word, Columns)]
     end.
 
-%% A line for each, in the order of their names.
+%% A line for each item, in the order of their names.
 numbers(Info) ->
     lists:foreach(fun({Key, Value}) -> say("    ~ts ~ts~n", [string:pad(atom_to_list(Key), 24), shown(Value)]) end,
                   lists:sort(maps:to_list(Info))).

@@ -1,5 +1,5 @@
 %% @private
-%% Collections of requests: maps of their ids to labels, as those of OTP's behaviours are.
+%% Collections of requests: maps of their ids to labels, like those of OTP's behaviours.
 -module(teleport_reqids).
 
 -export([new/0, size/1, add/3, to_list/1, receive_response/3, wait_response/3, check_response/3]).
@@ -27,7 +27,7 @@ add(_Id, _Label, _Collection) ->
 to_list(Collection) when is_map(Collection) -> maps:to_list(Collection);
 to_list(_Other) -> badarg.
 
-%% After `timeout' no answer to any of them comes any more.
+%% After `timeout' no response to any of the requests comes any more.
 -spec receive_response(collection(), teleport_timeout:response_timeout(), boolean()) ->
     result() | timeout | no_request | badarg.
 receive_response(Collection, Timeout, Delete) ->

@@ -1,20 +1,20 @@
 %% @private
-%% Requests and monitors: how they begin, what answers them, and how they end.
+%% Requests and monitors of the calling process: begins them, receives their responses, and ends them.
 %%
-%% Who waits does not look through its mailbox: it begins where that ended when a reference was made that all that it waits for has in
-%% it (a receive marker). The compiler sees to that as long as it can follow the reference to each `receive' of this module that it may
-%% come to, and it is in each clause. From OTP 26 on it can follow one that send/3 returns to receive_response/2; before, that looks
-%% through the mailbox, as that of `gen_server' does.
+%% Waiting does not scan the mailbox, thanks to receive markers: a `receive' begins at the messages that
+%% arrived after its reference was made. The compiler places a marker if it can follow the reference to each
+%% `receive' of this module, and each clause matches it. From OTP 26 on it can follow a reference from send/3
+%% to receive_response/2; before that, receive_response/2 scans the mailbox, as that of `gen_server' does.
 %%
-%% A process has eight markers, and OTP 25 loses messages, or crashes, if markers are made and taken away unused while there is another
-%% one, which may be a caller's. So there is none where it would hardly be of use: what teleport_ref:new/0 has made has none, since
-%% that is another module's.
+%% A process has eight markers. OTP 25 loses messages, or crashes, if markers are made and removed unused
+%% while there is another one, which may be a caller's. So a reference that hardly profits from a marker gets
+%% none: it is made by teleport_ref:new/0, since the compiler follows none across modules.
 -module(teleport_request).
 
 -export([call/4, send/3, fail/2, multi/4]).
 -export([receive_response/2, wait_response/2, check_response/2, give_up/1]).
 -export([monitor/3, watcher/1, demonitor/1, ended/4]).
-%% Never called.
+%% Never called, see there.
 -export(['@markers'/3]).
 
 -compile({no_auto_import, [monitor/3, demonitor/1]}).
@@ -22,20 +22,19 @@
 -export_type([request_id/0, response/0, alias/0]).
 
 -type request_id() :: reference().
-%% Whether a monitor is an alias too, and until when.
-%% What OTP's monitors take.
+%% The options of a monitor that OTP takes too: whether it is an alias, and until when; and its priority.
 -type alias() :: [{alias, explicit_unalias | demonitor} | priority].
-%% What has ended a request.
+%% The message that has ended a request.
 -type came() :: {reply, term()} | {by_hand, term()} | {down, Object :: term(), Reason :: term()}.
 -type response() :: {reply, term()} | {error, {Reason :: term(), Object :: term()}}.
 
 %% `[alias|Id]' is what `gen:reply/2' takes for the alias of a caller; so is `[[alias|Id]|Mark]'.
 -dialyzer({no_improper_lists, tag/2}).
 
-%% A server that answers by hand and ends in order: how long its answer may be behind its end, in milliseconds.
+%% How long a reply that a server sent without `gen:reply/2' may arrive after its DOWN, in milliseconds.
 -define(BEHIND, 1000).
 
-%% A reference that may be returned with its marker.
+%% A reference that is returned with its marker, where the compiler can follow it.
 -if(?OTP_RELEASE >= 26).
 -define(NEW_MARKED, make_ref()).
 -define(MONITOR_MARKED(Process, Options), erlang:monitor(process, Process, Options)).
@@ -44,7 +43,7 @@
 -define(MONITOR_MARKED(Process, Options), teleport_ref:monitor(Process, Options)).
 -endif.
 
-%% Nobody has that name, on any node.
+%% A name that is not registered on any node.
 -define(NOBODY, 'teleport nobody').
 
 %% Calls a server of another node.
@@ -63,8 +62,8 @@ call(To, Kind, Request, Timeout) ->
             end
     end.
 
-%% Begins a request, and returns when it waits no longer: what is sent next must not overtake it. Kind is what the server knows
-%% it by.
+%% Begins a request, and returns when it is accepted, since the next message must not overtake it. Kind is the
+%% first element of the message to the server.
 -spec send(teleport_ref:ref(), term(), term()) -> request_id() | badarg.
 send(Ref, Kind, Request) ->
     case teleport_ref:resolve(Ref) of
@@ -74,7 +73,7 @@ send(Ref, Kind, Request) ->
         invalid -> badarg
     end.
 
-%% So the compiler finds out that what send/3 returns comes to a `receive', and leaves it its marker.
+%% Shows the compiler that the result of send/3 gets to a `receive', so that it makes a marker.
 -spec '@markers'(teleport_ref:ref(), term(), term()) -> no_return().
 '@markers'(Ref, Kind, Request) ->
     _ = receive_response(send(Ref, Kind, Request), infinity),
@@ -92,7 +91,7 @@ request_remote(To, Kind, Request) ->
     end,
     Id.
 
-%% There is no room, or no session.
+%% Begins a request for which there was no room, or no session.
 -spec send_and_wait(teleport_nif:destination(), request_id(), {term, tuple()}) -> ok.
 send_and_wait(To, Id, Message) ->
     Notice = make_ref(),
@@ -102,7 +101,7 @@ send_and_wait(To, Id, Message) ->
         {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
     end.
 
-%% As `gen' does it.
+%% Begins a request to a process of this node or over distributed Erlang, as `gen' does.
 -spec request_local(pid() | atom() | {atom(), node()}, term(), term()) -> request_id().
 request_local(Name, Kind, Request) when is_atom(Name) ->
     case whereis(Name) of
@@ -114,14 +113,15 @@ request_local(Process, Kind, Request) ->
     _ = erlang:send(Process, {Kind, {self(), tag(Id, 'DOWN')}, Request}),
     Id.
 
-%% A request that nobody has got.
+%% A request that has failed before it was sent.
 -spec fail(term(), term()) -> request_id().
 fail(Object, Reason) ->
     Id = ?NEW_MARKED,
     ok = ended(Id, 'DOWN', Object, Reason),
     Id.
 
-%% Calls the servers of that name on several nodes at the same time. Replies and nodes without one are in the order of the nodes.
+%% Calls the servers with a name on several nodes at the same time. Both the replies and the nodes without one
+%% are in the order of the nodes.
 -spec multi([node()], atom(), term(), teleport_timeout:response_timeout()) -> {[{node(), term()}], [node()]}.
 multi(Nodes, Name, Request, Timeout) ->
     Mark = make_ref(),
@@ -131,7 +131,8 @@ multi(Nodes, Name, Request, Timeout) ->
     {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
      [Node || {Node, Response} <- Responses, Response =:= timeout orelse element(1, Response) =:= error]}.
 
-%% It may still be waiting: the answer is awaited before anything else is sent.
+%% Begins a request of multi/4. It may still wait for room when this returns: multi/4 sends nothing else
+%% before it has ended.
 -spec begin_marked({atom(), node()}, reference(), term(), timeout()) -> {here | there, request_id()}.
 begin_marked(Ref, Mark, Request, Milliseconds) ->
     case teleport_ref:resolve(Ref, Milliseconds) of
@@ -152,7 +153,7 @@ begin_marked(Ref, Mark, Request, Milliseconds) ->
             {there, Id}
     end.
 
-%% `badarg': it is no request, or no time.
+%% `badarg': the id or the timeout is invalid.
 -spec receive_response(request_id(), teleport_timeout:response_timeout()) -> response() | timeout | badarg.
 receive_response(Id, Timeout) ->
     case teleport_timeout:left(Timeout) of
@@ -178,7 +179,8 @@ check_response({[_Alias, _Number, alias | Id], Reply}, Id) -> finished(anywhere,
 check_response({'DOWN', Id, process, Object, Reason}, Id) -> {error, {Reason, Object}};
 check_response(_Message, _Id) -> no_reply.
 
-%% Monitors a process of another node. What says that it has ended is marked so, `DOWN' being usual.
+%% Monitors a process of another node. Mark is the first element of the message that ends the monitor, usually
+%% 'DOWN'.
 -spec monitor(teleport_nif:destination(), Mark :: term(), alias()) -> reference().
 monitor(To, Mark, Alias) ->
     {Monitor, Notice} = {watcher(Alias), ?NEW_MARKED},
@@ -189,7 +191,8 @@ monitor(To, Mark, Alias) ->
     end,
     Monitor.
 
-%% The reference of a monitor. To end with demonitor/1 an alias has to be one of a monitor of this node's, of what never ends.
+%% The reference of a monitor. An alias that ends with demonitor/1 has to belong to a monitor of this node: of
+%% `init', which never ends.
 -spec watcher(alias()) -> reference().
 watcher(Alias) ->
     case lists:keyfind(alias, 1, Alias) of
@@ -201,18 +204,18 @@ watcher(Alias) ->
 -spec demonitor(reference()) -> true.
 demonitor(Monitor) ->
     case teleport_nif:cancel(Monitor) of
-        true -> erlang:demonitor(Monitor); % it may be an alias too
-        false -> erlang:demonitor(Monitor, [flush]) % one of this node's own, or it has ended
+        true -> erlang:demonitor(Monitor); % which ends its alias, if it has one
+        false -> erlang:demonitor(Monitor, [flush]) % it is of a process of this node, or has ended
     end.
 
-%% It is told that it has ended, by a message like any other of its kind.
+%% Ends a request or a monitor by the usual message to the calling process.
 -spec ended(reference(), Mark :: term(), term(), term()) -> ok.
 ended(Id, Mark, Object, Reason) ->
     self() ! {Mark, Id, process, Object, Reason},
     ok.
 
-%% Nobody wants to know any more how a request ends, whichever node it went to: nothing of it comes after this, but what a server
-%% answers by hand.
+%% Abandons a request to any node. No message of it comes after this, except a reply that a server sends
+%% without `gen:reply/2'.
 -spec give_up(request_id()) -> ok.
 give_up(Id) ->
     case stop_waiting(Id) of
@@ -220,20 +223,20 @@ give_up(Id) ->
         false -> flush(Id)
     end.
 
-%% Waits until a request or a monitor waits no longer: what is sent next must not overtake it.
+%% Waits until a request or a monitor is accepted, since the next message must not overtake it.
 -spec accepted(reference(), reference(), term(), teleport_nif:destination()) -> ok.
 accepted(Notice, Id, Mark, To) ->
     receive
         {teleport_sent, Notice, ok} ->
             ok;
         {teleport_sent, Notice, {error, Reason}} ->
-            %% The engine has stopped. It may have told this process so, or not.
+            %% The engine has stopped, and may or may not have ended the request too.
             _ = teleport_nif:cancel(Id),
             ok = flush(Id),
             ended(Id, Mark, To, down_reason(Reason))
     end.
 
-%% What was not sent since there is no connection has no connection, whatever the cause.
+%% The reason of a DOWN for a request or monitor that could not be sent.
 -spec down_reason(term()) -> term().
 down_reason(not_running) -> noconnection;
 down_reason({not_running, _Node}) -> noconnection;
@@ -241,13 +244,14 @@ down_reason({connect, _Why}) -> noconnection;
 down_reason(nodedown) -> noconnection;
 down_reason(Reason) -> Reason.
 
-%% What a server is asked with.
+%% The message to the server.
 -spec message(term(), reference(), term(), term()) -> {term, tuple()}.
 message(Kind, Id, Mark, Request) ->
     {term, {Kind, {self(), tag(Id, Mark)}, Request}}.
 
-%% Begins a request to another node; `{teleport_sent, Notice, _}' comes if Notice is a reference and this returns `waiting'. Not
-%% begun by way of other functions: receive markers do not outlive what is called last there.
+%% Begins a request to another node; `{teleport_sent, Notice, _}' comes if Notice is a reference and this
+%% returns `waiting'. It calls the NIF itself, since a receive marker does not outlive a tail call to another
+%% function.
 -spec offer(teleport_nif:destination(), reference(), term(), teleport_nif:body(), reference() | nosuspend | undefined) ->
     ok | waiting | {error, teleport_nif:error()}.
 offer(To, Id, Mark, Body, Notice) ->
@@ -262,12 +266,13 @@ offer(To, Id, Mark, Body, Notice) ->
             Begun
     end.
 
-%% What a server gets as the tag of its caller, if that is on its own node. From another node it gets `[Alias, Number | Tag]'.
+%% The tag in the From of a request to this node. In a request to another node the engine replaces it by
+%% `[Alias, Number | Tag]'.
 -spec tag(reference(), term()) -> nonempty_improper_list(term(), term()).
 tag(Id, 'DOWN') -> [alias | Id];
 tag(Id, Mark) -> [[alias | Id] | Mark].
 
-%% Waits for the answer, and does not want to have it later.
+%% Waits for the response. After `timeout' no response comes any more.
 -spec receive_within(here | there | anywhere, request_id(), timeout()) -> response() | timeout.
 receive_within(Where, Id, Milliseconds) ->
     Deadline = teleport_timeout:deadline(Milliseconds),
@@ -275,13 +280,14 @@ receive_within(Where, Id, Milliseconds) ->
         timeout ->
             case stop_waiting(Id) of
                 true -> timeout;
-                false -> finished(Where, Id, wait(Id, 0), 0) % what came just now, if anything did
+                false -> finished(Where, Id, wait(Id, 0), 0) % it may have come just now
             end;
         Came ->
             finished(Where, Id, Came, teleport_timeout:left(Deadline))
     end.
 
-%% The same of one that is marked. What has come is given as it is, so that the mark is still there for the next one.
+%% Like receive_within/3 for a request with a mark. Returns the message as it came, without further work:
+%% other calls would drop the receive marker, which the next request needs.
 -spec receive_marked(request_id(), reference(), timeout()) -> came() | timeout.
 receive_marked(Id, Mark, Milliseconds) ->
     case wait_marked(Id, Mark, Milliseconds) of
@@ -294,14 +300,15 @@ receive_marked(Id, Mark, Milliseconds) ->
             Came
     end.
 
-%% `false': its end is in the mailbox, or it is at a process of this node's own, and nothing of it comes after this.
+%% Ends a request. `false': its end is in the mailbox, or it went to a process of this node. No message of it
+%% comes after this.
 -spec stop_waiting(request_id()) -> boolean().
 stop_waiting(Id) ->
     case teleport_nif:cancel(Id) of
         true ->
             true;
         false ->
-            true = erlang:demonitor(Id), % without flush, which would take the DOWN of one of a peer
+            true = erlang:demonitor(Id), % without flush, which would remove the DOWN of a remote request
             false
     end.
 
@@ -325,23 +332,23 @@ wait_marked(Id, Mark, Milliseconds) ->
         timeout
     end.
 
-%% It has ended: nothing of it comes after this, or is in the mailbox.
+%% The response to a request that has ended. No further message of it comes after this, or is in the mailbox.
 -spec finished(here | there | anywhere, request_id(), came() | timeout, timeout()) -> response() | timeout.
 finished(_Where, _Id, timeout, _Milliseconds) ->
     timeout;
 finished(there, _Id, {reply, Reply}, _Milliseconds) ->
     {reply, Reply};
 finished(_Here, Id, {reply, Reply}, _Milliseconds) ->
-    %% To flush is to look through the mailbox: nothing comes from a peer after its reply.
+    %% A flush scans the mailbox, so it is avoided where nothing can follow the reply: for a remote request.
     _ = erlang:demonitor(Id, [info]) orelse teleport_nif:is_answered(Id) orelse erlang:demonitor(Id, [flush]),
     {reply, Reply};
 finished(_Where, Id, {by_hand, Reply}, _Milliseconds) ->
-    ok = give_up(Id), % the engine does not know of it
+    ok = give_up(Id), % the engine has not seen this reply
     {reply, Reply};
 finished(_Where, Id, {down, Object, Reason}, Milliseconds) ->
     answer_before(Id, Object, Reason, Milliseconds).
 
-%% What is in the mailbox of a request that ended.
+%% Removes the messages of a request that has ended from the mailbox.
 -spec flush(request_id()) -> ok.
 flush(Id) ->
     receive
@@ -354,8 +361,9 @@ flush(Id) ->
         ok
     end.
 
-%% A server that answers by hand does so over distributed Erlang, and its end, over the pool, may have overtaken that. This is likely
-%% only of one that ended in order. What distributed Erlang answers now comes behind what it has brought before.
+%% A reply that a server sends without `gen:reply/2' comes over distributed Erlang, and its DOWN, over the
+%% pool, may have overtaken it. This is likely only for a server that ended normally. So wait for an answer of
+%% its node over distributed Erlang, which arrives after the reply.
 -spec answer_before(request_id(), term(), term(), timeout()) -> response().
 answer_before(Id, Object, Reason, Milliseconds) ->
     case is_in_order(Reason) andalso catch_up(Object, min(Milliseconds, ?BEHIND)) of
@@ -370,7 +378,8 @@ answer_before(Id, Object, Reason, Milliseconds) ->
             {error, {Reason, Object}}
     end.
 
-%% `false': it was not on another node of the Erlang cluster.
+%% Waits until everything that the node of a process has sent over distributed Erlang has arrived. `false': it
+%% is not connected.
 -spec catch_up(term(), non_neg_integer()) -> boolean().
 catch_up({_Name, Node}, Milliseconds) when is_atom(Node) -> catch_up_with(Node, Milliseconds);
 catch_up(Pid, Milliseconds) when is_pid(Pid) -> catch_up_with(node(Pid), Milliseconds);
@@ -393,7 +402,7 @@ is_in_order(shutdown) -> true;
 is_in_order({shutdown, _}) -> true;
 is_in_order(_Other) -> false.
 
-%% Why a call has no reply, in the words of `gen'.
+%% Why a call has failed, as `gen' would exit.
 -spec call_reason(term(), teleport_nif:destination()) -> term().
 call_reason(Reason, To) ->
     case down_reason(Reason) of

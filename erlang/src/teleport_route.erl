@@ -1,13 +1,14 @@
 %% @private
-%% Which way messages to a node go, if nodes without teleport are reached over distributed Erlang (`fallback').
+%% Routes: whether messages to a node go over the pool or, if it has no teleport, over distributed Erlang
+%% (`fallback').
 %%
-%% The manager decides, once for a node: over the pool if teleport runs there. That holds until the node goes down, or until
-%% teleport is started or stopped there, which it announces.
+%% The manager decides once for a node: over the pool if teleport runs there. That holds until the node goes
+%% down, or until teleport is started or stopped there, which is announced.
 %%
-%% When teleport is started at a node the way changes, and nothing must be overtaken: so a process that has sent over
-%% distributed Erlang first waits for a process that it spawns there. Signals of one process to one node arrive in the
-%% order in which they were sent; when that process answers, all messages of this one are in their mailboxes. When teleport is
-%% stopped, its sessions have ended before the change.
+%% When teleport is started at a node its route changes, and later messages must not overtake earlier ones. So
+%% a process that has sent over distributed Erlang first spawns a process there and waits for its answer:
+%% signals of one process to one node arrive in order, so all earlier messages are in their mailboxes then.
+%% When teleport is stopped at a node, its sessions have ended before the route changes.
 -module(teleport_route).
 
 -export([of_node/2, known_first/2]).
@@ -18,23 +19,25 @@
 
 -type route() :: pool | disterl.
 
-%% How long a process waits until the way is known. `connected': no longer than that, and not at all for a node that distributed
-%% Erlang has no connection to.
+%% How long a process waits for the route. `connected': not at all for a node that distributed Erlang is not
+%% connected to.
 -type patience() :: timeout() | {connected, timeout()}.
 
-%% Nodes that are asked which way messages to them go, by which process, and who waits for that.
+%% The nodes that are being asked for their route, each with the monitor of the process that asks, the callers
+%% that wait, and whether the answer is outdated already.
 -type questions() :: #{node() => {Monitor :: reference(), [gen_server:from()], IsOutdated :: boolean()}}.
 
 %% How long a node may take to answer, in milliseconds.
 -define(TIMEOUT, 5000).
 
-%% The whole table is one term: it seldom changes, and is looked at for each message. Without it everything goes over pools.
+%% The persistent term with all routes, since they are read for each message and seldom change. Without it all
+%% messages go over pools.
 -define(TABLE, teleport_route).
 
-%% In a process's dictionary: it has sent to a node over distributed Erlang.
+%% In the dictionary of a process that has sent to the node over distributed Erlang.
 -define(MARK(Node), {teleport_route, Node}).
 
-%% The way for the calling process. `late': it is not known in time.
+%% The route for the calling process. `late': it is not known in time.
 -spec of_node(node(), patience()) -> route() | late | noconnect.
 of_node(Node, Patience) ->
     case persistent_term:get(?TABLE, off) of
@@ -67,7 +70,7 @@ take(pool, Node, Patience) ->
         {true, Timeout} -> change_over(Node, Timeout)
     end.
 
-%% What has no time for that goes the way that it went before.
+%% Waits until earlier messages have arrived. Without time to wait, the message takes the old route.
 -spec change_over(node(), timeout()) -> route() | late.
 change_over(_Node, 0) ->
     disterl;
@@ -76,7 +79,7 @@ change_over(Node, Timeout) ->
         _ -> changed_over(Node)
     catch
         error:{erpc, timeout} -> late;
-        %% The connection is gone, and with it what was under way.
+        %% The connection is gone, and with it the earlier messages.
         _:_ -> changed_over(Node)
     end.
 
@@ -85,7 +88,8 @@ changed_over(Node) ->
     _ = erase(?MARK(Node)),
     pool.
 
-%% Does something for each of the nodes: first for those to which the way is known. All others are asked at the same time meanwhile.
+%% Calls a function for each node: first for those whose route is known. The others are asked for their route
+%% at the same time.
 -spec known_first([node()], fun((node()) -> Result)) -> [{node(), Result}].
 known_first(Nodes, Do) ->
     case persistent_term:get(?TABLE, off) of
@@ -101,8 +105,9 @@ known_first(Nodes, Do) ->
              end || {Node, Result} <- Done]
     end.
 
-%% The rest is the manager's.
+%% The functions below are called by the manager.
 
+%% Begins to use routes, if nodes without teleport are reached over distributed Erlang.
 -spec start(error | disterl) -> ok.
 start(disterl) -> persistent_term:put(?TABLE, #{});
 start(error) -> stop().
@@ -120,7 +125,7 @@ new() ->
 known(Node) ->
     maps:find(Node, persistent_term:get(?TABLE, #{})).
 
-%% Some want to know which way messages to a node go. Unless that is known, the node is asked.
+%% Callers want the route to a node. Unless it is known, the node is asked.
 -spec ask(node(), [gen_server:from()], questions()) -> {known, route()} | {asked, questions()}.
 ask(Node, Who, Questions) ->
     case {known(Node), Questions} of
@@ -132,7 +137,8 @@ ask(Node, Who, Questions) ->
             {asked, Questions#{Node => {begin_asking(Node), Who, false}}}
     end.
 
-%% Teleport is started at a node, or stopped, or the node is down. What it is just saying may not be true any more.
+%% Teleport was started or stopped at a node, or the node is down. A pending answer of the node may be
+%% outdated.
 -spec changed(teleport_up | teleport_down, node(), questions()) -> questions().
 changed(What, Node, Questions) ->
     ok = update(What, Node),
@@ -141,7 +147,7 @@ changed(What, Node, Questions) ->
         #{} -> Questions
     end.
 
-%% A node that was asked has answered, or has not.
+%% A node has answered with its route, or has failed to (`unknown').
 -spec answered(reference(), {route, node(), route() | unknown}, questions()) -> questions().
 answered(Monitor, {route, Node, Route}, Questions) ->
     case Questions of
@@ -150,7 +156,7 @@ answered(Monitor, {route, Node, Route}, Questions) ->
         #{Node := {Monitor, Waiting, false}} ->
             Answer = case Route of
                 unknown ->
-                    %% Not everybody has to wait for a node that says nothing.
+                    %% Senders do not wait again for a node that does not answer, for some seconds.
                     _ = erlang:send_after(?TIMEOUT, self(), {forget_route, Node}),
                     pool;
                 _ ->
@@ -168,17 +174,17 @@ begin_asking(Node) ->
     {_Pid, Monitor} = spawn_monitor(?MODULE, asking, [Node]),
     Monitor.
 
-%% Who sends to a node asks again, since it was not found where it was, or has said nothing.
+%% Forgets the route to a node: the next sender asks for it again.
 -spec forget(node()) -> ok.
 forget(Node) ->
     change(fun(Table) -> maps:remove(Node, Table) end).
 
-%% A process that ends with the answer.
+%% Asks a node in the calling process, which exits with the answer.
 -spec asking(node()) -> no_return().
 asking(Node) ->
     exit({route, Node, find(Node)}).
 
-%% `unknown': it cannot be reached; messages to it then fail as ever.
+%% `unknown': the node cannot be reached. Its messages are sent to the pool, where they fail.
 -spec find(node()) -> route() | unknown.
 find(Node) ->
     case is_configured(Node) of
@@ -198,7 +204,8 @@ find(Node) ->
 is_configured(Node) ->
     is_map_key(Node, teleport_config:get(peers)).
 
-%% A node that was reached over distributed Erlang is reached over the pool from now on; one that ends is asked next time.
+%% A node where teleport was started is reached over the pool from now on; one where it was stopped is asked
+%% again.
 -spec update(teleport_up | teleport_down, node()) -> ok.
 update(teleport_up, Node) ->
     case known(Node) of

@@ -1,6 +1,7 @@
 %% @private
-%% Builders, what starts relays and what answers are there before the manager starts the engine, so that what comes first finds them;
-%% and of no use without it. So when one ends all begin anew. What applies functions for other nodes is not there if it is configured so.
+%% Supervises the application. The other processes are started before the manager, which starts the engine
+%% that needs them. Without the engine they are of no use, so all are restarted together. `teleport_apply' is
+%% left out if the configuration says so.
 -module(teleport_sup).
 -behaviour(supervisor).
 
@@ -14,22 +15,22 @@ start_link() ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Ends all, and starts them again: in the library that was loaded from another file. That is no failure, and counts for none.
+%% Restarts all processes after the library was loaded from another file. This does not count as a failure.
 -spec begin_anew() -> ok.
 begin_anew() ->
     try end_and_restart()
     catch exit:{Reason, {gen_server, call, _}} when Reason =:= noproc; Reason =:= shutdown; Reason =:= normal ->
-        ok % the application stops
+        ok % the application is being stopped
     end.
 
 -spec end_and_restart() -> ok.
 end_and_restart() ->
-    %% The last one to be started comes first.
+    %% In reverse order of their start.
     Children = [Id || {Id, _Child, _Type, _Modules} <- supervisor:which_children(?MODULE)],
     lists:foreach(fun(Id) -> ok = supervisor:terminate_child(?MODULE, Id) end, Children),
     case restart(lists:reverse(Children)) of
         ok -> ok;
-        %% From another one meanwhile.
+        %% The library was loaded again meanwhile.
         {error, library_was_loaded_anew} -> end_and_restart();
         {error, Reason} -> gen_server:stop(?MODULE, Reason, infinity)
     end.
@@ -40,7 +41,7 @@ restart([]) ->
 restart([Id | Others]) ->
     case supervisor:restart_child(?MODULE, Id) of
         {ok, _Child} -> restart(Others);
-        %% By somebody else, or it is about to be.
+        %% The supervisor has restarted it, or is about to.
         {error, Is} when Is =:= running; Is =:= restarting -> restart(Others);
         {error, Reason} -> {error, Reason}
     end.
@@ -51,10 +52,10 @@ init([]) ->
               start => {teleport_apply, start_link, []}},
     Manager = #{id => teleport_manager,
                 start => {teleport_manager, start_link, []},
-                %% It waits for what is under way.
+                %% It waits until pending messages are delivered, for `stop_timeout'.
                 shutdown => infinity},
     Children = [#{id => teleport_log, start => {teleport_log, start_link, []}},
-                %% One of them for small terms.
+                %% One of the builders is for small terms.
                 workers(teleport_builder_sup, teleport_builder, 1 + erlang:system_info(dirty_cpu_schedulers)),
                 workers(teleport_relay_sup, teleport_relays, teleport_config:get(relays)),
                 #{id => teleport_alias, start => {teleport_alias, start_link, []}}]

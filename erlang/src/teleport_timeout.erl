@@ -1,5 +1,5 @@
 %% @private
-%% How long to wait.
+%% Timeouts and deadlines.
 -module(teleport_timeout).
 
 -export([deadline/1, left/1]).
@@ -10,12 +10,13 @@
 
 -include("teleport_timeout.hrl").
 
-%% For those who take longer times than one can wait, as `gen_server:multi_call/4' does, the longest that one can.
+%% The deadline of a timeout. A timeout beyond the longest possible one, which `gen_server:multi_call/4'
+%% takes, is shortened to it.
 -spec deadline(timeout()) -> infinity | {abs, integer()}.
 deadline(infinity) -> infinity;
 deadline(Timeout) -> {abs, erlang:monotonic_time(millisecond) + min(Timeout, ?MOST_MILLISECONDS)}.
 
-%% In milliseconds; `badarg' if it is no time.
+%% The milliseconds until a timeout or a deadline; `badarg' if it is neither.
 -spec left(response_timeout()) -> timeout() | badarg.
 left(Timeout) when ?IS_TIMEOUT(Timeout) ->
     Timeout;

@@ -1,4 +1,4 @@
-%% The longest time that one can wait.
+%% The longest timeout of a `receive', in milliseconds.
 -define(MOST_MILLISECONDS, 16#ffffffff).
 
 -define(IS_TIMEOUT(Timeout),

@@ -61,7 +61,7 @@ check_a_peer(Config) ->
     ?assertEqual([Node], teleport:nodes()),
     %% It finds the session that there is, and leaves it alone.
     {ok, Again} = teleport:check(Node),
-    ?assert(says(session, "was there before", Again)),
+    ?assert(says(session, "it was up before", Again)),
     ?assertMatch([{Node, {ok, _}}], [Check || {Checked, _} = Check <- teleport:check(), Checked =:= Node]).
 
 check_an_unknown_node(_Config) ->

@@ -89,7 +89,7 @@ hosts_that_are_none(_Config) ->
     ok = application:set_env(teleport, peers, #{x@nowhere => {No, 1}, Node => [{No, 1}, {{127, 0, 0, 1}, Port}]}),
     ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
     ?assertMatch({error, {not_running, x@nowhere}}, teleport:prime(x@nowhere)),
-    {warning, Text} = logged("cannot be looked up"),
+    {warning, Text} = logged("cannot be resolved"),
     [?assertNotEqual({Part, nomatch}, {Part, string:find(Text, Part)}) || Part <- ["x@nowhere", No, "`peers'"]],
     {error, Steps} = teleport:check(x@nowhere),
     ?assertMatch({address, {error, nxdomain}, _}, lists:keyfind(address, 1, Steps)),
@@ -105,10 +105,10 @@ hosts_that_are_none(_Config) ->
     ?assertMatch({address, {warning, nxdomain}, _}, lists:keyfind(address, 1, Advertised)),
     %% Once a minute.
     _ = sys:get_state(teleport_answers),
-    ?assertEqual([], [Again || {_, Again} <- teleport_test_log:all(), string:find(Again, "cannot be looked up") =/= nomatch]),
+    ?assertEqual([], [Again || {_, Again} <- teleport_test_log:all(), string:find(Again, "cannot be resolved") =/= nomatch]),
     %% A node of such a host.
     {error, Unknown} = teleport:check(list_to_atom("y@" ++ No)),
-    ?assert(says(node, No ++ " cannot be looked up", Unknown)),
+    ?assert(says(node, No ++ " cannot be resolved", Unknown)),
     teleport_test:stop_peer(Peer).
 
 a_start_that_failed(_Config) ->
