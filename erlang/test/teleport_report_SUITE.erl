@@ -48,7 +48,7 @@ nothing_gets_through(_Config) ->
     {error, Steps} = teleport:check(Node),
     ?assertEqual([{session, {error, no_answer}}, {pool, {error, no_answer}}],
                  [{Step, Outcome} || {Step, {error, _} = Outcome, _} <- Steps]),
-    [?assert(says(Step, Text, Steps)) || {Step, Text} <- [{session, "something on the way drops"}, {session, "last heard"},
+    [?assert(says(Step, Text, Steps)) || {Step, Text} <- [{session, "something on the path drops"}, {session, "last heard"},
                                                           {pool, "without an answer"}]],
     ok = teleport_test_proxy:release(Proxy),
     teleport_test:eventually(fun() -> element(1, teleport:check(Node)) =:= ok end),
