@@ -42,7 +42,7 @@ pub use teleport_proto::membership::{Backoff, EndReason};
 pub use teleport_proto::transfer::{MESSAGE_COST, TransferStats};
 pub use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
 
-/// Keeps the example in the README true.
+/// Keeps the examples in the guide true.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+#[doc = include_str!("../../../docs/rust.md")]
+struct Guide;
