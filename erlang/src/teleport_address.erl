@@ -4,7 +4,7 @@
 %% each time, since the answer may change.
 -module(teleport_address).
 
--export([listen/0, advertised/1, configured/1, of_node/1, unresolved/1, is_host/1, is_place/1, is_of_host_only/1, to_text/1,
+-export([listen/0, interface/0, advertised/1, configured/1, of_node/1, unresolved/1, is_host/1, is_place/1, is_of_host_only/1, to_text/1,
          unresolved_to_text/1]).
 -export([find/1]).
 
@@ -94,7 +94,9 @@ configured(Node) ->
 %% The addresses to try for a node, in this order, and the host names that could not be resolved.
 -spec of_node(node()) -> {[teleport_nif:address()], [unresolved()]}.
 of_node(Node) ->
+    IsCarried = teleport_dist:is_carrier() andalso not lists:member(Node, nodes(connected)),
     {Candidates, Unresolved} = case configured(Node) of
+        error when IsCarried -> {teleport_dist:addresses(Node), []};
         {ok, Places} -> places(looked_up([begin_lookup(Host, Port) || {Host, Port} <- Places], ?LOOKUP));
         error -> ask(Node)
     end,

@@ -3,8 +3,9 @@
 %% encrypted distribution.
 -module(teleport_app).
 -behaviour(application).
+-behaviour(supervisor).
 
--export([start/2, stop/1, start_error/0, supported/1, library/0]).
+-export([start/2, stop/1, init/1, start_error/0, supported/1, library/0]).
 
 %% The persistent term with the reason why the last start failed.
 -define(START_ERROR, {teleport, start_error}).
@@ -30,10 +31,18 @@ stop(_State) ->
     %% peers.
     teleport_manager:abandoned().
 
+-spec init([]) -> {ok, {supervisor:sup_flags(), []}}.
+init([]) ->
+    {ok, {#{}, []}}.
+
 %% Starts the supervisor if all conditions hold.
 -spec maybe_start([fun(() -> ok | {error, term()})]) -> {ok, pid()} | {error, term()}.
 maybe_start([]) ->
-    teleport_sup:start_link();
+    case teleport_sup:start_link() of
+        %% Distributed Erlang goes over it, and it ends with that.
+        {error, {already_started, _Pid}} -> supervisor:start_link(?MODULE, []);
+        Started -> Started
+    end;
 maybe_start([Condition | Conditions]) ->
     case Condition() of
         ok -> maybe_start(Conditions);

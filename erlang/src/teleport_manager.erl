@@ -10,8 +10,11 @@
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, abandoned/0, address/0, about/0, rests/0, route/2, find_route/1, name_goes/1]).
+-export([start_link/0, carry/2, carry_nothing/0, abandoned/0, address/0, about/0, rests/0, route/2, find_route/1, name_goes/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+%% An interface, and the first and the last port to try.
+-type place() :: {inet:ip_address(), any | {inet:port_number(), inet:port_number()}}.
 
 -type identity() :: {node(), Creation :: non_neg_integer()} | none.
 
@@ -20,6 +23,8 @@
     identity = none :: identity(),
     address :: teleport_nif:address() | undefined,
     ticktime :: pos_integer() | undefined,
+    %% Whether distributed Erlang itself goes over the engine: then its identity is what it was started with.
+    carries = false :: boolean(),
     %% The identity that is about to go.
     going = none :: identity(),
     lives = teleport_lives:new() :: teleport_lives:lives(),
@@ -36,6 +41,18 @@
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% Starts the engine for distributed Erlang, which is about to begin under that identity; returns where it listens.
+-spec carry({node(), non_neg_integer()}, place()) -> {ok, teleport_nif:address()} | {error, term()}.
+carry(Identity, Place) ->
+    gen_server:call(?MODULE, {carry, Identity, Place}, infinity).
+
+%% Distributed Erlang ends.
+-spec carry_nothing() -> ok.
+carry_nothing() ->
+    try gen_server:call(?MODULE, carry_nothing, infinity)
+    catch exit:_ -> ok
+    end.
 
 %% Stops an engine that a killed manager has left running.
 -spec abandoned() -> ok.
@@ -122,6 +139,8 @@ identity() ->
 
 %% Makes the engine follow the node's identity.
 -spec follow(#state{}) -> {ok, #state{}} | {error, term()}.
+follow(#state{carries = true} = State) ->
+    {ok, State};
 follow(#state{identity = Identity, going = Going} = State) ->
     case identity() of
         Identity -> {ok, State};
@@ -138,21 +157,24 @@ rest(#state{questions = Questions, going = Going}) ->
     #state{questions = Questions, going = Going}.
 
 -spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
-start_engine({Node, Creation} = Identity, State) ->
-    Ticktime = ticktime(),
+start_engine(Identity, State) ->
+    start_engine(Identity, ticktime(), teleport_address:listen(), State).
+
+-spec start_engine({node(), non_neg_integer()}, pos_integer(), map(), #state{}) -> {ok, #state{}} | {error, term()}.
+start_engine({Node, Creation} = Identity, Ticktime, Listen, State) ->
     Defaults = #{node => atom_to_binary(Node),
                  creation => Creation,
                  cookie => teleport_answers:cookie(Node),
                  answers => whereis(teleport_answers),
                  net_ticktime => Ticktime},
     ok = teleport_nif:open_gate(), % the name has come
-    Config = maps:merge(maps:merge(Defaults, teleport_address:listen()), teleport_config:engine()),
+    Config = maps:merge(maps:merge(Defaults, Listen), teleport_config:engine()),
     case teleport_nif:start(Config) of
         {ok, Address} ->
             ok = teleport_route:start(teleport_config:get(fallback)),
             Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), nodes(connected)),
             announce(teleport_up),
-            ok = teleport_guard:start(),
+            State#state.carries orelse teleport_guard:start(),
             {ok, State#state{identity = Identity, address = Address, ticktime = Ticktime, lives = Lives}};
         {error, Reason} ->
             {error, reason(Reason)}
@@ -179,6 +201,19 @@ stop_engine(Timeout) ->
     end.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
+handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
+    Listen = case Ports of
+        any -> #{listen => {Interface, 0}};
+        _ -> #{listen => {Interface, 0}, ports => Ports}
+    end,
+    %% Not `ticktime()': `net_kernel' waits for this.
+    Ticktime = min(application:get_env(kernel, net_ticktime, 60), teleport_config:most(net_ticktime)),
+    case start_engine(Identity, Ticktime, Listen, (rest(State))#state{carries = true}) of
+        {ok, #state{address = Address} = Started} -> {reply, {ok, Address}, Started};
+        {error, Reason} -> {reply, {error, Reason}, rest(State)}
+    end;
+handle_call(carry_nothing, _From, State) ->
+    {reply, ok, rest(State)};
 handle_call(address, _From, #state{identity = none} = State) ->
     {reply, {error, not_running}, State};
 handle_call(address, _From, #state{address = Address} = State) ->
@@ -212,7 +247,7 @@ handle_info({nodeup, Node, _Info}, State) when Node =:= node() ->
     followed(follow(State), State);
 handle_info({nodeup, Node, _Info}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:up(Node, Lives)}};
-handle_info({nodedown, Node, _Info}, #state{identity = {Node, _Creation}} = State) ->
+handle_info({nodedown, Node, _Info}, #state{identity = {Node, _Creation}, carries = false} = State) ->
     %% The node may have got the same name and creation again: its peers still saw it go down.
     followed(follow(rest(State)), State);
 handle_info({nodedown, Node, _Info}, #state{lives = Lives, questions = Questions} = State) ->

@@ -12,6 +12,8 @@
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
 -export([sample/0, pad/1]).
+-export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
+         carrier_peer/1]).
 
 -nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
@@ -20,12 +22,15 @@
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
 -nifs([sample/0, pad/1]).
+-nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
+       carrier_peer/1]).
 
 -on_load(init/0).
 
 -include("teleport_nif.hrl").
 -include_lib("kernel/include/file.hrl").
 
+-export_type([channel/0]).
 -export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, report/0, start_error/0, question/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
@@ -36,6 +41,8 @@
 -type encoded() :: [binary()] | gathered().
 %% An encoded term that gather/1 has made of a long list.
 -opaque gathered() :: reference().
+%% A connection of distributed Erlang over a session. The peer is told when nobody holds it any more.
+-opaque channel() :: reference().
 %% A term to be built.
 -opaque job() :: reference().
 -type error() ::
@@ -354,4 +361,47 @@ built(_Job, _Built) ->
 %% Converts a long list of binaries to an encoded term. Runs on a dirty scheduler, which may take long.
 -spec gather([binary()]) -> gathered().
 gather(_Encoded) ->
+    erlang:nif_error(not_loaded).
+
+%% The calling process gets `{teleport_carrier, accept, Channel}' for each channel that a peer opens.
+-spec carrier_accept() -> ok.
+carrier_accept() ->
+    erlang:nif_error(not_loaded).
+
+%% Opens a channel to a peer, over the session that there is or that is begun for it. The calling process gets `{teleport_sent, Tag,
+%% {ok, Channel} | {error, Reason}}', if this returns `waiting'.
+-spec carrier_connect(node(), reference()) -> waiting | {error, error()}.
+carrier_connect(_Peer, _Tag) ->
+    erlang:nif_error(not_loaded).
+
+%% The calling process gets `{teleport_carrier, Packet}' for each packet of the handshake that comes from now on, and
+%% `{teleport_carrier, closed}' when nothing comes any more. Returns what has come before.
+-spec carrier_own(channel()) -> {[binary()], HasEnded :: boolean()}.
+carrier_own(_Channel) ->
+    erlang:nif_error(not_loaded).
+
+%% Sends a packet of the handshake.
+-spec carrier_packet(channel(), binary()) -> ok | closed.
+carrier_packet(_Channel, _Packet) ->
+    erlang:nif_error(not_loaded).
+
+%% Sends messages of the virtual machine's. `busy': more should not be put before the calling process gets `teleport_carrier_room'.
+-spec carrier_put(channel(), [[binary()]]) -> ok | busy | closed.
+carrier_put(_Channel, _Messages) ->
+    erlang:nif_error(not_loaded).
+
+%% Some of the messages that have come for the virtual machine. `waiting': there are none, and the calling process gets
+%% `teleport_carrier_data' when it has to look again. `closed': and none comes any more.
+-spec carrier_take(channel()) -> [binary(), ...] | waiting | closed.
+carrier_take(_Channel) ->
+    erlang:nif_error(not_loaded).
+
+%% When the peer was last heard of, in milliseconds, and how many bytes were put.
+-spec carrier_stat(channel()) -> {non_neg_integer(), non_neg_integer()}.
+carrier_stat(_Channel) ->
+    erlang:nif_error(not_loaded).
+
+%% The name of the peer.
+-spec carrier_peer(channel()) -> binary().
+carrier_peer(_Channel) ->
     erlang:nif_error(not_loaded).

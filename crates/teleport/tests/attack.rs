@@ -182,7 +182,8 @@ fn message(seq: u64, to: &str, account: u64, len: usize) -> BytesMut {
     let from = ProcessId { id: 1, serial: 0 };
     let to = Destination::Name(to.into());
     let (kind, acknowledge) = (Kind::Data, false);
-    Envelope { seq, predecessor: None, account, kind, acknowledge, from, to }.encode(&mut inner);
+    Envelope { seq, predecessor: None, behind_all: false, account, kind, acknowledge, from, to }
+        .encode(&mut inner);
     let mut rest = len;
     while rest >= 0x80 {
         inner.put_u8(rest as u8 | 0x80);

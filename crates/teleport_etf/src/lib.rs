@@ -46,6 +46,7 @@
 mod atom;
 mod binary;
 mod decode;
+pub mod dist;
 mod encode;
 mod error;
 mod handoff;

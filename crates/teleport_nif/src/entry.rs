@@ -16,6 +16,7 @@
 
 use crate::arriving::builders::Job;
 use crate::arriving::calls::{CALLS, Caller};
+use crate::carrier::Handle;
 use crate::ids;
 use crate::leaving::iovec::Gathered;
 use crate::library::{self, Library};
@@ -116,7 +117,8 @@ fn open_types(env: Env<'_>) -> bool {
         let opened = open(env, Caller::nobody)
             && CString::new(format!("held of {:x}", THIS.number())).is_ok_and(|name| held::open(env, &name))
             && open(env, Job::nothing)
-            && open(env, Gathered::nothing);
+            && open(env, Gathered::nothing)
+            && open(env, Handle::nothing);
         OPEN.store(opened, Ordering::Release);
     }
     OPEN.load(Ordering::Acquire)

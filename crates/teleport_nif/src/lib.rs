@@ -8,6 +8,7 @@
 
 mod arriving;
 mod atoms;
+mod carrier;
 mod entry;
 mod ids;
 mod leaving;

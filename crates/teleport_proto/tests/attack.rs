@@ -69,6 +69,7 @@ fn envelope(seq: Seq) -> Envelope {
     Envelope {
         seq,
         predecessor: None,
+        behind_all: false,
         account: 0,
         kind: Kind::Data,
         acknowledge: false,

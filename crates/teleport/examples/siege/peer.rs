@@ -129,7 +129,7 @@ impl Peer {
         let seq = self.seq.fetch_add(2, Ordering::Relaxed) + 1;
         let predecessor = held.then_some(seq - 1);
         let (from, to) = (ProcessId { id: 1, serial: 0 }, Destination::Name(to.into()));
-        Envelope { seq, predecessor, account, kind, acknowledge, from, to }.encode(out);
+        Envelope { seq, predecessor, behind_all: false, account, kind, acknowledge, from, to }.encode(out);
         seq
     }
 

@@ -9,11 +9,11 @@ use crate::base::lock::{assert_may_call_out, must_not_wait};
 use crate::local::Peer;
 pub use crate::local::watch::End;
 use crate::local::watch::{HostedWaiters, Purpose, Via, reason};
-use crate::{NodeName, SendError};
+use crate::{Incarnation, NodeName, SendError};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use teleport_etf::{Pid, Segments};
 use teleport_proto::transfer::{Disposition, Outgoing};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
@@ -43,6 +43,9 @@ pub trait Host: Send + Sync + 'static {
     /// when it is done. Meanwhile no large message comes that has to come behind it; for small ones see
     /// [`defers`](Self::defers).
     fn take(&self, inbound: Inbound);
+
+    /// A session has ended: nothing comes over it any more. Called under none of the node's locks. Default: nothing.
+    fn session_ended(&self, _origin: &Origin) {}
 }
 
 /// What is about to come to a [`Host`].
@@ -103,6 +106,19 @@ pub enum Inbound {
         /// As in [`Watch::id`].
         watch: u64,
     },
+    /// Something of a connection of distributed Erlang, sent by [`Origin::carry`].
+    Carried {
+        /// Which connection, and what it is, as its sender said.
+        to: ProcessId,
+        /// What was sent.
+        body: Bytes,
+        /// Who it comes from.
+        origin: Origin,
+        /// To be dropped when it has been taken.
+        receipt: Receipt,
+        /// To be dropped when it has been taken.
+        untaken: Untaken,
+    },
     /// A call or monitor of one of the host's processes has ended. Comes once for each that was begun and not cancelled.
     Ended {
         /// As given to [`Embedded::request`](crate::embed::Embedded::request) or [`Embedded::monitor`](crate::embed::Embedded::monitor).
@@ -135,6 +151,40 @@ impl Origin {
     /// process behind the end of the session that it has come over. `deliver` should only send, and must not call the node.
     pub fn while_up<R>(&self, deliver: impl FnOnce() -> R) -> Option<R> {
         self.0.up().then(deliver)
+    }
+}
+
+impl Origin {
+    /// The peer's life.
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.incarnation()
+    }
+
+    /// When the last byte came from the peer, in milliseconds of the node's clock.
+    pub fn last_heard(&self) -> u64 {
+        self.0.last_heard().as_millis() as u64
+    }
+
+    /// Sends something of a connection of distributed Erlang, which comes as [`Inbound::Carried`]. What is carried `from`
+    /// one process to the same destination keeps its order; with `behind_all` it comes behind all that was sent before,
+    /// and before all that is carried later. `Ok(false)`: it waits for room, behind what waits already, and `accepted` is
+    /// called on a thread of the node when it does no longer.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NodeDown`] when the session has ended, [`SendError::TooLarge`] when it is larger than both nodes take,
+    /// and [`SendError::NotRunning`] while the node stops.
+    pub fn carry(
+        &self,
+        from: ProcessId,
+        to: ProcessId,
+        body: Segments,
+        behind_all: bool,
+        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
+    ) -> Result<bool, SendError> {
+        let _hurry = must_not_wait();
+        let message = Outgoing::of_kind(Kind::Carried, from, Destination::Process(to), body);
+        self.0.clone().carry(Outgoing { behind_all, ..message }, Box::new(accepted))
     }
 }
 
@@ -294,6 +344,23 @@ impl Drop for Watch {
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").field("id", &self.id).field("watched", &self.watched).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a carried message that the host has not taken.
+#[derive(Debug)]
+pub struct Untaken(Arc<AtomicUsize>, usize);
+
+impl Untaken {
+    pub(crate) fn new(all: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self(all.clone(), bytes)
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

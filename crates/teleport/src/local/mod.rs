@@ -34,6 +34,19 @@ pub(crate) trait Peer: Send + Sync {
     /// Sends what waits for no credit.
     fn send_exempt(&self, message: Outgoing) -> Result<(), SendError>;
 
+    /// Sends what is carried. `false`: it waits for room, and `accepted` will be called on a thread of the node.
+    fn carry(
+        self: Arc<Self>,
+        message: Outgoing,
+        accepted: Box<dyn FnOnce(Result<(), SendError>) + Send>,
+    ) -> Result<bool, SendError>;
+
+    /// When the last byte came, by any connection.
+    fn last_heard(&self) -> teleport_proto::Time;
+
+    /// The peer's life.
+    fn incarnation(&self) -> teleport_proto::Incarnation;
+
     /// A message has left its mailbox.
     fn consumed(&self, credit: Credit);
 

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::base::seldom::{OfPeer, warn_seldom};
-use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Watch, next_watch};
+use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Untaken, Watch, next_watch};
 use crate::local::Peer;
 use crate::local::inbox::{Inbox, Put};
 use crate::local::watch::{Answer, End, Over, Purpose, Refused, Subject, Via};
@@ -14,6 +14,9 @@ use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Delivery, Disposition, Outgoing, Sink};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
+
+/// The host may be slow to take so many bytes of small carried messages before they keep their room in the peer's window.
+const MOST_UNTAKEN: usize = 1024 * 1024;
 
 /// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
 /// owners, ending calls, telling the host, and telling the peer of processes that do not exist.
@@ -138,6 +141,26 @@ impl<'a> Deliver<'a> {
         disposition
     }
 
+    /// Distributed Erlang's own goes to the host, which takes it out of a queue. What the host is slow to take keeps its room in
+    /// the peer's window.
+    fn carried(&mut self, delivery: Delivery) -> Disposition {
+        let Delivery { seq, to, body, credit, .. } = delivery;
+        let Destination::Process(to) = to else { return Disposition::NoProcess };
+        if self.session.core.hosting.is_none() {
+            return Disposition::NoProcess;
+        }
+        let untaken = Untaken::new(&self.session.untaken, body.len());
+        let placed =
+            credit.class == Class::Bulk || self.session.untaken.load(Ordering::Relaxed) > MOST_UNTAKEN;
+        let (receipt, disposition) = match placed {
+            true => (Receipt(Some((self.peer.clone(), seq, credit.class))), Disposition::Placed),
+            false => (Receipt::none(), Disposition::Consumed),
+        };
+        let origin = Origin(self.peer.clone());
+        self.session.arrivals.push(Inbound::Carried { to, body, origin, receipt, untaken });
+        disposition
+    }
+
     /// A call or a monitor has ended.
     fn ended(&mut self, delivery: Delivery, reference: RefId, how: fn(Bytes) -> End) -> Disposition {
         let which = (delivery.seq, delivery.credit.class);
@@ -225,6 +248,7 @@ impl Sink for Deliver<'_> {
             Kind::Reply(reference) => self.ended(delivery, reference, End::Reply),
             Kind::Reject(reference) => self.ended(delivery, reference, End::Rejected),
             Kind::Down(reference) => self.ended(delivery, reference, End::Down),
+            Kind::Carried => self.carried(delivery),
             // The session's own.
             Kind::Outcome => Disposition::Delivered,
         }

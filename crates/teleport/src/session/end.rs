@@ -3,7 +3,7 @@
 use super::link::Link;
 use super::{Command, Event, Session};
 use crate::base::error::SendError;
-use crate::host::Inbound;
+use crate::host::{Inbound, Origin};
 use crate::io::runtime::free;
 use crate::local::watch::{Subject, Via};
 use bytes::BytesMut;
@@ -76,6 +76,7 @@ impl Ended {
         if let Some(hosting) = &core.hosting {
             session.arrivals.hand_over_all(hosting);
             *session.up.lock() = false;
+            hosting.host.session_ended(&Origin(session.clone()));
         }
         session.meter.end(&last, reason, unconfirmed);
         let peer = &session.peer;

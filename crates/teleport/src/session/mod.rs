@@ -105,6 +105,8 @@ pub(crate) struct Session {
     drained: Notify,
     /// Processes of this node that the peer's processes watch.
     watched: Watched,
+    /// Bytes of carried messages that the host has not taken.
+    untaken: Arc<AtomicUsize>,
     /// What is on its way to the host, if there is one.
     pub(crate) arrivals: Arrivals,
     /// Whether the host may still be handed what has come over it.
@@ -176,6 +178,7 @@ impl Session {
             pool_changed: Notify::new(),
             drained: Notify::new(),
             watched: Watched::new(Some(core.watch_limit.clone())),
+            untaken: Arc::default(),
             arrivals: Arrivals::default(),
             up: Lock::new(Rank::Leaf, true),
             begun: AtomicBool::new(false),
@@ -335,6 +338,28 @@ impl Peer for Session {
     fn send_exempt(&self, message: Outgoing) -> Result<(), SendError> {
         debug_assert!(message.kind.is_exempt());
         self.offering(|state, after| self.offer(state, after, message).map(drop))
+    }
+
+    fn carry(
+        self: Arc<Self>,
+        message: Outgoing,
+        accepted: Box<dyn FnOnce(Result<(), SendError>) + Send>,
+    ) -> Result<bool, SendError> {
+        match self.send(message)? {
+            Offered::Accepted => Ok(true),
+            Offered::Waiting(pending) => {
+                self.core.handle.spawn(async move { accepted(pending.accepted(Patience::ENDLESS).await) });
+                Ok(false)
+            }
+        }
+    }
+
+    fn last_heard(&self) -> teleport_proto::Time {
+        self.last_heard.read()
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.peer_incarnation
     }
 
     fn consumed(&self, credit: Credit) {

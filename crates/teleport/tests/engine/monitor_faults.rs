@@ -261,7 +261,7 @@ async fn a_peer_that_forges_replies_and_ends_of_others_harms_nobody() {
     let from = ProcessId { id: 1, serial: 0 };
     let envelope = |seq, kind, to| {
         let (predecessor, account, acknowledge) = (None, 0, false);
-        Envelope { seq, predecessor, account, kind, acknowledge, from, to }
+        Envelope { seq, predecessor, behind_all: false, account, kind, acknowledge, from, to }
     };
     let (mut out, mut seq) = (bytes::BytesMut::new(), 0);
     for (kind, to, body) in lies {
@@ -351,7 +351,7 @@ async fn a_reason_does_not_become_larger_than_it_came() {
     let (seq, kind) = (1, Kind::Down(id_of(&monitor)));
     let (from, to) = (ProcessId::NOBODY, Destination::Process(process_of(&watcher.pid())));
     let (predecessor, account, acknowledge) = (None, 0, false);
-    let envelope = Envelope { seq, predecessor, account, kind, acknowledge, from, to };
+    let envelope = Envelope { seq, predecessor, behind_all: false, account, kind, acknowledge, from, to };
     express.write_all(&batch(&envelope, &compressed)).await.unwrap();
     let down = within(watcher.recv()).await.unwrap().down().unwrap();
     assert_eq!((down.reference, down.reason), (monitor, Term::atom("undefined")));

@@ -6,6 +6,7 @@ use crate::arriving::relays;
 use crate::arriving::told;
 use crate::arriving::watches::{Begun, Parked, WATCHES};
 use crate::atoms;
+use crate::carrier::CHANNELS;
 use crate::node::running::Running;
 use crate::terms::Read;
 use crate::work::lines::Key;
@@ -154,6 +155,10 @@ pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key
                 }
                 _ => Delivered::Yes,
             }
+        }
+        Inbound::Carried { to, body, origin, receipt, untaken } => {
+            CHANNELS.take(to, body, &origin, receipt, untaken);
+            Delivered::Yes
         }
         Inbound::Unwatched { watch, .. } => {
             drop(WATCHES.take(watch));

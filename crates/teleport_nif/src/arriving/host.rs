@@ -7,6 +7,7 @@
 use crate::arriving::calls::CALLS;
 use crate::arriving::deliver::{SWELLS, advance, deliver, with_env};
 use crate::arriving::watches::WATCHES;
+use crate::carrier::CHANNELS;
 use crate::ids;
 use crate::node::running::Running;
 use crate::terms::{self, maps};
@@ -63,6 +64,10 @@ impl Host for Machine {
         }
     }
 
+    fn session_ended(&self, origin: &Origin) {
+        CHANNELS.session_ended(origin.id());
+    }
+
     fn take(&self, inbound: Inbound) {
         let Some(running) = self.running.upgrade() else { return };
         let receipt = match &inbound {
@@ -70,7 +75,7 @@ impl Host for Machine {
             | Inbound::Request { receipt, .. }
             | Inbound::Monitor { receipt, .. }
             | Inbound::Ended { receipt, .. } => Some(receipt),
-            Inbound::Unwatched { .. } => None,
+            Inbound::Unwatched { .. } | Inbound::Carried { .. } => None,
         };
         if receipt.is_some_and(Receipt::is_large) {
             let (session, bytes) = measure(&inbound);
@@ -85,7 +90,7 @@ impl Host for Machine {
             }
             Inbound::Monitor { watch, .. } => Some(Key::new(&watch.origin(), watch.watched())),
             Inbound::Ended { reference, .. } => running.lines.announced_end(*reference),
-            Inbound::Unwatched { .. } => None,
+            Inbound::Unwatched { .. } | Inbound::Carried { .. } => None,
         };
         match line {
             None => {
@@ -113,6 +118,6 @@ fn measure(inbound: &Inbound) -> (u64, usize) {
             };
             (origin.as_ref().map_or(0, Origin::id), body)
         }
-        Inbound::Monitor { .. } | Inbound::Unwatched { .. } => (0, 0),
+        Inbound::Monitor { .. } | Inbound::Unwatched { .. } | Inbound::Carried { .. } => (0, 0),
     }
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod build;
+mod carrier;
 mod check;
 mod info;
 pub(crate) mod node;

@@ -146,7 +146,7 @@ mod tests {
         let process = ProcessId { id: 1, serial: 0 };
         let to = Destination::Process(process);
         let (seq, predecessor, account, kind) = (1, None, 0, Kind::Data);
-        Envelope { seq, predecessor, account, kind, acknowledge: false, from: process, to }
+        Envelope { seq, predecessor, behind_all: false, account, kind, acknowledge: false, from: process, to }
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub struct Faults {
     pub acknowledge_one_more: bool,
     /// Messages do not wait for their predecessor.
     pub ignore_predecessor: bool,
+    /// Messages do not wait for everything before them.
+    pub ignore_barrier: bool,
     /// The node's window goes to those who come first.
     pub unfair_budget: bool,
     /// What the peer may send is granted without asking the node.

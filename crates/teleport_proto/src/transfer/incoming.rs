@@ -52,8 +52,11 @@ pub(crate) struct Inbox {
     delivered: NumberSet,
     /// Those above the watermark that the peer has not been told of.
     unsaid: NumberSet,
-    /// Messages that wait for their predecessor, by its number. The peer chooses the numbers, so they are not hashed.
-    held: BTreeMap<Seq, (Envelope, Bytes)>,
+    /// Messages that wait for their predecessor, by its number and their own. The peer chooses the numbers, so they are not
+    /// hashed.
+    held: BTreeMap<(Seq, Seq), (Envelope, Bytes)>,
+    /// Complete, and waiting for everything before them.
+    barriers: BTreeMap<Seq, (Envelope, Bytes)>,
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery has begun and not ended.
     deferred: FxHashMap<Seq, Handed>,
@@ -94,6 +97,7 @@ impl Inbox {
             delivered: NumberSet::default(),
             unsaid: NumberSet::default(),
             held: BTreeMap::new(),
+            barriers: BTreeMap::new(),
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
             parsed: Vec::new(),
@@ -180,7 +184,7 @@ impl Inbox {
 
     /// Messages that are partial, wait for their predecessor or are being delivered.
     pub(crate) fn entries(&self) -> usize {
-        self.held.len() + self.assemblies.len() + self.deferred.len()
+        self.held.len() + self.barriers.len() + self.assemblies.len() + self.deferred.len()
     }
 
     /// All messages of one batch. Nothing is delivered of a frame that does not parse as a whole.
@@ -263,25 +267,36 @@ impl Inbox {
     ) -> Result<(), ReceiveError> {
         let Some(handed) = self.deferred.remove(&seq) else { return Ok(()) };
         self.settle(handed, end)?;
-        self.release_after(seq, sink)
+        self.release(seq, sink)
     }
 
     fn complete(&mut self, envelope: Envelope, body: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
         if self.delivered.contains(envelope.seq) || self.deferred.contains_key(&envelope.seq) {
             return Err(Violation::Duplicate { seq: envelope.seq }.into());
         }
+        let seq = envelope.seq;
         let waits = envelope.predecessor.filter(|&seq| !self.may_be_followed(seq));
         #[cfg(feature = "planted-faults")]
         let waits = waits.filter(|_| !self.faults.ignore_predecessor);
-        if let Some(predecessor) = waits {
-            let seq = envelope.seq;
-            return match self.held.insert(predecessor, (envelope, body)) {
-                None => Ok(()),
-                Some(_) => Err(Violation::Duplicate { seq }.into()),
-            };
+        let before = if envelope.behind_all && !self.is_next(seq) {
+            self.barriers.insert(seq, (envelope, body))
+        } else if let Some(predecessor) = waits {
+            self.held.insert((predecessor, seq), (envelope, body))
+        } else if self.hand_over(envelope, body, sink)? {
+            return self.release(seq, sink);
+        } else {
+            None
+        };
+        before.map_or(Ok(()), |_| Err(Violation::Duplicate { seq }.into()))
+    }
+
+    /// Whether everything before that message has been delivered.
+    fn is_next(&self, seq: Seq) -> bool {
+        #[cfg(feature = "planted-faults")]
+        if self.faults.ignore_barrier {
+            return true;
         }
-        let seq = envelope.seq;
-        if self.hand_over(envelope, body, sink)? { self.release_after(seq, sink) } else { Ok(()) }
+        self.delivered.watermark() + 1 >= seq
     }
 
     /// Whether what names that message as its predecessor may be handed over.
@@ -289,15 +304,28 @@ impl Inbox {
         self.delivered.contains(seq) || self.deferred.get(&seq).is_some_and(|handed| handed.placed)
     }
 
-    /// Delivers those that have waited for `seq`, one behind the other.
-    fn release_after(&mut self, mut seq: Seq, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
-        while let Some((envelope, body)) = self.held.remove(&seq) {
-            seq = envelope.seq;
-            if !self.hand_over(envelope, body, sink)? {
-                break;
+    /// Delivers those that have waited for `seq`, and for those in turn.
+    fn release(&mut self, seq: Seq, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        let mut delivered: SmallVec<[Seq; 4]> = SmallVec::from_slice(&[seq]);
+        while let Some((envelope, body)) = self.next_released(&mut delivered) {
+            let seq = envelope.seq;
+            if self.hand_over(envelope, body, sink)? {
+                delivered.push(seq);
             }
         }
         Ok(())
+    }
+
+    /// A message that has waited for the last of those that were delivered, or for everything before it.
+    fn next_released(&mut self, delivered: &mut SmallVec<[Seq; 4]>) -> Option<(Envelope, Bytes)> {
+        while let Some(&seq) = delivered.last() {
+            if let Some((&next, _)) = self.held.range((seq, 0)..=(seq, Seq::MAX)).next() {
+                return self.held.remove(&next);
+            }
+            delivered.pop();
+        }
+        let &first = self.barriers.keys().next()?;
+        if self.is_next(first) { self.barriers.remove(&first) } else { None }
     }
 
     /// Gives a message to its mailbox; `false` if those behind it have to wait.
@@ -445,8 +473,16 @@ mod tests {
         for (seq, (len, name)) in (1..).zip(lens.into_iter().zip(names)) {
             let from = ProcessId { id: 1, serial: 0 };
             let (to, kind) = (Destination::Name(name.into()), Kind::Data);
-            let envelope =
-                Envelope { seq, predecessor: None, account: 0, kind, acknowledge: false, from, to };
+            let envelope = Envelope {
+                seq,
+                predecessor: None,
+                behind_all: false,
+                account: 0,
+                kind,
+                acknowledge: false,
+                from,
+                to,
+            };
             parsed.push((envelope, start..start + len));
             start += len;
         }

@@ -52,6 +52,8 @@ pub struct Outgoing {
     pub body: Segments,
     /// Neither wait for earlier messages of the pair nor be waited for by later ones.
     pub unordered: bool,
+    /// For [`Kind::Carried`]: wait for everything that was accepted before, and be waited for by all that is carried later.
+    pub behind_all: bool,
     /// Refuse rather than wait for credit.
     pub nosuspend: bool,
     /// Report what became of it.
@@ -70,7 +72,16 @@ impl Outgoing {
 
     /// A message of another kind: ordered, and willing to wait if its kind has to.
     pub fn of_kind(kind: Kind, from: ProcessId, to: Destination, body: Segments) -> Self {
-        Self { from, to, body, unordered: false, nosuspend: false, acknowledge: None, kind }
+        Self {
+            from,
+            to,
+            body,
+            unordered: false,
+            behind_all: false,
+            nosuspend: false,
+            acknowledge: None,
+            kind,
+        }
     }
 
     pub(super) fn body_len(&self) -> u64 {

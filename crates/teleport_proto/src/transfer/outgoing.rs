@@ -111,6 +111,7 @@ struct Outbound {
     account: AccountId,
     /// The message of the same pair before it, if that one was in flight at acceptance.
     predecessor: Option<Seq>,
+    behind_all: bool,
     len: u64,
     /// Gone once the peer has received every byte.
     body: Option<Segments>,
@@ -196,6 +197,8 @@ pub(crate) struct Outbox {
     stragglers: BTreeMap<Seq, Outbound>,
     delivered: NumberSet,
     pairs: Pairs,
+    /// The last carried message that goes behind all others, while it is in flight.
+    barrier: Option<Seq>,
     acknowledgements: FxHashMap<Seq, AckToken>,
     ordinary: Gate,
     exempt: Gate,
@@ -227,6 +230,7 @@ impl Outbox {
             stragglers: BTreeMap::new(),
             delivered: NumberSet::default(),
             pairs: Pairs::default(),
+            barrier: None,
             acknowledgements: FxHashMap::default(),
             express: VecDeque::new(),
             batch_target: BATCH_TARGET,
@@ -246,9 +250,18 @@ impl Outbox {
         let seq = self.next_seq();
         let len = message.body_len();
         let class = class_of(len);
-        let Outgoing { from, to, kind, body, unordered, acknowledge, .. } = message;
+        let Outgoing { from, to, kind, body, unordered, behind_all, acknowledge, .. } = message;
         let pair = self.pairs.enter(from, to);
-        let predecessor = if unordered { None } else { self.pairs.follow(pair, seq) };
+        let predecessor = match unordered {
+            true => None,
+            false if kind == Kind::Carried => {
+                self.pairs.follow(pair, seq).max(self.barrier).filter(|_| !behind_all)
+            }
+            false => self.pairs.follow(pair, seq),
+        };
+        if behind_all {
+            self.barrier = Some(seq);
+        }
         let fragments = match class {
             Class::Express => None,
             Class::Bulk => {
@@ -274,6 +287,7 @@ impl Outbox {
             answer,
             account,
             predecessor,
+            behind_all,
             len,
             body: Some(body),
             sent: None,
@@ -508,6 +522,7 @@ impl Outbox {
     fn confirm(&mut self, seq: Seq, returned: &mut Returned) {
         let Some(message) = self.take(seq) else { return };
         self.pairs.leave(message.pair, seq);
+        self.barrier.take_if(|barrier| *barrier == seq);
         if message.fragments.is_some() {
             self.spent.extend(message.body);
         }
@@ -566,7 +581,7 @@ impl Outbox {
             let named =
                 self.peek(seq).and_then(|message| self.predecessor_to_name(message.predecessor, connection));
             let Some(message) = self.message(seq) else { continue };
-            message.sent = Some((connection, named.is_some()));
+            message.sent = Some((connection, named.is_some() || message.behind_all));
             let Some(message) = self.peek(seq) else { continue };
             // Queued means not received, so the body is still here; and in flight, so the pair is.
             let (Some(body), Some(pair)) = (&message.body, self.pairs.pair(message.pair)) else { continue };
@@ -662,8 +677,8 @@ impl Outbound {
     }
 
     fn head<'a>(&self, seq: Seq, predecessor: Option<Seq>, pair: &'a Pair) -> Head<'a> {
-        let Self { account, kind, acknowledge, .. } = *self;
-        Head { seq, predecessor, account, kind, acknowledge, from: pair.from, to: &pair.to }
+        let Self { account, kind, acknowledge, behind_all, .. } = *self;
+        Head { seq, predecessor, behind_all, account, kind, acknowledge, from: pair.from, to: &pair.to }
     }
 }
 

@@ -84,24 +84,27 @@ pub enum Kind {
     Down(RefId),
     /// A request is not going to be answered, though its server goes on; ends the watch. The body is a text, as a term.
     Reject(RefId),
+    /// Of a connection of distributed Erlang that the session carries. The body is distributed Erlang's own, and the
+    /// destination says which connection is meant.
+    Carried,
 }
 
 impl Kind {
     /// Whether it goes without credit: somebody else's progress depends on it, and it needs no room in a mailbox that
     /// its taker has not asked for.
     pub fn is_exempt(self) -> bool {
-        !matches!(self, Self::Data | Self::Request(_))
+        !matches!(self, Self::Data | Self::Request(_) | Self::Carried)
     }
 
     /// Whether an application sent it: the rest is the nodes' own affair.
     pub fn is_message(self) -> bool {
-        matches!(self, Self::Data | Self::Request(_) | Self::Reply(_))
+        matches!(self, Self::Data | Self::Request(_) | Self::Reply(_) | Self::Carried)
     }
 
     /// The watch that it is about.
     pub fn reference(self) -> Option<RefId> {
         match self {
-            Self::Data | Self::Outcome => None,
+            Self::Data | Self::Outcome | Self::Carried => None,
             Self::Request(reference)
             | Self::Reply(reference)
             | Self::Monitor(reference)
@@ -121,6 +124,7 @@ impl Kind {
             Self::Demonitor(_) => 5,
             Self::Down(_) => 6,
             Self::Reject(_) => 7,
+            Self::Carried => 8,
         }
     }
 }
@@ -169,6 +173,8 @@ pub struct Envelope {
     pub seq: Seq,
     /// The message of the same pair that has to be delivered first, if order needs saying.
     pub predecessor: Option<Seq>,
+    /// Everything that was accepted before has to be delivered first.
+    pub behind_all: bool,
     /// The credit account of the destination, 0 for none.
     pub account: AccountId,
     /// What it is for.
@@ -191,13 +197,14 @@ const PREDECESSOR: u8 = 1;
 const ACCOUNT: u8 = 2;
 const ACKNOWLEDGE: u8 = 4;
 const TO_NAME: u8 = 8;
-const KNOWN_FLAGS: u8 = PREDECESSOR | ACCOUNT | ACKNOWLEDGE | TO_NAME;
+const BEHIND_ALL: u8 = 16;
+const KNOWN_FLAGS: u8 = PREDECESSOR | ACCOUNT | ACKNOWLEDGE | TO_NAME | BEHIND_ALL;
 
 impl Envelope {
     /// Appends the envelope's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
-        let &Self { seq, predecessor, account, kind, acknowledge, from, ref to } = self;
-        Head { seq, predecessor, account, kind, acknowledge, from, to }.encode(out);
+        let &Self { seq, predecessor, behind_all, account, kind, acknowledge, from, ref to } = self;
+        Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to }.encode(out);
     }
 
     /// Takes one envelope off the front of `input`.
@@ -240,6 +247,7 @@ impl Envelope {
             5 => Kind::Demonitor(take_reference(input)?),
             6 => Kind::Down(take_reference(input)?),
             7 => Kind::Reject(take_reference(input)?),
+            8 => Kind::Carried,
             other => return Err(WireError::Unknown { field: "message kind", value: other.into() }),
         };
         let to = if flags & TO_NAME == 0 {
@@ -254,7 +262,8 @@ impl Envelope {
             }
         };
         let from = take_process(input)?;
-        Ok(Self { seq, predecessor, account, kind, acknowledge: flags & ACKNOWLEDGE != 0, from, to })
+        let (behind_all, acknowledge) = (flags & BEHIND_ALL != 0, flags & ACKNOWLEDGE != 0);
+        Ok(Self { seq, predecessor, behind_all, account, kind, acknowledge, from, to })
     }
 }
 
@@ -262,6 +271,7 @@ impl Envelope {
 pub(crate) struct Head<'a> {
     pub(crate) seq: Seq,
     pub(crate) predecessor: Option<Seq>,
+    pub(crate) behind_all: bool,
     pub(crate) account: AccountId,
     pub(crate) kind: Kind,
     pub(crate) acknowledge: bool,
@@ -276,7 +286,8 @@ impl Head<'_> {
             flag(self.predecessor.is_some(), PREDECESSOR)
                 | flag(self.account != 0, ACCOUNT)
                 | flag(self.acknowledge, ACKNOWLEDGE)
-                | flag(matches!(self.to, Destination::Name(_)), TO_NAME),
+                | flag(matches!(self.to, Destination::Name(_)), TO_NAME)
+                | flag(self.behind_all, BEHIND_ALL),
         );
         out.put_u8(self.kind.code());
         put_varint(out, self.seq);
@@ -348,7 +359,7 @@ mod tests {
         ];
         let reference = prop::collection::vec(any::<u32>(), 1..=MAX_REF_WORDS)
             .prop_map(|words| RefId::new(&words).expect("one to five words"));
-        let kinds = (0..8, reference).prop_map(|(code, reference)| match code {
+        let kinds = (0..9, reference).prop_map(|(code, reference)| match code {
             0 => Kind::Data,
             1 => Kind::Outcome,
             2 => Kind::Request(reference),
@@ -356,13 +367,15 @@ mod tests {
             4 => Kind::Monitor(reference),
             5 => Kind::Demonitor(reference),
             6 => Kind::Down(reference),
+            7 => Kind::Carried,
             _ => Kind::Reject(reference),
         });
         let numbers = (2u64..u64::MAX, any::<prop::sample::Index>(), any::<u64>());
-        (numbers, any::<[bool; 3]>(), kinds, process, to).prop_map(
+        (numbers, any::<[bool; 4]>(), kinds, process, to).prop_map(
             |((seq, distance, account), bits, kind, from, to)| Envelope {
                 seq,
                 predecessor: bits[0].then(|| seq - 1 - distance.index(seq.min(1000) as usize - 1) as u64),
+                behind_all: bits[3],
                 account: if bits[1] { account } else { 0 },
                 kind,
                 acknowledge: bits[2],

@@ -62,6 +62,7 @@ fn envelopes() -> impl Strategy<Value = Envelope> {
     (1u64..14, prop::option::of(1u64..6), 0u64..4, kinds(), any::<bool>(), 0u32..3).prop_map(
         |(seq, distance, account, kind, acknowledge, to)| Envelope {
             seq,
+            behind_all: acknowledge && seq % 3 == 0,
             predecessor: distance.filter(|&distance| distance < seq).map(|distance| seq - distance),
             account,
             kind,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::OnceLock;
 use teleport_etf::Segments;
 use teleport_proto::transfer::{Ending, Outcome, Ticket};
-use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 
 /// Bytes that say which message a body belongs to. Shorter bodies are known by their place in their pair's order.
 const HEADER: usize = 24;
@@ -64,7 +64,11 @@ struct Sent {
     to: Destination,
     len: usize,
     unordered: bool,
+    carried: bool,
+    behind_all: bool,
     acknowledge: bool,
+    /// In the order in which all were accepted.
+    place: u64,
     state: State,
 }
 
@@ -75,6 +79,9 @@ pub(super) struct Ledger {
     sent: HashMap<Id, Sent>,
     /// Accepted and not handed over, of each pair.
     order: HashMap<(ProcessId, Destination), VecDeque<Id>>,
+    /// The places of all that were accepted and not handed over, and of those that go behind all.
+    places: BTreeSet<u64>,
+    barriers: BTreeSet<u64>,
     waiting: BTreeMap<Ticket, Id>,
     /// Acknowledged sends that were accepted: what the right answer is, once it is known.
     unanswered: BTreeMap<Id, Option<Outcome>>,
@@ -88,6 +95,8 @@ impl Ledger {
             tag,
             sent: HashMap::new(),
             order: HashMap::new(),
+            places: BTreeSet::new(),
+            barriers: BTreeSet::new(),
             waiting: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             unsettled: 0,
@@ -103,7 +112,10 @@ impl Ledger {
     pub(super) fn offer(&mut self, id: Id, message: &teleport_proto::transfer::Outgoing) {
         let (from, to, len) = (message.from, message.to.clone(), message.body.len());
         let (unordered, acknowledge) = (message.unordered, message.acknowledge.is_some());
-        self.sent.insert(id, Sent { from, to, len, unordered, acknowledge, state: State::Offered });
+        let (carried, behind_all) = (message.kind == Kind::Carried, message.behind_all);
+        let (place, state) = (0, State::Offered);
+        let sent = Sent { from, to, len, unordered, carried, behind_all, acknowledge, place, state };
+        self.sent.insert(id, sent);
     }
 
     pub(super) fn refused(&mut self, id: Id) {
@@ -146,6 +158,11 @@ impl Ledger {
         let Some(sent) = self.sent.get_mut(&id) else { return };
         sent.state = State::Accepted;
         (self.accepted, self.unsettled) = (self.accepted + 1, self.unsettled + 1);
+        sent.place = self.accepted;
+        self.places.insert(sent.place);
+        if sent.behind_all {
+            self.barriers.insert(sent.place);
+        }
         if !sent.unordered {
             self.order.entry((sent.from, sent.to.clone())).or_default().push_back(id);
         }
@@ -187,6 +204,16 @@ impl Ledger {
         if !sent.unordered && next != Some(id) {
             return wrong(format!("delivered message {id} out of order, {next:?} was due"));
         }
+        let place = sent.place;
+        if sent.behind_all && self.places.first() != Some(&place) {
+            return wrong(format!("delivered message {id} before all that it was to go behind"));
+        }
+        let bound = sent.carried && !sent.unordered;
+        if bound && self.barriers.first().is_some_and(|&barrier| barrier < place) {
+            return wrong(format!("delivered message {id} before one that goes behind all"));
+        }
+        self.places.remove(&place);
+        self.barriers.remove(&place);
         let head = header(self.tag, id, sent.len);
         let right = sent.len == body.len()
             && body[..sent.len.min(HEADER)] == head[..sent.len.min(HEADER)]

@@ -13,6 +13,11 @@ use teleport_proto::wire::pool::EXPRESS_LIMIT;
 /// Bodies from this size on say which message they are.
 const NAMED: u64 = 24;
 
+/// Whether all that a process sends is carried.
+fn is_carrier(process: ProcessId) -> bool {
+    process.id % 2 == 1
+}
+
 impl World {
     /// A process offers the next few of its messages.
     pub(super) fn send_some(&mut self, node: usize, process: usize) -> Result<(), Broken> {
@@ -48,7 +53,8 @@ impl World {
         let pieces = self.rng.between(1, 3) as usize;
         let token = self.rng.chance(300).then_some(id);
         let unordered = size >= NAMED && self.rng.chance(100);
-        let (nosuspend, exempt) = (self.rng.chance(100), self.rng.chance(80));
+        let (nosuspend, exempt) = (self.rng.chance(100), self.rng.chance(80) && !is_carrier(from));
+        let behind_all = self.rng.chance(20);
         let cancel = self.rng.chance(self.climate.cancel_permille);
         let refusals = self.node_budget_refusals(who);
         let limit = self.climate.max_message;
@@ -62,7 +68,9 @@ impl World {
             Outgoing::new(from, destination(mailbox as usize), body(ledger.tag(), id, size as usize, pieces));
         (message.unordered, message.nosuspend) = (unordered, nosuspend);
         message.acknowledge = token;
-        if exempt {
+        if is_carrier(from) {
+            (message.kind, message.behind_all) = (Kind::Carried, behind_all && !unordered);
+        } else if exempt {
             message.kind = RefId::new(&[id as u32]).map_or(Kind::Data, Kind::Reply);
         }
         ledger.offer(id, &message);

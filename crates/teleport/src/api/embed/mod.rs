@@ -17,7 +17,7 @@
 mod node;
 mod told;
 
-pub use crate::host::{Arriving, End, Host, Inbound, Origin, Receipt, Watch};
+pub use crate::host::{Arriving, End, Host, Inbound, Origin, Receipt, Untaken, Watch};
 pub use crate::io::runtime::stand_back;
 pub use node::{Embedded, Recipient, Sent, Waiting};
 pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};

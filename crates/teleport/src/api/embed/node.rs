@@ -7,7 +7,7 @@ use crate::api::node::Node;
 use crate::api::process::not_connected;
 use crate::base::lock::must_not_wait;
 use crate::engine::Engine;
-use crate::host::{Host, Hosting};
+use crate::host::{Host, Hosting, Origin};
 use crate::local::watch::{Path, Purpose, Via, Waiter};
 use crate::session::{Offered, Patience, Session};
 use crate::{
@@ -122,6 +122,29 @@ impl Embedded {
     /// Sets up the session with a peer and its whole pool; see [`Node::prime`].
     pub async fn prime(&self, peer: &NodeName) -> Result<(), SendError> {
         self.node.prime(peer).await
+    }
+
+    /// The session with a peer, which is set up if there is none, for [`Origin::carry`](super::Origin::carry). `told` is
+    /// called on a thread of the node.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotRunning`] when the node has stopped; then `told` is not called.
+    pub fn connect(
+        &self,
+        peer: NodeName,
+        told: impl FnOnce(Result<Origin, SendError>) + Send + 'static,
+    ) -> Result<(), SendError> {
+        let engine = self.engine().clone();
+        if engine.is_stopped() {
+            return Err(SendError::NotRunning);
+        }
+        let handle = engine.core.handle.clone();
+        handle.spawn(async move {
+            let session = engine.session(&peer).await;
+            told(session.map(|session| Origin(session)));
+        });
+        Ok(())
     }
 
     /// Stops the node; see [`Node::shutdown`].

@@ -1,0 +1,326 @@
+//! One connection of distributed Erlang, over a session: two queues, and which processes wait for them.
+
+use crate::atoms;
+use bytes::{Bytes, BytesMut};
+use rustler::{Encoder, Env, LocalPid, OwnedEnv};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use teleport::embed::{Origin, ProcessId, Receipt, Untaken};
+use teleport::etf::dist::{AtomCache, DistError, Order};
+use teleport::{Segments, SendError};
+
+/// So many bytes may wait for room in the peer's window before nothing more is pulled from the virtual machine, which then
+/// suspends senders.
+const MOST_WAITING: usize = 16 * 1024 * 1024;
+
+/// A header is looked for in so many bytes of a message at first, and in so many then: 255 atoms of 255 characters.
+const HEADER: usize = 4 * 1024;
+const LONGEST_HEADER: usize = 1024 * 1024;
+
+/// So many messages, and bytes of messages, are taken at once.
+const TAKEN_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 256 * 1024;
+
+/// What is sent by distributed Erlang itself.
+const NOBODY: ProcessId = ProcessId { id: 0, serial: 0 };
+
+/// Names a channel within its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Name {
+    pub(super) number: u32,
+    pub(super) opened_here: bool,
+}
+
+/// What something that is carried is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A message of the virtual machine's.
+    Data,
+    /// A packet of the handshake.
+    Packet,
+    /// The connection is given up.
+    Close,
+}
+
+/// Set where the channel was opened by who sends.
+const OPENED_BY_SENDER: u32 = 4;
+
+impl Name {
+    /// As the peer is told.
+    fn to_wire(self, part: Part) -> ProcessId {
+        let part = match part {
+            Part::Data => 0,
+            Part::Packet => 1,
+            Part::Close => 2,
+        };
+        ProcessId { id: self.number, serial: part | if self.opened_here { OPENED_BY_SENDER } else { 0 } }
+    }
+
+    /// As the peer says it. `None` if it means nothing.
+    pub(super) fn from_wire(to: ProcessId) -> Option<(Self, Part)> {
+        let part = match to.serial & !OPENED_BY_SENDER {
+            0 => Part::Data,
+            1 => Part::Packet,
+            2 => Part::Close,
+            _ => return None,
+        };
+        Some((Self { number: to.id, opened_here: to.serial & OPENED_BY_SENDER == 0 }, part))
+    }
+}
+
+/// One connection.
+pub(crate) struct Channel {
+    origin: Origin,
+    name: Name,
+    /// The atoms that the virtual machine has named: it is pulled from by one process.
+    atoms: Mutex<AtomCache>,
+    leaving: Mutex<Leaving>,
+    coming: Mutex<Coming>,
+    sent: AtomicU64,
+}
+
+/// What is on its way out.
+#[derive(Default)]
+struct Leaving {
+    /// Bytes that wait for room.
+    waiting: usize,
+    /// The process that pulls, while it waits for that to become less.
+    puller: Option<LocalPid>,
+    closed: bool,
+}
+
+/// What has come, and has not been taken.
+#[derive(Default)]
+struct Coming {
+    packets: VecDeque<Bytes>,
+    /// The process that gets packets.
+    owner: Option<LocalPid>,
+    data: VecDeque<(Bytes, Receipt, Untaken)>,
+    /// What was taken last: it counts as taken when more is asked for.
+    taken: Vec<(Receipt, Untaken)>,
+    /// The process that takes data, while it waits for some.
+    taker: Option<LocalPid>,
+    ended: bool,
+}
+
+/// What has become of messages that were put.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// They are on their way, or wait for room.
+    Ok,
+    /// The session has ended.
+    Ended,
+}
+
+/// What there was to take.
+pub(crate) enum Taken {
+    Some(Vec<Bytes>),
+    /// Nothing. The caller is told when something comes.
+    Nothing,
+    /// Nothing, and nothing comes any more.
+    Ended,
+}
+
+impl Channel {
+    pub(super) fn new(origin: Origin, name: Name) -> Self {
+        let (atoms, leaving, coming, sent) = Default::default();
+        Self { origin, name, atoms, leaving, coming, sent }
+    }
+
+    pub(super) fn name(&self) -> Name {
+        self.name
+    }
+
+    pub(super) fn session(&self) -> u64 {
+        self.origin.id()
+    }
+
+    /// Who it leads to.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Bytes that were put.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Sends a packet of the handshake.
+    pub(crate) fn send_packet(&self, packet: Bytes) -> Result<(), SendError> {
+        let to = self.name.to_wire(Part::Packet);
+        self.origin.carry(NOBODY, to, Segments::from(packet), false, drop).map(drop)
+    }
+
+    /// Sends a message of the virtual machine's, as it hands it over.
+    ///
+    /// # Errors
+    ///
+    /// If it is none that a carrier can take.
+    pub(crate) fn put(self: &Arc<Self>, message: &Segments) -> Result<Put, DistError> {
+        let (body, order) = self.unbound(message)?;
+        let (from, behind_all) = match order {
+            Order::Behind { id, serial } => (ProcessId { id, serial }, false),
+            Order::BehindAll => (NOBODY, true),
+            Order::Free => (NOBODY, false),
+        };
+        let len = body.len();
+        self.sent.fetch_add(len as u64, Ordering::Relaxed);
+        self.leaving().waiting += len;
+        let channel = self.clone();
+        let accepted = move |_| channel.has_room(len);
+        Ok(match self.origin.carry(from, self.name.to_wire(Part::Data), body, behind_all, accepted) {
+            Ok(true) => {
+                self.leaving().waiting -= len;
+                Put::Ok
+            }
+            Ok(false) => Put::Ok,
+            Err(_) => Put::Ended,
+        })
+    }
+
+    /// Whether enough waits. Then the process is told when that has changed.
+    pub(crate) fn is_full(&self, puller: LocalPid) -> bool {
+        let mut leaving = self.leaving();
+        let full = leaving.waiting > MOST_WAITING;
+        leaving.puller = full.then_some(puller);
+        full
+    }
+
+    /// The message with a header that needs nothing of the messages before, and its order.
+    fn unbound(&self, message: &Segments) -> Result<(Segments, Order), DistError> {
+        let mut header = BytesMut::new();
+        let mut atoms = self.atoms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at_most = HEADER;
+        let len = loop {
+            let beginning = message.slice(0..message.len().min(at_most)).into_contiguous();
+            match atoms.unbind(&beginning, &mut header) {
+                Err(DistError::Truncated) if beginning.len() < message.len() && at_most < LONGEST_HEADER => {
+                    at_most = LONGEST_HEADER;
+                }
+                result => break result?,
+            }
+        };
+        drop(atoms);
+        let control = message.slice(len..message.len().min(len + HEADER)).into_contiguous();
+        let order = Order::of(&control);
+        let mut body = Segments::new();
+        if message.len() <= HEADER {
+            header.extend_from_slice(&message.slice(len..message.len()).into_contiguous());
+            body.push(header.freeze());
+        } else {
+            body.push(header.freeze());
+            message.slice(len..message.len()).iter().for_each(|segment| body.push(segment.clone()));
+        }
+        Ok((body, order))
+    }
+
+    /// Something that waited does no longer.
+    fn has_room(&self, len: usize) {
+        let puller = {
+            let mut leaving = self.leaving();
+            leaving.waiting -= len;
+            if leaving.waiting > MOST_WAITING / 2 { None } else { leaving.puller.take() }
+        };
+        tell(puller, |env| atoms::teleport_carrier_room().encode(env));
+    }
+
+    /// A message has come for the virtual machine.
+    pub(super) fn data_came(&self, body: Bytes, receipt: Receipt, untaken: Untaken) {
+        let taker = {
+            let mut coming = self.coming();
+            coming.data.push_back((body, receipt, untaken));
+            coming.taker.take()
+        };
+        tell(taker, |env| atoms::teleport_carrier_data().encode(env));
+    }
+
+    /// A packet of the handshake has come.
+    pub(super) fn packet_came(&self, packet: Bytes) {
+        let owner = {
+            let mut coming = self.coming();
+            match coming.owner {
+                Some(owner) => owner,
+                None => return coming.packets.push_back(packet),
+            }
+        };
+        tell(Some(owner), |env| (atoms::teleport_carrier(), binary(env, &packet)).encode(env));
+    }
+
+    /// The peer has given it up, or the session has ended: nothing comes any more.
+    pub(super) fn end(&self) {
+        let (owner, taker) = {
+            let mut coming = self.coming();
+            coming.ended = true;
+            (coming.owner, coming.taker.take())
+        };
+        tell(taker, |env| atoms::teleport_carrier_data().encode(env));
+        tell(owner, |env| (atoms::teleport_carrier(), atoms::closed()).encode(env));
+    }
+
+    /// The process gets packets from now on; those that have come already are returned, and whether the channel has ended.
+    pub(crate) fn own(&self, owner: LocalPid) -> (Vec<Bytes>, bool) {
+        let mut coming = self.coming();
+        coming.owner = Some(owner);
+        (coming.packets.drain(..).collect(), coming.ended)
+    }
+
+    /// Takes some of what has come. What was taken before counts as taken from now on.
+    pub(crate) fn take(&self, taker: LocalPid) -> Taken {
+        let mut done = Vec::new();
+        let mut coming = self.coming();
+        std::mem::swap(&mut coming.taken, &mut done);
+        let (mut bodies, mut bytes) = (Vec::new(), 0);
+        while bodies.len() < TAKEN_AT_ONCE && bytes < BYTES_AT_ONCE {
+            let Some((body, receipt, untaken)) = coming.data.pop_front() else { break };
+            bytes += body.len();
+            bodies.push(body);
+            coming.taken.push((receipt, untaken));
+        }
+        let taken = match (bodies.is_empty(), coming.ended) {
+            (false, _) => Taken::Some(bodies),
+            (true, true) => Taken::Ended,
+            (true, false) => {
+                coming.taker = Some(taker);
+                Taken::Nothing
+            }
+        };
+        drop(coming);
+        drop(done); // which calls the session, and so not under the lock
+        taken
+    }
+
+    /// It is of no use here any more: the peer is told, unless it was that told.
+    pub(super) fn close(&self) {
+        let ended = std::mem::replace(&mut self.coming().ended, true);
+        let closed = std::mem::replace(&mut self.leaving().closed, true);
+        if !ended && !closed {
+            // If the session has ended, the peer knows.
+            let to = self.name.to_wire(Part::Close);
+            let _ = self.origin.carry(NOBODY, to, Segments::new(), true, drop);
+        }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Leaving> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn coming(&self) -> MutexGuard<'_, Coming> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A copy of the bytes.
+pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> rustler::Term<'a> {
+    let mut binary = rustler::NewBinary::new(env, bytes.len());
+    binary.as_mut_slice().copy_from_slice(bytes);
+    binary.into()
+}
+
+/// Not on a scheduler.
+fn tell(process: Option<LocalPid>, message: impl for<'a> FnOnce(Env<'a>) -> rustler::Term<'a>) {
+    if let Some(process) = process {
+        // It may have ended.
+        let _ = OwnedEnv::new().send_and_clear(&process, message);
+    }
+}

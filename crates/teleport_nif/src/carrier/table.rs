@@ -1,0 +1,153 @@
+//! The channels of this virtual machine, by the session that carries them, and the process that is told of new ones.
+
+use super::channel::{Channel, Name, Part};
+use crate::atoms;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use rustler::{Encoder, LocalPid, OwnedEnv, Resource, ResourceArc};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use teleport::embed::{Origin, ProcessId, Receipt, Untaken};
+
+/// All of them.
+pub(crate) static CHANNELS: Channels = Channels(Mutex::new(BTreeMap::new()));
+
+/// The process that accepts connections.
+static ACCEPTOR: Mutex<Option<LocalPid>> = Mutex::new(None);
+
+/// The last channel that was opened here.
+static LAST: AtomicU32 = AtomicU32::new(0);
+
+/// By the number of the session.
+pub(crate) struct Channels(Mutex<BTreeMap<u64, OfSession>>);
+
+#[derive(Default)]
+struct OfSession {
+    open: FxHashMap<Name, Arc<Channel>>,
+    /// The last that the peer has opened: it opens none again.
+    last_of_peer: u32,
+}
+
+/// The calling process is told of channels that peers open from now on.
+pub(crate) fn set_acceptor(process: LocalPid) {
+    *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+}
+
+/// Opens a channel to the peer. It learns of it with what it is sent first.
+pub(crate) fn connect(origin: Origin) -> Arc<Channel> {
+    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let channel = Arc::new(Channel::new(origin, Name { number, opened_here: true }));
+    CHANNELS.add(&channel);
+    channel
+}
+
+impl Channels {
+    /// Something has come over the session.
+    pub(crate) fn take(
+        &self,
+        to: ProcessId,
+        body: Bytes,
+        origin: &Origin,
+        receipt: Receipt,
+        untaken: Untaken,
+    ) {
+        let Some((name, part)) = Name::from_wire(to) else { return };
+        let channel = match self.find(origin.id(), name) {
+            Some(channel) => channel,
+            // What is for a channel that has been closed vanishes.
+            None => match part == Part::Packet && !name.opened_here {
+                true => match self.accept(origin, name) {
+                    Some(channel) => channel,
+                    None => return,
+                },
+                false => return,
+            },
+        };
+        match part {
+            Part::Data => channel.data_came(body, receipt, untaken),
+            Part::Packet => channel.packet_came(body),
+            Part::Close => channel.end(),
+        }
+    }
+
+    /// The session has ended, and with it all that it carries.
+    pub(crate) fn session_ended(&self, session: u64) {
+        let ended = self.lock().remove(&session);
+        ended.iter().flat_map(|ended| ended.open.values()).for_each(|channel| channel.end());
+    }
+
+    /// A channel is of no use any more.
+    fn forget(&self, session: u64, name: Name) {
+        if let Some(of_session) = self.lock().get_mut(&session) {
+            of_session.open.remove(&name);
+        }
+    }
+
+    fn find(&self, session: u64, name: Name) -> Option<Arc<Channel>> {
+        self.lock().get(&session)?.open.get(&name).cloned()
+    }
+
+    /// If the session has ended meanwhile, what is sent says so.
+    fn add(&self, channel: &Arc<Channel>) {
+        let mut channels = self.lock();
+        channels.entry(channel.session()).or_default().open.insert(channel.name(), channel.clone());
+    }
+
+    /// The peer has opened a channel, if it has not done so before, and somebody accepts it.
+    fn accept(&self, origin: &Origin, name: Name) -> Option<Arc<Channel>> {
+        let acceptor = (*ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let channel = Arc::new(Channel::new(origin.clone(), name));
+        {
+            let mut channels = self.lock();
+            let of_session = channels.entry(origin.id()).or_default();
+            if name.number <= of_session.last_of_peer {
+                return None;
+            }
+            of_session.last_of_peer = name.number;
+            of_session.open.insert(name, channel.clone());
+        }
+        let handle = ResourceArc::new(Handle::new(channel.clone()));
+        let told = OwnedEnv::new().send_and_clear(&acceptor, |env| {
+            (atoms::teleport_carrier(), atoms::accept(), handle).encode(env)
+        });
+        // Without an acceptor its handle is gone, and it with that.
+        told.is_ok().then_some(channel)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, OfSession>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What processes hold of a channel. It is closed when nobody holds it any more.
+pub(crate) struct Handle(Option<Arc<Channel>>);
+
+#[rustler::resource_impl(register = false)]
+impl Resource for Handle {}
+
+impl Handle {
+    /// Of an open channel. There is one for each.
+    pub(crate) fn new(channel: Arc<Channel>) -> Self {
+        Self(Some(channel))
+    }
+
+    /// Of no channel.
+    pub(crate) fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// `None` only for the one of no channel, which no process has.
+    pub(crate) fn channel(&self) -> Option<&Arc<Channel>> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(channel) = &self.0 {
+            channel.close();
+            CHANNELS.forget(channel.session(), channel.name());
+        }
+    }
+}

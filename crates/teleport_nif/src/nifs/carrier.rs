@@ -1,0 +1,96 @@
+//! Distributed Erlang's connections are carried: see the Erlang module `teleport_dist`.
+
+use crate::carrier::{self, Channel, Handle, Put, Taken};
+use crate::leaving::iovec;
+use crate::nifs::with_node;
+use crate::node::errors::send_error;
+use crate::node::notice::Notice;
+use crate::{atoms, ids};
+use bytes::Bytes;
+use rustler::types::atom::Atom;
+use rustler::{Binary, Encoder, Env, Error, NifResult, ResourceArc, Term};
+use std::sync::Arc;
+
+#[rustler::nif]
+fn carrier_accept(env: Env<'_>) -> Atom {
+    carrier::set_acceptor(env.pid());
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn carrier_connect<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
+    let peer = ids::node_name(env, peer)?;
+    with_node(env, |_, node| {
+        let notice = Notice::new(env, tag);
+        let told = node.connect(peer, move |origin| {
+            notice.tell(|env| match origin {
+                Ok(origin) => {
+                    let handle = ResourceArc::new(Handle::new(carrier::connect(origin)));
+                    (atoms::ok(), handle).encode(env)
+                }
+                Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+            });
+        });
+        Ok(match told {
+            Ok(()) => atoms::waiting().encode(env),
+            Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+        })
+    })
+}
+
+#[rustler::nif]
+fn carrier_own<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> NifResult<Term<'a>> {
+    let (packets, ended) = channel(&handle)?.own(env.pid());
+    let packets: Vec<Term<'_>> = packets.iter().map(|packet| copy(env, packet)).collect();
+    Ok((packets, ended).encode(env))
+}
+
+#[rustler::nif]
+fn carrier_packet(handle: ResourceArc<Handle>, packet: Binary<'_>) -> NifResult<Atom> {
+    let sent = channel(&handle)?.send_packet(Bytes::copy_from_slice(&packet));
+    Ok(if sent.is_ok() { atoms::ok() } else { atoms::closed() })
+}
+
+/// Each message is a list of binaries, as `dist_ctrl_get_data/1` returns it.
+#[rustler::nif]
+fn carrier_put<'a>(env: Env<'a>, handle: ResourceArc<Handle>, messages: Term<'a>) -> NifResult<Atom> {
+    let channel = channel(&handle)?;
+    for message in messages.into_list_iterator()? {
+        match channel.put(&iovec::segments(message)?) {
+            Ok(Put::Ok) => {}
+            Ok(Put::Ended) => return Ok(atoms::closed()),
+            Err(error) => return Err(Error::Term(Box::new(error.to_string()))),
+        }
+    }
+    Ok(if channel.is_full(env.pid()) { atoms::busy() } else { atoms::ok() })
+}
+
+#[rustler::nif]
+fn carrier_take<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> NifResult<Term<'a>> {
+    Ok(match channel(&handle)?.take(env.pid()) {
+        Taken::Some(bodies) => bodies.iter().map(|body| copy(env, body)).collect::<Vec<_>>().encode(env),
+        Taken::Nothing => atoms::waiting().encode(env),
+        Taken::Ended => atoms::closed().encode(env),
+    })
+}
+
+/// When the peer was last heard of, and how much was sent.
+#[rustler::nif]
+fn carrier_stat(handle: ResourceArc<Handle>) -> NifResult<(u64, u64)> {
+    let channel = channel(&handle)?;
+    Ok((channel.origin().last_heard(), channel.sent()))
+}
+
+/// The peer's name.
+#[rustler::nif]
+fn carrier_peer<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> NifResult<Term<'a>> {
+    Ok(copy(env, channel(&handle)?.origin().peer().as_str().as_bytes()))
+}
+
+fn channel(handle: &Handle) -> NifResult<&Arc<Channel>> {
+    handle.channel().ok_or(Error::BadArg)
+}
+
+fn copy<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    carrier::binary(env, bytes)
+}

@@ -1,0 +1,110 @@
+%% @private
+%% The two processes of a connection of distributed Erlang: one pulls what goes to the peer out of the virtual machine, and one puts in what
+%% comes from it. Both are linked with the process that looks after the connection, and with each other.
+-module(teleport_dist_channel).
+
+-export([start_link/1, up/2]).
+-export([init/2, pull/2, take/2]).
+
+%% What is garbage refers to messages, and hardly anything else is on their heaps.
+-define(OPTIONS, [link, {message_queue_data, off_heap}, {fullsweep_after, 0}]).
+
+%% So many messages, and so many bytes, are handed on at once.
+-define(MESSAGES, 64).
+-define(BYTES, 262144).
+
+%% The process that pulls, which waits for up/2.
+-spec start_link(teleport_nif:channel()) -> pid().
+start_link(Channel) ->
+    spawn_opt(?MODULE, init, [Channel, self()], ?OPTIONS).
+
+%% The virtual machine has the connection.
+-spec up(pid(), erlang:dist_handle()) -> ok.
+up(Controller, Handle) ->
+    Monitor = erlang:monitor(process, Controller),
+    Controller ! {up, self(), Monitor, Handle},
+    receive
+        {Monitor, ok} ->
+            true = erlang:demonitor(Monitor, [flush]),
+            ok;
+        {'DOWN', Monitor, process, Controller, Reason} ->
+            exit(Reason)
+    end.
+
+-spec init(teleport_nif:channel(), pid()) -> no_return().
+init(Channel, Owner) ->
+    receive
+        {up, Owner, Tag, Handle} ->
+            Taker = spawn_opt(?MODULE, take, [Channel, Handle], ?OPTIONS),
+            true = erlang:link(Taker),
+            ok = erlang:dist_ctrl_input_handler(Handle, Taker),
+            Taker ! {self(), up},
+            false = erlang:dist_ctrl_set_opt(Handle, get_size, true),
+            Owner ! {Tag, ok},
+            ok = erlang:dist_ctrl_get_data_notification(Handle),
+            pull(Channel, Handle)
+    end.
+
+-spec pull(teleport_nif:channel(), erlang:dist_handle()) -> no_return().
+pull(Channel, Handle) ->
+    receive
+        dist_data -> pull_all(Channel, Handle);
+        teleport_carrier_room -> pull_all(Channel, Handle);
+        _Other -> ?MODULE:pull(Channel, Handle)
+    end.
+
+pull_all(Channel, Handle) ->
+    {Messages, IsAll} = pulled(Handle, [], 0, 0),
+    case {teleport_nif:carrier_put(Channel, Messages), IsAll} of
+        {ok, true} ->
+            ok = erlang:dist_ctrl_get_data_notification(Handle),
+            pull(Channel, Handle);
+        {ok, false} ->
+            pull_all(Channel, Handle);
+        %% The virtual machine suspends those who send more than it is to keep.
+        {busy, true} ->
+            ok = erlang:dist_ctrl_get_data_notification(Handle),
+            wait_for_room(Channel, Handle);
+        {busy, false} ->
+            wait_for_room(Channel, Handle);
+        {closed, _} ->
+            exit(connection_closed)
+    end.
+
+wait_for_room(Channel, Handle) ->
+    receive
+        teleport_carrier_room -> pull_all(Channel, Handle)
+    end.
+
+pulled(_Handle, Messages, Count, Bytes) when Count >= ?MESSAGES; Bytes >= ?BYTES ->
+    {lists:reverse(Messages), false};
+pulled(Handle, Messages, Count, Bytes) ->
+    case erlang:dist_ctrl_get_data(Handle) of
+        none -> {lists:reverse(Messages), true};
+        {Size, Message} -> pulled(Handle, [Message | Messages], Count + 1, Bytes + Size)
+    end.
+
+-spec take(teleport_nif:channel(), erlang:dist_handle()) -> no_return().
+take(Channel, Handle) ->
+    receive
+        {_Controller, up} -> take_all(Channel, Handle)
+    end.
+
+take_all(Channel, Handle) ->
+    case teleport_nif:carrier_take(Channel) of
+        waiting ->
+            receive
+                teleport_carrier_data -> take_all(Channel, Handle)
+            end;
+        closed ->
+            exit(connection_closed);
+        Messages ->
+            put_all(Messages, Handle),
+            take_all(Channel, Handle)
+    end.
+
+put_all([], _Handle) ->
+    ok;
+put_all([Message | Messages], Handle) ->
+    ok = erlang:dist_ctrl_put_data(Handle, Message),
+    put_all(Messages, Handle).
