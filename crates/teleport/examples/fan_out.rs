@@ -15,7 +15,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use teleport::{Binary, Node, NodeName, Process, SendError, SendOptions, StaticPeers};
+use teleport::{Binary, Node, NodeName, Process, SendOptions, StaticPeers};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -80,10 +80,10 @@ async fn fan_out(nodes: usize, mib: usize) -> Result<(), Box<dyn Error>> {
 }
 
 /// Returns when it is in the receiver's mailbox.
-async fn deliver(from: &Process, to: &NodeName, binary: &Binary) -> Result<(), SendError> {
+async fn deliver(from: &Process, to: &NodeName, binary: &Binary) -> Result<(), Box<dyn Error>> {
     // By reference: each message holds the binary, not a copy of it.
     let sent = from.send_acknowledged(("sink", to), binary, SendOptions::default()).await?;
-    sent.delivered().await
+    Ok(sent.await?)
 }
 
 /// Starts this program again, as a receiver.

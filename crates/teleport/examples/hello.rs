@@ -11,7 +11,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use teleport::{Node, SendOptions, StaticPeers};
+use teleport::{Address, Node, SendOptions, StaticPeers};
 
 /// The secret that all nodes of a cluster share. A real one comes from a file that only its nodes can read.
 const COOKIE: &str = "3mVbX0cU9rTqQwYf";
@@ -69,7 +69,7 @@ async fn greet(address: &str) -> Result<(), Box<dyn Error>> {
     let node = Node::builder(&name).cookie(COOKIE).resolver(peers).start().await?;
 
     let mut visitor = node.mailbox()?;
-    visitor.send(("greeter", LISTENER), "hello").await?;
+    visitor.send(Address::try_from(("greeter", LISTENER))?, "hello").await?;
     let answer = tokio::time::timeout(Duration::from_secs(10), visitor.recv()).await;
     let answer = answer.map_err(|_| "no answer within 10 s")?.ok_or("the node has been shut down")?;
     println!("{} answers {:?}", answer.from().node.as_str(), answer.decode::<String>()?);

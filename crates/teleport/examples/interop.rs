@@ -214,7 +214,7 @@ fn address(to: &Term) -> Result<Address, String> {
         Term::Pid(pid) => return Ok(pid.into()),
         Term::Tuple(parts) => {
             if let [Term::Atom(name), Term::Atom(node)] = &parts[..] {
-                return Ok((name.as_str(), node.as_str()).into());
+                return Address::try_from((name.as_str(), node.as_str())).map_err(|error| error.to_string());
             }
         }
         _ => {}

@@ -17,7 +17,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 use teleport::gen_server::{Answer, Context, GenServer, ServerAddress};
-use teleport::{Atom, Binary, Caller, Node, StaticPeers, Term};
+use teleport::{Address, Atom, Binary, Caller, Node, StaticPeers, Term};
 
 const COOKIE: &str = "nR4vHs7KqYw3JbXe";
 const SERVER: &str = "kv@127.0.0.1";
@@ -120,7 +120,7 @@ async fn ask(address: &str, request: Request) -> Result<ExitCode, Box<dyn Error>
     let node = Node::builder(&name).cookie(COOKIE).resolver(peers).start().await?;
 
     // The types of requests and replies are the server's, wherever it runs.
-    let store = ServerAddress::<Store>::new(("store", SERVER));
+    let store = ServerAddress::<Store>::new(Address::try_from(("store", SERVER))?);
     let reply = store.call(&node.process(), &request, PATIENCE).await;
     // Confirms the reply and says goodbye. The server's node might wait for us to come back without it.
     let _nothing_is_lost = node.shutdown(PATIENCE).await;

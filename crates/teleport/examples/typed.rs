@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let bank = Node::builder("bank@127.0.0.1").cookie(COOKIE).start().await?;
     peers.insert(bank.name().clone(), bank.address());
     let mut store = bank.register("store")?;
-    let to = ("store", "bank@127.0.0.1");
+    let to = ("store", bank.name());
 
     let owner = Owner { name: "Ada".into(), age: 36 };
     let tags = vec![Atom::from_static("urgent"), Atom::from_static("colour")];

@@ -29,7 +29,10 @@ pub use base::address::Address;
 pub use base::config::Config;
 pub use base::cookies::{Asking, Cookies};
 pub use base::down::Down;
-pub use base::error::{CallError, ConnectError, Outcome, RegisterError, SendError, StartError, Tried};
+pub use base::error::{
+    CallError, ConnectError, DeliveryError, MonitorError, Outcome, RegisterError, ReplyError, SendError,
+    StartError, Tried,
+};
 pub use base::info::{ConnectionCheck, ConnectionKind, NodeInfo, PeerInfo, Tick};
 pub use base::metrics;
 pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};

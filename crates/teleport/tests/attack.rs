@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
-use teleport::{Config, Node, NodeEvent, SendError, SendOptions, StaticPeers};
+use teleport::{Address, Config, Node, NodeEvent, SendError, SendOptions, StaticPeers};
 use teleport_proto::handshake::{
     ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, Dialler, Established, HELLO_LEN, Limits,
     LocalNode, NONCE_LEN, Opening, PROOF_LEN, Refusal, VERDICT_LEN,
@@ -310,7 +310,7 @@ async fn connections_that_die_at_once_are_not_opened_without_end() {
         joins
     };
     let sender = node.process();
-    let send = sender.send(("inbox", "x@127.0.0.1"), &"hello");
+    let send = sender.send(("inbox", "x@127.0.0.1".parse::<NodeName>().unwrap()), &"hello");
     let (sent, joins) = tokio::join!(send, attacker);
     sent.unwrap();
     assert!((2..30).contains(&joins), "{joins} connections in two seconds");
@@ -359,7 +359,7 @@ async fn a_peer_that_ignores_a_mailboxs_window_loses_its_session() {
     let mut events = node.monitor_nodes();
     let inbox = node.register("inbox").unwrap();
     let attacker = Dialled::new("x@127.0.0.1", &node).await;
-    assert!(matches!(events.next().await, Some(NodeEvent::Up { .. })));
+    assert!(matches!(events.recv().await, Some(NodeEvent::Up { .. })));
     let mut express = attacker.express(1).await.unwrap();
     for seq in 1..=500 {
         // Each on an account of its own, or on none.
@@ -368,7 +368,7 @@ async fn a_peer_that_ignores_a_mailboxs_window_loses_its_session() {
             break;
         }
     }
-    let event = timeout(5 * SECOND, events.next()).await.expect("the session ends");
+    let event = timeout(5 * SECOND, events.recv()).await.expect("the session ends");
     assert!(matches!(event, Some(NodeEvent::Down { .. })), "{event:?}");
     assert!(inbox.len() <= 16, "{} messages of 32 KiB in a mailbox of 1 MiB", inbox.len());
 }
@@ -427,12 +427,12 @@ async fn a_peer_that_announces_an_endless_window_gets_no_more_than_this_node_wou
     let mut events = node.monitor_nodes();
     // It announces 1 GiB, reads, and acknowledges nothing.
     let attacker = Dialled::new("x@127.0.0.1", &node).await;
-    assert!(matches!(events.next().await, Some(NodeEvent::Up { .. })));
+    assert!(matches!(events.recv().await, Some(NodeEvent::Up { .. })));
     let mut express = attacker.express(1).await.unwrap();
     let reading = tokio::spawn(async move { tokio::io::copy(&mut express, &mut tokio::io::sink()).await });
     let options = SendOptions::default().nosuspend();
-    let mut accepted = 0;
-    while node.process().send_with(("sink", "x@127.0.0.1"), &0, options).await.is_ok() {
+    let (mut accepted, to) = (0, Address::try_from(("sink", "x@127.0.0.1")).unwrap());
+    while node.process().send_with(&to, &0, options).await.is_ok() {
         accepted += 1;
         assert!(accepted <= window / 4 / 128, "more is kept for a peer than its window");
     }
@@ -531,7 +531,7 @@ async fn however_many_sessions_ask_for_all_there_is_their_windows_stay_within_th
         attackers.push(attacker);
     }
     for _ in 0..100 {
-        assert!(matches!(events.next().await, Some(NodeEvent::Up { .. })));
+        assert!(matches!(events.recv().await, Some(NodeEvent::Up { .. })));
     }
     // What each has in any case, one large message of each kind, and one for whom the cap was empty.
     let most = CAP + 100 * 2 * (64 * 1024 + 128) + (4 + 2) * (8 << 20);
@@ -558,7 +558,7 @@ async fn a_batch_that_no_credit_explains_ends_the_session() {
     let node = start("a@127.0.0.1", &StaticPeers::new(), Config::default()).await;
     let mut events = node.monitor_nodes();
     let attacker = Dialled::new("x@127.0.0.1", &node).await;
-    assert!(matches!(events.next().await, Some(NodeEvent::Up { .. })));
+    assert!(matches!(events.recv().await, Some(NodeEvent::Up { .. })));
     let mut connections = Vec::new();
     for id in 1..=8 {
         let Ok(mut express) = attacker.express(id).await else { break }; // it has ended already
@@ -566,6 +566,6 @@ async fn a_batch_that_no_credit_explains_ends_the_session() {
         let _ = express.write_all(&[0, 15, 255, 252, 1, 0, 0, 1, 0]).await;
         connections.push(express);
     }
-    let event = timeout(5 * SECOND, events.next()).await.expect("the session ends");
+    let event = timeout(5 * SECOND, events.recv()).await.expect("the session ends");
     assert!(matches!(event, Some(NodeEvent::Down { .. })), "{event:?}");
 }

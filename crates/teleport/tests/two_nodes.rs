@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+use futures_util::StreamExt;
 use std::time::Duration;
-use teleport::{Binary, Node, NodeEvent, SendError, SendOptions, Sever, StaticPeers};
+use teleport::{Address, Binary, DeliveryError, Node, NodeEvent, SendOptions, Sever, StaticPeers};
 
 const COOKIE: &str = "XVTqZ3vF0cYbN7sLk2Rw";
 
@@ -45,7 +46,7 @@ async fn a_pid_is_answered_across_nodes() {
     let (a, b) = pair().await;
     let mut server = b.register("server").unwrap();
     let mut client = a.mailbox().unwrap();
-    client.send(("server", "b@127.0.0.1"), &"ping").await.unwrap();
+    client.send(("server", b.name()), &"ping").await.unwrap();
     let request = server.recv().await.unwrap();
     server.send(request.from(), &"pong").await.unwrap();
     let answer: String = client.recv().await.unwrap().decode().unwrap();
@@ -59,11 +60,11 @@ async fn acknowledgements_tell_delivered_from_no_process() {
     let sender = a.process();
     let options = SendOptions::default();
     let ack = sender.send_acknowledged(("inbox", b.name()), &1, options).await.unwrap();
-    ack.delivered().await.unwrap();
+    ack.await.unwrap();
     let ack = sender.send_acknowledged(("nobody", b.name()), &1, options).await.unwrap();
-    assert!(matches!(ack.delivered().await, Err(SendError::NoProcess)));
+    assert!(matches!(ack.await, Err(DeliveryError::NoProcess)));
     let ack = sender.send_acknowledged("nobody", &1, options).await.unwrap();
-    assert!(matches!(ack.delivered().await, Err(SendError::NoProcess)));
+    assert!(matches!(ack.await, Err(DeliveryError::NoProcess)));
 }
 
 #[tokio::test]
@@ -123,19 +124,20 @@ async fn node_events_and_unconfirmed_messages_are_reported() {
     let mut events = a.monitor_nodes();
     let inbox = b.register("inbox").unwrap();
     a.send(("inbox", b.name()), &1).await.unwrap();
-    assert!(matches!(events.next().await, Some(NodeEvent::Up { peer, .. }) if peer == *b.name()));
+    assert!(matches!(events.recv().await, Some(NodeEvent::Up { peer, .. }) if peer == *b.name()));
     drop(inbox);
     let report = b.shutdown(Duration::from_secs(5)).await;
     assert_eq!(report.unconfirmed, []);
-    assert!(matches!(events.next().await, Some(NodeEvent::Down { peer, .. }) if peer == *b.name()));
+    assert!(matches!(events.recv().await, Some(NodeEvent::Down { peer, .. }) if peer == *b.name()));
 }
 
 #[tokio::test]
 async fn bad_addresses_are_named() {
     let (a, _b) = pair().await;
-    let error = a.send(("x", "nohost"), &1).await.unwrap_err();
-    assert!(matches!(error, SendError::Name(_)), "{error}");
-    let error = a.send(("x", "unknown@127.0.0.1"), &1).await.unwrap_err();
+    let error = Address::try_from(("x", "nohost")).unwrap_err();
+    assert!(error.to_string().contains("nohost"), "{error}");
+    let unknown = Address::try_from(("x", "unknown@127.0.0.1")).unwrap();
+    let error = a.send(unknown, &1).await.unwrap_err();
     assert!(error.to_string().contains("unknown@127.0.0.1"), "{error}");
 }
 
@@ -145,4 +147,23 @@ async fn a_congestion_control_that_the_kernel_lacks_is_named() {
     config.congestion = Some("nosuch".to_owned());
     let error = Node::builder("a@127.0.0.1").cookie(COOKIE).config(config).start().await.unwrap_err();
     assert!(error.to_string().contains("\"nosuch\""), "{error}");
+}
+
+#[tokio::test]
+async fn mailboxes_and_node_monitors_are_streams() {
+    let (a, b) = pair().await;
+    let (inbox, events) = (b.register("inbox").unwrap(), a.monitor_nodes());
+    let numbers = inbox.map(|message| message.decode::<u32>().unwrap());
+    let reading = tokio::spawn(numbers.collect::<Vec<_>>());
+    for number in 0..100 {
+        a.send(("inbox", b.name()), &number).await.unwrap();
+        if number == 50 {
+            tokio::task::yield_now().await; // the reader may wait by now
+        }
+    }
+    let _ = a.shutdown(Duration::from_secs(5)).await;
+    let _ = b.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(reading.await.unwrap(), (0..100).collect::<Vec<_>>());
+    let events: Vec<_> = events.collect().await;
+    assert!(matches!(&events[..], [NodeEvent::Up { .. }, NodeEvent::Down { .. }]), "{events:?}");
 }

@@ -9,7 +9,9 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::time::{Duration, Instant};
-use teleport::{Binary, CallError, Node, NodeName, Process, SendError, SendOptions, Sever, StaticPeers};
+use teleport::{
+    Binary, CallError, DeliveryError, Node, NodeName, Process, SendError, SendOptions, Sever, StaticPeers,
+};
 
 /// Large enough that a message's cost does not matter, small enough for a progress bar to move.
 const CHUNK: u64 = 1 << 20;
@@ -25,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 enum Failure {
     #[error("sending failed: {0}")]
     Send(#[from] SendError),
+    #[error("a part was not delivered: {0}")]
+    Delivery(#[from] DeliveryError),
     #[error("the store did not answer: {0}")]
     Call(#[from] CallError),
     #[error("the store refused: {0}")]
@@ -41,6 +45,7 @@ impl Failure {
                 !matches!(error, SendError::TooLarge { .. } | SendError::Encode(_) | SendError::NotRunning)
             }
             Self::Call(error) => !matches!(error, CallError::Rejected(_) | CallError::Reply(_)),
+            Self::Delivery(_) => true,
             Self::Refused(_) | Self::File(_) => false,
         }
     }
@@ -148,7 +153,7 @@ impl Handoff {
 
     async fn confirm(&self, sent: Option<(u64, teleport::Acknowledgement)>) -> Result<(), Failure> {
         if let Some((length, sent)) = sent {
-            sent.delivered().await?;
+            sent.await?;
             self.bar.inc(length);
         }
         Ok(())

@@ -5,9 +5,9 @@ use crate::api::node::Node;
 use crate::api::process::{Process, Route, SendOptions};
 use crate::base::address::Address;
 use crate::base::encoding::encode;
-use crate::base::error::{CallError, SendError};
-use crate::local::Peer;
+use crate::base::error::{CallError, ReplyError, SendError};
 use crate::local::watch::{End, HERE, Path, Purpose, Subject, Via, Waiter};
+use crate::local::{Peer, Unsent};
 use crate::session::{Offered, Patience, Session};
 use futures_util::future::{FutureExt, join_all};
 use serde::de::DeserializeOwned;
@@ -163,7 +163,7 @@ impl Process {
         to: impl Into<Address>,
         request: &Q,
     ) -> Result<Response<R>, CallError> {
-        let route = self.route(to.into())?;
+        let route = self.route(to.into()).map_err(SendError::from)?;
         let (engine, node) = (self.node().engine(), self.node());
         let (session, to, peer) = match route {
             Route::Here(to) => (None, to, node.name().clone()),
@@ -247,9 +247,9 @@ impl Process {
     ///
     /// Never waits: an answer needs no credit. If it cannot be sent because it is too large or has no form, the caller is
     /// told so, and so is whoever answers. A caller who is gone is no error.
-    pub fn reply<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
+    pub fn reply<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), ReplyError> {
         let Some(alias) = to.alias() else { return self.reply_plainly(to, reply) };
-        let body = encode(reply).map_err(SendError::from);
+        let body = encode(reply).map_err(ReplyError::from);
         let sent = body.and_then(|body| self.answer(to.pid(), alias, Kind::Reply, body));
         sent.inspect_err(|error| self.reject(to, &error.to_string()))
     }
@@ -257,14 +257,14 @@ impl Process {
     /// Tells a caller that his request is not going to be answered: his call ends with [`CallError::Rejected`].
     pub fn reject(&self, to: &Caller, why: &str) {
         if let Some(alias) = to.alias() {
-            let body = encode(why).map_err(SendError::from);
+            let body = encode(why).map_err(ReplyError::from);
             let told = body.and_then(|body| self.answer(to.pid(), alias, Kind::Reject, body));
             told.unwrap_or_else(|error| tracing::debug!(%error, "a rejection was not sent"));
         }
     }
 
     /// To a tag of another kind the answer is a message like any other.
-    fn reply_plainly<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), SendError> {
+    fn reply_plainly<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), ReplyError> {
         let message = encode(&(&to.1, reply))?;
         let (process, pid, len) = (self.clone(), to.pid().clone(), message.len() as u64);
         let mut sending = Box::pin(unconstrained(async move {
@@ -324,13 +324,13 @@ impl Process {
         alias: &Reference,
         kind: fn(RefId) -> Kind,
         body: Segments,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), ReplyError> {
         let Some(reference) = RefId::new(alias.words()) else { return Ok(()) };
         let engine = self.node().engine();
         if self.node().is_own(caller) {
             let (size, limit) = (body.len() as u64, engine.core.config.max_message.get());
             if size > limit {
-                return Err(SendError::TooLarge { size, limit });
+                return Err(ReplyError::TooLarge { size, limit });
             }
             if Via::Here(engine.core.watches.clone()).end_call(reference).is_err() {
                 return Ok(());
@@ -353,14 +353,18 @@ impl Process {
         let room = engine.strays.hold(body.len() as u64)?;
         let (engine, from, caller) = (engine.clone(), self.id(), caller.clone());
         engine.clone().core.handle.spawn(async move {
-            let sent = engine.session(&peer).await.and_then(|session| {
-                let answer = |kind, body| answer_over(&session, from, &caller, to, kind, body);
-                answer(kind(reference), body).inspect_err(|error| {
-                    let _ = encode(&error.to_string()).map(|why| answer(Kind::Reject(reference), why));
-                })
-            });
+            let not_sent = |error: &dyn fmt::Display| tracing::debug!(%error, "an answer was not sent");
+            match engine.session(&peer).await {
+                Ok(session) => {
+                    let answer = |kind, body| answer_over(&session, from, &caller, to, kind, body);
+                    if let Err(error) = answer(kind(reference), body) {
+                        let _ = encode(&error.to_string()).map(|why| answer(Kind::Reject(reference), why));
+                        not_sent(&error);
+                    }
+                }
+                Err(error) => not_sent(&error),
+            }
             drop(room);
-            sent.inspect_err(|error| tracing::debug!(%error, "an answer was not sent"))
         });
         Ok(())
     }
@@ -373,22 +377,19 @@ fn answer_over(
     to: ProcessId,
     kind: Kind,
     body: Segments,
-) -> Result<(), SendError> {
+) -> Result<(), ReplyError> {
     if session.is_stale(Some(caller.creation)) {
         return Ok(());
     }
     if body.len() as u64 > session.max_message {
-        return Err(SendError::TooLarge { size: body.len() as u64, limit: session.max_message });
+        return Err(ReplyError::TooLarge { size: body.len() as u64, limit: session.max_message });
     }
     let ended = kind.reference().map(|reference| Via::There(session.clone()).end_call(reference));
     if matches!(ended, Some(Err(_))) {
         return Ok(());
     }
-    match session.send_exempt(Outgoing::of_kind(kind, from, Destination::Process(to), body)) {
-        // Its calls ended with the session.
-        Err(SendError::NodeDown { .. }) => Ok(()),
-        sent => sent,
-    }
+    let sent = session.send_exempt(Outgoing::of_kind(kind, from, Destination::Process(to), body));
+    sent.or_else(Unsent::of_reply)
 }
 
 impl Message {

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::session::Session;
-use crate::{ConnectionCheck, ConnectionKind, PeerInfo, SendError};
+use crate::{ConnectError, ConnectionCheck, ConnectionKind, PeerInfo};
 use futures_util::future::{join, join_all};
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub struct PeerCheck {
     pub was_up: bool,
     /// The session, which may be a new one, or why there is none. It stands only after a handshake, in which versions,
     /// cookies, names and lives of both sides fit. When the peer was last heard is in the [`PeerInfo`].
-    pub session: Result<PeerInfo, SendError>,
+    pub session: Result<PeerInfo, ConnectError>,
     /// The session's connections: something was sent over each of them, and an answer waited for.
     pub connections: Vec<ConnectionCheck>,
 }
@@ -56,7 +56,7 @@ pub(crate) async fn check(engine: &Arc<Engine>, peer: &NodeName) -> PeerCheck {
     // On the node's own runtime: the caller's may have no IO.
     let task = engine.core.handle.spawn(async move { go(&going, &to).await });
     task.await.unwrap_or_else(|_| {
-        let session = Err(SendError::NotRunning);
+        let session = Err(ConnectError::NotRunning);
         PeerCheck { addresses: Vec::new(), was_up: false, session, connections: Vec::new() }
     })
 }
@@ -94,17 +94,17 @@ async fn connect(address: SocketAddr, limit: Duration) -> AddressCheck {
     AddressCheck { address, connected }
 }
 
-async fn set_up(engine: &Arc<Engine>, peer: &NodeName) -> Result<Found, SendError> {
+async fn set_up(engine: &Arc<Engine>, peer: &NodeName) -> Result<Found, ConnectError> {
     let session = engine.session(peer).await?;
     // How far the pool gets is seen in the numbers.
     let _ = timeout(engine.core.config.setup_timeout, session.prime()).await;
     look_into(engine, session).await
 }
 
-async fn look_into(engine: &Arc<Engine>, session: Arc<Session>) -> Result<Found, SendError> {
+async fn look_into(engine: &Arc<Engine>, session: Arc<Session>) -> Result<Found, ConnectError> {
     let connections = session.probe(engine.core.config.setup_timeout).await;
     match session.ended() {
-        Some(reason) => Err(SendError::NodeDown { peer: session.peer.clone(), reason }),
+        Some(reason) => Err(ConnectError::NodeDown { peer: session.peer.clone(), reason }),
         None => Ok((engine.peer_info(&session), connections)),
     }
 }

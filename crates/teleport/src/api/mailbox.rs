@@ -7,15 +7,20 @@ use crate::base::down::Down;
 use crate::local::Monitored;
 use crate::local::inbox::{Inbox, Origin, Stored, Taken};
 use crate::local::watch::reason;
-use crate::{RegisterError, SendError};
+use crate::{MonitorError, RegisterError, SendError};
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use teleport_etf::{DecodeError, Pid, Reference, Term};
 
-/// A process: a pid, perhaps a name, an inbox, and the sender of its own messages.
+/// A process: a pid, perhaps a name, an inbox, and the sender of its own messages. Messages are taken out by
+/// [`recv`](Self::recv), or from the stream that this is.
 ///
 /// Bounded in bytes: each peer, and all local senders together, may have
 /// [`mailbox_window`](crate::Config::mailbox_window) bytes waiting in it, and all peers together
@@ -96,15 +101,20 @@ impl Mailbox {
     ///
     /// A dropped future has taken nothing.
     pub async fn recv(&mut self) -> Option<Message> {
-        loop {
-            if let Some(message) = self.try_recv() {
-                return Some(message);
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        let mut message = self.try_recv();
+        if message.is_none() {
+            self.inbox.wake_on_arrival(context.waker());
+            let finished = self.inbox.is_finished();
+            message = self.try_recv(); // it may have come just before
+            if message.is_none() && !finished {
+                return Poll::Pending;
             }
-            if self.inbox.is_finished() {
-                return None;
-            }
-            self.inbox.arrival().await;
         }
+        Poll::Ready(message)
     }
 
     /// Takes the next message out, if there is one.
@@ -133,7 +143,7 @@ impl Mailbox {
     ///
     /// As in Erlang there is no error for a process that does not exist or cannot be reached: DOWN says `noproc` or
     /// `noconnection` then.
-    pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, SendError> {
+    pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, MonitorError> {
         self.process.watch(to.into(), &self.inbox).await
     }
 
@@ -172,6 +182,14 @@ impl Mailbox {
     /// Whether none is waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Stream for Mailbox {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll_recv(context)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::engine::monitors::NodeMonitor;
 use crate::io::runtime::Main;
 use crate::local::inbox::Inbox;
 use crate::session::{Command, Session, drain};
-use crate::{RegisterError, SendError};
+use crate::{ConnectError, RegisterError};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use teleport_proto::{Incarnation, NodeName};
 /// peers.insert(bank.name().clone(), bank.address());
 ///
 /// let mut teller = bank.register("teller")?;
-/// shop.send(("teller", "bank@127.0.0.1"), &("deposit", 100)).await?;
+/// shop.send(("teller", bank.name()), &("deposit", 100)).await?;
 /// let (what, amount): (String, u64) = teller.recv().await.expect("the node runs").decode()?;
 /// assert_eq!((what.as_str(), amount), ("deposit", 100));
 /// # Ok(()) }
@@ -102,7 +102,7 @@ impl Node {
     }
 
     /// Sets up the session with a peer and its whole pool, ahead of use.
-    pub async fn prime(&self, peer: &NodeName) -> Result<(), SendError> {
+    pub async fn prime(&self, peer: &NodeName) -> Result<(), ConnectError> {
         self.engine().session(peer).await?.prime().await
     }
 
@@ -183,8 +183,8 @@ impl Node {
     /// `deadline`, and says goodbye to its peers, for which it takes up to a second more. The process may end then.
     ///
     /// Sends that wait for room are seen through as well if it comes while anything accepted is under way; if not they
-    /// fail with [`SendError::NodeDown`]. A mailbox that nobody empties does not hold a shutdown up. Messages from peers
-    /// arrive until the end, and stay in their mailboxes. Of two calls the one that is done first ends the other.
+    /// fail with [`SendError::NodeDown`](crate::SendError::NodeDown). A mailbox that nobody empties does not hold a shutdown up.
+    /// Messages from peers arrive until the end, and stay in their mailboxes. Of two calls the one that is done first ends the other.
     ///
     /// Stop servers first, with [`ServerRef::stop`](crate::gen_server::ServerRef::stop): then their last
     /// calls are answered, and those answers are seen through. Calls that are still being served are not

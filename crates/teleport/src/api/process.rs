@@ -1,22 +1,24 @@
 //! Sending, as a process.
 
-use crate::SendError;
 use crate::api::node::Node;
 use crate::base::address::{Address, Target};
 use crate::base::down;
 use crate::base::encoding::{atom_of, encode};
+use crate::base::error::{DeliveryError, MonitorError, RequestError, SendError};
 use crate::local::watch::{HERE, Path, Purpose, Refused, Subject, Via, Waiter, reason};
 use crate::local::{Monitored, inbox::Inbox};
 use crate::session::{Confirmation, Offered, Patience, Session};
 use serde::Serialize;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid, Reference, Segments, Term};
-use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
+use teleport_proto::{InvalidNodeName, NodeName};
 
 /// How a message is sent. The default is Erlang's `!`: in order, and waiting while the way is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,27 +80,39 @@ pub struct Process {
     id: ProcessId,
 }
 
-/// What becomes of an acknowledged message.
+/// What becomes of an acknowledged message: a future, which is ready when the message is in the mailbox, or when it is known
+/// that there is no such process, or when nothing can be known because the peer went down.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use teleport::{DeliveryError, Node, SendOptions};
+/// # let node = Node::builder("shop@127.0.0.1").cookie("cEbLxqUGdSvV2N9x").start().await?;
+/// let sent = node.process().send_acknowledged("nobody", &"hello", SendOptions::default()).await?;
+/// assert_eq!(sent.await, Err(DeliveryError::NoProcess));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "an acknowledgement says nothing until it is awaited"]
 pub struct Acknowledgement(Ack);
 
 #[derive(Debug)]
 enum Ack {
-    Now(Result<(), SendError>),
+    Now(Result<(), DeliveryError>),
     Later(Confirmation, NodeName),
 }
 
-impl Acknowledgement {
-    /// Waits until the message is in the mailbox: `Ok`; or it is known that there is no such process, or nothing can
-    /// be known because the peer went down.
-    pub async fn delivered(self) -> Result<(), SendError> {
-        match self.0 {
-            Ack::Now(result) => result,
-            Ack::Later(confirmation, peer) => confirmation
-                .await
-                .unwrap_or(Err(SendError::Unconfirmed { peer, reason: EndReason::Disconnected })),
-        }
+impl Future for Acknowledgement {
+    type Output = Result<(), DeliveryError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match &mut self.0 {
+            Ack::Now(result) => result.clone(),
+            Ack::Later(confirmation, peer) => {
+                let lost =
+                    || DeliveryError::Unconfirmed { peer: peer.clone(), reason: EndReason::Disconnected };
+                ready!(Pin::new(confirmation).poll(context)).unwrap_or_else(|_| Err(lost()))
+            }
+        })
     }
 }
 
@@ -175,7 +189,10 @@ impl Process {
         let patience = options.patience();
         match self.route(to.into())? {
             Route::Here(to) => {
-                patience.within(self.send_here(to, body, options)).await.or_else(ignore_no_process)
+                match patience.within(self.send_here(to, body, options)).await {
+                    Ok(()) | Err(RequestError::NoProcess) => Ok(()), // it vanishes, as in Erlang
+                    Err(RequestError::Send(error)) => Err(error),
+                }
             }
             Route::There(peer, to, incarnation) => {
                 let session = patience.within(self.session(&peer, options)).await?;
@@ -200,13 +217,14 @@ impl Process {
         let (body, patience) = (encode(message)?, options.patience());
         match self.route(to.into())? {
             Route::Here(to) => match patience.within(self.send_here(to, body, options)).await {
-                Err(error) if !matches!(error, SendError::NoProcess) => Err(error),
-                result => Ok(Acknowledgement(Ack::Now(result))),
+                Ok(()) => Ok(Acknowledgement(Ack::Now(Ok(())))),
+                Err(RequestError::NoProcess) => Ok(Acknowledgement(Ack::Now(Err(DeliveryError::NoProcess)))),
+                Err(RequestError::Send(error)) => Err(error),
             },
             Route::There(peer, to, incarnation) => {
                 let session = patience.within(self.session(&peer, options)).await?;
                 if session.is_stale(incarnation) {
-                    return Ok(Acknowledgement(Ack::Now(Err(SendError::NoProcess))));
+                    return Ok(Acknowledgement(Ack::Now(Err(DeliveryError::NoProcess))));
                 }
                 let (offered, answer) = session.send_acknowledged(options.outgoing(self.id, to, body))?;
                 if let Offered::Waiting(pending) = offered {
@@ -218,10 +236,10 @@ impl Process {
     }
 
     /// Watches a process on behalf of the one that the inbox is of. There is always an answer, in the inbox.
-    pub(crate) async fn watch(&self, to: Address, inbox: &Arc<Inbox>) -> Result<Reference, SendError> {
+    pub(crate) async fn watch(&self, to: Address, inbox: &Arc<Inbox>) -> Result<Reference, MonitorError> {
         let engine = self.node.engine();
         if engine.is_stopped() {
-            return Err(SendError::NotRunning);
+            return Err(MonitorError::NotRunning);
         }
         let id = engine.core.watches.watching.make_reference();
         let reference = self.node.reference_of(id);
@@ -267,14 +285,14 @@ impl Process {
     }
 
     /// What DOWN calls the process: the pid, or the name with its node.
-    fn object(&self, to: &Address) -> Result<Term, SendError> {
+    fn object(&self, to: &Address) -> Result<Term, MonitorError> {
         let named = |name: &str, node: &NodeName| {
-            let name = Atom::new(name).map_err(|_| SendError::NameTooLong(name.len()))?;
+            let name = Atom::new(name).map_err(|_| MonitorError::NameTooLong(name.len()))?;
             Ok(Term::tuple([name.into(), atom_of(node).into()]))
         };
         match &to.0 {
             Target::Local(name) => named(name, self.node.name()),
-            Target::Remote(name, node) => named(name, node.as_ref().map_err(Clone::clone)?),
+            Target::Remote(name, node) => named(name, node),
             Target::Pid(pid) => Ok(pid.clone().into()),
         }
     }
@@ -283,14 +301,12 @@ impl Process {
         self.id
     }
 
-    pub(crate) fn route(&self, to: Address) -> Result<Route, SendError> {
+    pub(crate) fn route(&self, to: Address) -> Result<Route, InvalidNodeName> {
         let own = self.node.name();
         Ok(match to.0 {
             Target::Local(name) => Route::Here(Destination::Name(name)),
-            Target::Remote(name, node) => match node? {
-                node if node == *own => Route::Here(Destination::Name(name)),
-                node => Route::There(node, Destination::Name(name), None),
-            },
+            Target::Remote(name, node) if node == *own => Route::Here(Destination::Name(name)),
+            Target::Remote(name, node) => Route::There(node, Destination::Name(name), None),
             Target::Pid(pid) => {
                 let to = Destination::Process(ProcessId { id: pid.id, serial: pid.serial });
                 if pid.node.as_str() != own.as_str() {
@@ -318,7 +334,7 @@ impl Process {
         match options {
             _ if options.noconnect => engine.peers.session(peer).ok_or_else(|| not_connected(peer)),
             _ if options.nosuspend => engine.session_now(peer),
-            _ => engine.session(peer).await,
+            _ => Ok(engine.session(peer).await?),
         }
     }
 
@@ -327,22 +343,22 @@ impl Process {
         to: Destination,
         body: Segments,
         options: SendOptions,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), RequestError> {
         let inbox = self.inbox_for(&to, &body)?;
         inbox.put_local(self.pid(), body.into_contiguous(), !options.nosuspend).await
     }
 
     /// The inbox on this node that a message goes to, if it may.
-    pub(crate) fn inbox_for(&self, to: &Destination, body: &Segments) -> Result<Arc<Inbox>, SendError> {
+    pub(crate) fn inbox_for(&self, to: &Destination, body: &Segments) -> Result<Arc<Inbox>, RequestError> {
         let engine = self.node.engine();
         let (size, limit) = (body.len() as u64, engine.core.config.max_message.get());
         if size > limit {
-            return Err(SendError::TooLarge { size, limit });
+            return Err(SendError::TooLarge { size, limit }.into());
         }
         if engine.is_stopped() {
-            return Err(SendError::NotRunning);
+            return Err(SendError::NotRunning.into());
         }
-        engine.core.registry.find(to).ok_or(SendError::NoProcess)
+        engine.core.registry.find(to).ok_or(RequestError::NoProcess)
     }
 }
 
@@ -351,11 +367,6 @@ const NOBODY: Destination = Destination::Process(ProcessId::NOBODY);
 /// There is no session with the peer, and none was to be set up.
 pub(crate) fn not_connected(peer: &NodeName) -> SendError {
     SendError::NotConnected { peer: peer.clone() }
-}
-
-/// A message without a taker vanishes, as in Erlang.
-fn ignore_no_process(error: SendError) -> Result<(), SendError> {
-    if matches!(error, SendError::NoProcess) { Ok(()) } else { Err(error) }
 }
 
 impl fmt::Debug for Process {

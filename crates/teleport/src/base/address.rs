@@ -6,16 +6,19 @@ use teleport_proto::{InvalidNodeName, NodeName};
 
 /// A destination: a registered name, here or on another node, or a pid.
 ///
-/// Made from what is at hand: `"name"` (on this node), `("name", "node@host")`, `("name", node_name)`, a [`Pid`].
+/// Made from what is at hand: `"name"` (on this node), `("name", node_name)`, a [`Pid`]. From `("name", "node@host")` it is made
+/// by `try_from`, which checks the node's name.
 /// A name and the pid behind it are different destinations as far as order is concerned.
 ///
 /// ```
 /// use teleport::Address;
 ///
 /// let here: Address = "logger".into();
-/// let there: Address = ("logger", "shop@10.0.0.7").into();
+/// let there = Address::try_from(("logger", "shop@10.0.0.7"))?;
 /// assert_eq!(there.to_string(), "{logger, shop@10.0.0.7}");
+/// assert!(Address::try_from(("logger", "no host")).is_err());
 /// # let _ = here;
+/// # Ok::<(), teleport::InvalidNodeName>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address(pub(crate) Target);
@@ -23,7 +26,7 @@ pub struct Address(pub(crate) Target);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Local(Arc<str>),
-    Remote(Arc<str>, Result<NodeName, InvalidNodeName>),
+    Remote(Arc<str>, NodeName),
     Pid(Pid),
 }
 
@@ -31,8 +34,7 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Target::Local(name) => f.write_str(name),
-            Target::Remote(name, Ok(node)) => write!(f, "{{{name}, {node}}}"),
-            Target::Remote(name, Err(_)) => write!(f, "{{{name}, ?}}"),
+            Target::Remote(name, node) => write!(f, "{{{name}, {node}}}"),
             Target::Pid(pid) => write!(f, "{pid:?}"),
         }
     }
@@ -50,22 +52,26 @@ impl From<String> for Address {
     }
 }
 
-impl From<(&str, &str)> for Address {
-    /// A node name that is none shows when the address is used.
-    fn from((name, node): (&str, &str)) -> Self {
-        Self(Target::Remote(name.into(), NodeName::new(node)))
+impl TryFrom<(&str, &str)> for Address {
+    type Error = InvalidNodeName;
+
+    /// # Errors
+    ///
+    /// [`InvalidNodeName`] if the second is not the name of a node.
+    fn try_from((name, node): (&str, &str)) -> Result<Self, InvalidNodeName> {
+        Ok(Self(Target::Remote(name.into(), NodeName::new(node)?)))
     }
 }
 
 impl From<(&str, &NodeName)> for Address {
     fn from((name, node): (&str, &NodeName)) -> Self {
-        Self(Target::Remote(name.into(), Ok(node.clone())))
+        Self(Target::Remote(name.into(), node.clone()))
     }
 }
 
 impl From<(&str, NodeName)> for Address {
     fn from((name, node): (&str, NodeName)) -> Self {
-        Self(Target::Remote(name.into(), Ok(node)))
+        Self(Target::Remote(name.into(), node))
     }
 }
 

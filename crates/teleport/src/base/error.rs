@@ -141,6 +141,14 @@ pub enum ConnectError {
     /// A node does not connect to itself.
     #[error("{0} is this node itself; send to its names and pids directly")]
     OwnName(NodeName),
+    /// There was a session, and it ended while its connections were being set up or looked into.
+    #[error("{peer} went down meanwhile: {reason}")]
+    NodeDown {
+        /// The peer.
+        peer: NodeName,
+        /// Why the session ended.
+        reason: EndReason,
+    },
 }
 
 /// One of a peer's addresses, and what has become of it.
@@ -224,50 +232,20 @@ fn listed(tried: &[Tried]) -> String {
     said.join("; ")
 }
 
-/// Why a message was not sent, or an acknowledgement did not come.
+/// Why a message was not sent. Nothing of it was: it is never half sent.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The destination is not one.
+    /// The destination is a pid of a node whose name no node can have.
     #[error(transparent)]
     Name(#[from] teleport_proto::InvalidNodeName),
+    /// No registered name is that long.
+    #[error("the destination's name has {0} bytes, 255 are allowed")]
+    NameTooLong(usize),
     /// The message has no form in the external term format.
     #[error("the message cannot be encoded: {0}")]
     Encode(teleport_etf::EncodeError),
-    /// There is no session with the peer, and none could be set up. Nothing was sent.
-    #[error("not connected: {0}")]
-    NoConnection(ConnectError),
-    /// The session ended while the message was waiting to be accepted. Nothing was sent.
-    #[error("{peer} went down before the message was accepted: {reason}")]
-    NodeDown {
-        /// The peer.
-        peer: NodeName,
-        /// Why the session ended.
-        reason: EndReason,
-    },
-    /// The session ended before an accepted message was known to be delivered. It may or may not have been.
-    #[error("{peer} went down before delivery was confirmed: {reason}; the message may have arrived")]
-    Unconfirmed {
-        /// The peer.
-        peer: NodeName,
-        /// Why the session ended.
-        reason: EndReason,
-    },
-    /// It would have had to wait, and `nosuspend` was asked for. Nothing was sent.
-    #[error(
-        "the way to the destination is full, or its session is still being set up; try again later, or send without nosuspend"
-    )]
-    Busy,
-    /// There is no session with the peer, and `noconnect` was asked for. Nothing was sent.
-    #[error("there is no session with {peer}; send without noconnect to set one up")]
-    NotConnected {
-        /// The peer.
-        peer: NodeName,
-    },
-    /// It waited for as long as it was told to, for the session or for room. Nothing was sent.
-    #[error("not accepted within {0:?}; the peer takes too little or is not reached in time")]
-    Timeout(Duration),
-    /// Larger than the two nodes have agreed on. Nothing was sent.
+    /// Larger than the two nodes have agreed on.
     #[error(
         "the message has {size} bytes, {limit} are allowed; send it in parts, or raise max_message on both nodes"
     )]
@@ -277,20 +255,108 @@ pub enum SendError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// The caller's node has not taken so many answers that this one is not kept. The caller is told.
+    /// There is no session with the peer, and none could be set up.
+    #[error("not connected: {0}")]
+    NoConnection(ConnectError),
+    /// There is no session with the peer, and `noconnect` was asked for.
+    #[error("there is no session with {peer}; send without noconnect to set one up")]
+    NotConnected {
+        /// The peer.
+        peer: NodeName,
+    },
+    /// The session ended while the message was waiting to be accepted.
+    #[error("{peer} went down before the message was accepted: {reason}")]
+    NodeDown {
+        /// The peer.
+        peer: NodeName,
+        /// Why the session ended.
+        reason: EndReason,
+    },
+    /// It would have had to wait, and `nosuspend` was asked for.
+    #[error(
+        "the way to the destination is full, or its session is still being set up; try again later, or send without nosuspend"
+    )]
+    Busy,
+    /// It waited for as long as it was told to, for the session or for room.
+    #[error("not accepted within {0:?}; the peer takes too little or is not reached in time")]
+    Timeout(Duration),
+    /// This node has been shut down.
+    #[error("this node has been shut down")]
+    NotRunning,
+}
+
+/// Why a message that was accepted is not known to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryError {
+    /// There is no such process.
+    #[error("there is no such process")]
+    NoProcess,
+    /// The session ended first. The message may or may not have been delivered.
+    #[error("{peer} went down before delivery was confirmed: {reason}; the message may have arrived")]
+    Unconfirmed {
+        /// The peer.
+        peer: NodeName,
+        /// Why the session ended.
+        reason: EndReason,
+    },
+}
+
+/// Why an answer was not sent. A caller who is gone is no error.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The caller is a process of a node whose name no node can have.
+    #[error(transparent)]
+    Name(#[from] teleport_proto::InvalidNodeName),
+    /// The answer has no form in the external term format. The caller is told.
+    #[error("the message cannot be encoded: {0}")]
+    Encode(teleport_etf::EncodeError),
+    /// Larger than the two nodes have agreed on. The caller is told.
+    #[error(
+        "the message has {size} bytes, {limit} are allowed; send it in parts, or raise max_message on both nodes"
+    )]
+    TooLarge {
+        /// Bytes of the encoded answer.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The caller's node does not take its answers: so many wait that this one is not kept. The caller is told.
     #[error(
         "the answers to the caller's node are not being taken: {waiting} bytes wait; find out why, or raise answers_window"
     )]
-    AnswersNotTaken {
+    NotTaken {
         /// Bytes of the answers that it has not taken.
         waiting: u64,
     },
-    /// No registered name is that long. Nothing was sent.
-    #[error("the destination's name has {0} bytes, 255 are allowed")]
-    NameTooLong(usize),
-    /// An acknowledged message found no process.
+    /// This node has been shut down.
+    #[error("this node has been shut down")]
+    NotRunning,
+}
+
+/// Why a call or a monitor was not begun: its message was not sent.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// There is no such process.
     #[error("there is no such process")]
     NoProcess,
+    /// The message was not sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+/// Why a process is not monitored. That it does not exist, or is not reached, is told by a [`Down`](crate::Down) instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MonitorError {
+    /// It is a pid of a node whose name no node can have.
+    #[error(transparent)]
+    Name(#[from] teleport_proto::InvalidNodeName),
+    /// No registered name is that long.
+    #[error("the name to monitor has {0} bytes, 255 are allowed")]
+    NameTooLong(usize),
     /// This node has been shut down.
     #[error("this node has been shut down")]
     NotRunning,
@@ -337,17 +403,33 @@ impl From<teleport_etf::EncodeError> for SendError {
     }
 }
 
+impl From<teleport_etf::EncodeError> for ReplyError {
+    fn from(error: teleport_etf::EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
 impl From<ConnectError> for SendError {
     fn from(error: ConnectError) -> Self {
-        Self::NoConnection(error)
+        match error {
+            ConnectError::NotRunning => Self::NotRunning,
+            ConnectError::NodeDown { peer, reason } => Self::NodeDown { peer, reason },
+            error => Self::NoConnection(error),
+        }
     }
 }
 
 impl From<SendError> for CallError {
     fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<RequestError> for CallError {
+    fn from(error: RequestError) -> Self {
         match error {
-            SendError::NoProcess => Self::NoProcess,
-            error => Self::Send(error),
+            RequestError::NoProcess => Self::NoProcess,
+            RequestError::Send(error) => Self::Send(error),
         }
     }
 }
@@ -369,6 +451,7 @@ impl CallError {
 mod tests {
     use super::*;
     use std::error::Error;
+    use teleport_etf::EncodeError;
 
     /// An error and what is behind it, as programs print it.
     fn chain(error: &dyn Error) -> String {
@@ -389,10 +472,13 @@ mod tests {
             cause: HandshakeError::Cookie { peer: peer() },
         };
         let send = |error: ConnectError| CallError::Send(error.into());
-        let errors: [(Box<dyn Error>, &str); 6] = [
+        let errors: [(Box<dyn Error>, &str); 9] = [
             (Box::new(send(connect())), "connection refused"),
             (Box::new(send(handshake())), "set the same cookie"),
             (Box::new(SendError::NoConnection(connect())), "connection refused"),
+            (Box::new(RequestError::Send(connect().into())), "connection refused"),
+            (Box::new(ReplyError::Encode(EncodeError::NestedLocal)), "local format"),
+            (Box::new(CallError::Reply(DecodeError::Version { found: None })), "begins with"),
             (Box::new(StartError::Listen { address, cause: refused() }), "connection refused"),
             (
                 Box::new(StartError::Congestion { name: "snail".into(), cause: refused() }),

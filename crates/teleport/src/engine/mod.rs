@@ -142,12 +142,12 @@ impl Engine {
     }
 
     /// The session with a peer; sets one up if there is none.
-    pub(crate) async fn session(self: &Arc<Self>, peer: &NodeName) -> Result<Arc<Session>, SendError> {
+    pub(crate) async fn session(self: &Arc<Self>, peer: &NodeName) -> Result<Arc<Session>, ConnectError> {
         if let Some(session) = self.peers.session(peer) {
             return Ok(session);
         }
         if *peer == self.core.local.name {
-            return Err(ConnectError::OwnName(peer.clone()).into());
+            return Err(ConnectError::OwnName(peer.clone()));
         }
         let waiting = match self.peers.wait_for(peer) {
             Ok(session) => return Ok(session),
@@ -155,7 +155,7 @@ impl Engine {
         };
         // Behind the entry: what ends before it could be seen is seen here.
         self.want(peer)?;
-        waiting.await.unwrap_or(Err(ConnectError::NotRunning)).map_err(Into::into)
+        waiting.await.unwrap_or(Err(ConnectError::NotRunning))
     }
 
     /// The session with a peer, if there is one; begins to set one up if not.

@@ -2,7 +2,9 @@
 
 use super::peers::make_room;
 use crate::base::lock::Lock;
-
+use futures_util::Stream;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use teleport_proto::membership::EndReason;
 use teleport_proto::{Incarnation, NodeName};
 use tokio::sync::mpsc;
@@ -33,7 +35,7 @@ pub enum NodeEvent {
 
 /// Sees every [`NodeEvent`] that is told from the moment on that it was made. Sessions that are up by then are not reported,
 /// unless they have only just begun: [`Node::info`](crate::Node::info) lists them. Events wait, however many, until they are
-/// taken.
+/// taken, by [`recv`](Self::recv) or from the stream that this is.
 #[derive(Debug)]
 pub struct NodeMonitor {
     events: mpsc::UnboundedReceiver<NodeEvent>,
@@ -41,8 +43,18 @@ pub struct NodeMonitor {
 
 impl NodeMonitor {
     /// Waits for the next event; `None` once the node has been shut down.
-    pub async fn next(&mut self) -> Option<NodeEvent> {
+    ///
+    /// A dropped future has taken nothing.
+    pub async fn recv(&mut self) -> Option<NodeEvent> {
         self.events.recv().await
+    }
+}
+
+impl Stream for NodeMonitor {
+    type Item = NodeEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<NodeEvent>> {
+        self.events.poll_recv(context)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Who asks is what the request says, so that node may be one that there is not.
 
-use crate::SendError;
+use crate::ReplyError;
 use std::sync::Arc;
 use teleport_proto::transfer::MESSAGE_COST;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,11 +21,11 @@ impl Default for Strays {
 
 impl Strays {
     /// Takes room for an answer of so many bytes; a large one may have all of it. It comes back when that is dropped.
-    pub(crate) fn hold(&self, len: u64) -> Result<OwnedSemaphorePermit, SendError> {
+    pub(crate) fn hold(&self, len: u64) -> Result<OwnedSemaphorePermit, ReplyError> {
         let units = u32::try_from((len + MESSAGE_COST).div_ceil(1024)).unwrap_or(u32::MAX).min(ROOM);
         let waiting = || 1024 * (u64::from(ROOM) - self.0.available_permits() as u64);
         let room = self.0.clone().try_acquire_many_owned(units);
-        room.map_err(|_| SendError::AnswersNotTaken { waiting: waiting() })
+        room.map_err(|_| ReplyError::NotTaken { waiting: waiting() })
     }
 }
 
@@ -37,7 +37,7 @@ mod tests {
     fn there_is_room_for_some_or_for_a_large_one() {
         let strays = Strays::default();
         let large = strays.hold(1 << 30).expect("it is alone");
-        assert!(matches!(strays.hold(1), Err(SendError::AnswersNotTaken { waiting: 8_388_608 })));
+        assert!(matches!(strays.hold(1), Err(ReplyError::NotTaken { waiting: 8_388_608 })));
         drop(large);
         let small: Vec<_> = std::iter::from_fn(|| strays.hold(100_000).ok()).collect();
         assert_eq!(small.len(), 8192 / 98);

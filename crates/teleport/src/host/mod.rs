@@ -6,10 +6,10 @@ pub(crate) use arrivals::Arrivals;
 
 use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
-use crate::local::Peer;
 pub use crate::local::watch::End;
 use crate::local::watch::{HostedWaiters, Purpose, Via, reason};
-use crate::{Incarnation, NodeName, SendError};
+use crate::local::{Peer, Unsent};
+use crate::{Incarnation, NodeName, ReplyError, SendError};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
@@ -276,18 +276,13 @@ impl Watch {
     /// Answers a request. Waits for nothing. If nobody waits for it any more, or it is a monitor, the answer vanishes.
     ///
     /// If the answer is too large, the caller is told so, and so is whoever answers.
-    pub fn reply(self, body: Segments) -> Result<(), SendError> {
+    pub fn reply(self, body: Segments) -> Result<(), ReplyError> {
         let _hurry = must_not_wait();
         if self.purpose == Purpose::Monitor || !self.end() {
             return Ok(());
         }
-        match self.send(Kind::Reply(self.reference), body) {
-            Ok(()) | Err(SendError::NodeDown { .. }) => Ok(()),
-            Err(error) => {
-                self.tell_rejection(&error.to_string());
-                Err(error)
-            }
-        }
+        let sent = self.send(Kind::Reply(self.reference), body).or_else(Unsent::of_reply);
+        sent.inspect_err(|error| self.tell_rejection(&error.to_string()))
     }
 
     /// Says that a request is not going to be answered, though its process goes on: it cannot be read, say. If nobody waits
@@ -323,7 +318,7 @@ impl Watch {
         Via::There(self.peer.clone()).end_hosted(self.reference, self.id)
     }
 
-    fn send(&self, kind: Kind, body: Segments) -> Result<(), SendError> {
+    fn send(&self, kind: Kind, body: Segments) -> Result<(), Unsent> {
         let to = Destination::Process(self.watcher);
         self.peer.send_exempt(Outgoing::of_kind(kind, self.watched, to, body))
     }

@@ -223,7 +223,7 @@ mod tests {
         assert!(a.disconnect(b.name()));
         let mut events = b.monitor_nodes();
         while !b.info().peers.is_empty() {
-            events.next().await.unwrap();
+            events.recv().await.unwrap();
         }
         let pool = &b.engine().core.buffers;
         assert_eq!(pool.idle_bytes(), 0);

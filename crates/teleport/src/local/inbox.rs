@@ -3,19 +3,22 @@
 use super::room::{Entry, PlacedId, Room, Settled};
 use super::{Monitored, Peer};
 use crate::SendError;
+use crate::base::error::RequestError;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::local::watch::Watchers;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 use teleport_etf::Pid;
 use teleport_proto::transfer::{Credit, Delivery, Disposition, MESSAGE_COST};
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// A run ends with this many bytes of credit, which go back together.
 const RUN_BYTES: u64 = 64 * 1024;
@@ -30,7 +33,8 @@ pub(crate) struct Inbox {
     /// Who has to be told when the process ends.
     watchers: Watchers,
     queue: Lock<Queue>,
-    arrived: Notify,
+    /// The one task that waits for something to come.
+    reader: AtomicWaker,
     /// Room for local senders, in units of [`ROOM_UNIT`] bytes; fair.
     room: Arc<Semaphore>,
     room_units: u32,
@@ -184,14 +188,14 @@ impl Inbox {
         let room_units =
             u32::try_from(window / ROOM_UNIT).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
         let room = Arc::new(Semaphore::new(room_units as usize));
-        let (queue, arrived) = (Lock::new(Rank::Inbox, Queue::new(window, total)), Notify::new());
+        let queue = Lock::new(Rank::Inbox, Queue::new(window, total));
         let watchers = Watchers::default();
         Arc::new(Self {
             process,
             name,
             watchers,
             queue,
-            arrived,
+            reader: AtomicWaker::new(),
             room,
             room_units,
             unbounded: AtomicBool::new(false),
@@ -206,9 +210,9 @@ impl Inbox {
         taken
     }
 
-    /// Waits until something has come. What comes before this is called leaves a permit.
-    pub(crate) async fn arrival(&self) {
-        self.arrived.notified().await;
+    /// Wakes the task once something has come. What came before this has to be looked for after it.
+    pub(crate) fn wake_on_arrival(&self, reader: &Waker) {
+        self.reader.register(reader);
     }
 
     /// No more messages will come.
@@ -303,33 +307,33 @@ impl Inbox {
     }
 
     /// Takes a message from this node, when there is room.
-    pub(crate) async fn put_local(&self, from: Pid, body: Bytes, wait: bool) -> Result<(), SendError> {
+    pub(crate) async fn put_local(&self, from: Pid, body: Bytes, wait: bool) -> Result<(), RequestError> {
         let units = u32::try_from((body.len() as u64 + MESSAGE_COST).div_ceil(ROOM_UNIT))
             .unwrap_or(u32::MAX)
             .min(self.room_units);
         let room = match self.room.clone().try_acquire_many_owned(units) {
-            Err(TryAcquireError::NoPermits) if !wait => return Err(SendError::Busy),
+            Err(TryAcquireError::NoPermits) if !wait => return Err(SendError::Busy.into()),
             Err(TryAcquireError::NoPermits) => self.room.clone().acquire_many_owned(units).await.ok(),
             taken => taken.ok(),
         };
         if room.is_none() && !self.unbounded.load(Ordering::Relaxed) {
-            return Err(SendError::NoProcess); // it is gone
+            return Err(RequestError::NoProcess); // it is gone
         }
         let message = Stored { from: ProcessId { id: from.id, serial: from.serial }, body };
         let put = self.put(Run::new(Origin::Local { from, _room: room }, message));
-        put.then_some(()).ok_or(SendError::NoProcess)
+        put.then_some(()).ok_or(RequestError::NoProcess)
     }
 
     /// Wakes the owner.
     pub(crate) fn wake(&self) {
-        self.arrived.notify_one();
+        self.reader.wake();
     }
 
     /// No more messages will come.
     pub(crate) fn finish(&self) {
         self.lock().finished = true;
         self.room.close();
-        self.arrived.notify_one();
+        self.reader.wake();
     }
 
     /// `false` if the process is gone.

@@ -7,8 +7,8 @@ pub(crate) mod registry;
 mod room;
 pub(crate) mod watch;
 
-use crate::SendError;
 use crate::base::lock::Held;
+use crate::{ReplyError, SendError};
 use bytes::Bytes;
 use std::sync::Arc;
 use teleport_etf::Pid;
@@ -32,7 +32,7 @@ pub(crate) trait Peer: Send + Sync {
     fn watched(&self) -> &Watched;
 
     /// Sends what waits for no credit.
-    fn send_exempt(&self, message: Outgoing) -> Result<(), SendError>;
+    fn send_exempt(&self, message: Outgoing) -> Result<(), Unsent>;
 
     /// Sends what is carried. `false`: it waits for room, and `accepted` will be called on a thread of the node.
     fn carry(
@@ -55,6 +55,33 @@ pub(crate) trait Peer: Send + Sync {
 
     /// Whether what has come over the session may still be delivered to a host. That does not change while this is held.
     fn up(&self) -> Held<'_, bool>;
+}
+
+/// Why something that waits for no credit was not sent.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    /// The session has ended, and so have its calls and monitors.
+    Ended,
+    /// It is larger than any message may be.
+    TooLarge { size: u64, limit: u64 },
+    /// So many bytes wait for the peer to take them that this was not kept.
+    NotTaken { waiting: u64 },
+    /// It goes to a name that no process can have.
+    NoSuchName,
+    /// The node has been shut down.
+    NotRunning,
+}
+
+impl Unsent {
+    /// What this means for an answer. A caller who is gone is no error.
+    pub(crate) fn of_reply(self) -> Result<(), ReplyError> {
+        match self {
+            Self::Ended | Self::NoSuchName => Ok(()),
+            Self::TooLarge { size, limit } => Err(ReplyError::TooLarge { size, limit }),
+            Self::NotTaken { waiting } => Err(ReplyError::NotTaken { waiting }),
+            Self::NotRunning => Err(ReplyError::NotRunning),
+        }
+    }
 }
 
 /// A process with a mailbox, for what it watches and who watches it.

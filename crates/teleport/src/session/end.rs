@@ -1,8 +1,9 @@
 //! The end of a session, in two steps: it ends at once, and is told later.
 
 use super::link::Link;
+use super::state::{Fate, Grant};
 use super::{Command, Event, Session};
-use crate::base::error::SendError;
+use crate::base::error::{DeliveryError, SendError};
 use crate::host::{Inbound, Origin};
 use crate::io::runtime::free;
 use crate::local::watch::{Subject, Via};
@@ -10,7 +11,6 @@ use bytes::BytesMut;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Transfer, TransferStats};
-use tokio::sync::oneshot;
 
 /// A session that has ended, and what of it has not been told yet.
 pub(crate) struct Ended {
@@ -20,8 +20,8 @@ pub(crate) struct Ended {
     pub(crate) unconfirmed: u64,
     transfer: Transfer,
     last: TransferStats,
-    grants: Vec<oneshot::Sender<Result<(), SendError>>>,
-    outcomes: Vec<oneshot::Sender<Result<(), SendError>>>,
+    grants: Vec<Grant>,
+    outcomes: Vec<Fate>,
 }
 
 impl Session {
@@ -84,7 +84,7 @@ impl Ended {
             let _ = waiting.send(Err(SendError::NodeDown { peer: peer.clone(), reason }));
         }
         for waiting in outcomes {
-            let _ = waiting.send(Err(SendError::Unconfirmed { peer: peer.clone(), reason }));
+            let _ = waiting.send(Err(DeliveryError::Unconfirmed { peer: peer.clone(), reason }));
         }
         session.drop_placed();
         core.watches.watching.session_down(&*session, reason);

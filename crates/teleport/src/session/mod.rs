@@ -20,20 +20,21 @@ mod task;
 mod writer;
 
 pub(crate) use self::core::{Core, SessionEvent};
+use crate::SendError;
 use crate::base::encoding::atom_of;
-use crate::base::error::SendError;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::SessionMeter;
 use crate::base::seldom::{NotSaid, OfPeer};
 use crate::host::Arrivals;
 use crate::io::clock::Moment;
 use crate::io::source::Source;
-use crate::local::Peer;
 use crate::local::watch::Watched;
+use crate::local::{Peer, Unsent};
 pub(crate) use command::Command;
 use deliver::Deliver;
 pub(crate) use drain::drain;
 pub(crate) use end::Ended;
+use send::Denied;
 pub(crate) use send::{Confirmation, Offered, Patience};
 use state::State;
 use std::sync::Arc;
@@ -335,9 +336,9 @@ impl Peer for Session {
         &self.watched
     }
 
-    fn send_exempt(&self, message: Outgoing) -> Result<(), SendError> {
+    fn send_exempt(&self, message: Outgoing) -> Result<(), Unsent> {
         debug_assert!(message.kind.is_exempt());
-        self.offering(|state, after| self.offer(state, after, message).map(drop))
+        self.offering(|state, after| self.offer(state, after, message).map(drop).map_err(Denied::of_exempt))
     }
 
     fn carry(

@@ -1,12 +1,12 @@
 //! The session's pool of connections: how they come, go and fail.
 
 use super::link::Link;
-use super::send::down;
 use super::{Session, bulk, express, writer};
-use crate::base::error::SendError;
+use crate::base::error::ConnectError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;
+use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Transfer;
 use teleport_proto::wire::pool::Class;
 use tokio::net::TcpStream;
@@ -14,13 +14,16 @@ use tokio::runtime::Handle;
 
 impl Session {
     /// Opens the whole pool; returns when it is up or the session has ended.
-    pub(crate) async fn prime(&self) -> Result<(), SendError> {
+    pub(crate) async fn prime(&self) -> Result<(), ConnectError> {
         self.change(Transfer::prime);
         loop {
             let changed = self.pool_changed.notified();
             {
                 let state = self.lock();
-                let Some(transfer) = &state.transfer else { return Err(down(&self.peer, state.ended)) };
+                let Some(transfer) = &state.transfer else {
+                    let reason = state.ended.unwrap_or(EndReason::Disconnected);
+                    return Err(ConnectError::NodeDown { peer: self.peer.clone(), reason });
+                };
                 if transfer.is_primed() {
                     return Ok(());
                 }

@@ -2,7 +2,8 @@
 
 use super::state::{After, State};
 use super::{Session, writer};
-use crate::base::error::SendError;
+use crate::base::error::{DeliveryError, SendError};
+use crate::local::Unsent;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::NodeName;
@@ -24,14 +25,15 @@ impl Patience {
     }
 
     /// What comes of it in time.
-    pub(crate) async fn within<T>(
+    pub(crate) async fn within<T, E: From<SendError>>(
         self,
-        waiting: impl Future<Output = Result<T, SendError>>,
-    ) -> Result<T, SendError> {
+        waiting: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         match self.0 {
             None => waiting.await,
             Some((timeout, end)) => {
-                tokio::time::timeout_at(end, waiting).await.unwrap_or(Err(SendError::Timeout(timeout)))
+                let in_time = tokio::time::timeout_at(end, waiting).await;
+                in_time.unwrap_or_else(|_| Err(SendError::Timeout(timeout).into()))
             }
         }
     }
@@ -48,7 +50,7 @@ pub(crate) struct Pending {
 impl Pending {
     /// Waits until the message is accepted, or never will be.
     pub(crate) async fn accepted(mut self, patience: Patience) -> Result<(), SendError> {
-        let in_time = patience.within(async { Ok((&mut self.granted).await) }).await;
+        let in_time = patience.within(async { Ok::<_, SendError>((&mut self.granted).await) }).await;
         let granted = match in_time {
             // It may have been accepted just now.
             Err(too_late) if self.take_back() => return Err(too_late),
@@ -89,13 +91,13 @@ pub(crate) enum Offered {
 }
 
 /// The answer to an acknowledged send, when it comes.
-pub(crate) type Confirmation = oneshot::Receiver<Result<(), SendError>>;
+pub(crate) type Confirmation = oneshot::Receiver<Result<(), DeliveryError>>;
 
 impl Session {
     /// Offers a message.
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
         self.offering(|state, after| {
-            let sent = self.offer(state, after, message)?;
+            let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
             Ok(self.offered(state, sent, None))
         })
     }
@@ -109,7 +111,7 @@ impl Session {
             state.last_token += 1;
             let token = state.last_token;
             message.acknowledge = Some(token);
-            let sent = self.offer(state, after, message)?;
+            let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
             let (sender, answer) = oneshot::channel();
             state.outcomes.insert(token, sender);
             Ok((self.offered(state, sent, Some(token)), answer))
@@ -133,15 +135,10 @@ impl Session {
         state: &mut State,
         after: &mut After,
         message: Outgoing,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<Sent, Denied> {
         match state.change(after, |transfer| transfer.send(message)) {
-            None => Err(down(&self.peer, state.ended)),
-            Some(Ok(sent)) => Ok(sent),
-            Some(Err(Refused::Busy)) => Err(SendError::Busy),
-            Some(Err(Refused::AnswersFull { waiting })) => Err(SendError::AnswersNotTaken { waiting }),
-            Some(Err(Refused::Sealed)) => Err(SendError::NotRunning),
-            Some(Err(Refused::TooLarge { size, limit })) => Err(SendError::TooLarge { size, limit }),
-            Some(Err(Refused::NameTooLong(len))) => Err(SendError::NameTooLong(len)),
+            None => Err(Denied::Ended(state.ended.unwrap_or(EndReason::Disconnected))),
+            Some(sent) => sent.map_err(Denied::Refused),
         }
     }
 
@@ -157,11 +154,41 @@ impl Session {
         }
     }
 
-    pub(super) fn node_down(&self) -> SendError {
-        down(&self.peer, self.lock().ended)
+    fn node_down(&self) -> SendError {
+        let reason = self.lock().ended.unwrap_or(EndReason::Disconnected);
+        SendError::NodeDown { peer: self.peer.clone(), reason }
     }
 }
 
-pub(super) fn down(peer: &NodeName, reason: Option<EndReason>) -> SendError {
-    SendError::NodeDown { peer: peer.clone(), reason: reason.unwrap_or(EndReason::Disconnected) }
+/// Why a message was not taken.
+pub(super) enum Denied {
+    /// The session has ended.
+    Ended(EndReason),
+    Refused(Refused),
+}
+
+impl Denied {
+    /// What that means to a sender, whose message takes credit.
+    fn of_send(self, peer: &NodeName) -> SendError {
+        match self {
+            Self::Ended(reason) => SendError::NodeDown { peer: peer.clone(), reason },
+            // Only what takes no credit can find the answers' room full.
+            Self::Refused(Refused::Busy | Refused::AnswersFull { .. }) => SendError::Busy,
+            Self::Refused(Refused::Sealed) => SendError::NotRunning,
+            Self::Refused(Refused::TooLarge { size, limit }) => SendError::TooLarge { size, limit },
+            Self::Refused(Refused::NameTooLong(len)) => SendError::NameTooLong(len),
+        }
+    }
+
+    /// What that means to whom it would have taken no credit.
+    pub(super) fn of_exempt(self) -> Unsent {
+        match self {
+            Self::Ended(_) => Unsent::Ended,
+            Self::Refused(Refused::TooLarge { size, limit }) => Unsent::TooLarge { size, limit },
+            Self::Refused(Refused::AnswersFull { waiting }) => Unsent::NotTaken { waiting },
+            Self::Refused(Refused::NameTooLong(_)) => Unsent::NoSuchName,
+            // It waits for nothing, so it is never told that it would have to.
+            Self::Refused(Refused::Sealed | Refused::Busy) => Unsent::NotRunning,
+        }
+    }
 }

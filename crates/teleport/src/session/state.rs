@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::{Session, SessionEvent};
-use crate::base::error::SendError;
+use crate::base::error::{DeliveryError, SendError};
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -14,8 +14,11 @@ use teleport_proto::transfer::{AckToken, Action, Outcome, Ticket, Transfer, Urge
 use teleport_proto::wire::pool::Class;
 use tokio::sync::oneshot;
 
-/// Waits for a message to be accepted, or for what became of it.
-pub(super) type Waiting = oneshot::Sender<Result<(), SendError>>;
+/// Waits for a message to be accepted.
+pub(super) type Grant = oneshot::Sender<Result<(), SendError>>;
+
+/// Waits for what becomes of an accepted message.
+pub(super) type Fate = oneshot::Sender<Result<(), DeliveryError>>;
 
 /// What the session's lock protects.
 pub(super) struct State {
@@ -23,8 +26,8 @@ pub(super) struct State {
     pub(super) transfer: Option<Transfer>,
     pub(super) ended: Option<EndReason>,
     pub(super) links: FxHashMap<ConnectionId, Arc<Link>>,
-    pub(super) grants: FxHashMap<Ticket, Waiting>,
-    pub(super) outcomes: FxHashMap<AckToken, Waiting>,
+    pub(super) grants: FxHashMap<Ticket, Grant>,
+    pub(super) outcomes: FxHashMap<AckToken, Fate>,
     pub(super) last_token: AckToken,
     /// The session's task has been told that the control connection has something to say, soon or now.
     flush_planned: bool,
@@ -69,12 +72,12 @@ impl State {
                 Action::Wake(id) => after.wake.extend(self.links.get(&id).cloned()),
                 Action::Close(id) => after.close.extend(self.links.get(&id).cloned()),
                 Action::Granted(ticket) => {
-                    after.told.extend(self.grants.remove(&ticket).map(|waiting| (waiting, Ok(()))));
+                    after.granted.extend(self.grants.remove(&ticket));
                 }
                 Action::Outcome(token, outcome) => {
                     let result = match outcome {
                         Outcome::Delivered => Ok(()),
-                        Outcome::NoProcess => Err(SendError::NoProcess),
+                        Outcome::NoProcess => Err(DeliveryError::NoProcess),
                     };
                     after.told.extend(self.outcomes.remove(&token).map(|waiting| (waiting, result)));
                 }
@@ -98,7 +101,8 @@ impl State {
 pub(super) struct After {
     wake: SmallVec<[Arc<Link>; 2]>,
     close: Vec<Arc<Link>>,
-    told: SmallVec<[(Waiting, Result<(), SendError>); 1]>,
+    granted: SmallVec<[Grant; 1]>,
+    told: SmallVec<[(Fate, Result<(), DeliveryError>); 1]>,
     join: Vec<(ConnectionId, Class)>,
     /// Something is under way: connections have to be looked after.
     look: bool,
@@ -120,8 +124,11 @@ impl After {
             tracing::debug!(parent: &session.span, connection = link.id, "pool connection retired");
             link.close();
         }
+        for waiting in self.granted {
+            let _ = waiting.send(Ok(())); // the sender may have given up
+        }
         for (waiting, result) in self.told {
-            let _ = waiting.send(result); // whoever waited may have given up
+            let _ = waiting.send(result);
         }
         for (connection, class) in self.join {
             session.core.events.send(SessionEvent::Join { session: session.id, connection, class });

@@ -4,7 +4,7 @@ use crate::common::faulty::{Kind, through_proxy};
 use crate::common::{MIB, eventually, name, payload, peer_of, start_apart, within};
 use std::num::NonZeroU64;
 use std::time::Duration;
-use teleport::{Binary, CallError, Caller, Config, Mailbox, Node, SendError, StaticPeers};
+use teleport::{Binary, CallError, Caller, Config, Mailbox, Node, ReplyError, StaticPeers};
 use tokio::task::JoinSet;
 
 const CALLS: usize = 60;
@@ -35,7 +35,7 @@ fn answer(server: &Mailbox, callers: &[Caller]) -> usize {
     for caller in callers {
         match server.process().reply(caller, &body) {
             Ok(()) => {}
-            Err(SendError::AnswersNotTaken { waiting }) => {
+            Err(ReplyError::NotTaken { waiting }) => {
                 assert!(waiting >= MIB as u64, "{waiting}");
                 refused += 1;
             }

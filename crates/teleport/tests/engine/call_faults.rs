@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use teleport::{Binary, CallError, Mailbox, Message, Node, NodeName, SendError, Sever, StaticPeers, Term};
+use teleport::{
+    Address, Binary, CallError, Mailbox, Message, Node, NodeName, SendError, Sever, StaticPeers, Term,
+};
 use teleport_testkit::cluster::Rng;
 use teleport_testkit::proxy::{Opening, Proxy};
 use tokio::task::JoinSet;
@@ -62,7 +64,7 @@ impl Call {
 
     async fn make(&self, caller: &Mailbox) -> Result<Reply, CallError> {
         let request: Request = (self.number, self.wish, self.asked, body(self.number, self.sent));
-        caller.process().call((&*self.server, self.peer), &request, self.timeout).await
+        caller.process().call((&*self.server, name(self.peer)), &request, self.timeout).await
     }
 
     /// Names the end, which has to be one that was possible.
@@ -248,16 +250,16 @@ async fn calls_casts_and_sends_of_a_pair_keep_their_order_while_connections_are_
     let mut server = b.register("server").unwrap();
     let mut senders = JoinSet::new();
     for who in 0..SENDERS {
-        let (mailbox, to) = (a.mailbox().unwrap(), ("server", "b@127.0.0.1"));
+        let (mailbox, to) = (a.mailbox().unwrap(), Address::from(("server", name("b@127.0.0.1"))));
         senders.spawn(async move {
             let (process, mut rng, mut calls) = (mailbox.process(), Rng::new(who), Vec::new());
             for number in 0..EACH {
                 let len = rng.pick(&[0, 10, 3000, 65_000, 70_000, 300_000, 1_500_000]);
                 let message = (who, number, body(number, len));
                 match rng.below(3) {
-                    0 => process.send(to, &message).await.unwrap(),
-                    1 => process.cast(to, &message).await.unwrap(),
-                    _ => calls.push((number, process.send_request::<_, u64>(to, &message).await.unwrap())),
+                    0 => process.send(&to, &message).await.unwrap(),
+                    1 => process.cast(&to, &message).await.unwrap(),
+                    _ => calls.push((number, process.send_request::<_, u64>(&to, &message).await.unwrap())),
                 }
             }
             for (number, call) in calls {
@@ -384,14 +386,15 @@ async fn no_call_or_monitor_outlives_a_session_that_ends_as_it_begins() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
     for seed in 0..16u64 {
-        let (mut mailbox, stop, to) = (a.mailbox().unwrap(), stop.clone(), ("server", "b@127.0.0.1"));
+        let (mut mailbox, stop, to) =
+            (a.mailbox().unwrap(), stop.clone(), Address::from(("server", name("b@127.0.0.1"))));
         workers.spawn(async move {
             let (mut rng, mut ends) = (Rng::new(seed), [0u64; 3]);
             while !stop.load(Ordering::Relaxed) {
                 let request = body(seed, rng.pick(&[0, 1000, 100_000]));
                 // Which always tells: the server itself does not end.
-                let monitor = within(mailbox.monitor(to)).await.unwrap();
-                match within(mailbox.process().call::<_, Binary>(to, &request, LONG)).await {
+                let monitor = within(mailbox.monitor(&to)).await.unwrap();
+                match within(mailbox.process().call::<_, Binary>(&to, &request, LONG)).await {
                     Ok(reply) => {
                         assert!(reply == request);
                         ends[0] += 1;

@@ -1,8 +1,8 @@
 //! Calls: each ends exactly once, and says how.
 
-use crate::common::{MIB, eventually, pair, payload, receive, within};
+use crate::common::{MIB, eventually, name, pair, payload, receive, within};
 use std::time::Duration;
-use teleport::{Atom, Binary, CallError, Caller, Mailbox, Node, Pid, RawTerm, SendError, Term};
+use teleport::{Atom, Binary, CallError, Caller, Mailbox, Node, Pid, RawTerm, ReplyError, SendError, Term};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -85,7 +85,10 @@ async fn whoever_has_the_caller_can_answer_also_from_another_node() {
     let c = crate::common::start("c@127.0.0.1", &peers).await;
     let (mut front, mut worker) = (b.register("front").unwrap(), c.register("worker").unwrap());
     let calling = tokio::spawn(async move {
-        a.process().call::<_, String>(("front", "b@127.0.0.1"), "work", LONG).await.map(|reply| (reply, a))
+        a.process()
+            .call::<_, String>(("front", name("b@127.0.0.1")), "work", LONG)
+            .await
+            .map(|reply| (reply, a))
     });
     let (caller, request) = next_call(&mut front).await;
     front.send(("worker", c.name()), &(caller, request)).await.unwrap();
@@ -110,7 +113,7 @@ async fn a_call_to_nobody_says_so() {
             assert!(matches!(result, Err(CallError::NoProcess)), "{to}: {result:?}");
         }
     }
-    let unknown: Result<Term, _> = a.process().call(("x", "nobody@nowhere"), "?", LONG).await;
+    let unknown: Result<Term, _> = a.process().call(("x", name("nobody@nowhere")), "?", LONG).await;
     assert!(matches!(unknown, Err(CallError::Send(SendError::NoConnection(_)))), "{unknown:?}");
     let stale = Pid { creation: b.incarnation().as_u32() ^ 1, ..b.process().pid() };
     let stale: Result<Term, _> = a.process().call(stale, "?", LONG).await;
@@ -203,7 +206,7 @@ async fn a_reply_that_is_too_large_is_an_error_for_both() {
         let response = a.process().send_request::<_, Binary>(("server", node.name()), "?").await.unwrap();
         let (caller, _) = next_call(&mut server).await;
         let refused = server.process().reply(&caller, &payload(2 * MIB, 1));
-        assert!(matches!(refused, Err(SendError::TooLarge { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(ReplyError::TooLarge { .. })), "{refused:?}");
         let result = within(response).await;
         assert!(matches!(&result, Err(CallError::Rejected(why)) if why.contains("1048576")), "{result:?}");
     }

@@ -6,8 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 use teleport::ConnectionKind::{Bulk, Control, Express};
 use teleport::{
-    ConnectError, ConnectionCheck, HandshakeError, Incarnation, Node, NodeEvent, PeerCheck, SendError,
-    StaticPeers,
+    ConnectError, ConnectionCheck, HandshakeError, Incarnation, Node, NodeEvent, PeerCheck, StaticPeers,
 };
 
 async fn check(node: &Node, peer: &str) -> PeerCheck {
@@ -20,7 +19,7 @@ async fn a_peer_that_the_resolver_does_not_know() {
     let check = check(&node, "b@127.0.0.1").await;
     assert!(check.addresses.is_empty());
     let error = check.session.unwrap_err();
-    assert!(matches!(error, SendError::NoConnection(ConnectError::UnknownNode(_))), "{error:?}");
+    assert!(matches!(error, ConnectError::UnknownNode(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -45,10 +44,7 @@ async fn another_cookie_until_the_peers_own_is_set() {
     assert!(before.addresses[0].connected.is_ok(), "the way there is open");
     let error = before.session.unwrap_err();
     assert!(
-        matches!(
-            &error,
-            SendError::NoConnection(ConnectError::Handshake { cause: HandshakeError::Cookie { .. }, .. })
-        ),
+        matches!(&error, ConnectError::Handshake { cause: HandshakeError::Cookie { .. }, .. }),
         "{error:?}"
     );
     // The cookie of one peer, on the side that dials; and then on the one that accepts.

@@ -7,7 +7,7 @@ use crate::common::{
 };
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
-use teleport::{Config, EndReason, Node, NodeEvent, Pid, SendError, SendOptions, StaticPeers};
+use teleport::{Config, DeliveryError, EndReason, Node, NodeEvent, Pid, SendError, SendOptions, StaticPeers};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -81,7 +81,7 @@ async fn the_loopback_of_ipv6_will_do() {
     let (a, b) = (node("a@::1").await, node("b@::1").await);
     assert!(b.address().is_ipv6());
     let mut inbox = b.register("inbox").unwrap();
-    within(a.send(("inbox", "b@::1"), &payload(3_000_000, 1))).await.unwrap();
+    within(a.send(("inbox", name("b@::1")), &payload(3_000_000, 1))).await.unwrap();
     assert_eq!(receive::<teleport::Binary>(&mut inbox).await, payload(3_000_000, 1));
 }
 
@@ -113,7 +113,7 @@ async fn a_peer_that_restarts_is_another_life_and_pids_of_the_old_one_are_nobody
     assert!(processes.iter().any(|process| process.pid().id == to_stale.id));
     let ack =
         within(a.process().send_acknowledged(&to_stale, &"stale", SendOptions::default())).await.unwrap();
-    assert!(matches!(within(ack.delivered()).await, Err(SendError::NoProcess)));
+    assert!(matches!(within(ack).await, Err(DeliveryError::NoProcess)));
     within(a.send(&to_stale, &"stale")).await.unwrap();
     let mut inbox = b.register("inbox").unwrap();
     within(a.send(("inbox", b.name()), &"new")).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_peer_that_restarts_is_another_life_and_pids_of_the_old_one_are_nobody
     // Of one's own earlier life likewise.
     let own = Pid { creation: a.incarnation().as_u32() ^ 1, ..a.mailbox().unwrap().pid() };
     let ack = a.process().send_acknowledged(own, &1, SendOptions::default()).await.unwrap();
-    assert!(matches!(ack.delivered().await, Err(SendError::NoProcess)));
+    assert!(matches!(ack.await, Err(DeliveryError::NoProcess)));
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn a_killed_peer_is_noticed_after_a_tick_interval_and_what_it_did_not_conf
         let to = name("child@127.0.0.1");
         let sender = a.process();
         let ack = within(sender.send_acknowledged(("inbox", &to), &0, SendOptions::default())).await.unwrap();
-        within(ack.delivered()).await.unwrap();
+        within(ack).await.unwrap();
         eventually("the report on it", || peer_of(&a, &to).unwrap().transfer.unconfirmed == 0).await;
         // A stopped process confirms nothing.
         child.stop().await;
@@ -230,8 +230,8 @@ async fn a_killed_peer_is_noticed_after_a_tick_interval_and_what_it_did_not_conf
         };
         assert_eq!(*peer, to);
         for ack in acks {
-            let error = within(ack.delivered()).await.unwrap_err();
-            assert!(matches!(error, SendError::Unconfirmed { reason: EndReason::Gone, .. }), "{error:?}");
+            let error = within(ack).await.unwrap_err();
+            assert!(matches!(error, DeliveryError::Unconfirmed { reason: EndReason::Gone, .. }), "{error:?}");
         }
         let error = within(a.send(("inbox", &to), &1)).await.unwrap_err();
         assert!(matches!(error, SendError::NoConnection(_)), "{error:?}");
@@ -322,7 +322,7 @@ async fn sends_that_wait_for_a_session_end_with_it_when_their_own_node_goes() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     peers.insert(name("b@127.0.0.1"), silent.local_addr().unwrap());
     let waiting = a.clone();
-    let send = tokio::spawn(async move { waiting.send(("inbox", "b@127.0.0.1"), &1).await });
+    let send = tokio::spawn(async move { waiting.send(("inbox", name("b@127.0.0.1")), &1).await });
     let _dialled = within(silent.accept()).await.unwrap();
     let _report = within(a.shutdown(Duration::from_secs(1))).await;
     let error = within(send).await.unwrap().unwrap_err();
@@ -336,7 +336,7 @@ async fn one_peer_that_does_not_answer_delays_no_other() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     peers.insert(name("silent@127.0.0.1"), silent.local_addr().unwrap());
     let waiting = a.clone();
-    let send = tokio::spawn(async move { waiting.send(("inbox", "silent@127.0.0.1"), &1).await });
+    let send = tokio::spawn(async move { waiting.send(("inbox", name("silent@127.0.0.1")), &1).await });
     let _dialled = within(silent.accept()).await.unwrap();
     let mut inbox = b.register("inbox").unwrap();
     within(a.send(("inbox", b.name()), &1)).await.unwrap();
@@ -380,7 +380,7 @@ async fn sends_to_a_node_that_nobody_knows_fail_at_once_each_of_them() {
     })
     .await;
     for _ in 0..20 {
-        let error = within(a.send(("inbox", "nobody@127.0.0.1"), &1)).await.unwrap_err();
+        let error = within(a.send(("inbox", name("nobody@127.0.0.1")), &1)).await.unwrap_err();
         assert!(matches!(error, SendError::NoConnection(teleport::ConnectError::UnknownNode(_))), "{error}");
     }
 }
@@ -392,7 +392,7 @@ async fn what_is_sent_after_a_disconnect_goes_by_the_next_session() {
     for round in 0..50u32 {
         let sent =
             within(a.process().send_acknowledged(("inbox", b.name()), &round, Default::default())).await;
-        within(sent.unwrap().delivered()).await.unwrap();
+        within(sent.unwrap()).await.unwrap();
         assert_eq!(receive::<u32>(&mut inbox).await, round);
         a.disconnect(b.name());
     }

@@ -9,8 +9,8 @@ use teleport::embed::{
 };
 use teleport::etf::to_segments;
 use teleport::{
-    Atom, Binary, CallError, Node, NodeEvent, NodeName, Pid, Reference, Resolver, Resolving, Segments,
-    SendError, SendOptions, StaticPeers, Term,
+    Atom, Binary, CallError, DeliveryError, Node, NodeEvent, NodeName, Pid, Reference, Resolver, Resolving,
+    Segments, SendError, SendOptions, StaticPeers, Term,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -157,7 +157,7 @@ async fn messages_come_in_order_and_a_large_one_is_waited_for() {
     let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
     assert_eq!(text(&body), "last");
     let nobody = process.send_acknowledged(("nobody", hosted.node.name()), "?", SendOptions::default());
-    assert!(matches!(within(nobody.await.unwrap().delivered()).await, Err(SendError::NoProcess)));
+    assert!(matches!(within(nobody.await.unwrap()).await, Err(DeliveryError::NoProcess)));
 }
 
 #[tokio::test]
@@ -358,7 +358,7 @@ async fn what_a_host_delivers_late_is_not_delivered_behind_the_end_of_its_sessio
     let (ended, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
     assert_eq!((ended, origin.while_up(|| panic!("it has ended"))), (reference, None::<()>));
     drop(receipt); // which says nothing any more
-    let NodeEvent::Down { unconfirmed, .. } = within(events.next()).await.unwrap() else { panic!() };
+    let NodeEvent::Down { unconfirmed, .. } = within(events.recv()).await.unwrap() else { panic!() };
     assert_eq!(unconfirmed, 1);
 }
 
@@ -376,13 +376,13 @@ async fn a_small_message_that_is_deferred_is_delivered_when_its_receipt_is_dropp
     // The host keeps the order of small messages itself; and what it does not defer is told.
     let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
     assert_eq!(text(&body), "at once");
-    within(at_once.delivered()).await.unwrap();
+    within(at_once).await.unwrap();
     eventually("only that waits", || {
         peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.transfer.unconfirmed == 1)
     })
     .await;
     drop(receipt);
-    within(deferred.delivered()).await.unwrap();
+    within(deferred).await.unwrap();
 }
 
 #[tokio::test]
@@ -436,6 +436,13 @@ async fn what_waits_can_be_taken_back() {
     assert!(matches!(sent, Err(SendError::NotRunning)));
 }
 
+/// What the host is told of a message.
+#[derive(Debug)]
+enum Told {
+    Accepted(Result<(), SendError>),
+    Fate(Result<(), DeliveryError>),
+}
+
 #[tokio::test]
 async fn acknowledged_messages_are_told_of_once() {
     let gate = Arc::new(Semaphore::new(0));
@@ -445,8 +452,8 @@ async fn acknowledged_messages_are_told_of_once() {
     let send = |number: u32, to, options| {
         let (accepted, told) = (told.clone(), told.clone());
         let body = to_segments(&number).unwrap();
-        let accepted = move |result| drop(accepted.send((number, "accepted", result)));
-        let told = move |result| drop(told.send((number, "told", result)));
+        let accepted = move |result| drop(accepted.send((number, Told::Accepted(result))));
+        let told = move |result| drop(told.send((number, Told::Fate(result))));
         hosted.node.send_acknowledged(SERVER, to, body, options, accepted, told)
     };
     let plain = SendOptions::default();
@@ -456,25 +463,25 @@ async fn acknowledged_messages_are_told_of_once() {
     let Ok(Sent::Waiting(waiting)) = send(3, recipient(&node, "server"), plain) else { panic!() };
     assert!(waiting.cancel());
     gate.add_permits(1);
-    assert!(matches!(within(outcomes.recv()).await, Some((2, "accepted", Ok(())))));
-    assert!(matches!(within(outcomes.recv()).await, Some((2, "told", Ok(())))));
+    assert!(matches!(within(outcomes.recv()).await, Some((2, Told::Accepted(Ok(()))))));
+    assert!(matches!(within(outcomes.recv()).await, Some((2, Told::Fate(Ok(()))))));
     assert_eq!(receive::<u32>(&mut server).await, 2);
 
     assert!(matches!(send(4, recipient(&node, "server"), plain.unordered()), Ok(Sent::Accepted)));
-    assert!(matches!(within(outcomes.recv()).await, Some((4, "told", Ok(())))));
+    assert!(matches!(within(outcomes.recv()).await, Some((4, Told::Fate(Ok(()))))));
     assert!(matches!(send(5, recipient(&node, "nobody"), plain.nosuspend()), Ok(Sent::Accepted)));
-    assert!(matches!(within(outcomes.recv()).await, Some((5, "told", Err(SendError::NoProcess)))));
+    assert!(matches!(within(outcomes.recv()).await, Some((5, Told::Fate(Err(DeliveryError::NoProcess))))));
     // A pid of an earlier life.
     let stale = Recipient { incarnation: Some(1), ..recipient(&node, "server") };
     assert!(matches!(send(6, stale, plain), Ok(Sent::Accepted)));
-    assert!(matches!(within(outcomes.recv()).await, Some((6, "told", Err(SendError::NoProcess)))));
+    assert!(matches!(within(outcomes.recv()).await, Some((6, Told::Fate(Err(DeliveryError::NoProcess))))));
 
     // The server takes nothing: what there is no room for waits until the session ends, and was not accepted then.
     let large = |number, to| {
         let (accepted, told) = (told.clone(), told.clone());
         let body = to_segments(&Binary::from(vec![0; 40 * MIB])).unwrap();
-        let accepted = move |result| drop(accepted.send((number, "accepted", result)));
-        let told = move |result| drop(told.send((number, "told", result)));
+        let accepted = move |result| drop(accepted.send((number, Told::Accepted(result))));
+        let told = move |result| drop(told.send((number, Told::Fate(result))));
         hosted.node.send_acknowledged(SERVER, to, body, plain, accepted, told).unwrap()
     };
     let sent: Vec<_> = (10..20).map(|number| large(number, recipient(&node, "server"))).collect();
@@ -483,11 +490,15 @@ async fn acknowledged_messages_are_told_of_once() {
     assert!(hosted.node.disconnect(node.name()));
     let mut ends = std::collections::BTreeMap::<u32, Vec<_>>::new();
     while ends.len() < 10 || ends.values().any(|told| matches!(told[..], [("accepted", true)])) {
-        let (number, what, result) = within(outcomes.recv()).await.unwrap();
-        if matches!(result, Err(SendError::Busy | SendError::NoProcess)) {
-            panic!("{number} {what} {result:?}");
-        }
-        ends.entry(number).or_default().push((what, result.is_ok()));
+        let (number, told) = within(outcomes.recv()).await.unwrap();
+        let told = match told {
+            Told::Accepted(Err(SendError::Busy)) | Told::Fate(Err(DeliveryError::NoProcess)) => {
+                panic!("{number} {told:?}")
+            }
+            Told::Accepted(result) => ("accepted", result.is_ok()),
+            Told::Fate(result) => ("told", result.is_ok()),
+        };
+        ends.entry(number).or_default().push(told);
     }
     for (number, told) in &ends {
         let once =

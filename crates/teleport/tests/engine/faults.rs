@@ -6,7 +6,7 @@ use crate::common::{
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use teleport::{Backoff, Binary, Config, EndReason, Mailbox, Node, NodeEvent, NodeName, SendError};
+use teleport::{Backoff, Binary, Config, ConnectError, EndReason, Mailbox, Node, NodeEvent, NodeName};
 use teleport_testkit::cluster::Rng;
 use teleport_testkit::proxy::{Fault, Faults, Opening, Proxy};
 use tokio::task::JoinSet;
@@ -223,7 +223,7 @@ async fn a_bit_flipped_in_the_handshake_is_a_refusal_and_the_next_attempt_succee
             (true, false) => Faults { to_client: fault, ..Faults::default() },
         });
         let error = within(a.prime(b.name())).await.unwrap_err();
-        assert!(matches!(error, SendError::NoConnection(_)), "{fault:?}: {error:?}");
+        assert!(matches!(error, ConnectError::Handshake { .. }), "{fault:?}: {error:?}");
         within(a.prime(b.name())).await.unwrap_or_else(|error| panic!("{fault:?}, then {error}"));
         let up = event(&mut events_a).await;
         assert!(matches!(up, NodeEvent::Up { .. }), "{up:?}");
@@ -268,7 +268,7 @@ async fn flipped(kind: Kind, at: u64, bit: u8) -> &'static str {
     };
     let outcome = tokio::select! {
         outcome = within(both) => outcome,
-        down = events_b.next() => match down {
+        down = events_b.recv() => match down {
             Some(NodeEvent::Down { reason: EndReason::ProtocolError, .. }) => "protocol error",
             other => panic!("byte {at}, bit {bit}: {other:?}"),
         },

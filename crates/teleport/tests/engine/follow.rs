@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use teleport::{
     Asking, CallingBack, ConnectError, Cookies, EndReason, HandshakeError, Node, NodeEvent, NodeName,
-    Resolver, Resolving, SendError, StaticPeers,
+    Resolver, Resolving, StaticPeers,
 };
 use tokio::net::TcpListener;
 
@@ -53,9 +53,7 @@ async fn a_peer_is_looked_for_at_each_of_its_addresses() {
     // It itself is no way to anybody else either.
     let a = dialler(&[other.address()], LONG).await;
     let error = within(a.prime(b.name())).await.unwrap_err();
-    let SendError::NoConnection(ConnectError::Handshake { cause: HandshakeError::WrongNode { .. }, .. }) =
-        error
-    else {
+    let ConnectError::Handshake { cause: HandshakeError::WrongNode { .. }, .. } = error else {
         panic!("{error:?}")
     };
 }
@@ -78,7 +76,7 @@ async fn where_none_of_the_addresses_leads_each_is_named_with_what_became_of_it(
     let (_socket, refuses) = nobodys_address();
     let a = dialler(&[refuses, c.address()], LONG).await;
     let error = within(a.prime(&name("b@127.0.0.1"))).await.unwrap_err();
-    let SendError::NoConnection(ConnectError::Nowhere { tried, .. }) = &error else { panic!("{error:?}") };
+    let ConnectError::Nowhere { tried, .. } = &error else { panic!("{error:?}") };
     assert_eq!(tried.iter().map(|tried| tried.address).collect::<Vec<_>>(), [refuses, c.address()]);
     let refused = format!("{refuses}: Connection refused");
     assert_says(&error, &["b@127.0.0.1", &refused, &format!("{}: ", c.address()), "c@127.0.0.1"]);
@@ -89,7 +87,7 @@ async fn what_takes_too_long_is_named_by_address() {
     let ((_mute, mute), (_socket, refuses)) = (mute().await, nobodys_address());
     let a = dialler(&[mute, refuses], Duration::from_millis(600)).await;
     let error = within(a.prime(&name("b@127.0.0.1"))).await.unwrap_err();
-    assert!(matches!(error, SendError::NoConnection(ConnectError::Timeout { .. })), "{error:?}");
+    assert!(matches!(error, ConnectError::Timeout { .. }), "{error:?}");
     let refused = format!("{refuses}: Connection refused");
     assert_says(&error, &["b@127.0.0.1", "600ms", &format!("{mute}: it accepts"), &refused]);
 }
@@ -123,8 +121,7 @@ async fn what_the_peer_itself_says_is_final() {
         .await
         .unwrap();
     let error = within(a.prime(b.name())).await.unwrap_err();
-    let SendError::NoConnection(ConnectError::Handshake { cause: HandshakeError::Cookie { .. }, .. }) = error
-    else {
+    let ConnectError::Handshake { cause: HandshakeError::Cookie { .. }, .. } = error else {
         panic!("{error:?}")
     };
 }
@@ -210,7 +207,7 @@ async fn each_handshake_is_made_with_the_cookie_of_that_moment_on_both_sides() {
         result
     };
     let error = connect().await.unwrap_err();
-    assert!(matches!(error, SendError::NoConnection(ConnectError::NoCookie(_))), "{error:?}");
+    assert!(matches!(error, ConnectError::NoCookie(_)), "{error:?}");
     cookies[0].set(Some(FIRST));
     assert!(connect().await.is_err(), "the side that accepts has none");
     cookies[1].set(Some(FIRST));

@@ -28,8 +28,8 @@ pub(crate) fn sender_process() {
             let (from, body) = (node.process(), body.clone());
             sends.spawn(async move {
                 let to = receiver(i);
-                let ack = from.send_acknowledged(("inbox", &*to), &body, SendOptions::default()).await;
-                within(ack.unwrap().delivered()).await.unwrap();
+                let ack = from.send_acknowledged(("inbox", name(&to)), &body, SendOptions::default()).await;
+                within(ack.unwrap()).await.unwrap();
             });
         }
         within(sends.join_all()).await;

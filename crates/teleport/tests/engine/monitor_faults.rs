@@ -147,7 +147,7 @@ async fn down_comes_behind_large_messages_while_connections_are_severed() {
                         .send_acknowledged(server.pid(), &(), Default::default())
                         .await
                         .unwrap();
-                    within(ack.delivered()).await.unwrap();
+                    within(ack).await.unwrap();
                     let lens: Vec<_> = (0..3).map(|_| rng.pick(&[0, 100, 70_000, 1_500_000])).collect();
                     for &len in &lens {
                         server.send(watcher.pid(), &body(len, len)).await.unwrap();
@@ -342,7 +342,7 @@ async fn a_reason_does_not_become_larger_than_it_came() {
     let (session, key) = (session.session, session.key.clone());
     let (mut express, _) = peer.open(Opening::Express { session, key, connection: 1 }).await.unwrap();
     let mut watcher = a.mailbox().unwrap();
-    let monitor = watcher.monitor(("target", "x@127.0.0.1")).await.unwrap();
+    let monitor = watcher.monitor(("target", name("x@127.0.0.1"))).await.unwrap();
 
     // A binary of 100 zeros in 22 bytes; it might as well be 64 MiB in 64 KiB.
     let compressed = [&[131, 80, 0, 0, 0, 105][..], &COMPRESSED].concat();

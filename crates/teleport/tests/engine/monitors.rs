@@ -1,6 +1,6 @@
 //! Monitors: DOWN comes once, with the reason, behind what the process sent before.
 
-use crate::common::{MIB, eventually, pair, payload, receive, within};
+use crate::common::{MIB, eventually, name, pair, payload, receive, within};
 use teleport::{Address, Binary, Down, Mailbox, Node, Sever, Term};
 
 async fn next_down(mailbox: &mut Mailbox) -> Down {
@@ -22,10 +22,10 @@ async fn down_tells_how_a_process_ended() {
         // Behind both monitors, so that they are there.
         let told =
             watcher.process().send_acknowledged(server.pid(), "hello", Default::default()).await.unwrap();
-        within(told.delivered()).await.unwrap();
+        within(told).await.unwrap();
         let told =
             watcher.process().send_acknowledged(("server", node.name()), "hello", Default::default()).await;
-        within(told.unwrap().delivered()).await.unwrap();
+        within(told.unwrap()).await.unwrap();
         let pid = server.pid();
         server.exit(atom("tired"));
         let mut downs = [next_down(&mut watcher).await, next_down(&mut watcher).await];
@@ -49,7 +49,7 @@ async fn what_is_not_there_is_down_at_once() {
         ("nobody".into(), "noproc"),
         (("nobody", b.name()).into(), "noproc"),
         (gone.into(), "noproc"),
-        (("nobody", "nobody@nowhere").into(), "noconnection"),
+        (("nobody", name("nobody@nowhere")).into(), "noconnection"),
     ];
     for (to, reason) in nobody {
         let monitor = watcher.monitor(&to).await.unwrap();

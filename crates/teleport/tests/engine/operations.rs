@@ -2,14 +2,14 @@
 
 use crate::common::faulty::Kind;
 use crate::common::log::Log;
-use crate::common::{MIB, eventually, payload, peer_of, receive, start_apart, start_with, within};
+use crate::common::{MIB, eventually, name, payload, peer_of, receive, start_apart, start_with, within};
 use ::metrics::{Key, KeyName, Label, Metadata, SharedString, Unit};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use teleport::metrics::{self, METRICS};
-use teleport::{ConnectError, Node, NodeName, SendError, SendOptions, Sever, StaticPeers};
+use teleport::{ConnectError, DeliveryError, Node, NodeName, SendError, SendOptions, Sever, StaticPeers};
 use teleport_testkit::proxy::Proxy;
 
 /// Two nodes with names of their own, and the proxy through which the first opens their connections.
@@ -84,7 +84,7 @@ async fn a_peer_that_cannot_be_reached_is_warned_of_once_with_the_cause() {
     let [warning, again] = [tracing::Level::WARN, tracing::Level::DEBUG];
     for (peer, cause) in [("shut-b@127.0.0.1", "refused"), ("unknown-c@127.0.0.1", "nobody knows where")] {
         for _ in 0..3 {
-            let error = within(a.send(("inbox", peer), &1)).await.unwrap_err();
+            let error = within(a.send(("inbox", name(peer)), &1)).await.unwrap_err();
             assert!(matches!(error, SendError::NoConnection(_)), "{error:?}");
         }
         let said =
@@ -248,7 +248,7 @@ async fn two_nodes_move_every_metric() {
     }
     let sender = a.process();
     let ack = sender.send_acknowledged(("nobody", b.name()), &1, SendOptions::default());
-    assert!(matches!(within(within(ack).await.unwrap().delivered()).await, Err(SendError::NoProcess)));
+    assert!(matches!(within(within(ack).await.unwrap()).await, Err(DeliveryError::NoProcess)));
     eventually("all is published", || {
         sum(metrics::MESSAGES_RECEIVED, &b) == 7.0
             && sum(metrics::MESSAGES_SENT, &a) == 7.0

@@ -8,7 +8,8 @@ use crate::common::{
 };
 use std::time::{Duration, Instant};
 use teleport::{
-    Binary, EndReason, Node, NodeEvent, RegisterError, SendError, SendOptions, ShutdownReport, StaticPeers,
+    Binary, DeliveryError, EndReason, Node, NodeEvent, RegisterError, SendError, SendOptions, ShutdownReport,
+    StaticPeers,
 };
 use teleport_testkit::proxy::Proxy;
 
@@ -49,8 +50,8 @@ async fn what_is_not_delivered_by_the_deadline_is_reported_on_both_sides() {
     assert_eq!(report.unconfirmed, [(b.name().clone(), 5)]);
     assert!(begin.elapsed() >= deadline && begin.elapsed() < deadline + Duration::from_secs(5));
     for ack in acks {
-        let error = within(ack.delivered()).await.unwrap_err();
-        assert!(matches!(error, SendError::Unconfirmed { .. }), "{error:?}");
+        let error = within(ack).await.unwrap_err();
+        assert!(matches!(error, DeliveryError::Unconfirmed { .. }), "{error:?}");
         assert_says(&error, &["b@127.0.0.1", "may have arrived"]);
     }
     let down = next_end(&mut events).await;
@@ -79,7 +80,7 @@ async fn a_node_that_drains_takes_nothing_new() {
         }
     };
     assert!(matches!(refused, SendError::NotRunning), "{refused:?}");
-    let error = within(a.send(("inbox", "c@127.0.0.1"), &1)).await.unwrap_err();
+    let error = within(a.send(("inbox", name("c@127.0.0.1")), &1)).await.unwrap_err();
     assert_says(&error, &["this node has been shut down"]);
     assert!(!shutdown.is_finished());
     held.iter().for_each(|connection| connection.release());
@@ -102,14 +103,14 @@ async fn after_the_end_everything_says_so() {
     assert!(within(inbox.recv()).await.is_none());
     assert!(matches!(event(&mut events).await, NodeEvent::Up { .. }));
     assert!(matches!(event(&mut events).await, NodeEvent::Down { reason: EndReason::Disconnected, .. }));
-    assert!(within(events.next()).await.is_none());
+    assert!(within(events.recv()).await.is_none());
     for to in [("inbox", b.name()), ("inbox", a.name()), ("inbox", &name("c@127.0.0.1"))] {
         let error = within(a.send(to, &1)).await.unwrap_err();
         assert!(matches!(error, SendError::NotRunning), "{error:?}");
     }
     assert!(within(a.prime(b.name())).await.is_err());
     assert_eq!(a.register("another").unwrap_err(), RegisterError::NotRunning);
-    assert!(within(a.monitor_nodes().next()).await.is_none(), "a monitor made too late ends at once");
+    assert!(within(a.monitor_nodes().recv()).await.is_none(), "a monitor made too late ends at once");
     assert!(a.info().peers.is_empty());
     // Once more does no harm.
     assert_eq!(within(a.shutdown(Duration::from_secs(5))).await, ShutdownReport::default());
@@ -292,8 +293,8 @@ async fn a_node_that_is_dropped_says_goodbye_and_answers_for_nothing() {
     let ack = sender.send_acknowledged(("inbox", b.name()), &1, SendOptions::default());
     let ack = within(ack).await.unwrap();
     drop((sender, a));
-    let error = within(ack.delivered()).await.unwrap_err();
-    assert!(matches!(error, SendError::Unconfirmed { reason: EndReason::Disconnected, .. }), "{error:?}");
+    let error = within(ack).await.unwrap_err();
+    assert!(matches!(error, DeliveryError::Unconfirmed { reason: EndReason::Disconnected, .. }), "{error:?}");
     let down = next_end(&mut events).await;
     assert!(matches!(down, NodeEvent::Down { reason: EndReason::PeerShutDown, .. }), "{down:?}");
     assert!(inbox.is_empty());

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use teleport::{Binary, Config, Node, NodeName, SendError, ShutdownReport, StaticPeers};
+use teleport::{Binary, Config, Node, NodeName, ReplyError, SendError, ShutdownReport, StaticPeers};
 use tokio::task::JoinSet;
 
 const ROUNDS: usize = 200;
@@ -96,9 +96,7 @@ async fn a_node_that_is_called_all_the_time_shuts_down_and_every_answer_arrives(
                     answered += 1;
                     in_session += u64::from(peer_of(&node, &asker).is_some());
                 }
-                Err(error) => {
-                    assert!(matches!(error, SendError::NotRunning | SendError::NodeDown { .. }), "{error}")
-                }
+                Err(error) => assert!(matches!(error, ReplyError::NotRunning), "{error}"),
             }
         }
         (answered, in_session)

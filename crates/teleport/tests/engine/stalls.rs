@@ -83,7 +83,7 @@ async fn a_peer_that_is_stopped_for_a_while_keeps_its_connections() {
         tokio::time::sleep(Duration::from_millis(1500)).await; // the fault's length
         child.signal(Signal::CONT);
         for ack in acks {
-            within(ack.delivered()).await.unwrap();
+            within(ack).await.unwrap();
         }
     }
     let transfer = peer_of(&a, &to).unwrap().transfer;

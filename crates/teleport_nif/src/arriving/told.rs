@@ -2,13 +2,13 @@
 
 use crate::arriving::calls::{Asked, CALLS};
 use crate::atoms;
-use crate::node::errors::send_error;
+use crate::node::errors::request_error;
 use crate::node::running::Running;
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, OwnedEnv, Term};
 use std::sync::Arc;
 use teleport::SendError;
-use teleport::embed::RefId;
+use teleport::embed::{RefId, RequestError};
 
 /// What is wrong with a reply that is not told to its caller.
 const UNREADABLE_REPLY: &str = "it is no term, has more new atoms than this node takes (max_new_atoms), or takes more memory \
@@ -56,11 +56,13 @@ pub(super) fn no_connection(running: &Running, env: &mut OwnedEnv, reference: Re
 }
 
 /// A call or a monitor that had to wait: if nothing came of it, that is its end.
-pub(crate) fn not_begun(running: &Running, reference: RefId, result: &Result<(), SendError>) {
+pub(crate) fn not_begun(running: &Running, reference: RefId, result: &Result<(), RequestError>) {
     let Err(error) = result else { return };
     end(running, &mut OwnedEnv::new(), reference, |env| match error {
-        SendError::NoConnection(_) | SendError::NodeDown { .. } => atoms::noconnection().encode(env),
-        error => send_error(env, error),
+        RequestError::Send(
+            SendError::NoConnection(_) | SendError::NodeDown { .. } | SendError::NotRunning,
+        ) => atoms::noconnection().encode(env),
+        error => request_error(env, error),
     });
 }
 

@@ -10,7 +10,6 @@ use rustler::{Encoder, Env, NifResult, Term};
 use std::io;
 use teleport::{
     AddressCheck, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, Outcome, PeerCheck,
-    SendError,
 };
 
 #[rustler::nif]
@@ -61,22 +60,22 @@ fn answered<'a>(env: Env<'a>, check: &ConnectionCheck) -> Term<'a> {
     (kind, answered).encode(env)
 }
 
-fn reason(error: &SendError) -> Atom {
+fn reason(error: &ConnectError) -> Atom {
     match error {
-        SendError::NoConnection(ConnectError::UnknownNode(_)) => atoms::not_running(),
-        SendError::NoConnection(ConnectError::Connect { cause, .. }) => posix(cause),
-        SendError::NoConnection(ConnectError::Closed { .. }) => atoms::closed(),
-        SendError::NoConnection(ConnectError::Timeout { .. }) => atoms::timeout(),
-        SendError::NoConnection(ConnectError::Nowhere { tried, .. }) => {
+        ConnectError::UnknownNode(_) => atoms::not_running(),
+        ConnectError::Connect { cause, .. } => posix(cause),
+        ConnectError::Closed { .. } => atoms::closed(),
+        ConnectError::Timeout { .. } => atoms::timeout(),
+        ConnectError::Nowhere { tried, .. } => {
             // A node that answers says more than one that does not.
             let answered = tried.iter().find(|tried| matches!(tried.outcome, Outcome::Handshake(_)));
             answered.or(tried.first()).map_or_else(atoms::connect, |tried| outcome(&tried.outcome))
         }
-        SendError::NoConnection(ConnectError::OwnName(_)) => atoms::own_name(),
-        SendError::NoConnection(ConnectError::NoCookie(_)) => atoms::cookie(),
-        SendError::NoConnection(ConnectError::Handshake { cause, .. }) => handshake(cause),
-        SendError::NoConnection(ConnectError::NotRunning) | SendError::NotRunning => atoms::not_running(),
-        SendError::NodeDown { .. } => atoms::nodedown(),
+        ConnectError::OwnName(_) => atoms::own_name(),
+        ConnectError::NoCookie(_) => atoms::cookie(),
+        ConnectError::Handshake { cause, .. } => handshake(cause),
+        ConnectError::NotRunning => atoms::not_running(),
+        ConnectError::NodeDown { .. } => atoms::nodedown(),
         // The enums may grow.
         _ => atoms::connect(),
     }

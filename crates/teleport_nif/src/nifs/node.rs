@@ -20,7 +20,7 @@ use rustler::{Encoder, Env, Error, NifResult, OwnedEnv, Term};
 use std::sync::Arc;
 use std::time::Duration;
 use teleport::embed::Embedded;
-use teleport::{Incarnation, Node, NodeName, StartError, etf};
+use teleport::{Incarnation, Node, NodeName, SendError, StartError, etf};
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
@@ -150,7 +150,7 @@ fn prime<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
     with_node(env, |_, node| {
         let node = node.clone();
         Ok(later(env, tag, "teleport prime", move |notice, runtime| {
-            notice.give(runtime.block_on(node.prime(&peer)));
+            notice.give(runtime.block_on(node.prime(&peer)).map_err(SendError::from));
         }))
     })
 }

@@ -4,14 +4,14 @@ use crate::arriving::calls::{CALLS, Mark};
 use crate::arriving::told;
 use crate::leaving::small;
 use crate::nifs::with_node;
-use crate::node::errors::send_error;
+use crate::node::errors::request_error;
 use crate::node::notice::Notice;
 use crate::node::running::Running;
 use crate::{atoms, ids, library};
 use rustler::{Encoder, Env, NifResult, Term};
 use std::sync::Arc;
-use teleport::embed::{ProcessId, Recipient, RefId, Sent};
-use teleport::{SendError, SendOptions};
+use teleport::SendOptions;
+use teleport::embed::{ProcessId, Recipient, RefId, RequestError, Sent};
 
 #[rustler::nif]
 fn request<'a>(
@@ -63,7 +63,7 @@ fn begin<'a>(
     running: &Arc<Running>,
     to: Term<'a>,
     (reference, mark): (Term<'a>, Term<'a>),
-    ask: impl FnOnce(Arc<Running>, ProcessId, Recipient, RefId) -> Result<Sent, SendError>,
+    ask: impl FnOnce(Arc<Running>, ProcessId, Recipient, RefId) -> Result<Sent, RequestError>,
 ) -> NifResult<Term<'a>> {
     let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
     let from = ids::process_of(env, env.pid())?;
@@ -76,7 +76,7 @@ fn begin<'a>(
             false => (atoms::error(), atoms::not_running()).encode(env),
         },
         Err(error) => match CALLS.withdraw(reference) {
-            true => (atoms::error(), send_error(env, &error)).encode(env),
+            true => (atoms::error(), request_error(env, &error)).encode(env),
             // The session, or the node, has ended just now, and has told the process so.
             false => atoms::ok().encode(env),
         },

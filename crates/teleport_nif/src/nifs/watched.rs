@@ -5,7 +5,7 @@ use crate::arriving::relays::{self, Alias};
 use crate::arriving::watches::{Parked, WATCHES};
 use crate::leaving::small;
 use crate::nifs::shared::MOST_PLACES;
-use crate::node::errors::send_error;
+use crate::node::errors::reply_error;
 use crate::node::running;
 use crate::{atoms, ids};
 use rustler::types::atom::Atom;
@@ -54,7 +54,7 @@ fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
     };
     Ok(match WATCHES.take(number).map_or(Ok(()), |watch| watch.reply(body)) {
         Ok(()) => atoms::ok().encode(env),
-        Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+        Err(error) => (atoms::error(), reply_error(env, &error)).encode(env),
     })
 }
 

@@ -4,7 +4,8 @@ use crate::atoms;
 use crate::node::address;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Term};
-use teleport::{ConnectError, SendError, StartError};
+use teleport::embed::RequestError;
+use teleport::{ConnectError, DeliveryError, ReplyError, SendError, StartError};
 
 /// The reason of an `{error, Reason}`.
 pub(crate) fn send_error<'a>(env: Env<'a>, error: &SendError) -> Term<'a> {
@@ -12,19 +13,47 @@ pub(crate) fn send_error<'a>(env: Env<'a>, error: &SendError) -> Term<'a> {
         SendError::NoConnection(ConnectError::UnknownNode(peer)) => {
             (atoms::not_running(), peer.as_str()).encode(env)
         }
-        SendError::NoConnection(ConnectError::NotRunning) | SendError::NotRunning => {
-            atoms::not_running().encode(env)
-        }
+        SendError::NotRunning => atoms::not_running().encode(env),
         SendError::NoConnection(error) => (atoms::connect(), error.to_string()).encode(env),
-        SendError::NodeDown { .. } | SendError::Unconfirmed { .. } => atoms::nodedown().encode(env),
+        SendError::NodeDown { .. } => atoms::nodedown().encode(env),
         SendError::Busy => atoms::busy().encode(env),
         SendError::NotConnected { .. } => atoms::noconnect().encode(env),
         SendError::Timeout(_) => atoms::timeout().encode(env),
         SendError::TooLarge { size, limit } => (atoms::too_large(), size, limit).encode(env),
-        SendError::NoProcess => atoms::noproc().encode(env),
         SendError::Name(_) | SendError::NameTooLong(_) | SendError::Encode(_) => {
             (atoms::badarg(), error.to_string()).encode(env)
         }
+        // The enum may grow.
+        _ => (atoms::error(), error.to_string()).encode(env),
+    }
+}
+
+/// The reason of an `{error, Reason}` in place of an acknowledgement.
+pub(crate) fn delivery_error<'a>(env: Env<'a>, error: &DeliveryError) -> Term<'a> {
+    match error {
+        DeliveryError::NoProcess => atoms::noproc().encode(env),
+        DeliveryError::Unconfirmed { .. } => atoms::nodedown().encode(env),
+        // The enum may grow.
+        _ => (atoms::error(), error.to_string()).encode(env),
+    }
+}
+
+/// The reason of an `{error, Reason}`: an answer was not sent.
+pub(crate) fn reply_error<'a>(env: Env<'a>, error: &ReplyError) -> Term<'a> {
+    match error {
+        ReplyError::TooLarge { size, limit } => (atoms::too_large(), size, limit).encode(env),
+        ReplyError::NotRunning => atoms::not_running().encode(env),
+        ReplyError::Name(_) | ReplyError::Encode(_) => (atoms::badarg(), error.to_string()).encode(env),
+        // The enum may grow.
+        _ => (atoms::error(), error.to_string()).encode(env),
+    }
+}
+
+/// The reason of an `{error, Reason}`: a call or monitor was not begun.
+pub(crate) fn request_error<'a>(env: Env<'a>, error: &RequestError) -> Term<'a> {
+    match error {
+        RequestError::NoProcess => atoms::noproc().encode(env),
+        RequestError::Send(error) => send_error(env, error),
         // The enum may grow.
         _ => (atoms::error(), error.to_string()).encode(env),
     }

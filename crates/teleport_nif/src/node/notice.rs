@@ -1,11 +1,11 @@
 //! Telling a process later what has become of something, since a function that it calls must not wait.
 
 use crate::atoms;
-use crate::node::errors::send_error;
+use crate::node::errors::{delivery_error, send_error};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 use std::{io, thread};
-use teleport::SendError;
+use teleport::{DeliveryError, SendError};
 use tokio::runtime::{Builder, Runtime};
 
 /// Tells the calling process, in `{teleport_sent, Tag, ok | {error, Reason}}`, that what had to wait waits no longer. Without a
@@ -87,14 +87,14 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 pub(crate) fn acknowledge(
     env: Env<'_>,
     tag: Term<'_>,
-) -> impl FnOnce(Result<(), SendError>) + Send + 'static {
+) -> impl FnOnce(Result<(), DeliveryError>) + Send + 'static {
     let (process, own) = (env.pid(), OwnedEnv::new());
     let tag = own.save(tag);
     move |result| {
         own.run(|env| {
             let outcome = match result {
                 Ok(()) => atoms::delivered().encode(env),
-                Err(error) => (atoms::unconfirmed(), send_error(env, &error)).encode(env),
+                Err(error) => (atoms::unconfirmed(), delivery_error(env, &error)).encode(env),
             };
             // The process may have ended.
             let _ = env.send(&process, (atoms::teleport(), tag.load(env), outcome));

@@ -17,6 +17,7 @@
 mod node;
 mod told;
 
+pub use crate::base::error::RequestError;
 pub use crate::host::{Arriving, End, Host, Inbound, Origin, Receipt, Untaken, Watch};
 pub use crate::io::runtime::stand_back;
 pub use node::{Embedded, Recipient, Sent, Waiting};

@@ -1,7 +1,7 @@
 //! The host's side of the node: sending in the names of its processes.
 
 use super::told::{Answer, Told};
-use super::{Destination, ProcessId, RefId};
+use super::{Destination, ProcessId, RefId, RequestError};
 use crate::api::builder::NodeBuilder;
 use crate::api::node::Node;
 use crate::api::process::not_connected;
@@ -11,8 +11,8 @@ use crate::host::{Host, Hosting, Origin};
 use crate::local::watch::{Path, Purpose, Via, Waiter};
 use crate::session::{Offered, Patience, Session};
 use crate::{
-    Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError, SendOptions, ShutdownReport,
-    StartError,
+    ConnectError, DeliveryError, Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError,
+    SendOptions, ShutdownReport, StartError,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ impl Embedded {
     }
 
     /// Sets up the session with a peer and its whole pool; see [`Node::prime`].
-    pub async fn prime(&self, peer: &NodeName) -> Result<(), SendError> {
+    pub async fn prime(&self, peer: &NodeName) -> Result<(), ConnectError> {
         self.node.prime(peer).await
     }
 
@@ -142,7 +142,7 @@ impl Embedded {
         let handle = engine.core.handle.clone();
         handle.spawn(async move {
             let session = engine.session(&peer).await;
-            told(session.map(|session| Origin(session)));
+            told(session.map(|session| Origin(session)).map_err(SendError::from));
         });
         Ok(())
     }
@@ -195,7 +195,13 @@ impl Embedded {
         match session.send(options.outgoing(from, to, body))? {
             Offered::Accepted => {}
             // Dropped, it would be taken back.
-            waiting => drop(wait(engine, None, when_accepted(waiting, (), Patience::ENDLESS), drop, drop)),
+            waiting => drop(wait(
+                engine,
+                None,
+                when_accepted::<_, SendError>(waiting, (), Patience::ENDLESS),
+                drop,
+                drop,
+            )),
         }
         Ok(())
     }
@@ -210,13 +216,13 @@ impl Embedded {
         body: Segments,
         options: SendOptions,
         accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
-        told: impl FnOnce(Result<(), SendError>) + Send + 'static,
+        told: impl FnOnce(Result<(), DeliveryError>) + Send + 'static,
     ) -> Result<Sent, SendError> {
         let Recipient { peer, incarnation, to } = to;
         let asked = peer.clone();
         let offer = move |session: &Arc<Session>| {
             if session.is_stale(incarnation) {
-                return Ok((Offered::Accepted, Answer::Now(Err(SendError::NoProcess))));
+                return Ok((Offered::Accepted, Answer::Now(Err(DeliveryError::NoProcess))));
             }
             let (offered, answer) = session.send_acknowledged(options.outgoing(from, to, body))?;
             Ok((offered, Answer::Later(answer)))
@@ -238,8 +244,8 @@ impl Embedded {
         reference: RefId,
         body: Segments,
         options: SendOptions,
-        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
-    ) -> Result<Sent, SendError> {
+        accepted: impl FnOnce(Result<(), RequestError>) + Send + 'static,
+    ) -> Result<Sent, RequestError> {
         let message = move |to| {
             let mut message = options.outgoing(from, to, body);
             message.kind = Kind::Request(reference);
@@ -255,8 +261,8 @@ impl Embedded {
         from: ProcessId,
         to: Recipient,
         reference: RefId,
-        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
-    ) -> Result<Sent, SendError> {
+        accepted: impl FnOnce(Result<(), RequestError>) + Send + 'static,
+    ) -> Result<Sent, RequestError> {
         let message = move |to| Outgoing::of_kind(Kind::Monitor(reference), from, to, Segments::default());
         self.watch(from, to, reference, Purpose::Monitor, SendOptions::default(), message, accepted)
     }
@@ -287,60 +293,62 @@ impl Embedded {
         purpose: Purpose,
         options: SendOptions,
         message: impl FnOnce(Destination) -> Outgoing + Send + 'static,
-        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
-    ) -> Result<Sent, SendError> {
+        accepted: impl FnOnce(Result<(), RequestError>) + Send + 'static,
+    ) -> Result<Sent, RequestError> {
         let Recipient { peer, incarnation, to } = to;
         let engine = Arc::downgrade(self.engine());
         let offer = move |session: &Arc<Session>| {
             if session.is_stale(incarnation) {
-                return Err(SendError::NoProcess);
+                return Err(RequestError::NoProcess);
             }
             let engine = engine.upgrade().ok_or(SendError::NotRunning)?;
             let path = Path { via: Via::There(session.clone()), from, to: to.clone() };
             engine.core.watches.watching.begin(reference, path, Waiter::Host(purpose));
-            session.send(message(to)).inspect_err(|_| engine.core.watches.watching.withdraw(reference))
+            let offered = session.send(message(to));
+            Ok(offered.inspect_err(|_| engine.core.watches.watching.withdraw(reference))?)
         };
         self.offer(peer, options, Some(reference), offer, accepted)
     }
 
     /// Offers something to the session with a peer, at once if there is one and it has room.
-    fn offer(
+    fn offer<E: From<SendError> + Send + 'static>(
         &self,
         peer: NodeName,
         options: SendOptions,
         watch: Option<RefId>,
-        offer: impl FnOnce(&Arc<Session>) -> Result<Offered, SendError> + Send + 'static,
-        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
-    ) -> Result<Sent, SendError> {
+        offer: impl FnOnce(&Arc<Session>) -> Result<Offered, E> + Send + 'static,
+        accepted: impl FnOnce(Result<(), E>) + Send + 'static,
+    ) -> Result<Sent, E> {
         let offer = |session: &Arc<Session>| Ok((offer(session)?, ()));
         self.offer_then(peer, options, watch, offer, drop, accepted)
     }
 
     /// The same; what comes of the offer is handed on once it is accepted.
-    fn offer_then<T: Send + 'static>(
+    fn offer_then<T: Send + 'static, E: From<SendError> + Send + 'static>(
         &self,
         peer: NodeName,
         options: SendOptions,
         watch: Option<RefId>,
-        offer: impl FnOnce(&Arc<Session>) -> Result<(Offered, T), SendError> + Send + 'static,
+        offer: impl FnOnce(&Arc<Session>) -> Result<(Offered, T), E> + Send + 'static,
         then: impl FnOnce(T) + Send + 'static,
-        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
-    ) -> Result<Sent, SendError> {
+        accepted: impl FnOnce(Result<(), E>) + Send + 'static,
+    ) -> Result<Sent, E> {
         let _hurry = must_not_wait();
         let engine = self.engine();
         if engine.is_stopped() {
-            return Err(SendError::NotRunning);
+            return Err(SendError::NotRunning.into());
         }
         let patience = options.patience();
         let session = match engine.peers.session(&peer) {
-            None if options.is_noconnect() => return Err(not_connected(&peer)),
+            None if options.is_noconnect() => return Err(not_connected(&peer).into()),
             None if options.is_nosuspend() => Some(engine.session_now(&peer)?),
             session => session,
         };
         let Some(session) = session else {
             let dialling = engine.clone();
             let waiting = async move {
-                let (offered, outcome) = offer(&patience.within(dialling.session(&peer)).await?)?;
+                let dialled = async { Ok::<_, SendError>(dialling.session(&peer).await?) };
+                let (offered, outcome) = offer(&patience.within(dialled).await?)?;
                 when_accepted(offered, outcome, patience).await
             };
             return Ok(Sent::Waiting(wait(engine, watch, waiting, then, accepted)));
@@ -361,7 +369,11 @@ impl Embedded {
     }
 }
 
-async fn when_accepted<T>(offered: Offered, outcome: T, patience: Patience) -> Result<T, SendError> {
+async fn when_accepted<T, E: From<SendError>>(
+    offered: Offered,
+    outcome: T,
+    patience: Patience,
+) -> Result<T, E> {
     if let Offered::Waiting(pending) = offered {
         pending.accepted(patience).await?;
     }
@@ -369,12 +381,12 @@ async fn when_accepted<T>(offered: Offered, outcome: T, patience: Patience) -> R
 }
 
 /// Waits on a thread of the node, until it is accepted or taken back.
-fn wait<T: Send + 'static>(
+fn wait<T: Send + 'static, E: Send + 'static>(
     engine: &Arc<Engine>,
     watch: Option<RefId>,
-    waiting: impl Future<Output = Result<T, SendError>> + Send + 'static,
+    waiting: impl Future<Output = Result<T, E>> + Send + 'static,
     then: impl FnOnce(T) + Send + 'static,
-    accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
+    accepted: impl FnOnce(Result<(), E>) + Send + 'static,
 ) -> Waiting {
     let (cancel, mut cancelled) = oneshot::channel();
     let engine_then = engine.clone();

@@ -1,21 +1,21 @@
 //! Whoever is to be told what became of an acknowledged message.
 
 use crate::session::Confirmation;
-use crate::{EndReason, NodeName, SendError};
+use crate::{DeliveryError, EndReason, NodeName};
 
 /// What becomes of an acknowledged message.
 pub(super) enum Answer {
-    Now(Result<(), SendError>),
+    Now(Result<(), DeliveryError>),
     Later(Confirmation),
 }
 
 /// Tells once: what became of the message, or when it is dropped, since the node has stopped, that nothing is known.
-pub(super) struct Told<F: FnOnce(Result<(), SendError>)> {
+pub(super) struct Told<F: FnOnce(Result<(), DeliveryError>)> {
     told: Option<F>,
     peer: NodeName,
 }
 
-impl<F: FnOnce(Result<(), SendError>)> Told<F> {
+impl<F: FnOnce(Result<(), DeliveryError>)> Told<F> {
     /// Of a message to that peer which was accepted.
     pub(super) fn new(told: F, peer: NodeName) -> Self {
         Self { told: Some(told), peer }
@@ -31,16 +31,16 @@ impl<F: FnOnce(Result<(), SendError>)> Told<F> {
         }
     }
 
-    fn tell(&mut self, result: Result<(), SendError>) {
+    fn tell(&mut self, result: Result<(), DeliveryError>) {
         if let Some(told) = self.told.take() {
             told(result);
         }
     }
 }
 
-impl<F: FnOnce(Result<(), SendError>)> Drop for Told<F> {
+impl<F: FnOnce(Result<(), DeliveryError>)> Drop for Told<F> {
     fn drop(&mut self) {
         let (peer, reason) = (self.peer.clone(), EndReason::Disconnected);
-        self.tell(Err(SendError::Unconfirmed { peer, reason }));
+        self.tell(Err(DeliveryError::Unconfirmed { peer, reason }));
     }
 }

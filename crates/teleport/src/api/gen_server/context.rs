@@ -4,7 +4,7 @@ use crate::api::mailbox::Mailbox;
 use crate::api::node::Node;
 use crate::api::process::Process;
 use crate::base::address::Address;
-use crate::base::error::SendError;
+use crate::base::error::MonitorError;
 use crate::base::seldom::Seldom;
 use teleport_etf::{Pid, Reference, Term};
 
@@ -50,7 +50,7 @@ impl Context {
 
     /// Watches another process: when it ends, [`handle_info`](crate::gen_server::GenServer::handle_info) gets a message that is
     /// [`down`](crate::Message::down); see [`Mailbox::monitor`].
-    pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, SendError> {
+    pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, MonitorError> {
         self.mailbox.monitor(to).await
     }
 

@@ -19,15 +19,15 @@ use tokio::task::AbortHandle;
 ///
 /// ```no_run
 /// # use std::time::Duration;
-/// # use teleport::{CallError, Caller, Process};
+/// # use teleport::{Caller, NodeName, Process};
 /// # use teleport::gen_server::{Answer, Context, GenServer, ServerAddress};
 /// # struct Counter;
 /// # impl GenServer for Counter {
 /// #     type Call = u64; type Reply = u64; type Cast = ();
 /// #     async fn handle_call(&mut self, by: u64, _: &Caller, _: &mut Context) -> Answer<u64> { by.into() }
 /// # }
-/// # async fn example(client: Process) -> Result<(), CallError> {
-/// let counter = ServerAddress::<Counter>::new(("counter", "shop@10.0.0.7"));
+/// # async fn example(client: Process) -> Result<(), Box<dyn std::error::Error>> {
+/// let counter = ServerAddress::<Counter>::new(("counter", "shop@10.0.0.7".parse::<NodeName>()?));
 /// let count: u64 = counter.call(&client, &1, Duration::from_secs(5)).await?;
 /// # Ok(()) }
 /// ```

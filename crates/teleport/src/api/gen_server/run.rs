@@ -5,7 +5,7 @@ use super::envelope::Envelope;
 use super::{Answer, GenServer};
 use crate::api::call::Caller;
 use crate::api::mailbox::{Mailbox, Message};
-use crate::base::error::SendError;
+use crate::base::error::ReplyError;
 use serde::Serialize;
 use std::any::Any;
 use std::future::poll_fn;
@@ -153,11 +153,11 @@ fn reject(context: &Context, caller: &Caller, error: &DecodeError) {
 }
 
 /// The caller has been told; a type's own words may repeat what it was given, which does not belong in a log.
-fn complain_of_reply(context: &mut Context, caller: &Caller, error: &SendError) {
+fn complain_of_reply(context: &mut Context, caller: &Caller, error: &ReplyError) {
     let Some(not_said) = context.complaints.note(Complaint::Reply, Instant::now()) else { return };
     let (node, server, caller) = (context.node().name(), context.pid(), caller.pid());
     let error: &dyn std::fmt::Display = match error {
-        SendError::Encode(_) => &"it has no form in the external term format",
+        ReplyError::Encode(_) => &"it has no form in the external term format",
         error => error,
     };
     tracing::warn!(%node, %server, name = context.name(), %caller, %error, not_said = not_said.same, "a reply was not sent");

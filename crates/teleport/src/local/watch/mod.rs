@@ -12,8 +12,7 @@ mod watcher;
 pub(crate) use watched::{Refused, Subject, WatchLimit, Watched, Watchers};
 pub(crate) use watcher::{Answer, HostedWaiters, Over, Path, Waiter, Watching};
 
-use super::Peer;
-use crate::SendError;
+use super::{Peer, Unsent};
 use ::metrics::Counter;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -104,8 +103,8 @@ impl Via {
                 let tell = |reason| peer.send_exempt(Outgoing::of_kind(kind, from, to.clone(), reason));
                 // If the session has ended, its watches have too.
                 let instead = match tell(reason) {
-                    Err(SendError::TooLarge { .. }) => reason::too_large(),
-                    Err(SendError::AnswersNotTaken { .. }) => reason::system_limit(),
+                    Err(Unsent::TooLarge { .. }) => reason::too_large(),
+                    Err(Unsent::NotTaken { .. }) => reason::system_limit(),
                     _ => return,
                 };
                 let _ = tell(instead);

@@ -93,7 +93,7 @@ pub(crate) async fn receive<T: serde::de::DeserializeOwned>(mailbox: &mut Mailbo
 
 /// The next event, which has to come.
 pub(crate) async fn event(monitor: &mut NodeMonitor) -> NodeEvent {
-    within(monitor.next()).await.expect("the node runs")
+    within(monitor.recv()).await.expect("the node runs")
 }
 
 /// The end of a session, which has to come. A session's beginning may have been told of after the monitor was made.
@@ -115,7 +115,7 @@ pub(crate) async fn assert_none_ended(monitor: &mut NodeMonitor) {
 /// The events there are by now.
 pub(crate) async fn events_so_far(monitor: &mut NodeMonitor) -> Vec<NodeEvent> {
     let mut events = Vec::new();
-    while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, monitor.next()).await {
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, monitor.recv()).await {
         events.push(event);
     }
     events

@@ -110,7 +110,9 @@ async fn one_life(node: &Node, name: &str, seen: &mut HashSet<u64>) -> bool {
         match wish {
             Wish::Answer => process.reply(&caller, &(call, fine, body(call, len))).unwrap(),
             Wish::HandOn => {
-                if let Err(error) = process.send(WORKER, &(&caller, call, len)).await {
+                if let Err(error) =
+                    process.send((WORKER.0, super::name(WORKER.1)), &(&caller, call, len)).await
+                {
                     process.reject(&caller, &error.to_string());
                 }
             }

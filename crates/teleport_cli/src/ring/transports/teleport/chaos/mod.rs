@@ -117,7 +117,7 @@ impl ChaosNode {
         let mut events = self.base.node.monitor_nodes();
         let downs = Arc::clone(&self.downs);
         self.base.runtime.spawn(async move {
-            while let Some(event) = events.next().await {
+            while let Some(event) = events.recv().await {
                 if let NodeEvent::Down { unconfirmed, .. } = event {
                     downs.sessions.fetch_add(1, Ordering::Relaxed);
                     downs.unconfirmed.fetch_add(unconfirmed, Ordering::Relaxed);
