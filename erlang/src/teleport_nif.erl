@@ -11,9 +11,11 @@
 -export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1]).
--export([sample/0, pad/1]).
+-export([sample/0, pad/1, make_maps_anywhere/1]).
 -export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
          carrier_peer/1]).
+%% For tests.
+-export([makes_maps_anywhere/1]).
 
 -nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
@@ -21,7 +23,7 @@
 -nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1]).
--nifs([sample/0, pad/1]).
+-nifs([sample/0, pad/1, make_maps_anywhere/1]).
 -nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
        carrier_peer/1]).
 
@@ -95,6 +97,7 @@ init() ->
         ok ->
             ok = persistent_term:put(?LIBRARY, {library(), ThisFile, This}),
             _ = persistent_term:erase(?LOAD_ERROR),
+            ok = make_maps_anywhere(makes_maps_anywhere(erlang:system_info(version))),
             pad(not is_weighed());
         {error, {_Kind, Text}} = Error ->
             persistent_term:put(?LOAD_ERROR, {nif_not_loaded, File, Text}),
@@ -136,6 +139,22 @@ weight() ->
 %% A binary of some KiB, made like those of messages, with a small resource.
 -spec sample() -> binary().
 sample() ->
+    erlang:nif_error(not_loaded).
+
+%% Whether threads that are no schedulers can make maps of more than 128 pairs (erlang/otp#8208): from OTP 27.3 on,
+%% and in patches of OTP 26 and 25. By the version of erts.
+-spec makes_maps_anywhere(string()) -> boolean().
+makes_maps_anywhere(Version) ->
+    Numbers = [N || Part <- string:lexemes(Version, "."), {N, _Suffix} <- [string:to_integer(Part)], is_integer(N)],
+    case Numbers of
+        [13 | _] -> Numbers >= [13, 2, 2, 14];
+        [14 | _] -> Numbers >= [14, 2, 5, 8];
+        _ -> Numbers >= [15, 2, 3]
+    end.
+
+%% Sets whether threads that are no schedulers make maps of more than 128 pairs.
+-spec make_maps_anywhere(boolean()) -> ok.
+make_maps_anywhere(_Can) ->
     erlang:nif_error(not_loaded).
 
 %% Sets whether resources are made as large as the binaries that they hold.

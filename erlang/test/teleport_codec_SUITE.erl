@@ -9,7 +9,8 @@
 -export([large_binaries_arrive_at_every_position/1, hard_terms_arrive_as_they_were/1, random_terms_arrive_as_they_were/1,
          documents_of_other_encoders_are_read/1, documents_that_are_none_vanish_alone/1, what_cannot_be_read_is_counted/1,
          terms_of_many_atoms_arrive_as_they_were/1, atoms_that_are_new_are_counted/1,
-         requests_and_replies_carry_large_binaries/1, large_maps_arrive_though_builders_die/1]).
+         requests_and_replies_carry_large_binaries/1, large_maps_arrive_though_builders_die/1,
+         large_maps_need_builders_only_on_older_releases/1, releases_that_make_large_maps_on_any_thread/1]).
 -export([large_binaries_are_not_copied/1, relayed_messages_reuse_memory/1, a_large_binary_takes_its_own_memory_once/1,
          memory_is_reused_only_when_free/1, binaries_are_valid_after_a_stop/1]).
 
@@ -33,7 +34,8 @@ all() ->
      terms_of_many_atoms_arrive_as_they_were,
      atoms_that_are_new_are_counted,
      requests_and_replies_carry_large_binaries,
-     large_maps_arrive_though_builders_die,
+     large_maps_arrive_though_builders_die, large_maps_need_builders_only_on_older_releases,
+     releases_that_make_large_maps_on_any_thread,
      large_binaries_are_not_copied,
      relayed_messages_reuse_memory,
      a_large_binary_takes_its_own_memory_once,
@@ -226,6 +228,29 @@ large_maps_arrive_though_builders_die(Config) ->
          [exit(Builder, kill) || I rem 10 =:= 0, Builder <- lists:sublist(builders(Node), 3)]
      end || {I, _} = Message <- Messages],
     same(Config, numbers(500)).
+
+large_maps_need_builders_only_on_older_releases(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport_test:echo(Node, suspended),
+    Builders = builders(Node),
+    lists:foreach(fun sys:suspend/1, Builders),
+    Messages = [numbers(Count) || Count <- [129, 100000]],
+    [ok = teleport:send({suspended, Node}, {?config(test, Config), Message}) || Message <- Messages],
+    Wait = fun() ->
+        teleport_test:eventually(fun() ->
+            [] =/= [B || B <- Builders, erpc:call(Node, erlang, process_info, [B, message_queue_len]) =/= {message_queue_len, 0}]
+        end)
+    end,
+    teleport_nif:makes_maps_anywhere(erpc:call(Node, erlang, system_info, [version])) orelse
+        begin Wait(), lists:foreach(fun sys:resume/1, Builders) end,
+    [?assertEqual({echo, Message}, teleport_test:receive_one()) || Message <- Messages],
+    lists:foreach(fun sys:resume/1, Builders).
+
+releases_that_make_large_maps_on_any_thread(_Config) ->
+    [?assertEqual({Version, Expected}, {Version, teleport_nif:makes_maps_anywhere(Version)})
+     || {Expected, Versions} <- [{false, ["13.0", "13.1.5", "13.2.2.13", "14.0", "14.2.5.7", "15.0", "15.2.2.5"]},
+                                 {true, ["13.2.2.14", "13.2.3", "14.2.5.8", "14.3", "15.2.3", "15.2.7", "16.0", "17.1.1"]}],
+        Version <- Versions].
 
 builders(Node) ->
     [Pid || {_, Pid, worker, _} <- supervisor:which_children({teleport_builder_sup, Node}), is_pid(Pid)].

@@ -1,7 +1,8 @@
-//! What binaries of received messages weigh for the garbage collector is tried out, and set.
+//! What depends on the release of OTP that runs: how binaries of received messages are weighed for the garbage
+//! collector, and which threads can make large maps.
 
 use crate::atoms;
-use crate::terms::held;
+use crate::terms::{held, maps};
 use bytes::Bytes;
 use rustler::types::atom::Atom;
 use rustler::{Env, Term};
@@ -17,5 +18,11 @@ fn sample(env: Env<'_>) -> Term<'_> {
 #[rustler::nif]
 fn pad(is_wanted: bool) -> Atom {
     held::pad(is_wanted);
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn make_maps_anywhere(can: bool) -> Atom {
+    maps::set_anywhere(can);
     atoms::ok()
 }

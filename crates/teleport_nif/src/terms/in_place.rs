@@ -33,7 +33,7 @@ pub(crate) fn build<'a>(
     if document.len() < SHORT {
         return Ok(atoms.decode(env, document));
     }
-    match in_place(env, document, limits, atoms, maps::MAX_MAP) {
+    match in_place(env, document, limits, atoms, maps::limit()) {
         Ok(term) => Ok(term),
         Err(Apart::LargeMap) => Err(NeedsScheduler),
         Err(_) => Ok(atoms.decode(env, document)),
