@@ -128,6 +128,10 @@ impl NodeBuilder {
     }
 
     /// Starts the node: it listens when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: what is missing or cannot be had. Nothing is left of the node then.
     pub async fn start(self) -> Result<Node, StartError> {
         let name = self.name?;
         if let Some((field, allowed)) = self.config.flaw() {

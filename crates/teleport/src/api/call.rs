@@ -145,6 +145,10 @@ impl Process {
     /// assert!(matches!(price, Err(CallError::NoProcess)));
     /// # Ok(()) }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]: why there is no reply.
     pub async fn call<Q: Serialize + ?Sized, R: DeserializeOwned>(
         &self,
         to: impl Into<Address>,
@@ -158,6 +162,10 @@ impl Process {
     /// Sends a request, and leaves it to the caller when to wait for the answer; like `gen_server:send_request/2`.
     ///
     /// Returns when the request is accepted, as [`send`](Self::send) does.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]: the request was not sent, and there is no [`Response`].
     pub async fn send_request<Q: Serialize + ?Sized, R>(
         &self,
         to: impl Into<Address>,
@@ -194,6 +202,10 @@ impl Process {
     }
 
     /// Sends a cast: a request without an answer, like `gen_server:cast/2`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send).
     pub async fn cast<M: Serialize + ?Sized>(
         &self,
         to: impl Into<Address>,
@@ -204,6 +216,10 @@ impl Process {
 
     /// Sends a cast to the servers of one name on several nodes, like `gen_server:abcast/3`. Returns when each of them is
     /// accepted or known not to be; the errors say which.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`](teleport_etf::EncodeError) if the message has no form in the external term format: nothing was sent.
     pub async fn abcast<M: Serialize + ?Sized>(
         &self,
         nodes: impl IntoIterator<Item = NodeName>,
@@ -247,6 +263,10 @@ impl Process {
     ///
     /// Never waits: an answer needs no credit. If it cannot be sent because it is too large or has no form, the caller is
     /// told so, and so is whoever answers. A caller who is gone is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError`]: the answer was not sent.
     pub fn reply<R: Serialize + ?Sized>(&self, to: &Caller, reply: &R) -> Result<(), ReplyError> {
         let Some(alias) = to.alias() else { return self.reply_plainly(to, reply) };
         let body = encode(reply).map_err(ReplyError::from);

@@ -44,11 +44,19 @@ pub struct Message {
 
 impl Node {
     /// A new process under a name.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Taken`] and [`RegisterError::Length`] for the name, and [`RegisterError::NotRunning`].
     pub fn register(&self, name: &str) -> Result<Mailbox, RegisterError> {
         self.add(Some(name))
     }
 
     /// A new process without a name.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NotRunning`] once the node has been shut down.
     pub fn mailbox(&self) -> Result<Mailbox, RegisterError> {
         self.add(None)
     }
@@ -143,6 +151,10 @@ impl Mailbox {
     ///
     /// As in Erlang there is no error for a process that does not exist or cannot be reached: DOWN says `noproc` or
     /// `noconnection` then.
+    ///
+    /// # Errors
+    ///
+    /// [`MonitorError`] if no process can have that address, or the node has been shut down.
     pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, MonitorError> {
         self.process.watch(to.into(), &self.inbox).await
     }
@@ -220,6 +232,10 @@ impl Message {
     }
 
     /// The message as a value of a type of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if the message is of another type, or over the limits of decoding.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         teleport_etf::from_bytes(&self.body)
     }

@@ -102,6 +102,10 @@ impl Node {
     }
 
     /// Sets up the session with a peer and its whole pool, ahead of use.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`]: why there is no session, or that it ended before it had its pool.
     pub async fn prime(&self, peer: &NodeName) -> Result<(), ConnectError> {
         self.engine().session(peer).await?.prime().await
     }
@@ -139,6 +143,10 @@ impl Node {
 
     /// The secret shared with one peer, in place of the cluster's, from the next handshake on; `None`: the cluster's. Sessions
     /// that stand are not touched.
+    ///
+    /// # Errors
+    ///
+    /// [`UnusableCookie`] if it cannot be a cookie.
     pub fn set_peer_cookie(&self, peer: &NodeName, cookie: Option<&[u8]>) -> Result<(), UnusableCookie> {
         let cookie = cookie.map(Cookie::new).transpose()?;
         self.engine().cookies.set(peer, cookie);

@@ -170,6 +170,10 @@ impl Process {
     }
 
     /// Sends a message with options.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: nothing was sent, and why. Which of them there can be depends on the options.
     pub async fn send_with<M: Serialize + ?Sized>(
         &self,
         to: impl Into<Address>,
@@ -180,6 +184,10 @@ impl Process {
     }
 
     /// Sends a term that is encoded already, such as the [`body`](crate::Message::body) of a message passed on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send_with`](Self::send_with).
     pub async fn send_encoded(
         &self,
         to: impl Into<Address>,
@@ -208,6 +216,10 @@ impl Process {
     }
 
     /// Sends a message, and asks what becomes of it. Returns when it is accepted; the answer comes by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send_with`](Self::send_with). What becomes of an accepted message the [`Acknowledgement`] says.
     pub async fn send_acknowledged<M: Serialize + ?Sized>(
         &self,
         to: impl Into<Address>,
