@@ -5,15 +5,19 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([delivered/1, of_any_size/1, to_nobody/1, here/1, tags/1, with_other_options/1, a_sender_that_ends/1,
-         a_stopped_peer/1, not_sent/1]).
+-export([delivered/1, of_any_size/1, a_message_to_nobody_is_unconfirmed/1,
+         a_message_to_a_process_of_this_node_is_acknowledged/1, tags_may_be_any_terms/1,
+         with_other_options/1, a_sender_that_ends/1,
+         a_stopped_peer/1, what_is_not_sent_is_not_acknowledged/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [delivered, of_any_size, to_nobody, here, tags, with_other_options, a_sender_that_ends, a_stopped_peer, not_sent].
+    [delivered, of_any_size, a_message_to_nobody_is_unconfirmed,
+     a_message_to_a_process_of_this_node_is_acknowledged, tags_may_be_any_terms, with_other_options,
+     a_sender_that_ends, a_stopped_peer, what_is_not_sent_is_not_acknowledged].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -54,7 +58,7 @@ of_any_size(Config) ->
                  lists:sort([teleport_test:receive_one() || _ <- Sizes])),
     ?assertEqual(Sizes, [byte_size(Note) || Note <- gen_server:call(Server, notes)]).
 
-to_nobody(Config) ->
+a_message_to_nobody_is_unconfirmed(Config) ->
     Node = ?config(node, Config),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
     [begin
@@ -62,7 +66,7 @@ to_nobody(Config) ->
          ?assertEqual({teleport, Ref, {unconfirmed, noproc}}, teleport_test:receive_one())
      end || Ref <- [{nobody, Node}, Dead]].
 
-here(_Config) ->
+a_message_to_a_process_of_this_node_is_acknowledged(_Config) ->
     {ok, Here} = teleport_test_server:start(ack_here),
     [begin
          ok = teleport:send(Ref, {note, Ref}, [{ack, Ref}]),
@@ -75,7 +79,7 @@ here(_Config) ->
          ?assertEqual({teleport, Ref, {unconfirmed, noproc}}, teleport_test:receive_one())
      end || Ref <- [Here, ack_here, {ack_here, node()}, {global, nobody}, {via, global, nobody}]].
 
-tags(Config) ->
+tags_may_be_any_terms(Config) ->
     Tags = [#{self() => make_ref()}, [a | b], fun lists:map/2, binary:copy(<<"x">>, 100000), 1 bsl 100, 1.5, []],
     [begin
          ok = teleport:send(?config(server, Config), {note, x}, [{ack, Tag}]),
@@ -129,7 +133,7 @@ fill(Server, Message, Count) ->
     end.
 
 %% An error is all that one is told.
-not_sent(_Config) ->
+what_is_not_sent_is_not_acknowledged(_Config) ->
     ?assertEqual({error, busy}, teleport:send({x, nobody@nowhere}, hello, [{ack, x}, nosuspend])),
     ?assertEqual({error, {not_running, nobody@nowhere}}, teleport:send({x, nobody@nowhere}, hello, [{ack, x}])),
     ?assertError(badarg, teleport:send(nobody_here, hello, [])),

@@ -6,11 +6,14 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([send_to_a_name/1, send_to_a_pid/1, a_large_binary/1, terms_of_all_kinds/1, order_of_a_pair/1,
-         send_to_nobody/1, an_unknown_node/1, too_large/1, here/1]).
--export([call_a_gen_server/1, calls_to_pids_and_names/1, a_timeout_leaves_the_mailbox_clean/1, noproc/1,
-         the_servers_exit_reason/1, a_large_reply/1, a_reply_before_the_end/1, casts/1]).
--export([monitors/1, demonitored/1, down_after_what_was_sent/1, callers_that_die/1, a_relay_that_dies/1]).
--export([a_manager_that_dies/1, nodedown/1, restarted_under_the_same_name/1]).
+         send_to_nobody/1, an_unknown_node/1, a_message_that_is_too_large_is_refused/1,
+     local_processes_are_reached_as_by_otp/1]).
+-export([call_a_gen_server/1, calls_to_pids_and_names/1, a_timeout_leaves_the_mailbox_clean/1,
+         calls_and_monitors_of_nobody_end_with_noproc/1,
+         the_servers_exit_reason/1, a_large_reply/1, a_reply_before_the_end/1, casts_arrive_like_otps/1]).
+-export([monitors_end_like_otps/1, an_ended_monitor_sends_no_down/1, down_after_what_was_sent/1,
+         callers_that_die/1, a_relay_that_dies/1]).
+-export([a_manager_that_dies/1, calls_and_monitors_end_at_nodedown/1, restarted_under_the_same_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -18,11 +21,13 @@ suite() ->
 
 all() ->
     [send_to_a_name, send_to_a_pid, a_large_binary, terms_of_all_kinds, order_of_a_pair, send_to_nobody,
-     an_unknown_node, too_large, here,
-     call_a_gen_server, calls_to_pids_and_names, a_timeout_leaves_the_mailbox_clean, noproc,
-     the_servers_exit_reason, a_large_reply, a_reply_before_the_end, casts,
-     monitors, demonitored, down_after_what_was_sent, callers_that_die, a_relay_that_dies,
-     a_manager_that_dies, nodedown, restarted_under_the_same_name].
+     an_unknown_node, a_message_that_is_too_large_is_refused, local_processes_are_reached_as_by_otp,
+     call_a_gen_server, calls_to_pids_and_names, a_timeout_leaves_the_mailbox_clean,
+     calls_and_monitors_of_nobody_end_with_noproc,
+     the_servers_exit_reason, a_large_reply, a_reply_before_the_end, casts_arrive_like_otps,
+     monitors_end_like_otps, an_ended_monitor_sends_no_down, down_after_what_was_sent, callers_that_die,
+     a_relay_that_dies,
+     a_manager_that_dies, calls_and_monitors_end_at_nodedown, restarted_under_the_same_name].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -99,7 +104,7 @@ an_unknown_node(_Config) ->
     Monitor = teleport:monitor({x, nobody@nowhere}),
     ?assertEqual({'DOWN', Monitor, process, {x, nobody@nowhere}, noconnection}, teleport_test:receive_one()).
 
-too_large(Config) ->
+a_message_that_is_too_large_is_refused(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     ok = erpc:call(Node, application, stop, [teleport]),
@@ -109,7 +114,7 @@ too_large(Config) ->
     {error, {too_large, Size, 1000000}} = teleport:send({echo, Node}, Message),
     ?assertEqual(byte_size(term_to_binary(Message)), Size).
 
-here(_Config) ->
+local_processes_are_reached_as_by_otp(_Config) ->
     true = register(here, self()),
     ok = teleport:send(here, 1),
     ok = teleport:send({here, node()}, 2),
@@ -161,7 +166,7 @@ a_timeout_leaves_the_mailbox_clean(Config) ->
     _ = [Race(I) || I <- lists:seq(1, 200)],
     ?assertEqual([], teleport_test:mailbox()).
 
-noproc(Config) ->
+calls_and_monitors_of_nobody_end_with_noproc(Config) ->
     Node = ?config(node, Config),
     ?assertExit({noproc, {gen_server, call, [{nobody, Node}, hello]}}, teleport:gs_call({nobody, Node}, hello)),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
@@ -189,7 +194,7 @@ a_reply_before_the_end(Config) ->
     ?assertEqual([], teleport_test:mailbox()).
 
 %% Casts, calls and messages of one process keep their order.
-casts(Config) ->
+casts_arrive_like_otps(Config) ->
     Node = ?config(node, Config),
     _ = teleport_test_server:start_at(Node, server),
     To = {server, Node},
@@ -202,7 +207,7 @@ casts(Config) ->
 
 %% Monitors.
 
-monitors(Config) ->
+monitors_end_like_otps(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     [ByPid, ByName, Nobody] = [teleport:monitor(Ref) || Ref <- [Server, {server, Node}, {nobody, Node}]],
@@ -215,7 +220,7 @@ monitors(Config) ->
     ?assertEqual(lists:sort([{'DOWN', ByPid, process, Server, killed},
                              {'DOWN', ByName, process, {server, Node}, killed}]), lists:sort(Downs)).
 
-demonitored(Config) ->
+an_ended_monitor_sends_no_down(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     Ended = teleport:monitor(Server),
@@ -287,7 +292,7 @@ a_manager_that_dies(Config) ->
     teleport_test:eventually(Works),
     ?assertNotEqual(Manager, erpc:call(Node, erlang, whereis, [teleport_manager])).
 
-nodedown(Config) ->
+calls_and_monitors_end_at_nodedown(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     Monitor = teleport:monitor(Server),

@@ -5,9 +5,12 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([values/1, outcomes_as_of_erpc/1, large_values/1, a_process_of_its_own/1, output_goes_to_the_caller/1, killed/1,
-         timeouts/1, a_caller_that_ends/1, nodedown/1, not_taken/1, many_at_once/1, too_large/1]).
--export([several_nodes_as_of_erpc/1, casts_as_of_erpc/1, requests_as_of_erpc/1, collections_as_of_erpc/1, by_the_fallback/1]).
+-export([values_are_returned/1, outcomes_as_of_erpc/1, large_values/1, a_process_of_its_own/1,
+         output_goes_to_the_caller/1, a_killed_function_is_an_exit/1,
+         timeouts/1, a_caller_that_ends/1, nodedown_is_noconnection/1, a_node_without_apply_refuses/1,
+     many_at_once/1, results_that_are_too_large_are_errors/1]).
+-export([several_nodes_as_of_erpc/1, casts_as_of_erpc/1, requests_as_of_erpc/1, collections_as_of_erpc/1,
+         by_the_fallback/1]).
 -export([leader/0, wait_for/1, fail/1, here/0]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -15,9 +18,12 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [values, outcomes_as_of_erpc, large_values, a_process_of_its_own, output_goes_to_the_caller, killed, timeouts,
-     a_caller_that_ends, nodedown, not_taken, many_at_once, too_large,
-     several_nodes_as_of_erpc, casts_as_of_erpc, requests_as_of_erpc, collections_as_of_erpc, by_the_fallback].
+    [values_are_returned, outcomes_as_of_erpc, large_values, a_process_of_its_own,
+     output_goes_to_the_caller, a_killed_function_is_an_exit, timeouts,
+     a_caller_that_ends, nodedown_is_noconnection, a_node_without_apply_refuses, many_at_once,
+     results_that_are_too_large_are_errors,
+     several_nodes_as_of_erpc, casts_as_of_erpc, requests_as_of_erpc, collections_as_of_erpc,
+     by_the_fallback].
 
 init_per_suite(Config) ->
     Pair = teleport_test:init_pair(Config),
@@ -31,7 +37,7 @@ end_per_testcase(_Case, _Config) ->
     ?assertMatch(#{waiting_for := 0}, teleport:info()),
     ?assertEqual([], teleport_test:mailbox()).
 
-values(Config) ->
+values_are_returned(Config) ->
     Node = ?config(node, Config),
     ?assertEqual(Node, teleport_erpc:call(Node, erlang, node, [])),
     ?assertEqual([3, 2, 1], teleport_erpc:call(Node, lists, reverse, [[1, 2, 3]], 30000)),
@@ -87,7 +93,7 @@ leader() ->
     group_leader().
 
 %% The process that was at it, not the function.
-killed(Config) ->
+a_killed_function_is_an_exit(Config) ->
     Node = ?config(node, Config),
     [begin
          Self = self(),
@@ -119,13 +125,13 @@ a_caller_that_ends(Config) ->
     Pid ! go,
     ?assertMatch({'DOWN', Monitor, process, Pid, {teleport_apply, answered}}, teleport_test:receive_one()).
 
-nodedown(_Config) ->
+nodedown_is_noconnection(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     ?assertError({erpc, noconnection}, teleport_erpc:call(Node, erlang, halt, [137, [{flush, false}]], 30000)),
     teleport_test:stop_peer(Peer),
     ?assertError({erpc, noconnection}, teleport_erpc:call(Node, erlang, node, [])).
 
-not_taken(_Config) ->
+a_node_without_apply_refuses(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     ok = erpc:call(Node, application, stop, [teleport]),
     ok = erpc:call(Node, application, set_env, [teleport, apply, false]),
@@ -139,7 +145,7 @@ many_at_once(Config) ->
     _ = [spawn_link(fun() -> Self ! teleport_erpc:call(Node, erlang, '+', [I, 0]) end) || I <- lists:seq(1, 500)],
     ?assertEqual(lists:seq(1, 500), lists:sort([teleport_test:receive_one() || _ <- lists:seq(1, 500)])).
 
-too_large(_Config) ->
+results_that_are_too_large_are_errors(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     ok = erpc:call(Node, application, stop, [teleport]),
     ok = erpc:call(Node, application, set_env, [teleport, max_message, 1000000]),

@@ -5,7 +5,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([references_as_of_otp/1, names_of_no_node/1, no_references/1, timeouts_as_of_otp/1, response_timeouts/1, options/1, several_nodes/1,
+-export([references_as_of_otp/1, names_of_no_node/1, what_is_no_reference_fails_like_otps/1,
+         timeouts_as_of_otp/1, invalid_response_timeouts_are_a_badarg/1, unknown_options_are_a_badarg/1,
+         several_nodes/1,
          a_long_name/1, a_term_that_is_too_large/1, the_monitor_of_another_process/1]).
 -export([whereis_name/1]).
 
@@ -14,7 +16,8 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [references_as_of_otp, names_of_no_node, no_references, timeouts_as_of_otp, response_timeouts, options, several_nodes, a_long_name,
+    [references_as_of_otp, names_of_no_node, what_is_no_reference_fails_like_otps, timeouts_as_of_otp,
+     invalid_response_timeouts_are_a_badarg, unknown_options_are_a_badarg, several_nodes, a_long_name,
      a_term_that_is_too_large, the_monitor_of_another_process].
 
 init_per_suite(Config) ->
@@ -93,7 +96,7 @@ names_of_no_node(_Config) ->
      end || No <- no_nodes()].
 
 %% A `badarg' says which function was called, and with what.
-no_references(_Config) ->
+what_is_no_reference_fails_like_otps(_Config) ->
     [begin
          Args = [Ref | Rest],
          ?assertMatch({badarg, [{Module, Function, Args, _} | _]}, blamed(Module, Function, Args))
@@ -127,7 +130,7 @@ timeouts_as_of_otp(Config) ->
     ?assertEqual([], teleport:gs_call({server, Node}, notes)),
     ok = teleport:gs_stop({server, Node}).
 
-response_timeouts(Config) ->
+invalid_response_timeouts_are_a_badarg(Config) ->
     Server = teleport_test_server:start_at(?config(node, Config), undefined),
     Id = teleport:send_request(Server, {echo, x}),
     [?assertMatch({badarg, [{teleport, Function, [Id, Timeout], _} | _]}, blamed(teleport, Function, [Id, Timeout]))
@@ -136,7 +139,7 @@ response_timeouts(Config) ->
     ?assertEqual({reply, {ok, x}}, teleport:receive_response(Id, 16#ffffffff)),
     exit(Server, kill).
 
-options(Config) ->
+unknown_options_are_a_badarg(Config) ->
     To = {nobody, ?config(node, Config)},
     [?assertMatch({badarg, [{teleport, send, [To, x, Options], _} | _]}, blamed(teleport, send, [To, x, Options]))
      || Options <- [[reliable], [{ack}], [unordered | nosuspend], unordered, [noconnected], [{timeout, -1}], [{timeout, soon}]]],
