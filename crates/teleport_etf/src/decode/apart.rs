@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::reader::{Reader, Token};
+use super::reader::{Reader, Token, Usual};
 use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::tags;
@@ -63,7 +63,8 @@ impl Apart {
 /// that are as long as can be. Every byte of the document is looked at once and told at most once. Never recurses, and takes
 /// memory in proportion to how deep the document is, up to a limit.
 ///
-/// Unless it returns [`Apart::Told`], what was told is to be forgotten. Duplicate keys of maps are left to whoever makes them.
+/// Unless it returns [`Apart::Told`], what was told is to be forgotten. Duplicate keys of maps, and what atoms are
+/// called, are left to those who make them.
 pub fn take_apart(
     document: &[u8],
     large: usize,
@@ -99,6 +100,38 @@ pub(super) enum Shape {
     Map(usize),
 }
 
+/// What a term is to the walk.
+enum Next {
+    /// So many terms follow.
+    Container(Shape, usize),
+    Binary(usize),
+    Leaf,
+}
+
+impl From<Usual<'_>> for Next {
+    #[inline]
+    fn from(usual: Usual<'_>) -> Self {
+        match usual {
+            Usual::Tuple(arity) => Self::Container(Shape::Tuple(arity), arity),
+            Usual::List(len) => Self::Container(Shape::List(len), len + 1),
+            Usual::Binary(bytes) => Self::Binary(bytes.len()),
+            Usual::Integer(_) | Usual::Float(_) | Usual::Atom(_) | Usual::String(_) => Self::Leaf,
+        }
+    }
+}
+
+impl From<Token<'_>> for Next {
+    fn from(token: Token<'_>) -> Self {
+        match token {
+            Token::Tuple(arity) => Self::Container(Shape::Tuple(arity), arity),
+            Token::List(len) => Self::Container(Shape::List(len), len + 1),
+            Token::Map(len) => Self::Container(Shape::Map(len), 2 * len),
+            Token::Binary(bytes) => Self::Binary(bytes.len()),
+            _ => Self::Leaf,
+        }
+    }
+}
+
 struct Walk<'a, P> {
     document: &'a [u8],
     large: usize,
@@ -126,24 +159,28 @@ impl<P: Parts> Walk<'_, P> {
             }
             innermost.left -= 1;
             let start = reader.position();
-            let container = match reader.token()? {
-                Token::Tuple(arity) => Some((Shape::Tuple(arity), arity)),
-                Token::List(len) => Some((Shape::List(len), len + 1)),
-                Token::Map(len) => Some((Shape::Map(len), 2 * len)),
-                Token::Binary(bytes) if bytes.len() >= self.large => {
+            let next = match reader.usual() {
+                Some(usual) => Next::from(usual),
+                None => match reader.token()? {
+                    Token::Fun(head) => {
+                        reader.fun_body(&head)?;
+                        Next::Leaf
+                    }
+                    Token::Local(_) => return Ok(Apart::LargeMap),
+                    token => Next::from(token),
+                },
+            };
+            let container = match next {
+                Next::Container(shape, terms) => Some((shape, terms)),
+                Next::Binary(len) if len >= self.large => {
                     // A bit string of whole bytes is a binary too, and ends with its bytes as well.
                     let end = reader.position();
-                    if !self.tell_binary(start, end - bytes.len()..end) {
+                    if !self.tell_binary(start, end - len..end) {
                         return Ok(Apart::Stopped);
                     }
                     continue;
                 }
-                Token::Fun(head) => {
-                    reader.fun_body(&head)?;
-                    None
-                }
-                Token::Local(_) => return Ok(Apart::LargeMap),
-                _ => None,
+                Next::Binary(_) | Next::Leaf => None,
             };
             if reader.largest_map() > self.max_map {
                 return Ok(Apart::LargeMap);

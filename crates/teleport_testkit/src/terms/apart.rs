@@ -158,6 +158,8 @@ pub fn agrees(
         (Ok(_), Some(summary)) if summary.largest_binary >= large => assert_eq!(apart, Apart::Told),
         (Ok(_), _) => assert_eq!((apart, assembly.runs), (Apart::Whole, 0)),
         (Err(DecodeError::TooDeep { .. } | DecodeError::DuplicateKey { .. }), _) => {}
+        // What an atom is called is left to those who make it.
+        (Err(DecodeError::Malformed { what: "atom", .. }), _) if apart == Apart::Whole => {}
         (Err(_), _) => assert!(matches!(apart, Apart::LargeMap | Apart::Stopped), "{apart:?} {decoded:?}"),
     }
     if apart == Apart::Told {
