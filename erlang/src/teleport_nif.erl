@@ -10,7 +10,7 @@
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
--export([builder/2, build/1, document/1, built/2, gather/1]).
+-export([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -export([sample/0, pad/1, make_maps_anywhere/1]).
 -export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
          carrier_peer/1]).
@@ -22,7 +22,7 @@
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
--nifs([builder/2, build/1, document/1, built/2, gather/1]).
+-nifs([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -nifs([sample/0, pad/1, make_maps_anywhere/1]).
 -nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
        carrier_peer/1]).
@@ -380,6 +380,12 @@ built(_Job, _Built) ->
 %% Converts a long list of binaries to an encoded term. Runs on a dirty scheduler, which may take long.
 -spec gather([binary()]) -> gathered().
 gather(_Encoded) ->
+    erlang:nif_error(not_loaded).
+
+%% Encodes a term, on a dirty scheduler. Unlike `term_to_iovec' it takes no memory of the process. `not_small': it has no encoded
+%% form, or `term_to_iovec' has to find it.
+-spec encode(term()) -> {ok, gathered()} | not_small.
+encode(_Term) ->
     erlang:nif_error(not_loaded).
 
 %% The calling process gets `{teleport_carrier, accept, Channel}' for each channel that a peer opens.

@@ -33,6 +33,8 @@
 -define(MANY, 512).
 %% The external term format has no larger ones.
 -define(LARGEST_BINARY, 16#ffffffff).
+%% From this many messages in the mailbox on, another scheduler costs less than garbage collections.
+-define(LONG_MAILBOX, 1000).
 %% A joined binary of at least this many bytes is complete, and the next one begins.
 -define(BLOCK, 1048576).
 
@@ -286,6 +288,20 @@ tell(Tag, Outcome) ->
 %% Encodes a term for the engine. A term with a binary of more than 4 GiB cannot be encoded.
 -spec encode(term()) -> {ok, teleport_nif:encoded()} | {error, {too_large, pos_integer(), pos_integer()}}.
 encode(Term) ->
+    case has_long_mailbox() andalso teleport_nif:encode(Term) of
+        {ok, Encoded} -> {ok, Encoded};
+        _ -> encode_interruptibly(Term)
+    end.
+
+%% `term_to_iovec' takes memory of the process, so that it collects garbage more often. Each collection reads all messages in the
+%% mailbox.
+-spec has_long_mailbox() -> boolean().
+has_long_mailbox() ->
+    {message_queue_len, Messages} = process_info(self(), message_queue_len),
+    Messages >= ?LONG_MAILBOX.
+
+-spec encode_interruptibly(term()) -> {ok, teleport_nif:encoded()} | {error, {too_large, pos_integer(), pos_integer()}}.
+encode_interruptibly(Term) ->
     try parts(Term) of
         [_] = Single -> {ok, Single};
         Parts when length(Parts) =< ?MANY -> {ok, Parts};

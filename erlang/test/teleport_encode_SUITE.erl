@@ -3,6 +3,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([a_small_term_of_every_kind_arrives_as_it_was/1,
+         large_binaries_in_small_terms_arrive_as_they_were/1,
+         with_a_long_mailbox_everything_arrives_as_it_was/1,
          what_is_too_much_or_may_hide_anything_comes_encoded/1,
          around_the_bounds_everything_arrives_as_it_was/1,
          random_terms_arrive_as_they_were/1,
@@ -21,6 +23,8 @@ suite() ->
 
 all() ->
     [a_small_term_of_every_kind_arrives_as_it_was,
+     large_binaries_in_small_terms_arrive_as_they_were,
+     with_a_long_mailbox_everything_arrives_as_it_was,
      what_is_too_much_or_may_hide_anything_comes_encoded,
      around_the_bounds_everything_arrives_as_it_was,
      random_terms_arrive_as_they_were,
@@ -61,10 +65,40 @@ what_is_too_much_or_may_hide_anything_comes_encoded(Config) ->
         ?assertEqual({Term, not_small}, {Term, teleport_nif:send({?ECHO, Node}, {term, {self(), Term}}, 2, undefined)}),
         ?assert(same(Term, there_and_back(Node, Term)))
     end, [fun lists:sort/1, fun() -> Large end, [fun erlang:self/0], 1 bsl 64, -(1 bsl 64), #{big => 1 bsl 30000},
-          <<1:1>>, <<Large/binary, 5:3>>, Large, [[Large]], {Large, Large}, binary:copy(<<1>>, 4097),
+          <<1:1>>, <<Large/binary, 5:3>>, lists:duplicate(9, Large),
           lists:seq(1, 100000), lists:duplicate(1000, $a), list_to_tuple(lists:seq(1, 100000)),
           nested(100000), [lists:seq(1, 300), lists:seq(1, 300)],
           [binary:copy(<<1>>, 200) || _ <- lists:seq(1, 100)], lists:seq(1, 1000) ++ improper]).
+
+large_binaries_in_small_terms_arrive_as_they_were(Config) ->
+    Node = ?config(node, Config),
+    Large = rand:bytes(1 bsl 20),
+    <<_:3, Unaligned:100000/binary, _/bitstring>> = Large,
+    <<_:7/binary, Part:100000/binary, _/binary>> = Large,
+    lists:foreach(fun(Term) ->
+        ?assertEqual(ok, teleport_nif:send({?ECHO, Node}, {term, {self(), Term}}, 2, undefined)),
+        ?assert(same(Term, echoed()))
+    end, [Large, Unaligned, Part, [[Part], Large | Unaligned], {Large, Large}, #{Part => Part}, binary:copy(<<1>>, 4097),
+          {Part, lists:seq(1, 400)}, [binary:copy(<<I>>, 3000) || I <- lists:seq(1, 8)]]).
+
+%% Then it is all encoded by the engine, also what it leaves to `term_to_iovec' otherwise.
+with_a_long_mailbox_everything_arrives_as_it_was(Config) ->
+    Node = ?config(node, Config),
+    Large = rand:bytes(1 bsl 17),
+    Small = small_terms(Node),
+    Terms = [Small, fun lists:sort/1, fun() -> {Large, Small} end, 1 bsl 64, -(1 bsl 30000), <<5:3>>, <<Large/binary, 5:3>>,
+             lists:seq(1, 100000), nested(100000), [nested(200), Large], lists:seq(1, 1000) ++ improper,
+             maps:from_list([{{I}, Large} || I <- lists:seq(1, 600)]), [binary:copy(<<I:32>>, 500) || I <- lists:seq(1, 1000)],
+             list_to_tuple(lists:duplicate(1000, Large)), [rand:uniform() || _ <- lists:seq(1, 1000)]],
+    {_, Monitor} = spawn_monitor(fun() ->
+        [self() ! {number, I} || I <- lists:seq(1, 5000)],
+        lists:foreach(fun(Term) ->
+            {ok, Encoded} = teleport_send:encode(Term),
+            ?assert(is_reference(Encoded)),
+            ?assert(same(Term, there_and_back(Node, Term)))
+        end, Terms)
+    end),
+    receive {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(normal, Reason) end.
 
 around_the_bounds_everything_arrives_as_it_was(Config) ->
     Node = ?config(node, Config),

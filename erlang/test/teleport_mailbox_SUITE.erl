@@ -6,7 +6,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([calls/1, calls_that_wait_for_a_session/1, requests_that_wait_for_a_session/1, responses/1, collections/1, multi_calls/1,
-         monitors/1, stops/1, applied_functions/1, sends_that_wait/1, checks/1]).
+         monitors/1, stops/1, applied_functions/1, sends_that_wait/1, checks/1,
+         what_is_sent_leaves_no_garbage_behind/1]).
 
 %% So many messages are in the mailbox. To look at one of them is a reduction.
 -define(MANY, 200000).
@@ -17,7 +18,7 @@ suite() ->
 
 all() ->
     [calls, calls_that_wait_for_a_session, requests_that_wait_for_a_session, responses, collections, multi_calls,
-     monitors, stops, applied_functions, sends_that_wait, checks].
+     monitors, stops, applied_functions, sends_that_wait, checks, what_is_sent_leaves_no_garbage_behind].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -131,6 +132,43 @@ sends_that_wait(Config) ->
 checks(Config) ->
     Node = ?config(node, Config),
     cheap([fun() -> {ok, _} = teleport:check(Node) end]).
+
+%% Each time the sender collects garbage it looks at its whole mailbox.
+what_is_sent_leaves_no_garbage_behind(Config) ->
+    Server = ?config(server, Config),
+    {Binary, Many} = {binary:copy(<<1>>, 100000), [binary:copy(<<I>>, 2000) || I <- lists:seq(1, 20)]},
+    Terms = [large(), Binary, {Binary, Binary}, [Many | large()], fun() -> {Binary, large()} end],
+    Send = fun(Way) -> fun() -> [ok = Way({note, Term}) || _ <- lists:seq(1, 200), Term <- Terms] end end,
+    Ways = [fun(Message) -> gen_server:cast(Server, Message) end,
+            fun(Message) -> teleport:cast(Server, Message) end,
+            fun(Message) -> teleport:send(Server, Message) end,
+            fun(Message) -> teleport:send(Server, Message, [{timeout, 30000}]) end],
+    [Otp | Ours] = [collections_of_garbage(Send(Way)) || Way <- Ways],
+    ct:log("~p, with OTP ~p", [Ours, Otp]),
+    ?assertEqual([], [Count || Count <- Ours, Count > Otp + 5]).
+
+%% What the function does by itself; of one with an empty mailbox it would be the same.
+collections_of_garbage(Function) ->
+    Counter = spawn_link(fun() -> count_collections(0) end),
+    {_, Monitor} = spawn_monitor(fun() ->
+        [self() ! {number, I} || I <- lists:seq(1, 2000)],
+        true = garbage_collect(),
+        1 = erlang:trace(self(), true, [garbage_collection, {tracer, Counter}]),
+        Function(),
+        1 = erlang:trace(self(), false, [garbage_collection])
+    end),
+    receive {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(normal, Reason) end,
+    Delivered = erlang:trace_delivered(all),
+    receive {trace_delivered, all, Delivered} -> ok end,
+    Counter ! {count, self()},
+    receive {collections, Count} -> Count end.
+
+count_collections(Count) ->
+    receive
+        {trace, _, Begun, _} when Begun =:= gc_minor_start; Begun =:= gc_major_start -> count_collections(Count + 1);
+        {count, Pid} -> Pid ! {collections, Count};
+        _ -> count_collections(Count)
+    end.
 
 %% Each, with a full mailbox, does not look through it once.
 cheap(Functions) ->

@@ -5,6 +5,7 @@ use crate::atom;
 use crate::error::EncodeError;
 use crate::ident::{Pid, Reference};
 use crate::tags;
+use bytes::Bytes;
 
 /// A document in the making, for whoever walks terms of a kind of his own; see
 /// [`Encoder::assemble`](crate::Encoder::assemble).
@@ -28,7 +29,7 @@ impl Assembly {
         self.writer
     }
 
-    /// Bytes written so far.
+    /// Bytes written so far, but for binaries by reference.
     pub fn len(&self) -> usize {
         self.writer.position()
     }
@@ -58,6 +59,11 @@ impl Assembly {
     /// A binary, by copy.
     pub fn put_binary(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.writer.put_binary_copied(bytes)
+    }
+
+    /// A binary, by reference if it is long enough (see [`BY_REFERENCE`](crate::BY_REFERENCE)).
+    pub fn put_shared_binary(&mut self, bytes: Bytes) -> Result<(), EncodeError> {
+        self.writer.put_binary(bytes)
     }
 
     /// A pid.
@@ -112,7 +118,8 @@ impl std::fmt::Debug for Assembly {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Atom, Encoder, Pid, Reference, Term};
+    use crate::{Atom, BY_REFERENCE, Encoder, Pid, Reference, Term};
+    use bytes::Bytes;
 
     #[test]
     fn what_is_assembled_is_what_was_meant() {
@@ -140,6 +147,27 @@ mod tests {
             term.to_string().split_whitespace().collect::<String>(),
             expected.split_whitespace().collect::<String>()
         );
+    }
+
+    #[test]
+    fn a_large_binary_is_shared() {
+        let large = Bytes::from(vec![7; BY_REFERENCE]);
+        let document = Encoder::new().assemble(|assembly| {
+            assembly.put_tuple(3).ok()?;
+            assembly.put_shared_binary(large.clone()).ok()?;
+            assembly.put_shared_binary(large.slice(1..)).ok()?;
+            assembly.put_integer(1);
+            Some(())
+        });
+        let document = document.unwrap();
+        let shared = document.iter().filter(|part| part.as_ptr() == large.as_ptr()).count();
+        assert_eq!((document.count(), shared), (3, 1));
+        let expected = crate::to_segments(&(
+            crate::Binary::from(large.clone()),
+            crate::Binary::from(large.slice(1..)),
+            1,
+        ));
+        assert_eq!(document.into_contiguous(), expected.unwrap().into_contiguous());
     }
 
     #[test]

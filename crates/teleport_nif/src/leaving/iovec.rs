@@ -80,7 +80,7 @@ impl AsRef<[u8]> for Part {
     }
 }
 
-/// A message that was made of a long list, on a dirty scheduler, to be sent.
+/// A message that was made beforehand, to be sent.
 pub(crate) struct Gathered(Segments);
 
 #[rustler::resource_impl(register = false)]
@@ -101,6 +101,10 @@ impl Gathered {
 
     pub(crate) fn new(list: Term<'_>) -> NifResult<Self> {
         by_reference(list).map(Self)
+    }
+
+    pub(crate) fn of(message: Segments) -> Self {
+        Self(message)
     }
 }
 
@@ -125,6 +129,12 @@ pub(crate) fn segments(body: Term<'_>) -> NifResult<Segments> {
     }
     // What ends in anything else is no proper list.
     if rest.is_empty_list() { Ok(Segments::from(copied.freeze())) } else { Err(Error::BadArg) }
+}
+
+/// A binary by reference. Of the process's memory it takes a cell of a list.
+pub(crate) fn share(binary: Term<'_>) -> NifResult<Bytes> {
+    let list = Term::list_new_empty(binary.get_env()).list_prepend(binary);
+    by_reference(list).map(Segments::into_contiguous)
 }
 
 fn by_reference(list: Term<'_>) -> NifResult<Segments> {

@@ -1,7 +1,8 @@
 //! Terms to encoded messages.
 //!
-//! Small ones are encoded here, on the scheduler of whoever sends: for those `term_to_iovec` spends far more on memory and on
-//! being interruptible than on encoding. What is larger, or of a kind that may hide anything, comes encoded.
+//! Small ones are encoded here, on the sender's scheduler: for those `term_to_iovec` spends far more on memory and on being
+//! interruptible than on encoding. What is larger, or of a kind that may hide anything, comes encoded; or all of it is encoded
+//! here, on a dirty scheduler, without memory of the process.
 
 use crate::atoms;
 use crate::ids::{self, Identity};
@@ -12,12 +13,39 @@ use rustler::types::map::MapIterator;
 use rustler::{Binary, Error, LocalPid, NifResult, Term};
 use std::cell::RefCell;
 use teleport::Segments;
-use teleport::etf::{Assembly, Encoder};
+use teleport::etf::{Assembly, BY_REFERENCE, Encoder};
+
+/// How much of a term is encoded at a time, and how.
+struct Bounds {
+    /// By copy.
+    bytes: usize,
+    terms: usize,
+    /// Of terms in terms; each level takes stack.
+    depth: usize,
+    /// Of binaries: longer ones are not copied, as long as there are references left.
+    copied: usize,
+    /// Each costs the engine time.
+    references: usize,
+    /// Whether there is time for terms that may hide anything, and for what lies deeper.
+    whatever: bool,
+}
 
 /// What a scheduler encodes without being held up: some 10 µs at the most.
-const MOST_BYTES: usize = 4 * 1024;
-const MOST_TERMS: usize = 500;
-const MOST_DEPTH: usize = 32;
+const SMALL: Bounds =
+    Bounds { bytes: 4 * 1024, terms: 500, depth: 32, copied: 4 * 1024, references: 8, whatever: false };
+
+/// What a dirty scheduler encodes.
+const WHOLE: Bounds = Bounds {
+    bytes: usize::MAX,
+    terms: usize::MAX,
+    depth: 128,
+    copied: BY_REFERENCE,
+    references: 512,
+    whatever: true,
+};
+
+/// Binaries from this size on are not copied, however many there are.
+const LARGE: usize = 64 * 1024;
 
 thread_local! {
     static ENCODER: RefCell<Encoder> = RefCell::default();
@@ -26,9 +54,19 @@ thread_local! {
 /// The message that `{term, Term}` or `{encoded, [binary()]}` stands for; `None` if the term has to come encoded, as all have to
 /// where it is not known whose pids are in them.
 pub(crate) fn body(identity: Option<&Identity>, body: Term<'_>) -> NifResult<Option<Segments>> {
+    within(SMALL, identity, body)
+}
+
+/// The same of what relays answer. That comes encoded if there is a large binary in it: it is garbage when it has been sent,
+/// and is to be collected then.
+pub(crate) fn answer(identity: Option<&Identity>, body: Term<'_>) -> NifResult<Option<Segments>> {
+    within(Bounds { references: 0, ..SMALL }, identity, body)
+}
+
+fn within(bounds: Bounds, identity: Option<&Identity>, body: Term<'_>) -> NifResult<Option<Segments>> {
     let (form, content): (Atom, Term<'_>) = body.decode()?;
     if form == atoms::term() {
-        return Ok(identity.and_then(|identity| small(identity, content)));
+        return Ok(identity.and_then(|identity| encode(identity, content, bounds)));
     }
     if form != atoms::encoded() {
         return Err(Error::BadArg);
@@ -36,12 +74,18 @@ pub(crate) fn body(identity: Option<&Identity>, body: Term<'_>) -> NifResult<Opt
     iovec::segments(content).map(Some)
 }
 
-fn small(identity: &Identity, term: Term<'_>) -> Option<Segments> {
+/// The message that a term makes, on a dirty scheduler. `None`: it has no encoded form, or `term_to_iovec` has to find it.
+pub(crate) fn whole(identity: &Identity, term: Term<'_>) -> Option<Segments> {
+    encode(identity, term, WHOLE)
+}
+
+fn encode(identity: &Identity, term: Term<'_>, bounds: Bounds) -> Option<Segments> {
+    let depth = bounds.depth;
     ENCODER.with(|encoder| {
-        encoder.try_borrow_mut().ok()?.assemble(|assembly| {
-            let mut walk = Walk { identity, assembly, terms: MOST_TERMS };
-            walk.put(term, MOST_DEPTH)
-        })
+        encoder
+            .try_borrow_mut()
+            .ok()?
+            .assemble(|assembly| Walk { identity, assembly, left: bounds }.put(term, depth))
     })
 }
 
@@ -49,32 +93,40 @@ fn small(identity: &Identity, term: Term<'_>) -> Option<Segments> {
 struct Walk<'a> {
     identity: &'a Identity,
     assembly: &'a mut Assembly,
-    terms: usize,
+    left: Bounds,
 }
 
 impl Walk<'_> {
+    #[inline]
     fn put(&mut self, term: Term<'_>, depth: usize) -> Option<()> {
-        self.terms = self.terms.checked_sub(1)?;
+        self.left.terms = self.left.terms.checked_sub(1)?;
+        // Many a long term is of nothing else.
+        match term.decode() {
+            Ok(integer) => self.assembly.put_integer(integer),
+            Err(_) => self.put_any(term, depth)?,
+        }
+        self.room_for(0)
+    }
+
+    #[inline(never)]
+    fn put_any(&mut self, term: Term<'_>, depth: usize) -> Option<()> {
         match get_type(term) {
             TermType::Atom => {
                 let name = ids::atom_text(term.get_env(), Atom::from_term(term).ok()?).ok()?;
                 self.assembly.put_atom(&name).ok()
             }
-            // Those of more than 64 bits may have any number.
-            TermType::Integer => {
-                self.assembly.put_integer(term.decode().ok()?);
-                Some(())
-            }
+            // Of more than 64 bits, of which there may be any number.
+            TermType::Integer => self.put_whatever(term),
             TermType::Float => self.assembly.put_float(term.decode().ok()?).ok(),
-            // Not bit strings.
-            TermType::Binary => {
-                let binary: Binary<'_> = term.decode().ok()?;
-                self.room_for(binary.len())?;
-                self.assembly.put_binary(&binary).ok()
-            }
-            TermType::Tuple => self.put_tuple(term, depth.checked_sub(1)?),
-            TermType::List => self.put_list(term, depth.checked_sub(1)?),
-            TermType::Map => self.put_map(term, depth.checked_sub(1)?),
+            TermType::Binary => match term.decode() {
+                Ok(binary) => self.put_binary(term, binary),
+                // A string of bits.
+                Err(_) => self.put_whatever(term),
+            },
+            TermType::Tuple | TermType::List | TermType::Map if depth == 0 => self.put_whatever(term),
+            TermType::Tuple => self.put_tuple(term, depth - 1),
+            TermType::List => self.put_list(term, depth - 1),
+            TermType::Map => self.put_map(term, depth - 1),
             TermType::Pid => match term.decode::<LocalPid>() {
                 Ok(pid) => {
                     let process = ids::process_of(term.get_env(), pid).ok()?;
@@ -84,17 +136,34 @@ impl Walk<'_> {
                 Err(_) => self.assembly.put_document(&term.to_binary()),
             },
             TermType::Ref | TermType::Port => self.assembly.put_document(&term.to_binary()),
-            TermType::Fun | TermType::Unknown => None,
-        }?;
-        self.room_for(0)
+            TermType::Fun | TermType::Unknown => self.put_whatever(term),
+        }
     }
 
     fn room_for(&self, bytes: usize) -> Option<()> {
-        (self.assembly.len() + bytes <= MOST_BYTES).then_some(())
+        (self.assembly.len() + bytes <= self.left.bytes).then_some(())
+    }
+
+    fn put_whatever(&mut self, term: Term<'_>) -> Option<()> {
+        if !self.left.whatever {
+            return None;
+        }
+        self.assembly.put_document(&raw::document(term)?)
+    }
+
+    fn put_binary(&mut self, term: Term<'_>, binary: Binary<'_>) -> Option<()> {
+        let is_short = binary.len() < self.left.copied && self.room_for(binary.len()).is_some();
+        if is_short || self.left.references == 0 && self.left.whatever && binary.len() < LARGE {
+            return self.assembly.put_binary(&binary).ok();
+        }
+        if !self.left.whatever || self.left.references > 0 {
+            self.left.references = self.left.references.checked_sub(1)?;
+        }
+        self.assembly.put_shared_binary(iovec::share(term).ok()?).ok()
     }
 
     fn put_tuple(&mut self, tuple: Term<'_>, depth: usize) -> Option<()> {
-        let mut elements = tuple::elements(tuple)?;
+        let mut elements = raw::elements(tuple)?;
         self.assembly.put_tuple(elements.len()).ok()?;
         elements.try_for_each(|element| self.put(element, depth))
     }
@@ -124,12 +193,26 @@ impl Walk<'_> {
     }
 }
 
-mod tuple {
-    #![allow(unsafe_code, reason = "rustler copies all the elements of a tuple, which may have millions")]
+mod raw {
+    #![allow(
+        unsafe_code,
+        reason = "rustler copies all the elements of a tuple, which may have millions, and panics for terms without a form"
+    )]
 
-    use rustler::Term;
-    use rustler::sys::enif_get_tuple;
+    use rustler::sys::{enif_get_tuple, enif_term_to_binary};
+    use rustler::{OwnedBinary, Term};
+    use std::mem::MaybeUninit;
     use std::ptr;
+
+    /// The term as `term_to_binary` has it; not if a binary in it is too large.
+    pub(super) fn document(term: Term<'_>) -> Option<OwnedBinary> {
+        let mut binary = MaybeUninit::uninit();
+        // SAFETY: the term is one of the environment, which is that of the call under way.
+        let made =
+            unsafe { enif_term_to_binary(term.get_env().as_c_arg(), term.as_c_arg(), binary.as_mut_ptr()) };
+        // SAFETY: the call has filled the binary in, and leaves it to the caller.
+        (made != 0).then(|| unsafe { OwnedBinary::from_raw(binary.assume_init()) })
+    }
 
     /// The elements of a tuple.
     pub(super) fn elements<'a>(tuple: Term<'a>) -> Option<impl ExactSizeIterator<Item = Term<'a>>> {

@@ -6,6 +6,7 @@ use crate::nifs::shared::{ASYNC, NOCONNECT, NOSUSPEND, UNORDERED};
 use crate::nifs::with_node;
 use crate::node::errors::send_error;
 use crate::node::notice::{Notice, acknowledge};
+use crate::node::running;
 use crate::{atoms, ids};
 use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
 use std::time::Duration;
@@ -15,6 +16,15 @@ use teleport::{SendError, SendOptions};
 #[rustler::nif(schedule = "DirtyCpu")]
 fn gather(list: Term<'_>) -> NifResult<ResourceArc<Gathered>> {
     Gathered::new(list).map(ResourceArc::new)
+}
+
+/// `not_small`: it is left to `term_to_iovec`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn encode<'a>(env: Env<'a>, term: Term<'a>) -> Term<'a> {
+    match running::current().and_then(|running| small::whole(&running.identity, term)) {
+        Some(message) => (atoms::ok(), ResourceArc::new(Gathered::of(message))).encode(env),
+        None => atoms::not_small().encode(env),
+    }
 }
 
 #[rustler::nif]

@@ -49,7 +49,7 @@ fn sweep(env: Env<'_>, place: usize) -> Vec<LocalPid> {
 fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
     // A node that is about to stop still takes answers.
     let running = running::current();
-    let Some(body) = small::body(running.as_ref().map(|running| &running.identity), body)? else {
+    let Some(body) = small::answer(running.as_ref().map(|running| &running.identity), body)? else {
         return Ok(atoms::not_small().encode(env));
     };
     Ok(match WATCHES.take(number).map_or(Ok(()), |watch| watch.reply(body)) {
@@ -77,7 +77,7 @@ fn down<'a>(env: Env<'a>, process: LocalPid, reason: Term<'a>) -> NifResult<Atom
     // One that drains has to do with it as well.
     let all = running::all();
     let running = all.first();
-    let Some(reason) = small::body(running.map(|running| &running.identity), reason)? else {
+    let Some(reason) = small::answer(running.map(|running| &running.identity), reason)? else {
         return Ok(atoms::not_small());
     };
     // There may be very many who wait for it.
