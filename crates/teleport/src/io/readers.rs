@@ -1,17 +1,26 @@
 //! Which reader of small messages is next: addresses that peers come from take turns, however many sessions each has.
 //!
 //! A reader takes in what it has read at one go, which for full windows takes a millisecond or two. With hundreds of sessions
-//! that all send, whoever comes last would wait for all of them.
+//! that all send, whoever comes last would wait for all of them. A few readers need no turns, and those cost: to be through the
+//! runtime's queue wakes another thread.
 
 use super::source::Source;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
+/// Whoever waits for so many readers, each of which is done in a millisecond or two, does not wait long.
+const FEW: usize = 8;
+
 /// So many readers at a time, as many as there are threads.
 #[derive(Debug)]
-pub(crate) struct Readers(Mutex<State>);
+pub(crate) struct Readers {
+    /// How many there are, whether or not they have something to read.
+    count: AtomicUsize,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -19,6 +28,13 @@ struct State {
     /// Sources with readers that wait, the next one first.
     order: VecDeque<Source>,
     waiting: FxHashMap<Source, VecDeque<oneshot::Sender<Turn>>>,
+}
+
+/// The reader of a connection.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    readers: Arc<Readers>,
+    source: Source,
 }
 
 /// A reader's turn, until it is dropped.
@@ -31,27 +47,14 @@ pub(crate) struct Turn(Option<Arc<Readers>>);
 impl Readers {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let (order, waiting) = Default::default();
-        Arc::new(Self(Mutex::new(State { free: most.max(1), order, waiting })))
+        let state = Mutex::new(State { free: most.max(1), order, waiting });
+        Arc::new(Self { count: AtomicUsize::new(0), state })
     }
 
-    /// Waits for the turn of a reader from that source.
-    pub(crate) async fn turn(self: &Arc<Self>, source: Source) -> Turn {
-        let given = {
-            let mut state = self.lock();
-            if state.free > 0 {
-                state.free -= 1;
-                return Turn(Some(self.clone()));
-            }
-            let State { order, waiting, .. } = &mut *state;
-            let queue = waiting.entry(source).or_default();
-            if queue.is_empty() {
-                order.push_back(source);
-            }
-            let (giver, given) = oneshot::channel();
-            queue.push_back(giver);
-            given
-        };
-        given.await.unwrap_or(Turn(None)) // every one is given
+    /// One more reader, of a connection that comes from that source.
+    pub(crate) fn add(self: &Arc<Self>, source: Source) -> Reader {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Reader { readers: self.clone(), source }
     }
 
     /// The next that waits; if nobody does the turn is free.
@@ -73,7 +76,46 @@ impl Readers {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// Waits for its turn.
+    pub(crate) async fn turn(&self) -> Turn {
+        let readers = &self.readers;
+        if readers.count.load(Ordering::Relaxed) <= FEW {
+            return Turn(None);
+        }
+        let given = {
+            let mut state = readers.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Turn(Some(readers.clone()));
+            }
+            let State { order, waiting, .. } = &mut *state;
+            let queue = waiting.entry(self.source).or_default();
+            if queue.is_empty() {
+                order.push_back(self.source);
+            }
+            let (giver, given) = oneshot::channel();
+            queue.push_back(giver);
+            given
+        };
+        given.await.unwrap_or(Turn(None)) // every one is given
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.readers.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Turn {
+    /// Whether others may wait for it.
+    pub(crate) fn is_one_of_many(&self) -> bool {
+        self.0.is_some()
     }
 }
 
@@ -110,11 +152,13 @@ mod tests {
     #[test]
     fn whoever_has_one_session_is_next_behind_one_of_many_from_another_address() {
         let readers = Readers::new(1);
-        let mut first = pin!(readers.turn(source(1)));
+        let many: Vec<_> = (0..102).map(|_| readers.add(source(1))).collect();
+        let (one, another) = (readers.add(source(2)), readers.add(source(3)));
+        let mut first = pin!(many[101].turn());
         let turn = poll(first.as_mut()).expect("nobody waits");
-        let mut others: Vec<_> = (0..100).map(|_| Box::pin(readers.turn(source(1)))).collect();
+        let mut others: Vec<_> = many[..100].iter().map(|reader| Box::pin(reader.turn())).collect();
         assert!(others.iter_mut().all(|other| poll(other.as_mut()).is_none()));
-        let mut alone = pin!(readers.turn(source(2)));
+        let mut alone = pin!(one.turn());
         assert!(poll(alone.as_mut()).is_none());
         drop(turn);
         let second = poll(others[0].as_mut()).expect("one of the many has waited for longest");
@@ -126,8 +170,23 @@ mod tests {
         others.drain(..50);
         assert!(poll(others[0].as_mut()).is_some(), "a turn comes back from a reader that has ended");
         others.clear();
-        assert!(poll(pin!(readers.turn(source(3)))).is_some());
+        assert!(poll(pin!(another.turn())).is_some());
         assert!(readers.lock().waiting.is_empty());
         assert_eq!(readers.lock().free, 1);
+    }
+
+    #[test]
+    fn a_few_readers_need_no_turns_and_one_more_has_all_of_them_take_some() {
+        let readers = Readers::new(1);
+        let mut few: Vec<_> = (0..FEW).map(|_| readers.add(source(1))).collect();
+        let turns: Vec<_> =
+            few.iter().map(|reader| poll(pin!(reader.turn())).expect("nobody waits")).collect();
+        assert!(turns.iter().all(|turn| !turn.is_one_of_many()));
+        few.push(readers.add(source(2)));
+        let turn = poll(pin!(few[0].turn())).expect("no turn has been given yet");
+        assert!(turn.is_one_of_many());
+        assert!(poll(pin!(few[1].turn())).is_none());
+        drop((few.pop(), turn, turns));
+        assert!(poll(pin!(few[0].turn())).is_some_and(|turn| !turn.is_one_of_many()));
     }
 }

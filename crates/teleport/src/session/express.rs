@@ -3,6 +3,7 @@
 use super::Session;
 use super::deliver::Deliver;
 use super::link::Link;
+use crate::io::readers::Reader;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -21,9 +22,10 @@ const QUIET: Duration = Duration::from_secs(1);
 
 pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
     session.begun().await;
+    let reader = session.core.readers.add(session.source);
     let mut input = Input { received: BytesMut::new(), room: LEAST_READ, frames: Vec::new() };
     loop {
-        match read_batches(&session, &link, &mut input).await {
+        match read_batches(&session, &link, &reader, &mut input).await {
             // A socket that is never empty must not keep the thread.
             Ok(true) => tokio::task::consume_budget().await,
             Ok(false) => break,
@@ -45,7 +47,12 @@ struct Input {
 }
 
 /// Reads once, and takes every batch that is complete then. `false` ends the reader.
-async fn read_batches(session: &Arc<Session>, link: &Link, input: &mut Input) -> io::Result<bool> {
+async fn read_batches(
+    session: &Arc<Session>,
+    link: &Link,
+    reader: &Reader,
+    input: &mut Input,
+) -> io::Result<bool> {
     let Input { received, room, .. } = &mut *input;
     if received.is_empty() && received.capacity() > LEAST_READ {
         // Of a connection that has become quiet nothing is kept.
@@ -69,10 +76,10 @@ async fn read_batches(session: &Arc<Session>, link: &Link, input: &mut Input) ->
         Err(error) => return Err(error),
     }
     session.heard(session.core.clock.now());
-    let turn = session.core.readers.turn(session.source).await;
+    let turn = reader.turn().await;
     let is_much = received.len() >= MUCH;
     let goes_on = take_in(session, link, input);
-    if is_much {
+    if is_much && turn.is_one_of_many() {
         tokio::task::yield_now().await; // see `Turn`
     }
     drop(turn);
