@@ -12,6 +12,7 @@ use crate::local::{Peer, Unsent};
 use crate::{Incarnation, NodeName, ReplyError, SendError};
 use bytes::Bytes;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use teleport_etf::{Pid, Segments};
@@ -145,6 +146,11 @@ impl Origin {
     /// The session's number, which no other session of this program's life has.
     pub fn id(&self) -> u64 {
         self.0.number()
+    }
+
+    /// The address that it comes from, of IPv6 the network: unlike the peer's name, nobody makes it up.
+    pub fn place(&self) -> IpAddr {
+        self.0.source().address()
     }
 
     /// Delivers something, unless the end of the session has been told; and it is not told meanwhile. So nothing comes to a

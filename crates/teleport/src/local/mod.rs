@@ -8,6 +8,7 @@ mod room;
 pub(crate) mod watch;
 
 use crate::base::lock::Held;
+use crate::io::source::Source;
 use crate::{ReplyError, SendError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub(crate) trait Peer: Send + Sync {
 
     /// The session's number, which no other session of this program's life has. Never [`HERE`](watch::HERE).
     fn number(&self) -> u64;
+
+    /// Where it comes from.
+    fn source(&self) -> Source;
 
     /// The pid of one of the peer's processes.
     fn pid_of(&self, process: ProcessId) -> Pid;

@@ -327,6 +327,10 @@ impl Peer for Session {
         self.number
     }
 
+    fn source(&self) -> Source {
+        self.source
+    }
+
     fn pid_of(&self, process: ProcessId) -> Pid {
         let ProcessId { id, serial } = process;
         Pid { node: self.peer_atom.clone(), id, serial, creation: self.peer_incarnation.as_u32() }

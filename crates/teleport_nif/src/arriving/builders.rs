@@ -9,7 +9,7 @@ use crate::atoms;
 use crate::node::running::{self, Running};
 use crate::terms::Atoms;
 use crate::terms::in_place;
-use crate::work::turns::{Turn, Turns};
+use crate::work::turns::{Turn, Turns, Whose};
 use bytes::Bytes;
 use rustler::env::SavedTerm;
 use rustler::{Atom, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
@@ -56,7 +56,7 @@ type Then = Box<dyn FnOnce(&Arc<Running>, Tried, Option<Built>) + Send>;
 /// A term to be built, and what then becomes of it.
 pub(crate) struct Work {
     running: Weak<Running>,
-    session: u64,
+    whose: Whose,
     document: Bytes,
     tried: Tried,
     then: Then,
@@ -86,7 +86,7 @@ pub(crate) fn are_there() -> bool {
 /// Has a term built. Not on a scheduler.
 pub(crate) fn submit(work: Work) {
     let turns = if work.document.len() <= SMALL { &SMALL_ONES } else { &OTHERS };
-    turns.push(work.session, work, 0);
+    turns.push(work.whose, work, 0);
     hand_out();
 }
 
@@ -107,7 +107,7 @@ fn hand(turns: &Arc<Turns<Work>>, how: Atom, place: fn(usize) -> Option<usize>) 
             // It has ended, and its supervisor starts another one.
             if let Some(mut work) = job.take() {
                 work.turn = None;
-                turns.push(work.session, work, 0);
+                turns.push(work.whose, work, 0);
             }
             return;
         }
@@ -124,13 +124,13 @@ impl Work {
     /// `then` is called on a thread of the node, unless that has ended.
     pub(crate) fn new(
         running: &Arc<Running>,
-        session: u64,
+        whose: Whose,
         document: Bytes,
         tried: Tried,
         then: impl FnOnce(&Arc<Running>, Tried, Option<Built>) + Send + 'static,
     ) -> Self {
         let (running, then) = (Arc::downgrade(running), Box::new(then));
-        Self { running, session, document, tried, then, begun: false, turn: None }
+        Self { running, whose, document, tried, then, begun: false, turn: None }
     }
 
     /// A builder has not done it: another one may.

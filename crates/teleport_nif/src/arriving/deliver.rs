@@ -10,6 +10,7 @@ use crate::carrier::CHANNELS;
 use crate::node::running::Running;
 use crate::terms::Read;
 use crate::work::lines::Key;
+use crate::work::turns::Whose;
 use bytes::Bytes;
 use rustler::env::SavedTerm;
 use rustler::types::tuple::get_tuple;
@@ -75,8 +76,8 @@ pub(super) fn advance(running: &Arc<Running>, line: Key) {
 /// Goes on with a request that waited for its relay.
 fn go_on(running: &Arc<Running>, parcel: Box<Parcel>) {
     if parcel.receipt.is_large() {
-        let (session, bytes) = (parcel.origin.id(), parcel.body.len());
-        return running.workers.large(session, bytes.saturating_mul(SWELLS), |running| {
+        let (whose, bytes) = (whose(&parcel.origin), parcel.body.len());
+        return running.workers.large(whose, bytes.saturating_mul(SWELLS), |running| {
             read(running, parcel);
         });
     }
@@ -86,11 +87,16 @@ fn go_on(running: &Arc<Running>, parcel: Box<Parcel>) {
     }
 }
 
+/// Whose turn it is for what has come over that session.
+pub(super) fn whose(origin: &Origin) -> Whose {
+    Whose { place: origin.place(), session: origin.id() }
+}
+
 /// Has a builder build the term.
 fn build(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried) {
-    let (session, document) = (parcel.origin.id(), parcel.body.clone());
+    let (whose, document) = (whose(&parcel.origin), parcel.body.clone());
     let then = move |running: &Arc<Running>, tried, term| built(running, parcel, tried, term);
-    builders::submit(Work::new(running, session, document, tried, then));
+    builders::submit(Work::new(running, whose, document, tried, then));
 }
 
 /// Goes on with a term that a builder has built, or has not.

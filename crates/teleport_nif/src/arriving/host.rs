@@ -5,13 +5,14 @@
 //! to come behind.
 
 use crate::arriving::calls::CALLS;
-use crate::arriving::deliver::{SWELLS, advance, deliver, with_env};
+use crate::arriving::deliver::{SWELLS, advance, deliver, whose, with_env};
 use crate::arriving::watches::WATCHES;
 use crate::carrier::CHANNELS;
 use crate::ids;
 use crate::node::running::Running;
 use crate::terms::{self, maps};
 use crate::work::lines::Key;
+use crate::work::turns::Whose;
 use std::sync::{Arc, Weak};
 use teleport::embed::{Arriving, Destination, End, Host, Inbound, Origin, ProcessId, Receipt};
 
@@ -77,9 +78,10 @@ impl Host for Machine {
             | Inbound::Ended { receipt, .. } => Some(receipt),
             Inbound::Unwatched { .. } | Inbound::Carried { .. } => None,
         };
-        if receipt.is_some_and(Receipt::is_large) {
-            let (session, bytes) = measure(&inbound);
-            return running.workers.large(session, bytes.saturating_mul(SWELLS), |running| {
+        if receipt.is_some_and(Receipt::is_large)
+            && let Some((whose, bytes)) = measure(&inbound)
+        {
+            return running.workers.large(whose, bytes.saturating_mul(SWELLS), |running| {
                 deliver(running, inbound, None);
             });
         }
@@ -105,19 +107,19 @@ impl Host for Machine {
     }
 }
 
-/// The session that it came over, and how much it is.
-fn measure(inbound: &Inbound) -> (u64, usize) {
-    match inbound {
-        Inbound::Message { origin, body, .. } | Inbound::Request { origin, body, .. } => {
-            (origin.id(), body.len())
-        }
-        Inbound::Ended { origin, end, .. } => {
-            let body = match end {
-                End::Reply(body) | End::Down(body) | End::Rejected(body) => body.len(),
-                End::NodeDown(_) => 0,
-            };
-            (origin.as_ref().map_or(0, Origin::id), body)
-        }
-        Inbound::Monitor { .. } | Inbound::Unwatched { .. } | Inbound::Carried { .. } => (0, 0),
-    }
+/// Whose it is, and how much; `None` for what has no body of a peer's.
+fn measure(inbound: &Inbound) -> Option<(Whose, usize)> {
+    let (origin, body) = match inbound {
+        Inbound::Message { origin, body, .. } | Inbound::Request { origin, body, .. } => (origin, body),
+        Inbound::Ended {
+            origin: Some(origin),
+            end: End::Reply(body) | End::Down(body) | End::Rejected(body),
+            ..
+        } => (origin, body),
+        Inbound::Ended { .. }
+        | Inbound::Monitor { .. }
+        | Inbound::Unwatched { .. }
+        | Inbound::Carried { .. } => return None,
+    };
+    Some((whose(origin), body.len()))
 }

@@ -1,13 +1,24 @@
-//! What takes long, in turns: however much of it comes over one session, the next of every other one is begun before its second.
+//! What takes long, in turns: however much of it comes from one address, the next of every other one is begun before its second;
+//! and so it is with the sessions of an address.
 
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Whose job it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whose {
+    /// The address that its session comes from. One holder of the cookie has as many sessions as it likes, but no more addresses.
+    pub(crate) place: IpAddr,
+    pub(crate) session: u64,
+}
 
 /// Jobs by the session that they came over, for so many threads or processes.
 ///
 /// What jobs may take of memory while they are done is bounded: one is begun if it is the only one, or if there is room for it
-/// beside the others; while one waits for room no other passes it. A session never has all of the threads.
+/// beside the others; while one waits for room no other passes it. No address has all of the threads, or more than half of the
+/// room with more than one job.
 pub(crate) struct Turns<J> {
     state: Mutex<State<J>>,
     more: Condvar,
@@ -16,28 +27,41 @@ pub(crate) struct Turns<J> {
 }
 
 struct State<J> {
+    /// Addresses with jobs, the next one first.
+    order: VecDeque<IpAddr>,
+    places: FxHashMap<IpAddr, Place<J>>,
+    /// What is being done, for each address and in all.
+    busy: FxHashMap<IpAddr, Busy>,
+    all: Busy,
+    closed: bool,
+}
+
+/// The jobs of an address.
+struct Place<J> {
     /// Sessions with jobs, the next one first.
     order: VecDeque<u64>,
     jobs: FxHashMap<u64, VecDeque<(J, usize)>>,
-    /// How many jobs of each session are being done, how many in all, and what they may take.
-    busy: FxHashMap<u64, usize>,
-    begun: usize,
-    taken: usize,
-    closed: bool,
+}
+
+/// How many jobs are being done, and how much memory they may take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Busy {
+    jobs: usize,
+    bytes: usize,
 }
 
 /// A job that is being done.
 pub(crate) struct Turn<J> {
     turns: Arc<Turns<J>>,
-    session: u64,
+    place: IpAddr,
     bytes: usize,
 }
 
 impl<J> Turns<J> {
     /// For so many threads, and so many bytes of memory.
     pub(crate) fn new(threads: usize, room: usize) -> Self {
-        let (order, jobs, busy) = Default::default();
-        let state = State { order, jobs, busy, begun: 0, taken: 0, closed: false };
+        let (order, places, busy, all) = Default::default();
+        let state = State { order, places, busy, all, closed: false };
         Self { state: Mutex::new(state), more: Condvar::new(), threads, room }
     }
 
@@ -46,17 +70,18 @@ impl<J> Turns<J> {
     }
 
     /// One more job of a session, which may take so many bytes.
-    pub(crate) fn push(&self, session: u64, job: J, bytes: usize) {
+    pub(crate) fn push(&self, whose: Whose, job: J, bytes: usize) {
         let mut state = self.lock();
         if state.closed {
             return; // there is no node any more
         }
-        let jobs = state.jobs.entry(session).or_default();
-        let first = jobs.is_empty();
-        jobs.push_back((job, bytes));
-        if first {
-            state.order.push_back(session);
-        }
+        let Whose { place, session } = whose;
+        let State { order, places, .. } = &mut *state;
+        let entry = places.entry(place).or_insert_with(|| {
+            order.push_back(place);
+            Place { order: VecDeque::new(), jobs: FxHashMap::default() }
+        });
+        entry.push(session, job, bytes);
         drop(state);
         self.more.notify_one();
     }
@@ -86,36 +111,44 @@ impl<J> Turns<J> {
             let mut state = self.lock();
             state.closed = true;
             state.order.clear();
-            std::mem::take(&mut state.jobs)
+            std::mem::take(&mut state.places)
         };
         self.more.notify_all();
         drop(left);
     }
 
     fn take(self: &Arc<Self>, state: &mut State<J>) -> Option<(J, Turn<J>)> {
-        let most = (self.threads - 1).max(1);
-        let State { order, jobs, busy, begun, taken, .. } = state;
-        if *begun >= self.threads {
+        let State { order, places, busy, all, .. } = state;
+        if all.jobs >= self.threads {
             return None;
         }
-        let next = order.iter().position(|session| busy.get(session).is_none_or(|&busy| busy < most))?;
-        let session = *order.get(next)?;
-        let waiting = jobs.get_mut(&session)?;
-        let (_, bytes) = waiting.front()?;
-        if *taken > 0 && *taken + *bytes > self.room {
+        let next = order.iter().position(|place| {
+            let bytes = places.get(place).and_then(Place::peek);
+            busy.get(place).zip(bytes).is_none_or(|(busy, bytes)| self.has_a_share_left(*busy, bytes))
+        })?;
+        let place = *order.get(next)?;
+        let jobs = places.get_mut(&place)?;
+        if all.bytes > 0 && all.bytes + jobs.peek()? > self.room {
             return None;
         }
-        let (job, bytes) = waiting.pop_front()?;
+        let (job, bytes) = jobs.pop()?;
         order.remove(next);
-        if waiting.is_empty() {
-            jobs.remove(&session);
+        if jobs.order.is_empty() {
+            places.remove(&place);
         } else {
-            order.push_back(session);
+            order.push_back(place);
         }
-        *busy.entry(session).or_default() += 1;
-        *begun += 1;
-        *taken += bytes;
-        Some((job, Turn { turns: self.clone(), session, bytes }))
+        for busy in [busy.entry(place).or_default(), all] {
+            busy.jobs += 1;
+            busy.bytes += bytes;
+        }
+        Some((job, Turn { turns: self.clone(), place, bytes }))
+    }
+
+    /// Whether an address of which so much is being done may have so much more.
+    fn has_a_share_left(&self, busy: Busy, bytes: usize) -> bool {
+        let most = (self.threads - 1).max(1);
+        busy.jobs < most && busy.bytes.saturating_add(bytes) <= self.room / 2
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J>> {
@@ -123,16 +156,45 @@ impl<J> Turns<J> {
     }
 }
 
+impl<J> Place<J> {
+    fn push(&mut self, session: u64, job: J, bytes: usize) {
+        let jobs = self.jobs.entry(session).or_default();
+        if jobs.is_empty() {
+            self.order.push_back(session);
+        }
+        jobs.push_back((job, bytes));
+    }
+
+    /// What its next job may take.
+    fn peek(&self) -> Option<usize> {
+        self.jobs.get(self.order.front()?)?.front().map(|(_, bytes)| *bytes)
+    }
+
+    fn pop(&mut self) -> Option<(J, usize)> {
+        let session = self.order.pop_front()?;
+        let jobs = self.jobs.get_mut(&session)?;
+        let next = jobs.pop_front();
+        if jobs.is_empty() {
+            self.jobs.remove(&session);
+        } else {
+            self.order.push_back(session);
+        }
+        next
+    }
+}
+
 impl<J> Drop for Turn<J> {
     fn drop(&mut self) {
         {
             let mut state = self.turns.lock();
-            state.begun -= 1;
-            state.taken -= self.bytes;
-            if let Some(busy) = state.busy.get_mut(&self.session) {
-                *busy -= 1;
-                if *busy == 0 {
-                    state.busy.remove(&self.session);
+            let State { busy, all, .. } = &mut *state;
+            all.jobs -= 1;
+            all.bytes -= self.bytes;
+            if let Some(of_place) = busy.get_mut(&self.place) {
+                of_place.jobs -= 1;
+                of_place.bytes -= self.bytes;
+                if of_place.jobs == 0 {
+                    busy.remove(&self.place);
                 }
             }
         }

@@ -1,16 +1,16 @@
 //! Threads for what the node's own threads do not wait for.
 //!
-//! Some are for what takes long, of each session in turn; one is for all that is short but has waited for a process. So neither
+//! Some are for what takes long, of each address and session in turn; one is for all that is short but has waited for a process. So neither
 //! holds up the other. Order is kept by receipts and [lines](crate::work::lines).
 
-use crate::work::turns::Turns;
+use crate::work::turns::{Turns, Whose};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::{io, thread};
 use teleport::embed::stand_back;
 
-/// At most so many threads do what takes long, and at least three: a session has all of them but one at the most.
+/// At most so many threads do what takes long, and at least three: an address has all of them but one at the most.
 const MOST_THREADS: usize = 4;
 
 /// What is done for a node.
@@ -37,9 +37,9 @@ impl<N: Send + Sync + 'static> Workers<N> {
         (Self { large: large.clone(), short }, Jobs { large, short: jobs })
     }
 
-    /// Does what takes long, for a session, and so many bytes of memory.
-    pub(crate) fn large(&self, session: u64, bytes: usize, job: impl FnOnce(&Arc<N>) + Send + 'static) {
-        self.large.push(session, Box::new(job), bytes);
+    /// Does what takes long, and so many bytes of memory.
+    pub(crate) fn large(&self, whose: Whose, bytes: usize, job: impl FnOnce(&Arc<N>) + Send + 'static) {
+        self.large.push(whose, Box::new(job), bytes);
     }
 
     /// Does what is short. In the order of the calls.
