@@ -243,12 +243,13 @@ abcast(Name, Request) ->
     abcast([node() | erlang:nodes()], Name, Request).
 
 %% @doc Sends a cast to the servers with a name on several nodes, like `gen_server:abcast/3'. Returns `abcast'
-%% in any case. A node whose queue is full does not delay the casts to the others.
+%% in any case. A node whose queue is full does not delay the casts to the others. The caller waits for such nodes
+%% for 100 ms at most; then the cast is queued as with the option `async'.
 -spec abcast([node()], atom(), term()) -> abcast.
 abcast(Nodes, Name, Request) when is_atom(Name) ->
     %% Checked before anything is sent.
     are_nodes(Nodes) orelse erlang:error(function_clause, [Nodes, Name, Request]),
-    _ = teleport_send:to_each(Nodes, Name, {'$gen_cast', Request}, 0),
+    ok = teleport_send:to_all(Nodes, Name, {'$gen_cast', Request}),
     abcast.
 
 %% @doc Sends a cast to the servers with a name on several nodes, with options, and returns for each node

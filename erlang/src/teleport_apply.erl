@@ -5,7 +5,7 @@
 -module(teleport_apply).
 -behaviour(gen_server).
 
--export([start_link/0, call/5, cast/4, send_request/4, send_request/5, result/1, work/3, work/2]).
+-export([start_link/0, call/5, cast/4, send_request/4, multicall/5, result/1, work/3, work/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How an application ended.
@@ -52,23 +52,36 @@ call_remote(To, Module, Function, Args, Deadline) ->
 %% calls OTP's function.
 -spec send_request(node(), module(), atom(), [term()]) -> teleport_request:request_id().
 send_request(Node, Module, Function, Args) ->
-    send_request(Node, Module, Function, Args, infinity).
-
-%% Like send_request/4. The request fails with `timeout' if the route to the node is not found in time.
--spec send_request(node(), module(), atom(), [term()], timeout()) -> teleport_request:request_id().
-send_request(Node, Module, Function, Args, Milliseconds) ->
-    case teleport_ref:resolve({?MODULE, Node}, Milliseconds) of
-        late ->
-            teleport_request:fail({?MODULE, Node}, timeout);
+    case teleport_ref:resolve({?MODULE, Node}) of
         {pool, To} ->
             teleport_request:send(To, '$gen_call', request(Module, Function, Args));
         {otp, _ByDistributedErlang} ->
-            teleport_request:send({?MODULE, node()}, '$gen_call', {apply_at, group_leader(), Node, Module, Function, Args})
+            teleport_request:send({?MODULE, node()}, '$gen_call', request_at(Node, Module, Function, Args))
     end.
+
+%% Applies a function on several nodes. No node is waited for before the function is begun on the others.
+-spec multicall([node()], module(), atom(), [term()], teleport_timeout:response_timeout()) ->
+    [{node(), teleport_request:response() | timeout}].
+multicall(Nodes, Module, Function, Args, Timeout) ->
+    Begin = fun(Node, Mark, Milliseconds) ->
+        Ref = {?MODULE, Node},
+        case teleport_ref:resolve(Ref, Milliseconds) of
+            {otp, _ByDistributedErlang} ->
+                Here = {?MODULE, node()},
+                teleport_request:begin_marked({otp, Here}, Here, Mark, request_at(Node, Module, Function, Args));
+            Where ->
+                teleport_request:begin_marked(Where, Ref, Mark, request(Module, Function, Args))
+        end
+    end,
+    teleport_request:each(Nodes, Begin, Timeout).
 
 -spec request(module(), atom(), [term()]) -> tuple().
 request(Module, Function, Args) ->
     {apply, group_leader(), Module, Function, Args}.
+
+-spec request_at(node(), module(), atom(), [term()]) -> tuple().
+request_at(Node, Module, Function, Args) ->
+    {apply_at, group_leader(), Node, Module, Function, Args}.
 
 %% Returns the result of a function, or raises its exception.
 -spec result(teleport_request:response() | badarg) -> term().

@@ -81,9 +81,12 @@ multicall(Nodes, Module, Function, Args) ->
 multicall(Nodes, Module, Function, Args, Timeout) ->
     Left = teleport_timeout:left(Timeout),
     Left =/= badarg andalso are_calls(Nodes, Module, Function, Args) orelse error({erpc, badarg}),
-    Deadline = teleport_timeout:deadline(Left),
-    Send = fun(Node) -> teleport_apply:send_request(Node, Module, Function, Args, teleport_timeout:left(Deadline)) end,
-    [caught(fun() -> receive_response(Id, Deadline) end) || {_Node, Id} <- teleport_route:known_first(Nodes, Send)].
+    Responses = teleport_apply:multicall(Nodes, Module, Function, Args, teleport_timeout:deadline(Left)),
+    [caught(fun() -> result(Response) end) || {_Node, Response} <- Responses].
+
+-spec result(teleport_request:response() | timeout) -> term().
+result(timeout) -> error({erpc, timeout});
+result(Response) -> teleport_apply:result(Response).
 
 -spec caught(fun(() -> Result)) -> {ok, Result} | caught().
 caught(Apply) ->

@@ -11,6 +11,7 @@
 %% none: it is made by teleport_ref:new/0, since the compiler follows none across modules.
 -module(teleport_request).
 
+-export([each/3, begin_marked/4]).
 -export([call/4, send/3, fail/2, multi/4]).
 -export([receive_response/2, wait_response/2, check_response/2, give_up/1]).
 -export([monitor/3, watcher/1, demonitor/1, ended/4]).
@@ -19,13 +20,14 @@
 
 -compile({no_auto_import, [monitor/3, demonitor/1]}).
 
--export_type([request_id/0, response/0, alias/0]).
+-export_type([begun/0, request_id/0, response/0, alias/0]).
 
 -type request_id() :: reference().
 %% The options of a monitor that OTP takes too: whether it is an alias, and until when; and its priority.
 -type alias() :: [{alias, explicit_unalias | demonitor} | priority].
 %% The message that has ended a request.
 -type came() :: {reply, term()} | {by_hand, term()} | {down, Object :: term(), Reason :: term()}.
+-type begun() :: {here | there, request_id()}.
 -type response() :: {reply, term()} | {error, {Reason :: term(), Object :: term()}}.
 
 %% `[alias|Id]' is what `gen:reply/2' takes for the alias of a caller; so is `[[alias|Id]|Mark]'.
@@ -124,34 +126,42 @@ fail(Object, Reason) ->
 %% are in the order of the nodes.
 -spec multi([node()], atom(), term(), teleport_timeout:response_timeout()) -> {[{node(), term()}], [node()]}.
 multi(Nodes, Name, Request, Timeout) ->
-    Mark = make_ref(),
-    Left = fun() -> teleport_timeout:left(Timeout) end,
-    Begun = teleport_route:known_first(Nodes, fun(Node) -> begin_marked({Name, Node}, Mark, Request, Left()) end),
-    Responses = [{Node, finished(Where, Id, receive_marked(Id, Mark, Left()), Left())} || {Node, {Where, Id}} <- Begun],
+    Begin = fun(Node, Mark, Milliseconds) ->
+        Ref = {Name, Node},
+        begin_marked(teleport_ref:resolve(Ref, Milliseconds), Ref, Mark, Request)
+    end,
+    Responses = each(Nodes, Begin, Timeout),
     {[{Node, Reply} || {Node, {reply, Reply}} <- Responses],
      [Node || {Node, Response} <- Responses, Response =:= timeout orelse element(1, Response) =:= error]}.
 
-%% Begins a request of multi/4. It may still wait for room when this returns: multi/4 sends nothing else
-%% before it has ended.
--spec begin_marked({atom(), node()}, reference(), term(), timeout()) -> {here | there, request_id()}.
-begin_marked(Ref, Mark, Request, Milliseconds) ->
-    case teleport_ref:resolve(Ref, Milliseconds) of
-        {otp, Process} ->
-            Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
-            _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}),
-            {here, Id};
-        {pool, To} ->
-            Id = teleport_ref:new(),
-            case offer(To, Id, Mark, message('$gen_call', Id, Mark, Request), undefined) of
-                {error, Reason} -> ok = ended(Id, Mark, To, down_reason(Reason));
-                _Begun -> ok
-            end,
-            {there, Id};
-        late ->
-            Id = teleport_ref:new(),
-            ok = ended(Id, Mark, Ref, timeout),
-            {there, Id}
-    end.
+%% Begins a request for each node with begin_marked/4, and waits for the responses. They are in the order of
+%% the nodes.
+-spec each([node()], fun((node(), reference(), timeout()) -> begun()), teleport_timeout:response_timeout()) ->
+    [{node(), response() | timeout}].
+each(Nodes, Begin, Timeout) ->
+    Mark = make_ref(),
+    Left = fun() -> teleport_timeout:left(Timeout) end,
+    Begun = teleport_route:known_first(Nodes, fun(Node) -> Begin(Node, Mark, Left()) end),
+    [{Node, finished(Where, Id, receive_marked(Id, Mark, Left()), Left())} || {Node, {Where, Id}} <- Begun].
+
+%% Begins a request of each/3. It may still wait for room when this returns: each/3 sends nothing else before
+%% it has ended.
+-spec begin_marked(teleport_ref:resolved() | late, teleport_ref:ref(), reference(), term()) -> begun().
+begin_marked({otp, Process}, _Ref, Mark, Request) ->
+    Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
+    _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}),
+    {here, Id};
+begin_marked({pool, To}, _Ref, Mark, Request) ->
+    Id = teleport_ref:new(),
+    case offer(To, Id, Mark, message('$gen_call', Id, Mark, Request), undefined) of
+        {error, Reason} -> ok = ended(Id, Mark, To, down_reason(Reason));
+        _Begun -> ok
+    end,
+    {there, Id};
+begin_marked(late, Ref, Mark, _Request) ->
+    Id = teleport_ref:new(),
+    ok = ended(Id, Mark, Ref, timeout),
+    {there, Id}.
 
 %% `badarg': the id or the timeout is invalid.
 -spec receive_response(request_id(), teleport_timeout:response_timeout()) -> response() | timeout | badarg.

@@ -2,7 +2,7 @@
 %% Sends messages: over the pool or by OTP, with or without waiting; and encodes terms for other nodes.
 -module(teleport_send).
 
--export([send/4, resolve/2, message/3, by_otp/3, to_each/4, prime/1, encode/1, parts/1]).
+-export([send/4, resolve/2, message/3, by_otp/3, to_each/4, to_all/3, prime/1, encode/1, parts/1]).
 
 -include("teleport_nif.hrl").
 
@@ -35,6 +35,8 @@
 -define(LARGEST_BINARY, 16#ffffffff).
 %% From this many messages in the mailbox on, another scheduler costs less than garbage collections.
 -define(LONG_MAILBOX, 1000).
+%% How long to_all/3 waits for room, in milliseconds.
+-define(MOMENT, 100).
 %% A joined binary of at least this many bytes is complete, and the next one begins.
 -define(BLOCK, 1048576).
 
@@ -163,11 +165,44 @@ offer_and_wait(To, Encoded, How, {ack, Told}) ->
 %% waiting; then the caller waits for those that had no room, all at the same time.
 -spec to_each([node()], atom(), term(), how()) -> [{node(), ok | {error, error()}}].
 to_each(Nodes, Name, Message, How) ->
-    {Encoded, Until} = {encode(Message), until(How)},
+    to_each(Nodes, Name, Message, encode(Message), How).
+
+-spec to_each([node()], atom(), term(), {ok, teleport_nif:encoded()} | {error, error()}, how()) ->
+    [{node(), ok | {error, error()}}].
+to_each(Nodes, Name, Message, Encoded, How) ->
+    Until = until(How),
     Sent = teleport_route:known_first(Nodes, fun(Node) -> hand_over({Name, Node}, Message, Encoded, left(Until)) end),
     case lists:keymember(waits, 2, Sent) of
         true -> wait_for_all(Sent, Name, Encoded, without_async(left(Until)));
         false -> Sent
+    end.
+
+%% Sends a message to the processes with a name on several nodes. For a node that takes nothing at present the
+%% message is queued, behind what waits for it already. The caller waits a moment for such nodes, and so cannot
+%% queue messages faster than that.
+-spec to_all([node()], atom(), term()) -> ok.
+to_all(Nodes, Name, Message) ->
+    Encoded = encode(Message),
+    case [Node || {Node, {error, timeout}} <- to_each(Nodes, Name, Message, Encoded, {0, ?MOMENT})] of
+        [] ->
+            ok;
+        Late ->
+            Queued = [{Node, queue({Name, Node}, Message, Encoded)} || Node <- Late],
+            _ = lists:keymember(waits, 2, Queued) andalso wait_for_all(Queued, Name, Encoded, 0),
+            ok
+    end.
+
+%% `waits': there is no session to queue it for.
+-spec queue({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, error()}) -> ok | waits | {error, error()}.
+queue(Ref, Message, Encoded) ->
+    case {resolve(Ref, 0), Encoded} of
+        {{pool, To}, {ok, Body}} ->
+            case teleport_nif:send(To, {encoded, Body}, ?ASYNC, undefined) of
+                {error, busy} -> waits;
+                Result -> result(Result)
+            end;
+        _ ->
+            hand_over(Ref, Message, Encoded, 0)
     end.
 
 -spec hand_over({atom(), node()}, term(), {ok, teleport_nif:encoded()} | {error, error()}, how()) -> ok | waits | {error, error()}.

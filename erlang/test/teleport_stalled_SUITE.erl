@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([a_stopped_peer/1, a_slow_process/1, asynchronous_sends/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
--export([a_stopped_peer_among_others/1]).
+-export([a_stopped_peer_among_others/1, a_stopped_peer_is_not_waited_for/1]).
 
 -define(PATIENCE, 30000).
 -define(WINDOW, (16 bsl 20)).
@@ -19,7 +19,7 @@ suite() ->
 
 all() ->
     [a_stopped_peer, a_slow_process, asynchronous_sends, a_peer_stopped_for_longer_than_the_ticktime,
-     a_stopped_peer_among_others].
+     a_stopped_peer_among_others, a_stopped_peer_is_not_waited_for].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -203,6 +203,27 @@ a_stopped_peer_among_others(Config) ->
     ?assertNot(lists:member(6, erpc:call(Sender, teleport, gs_call, [Server, notes]))),
     [?assertMatch({error, badarg}, erpc:call(Sender, teleport_test, outcome, [teleport, send, [Server, {note, 6}, [Option]]]))
      || Option <- [{timeout, -1}, {timeout, soon}, {timeout, 16#100000000}, connect]].
+
+%% What is the same for all nodes does not wait for the one that takes nothing, and that one has it later, in order.
+a_stopped_peer_is_not_waited_for(Config) ->
+    {Sender, Node, Other} = {?config(sender, Config), ?config(node, Config), ?config(other, Config)},
+    Sink = teleport_test:sink(Node),
+    [Held, Server] = [teleport_test_server:start_at(N, server) || N <- [Node, Other]],
+    [ok = erpc:call(Sender, teleport, prime, [N]) || N <- [Node, Other]],
+    quiet(Sender, Node),
+    teleport_test:signal(stop, ?config(os_pid, Config)),
+    {_Accepted, Applied, Mailbox} = erpc:call(Sender, fun() ->
+        Accepted = [offer(Sink, Size) || Size <- [?LARGE, ?SMALL]],
+        Large = binary:copy(<<1>>, ?SMALL),
+        Applied = teleport_erpc:multicall([Node, Other], erlang, byte_size, [Large], 500),
+        [abcast = teleport:abcast([Node, Other], server, {note, Number, Large}) || Number <- [1, 2, 3]],
+        {Accepted, Applied, teleport_test:mailbox()}
+    end, ?PATIENCE),
+    ?assertEqual([{error, {erpc, timeout}}, {ok, ?SMALL}], Applied),
+    ?assertEqual([], Mailbox),
+    ?assertEqual([1, 2, 3], erpc:call(Sender, teleport, gs_call, [Server, notes])),
+    teleport_test:signal(cont, ?config(os_pid, Config)),
+    teleport_test:eventually(fun() -> erpc:call(Sender, teleport, gs_call, [Held, notes]) =:= [1, 2, 3] end).
 
 %% Sends numbered messages until there is no room; how many there was room for. Then goes on trying for a while: none of that
 %% is kept.
