@@ -94,7 +94,7 @@ configured(Node) ->
 %% The addresses to try for a node, in this order, and the host names that could not be resolved.
 -spec of_node(node()) -> {[teleport_nif:address()], [unresolved()]}.
 of_node(Node) ->
-    IsCarried = teleport_dist:is_carrier() andalso not lists:member(Node, nodes(connected)),
+    IsCarried = teleport_dist:is_carried(Node),
     {Candidates, Unresolved} = case configured(Node) of
         error when IsCarried -> {teleport_dist:addresses(Node), []};
         {ok, Places} -> places(looked_up([begin_lookup(Host, Port) || {Host, Port} <- Places], ?LOOKUP));

@@ -8,7 +8,7 @@
 
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
--export([is_carrier/0, addresses/1]).
+-export([is_carrier/0, is_carried/1, addresses/1]).
 -export([accept_loop/2, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
@@ -68,6 +68,15 @@ is_carrier() ->
         {ok, [Carriers | _]} -> lists:member("teleport", Carriers);
         _ -> false
     end.
+
+%% Whether the connection to a node is carried, or would be if there were one. What asks for the node's address must not need it then.
+-spec is_carried(node()) -> boolean().
+is_carried(Node) ->
+    is_carrier() andalso
+        case lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)) of
+            {Node, Controller} -> is_pid(Controller);
+            false -> true
+        end.
 
 -spec select(node()) -> boolean().
 select(Node) ->

@@ -1,6 +1,6 @@
-%% The ring: distributed Erlang and teleport side by side, on real nodes of this machine.
+%% The ring: distributed Erlang, teleport, and distributed Erlang carried by teleport, side by side, on real nodes of this machine.
 %%
-%% Both rings are there all the time and take turns, so that a machine that drifts does so for both. This process takes
+%% All rings are there all the time and take turns, so that a machine that drifts does so for all. This process takes
 %% no part in distributed Erlang: it talks with the nodes by their standard input and output.
 -module(teleport_ring).
 
@@ -32,16 +32,16 @@
 
 -type range() :: [float()].
 
--type pair(Value) :: #{disterl := Value, teleport := Value}.
+-type each(Value) :: #{teleport_ring_node:transport() => Value}.
 
--type report() :: #{disterl := figures(), teleport := figures(),
-                    rate_64b := pair(float()), call_us := pair(float()),
+-type report() :: #{disterl := figures(), teleport := figures(), carrier := figures(),
+                    rate_64b := each(float()), call_us := each(float()),
                     %% MB/s.
-                    terms := #{teleport_ring_stream:shape() => pair(float())},
-                    ranges := #{rate_64b := pair(range()), call_us := pair(range()),
-                                terms := #{teleport_ring_stream:shape() => pair(range())}},
+                    terms := #{teleport_ring_stream:shape() => each(float())},
+                    ranges := #{rate_64b := each(range()), call_us := each(range()),
+                                terms := #{teleport_ring_stream:shape() => each(range())}},
                     %% MB/s.
-                    sizes => [#{bytes := pos_integer(), disterl := float(), teleport := float()}]}.
+                    sizes => [#{bytes := pos_integer(), teleport_ring_node:transport() => float()}]}.
 
 -record(ring, {transport :: teleport_ring_node:transport(),
                nodes :: [{Peer :: pid(), node(), OsPid :: string()}],
@@ -55,7 +55,7 @@
 
 %% Far above what anything takes on a busy machine.
 -define(PATIENCE, 120000).
--define(TRANSPORTS, [disterl, teleport]).
+-define(TRANSPORTS, [disterl, teleport, carrier]).
 -define(TERMS, [binaries_80000x128, term_1mb]).
 %% 1 KiB to 100 MiB.
 -define(SIZES, [1 bsl 10, 4 bsl 10, 16 bsl 10, 64 bsl 10, 256 bsl 10, 1 bsl 20, 4 bsl 20, 10 bsl 20, 32 bsl 20, 100 bsl 20]).
@@ -77,10 +77,10 @@ main() ->
                        progress => fun(Format, Values) -> io:format(standard_error, Format, Values) end}),
     io:put_chars(table(Report)),
     store(File, json(Report)),
-    case Report of
-        #{disterl := #{lost := 0, doubled := 0, out_of_order := 0},
-          teleport := #{lost := 0, doubled := 0, out_of_order := 0}} -> halt(0);
-        #{} -> fail("messages were lost, doubled or out of order", [])
+    Faults = [maps:get(Count, maps:get(Transport, Report)) || Transport <- ?TRANSPORTS, Count <- [lost, doubled, out_of_order]],
+    case lists:all(fun(Count) -> Count =:= 0 end, Faults) of
+        true -> halt(0);
+        false -> fail("messages were lost, doubled or out of order", [])
     end.
 
 store(false, _Text) ->
@@ -130,7 +130,7 @@ in_turn(_Round, Rings, Do) -> lists:reverse(lists:map(Do, lists:reverse(Rings)))
 %% The values for each transport; the first round is for warming up.
 in_rounds(Rings, Rounds, Measure) ->
     All = [in_turn(Round, Rings, Measure) || Round <- lists:seq(0, Rounds)],
-    maps:from_list(lists:zip(?TRANSPORTS, [[lists:nth(N, Values) || Values <- tl(All)] || N <- [1, 2]])).
+    maps:from_list([{Transport, [lists:nth(N, Values) || Values <- tl(All)]} || {N, Transport} <- lists:enumerate(?TRANSPORTS)]).
 
 each(Fun, Map) -> maps:map(fun(_Key, Value) -> Fun(Value) end, Map).
 
@@ -163,7 +163,7 @@ name(Transport, Index) ->
 
 start_node(Name, Cookie, Config, #{flags := Flags}) ->
     Args = ["-setcookie", Cookie, "-connect_all", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
-        ++ Flags ++ teleport_test:code_path(),
+        ++ lists:append([["-proto_dist", "teleport"] || maps:get(transport, Config) =:= carrier]) ++ Flags ++ teleport_test:code_path(),
     {ok, Peer, Node} = peer:start(#{name => Name, host => "127.0.0.1", longnames => true, connection => standard_io,
                                     wait_boot => ?PATIENCE, args => Args}),
     {Peer, Node, call(Peer, start, [Config])}.
@@ -288,42 +288,44 @@ random_bytes(Size) ->
 
 %% @doc The figures side by side, and each sender's time.
 -spec table(report()) -> iolist().
-table(#{disterl := Disterl, teleport := Teleport} = Report) ->
-    Format = fun(Name, A, B) -> io_lib:format("~-30s ~12.2f ~12.2f ~9.2f", [Name, A, B, ratio(A, B)]) end,
-    Row = fun(Name, A, B) -> [Format(Name, A, B), $\n] end,
-    Ranged = fun(Name, A, B, Ranges) ->
-        [Format(Name, A, B), [io_lib:format("~24s", [range_text(Range)]) || Range <- Ranges], $\n]
+table(Report) ->
+    Rings = [maps:get(Transport, Report) || Transport <- ?TRANSPORTS],
+    Row = fun(Name, [First | Others] = Values) ->
+        [io_lib:format("~-30s", [Name]), [io_lib:format(" ~11.2f", [Value]) || Value <- Values],
+         [io_lib:format(" ~8.2f", [ratio(First, Other)]) || Other <- Others]]
     end,
-    Of = fun(Name, Path) -> Row(Name, dig(Path, Disterl), dig(Path, Teleport)) end,
+    Line = fun(Name, Values) -> [Row(Name, Values), $\n] end,
+    Ranged = fun(Name, Values, Ranges) ->
+        [Row(Name, Values), [io_lib:format("~21s", [range_text(Range)]) || Range <- Ranges], $\n]
+    end,
+    Of = fun(Name, Path) -> Line(Name, [dig(Path, Ring) || Ring <- Rings]) end,
     OfRounds = fun(Name, Key) ->
-        Ranges = [dig([ranges, Key], Figures) || Figures <- [Disterl, Teleport]],
-        Ranged(Name, maps:get(Key, Disterl), maps:get(Key, Teleport), Ranges)
+        Ranged(Name, [maps:get(Key, Ring) || Ring <- Rings], [dig([ranges, Key], Ring) || Ring <- Rings])
     end,
-    Both = fun(Name, Path) ->
-        #{disterl := A, teleport := B} = dig(Path, Report),
-        #{disterl := RangeA, teleport := RangeB} = dig([ranges | Path], Report),
-        Ranged(Name, A, B, [RangeA, RangeB])
+    All = fun(Name, Path) ->
+        Each = fun(Values) -> [maps:get(Transport, Values) || Transport <- ?TRANSPORTS] end,
+        Ranged(Name, Each(dig(Path, Report)), Each(dig([ranges | Path], Report)))
     end,
-    Worst = fun(#{peak_rss_mib := All}) -> lists:max(All) end,
-    Middle = fun(#{peak_rss_mib := All}) -> median(All) end,
+    Memory = fun(Name, Of1) -> Line(Name, [Of1(maps:get(peak_rss_mib, Ring)) || Ring <- Rings]) end,
     Counts = fun(Key) ->
-        io_lib:format("~-30s ~12w ~12w~n", [Key, maps:get(Key, Disterl), maps:get(Key, Teleport)])
+        [io_lib:format("~-30s", [Key]), [io_lib:format(" ~11w", [maps:get(Key, Ring)]) || Ring <- Rings], $\n]
     end,
-    [io_lib:format("~-30s ~12s ~12s ~9s~24s~24s~n", ["", "disterl", "teleport", "ratio", "disterl min - max",
-                                                      "teleport min - max"]),
+    [io_lib:format("~-30s", [""]), [io_lib:format(" ~11s", [Transport]) || Transport <- ?TRANSPORTS],
+     [io_lib:format(" ~8s", [string:slice(atom_to_list(Transport), 0, 8)]) || Transport <- tl(?TRANSPORTS)],
+     [io_lib:format("~21s", [atom_to_list(Transport) ++ " min - max"]) || Transport <- ?TRANSPORTS], $\n,
      OfRounds("MB/s", megabytes_per_second),
      OfRounds("CPU s/GB", cpu_seconds_per_gigabyte),
      [Of("ping ms, " ++ atom_to_list(Key), [ping_ms, Key]) || Key <- [p50, p99, max]],
      OfRounds("mean sender s", mean_sender_seconds),
-     Row("peak RSS MiB, median node", Middle(Disterl), Middle(Teleport)),
-     Row("peak RSS MiB, largest node", Worst(Disterl), Worst(Teleport)),
-     Both("64 B messages/s", [rate_64b]),
-     Both("call of 64 B us, p50", [call_us]),
-     Both("80,000 binaries of 128 B, MB/s", [terms, binaries_80000x128]),
-     Both("1 MB without binaries, MB/s", [terms, term_1mb]),
+     Memory("peak RSS MiB, median node", fun median/1),
+     Memory("peak RSS MiB, largest node", fun lists:max/1),
+     All("64 B messages/s", [rate_64b]),
+     All("call of 64 B us, p50", [call_us]),
+     All("80,000 binaries of 128 B, MB/s", [terms, binaries_80000x128]),
+     All("1 MB without binaries, MB/s", [terms, term_1mb]),
      [Counts(Key) || Key <- [pings, pings_unanswered, messages, lost, doubled, out_of_order]],
-     [senders(Transport, Figures) || {Transport, Figures} <- [{disterl, Disterl}, {teleport, Teleport}]],
-     [teleport_ring_plot:bars(Sizes) || #{sizes := Sizes} <- [Report]]].
+     [senders(Transport, maps:get(Transport, Report)) || Transport <- ?TRANSPORTS],
+     [teleport_ring_plot:bars(?TRANSPORTS, Sizes) || #{sizes := Sizes} <- [Report]]].
 
 range_text([Least, Most]) ->
     io_lib:format("~.2f - ~.2f", [Least, Most]).

@@ -32,11 +32,12 @@ a_small_ring(_Config) ->
          ?assert(0 < Median andalso Median =< High andalso High =< Max),
          ?assertEqual(6, length(Memory)),
          ?assert(lists:min(Memory) > 1)
-     end || Transport <- ["disterl", "teleport"], Figures <- [maps:get(Transport, Read)]],
+     end || Transport <- ["disterl", "teleport", "carrier"], Figures <- [maps:get(Transport, Read)]],
     [?assert(maps:get(Transport, maps:get(Name, Read)) > 0)
-     || Name <- ["rate_64b", "call_us"], Transport <- ["disterl", "teleport"]],
+     || Name <- ["rate_64b", "call_us"], Transport <- ["disterl", "teleport", "carrier"]],
     #{"terms" := #{"binaries_80000x128" := Binaries, "term_1mb" := Term}, "sizes" := Sizes, "ranges" := Ranges} = Read,
-    [?assertMatch(#{"disterl" := Disterl, "teleport" := Teleport} when Disterl > 0 andalso Teleport > 0, Rates)
+    [?assertMatch(#{"disterl" := Disterl, "teleport" := Teleport, "carrier" := Carrier}
+                     when Disterl > 0 andalso Teleport > 0 andalso Carrier > 0, Rates)
      || Rates <- [Binaries, Term | Sizes]],
     ?assertMatch([#{"bytes" := 1024}, #{"bytes" := 1048576}], Sizes),
     %% Two rounds: the median is between them.

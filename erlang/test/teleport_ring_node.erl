@@ -9,7 +9,8 @@
 
 -export_type([config/0, transport/0]).
 
--type transport() :: disterl | teleport.
+%% `carrier': as distributed Erlang, on nodes whose distribution teleport carries.
+-type transport() :: disterl | teleport | carrier.
 
 -type config() :: #{transport := transport(), index := non_neg_integer(), names := tuple(),
                     workers := pos_integer(), size := pos_integer()}.
@@ -38,7 +39,7 @@
 start(#{transport := Transport, workers := Workers} = Config) ->
     case Transport of
         teleport -> ok = teleport:start();
-        disterl -> ok
+        _ -> ok
     end,
     persistent_term:put(?MODULE, Config),
     [true = register(worker_name(Number), spawn(fun() -> worker(Config, Number) end))
@@ -102,8 +103,8 @@ rate(Transport, Node, Milliseconds) ->
 calls(Transport, Node, Count) ->
     Request = {echo, binary:copy(<<1>>, ?SMALL)},
     Call = case Transport of
-        disterl -> fun gen_server:call/2;
-        teleport -> fun teleport:gs_call/2
+        teleport -> fun teleport:gs_call/2;
+        _ -> fun gen_server:call/2
     end,
     [begin
          Start = erlang:monotonic_time(),
@@ -174,8 +175,8 @@ check(#{size := Size}, Verify, Sum, Payload) ->
     Verify andalso erlang:crc32(Payload) =/= Sum andalso error({damaged, contents}),
     ok.
 
-send(disterl, To, Message) -> _ = erlang:send(To, Message), ok;
-send(teleport, To, Message) -> ok = teleport:send(To, Message).
+send(teleport, To, Message) -> ok = teleport:send(To, Message);
+send(_Transport, To, Message) -> _ = erlang:send(To, Message), ok.
 
 %% From the system: rand:bytes/1 takes long.
 random_bytes(Size) ->

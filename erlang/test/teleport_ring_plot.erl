@@ -1,17 +1,22 @@
 %% Throughput against message size, drawn with characters.
 -module(teleport_ring_plot).
 
--export([bars/1]).
+-export([bars/2]).
 
 -define(WIDTH, 48).
+-define(CHARACTERS, "-=#").
 
-%% @doc A bar for each transport and size.
--spec bars([#{bytes := pos_integer(), disterl := float(), teleport := float()}]) -> iolist().
-bars(Sizes) ->
-    Most = lists:max([max(Disterl, Teleport) || #{disterl := Disterl, teleport := Teleport} <- Sizes]),
-    ["\nMB/s by message size, one pair:\n",
-     [[bar(size_text(Bytes), disterl, $-, Disterl, Most), bar("", teleport, $=, Teleport, Most)]
-      || #{bytes := Bytes, disterl := Disterl, teleport := Teleport} <- Sizes]].
+%% @doc A bar for each size and transport.
+-spec bars([teleport_ring_node:transport()], [#{bytes := pos_integer(), teleport_ring_node:transport() => float()}]) -> iolist().
+bars(Transports, Sizes) ->
+    Most = lists:max([maps:get(Transport, Size) || Size <- Sizes, Transport <- Transports]),
+    Drawn = lists:zip(Transports, lists:sublist(?CHARACTERS, length(Transports))),
+    ["\nMB/s by message size, one pair:\n", [bars_of(Drawn, Size, Most) || Size <- Sizes]].
+
+bars_of(Drawn, #{bytes := Bytes} = Size, Most) ->
+    Labels = [size_text(Bytes) | lists:duplicate(length(Drawn) - 1, "")],
+    [bar(Label, Transport, Character, maps:get(Transport, Size), Most)
+     || {Label, {Transport, Character}} <- lists:zip(Labels, Drawn)].
 
 bar(Label, Transport, Character, Value, Most) ->
     Length = max(1, round(Value / Most * ?WIDTH)),

@@ -63,8 +63,8 @@ sink() ->
     end,
     sink().
 
-send(disterl, To, Message) -> _ = erlang:send(To, Message), ok;
-send(teleport, To, Message) -> ok = teleport:send(To, Message).
+send(teleport, To, Message) -> ok = teleport:send(To, Message);
+send(_Transport, To, Message) -> _ = erlang:send(To, Message), ok.
 
 term(binaries_80000x128) ->
     [<<Number:32, 0:(124 * 8)>> || Number <- lists:seq(1, 80000)];
