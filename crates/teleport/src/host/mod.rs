@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use teleport_etf::{Pid, Segments};
 use teleport_proto::transfer::{Disposition, Outgoing};
+pub use teleport_proto::transfer::{Foreign, Piece};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
 
@@ -44,6 +45,13 @@ pub trait Host: Send + Sync + 'static {
     /// when it is done. Meanwhile no large message comes that has to come behind it; for small ones see
     /// [`defers`](Self::defers).
     fn take(&self, inbound: Inbound);
+
+    /// Memory for a [carried](Inbound::Carried) message of more than 64 KiB, of so many bytes. Default: none, and the node's is used.
+    ///
+    /// Called with a session locked: it must only allocate.
+    fn memory(&self, _len: usize) -> Option<Box<dyn Foreign>> {
+        None
+    }
 
     /// A session has ended: nothing comes over it any more. Called under none of the node's locks. Default: nothing.
     fn session_ended(&self, _origin: &Origin) {}

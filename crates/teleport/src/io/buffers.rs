@@ -7,17 +7,22 @@ use super::runtime::free;
 use crate::base::lock::{Held, Lock, Rank};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use teleport_proto::transfer::Buffers;
+use teleport_proto::transfer::{Buffers, Foreign};
 use tokio::sync::Notify;
 
 /// Messages from this size on are received into pooled buffers; below it the allocator reuses memory well enough.
 const POOLED: usize = 256 * 1024;
 
+/// Gives a host's memory for so many bytes, if it has any.
+pub(crate) type Provider = Box<dyn Fn(usize) -> Option<Box<dyn Foreign>> + Send + Sync>;
+
 /// Size classes, and a cap on what lies idle in them.
-#[derive(Debug)]
 pub(crate) struct BufferPool {
+    /// A host's memory, for what it does not copy.
+    foreign: Option<Provider>,
     idle: Lock<Idle>,
     /// Something lies idle that did not before.
     filled: Notify,
@@ -36,9 +41,10 @@ struct Idle {
 }
 
 impl BufferPool {
-    pub(crate) fn new(cap: usize) -> Arc<Self> {
+    pub(crate) fn new(cap: usize, foreign: Option<Provider>) -> Arc<Self> {
         let idle = Idle { cap, ..Idle::default() };
         Arc::new_cyclic(|this| Self {
+            foreign,
             idle: Lock::new(Rank::Buffers, idle),
             filled: Notify::new(),
             this: this.clone(),
@@ -109,7 +115,17 @@ impl BufferPool {
     }
 }
 
+impl fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferPool").field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
+
 impl Buffers for BufferPool {
+    fn foreign(&self, len: usize) -> Option<Box<dyn Foreign>> {
+        self.foreign.as_ref()?(len)
+    }
+
     fn allocate(&self, len: usize) -> BytesMut {
         if len < POOLED {
             return BytesMut::with_capacity(len);
@@ -170,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_dropped_message_lends_its_memory_to_the_next() {
-        let pool = BufferPool::new(64 << 20);
+        let pool = BufferPool::new(64 << 20, None);
         let mut buffer = pool.allocate(10 << 20);
         buffer.resize(10 << 20, 1);
         let message = pool.freeze(buffer);
@@ -184,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_lies_idle_is_capped_and_trimmed() {
-        let pool = BufferPool::new(3 << 20);
+        let pool = BufferPool::new(3 << 20, None);
         let messages: Vec<_> = (0..5).map(|_| pool.freeze(pool.allocate(1 << 20))).collect();
         drop(messages);
         assert_eq!(pool.idle_bytes(), 3 << 20);
@@ -195,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_closed_pool_keeps_nothing() {
-        let pool = BufferPool::new(64 << 20);
+        let pool = BufferPool::new(64 << 20, None);
         let [first, second] = [(); 2].map(|()| pool.freeze(pool.allocate(1 << 20)));
         drop(first);
         pool.close();

@@ -67,7 +67,7 @@ async fn read_fragment(
         }
     };
     let mut missing = region.missing();
-    match read_exact(link, region.bytes_mut(), missing).await {
+    match read_exact(link, region.buffer(), missing).await {
         Ok(true) => {}
         Ok(false) => return Err((io::ErrorKind::UnexpectedEof.into(), Some(region))),
         Err(error) => return Err((error, Some(region))),
@@ -95,13 +95,12 @@ async fn read_fragment(
 ///
 /// Asks to be woken only when a good part of what is missing is there: otherwise the reader would be woken for every few
 /// packets, which costs more than reading them.
-async fn read_exact(link: &Link, buffer: &mut BytesMut, len: usize) -> io::Result<bool> {
-    let end = buffer.len() + len;
-    while buffer.len() < end {
-        let missing = end - buffer.len();
+async fn read_exact(link: &Link, buffer: &mut (dyn BufMut + Send + Sync), len: usize) -> io::Result<bool> {
+    let mut missing = len;
+    while missing > 0 {
         match link.stream.try_read_buf(&mut (&mut *buffer).limit(missing)) {
             Ok(0) => return Ok(false),
-            Ok(_) => {}
+            Ok(read) => missing -= read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 link.wake_at(missing)?;
                 link.stream.readable().await?;

@@ -4,7 +4,7 @@ use crate::Config;
 use crate::base::seldom::Warnings;
 use crate::host::Hosting;
 use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
-use crate::io::buffers::BufferPool;
+use crate::io::buffers::{BufferPool, Provider};
 use crate::io::clock::Clock;
 use crate::io::readers::Readers;
 use crate::io::source::Source;
@@ -84,12 +84,14 @@ impl Core {
         let (events, told) = mpsc::unbounded_channel();
         let waiters = hosting.clone().map(|hosting| -> Arc<dyn HostedWaiters> { hosting });
         let share = (config.peer_window.get() / 8).max(1);
+        let foreign =
+            hosting.clone().map(|hosting| -> Provider { Box::new(move |len| hosting.host.memory(len)) });
         let core = Self {
             clock: Clock::start(),
             registry: Registry::default(),
             watches: Watches::new(late_replies, waiters),
             watch_limit: WatchLimit::new(config.max_watches),
-            buffers: BufferPool::new(config.buffer_pool),
+            buffers: BufferPool::new(config.buffer_pool, foreign),
             budget: NodeBudget::for_sends(config.node_window.get(), share),
             answers: NodeBudget::for_answers(config.answers_window.get()),
             grants: NodeGrants::new(config.receive_window.get()),

@@ -7,14 +7,14 @@
 use crate::arriving::calls::CALLS;
 use crate::arriving::deliver::{SWELLS, advance, deliver, whose, with_env};
 use crate::arriving::watches::WATCHES;
-use crate::carrier::CHANNELS;
+use crate::carrier::{CHANNELS, memory};
 use crate::ids;
 use crate::node::running::Running;
 use crate::terms::{self, maps};
 use crate::work::lines::Key;
 use crate::work::turns::Whose;
 use std::sync::{Arc, Weak};
-use teleport::embed::{Arriving, Destination, End, Host, Inbound, Origin, ProcessId, Receipt};
+use teleport::embed::{Arriving, Destination, End, Foreign, Host, Inbound, Origin, ProcessId, Receipt};
 
 /// The virtual machine as a host.
 pub(crate) struct Machine {
@@ -63,6 +63,10 @@ impl Host for Machine {
                 running.lines.announce_end(reference, caller, needs_builder(body))
             }
         }
+    }
+
+    fn memory(&self, len: usize) -> Option<Box<dyn Foreign>> {
+        memory::allocate(len)
     }
 
     fn session_ended(&self, origin: &Origin) {

@@ -1,6 +1,6 @@
 //! Distributed Erlang's connections are carried: see the Erlang module `teleport_dist`.
 
-use crate::carrier::{self, Channel, Handle, Put, Taken};
+use crate::carrier::{self, Channel, Handle, Put, Taken, memory};
 use crate::leaving::iovec;
 use crate::nifs::with_node;
 use crate::node::errors::send_error;
@@ -68,7 +68,10 @@ fn carrier_put<'a>(env: Env<'a>, handle: ResourceArc<Handle>, messages: Term<'a>
 #[rustler::nif]
 fn carrier_take<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> NifResult<Term<'a>> {
     Ok(match channel(&handle)?.take(env.pid()) {
-        Taken::Some(bodies) => bodies.iter().map(|body| copy(env, body)).collect::<Vec<_>>().encode(env),
+        Taken::Some(bodies) => {
+            let term = |body| memory::term(env, body).unwrap_or_else(|body| copy(env, &body));
+            bodies.into_iter().map(term).collect::<Vec<_>>().encode(env)
+        }
         Taken::Nothing => atoms::waiting().encode(env),
         Taken::Ended => atoms::closed().encode(env),
     })

@@ -452,7 +452,9 @@ fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<O
         return Ok(None);
     }
     let envelope = Envelope::decode(&mut head)?;
-    if !head.is_empty() || envelope.seq != header.seq || envelope.kind.is_exempt() != header.exempt {
+    let is_told =
+        envelope.kind.is_exempt() == header.exempt && (envelope.kind == Kind::Carried) == header.carried;
+    if !head.is_empty() || envelope.seq != header.seq || !is_told {
         let (value, allowed) = (envelope.seq, header.seq);
         return Err(WireError::OutOfRange { field: "message number in an envelope", value, allowed });
     }

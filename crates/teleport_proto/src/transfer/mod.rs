@@ -35,7 +35,7 @@ mod report;
 mod shares;
 mod window;
 
-pub use assembly::{Buffers, PlainBuffers, Region};
+pub use assembly::{Buffers, Foreign, Piece, PlainBuffers, Region};
 pub use cap::GrantCap;
 pub use error::{ReceiveError, Violation};
 #[cfg(feature = "planted-faults")]

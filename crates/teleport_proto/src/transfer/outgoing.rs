@@ -644,13 +644,14 @@ impl Outbox {
         let (left, after, fragment_size) = (fragments.left(), fragments.bytes_left(), fragments.size);
         let message = self.peek(seq)?;
         let (total, exempt) = (message.len, message.kind.is_exempt());
+        let carried = message.kind == Kind::Carried;
         let mut head = BytesMut::with_capacity(FRAGMENT_HEADER_LEN + MAX_ENVELOPE_LEN);
         let mut envelope = BytesMut::new();
         if index == 0 {
             message.head(seq, named, self.pairs.pair(message.pair)?).encode(&mut envelope);
         }
         let envelope_len = envelope.len() as u16;
-        let header = FragmentHeader { seq, total, fragment_size, index, envelope_len, exempt };
+        let header = FragmentHeader { seq, total, fragment_size, index, envelope_len, exempt, carried };
         header.encode(&mut head);
         head.extend_from_slice(&envelope);
         let offset = u64::from(index) * u64::from(fragment_size);

@@ -99,7 +99,7 @@ impl Transfer {
     ) -> Result<(), ReceiveError> {
         if !self.is_live(id) {
             // The count has been frozen: the fragment will come again.
-            region.bytes_mut().clear();
+            region.clear();
             self.inbox.give_back(region);
             return Ok(());
         }

@@ -107,7 +107,12 @@ pub struct FragmentHeader {
     pub envelope_len: u16,
     /// The message does not count against the window.
     pub exempt: bool,
+    /// The message is distributed Erlang's own.
+    pub carried: bool,
 }
+
+const EXEMPT: u8 = 1;
+const CARRIED: u8 = 2;
 
 impl FragmentHeader {
     /// Bytes of the body that this fragment carries.
@@ -125,7 +130,7 @@ impl FragmentHeader {
         let len = (FRAGMENT_HEADER_LEN - 4) as u64 + u64::from(self.envelope_len) + self.data_len();
         out.put_u32(len as u32);
         out.put_u8(FRAGMENT);
-        out.put_u8(self.exempt.into());
+        out.put_u8((u8::from(self.exempt) * EXEMPT) | (u8::from(self.carried) * CARRIED));
         out.put_u16(self.envelope_len);
         out.put_u64(self.seq);
         out.put_u64(self.total);
@@ -142,7 +147,7 @@ impl FragmentHeader {
             return Err(WireError::Unknown { field: "frame type on a bulk connection", value: kind.into() });
         }
         let flags = input.get_u8();
-        if flags > 1 {
+        if flags & !(EXEMPT | CARRIED) != 0 {
             return Err(WireError::Unknown { field: "fragment flags", value: flags.into() });
         }
         let envelope_len = input.get_u16();
@@ -153,7 +158,8 @@ impl FragmentHeader {
         if !(MIN_FRAGMENT_SIZE..=MAX_FRAGMENT_SIZE).contains(&fragment_size) {
             return out_of_range("fragment size", fragment_size.into(), MAX_FRAGMENT_SIZE.into());
         }
-        let header = Self { seq, total, fragment_size, index, envelope_len, exempt: flags == 1 };
+        let (exempt, carried) = (flags & EXEMPT != 0, flags & CARRIED != 0);
+        let header = Self { seq, total, fragment_size, index, envelope_len, exempt, carried };
         if total == 0 || u64::from(index) >= header.fragments() {
             return out_of_range("fragment index", index.into(), header.fragments().saturating_sub(1));
         }
@@ -177,12 +183,12 @@ mod tests {
         #[test]
         fn a_fragment_header_survives_the_wire(
             seq: u64, total in 1u64..1 << 40, fragment_size in MIN_FRAGMENT_SIZE..=MAX_FRAGMENT_SIZE,
-            pick: prop::sample::Index, exempt: bool,
+            pick: prop::sample::Index, exempt: bool, carried: bool,
         ) {
             let fragments = total.div_ceil(fragment_size.into()).min(u32::MAX.into());
             let index = pick.index(fragments as usize) as u32;
             let envelope_len = if index == 0 { 17 } else { 0 };
-            let header = FragmentHeader { seq, total, fragment_size, index, envelope_len, exempt };
+            let header = FragmentHeader { seq, total, fragment_size, index, envelope_len, exempt, carried };
             let mut out = BytesMut::new();
             header.encode(&mut out);
             let bytes: [u8; FRAGMENT_HEADER_LEN] = out[..].try_into().unwrap();
@@ -228,6 +234,7 @@ mod tests {
                 index,
                 envelope_len: 0,
                 exempt: false,
+                carried: false,
             };
             let fragments = header(0).fragments() as u32;
             assert_eq!((0..fragments).map(|index| header(index).data_len()).sum::<u64>(), total);

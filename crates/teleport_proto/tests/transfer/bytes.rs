@@ -119,7 +119,7 @@ fn cut_at(class: Class, lengths: &[usize], cut: usize) {
             if left >= data {
                 let head = &frame[FRAGMENT_HEADER_LEN..data];
                 region = two.receiver.begin_fragment(id, &header, head).unwrap();
-                region.as_mut().unwrap().bytes_mut().extend_from_slice(&frame[data..left]);
+                region.as_mut().unwrap().buffer().put_slice(&frame[data..left]);
             }
         }
         left = 0;

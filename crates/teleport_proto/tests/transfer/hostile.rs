@@ -3,7 +3,7 @@
 
 use super::misbehaviour::{FRAGMENT, batch, fragment, transfer_frames};
 use super::support::{LARGE, WINDOW, config, machine, message, process, receive, reference};
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use proptest::prelude::*;
 use teleport_proto::transfer::{
     Action, Credit, Delivery, Disposition, Outgoing, ReceiveError, Region, Sink, Ticket, Transfer,
@@ -240,7 +240,7 @@ impl Victim {
             Step::Fill => {
                 if let Some((connection, mut region)) = regions.pop() {
                     let missing = region.missing();
-                    region.bytes_mut().put_bytes(7, missing);
+                    region.buffer().put_bytes(7, missing);
                     transfer.end_fragment(connection, region, taker)?;
                 }
             }

@@ -171,7 +171,7 @@ fn an_envelope_that_contradicts_its_fragment_closes_the_connection() {
 fn headers_that_contradict_themselves_are_not_decoded() {
     let good = fragment(&envelope(5), 100_000, 0);
     // Length, type, flags, envelope length, fragment size, index.
-    for (at, value) in [(3, 1), (4, 1), (5, 2), (7, 0), (26, 0), (31, 7)] {
+    for (at, value) in [(3, 1), (4, 1), (5, 4), (7, 0), (26, 0), (31, 7)] {
         let mut fixed: [u8; FRAGMENT_HEADER_LEN] = good[..FRAGMENT_HEADER_LEN].try_into().unwrap();
         fixed[at] = value;
         assert!(FragmentHeader::decode(&fixed).is_err(), "byte {at}");
@@ -515,6 +515,7 @@ proptest! {
             }
             let header = FragmentHeader {
                 seq, total, fragment_size: FRAGMENT, index: index as u32, envelope_len: 0, exempt: false,
+                carried: false,
             };
             match receiver.begin_fragment(BULK, &header, &[]) {
                 Ok(region) => regions.push(region),

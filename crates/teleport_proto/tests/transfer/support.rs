@@ -176,7 +176,7 @@ pub(crate) fn receive(
             let (head, data) = rest.split_at(header.envelope_len.into());
             let Some(mut region) = transfer.begin_fragment(id, &header, head)? else { return Ok(()) };
             let missing = region.missing();
-            region.bytes_mut().extend_from_slice(&data[..missing]);
+            region.buffer().put_slice(&data[..missing]);
             transfer.end_fragment(id, region, sink)
         }
     }

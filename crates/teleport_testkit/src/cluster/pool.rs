@@ -232,7 +232,7 @@ impl World {
         loop {
             if let Some(filling) = region {
                 let step = filling.missing().min(bytes.len());
-                filling.bytes_mut().extend_from_slice(&bytes.split_to(step));
+                filling.buffer().put_slice(&bytes.split_to(step));
                 if filling.missing() > 0 {
                     return Ok(());
                 }
@@ -328,7 +328,7 @@ impl World {
         let mut region = connection.ends[who.side].reader.take_region();
         self.gone(who, id);
         if let Some(region) = &mut region {
-            let partial = region.missing() > 0 && !region.bytes_mut().is_empty();
+            let partial = region.missing() > 0 && !region.is_empty();
             self.coverage.partial_fragments_dropped += u64::from(partial);
         }
         let Some(transfer) = self.transfer(who) else { return Ok(()) };

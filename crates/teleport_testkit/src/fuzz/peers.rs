@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use teleport_etf::Segments;
 use teleport_proto::transfer::{
     Buffers, Credit, Delivery, Disposition, Outgoing, ReceiveError, Region, Sink, Transfer, TransferConfig,
@@ -97,7 +97,7 @@ impl Victim {
 
     pub(super) fn fill(&mut self, id: u64, mut region: Region) -> Result<(), ReceiveError> {
         let missing = region.missing();
-        region.bytes_mut().put_bytes(7, missing);
+        region.buffer().put_bytes(7, missing);
         self.transfer.end_fragment(id, region, &mut self.sink)
     }
 
