@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
--export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1]).
+-export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1, stopped_before_there_is_a_session/1]).
 -export([no_library/1, a_library_that_is_none/1, other_releases/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -15,7 +15,7 @@ suite() ->
 
 all() ->
     [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
-     a_supervisor_that_gives_up, calls_that_begin_at_the_end,
+     a_supervisor_that_gives_up, calls_that_begin_at_the_end, stopped_before_there_is_a_session,
      no_library, a_library_that_is_none, other_releases].
 
 init_per_suite(Config) ->
@@ -49,6 +49,23 @@ stopped_under_way(_Config) ->
     [?assertMatch({'EXIT', {_Reason, {gen_server, call, _}}}, outcome(Caller)) || Caller <- Others],
     ?assertEqual([], teleport_test:mailbox()),
     teleport_test:stop_peer(Peer).
+
+%% What waits for a session ends like what waits for an answer.
+stopped_before_there_is_a_session(_Config) ->
+    {ok, Mute} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Mute),
+    Node = 'mute@127.0.0.1',
+    Server = {server, Node},
+    ok = teleport_test:start_here([{peers, #{Node => {{127, 0, 0, 1}, Port}}}]),
+    Caller = begin_process(fun() -> teleport:gs_call(Server, never, infinity) end),
+    Client = begin_process(fun() -> teleport:receive_response(teleport:send_request(Server, never), infinity) end),
+    Watcher = begin_process(fun() -> {teleport:monitor(Server), teleport_test:receive_one()} end),
+    teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 3 end),
+    ok = teleport_test:stop_here(),
+    ?assertMatch({'EXIT', {{nodedown, Node}, {gen_server, call, [Server, never, infinity]}}}, outcome(Caller)),
+    ?assertEqual({error, {noconnection, Server}}, outcome(Client)),
+    ?assertMatch({Monitor, {'DOWN', Monitor, process, Server, noconnection}}, outcome(Watcher)),
+    ok = gen_tcp:close(Mute).
 
 send_for_ever(To) ->
     case teleport:send(To, {note, binary:copy(<<1>>, 10000)}) of
