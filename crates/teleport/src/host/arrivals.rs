@@ -3,7 +3,7 @@
 //! The order is made while the session is locked; the host is called when it is not. One thread at a time hands over, for
 //! all: so nothing overtakes.
 
-use super::{Hosting, Inbound};
+use super::{Carried, Hosting, Inbound, Origin};
 use crate::base::lock::{Lock, Rank};
 use std::collections::VecDeque;
 
@@ -26,6 +26,16 @@ impl Arrivals {
     /// Called with the session locked.
     pub(crate) fn push(&self, inbound: Inbound) {
         self.queue.lock().push_back(inbound);
+    }
+
+    /// Adds a carried message to those before it. Called with the session locked.
+    pub(crate) fn push_carried(&self, origin: impl FnOnce() -> Origin, message: Carried) {
+        let mut queue = self.queue.lock();
+        match queue.back_mut() {
+            // All that is queued here is of the same session.
+            Some(Inbound::Carried { messages, .. }) => messages.push(message),
+            _ => queue.push_back(Inbound::Carried { origin: origin(), messages: vec![message] }),
+        }
     }
 
     /// Whether nothing is on its way.

@@ -115,18 +115,12 @@ pub enum Inbound {
         /// As in [`Watch::id`].
         watch: u64,
     },
-    /// Something of a connection of distributed Erlang, sent by [`Origin::carry`].
+    /// Messages of connections of distributed Erlang, sent by [`Origin::carry`].
     Carried {
-        /// Which connection, and what it is, as its sender said.
-        to: ProcessId,
-        /// What was sent.
-        body: Bytes,
-        /// Who it comes from.
+        /// Who they come from.
         origin: Origin,
-        /// To be dropped when it has been taken.
-        receipt: Receipt,
-        /// To be dropped when it has been taken.
-        untaken: Untaken,
+        /// In their order.
+        messages: Vec<Carried>,
     },
     /// A call or monitor of one of the host's processes has ended. Comes once for each that was begun and not cancelled.
     Ended {
@@ -179,27 +173,52 @@ impl Origin {
         self.0.last_heard().as_millis() as u64
     }
 
-    /// Sends something of a connection of distributed Erlang, which comes as [`Inbound::Carried`]. What is carried `from`
-    /// one process to the same destination keeps its order; with `behind_all` it comes behind all that was sent before,
-    /// and before all that is carried later. `Ok(false)`: it waits for room, behind what waits already, and `accepted` is
-    /// called on a thread of the node when it does no longer.
+    /// Sends messages of a connection of distributed Erlang, which come as [`Inbound::Carried`], one behind the other as far as
+    /// they say so. `accepted` is called, on a thread of the node, for each that waits for room, with its length, when it
+    /// does no longer; returns the length of all those.
     ///
     /// # Errors
     ///
-    /// [`SendError::NodeDown`] when the session has ended, [`SendError::TooLarge`] when it is larger than both nodes take,
-    /// and [`SendError::NotRunning`] while the node stops.
+    /// [`SendError::NodeDown`] when the session has ended, [`SendError::TooLarge`] when one is larger than both nodes take,
+    /// and [`SendError::NotRunning`] while the node stops. Those before it are sent.
     pub fn carry(
         &self,
-        from: ProcessId,
-        to: ProcessId,
-        body: Segments,
-        behind_all: bool,
-        accepted: impl FnOnce(Result<(), SendError>) + Send + 'static,
-    ) -> Result<bool, SendError> {
+        messages: impl IntoIterator<Item = Carry>,
+        accepted: &Arc<dyn Fn(usize) + Send + Sync>,
+    ) -> Result<usize, SendError> {
         let _hurry = must_not_wait();
-        let message = Outgoing::of_kind(Kind::Carried, from, Destination::Process(to), body);
-        self.0.clone().carry(Outgoing { behind_all, ..message }, Box::new(accepted))
+        let outgoing = |Carry { from, to, body, behind_all }| {
+            let message = Outgoing::of_kind(Kind::Carried, from, Destination::Process(to), body);
+            Outgoing { behind_all, ..message }
+        };
+        self.0.clone().carry(messages.into_iter().map(outgoing).collect(), accepted)
     }
+}
+
+/// A message of a connection of distributed Erlang that is sent by [`Origin::carry`].
+#[derive(Debug)]
+pub struct Carry {
+    /// What comes from the same process, for the same destination, keeps its order.
+    pub from: ProcessId,
+    /// Which connection, and what it is, for the peer's host.
+    pub to: ProcessId,
+    /// What is sent.
+    pub body: Segments,
+    /// It comes behind all that was sent before, and before all that is carried later.
+    pub behind_all: bool,
+}
+
+/// A message of a connection of distributed Erlang that has come.
+#[derive(Debug)]
+pub struct Carried {
+    /// Which connection, and what it is, as its sender said.
+    pub to: ProcessId,
+    /// What was sent.
+    pub body: Bytes,
+    /// To be dropped when it has been taken.
+    pub receipt: Receipt,
+    /// To be dropped when it has been taken.
+    pub untaken: Untaken,
 }
 
 impl PartialEq for Origin {

@@ -38,12 +38,13 @@ pub(crate) trait Peer: Send + Sync {
     /// Sends what waits for no credit.
     fn send_exempt(&self, message: Outgoing) -> Result<(), Unsent>;
 
-    /// Sends what is carried. `false`: it waits for room, and `accepted` will be called on a thread of the node.
+    /// Sends what is carried. `accepted` is called, on a thread of the node, for each message that waits for room, with its
+    /// length, when it does no longer; returns the length of all those.
     fn carry(
         self: Arc<Self>,
-        message: Outgoing,
-        accepted: Box<dyn FnOnce(Result<(), SendError>) + Send>,
-    ) -> Result<bool, SendError>;
+        messages: Vec<Outgoing>,
+        accepted: &Arc<dyn Fn(usize) + Send + Sync>,
+    ) -> Result<usize, SendError>;
 
     /// When the last byte came, by any connection.
     fn last_heard(&self) -> teleport_proto::Time;

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::base::seldom::{OfPeer, warn_seldom};
-use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Untaken, Watch, next_watch};
+use crate::host::{Arriving, Carried, Hosting, Inbound, Origin, Receipt, Untaken, Watch, next_watch};
 use crate::local::Peer;
 use crate::local::inbox::{Inbox, Put};
 use crate::local::watch::{Answer, End, Over, Purpose, Refused, Subject, Via};
@@ -156,8 +156,8 @@ impl<'a> Deliver<'a> {
             true => (Receipt(Some((self.peer.clone(), seq, credit.class))), Disposition::Placed),
             false => (Receipt::none(), Disposition::Consumed),
         };
-        let origin = Origin(self.peer.clone());
-        self.session.arrivals.push(Inbound::Carried { to, body, origin, receipt, untaken });
+        let message = Carried { to, body, receipt, untaken };
+        self.session.arrivals.push_carried(|| Origin(self.peer.clone()), message);
         disposition
     }
 

@@ -347,16 +347,30 @@ impl Peer for Session {
 
     fn carry(
         self: Arc<Self>,
-        message: Outgoing,
-        accepted: Box<dyn FnOnce(Result<(), SendError>) + Send>,
-    ) -> Result<bool, SendError> {
-        match self.send(message)? {
-            Offered::Accepted => Ok(true),
-            Offered::Waiting(pending) => {
-                self.core.handle.spawn(async move { accepted(pending.accepted(Patience::ENDLESS).await) });
-                Ok(false)
-            }
+        messages: Vec<Outgoing>,
+        accepted: &Arc<dyn Fn(usize) + Send + Sync>,
+    ) -> Result<usize, SendError> {
+        let mut waiting = Vec::new();
+        let offered = self.offering(|state, after| {
+            messages.into_iter().try_for_each(|message| {
+                let len = message.body.len();
+                let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
+                if let Offered::Waiting(pending) = self.offered(state, sent, None) {
+                    waiting.push((len, pending));
+                }
+                Ok(())
+            })
+        });
+        let bytes = waiting.iter().map(|(len, _)| len).sum();
+        for (len, pending) in waiting {
+            let accepted = accepted.clone();
+            self.core.handle.spawn(async move {
+                // Or the session has ended, and all that it carries.
+                let _ = pending.accepted(Patience::ENDLESS).await;
+                accepted(len);
+            });
         }
+        offered.map(|()| bytes)
     }
 
     fn last_heard(&self) -> teleport_proto::Time {

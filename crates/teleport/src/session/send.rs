@@ -142,7 +142,12 @@ impl Session {
         }
     }
 
-    fn offered(self: &Arc<Self>, state: &mut State, sent: Sent, token: Option<AckToken>) -> Offered {
+    pub(super) fn offered(
+        self: &Arc<Self>,
+        state: &mut State,
+        sent: Sent,
+        token: Option<AckToken>,
+    ) -> Offered {
         match sent {
             Sent::Accepted => Offered::Accepted,
             Sent::Waiting(ticket) => {
@@ -169,7 +174,7 @@ pub(super) enum Denied {
 
 impl Denied {
     /// What that means to a sender, whose message takes credit.
-    fn of_send(self, peer: &NodeName) -> SendError {
+    pub(super) fn of_send(self, peer: &NodeName) -> SendError {
         match self {
             Self::Ended(reason) => SendError::NodeDown { peer: peer.clone(), reason },
             // Only what takes no credit can find the answers' room full.

@@ -162,8 +162,8 @@ pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key
                 _ => Delivered::Yes,
             }
         }
-        Inbound::Carried { to, body, origin, receipt, untaken } => {
-            CHANNELS.take(to, body, &origin, receipt, untaken);
+        Inbound::Carried { origin, messages } => {
+            CHANNELS.take(&origin, messages);
             Delivered::Yes
         }
         Inbound::Unwatched { watch, .. } => {

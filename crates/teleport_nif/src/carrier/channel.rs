@@ -5,14 +5,14 @@ use bytes::{Bytes, BytesMut};
 use rustler::{Encoder, Env, LocalPid, OwnedEnv};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport::embed::{Origin, ProcessId, Receipt, Untaken};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use teleport::embed::{Carried, Carry, Origin, ProcessId, Receipt, Untaken};
 use teleport::etf::dist::{AtomCache, DistError, Order};
 use teleport::{Segments, SendError};
 
 /// So many bytes may wait for room in the peer's window before nothing more is pulled from the virtual machine, which then
 /// suspends senders.
-const MOST_WAITING: usize = 16 * 1024 * 1024;
+const MOST_WAITING: isize = 16 * 1024 * 1024;
 
 /// A header is looked for in so many bytes of a message at first, and in so many then: 255 atoms of 255 characters.
 const HEADER: usize = 4 * 1024;
@@ -78,13 +78,15 @@ pub(crate) struct Channel {
     leaving: Mutex<Leaving>,
     coming: Mutex<Coming>,
     sent: AtomicU64,
+    /// Called for what waited for room.
+    has_room: Arc<dyn Fn(usize) + Send + Sync>,
 }
 
 /// What is on its way out.
 #[derive(Default)]
 struct Leaving {
-    /// Bytes that wait for room.
-    waiting: usize,
+    /// Bytes that wait for room. What has got some may be taken off before it is added.
+    waiting: isize,
     /// The process that pulls, while it waits for that to become less.
     puller: Option<LocalPid>,
     closed: bool,
@@ -96,7 +98,7 @@ struct Coming {
     packets: VecDeque<Bytes>,
     /// The process that gets packets.
     owner: Option<LocalPid>,
-    data: VecDeque<(Bytes, Receipt, Untaken)>,
+    data: VecDeque<Carried>,
     /// What was taken last: it counts as taken when more is asked for.
     taken: Vec<(Receipt, Untaken)>,
     /// The process that takes data, while it waits for some.
@@ -123,9 +125,14 @@ pub(crate) enum Taken {
 }
 
 impl Channel {
-    pub(super) fn new(origin: Origin, name: Name) -> Self {
-        let (atoms, leaving, coming, sent) = Default::default();
-        Self { origin, name, atoms, leaving, coming, sent }
+    pub(super) fn new(origin: Origin, name: Name) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let (atoms, leaving, coming, sent, this) =
+                (<_>::default(), <_>::default(), <_>::default(), <_>::default(), this.clone());
+            let has_room =
+                Arc::new(move |len| this.upgrade().iter().for_each(|channel| channel.has_room(len)));
+            Self { origin, name, atoms, leaving, coming, sent, has_room }
+        })
     }
 
     pub(super) fn name(&self) -> Name {
@@ -148,35 +155,42 @@ impl Channel {
 
     /// Sends a packet of the handshake.
     pub(crate) fn send_packet(&self, packet: Bytes) -> Result<(), SendError> {
-        let to = self.name.to_wire(Part::Packet);
-        self.origin.carry(NOBODY, to, Segments::from(packet), false, drop).map(drop)
+        self.carry([self.message(Part::Packet, NOBODY, Segments::from(packet), false)])
     }
 
-    /// Sends a message of the virtual machine's, as it hands it over.
+    /// Sends messages of the virtual machine's, as it hands them over.
     ///
     /// # Errors
     ///
-    /// If it is none that a carrier can take.
-    pub(crate) fn put(self: &Arc<Self>, message: &Segments) -> Result<Put, DistError> {
-        let (body, order) = self.unbound(message)?;
-        let (from, behind_all) = match order {
-            Order::Behind { id, serial } => (ProcessId { id, serial }, false),
-            Order::BehindAll => (NOBODY, true),
-            Order::Free => (NOBODY, false),
-        };
-        let len = body.len();
-        self.sent.fetch_add(len as u64, Ordering::Relaxed);
-        self.leaving().waiting += len;
-        let channel = self.clone();
-        let accepted = move |_| channel.has_room(len);
-        Ok(match self.origin.carry(from, self.name.to_wire(Part::Data), body, behind_all, accepted) {
-            Ok(true) => {
-                self.leaving().waiting -= len;
-                Put::Ok
-            }
-            Ok(false) => Put::Ok,
-            Err(_) => Put::Ended,
-        })
+    /// If one is none that a carrier can take.
+    pub(crate) fn put(&self, messages: &[Segments]) -> Result<Put, DistError> {
+        let mut bytes = 0;
+        let unbound = messages.iter().map(|message| {
+            let (body, order) = self.unbound(message)?;
+            bytes += body.len();
+            Ok(match order {
+                Order::Behind { id, serial } => {
+                    self.message(Part::Data, ProcessId { id, serial }, body, false)
+                }
+                Order::BehindAll => self.message(Part::Data, NOBODY, body, true),
+                Order::Free => self.message(Part::Data, NOBODY, body, false),
+            })
+        });
+        let messages = unbound.collect::<Result<Vec<_>, _>>()?;
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(if self.carry(messages).is_ok() { Put::Ok } else { Put::Ended })
+    }
+
+    fn message(&self, part: Part, from: ProcessId, body: Segments, behind_all: bool) -> Carry {
+        Carry { from, to: self.name.to_wire(part), body, behind_all }
+    }
+
+    fn carry(&self, messages: impl IntoIterator<Item = Carry>) -> Result<(), SendError> {
+        let waiting = self.origin.carry(messages, &self.has_room)?;
+        if waiting > 0 {
+            self.leaving().waiting += waiting as isize;
+        }
+        Ok(())
     }
 
     /// Whether enough waits. Then the process is told when that has changed.
@@ -193,7 +207,7 @@ impl Channel {
         let mut atoms = self.atoms.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at_most = HEADER;
         let len = loop {
-            let beginning = message.slice(0..message.len().min(at_most)).into_contiguous();
+            let beginning = beginning_of(message, 0, at_most);
             match atoms.unbind(&beginning, &mut header) {
                 Err(DistError::Truncated) if beginning.len() < message.len() && at_most < LONGEST_HEADER => {
                     at_most = LONGEST_HEADER;
@@ -202,8 +216,7 @@ impl Channel {
             }
         };
         drop(atoms);
-        let control = message.slice(len..message.len().min(len + HEADER)).into_contiguous();
-        let order = Order::of(&control);
+        let order = Order::of(&beginning_of(message, len, HEADER));
         let mut body = Segments::new();
         if message.len() <= HEADER {
             header.extend_from_slice(&message.slice(len..message.len()).into_contiguous());
@@ -219,17 +232,17 @@ impl Channel {
     fn has_room(&self, len: usize) {
         let puller = {
             let mut leaving = self.leaving();
-            leaving.waiting -= len;
+            leaving.waiting -= len as isize;
             if leaving.waiting > MOST_WAITING / 2 { None } else { leaving.puller.take() }
         };
         tell(puller, |env| atoms::teleport_carrier_room().encode(env));
     }
 
-    /// A message has come for the virtual machine.
-    pub(super) fn data_came(&self, body: Bytes, receipt: Receipt, untaken: Untaken) {
+    /// Messages have come for the virtual machine.
+    pub(super) fn data_came(&self, messages: impl Iterator<Item = Carried>) {
         let taker = {
             let mut coming = self.coming();
-            coming.data.push_back((body, receipt, untaken));
+            coming.data.extend(messages);
             coming.taker.take()
         };
         tell(taker, |env| atoms::teleport_carrier_data().encode(env));
@@ -272,7 +285,7 @@ impl Channel {
         std::mem::swap(&mut coming.taken, &mut done);
         let (mut bodies, mut bytes) = (Vec::new(), 0);
         while bodies.len() < TAKEN_AT_ONCE && bytes < BYTES_AT_ONCE {
-            let Some((body, receipt, untaken)) = coming.data.pop_front() else { break };
+            let Some(Carried { body, receipt, untaken, .. }) = coming.data.pop_front() else { break };
             bytes += body.len();
             bodies.push(body);
             coming.taken.push((receipt, untaken));
@@ -296,8 +309,7 @@ impl Channel {
         let closed = std::mem::replace(&mut self.leaving().closed, true);
         if !ended && !closed {
             // If the session has ended, the peer knows.
-            let to = self.name.to_wire(Part::Close);
-            let _ = self.origin.carry(NOBODY, to, Segments::new(), true, drop);
+            let _ = self.carry([self.message(Part::Close, NOBODY, Segments::new(), true)]);
         }
     }
 
@@ -307,6 +319,15 @@ impl Channel {
 
     fn coming(&self) -> MutexGuard<'_, Coming> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Some of a message's bytes; not copied where they lie together.
+fn beginning_of(message: &Segments, from: usize, at_most: usize) -> Bytes {
+    let end = message.len().min(from + at_most);
+    match message.iter().next() {
+        Some(first) if end <= first.len() => first.slice(from..end),
+        _ => message.slice(from..end).into_contiguous(),
     }
 }
 

@@ -2,13 +2,12 @@
 
 use super::channel::{Channel, Name, Part};
 use crate::atoms;
-use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use rustler::{Encoder, LocalPid, OwnedEnv, Resource, ResourceArc};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport::embed::{Origin, ProcessId, Receipt, Untaken};
+use teleport::embed::{Carried, Origin};
 
 /// All of them.
 pub(crate) static CHANNELS: Channels = Channels(Mutex::new(BTreeMap::new()));
@@ -37,37 +36,31 @@ pub(crate) fn set_acceptor(process: LocalPid) {
 /// Opens a channel to the peer. It learns of it with what it is sent first.
 pub(crate) fn connect(origin: Origin) -> Arc<Channel> {
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let channel = Arc::new(Channel::new(origin, Name { number, opened_here: true }));
+    let channel = Channel::new(origin, Name { number, opened_here: true });
     CHANNELS.add(&channel);
     channel
 }
 
 impl Channels {
-    /// Something has come over the session.
-    pub(crate) fn take(
-        &self,
-        to: ProcessId,
-        body: Bytes,
-        origin: &Origin,
-        receipt: Receipt,
-        untaken: Untaken,
-    ) {
-        let Some((name, part)) = Name::from_wire(to) else { return };
-        let channel = match self.find(origin.id(), name) {
-            Some(channel) => channel,
+    /// Messages have come over the session.
+    pub(crate) fn take(&self, origin: &Origin, messages: Vec<Carried>) {
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
+            let Some((name, part)) = Name::from_wire(message.to) else { continue };
             // What is for a channel that has been closed vanishes.
-            None => match part == Part::Packet && !name.opened_here {
-                true => match self.accept(origin, name) {
-                    Some(channel) => channel,
-                    None => return,
-                },
-                false => return,
-            },
-        };
-        match part {
-            Part::Data => channel.data_came(body, receipt, untaken),
-            Part::Packet => channel.packet_came(body),
-            Part::Close => channel.end(),
+            let Some(channel) = self.find(origin.id(), name).or_else(|| self.accept(origin, name, part))
+            else {
+                continue;
+            };
+            match part {
+                Part::Data => {
+                    let to = message.to;
+                    let others = std::iter::from_fn(|| messages.next_if(|next| next.to == to));
+                    channel.data_came(std::iter::once(message).chain(others));
+                }
+                Part::Packet => channel.packet_came(message.body),
+                Part::Close => channel.end(),
+            }
         }
     }
 
@@ -95,9 +88,12 @@ impl Channels {
     }
 
     /// The peer has opened a channel, if it has not done so before, and somebody accepts it.
-    fn accept(&self, origin: &Origin, name: Name) -> Option<Arc<Channel>> {
+    fn accept(&self, origin: &Origin, name: Name, part: Part) -> Option<Arc<Channel>> {
+        if part != Part::Packet || name.opened_here {
+            return None;
+        }
         let acceptor = (*ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let channel = Arc::new(Channel::new(origin.clone(), name));
+        let channel = Channel::new(origin.clone(), name);
         {
             let mut channels = self.lock();
             let of_session = channels.entry(origin.id()).or_default();

@@ -55,12 +55,11 @@ fn carrier_packet(handle: ResourceArc<Handle>, packet: Binary<'_>) -> NifResult<
 #[rustler::nif]
 fn carrier_put<'a>(env: Env<'a>, handle: ResourceArc<Handle>, messages: Term<'a>) -> NifResult<Atom> {
     let channel = channel(&handle)?;
-    for message in messages.into_list_iterator()? {
-        match channel.put(&iovec::segments(message)?) {
-            Ok(Put::Ok) => {}
-            Ok(Put::Ended) => return Ok(atoms::closed()),
-            Err(error) => return Err(Error::Term(Box::new(error.to_string()))),
-        }
+    let messages = messages.into_list_iterator()?.map(iovec::segments).collect::<NifResult<Vec<_>>>()?;
+    match channel.put(&messages) {
+        Ok(Put::Ok) => {}
+        Ok(Put::Ended) => return Ok(atoms::closed()),
+        Err(error) => return Err(Error::Term(Box::new(error.to_string()))),
     }
     Ok(if channel.is_full(env.pid()) { atoms::busy() } else { atoms::ok() })
 }

@@ -18,7 +18,9 @@ mod node;
 mod told;
 
 pub use crate::base::error::RequestError;
-pub use crate::host::{Arriving, End, Foreign, Host, Inbound, Origin, Piece, Receipt, Untaken, Watch};
+pub use crate::host::{
+    Arriving, Carried, Carry, End, Foreign, Host, Inbound, Origin, Piece, Receipt, Untaken, Watch,
+};
 pub use crate::io::runtime::stand_back;
 pub use node::{Embedded, Recipient, Sent, Waiting};
 pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
