@@ -73,11 +73,11 @@ pub(crate) fn term<'a>(env: Env<'a>, message: Bytes) -> Result<Term<'a>, Bytes> 
         Some(memory) if memory.len == message.len() => memory,
         _ => return Err(message),
     };
-    // The table's reference is this one, and the message has the other.
-    if Arc::strong_count(&memory) > 2 || !message.is_unique() {
-        return Err(message);
-    }
     drop(message);
+    // The table's reference is this one, and there is no other unless somebody else has the message.
+    if Arc::strong_count(&memory) > 1 {
+        return Err(Bytes::from_owner(Complete(memory)));
+    }
     let taken = memory.binary.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Binary(mut binary)) = taken else { return Err(Bytes::new()) };
     // SAFETY: it was allocated and filled, and nothing refers to it but this; the term owns it from now on.
