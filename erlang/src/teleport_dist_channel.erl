@@ -35,7 +35,8 @@ up(Controller, Handle) ->
 init(Channel, Owner) ->
     receive
         {up, Owner, Tag, Handle} ->
-            Taker = spawn_opt(?MODULE, take, [Channel, Handle], ?OPTIONS),
+            %% What has come goes before what is to be done about it. What pulls has no priority: it would pull each message alone.
+            Taker = spawn_opt(?MODULE, take, [Channel, Handle], [{priority, high} | ?OPTIONS]),
             true = erlang:link(Taker),
             ok = erlang:dist_ctrl_input_handler(Handle, Taker),
             Taker ! {self(), up},

@@ -12,7 +12,7 @@ use teleport::{Segments, SendError};
 
 /// So many bytes may wait for room in the peer's window before nothing more is pulled from the virtual machine, which then
 /// suspends senders.
-const MOST_WAITING: isize = 16 * 1024 * 1024;
+const MOST_WAITING: isize = 64 * 1024 * 1024;
 
 /// A header is looked for in so many bytes of a message at first, and in so many then: 255 atoms of 255 characters.
 const HEADER: usize = 4 * 1024;
