@@ -340,7 +340,7 @@ fn a_refusal_with_a_code_of_the_future_is_shown_if_it_is_proved() {
         let claim = Acceptor::new(&bank(), &[], [2; ACCEPTOR_RANDOM_LEN]).hello(&hello).unwrap();
         let (_, challenge) = Secret::Cookie(cookie()).challenge(claim);
         let (dialler, proof) = dialler.challenge(&challenge).unwrap();
-        let mut verdict = b"teleport\x04\xc8\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+        let mut verdict = b"\0\x06telept\x04\xc8\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
         let key = hmac(COOKIE, &[b"teleport/1 cookie key\0\0\0"]);
         let mac =
             hmac(&key, &[b"teleport/1 verdict\0\0\0\0\0\0", &hello, &challenge, &[0; 8], &proof, &verdict]);
@@ -411,7 +411,7 @@ fn the_frames_are_those_of_the_protocol_description() {
 
     // The fields, at their offsets.
     let hello = &frames[0];
-    assert_eq!(hello[..10], *b"teleport\x01\x01");
+    assert_eq!(hello[..10], *b"\0\x06telept\x01\x01");
     assert_eq!(hello[10..16], [0, 2, 0, 0, 0, 5]);
     assert_eq!(hello[16..24], 0b1100u64.to_be_bytes());
     assert_eq!(hello[24..32], 1000u64.to_be_bytes());
@@ -423,7 +423,7 @@ fn the_frames_are_those_of_the_protocol_description() {
     assert_eq!(hello[104..118], *b"\x0dshop@10.0.0.7");
     assert_eq!(hello[360..374], *b"\x0dbank@10.0.0.8");
     let challenge = &frames[1];
-    assert_eq!(challenge[..10], *b"teleport\x02\x00");
+    assert_eq!(challenge[..10], *b"\0\x06telept\x02\x00");
     assert_eq!(challenge[40..48], 300u64.to_be_bytes());
     assert_eq!(challenge[48..56], 7u64.to_be_bytes());
     assert_eq!(challenge[56..72], [2; 16]);
@@ -434,8 +434,8 @@ fn the_frames_are_those_of_the_protocol_description() {
     let key = hmac(COOKIE, &[b"teleport/1 cookie key\0\0\0"]);
     let transcript = [&hello[..], challenge, &[0; 8]].concat();
     let proof = hmac(&key, &[b"teleport/1 dialler proof", &transcript]);
-    assert_eq!(frames[2], [&b"teleport\x03\0\0\0\0\0\0\0"[..], &proof].concat());
-    let head = b"teleport\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x2a";
+    assert_eq!(frames[2], [&b"\0\x06telept\x03\0\0\0\0\0\0\0"[..], &proof].concat());
+    let head = b"\0\x06telept\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x2a";
     let verdict = hmac(&key, &[b"teleport/1 verdict\0\0\0\0\0\0", &transcript, &frames[2], head]);
     assert_eq!(frames[3], [&head[..], &verdict].concat());
 

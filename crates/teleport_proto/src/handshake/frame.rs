@@ -23,7 +23,7 @@ pub(super) const VERDICT_MAC_AT: usize = VERDICT_LEN - 32;
 /// ```
 /// use teleport_proto::handshake::check_first_bytes;
 ///
-/// assert!(check_first_bytes(b"tele").is_ok());
+/// assert!(check_first_bytes(b"\0\x06tele").is_ok());
 /// assert!(check_first_bytes(b"SSH-2.0-OpenSSH_9.6").unwrap_err().to_string().contains("SSH-2.0"));
 /// ```
 pub fn check_first_bytes(bytes: &[u8]) -> Result<(), HandshakeError> {
@@ -239,7 +239,9 @@ impl FrameType {
     }
 }
 
-const MAGIC: &[u8; 8] = b"teleport";
+/// To a listener of distributed Erlang, whose packets begin with two bytes for their length, this is a packet of six bytes that is
+/// no part of its handshake: it closes at once.
+const MAGIC: &[u8; 8] = b"\0\x06telept";
 
 const NAME_FIELD: usize = 256;
 
