@@ -33,7 +33,7 @@ pub use base::error::{
     CallError, ConnectError, DeliveryError, MonitorError, Outcome, RegisterError, ReplyError, SendError,
     StartError, Tried,
 };
-pub use base::info::{ConnectionCheck, ConnectionKind, NodeInfo, PeerInfo, Tick};
+pub use base::info::{Carried, ConnectionCheck, ConnectionKind, NodeInfo, PeerInfo, Tick};
 pub use base::metrics;
 pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};
 pub use engine::monitors::{NodeEvent, NodeMonitor};

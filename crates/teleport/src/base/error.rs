@@ -214,6 +214,19 @@ impl ConnectError {
         }
     }
 
+    /// Whether somebody listens at an address of the peer who has hung up at the first bytes, or has said something that is not of
+    /// this protocol.
+    pub fn is_foreign(&self) -> bool {
+        let foreign = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Closed | Outcome::Handshake(HandshakeError::NotTeleport { .. }))
+        };
+        match self {
+            Self::Closed { .. } | Self::Handshake { cause: HandshakeError::NotTeleport { .. }, .. } => true,
+            Self::Nowhere { tried, .. } => tried.iter().any(|tried| foreign(&tried.outcome)),
+            _ => false,
+        }
+    }
+
     /// What it means that none of the addresses is the way. `None` if there are none.
     pub(crate) fn of_all(peer: &NodeName, mut tried: Vec<Tried>) -> Option<Self> {
         if tried.len() > 1 {

@@ -48,8 +48,24 @@ pub struct PeerInfo {
     pub ticks_missed: u64,
     /// Calls and monitors that the peer's processes have on processes of this node.
     pub watched: usize,
+    /// What was carried for the host, as connections of distributed Erlang. It is among the messages of `transfer` too.
+    pub carried: Carried,
     /// Messages, queues, connections: counters and gauges.
     pub transfer: TransferStats,
+}
+
+/// What was carried for a host over a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Carried {
+    /// Messages to the peer.
+    pub messages_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Messages from the peer.
+    pub messages_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
 }
 
 /// A tick that came back; see [`NodeBuilder::on_tick`](crate::NodeBuilder::on_tick).

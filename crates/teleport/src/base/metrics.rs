@@ -7,6 +7,7 @@
 //!
 //! `docs/operations.md` says which of them to watch.
 
+use super::info::Carried;
 use super::lock::Lock;
 use ::metrics::{
     Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram,
@@ -86,6 +87,10 @@ metrics! {
         "Encoded bytes of the messages accepted for sending.";
     BYTES_RECEIVED = "teleport_bytes_received_total", Counter, Bytes, PEER,
         "Encoded bytes of the messages received whole.";
+    CARRIED_BYTES_SENT = "teleport_carried_bytes_sent_total", Counter, Bytes, PEER,
+        "Of the bytes sent, those of distributed Erlang, which goes over the session.";
+    CARRIED_BYTES_RECEIVED = "teleport_carried_bytes_received_total", Counter, Bytes, PEER,
+        "Of the bytes received, those of distributed Erlang.";
     NO_PROCESS = "teleport_no_process_total", Counter, Count, PEER,
         "Messages received for a process that does not exist.";
     FRAMES_RESENT = "teleport_frames_resent_total", Counter, Count, PEER,
@@ -152,6 +157,10 @@ pub(crate) struct SessionMeter {
     pub(crate) control_lost: Counter,
     pub(crate) connections_stalled: Counter,
     unconfirmed: Counter,
+    carried_sent: Counter,
+    carried_received: Counter,
+    /// What was published of that last.
+    carried: Lock<Carried>,
     transfer: TransferMeter,
     /// What was published last; `None` once the session has ended, so that nobody late brings its gauges back.
     published: Lock<Option<TransferStats>>,
@@ -186,6 +195,9 @@ impl SessionMeter {
             control_lost: counter!(CONTROL_LOST, labels.iter()),
             connections_stalled: counter!(CONNECTIONS_STALLED, labels.iter()),
             unconfirmed: counter!(UNCONFIRMED, labels.iter()),
+            carried_sent: counter!(CARRIED_BYTES_SENT, labels.iter()),
+            carried_received: counter!(CARRIED_BYTES_RECEIVED, labels.iter()),
+            carried: Lock::default(),
             transfer: TransferMeter::new(&labels),
             published: Lock::leaf(Some(TransferStats::default())),
             labels,
@@ -211,6 +223,13 @@ impl SessionMeter {
         };
         self.transfer.publish(&before, stats);
         stats.frames_resent.saturating_sub(before.frames_resent)
+    }
+
+    /// Publishes what was carried since the last time.
+    pub(crate) fn publish_carried(&self, now: &Carried) {
+        let before = std::mem::replace(&mut *self.carried.lock(), *now);
+        self.carried_sent.increment(now.bytes_sent.saturating_sub(before.bytes_sent));
+        self.carried_received.increment(now.bytes_received.saturating_sub(before.bytes_received));
     }
 
     /// The session has ended, with these last figures.

@@ -6,14 +6,18 @@ use crate::base::lock::Lock;
 use crate::base::seldom::{OfNode, warn_seldom};
 use crate::io::source::Source;
 use rustc_hash::FxHashMap;
+use rustix::net::RecvFlags;
+use std::io;
 use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::handshake::HandshakeError;
 use teleport_proto::newcomers::Newcomers;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -103,15 +107,39 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
     }
 }
 
+/// Whether a connection begins like distributed Erlang's handshake. Nothing of it is read.
+async fn begins_as_distribution(stream: &TcpStream) -> io::Result<bool> {
+    let mut bytes = [0; 3];
+    let peek = || match rustix::net::recv(stream, &mut bytes[..], RecvFlags::PEEK)?.0 {
+        // The rest is under way, and wakes this again.
+        1 | 2 => Err(io::ErrorKind::WouldBlock.into()),
+        len => Ok(len),
+    };
+    let len = stream.async_io(Interest::READABLE, peek).await?;
+    Ok(len == 3 && matches!(bytes[2], b'N' | b'n'))
+}
+
 /// One inbound connection, until it has proved itself and belongs to a session, or is closed.
 async fn prove(engine: Arc<Engine>, mut stream: TcpStream, source: SocketAddr, number: u64) {
     let limit = engine.core.config.handshake_timeout;
+    let deadline = Instant::now() + limit;
+    let hosting = engine.core.hosting.as_deref().filter(|hosting| hosting.host.takes_distribution());
+    if let Some(hosting) = hosting
+        && let Ok(Ok(true)) = timeout_at(deadline, begins_as_distribution(&stream)).await
+    {
+        if engine.unproven.remove(number, false)
+            && let Ok(stream) = stream.into_std()
+        {
+            hosting.host.distribution(stream);
+        }
+        return;
+    }
     let handshake = async {
         stream.set_nodelay(true)?;
         let spoke = || engine.unproven.spoke(number);
         handshake::accept(&mut stream, &engine.core.local, &*engine, spoke).await
     };
-    let result = tokio::time::timeout(limit, handshake).await;
+    let result = timeout_at(deadline, handshake).await;
     if !engine.unproven.remove(number, matches!(result, Ok(Ok(_)))) {
         return;
     }

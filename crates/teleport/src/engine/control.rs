@@ -180,6 +180,9 @@ impl Control {
         }
         self.out.clear();
         self.answers = 0;
+        if let Ok(address) = stream.peer_addr() {
+            self.session.note_address(address);
+        }
         self.connection = Some(Connection { stream, generation, received: BytesMut::new() });
         self.heard = now;
         self.session.heard(now);

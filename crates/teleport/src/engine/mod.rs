@@ -185,6 +185,7 @@ impl Engine {
             tick_round_trip,
             ticks_missed: ticks.missed,
             watched: session.watched().len(),
+            carried: session.carried.so_far(),
             transfer: session.stats(),
         }
     }
@@ -225,6 +226,23 @@ impl Engine {
         let engine = self.clone();
         self.core.handle.spawn(async move { engine.end_session(id) });
         true
+    }
+
+    /// Ends the session of that number with a peer on a thread of the node, and tells when that is done.
+    pub(crate) fn end_soon(
+        self: &Arc<Self>,
+        peer: &NodeName,
+        number: u64,
+        told: impl FnOnce() + Send + 'static,
+    ) {
+        let session = self.peers.session(peer).filter(|session| session.number() == number);
+        let (engine, id) = (self.clone(), session.map(|session| session.id));
+        self.core.handle.spawn(async move {
+            if let Some(id) = id {
+                engine.end_session(id);
+            }
+            told();
+        });
     }
 
     fn end_session(self: &Arc<Self>, id: SessionId) {

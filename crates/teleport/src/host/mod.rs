@@ -12,7 +12,7 @@ use crate::local::{Peer, Unsent};
 use crate::{Incarnation, NodeName, ReplyError, SendError};
 use bytes::Bytes;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use teleport_etf::{Pid, Segments};
@@ -52,6 +52,15 @@ pub trait Host: Send + Sync + 'static {
     fn memory(&self, _len: usize) -> Option<Box<dyn Foreign>> {
         None
     }
+
+    /// Whether the host takes [connections](Self::distribution) of distributed Erlang. Default: no.
+    fn takes_distribution(&self) -> bool {
+        false
+    }
+
+    /// A connection to the node's address that begins like distributed Erlang's handshake. Nothing of it has been read. Called
+    /// under none of the node's locks, if the host [takes](Self::takes_distribution) them. Default: it is closed.
+    fn distribution(&self, _connection: TcpStream) {}
 
     /// A session has ended: nothing comes over it any more. Called under none of the node's locks. Default: nothing.
     fn session_ended(&self, _origin: &Origin) {}
@@ -166,6 +175,11 @@ impl Origin {
     /// The peer's life.
     pub fn incarnation(&self) -> Incarnation {
         self.0.incarnation()
+    }
+
+    /// Where the peer's end of the last control connection was.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.0.address()
     }
 
     /// When the last byte came from the peer, in milliseconds of the node's clock.

@@ -11,6 +11,7 @@ use crate::base::lock::Held;
 use crate::io::source::Source;
 use crate::{ReplyError, SendError};
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use teleport_etf::Pid;
 use teleport_proto::NodeName;
@@ -48,6 +49,9 @@ pub(crate) trait Peer: Send + Sync {
 
     /// When the last byte came, by any connection.
     fn last_heard(&self) -> teleport_proto::Time;
+
+    /// Where the peer's end of the last control connection was.
+    fn address(&self) -> Option<SocketAddr>;
 
     /// The peer's life.
     fn incarnation(&self) -> teleport_proto::Incarnation;

@@ -149,6 +149,7 @@ impl<'a> Deliver<'a> {
         if self.session.core.hosting.is_none() {
             return Disposition::NoProcess;
         }
+        self.session.carried.received(body.len());
         let untaken = Untaken::new(&self.session.untaken, body.len());
         let placed =
             credit.class == Class::Bulk || self.session.untaken.load(Ordering::Relaxed) > MOST_UNTAKEN;

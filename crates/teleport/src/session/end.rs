@@ -78,6 +78,7 @@ impl Ended {
             *session.up.lock() = false;
             hosting.host.session_ended(&Origin(session.clone()));
         }
+        session.meter.publish_carried(&session.carried.so_far());
         session.meter.end(&last, reason, unconfirmed);
         let peer = &session.peer;
         for waiting in grants {

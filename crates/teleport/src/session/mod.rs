@@ -4,6 +4,7 @@
 //! [`Transfer`] under one lock, which is held for the time of a state change and never while a socket is read or written.
 
 mod bulk;
+mod carried;
 mod command;
 mod core;
 mod deliver;
@@ -30,6 +31,7 @@ use crate::io::clock::Moment;
 use crate::io::source::Source;
 use crate::local::watch::Watched;
 use crate::local::{Peer, Unsent};
+use carried::CarriedCounts;
 pub(crate) use command::Command;
 use deliver::Deliver;
 pub(crate) use drain::drain;
@@ -37,6 +39,7 @@ pub(crate) use end::Ended;
 use send::Denied;
 pub(crate) use send::{Confirmation, Offered, Patience};
 use state::State;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -117,6 +120,10 @@ pub(crate) struct Session {
     begins: Notify,
     /// There is a control connection.
     control_connected: AtomicBool,
+    /// Where the peer's end of the last one was.
+    address: Lock<Option<SocketAddr>>,
+    /// What was carried for the host.
+    pub(crate) carried: CarriedCounts,
     last_heard: Moment,
     control_heard: Moment,
     join_failures: AtomicU32,
@@ -185,6 +192,8 @@ impl Session {
             begun: AtomicBool::new(false),
             begins: Notify::new(),
             control_connected: AtomicBool::new(false),
+            address: Lock::default(),
+            carried: CarriedCounts::default(),
             last_heard: Moment::default(),
             control_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
@@ -268,6 +277,11 @@ impl Session {
             }
             begins.await;
         }
+    }
+
+    /// Notes where the peer's end of the control connection is.
+    pub(crate) fn note_address(&self, address: SocketAddr) {
+        *self.address.lock() = Some(address);
     }
 
     /// Notes whether there is a control connection.
@@ -354,6 +368,7 @@ impl Peer for Session {
         let offered = self.offering(|state, after| {
             messages.into_iter().try_for_each(|message| {
                 let len = message.body.len();
+                self.carried.sent(len);
                 let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
                 if let Offered::Waiting(pending) = self.offered(state, sent, None) {
                     waiting.push((len, pending));
@@ -375,6 +390,10 @@ impl Peer for Session {
 
     fn last_heard(&self) -> teleport_proto::Time {
         self.last_heard.read()
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        *self.address.lock()
     }
 
     fn incarnation(&self) -> Incarnation {

@@ -132,6 +132,7 @@ impl Task {
         let Some(stats) = self.session.lock().transfer.as_ref().map(|transfer| transfer.stats()) else {
             return;
         };
+        self.session.meter.publish_carried(&self.session.carried.so_far());
         let frames = self.session.meter.publish(&stats);
         if frames > 0 {
             tracing::debug!(parent: &self.session.span, frames, "frames of lost connections go out again");

@@ -109,6 +109,12 @@ impl Embedded {
         self.engine().disconnect_soon(peer, is_meant)
     }
 
+    /// Ends that session, and no later one with the same peer. `told` is called on a thread of the node, once it has ended.
+    pub fn end(&self, origin: &Origin, told: impl FnOnce() + Send + 'static) {
+        let _hurry = must_not_wait();
+        self.engine().end_soon(origin.peer(), origin.id(), told);
+    }
+
     /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`].
     pub async fn check(&self, peer: &NodeName) -> PeerCheck {
         self.node.check(peer).await
