@@ -377,6 +377,8 @@ report(Node) when is_atom(Node) ->
 %% <li>`watched': calls and monitors that the node's processes have on processes of this node.</li>
 %% <li>`messages_sent', `messages_received', `bytes_sent', `bytes_received'. `no_process': received messages
 %% whose process does not exist. `frames_resent': frames that were sent again after a connection broke.</li>
+%% <li>`carried': of these messages and bytes, those of distributed Erlang, if that goes over the session
+%% (`-proto_dist teleport'): a map with `messages_sent', `messages_received', `bytes_sent', `bytes_received'.</li>
 %% <li>`new_atoms': atoms that the node's messages have added to the atom table since teleport was started
 %% here, in all of its sessions. `atoms_refused': its messages that were refused for the limit
 %% `max_new_atoms_per_peer'.</li>

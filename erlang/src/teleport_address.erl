@@ -71,7 +71,7 @@ families() ->
         {ok, Given} -> lists:append(Given);
         error -> []
     end,
-    case lists:any(fun(Carrier) -> lists:prefix("inet6", Carrier) end, Carriers) of
+    case lists:any(fun(Carrier) -> lists:prefix("inet6", Carrier) orelse Carrier =:= "teleport6" end, Carriers) of
         true -> [inet6, inet];
         false -> [inet, inet6]
     end.

@@ -79,7 +79,11 @@ answer({cookie, Name}, _State) ->
     teleport_nif:cookie_is(Name, cookie(known(Name)));
 answer({addresses, Name}, _State) ->
     %% This may take long, and must not delay other answers.
-    spawn(fun() -> teleport_nif:resolved(Name, addresses(known(Name))) end);
+    spawn(fun() ->
+        Node = known(Name),
+        _ = teleport_nif:resolved(Name, addresses(Node)),
+        Node =/= unknown andalso teleport_dist:end_if_gone(Node)
+    end);
 answer({call_back, Name}, State) ->
     Node = known(Name),
     %% If the peer has asked the same of this node, neither can reach the other.

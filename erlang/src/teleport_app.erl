@@ -27,9 +27,16 @@ start_error() ->
 
 -spec stop(term()) -> ok.
 stop(_State) ->
-    %% A manager that was killed and not restarted has left the engine running, without processes to serve
-    %% peers.
-    teleport_manager:abandoned().
+    case whereis(teleport_sup) of
+        undefined ->
+            %% A manager that was killed and not restarted has left the engine running, without processes to serve
+            %% peers.
+            ok = teleport_manager:abandoned(),
+            teleport_dist:goes_on();
+        %% It is distributed Erlang's.
+        _Pid ->
+            teleport_manager:application(stopped)
+    end.
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), []}}.
 init([]) ->
@@ -38,9 +45,11 @@ init([]) ->
 %% Starts the supervisor if all conditions hold.
 -spec maybe_start([fun(() -> ok | {error, term()})]) -> {ok, pid()} | {error, term()}.
 maybe_start([]) ->
-    case teleport_sup:start_link() of
-        %% Distributed Erlang goes over it, and it ends with that.
-        {error, {already_started, _Pid}} -> supervisor:start_link(?MODULE, []);
+    case teleport_sup:start_link(application) of
+        %% It is distributed Erlang's, which goes over it, and ends with that.
+        {error, {already_started, _Pid}} ->
+            ok = teleport_manager:application(started),
+            supervisor:start_link(?MODULE, []);
         Started -> Started
     end;
 maybe_start([Condition | Conditions]) ->

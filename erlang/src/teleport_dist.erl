@@ -3,13 +3,14 @@
 %% the engine has with it, or gets for it. `net_kernel' calls these functions; `dist_util' does the handshake, in a process for each
 %% connection, which then looks after it. The messages go through `teleport_dist_channel'.
 %%
-%% A node that does not carry is talked to as `inet_tcp' does: its listener closes at our first bytes, and ours hands its connections on.
+%% A node that does not carry is talked to as `inet_tcp' does: its listener closes at the engine's first bytes, and the engine hands
+%% connections of such nodes on. A node that does not listen has no engine, and is talked to like that too.
 -module(teleport_dist).
 
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
--export([is_carrier/0, is_carried/1, addresses/1]).
--export([accept_loop/2, accepted/5, connected/6, stat/1, tick/1]).
+-export([is_carrier/0, is_carried/1, has_channel/1, listens/0, goes_on/0, look_at/1, addresses/1, end_if_gone/1]).
+-export([accept_loop/2, hold/2, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
 -include_lib("kernel/include/dist_util.hrl").
@@ -25,48 +26,112 @@
 %% Messages in fragments would only be put together again.
 -define(DFLAG_FRAGMENTS, 16#800000).
 
+%% Milliseconds without a word from a node that epmd does not know any more, until it is gone.
+-define(GONE_AFTER, 500).
+
+%% How long a node may take to say whether it carries, in milliseconds.
+-define(TIMEOUT, 5000).
+
 %% The greatest creation that has a meaning of its own.
 -define(MAX_OLD_CREATION, 3).
 
 %% What the engine needs is there before `net_kernel' starts, if the application is not.
 -spec childspecs() -> {ok, [supervisor:child_spec()]}.
 childspecs() ->
+    ok = one_family(),
     case whereis(teleport_sup) of
         undefined ->
             ok = loaded(),
             %% The configuration.
             _ = application:load(teleport),
-            {ok, [#{id => teleport_sup, start => {teleport_sup, start_link, []}, type => supervisor, shutdown => infinity}]};
+            {ok, [supervisor()]};
         _Pid ->
             {ok, []}
+    end.
+
+-spec supervisor() -> supervisor:child_spec().
+supervisor() ->
+    #{id => teleport_sup, start => {teleport_sup, start_link, [carrier]}, type => supervisor, shutdown => infinity}.
+
+%% The application has been stopped, and with it the engine that distributed Erlang went over: another one is begun at the same place.
+-spec goes_on() -> ok.
+goes_on() ->
+    _ = listens() andalso
+        try supervisor:start_child(net_sup, supervisor())
+        catch exit:_ -> ok % distributed Erlang is ending
+        end,
+    ok.
+
+%% A node has one engine, with one address.
+-spec one_family() -> ok | no_return().
+one_family() ->
+    case [Carrier || "teleport" ++ _ = Carrier <- carriers()] of
+        [_, _ | _] -> refuse("one of -proto_dist teleport and -proto_dist teleport6 can be given, not both");
+        _ -> ok
     end.
 
 %% Without the engine there is no distributed Erlang, as without a network.
 -spec loaded() -> ok | no_return().
 loaded() ->
-    case teleport_app:library() of
+    %% What the code server would say of it.
+    #{level := Level} = logger:get_primary_config(),
+    ok = logger:set_primary_config(level, none),
+    Loaded = case teleport_app:library() of
+        {error, embedded} ->
+            ok = run_on_load(),
+            teleport_app:library();
+        Other ->
+            Other
+    end,
+    ok = logger:set_primary_config(level, Level),
+    case Loaded of
         ok ->
             ok;
+        {error, {nif_not_loaded, File, Why}} ->
+            refuse(io_lib:format("the library ~ts.so cannot be loaded: ~ts", [File, Why]));
         {error, Reason} ->
-            Text = io_lib:format("teleport cannot carry distributed Erlang (-proto_dist teleport): ~0tp", [Reason]),
-            case init:get_status() of
-                {started, _} -> exit(lists:flatten(Text));
-                %% What the supervisors of a node that starts would print hides the reason.
-                _ -> stop_with(Text)
-            end
+            refuse(io_lib:format("~0tp", [Reason]))
+    end.
+
+%% A release has loaded its modules by now, but their functions for that are called after distributed Erlang has begun.
+-spec run_on_load() -> ok | no_return().
+run_on_load() ->
+    try
+        ok = init:run_on_load_handlers()
+    catch
+        exit:{on_load_function_failed, teleport_nif, _Reason} -> ok; % teleport_app:library/0 tells
+        exit:Reason -> refuse(io_lib:format("a module of the release cannot be loaded: ~0tp", [Reason]))
+    end.
+
+-spec refuse(iolist()) -> no_return().
+refuse(Why) ->
+    Text = ["teleport cannot carry distributed Erlang (-proto_dist teleport): ", Why],
+    case init:get_status() of
+        {started, _} -> exit(unicode:characters_to_list(Text));
+        %% What the supervisors of a node that starts would print hides the reason.
+        _ -> stop_with(Text)
     end.
 
 -spec stop_with(iolist()) -> no_return().
 stop_with(Text) ->
-    ok = io:put_chars(standard_error, [Text, $\n]),
+    %% In one line, whatever the reason is made of.
+    Line = [case C of $\n -> $\s; _ -> C end || C <- unicode:characters_to_list(Text)] ++ "\n",
+    case whereis(standard_error) of
+        undefined -> true = erlang:display_string(Line); % it is started later
+        _Pid -> ok = io:put_chars(standard_error, Line)
+    end,
     erlang:halt(1, [{flush, true}]).
 
 %% Whether this node carries its distribution.
 -spec is_carrier() -> boolean().
 is_carrier() ->
+    lists:any(fun(Carrier) -> lists:prefix("teleport", Carrier) end, carriers()).
+
+-spec carriers() -> [string()].
+carriers() ->
     case init:get_argument(proto_dist) of
-        {ok, [Carriers | _]} -> lists:member("teleport", Carriers);
-        _ -> false
+        {ok, [Carriers | _]} -> Carriers;
+        _ -> []
     end.
 
 %% Whether the connection to a node is carried, or would be if there were one. What asks for the node's address must not need it then.
@@ -77,6 +142,35 @@ is_carried(Node) ->
             {Node, Controller} -> is_pid(Controller);
             false -> true
         end.
+
+%% The family of addresses: `-proto_dist teleport6' is for IPv6.
+-spec family() -> inet | inet6.
+family() ->
+    case lists:member("teleport6", carriers()) of
+        true -> inet6;
+        false -> inet
+    end.
+
+%% What talks to nodes that do not carry.
+-spec driver() -> module().
+driver() ->
+    case family() of
+        inet -> inet_tcp;
+        inet6 -> inet6_tcp
+    end.
+
+%% Whether there is a connection with a node, and it is carried.
+-spec has_channel(node()) -> boolean().
+has_channel(Node) ->
+    case lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)) of
+        {Node, Controller} -> is_pid(Controller);
+        false -> false
+    end.
+
+%% Whether distributed Erlang listens on this node, by an engine.
+-spec listens() -> boolean().
+listens() ->
+    teleport_manager:carried() =/= none.
 
 -spec select(node()) -> boolean().
 select(Node) ->
@@ -94,7 +188,7 @@ is_node_name(_Node) ->
 -spec address() -> #net_address{}.
 address() ->
     {ok, Host} = inet:gethostname(),
-    #net_address{host = Host, protocol = tcp, family = inet}.
+    #net_address{host = Host, protocol = tcp, family = family()}.
 
 -spec listen(atom()) -> {ok, {pid(), #net_address{}, integer()}} | {error, term()}.
 listen(Name) ->
@@ -123,7 +217,7 @@ listen(Name, Host) ->
 -spec register_node(module(), atom(), inet:port_number()) -> {ok, integer()} | term().
 register_node(Epmd, Name, Port) ->
     case erlang:function_exported(Epmd, register_node, 3) of
-        true -> Epmd:register_node(Name, Port, inet_tcp);
+        true -> Epmd:register_node(Name, Port, driver());
         false -> Epmd:register_node(Name, Port)
     end.
 
@@ -146,6 +240,7 @@ place(Epmd, Name, Host) ->
 
 -spec close(pid() | undefined) -> ok.
 close(_Listen) ->
+    ok = teleport_nif:carrier_refuse(),
     teleport_manager:carry_nothing().
 
 -spec accept(pid()) -> pid().
@@ -160,17 +255,41 @@ accept_loop(Kernel, _Owner) ->
 accept_loop(Kernel) ->
     receive
         {teleport_carrier, accept, Channel} ->
-            Kernel ! {accept, self(), Channel, inet, tcp},
-            receive
-                {Kernel, controller, Pid} ->
-                    Pid ! {self(), controller};
-                {Kernel, unsupported_protocol} ->
-                    exit(unsupported_protocol)
+            hand_on(Kernel, Channel, fun(_Pid) -> ok end);
+        {teleport_carrier, plain, Plain} ->
+            Driver = driver(),
+            case Driver:fdopen(teleport_nif:plain_descriptor(Plain), [{active, false}, {packet, 2}, {nodelay, true}]) of
+                {ok, Socket} ->
+                    _ = spawn(?MODULE, hold, [Plain, Socket]),
+                    hand_on(Kernel, Socket, fun(Pid) -> Driver:controlling_process(Socket, Pid) end);
+                {error, _Reason} -> ok % the node has closed it
             end
     end,
     accept_loop(Kernel).
 
--spec accept_connection(pid(), teleport_nif:channel(), node(), [node()], timeout()) -> pid().
+%% A port that was opened with a descriptor does not close it when it ends.
+-spec hold(teleport_nif:plain(), port()) -> ok.
+hold(Plain, Socket) ->
+    Monitor = erlang:monitor(port, Socket),
+    receive
+        {'DOWN', Monitor, port, Socket, _Reason} -> teleport_nif:plain_close(Plain)
+    end.
+
+-spec hand_on(pid(), teleport_nif:channel() | port(), fun((pid()) -> term())) -> ok.
+hand_on(Kernel, Connection, GiveTo) ->
+    Kernel ! {accept, self(), Connection, family(), tcp},
+    receive
+        {Kernel, controller, Pid} ->
+            _ = GiveTo(Pid),
+            Pid ! {self(), controller},
+            ok;
+        {Kernel, unsupported_protocol} ->
+            exit(unsupported_protocol)
+    end.
+
+-spec accept_connection(pid(), teleport_nif:channel() | port(), node(), [node()], timeout()) -> pid().
+accept_connection(Acceptor, Socket, MyNode, Allowed, SetupTime) when is_port(Socket) ->
+    inet_tcp_dist:gen_accept_connection(driver(), Acceptor, Socket, MyNode, Allowed, SetupTime);
 accept_connection(Acceptor, Channel, MyNode, Allowed, SetupTime) ->
     spawn_opt(?MODULE, accepted, [self(), {Acceptor, Channel}, MyNode, Allowed, SetupTime], dist_util:net_ticker_spawn_options()).
 
@@ -190,8 +309,9 @@ setup(Node, Type, MyNode, LongOrShortNames, SetupTime) ->
               dist_util:net_ticker_spawn_options()).
 
 -spec connected(pid(), node(), term(), node(), longnames | shortnames, timeout()) -> no_return().
-connected(Kernel, Node, Type, MyNode, _LongOrShortNames, SetupTime) ->
+connected(Kernel, Node, Type, MyNode, LongOrShortNames, SetupTime) ->
     Timer = dist_util:start_timer(SetupTime),
+    ok = ended(Node),
     case connect(Node) of
         {ok, Channel} ->
             dist_util:reset_timer(Timer),
@@ -199,8 +319,39 @@ connected(Kernel, Node, Type, MyNode, _LongOrShortNames, SetupTime) ->
             dist_util:handshake_we_started(HsData#hs_data{
                 kernel_pid = Kernel, other_node = Node, this_node = MyNode, timer = Timer, this_flags = 0,
                 other_version = 6, request_type = Type});
-        {error, _Reason} ->
-            ?shutdown(Node)
+        {error, Reason} ->
+            _ = dist_util:cancel_timer(Timer),
+            case is_plain(Reason) of
+                true ->
+                    inet_tcp_dist:do_setup(driver(), Kernel, Node, Type, MyNode, LongOrShortNames, SetupTime);
+                false ->
+                    ?shutdown(Node)
+            end
+    end.
+
+%% Whether the connection is to be made as `inet_tcp' does, by why there is none over the engine.
+-spec is_plain(term()) -> boolean().
+is_plain({not_teleport, _Text}) -> true;
+is_plain(not_running) -> not listens();
+is_plain(_Reason) -> false.
+
+%% A node is up: two nodes that carry are to know if what is between them is not carried all the same.
+-spec look_at(node()) -> ok.
+look_at(Node) ->
+    _ = lists:member(Node, nodes()) andalso not has_channel(Node) andalso spawn(fun() -> warn_if_carrier(Node) end),
+    ok.
+
+-spec warn_if_carrier(node()) -> ok.
+warn_if_carrier(Node) ->
+    try erpc:call(Node, ?MODULE, listens, [], ?TIMEOUT) of
+        true ->
+            logger:warning("distributed Erlang between this node and ~ts is not carried by teleport, though both have -proto_dist teleport:"
+                           " one has closed the other's connection. After erlang:disconnect_node/1 it is tried again", [Node],
+                           #{teleport => #{}, peer => atom_to_binary(Node)});
+        false ->
+            ok
+    catch
+        _:_ -> ok
     end.
 
 -spec connect(node()) -> {ok, teleport_nif:channel()} | {error, term()}.
@@ -255,18 +406,69 @@ recv(_Link, 0, Timeout) ->
 
 %% Who has proved to be a node is that node for distributed Erlang too.
 -spec address(#link{}, node()) -> #net_address{}.
-address(#link{peer = Peer}, Node) ->
+address(#link{channel = Channel, peer = Peer}, Node) ->
     case Peer =:= Node orelse Peer =:= atom_to_binary(Node) of
         true ->
             [_Name, Host] = string:split(atom_to_list(Node), "@"),
-            #net_address{host = Host, protocol = tcp, family = inet};
+            #net_address{address = teleport_nif:carrier_address(Channel), host = Host, protocol = tcp, family = family()};
         false ->
             ?shutdown(Node)
     end.
 
 -spec complete(#link{}, node(), erlang:dist_handle()) -> ok.
-complete(#link{controller = Controller}, _Node, Handle) ->
+complete(#link{channel = Channel, controller = Controller}, Node, Handle) ->
+    Self = self(),
+    {Ending, Monitor} = spawn_monitor(?MODULE, end_with, [Self, Node, Channel, Controller]),
+    receive
+        {Ending, ready} -> true = erlang:demonitor(Monitor, [flush]);
+        {'DOWN', Monitor, process, Ending, Reason} -> exit(Reason)
+    end,
     teleport_dist_channel:up(Controller, Handle).
+
+%% With its connection a node is down: the session ends, and no later one of the same node.
+-spec end_with(pid(), node(), teleport_nif:channel(), pid()) -> ok.
+end_with(Owner, Node, Channel, Controller) ->
+    Monitor = erlang:monitor(process, Controller),
+    ok = ended(Node),
+    true = register(ending(Node), self()),
+    Owner ! {self(), ready},
+    receive
+        {'DOWN', Monitor, process, Controller, _Reason} -> end_session(Channel)
+    end.
+
+-spec end_session(teleport_nif:channel()) -> ok.
+end_session(Channel) ->
+    Tag = make_ref(),
+    case teleport_nif:carrier_end(Channel, Tag) of
+        waiting ->
+            receive
+                {teleport_sent, Tag, _Ended} -> ok
+            after ?TIMEOUT -> ok
+            end;
+        {error, not_running} ->
+            ok
+    end.
+
+%% Returns when the session of an earlier connection has ended: the next one is not to go over it.
+-spec ended(node()) -> ok.
+ended(Node) ->
+    case whereis(ending(Node)) of
+        undefined ->
+            ok;
+        Ending ->
+            Monitor = erlang:monitor(process, Ending),
+            receive
+                {'DOWN', Monitor, process, Ending, _Reason} -> ok
+            after ?TIMEOUT ->
+                true = erlang:demonitor(Monitor, [flush]),
+                ok
+            end
+    end.
+
+%% The name of the process that ends it: one more atom for each node's.
+-spec ending(node()) -> atom().
+ending(Node) ->
+    list_to_atom(lists:sublist("teleport_dist_" ++ atom_to_list(Node), 255)).
 
 %% The engine has its own.
 -spec tick(#link{}) -> ok.
@@ -290,20 +492,59 @@ getopts(_Listen, _Options) ->
 %% Where a node listens, as distributed Erlang finds it.
 -spec addresses(node()) -> [teleport_nif:address()].
 addresses(Node) ->
+    case find(Node) of
+        {ok, Address} -> [Address];
+        _ -> []
+    end.
+
+%% `noport': who knows the port of nodes says that there is no such node.
+-spec find(node()) -> {ok, teleport_nif:address()} | noport | unknown.
+find(Node) ->
     [Name, Host] = string:split(atom_to_list(Node), "@"),
     Epmd = net_kernel:epmd_module(),
     Found = case erlang:function_exported(Epmd, address_please, 3) of
-        true -> Epmd:address_please(Name, Host, inet);
-        false -> erl_epmd:address_please(Name, Host, inet)
+        true -> Epmd:address_please(Name, Host, family());
+        false -> erl_epmd:address_please(Name, Host, family())
     end,
     case Found of
         {ok, Ip, Port, _Version} ->
-            [{Ip, Port}];
+            {ok, {Ip, Port}};
         {ok, Ip} ->
             case Epmd:port_please(Name, Ip) of
-                {port, Port, _Version} -> [{Ip, Port}];
-                _ -> []
+                {port, Port, _Version} -> {ok, {Ip, Port}};
+                noport -> noport;
+                _ -> unknown
             end;
         _ ->
-            []
+            unknown
+    end.
+
+%% The engine looks for a node that has a carried connection. Of a node that was killed the connections are lost, and epmd knows it no
+%% longer: then it is down now, and not when it was silent for too long. Another node may have lost its connections to both at once, and
+%% has them again after some moments.
+-spec end_if_gone(node()) -> ok.
+end_if_gone(Node) ->
+    case has_channel(Node) andalso find(Node) of
+        noport ->
+            receive after ?GONE_AFTER -> ok end,
+            case {silent(Node), find(Node)} of
+                {{true, Creation}, noport} ->
+                    _ = teleport_nif:disconnect(Node, {life, Creation}),
+                    ok;
+                _ ->
+                    ok
+            end;
+        _ ->
+            ok
+    end.
+
+%% Whether nothing was heard from a node in the meantime, and in which life.
+-spec silent(node()) -> {true, Creation :: pos_integer()} | false.
+silent(Node) ->
+    Name = atom_to_binary(Node),
+    case teleport_nif:info() of
+        #{peers := #{Name := #{control_connected := false, last_heard_ms := Silence, creation := Creation}}} when Silence >= ?GONE_AFTER ->
+            {true, Creation};
+        _ ->
+            false
     end.

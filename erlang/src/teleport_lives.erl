@@ -20,7 +20,7 @@
     is_doubted = false :: boolean()
 }).
 
--type lives() :: #{node() => #life{} | doubted}.
+-type lives() :: #{node() => #life{} | doubted | carried}.
 
 %% How long a node may take to answer, in milliseconds.
 -define(TIMEOUT, 5000).
@@ -29,9 +29,16 @@
 new() ->
     #{}.
 
-%% A node is up.
+%% A node is up. A session that carries the connection with it ends with that.
 -spec up(node(), lives()) -> lives().
 up(Node, Lives) ->
+    case teleport_dist:has_channel(Node) of
+        true -> Lives#{Node => carried};
+        false -> ask(Node, Lives)
+    end.
+
+-spec ask(node(), lives()) -> lives().
+ask(Node, Lives) ->
     IsDoubted = maps:get(Node, Lives, undefined) =:= doubted,
     {_Pid, Asking} = spawn_monitor(?MODULE, asking, [Node]),
     Lives#{Node => #life{asking = Asking, is_doubted = IsDoubted}}.
@@ -40,6 +47,8 @@ up(Node, Lives) ->
 -spec down(node(), lives()) -> lives().
 down(Node, Lives) ->
     case Lives of
+        #{Node := carried} ->
+            maps:remove(Node, Lives);
         #{Node := #life{creation = Creation}} when is_integer(Creation) ->
             _ = teleport_nif:disconnect(Node, {life, Creation}),
             maps:remove(Node, Lives);

@@ -10,8 +10,11 @@
 -module(teleport_manager).
 -behaviour(gen_server).
 
--export([start_link/0, carry/2, carry_nothing/0, abandoned/0, address/0, about/0, rests/0, route/2, find_route/1, name_goes/1]).
+-export([start_link/1, carry/2, carry_nothing/0, carried/0, application/1, abandoned/0]).
+-export([address/0, about/0, rests/0, route/2, find_route/1, name_goes/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+-export_type([place/0]).
 
 %% An interface, and the first and the last port to try.
 -type place() :: {inet:ip_address(), any | {inet:port_number(), inet:port_number()}}.
@@ -25,11 +28,16 @@
     ticktime :: pos_integer() | undefined,
     %% Whether distributed Erlang itself goes over the engine: then its identity is what it was started with.
     carries = false :: boolean(),
+    %% Whether there is an engine for the sake of the application too.
+    is_wanted :: boolean(),
     %% The identity that is about to go.
     going = none :: identity(),
     lives = teleport_lives:new() :: teleport_lives:lives(),
     questions = teleport_route:new() :: teleport_route:questions()
 }).
+
+%% The persistent term with carried/0.
+-define(CARRIED, {?MODULE, carried}).
 
 %% Milliseconds between two checks whether the name has gone, and the number of checks.
 -define(GONE_AFTER, 20).
@@ -38,9 +46,10 @@
 %% Milliseconds between two checks of the ticktime and the identity.
 -define(LOOK_AFTER, 5000).
 
--spec start_link() -> gen_server:start_ret().
-start_link() ->
-    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+%% `carrier': the engine is for distributed Erlang, if that goes over it, and until the application is started for nothing else.
+-spec start_link(application | carrier) -> gen_server:start_ret().
+start_link(For) ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, For, []).
 
 %% Starts the engine for distributed Erlang, which is about to begin under that identity; returns where it listens.
 -spec carry({node(), non_neg_integer()}, place()) -> {ok, teleport_nif:address()} | {error, term()}.
@@ -50,9 +59,22 @@ carry(Identity, Place) ->
 %% Distributed Erlang ends.
 -spec carry_nothing() -> ok.
 carry_nothing() ->
+    %% Whether or not there is a manager.
+    _ = persistent_term:erase(?CARRIED),
     try gen_server:call(?MODULE, carry_nothing, infinity)
     catch exit:_ -> ok
     end.
+
+%% What distributed Erlang goes over: under which identity, and where the engine listens. A manager that was killed is followed by one
+%% that goes on with it.
+-spec carried() -> none | {{node(), non_neg_integer()}, teleport_nif:address()}.
+carried() ->
+    persistent_term:get(?CARRIED, none).
+
+%% The application is started or stopped, while the manager belongs to distributed Erlang.
+-spec application(started | stopped) -> ok.
+application(What) ->
+    gen_server:cast(?MODULE, {application, What}).
 
 %% Stops an engine that a killed manager has left running.
 -spec abandoned() -> ok.
@@ -111,13 +133,13 @@ name_goes(Timeout) ->
     catch exit:_ -> ok
     end.
 
--spec init([]) -> {ok, #state{}} | {stop, term()}.
-init([]) ->
+-spec init(application | carrier) -> {ok, #state{}} | {stop, term()}.
+init(For) ->
     process_flag(trap_exit, true),
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     %% A killed manager may have left an engine.
-    case follow(rest(#state{})) of
+    case go_on(carried(), rest(#state{is_wanted = For =:= application})) of
         {ok, State} -> {ok, State};
         {error, Reason} -> {stop, Reason}
     end.
@@ -137,9 +159,18 @@ identity() ->
             end
     end.
 
+%% Distributed Erlang has its name and port already, if it goes over the engine.
+-spec go_on(none | {{node(), non_neg_integer()}, teleport_nif:address()}, #state{}) -> {ok, #state{}} | {error, term()}.
+go_on(none, State) ->
+    follow(State);
+go_on({Identity, {Ip, Port}}, State) ->
+    start_engine(Identity, ticktime_at_first(), #{listen => {Ip, 0}, ports => {Port, Port}}, State#state{carries = true}).
+
 %% Makes the engine follow the node's identity.
 -spec follow(#state{}) -> {ok, #state{}} | {error, term()}.
 follow(#state{carries = true} = State) ->
+    {ok, State};
+follow(#state{is_wanted = false} = State) ->
     {ok, State};
 follow(#state{identity = Identity, going = Going} = State) ->
     case identity() of
@@ -151,10 +182,10 @@ follow(#state{identity = Identity, going = Going} = State) ->
 
 %% Stops the engine without draining it: to peers the node with the old identity is down already.
 -spec rest(#state{}) -> #state{}.
-rest(#state{questions = Questions, going = Going}) ->
+rest(#state{questions = Questions, going = Going, is_wanted = IsWanted}) ->
     ok = stop_engine(0),
     ok = teleport_route:stop(),
-    #state{questions = Questions, going = Going}.
+    #state{questions = Questions, going = Going, is_wanted = IsWanted}.
 
 -spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine(Identity, State) ->
@@ -206,10 +237,10 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
         any -> #{listen => {Interface, 0}};
         _ -> #{listen => {Interface, 0}, ports => Ports}
     end,
-    %% Not `ticktime()': `net_kernel' waits for this.
-    Ticktime = min(application:get_env(kernel, net_ticktime, 60), teleport_config:most(net_ticktime)),
-    case start_engine(Identity, Ticktime, Listen, (rest(State))#state{carries = true}) of
-        {ok, #state{address = Address} = Started} -> {reply, {ok, Address}, Started};
+    case start_engine(Identity, ticktime_at_first(), Listen, (rest(State))#state{carries = true}) of
+        {ok, #state{address = Address} = Started} ->
+            ok = persistent_term:put(?CARRIED, {Identity, Address}),
+            {reply, {ok, Address}, Started};
         {error, Reason} -> {reply, {error, Reason}, rest(State)}
     end;
 handle_call(carry_nothing, _From, State) ->
@@ -231,9 +262,15 @@ handle_call({route, Node}, From, #state{questions = Questions} = State) ->
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.
 
--spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_cast({What, Node}, #state{questions = Questions} = State) when What =:= teleport_up; What =:= teleport_down ->
     {noreply, State#state{questions = teleport_route:changed(What, Node, Questions)}};
+handle_cast({application, What}, State) ->
+    Wanted = State#state{is_wanted = What =:= started},
+    case {What, Wanted} of
+        {stopped, #state{carries = false}} -> {noreply, rest(Wanted)};
+        _ -> followed(follow(Wanted), State)
+    end;
 handle_cast({find_route, Node}, #state{questions = Questions} = State) ->
     case teleport_route:ask(Node, [], Questions) of
         {known, _Route} -> {noreply, State};
@@ -245,7 +282,8 @@ handle_cast(_Request, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({nodeup, Node, _Info}, State) when Node =:= node() ->
     followed(follow(State), State);
-handle_info({nodeup, Node, _Info}, #state{lives = Lives} = State) ->
+handle_info({nodeup, Node, _Info}, #state{lives = Lives, carries = Carries} = State) ->
+    ok = case Carries of true -> teleport_dist:look_at(Node); false -> ok end,
     {noreply, State#state{lives = teleport_lives:up(Node, Lives)}};
 handle_info({nodedown, Node, _Info}, #state{identity = {Node, _Creation}, carries = false} = State) ->
     %% The node may have got the same name and creation again: its peers still saw it go down.
@@ -310,6 +348,11 @@ follow_ticktime(#state{ticktime = Before} = State) ->
             _ = teleport_nif:net_ticktime(Ticktime),
             State#state{ticktime = Ticktime}
     end.
+
+%% As configured: distributed Erlang may wait for the engine to start, and not answer.
+-spec ticktime_at_first() -> pos_integer().
+ticktime_at_first() ->
+    min(application:get_env(kernel, net_ticktime, 60), teleport_config:most(net_ticktime)).
 
 %% A ticktime of weeks means that no ticks are wanted.
 -spec ticktime() -> pos_integer().

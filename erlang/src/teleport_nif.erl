@@ -13,7 +13,7 @@
 -export([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -export([sample/0, pad/1, make_maps_anywhere/1]).
 -export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
-         carrier_peer/1]).
+         carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_close/1]).
 %% For tests.
 -export([makes_maps_anywhere/1]).
 
@@ -25,14 +25,14 @@
 -nifs([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -nifs([sample/0, pad/1, make_maps_anywhere/1]).
 -nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
-       carrier_peer/1]).
+       carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_close/1]).
 
 -on_load(init/0).
 
 -include("teleport_nif.hrl").
 -include_lib("kernel/include/file.hrl").
 
--export_type([channel/0]).
+-export_type([channel/0, plain/0]).
 -export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, report/0, start_error/0, question/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
@@ -45,6 +45,8 @@
 -opaque gathered() :: reference().
 %% A connection of distributed Erlang over a session. The peer is told when nobody holds it any more.
 -opaque channel() :: reference().
+%% A connection that another node has made as it would to one that does not carry. It is closed when nobody holds it any more.
+-opaque plain() :: reference().
 %% A term to be built.
 -opaque job() :: reference().
 -type error() ::
@@ -388,13 +390,14 @@ gather(_Encoded) ->
 encode(_Term) ->
     erlang:nif_error(not_loaded).
 
-%% The calling process gets `{teleport_carrier, accept, Channel}' for each channel that a peer opens.
+%% The calling process gets `{teleport_carrier, accept, Channel}' for each channel that a peer opens, and `{teleport_carrier, plain,
+%% Plain}' for each connection of a node that does not carry.
 -spec carrier_accept() -> ok.
 carrier_accept() ->
     erlang:nif_error(not_loaded).
 
 %% Opens a channel to a peer, over the session that there is or that is begun for it. The calling process gets `{teleport_sent, Tag,
-%% {ok, Channel} | {error, Reason}}', if this returns `waiting'.
+%% {ok, Channel} | {error, Reason}}', if this returns `waiting'. `not_teleport': who listens there does not carry.
 -spec carrier_connect(node(), reference()) -> waiting | {error, error()}.
 carrier_connect(_Peer, _Tag) ->
     erlang:nif_error(not_loaded).
@@ -429,4 +432,30 @@ carrier_stat(_Channel) ->
 %% The name of the peer.
 -spec carrier_peer(channel()) -> binary().
 carrier_peer(_Channel) ->
+    erlang:nif_error(not_loaded).
+
+%% Where the peer's end of the session is.
+-spec carrier_address(channel()) -> address() | undefined.
+carrier_address(_Channel) ->
+    erlang:nif_error(not_loaded).
+
+%% Begins to end the session that the channel belongs to, if that has not ended. If this returns `waiting' the calling process gets
+%% `{teleport_sent, Tag, ok}' when it has.
+-spec carrier_end(channel(), reference()) -> waiting | {error, not_running}.
+carrier_end(_Channel, _Tag) ->
+    erlang:nif_error(not_loaded).
+
+%% Ends the effect of carrier_accept/0.
+-spec carrier_refuse() -> ok.
+carrier_refuse() ->
+    erlang:nif_error(not_loaded).
+
+%% The descriptor of the connection.
+-spec plain_descriptor(plain()) -> non_neg_integer().
+plain_descriptor(_Plain) ->
+    erlang:nif_error(not_loaded).
+
+%% Closes the connection. A port that was opened with the descriptor has ended before.
+-spec plain_close(plain()) -> ok.
+plain_close(_Plain) ->
     erlang:nif_error(not_loaded).

@@ -60,6 +60,7 @@ numbers(Info) ->
                   lists:sort(maps:to_list(Info))).
 
 shown({Ip, Port}) when is_tuple(Ip) -> teleport_address:to_text({Ip, Port});
+shown(#{} = Values) -> lists:join(", ", [io_lib:format("~ts ~0tp", [Key, Value]) || {Key, Value} <- lists:sort(maps:to_list(Values))]);
 shown(Value) -> io_lib:format("~0tp", [Value]).
 
 say(Format, Args) ->

@@ -5,11 +5,12 @@
 -module(teleport_sup).
 -behaviour(supervisor).
 
--export([start_link/0, begin_anew/0, init/1]).
+-export([start_link/1, begin_anew/0, init/1]).
 
--spec start_link() -> {ok, pid()} | {error, term()}.
-start_link() ->
-    case supervisor:start_link({local, ?MODULE}, ?MODULE, []) of
+%% For the application, or for distributed Erlang that goes over the engine.
+-spec start_link(application | carrier) -> {ok, pid()} | {error, term()}.
+start_link(For) ->
+    case supervisor:start_link({local, ?MODULE}, ?MODULE, For) of
         {ok, Pid} -> {ok, Pid};
         {error, {shutdown, {failed_to_start_child, _Child, Reason}}} -> {error, Reason};
         {error, Reason} -> {error, Reason}
@@ -46,12 +47,12 @@ restart([Id | Others]) ->
         {error, Reason} -> {error, Reason}
     end.
 
--spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
-init([]) ->
+-spec init(application | carrier) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(For) ->
     Apply = #{id => teleport_apply,
               start => {teleport_apply, start_link, []}},
     Manager = #{id => teleport_manager,
-                start => {teleport_manager, start_link, []},
+                start => {teleport_manager, start_link, [For]},
                 %% It waits until pending messages are delivered, for `stop_timeout'.
                 shutdown => infinity},
     Children = [#{id => teleport_log, start => {teleport_log, start_link, []}},

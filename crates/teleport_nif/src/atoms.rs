@@ -70,6 +70,8 @@ rustler::atoms! {
     teleport_carrier_data,
     teleport_carrier_room,
     accept,
+    plain,
+    carried,
     teleport_stopped,
     teleport_logs,
     teleport_lost,

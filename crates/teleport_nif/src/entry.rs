@@ -16,7 +16,7 @@
 
 use crate::arriving::builders::Job;
 use crate::arriving::calls::{CALLS, Caller};
-use crate::carrier::Handle;
+use crate::carrier::{Handle, Plain};
 use crate::ids;
 use crate::leaving::iovec::Gathered;
 use crate::library::{self, Library};
@@ -118,7 +118,8 @@ fn open_types(env: Env<'_>) -> bool {
             && CString::new(format!("held of {:x}", THIS.number())).is_ok_and(|name| held::open(env, &name))
             && open(env, Job::nothing)
             && open(env, Gathered::nothing)
-            && open(env, Handle::nothing);
+            && open(env, Handle::nothing)
+            && open(env, Plain::nothing);
         OPEN.store(opened, Ordering::Release);
     }
     OPEN.load(Ordering::Acquire)

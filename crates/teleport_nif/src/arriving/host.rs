@@ -7,12 +7,13 @@
 use crate::arriving::calls::CALLS;
 use crate::arriving::deliver::{SWELLS, advance, deliver, whose, with_env};
 use crate::arriving::watches::WATCHES;
-use crate::carrier::{CHANNELS, memory};
+use crate::carrier::{self, CHANNELS, memory};
 use crate::ids;
 use crate::node::running::Running;
 use crate::terms::{self, maps};
 use crate::work::lines::Key;
 use crate::work::turns::Whose;
+use std::net::TcpStream;
 use std::sync::{Arc, Weak};
 use teleport::embed::{Arriving, Destination, End, Foreign, Host, Inbound, Origin, ProcessId, Receipt};
 
@@ -67,6 +68,14 @@ impl Host for Machine {
 
     fn memory(&self, len: usize) -> Option<Box<dyn Foreign>> {
         memory::allocate(len)
+    }
+
+    fn takes_distribution(&self) -> bool {
+        carrier::accepts()
+    }
+
+    fn distribution(&self, connection: TcpStream) {
+        carrier::hand_on(connection);
     }
 
     fn session_ended(&self, origin: &Origin) {

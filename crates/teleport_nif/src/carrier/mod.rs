@@ -2,7 +2,9 @@
 
 mod channel;
 pub(crate) mod memory;
+mod plain;
 mod table;
 
 pub(crate) use channel::{Channel, Put, Taken, binary};
-pub(crate) use table::{CHANNELS, Handle, connect, set_acceptor};
+pub(crate) use plain::{Plain, hand_on};
+pub(crate) use table::{CHANNELS, Handle, accepts, connect, set_acceptor, set_no_acceptor};

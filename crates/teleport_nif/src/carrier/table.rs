@@ -33,6 +33,21 @@ pub(crate) fn set_acceptor(process: LocalPid) {
     *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
 }
 
+/// Nobody is told from now on.
+pub(crate) fn set_no_acceptor() {
+    *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// Whether somebody is.
+pub(crate) fn accepts() -> bool {
+    acceptor().is_some()
+}
+
+/// The process that is.
+pub(super) fn acceptor() -> Option<LocalPid> {
+    *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Opens a channel to the peer. It learns of it with what it is sent first.
 pub(crate) fn connect(origin: Origin) -> Arc<Channel> {
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -92,7 +107,7 @@ impl Channels {
         if part != Part::Packet || name.opened_here {
             return None;
         }
-        let acceptor = (*ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let acceptor = acceptor()?;
         let channel = Channel::new(origin.clone(), name);
         {
             let mut channels = self.lock();

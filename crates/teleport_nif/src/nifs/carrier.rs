@@ -3,7 +3,7 @@
 use crate::carrier::{self, Channel, Handle, Put, Taken, memory};
 use crate::leaving::iovec;
 use crate::nifs::with_node;
-use crate::node::errors::send_error;
+use crate::node::errors::{carrier_error, send_error};
 use crate::node::notice::Notice;
 use crate::{atoms, ids};
 use bytes::Bytes;
@@ -28,7 +28,7 @@ fn carrier_connect<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Ter
                     let handle = ResourceArc::new(Handle::new(carrier::connect(origin)));
                     (atoms::ok(), handle).encode(env)
                 }
-                Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
+                Err(error) => (atoms::error(), carrier_error(env, &error)).encode(env),
             });
         });
         Ok(match told {

@@ -41,6 +41,18 @@ fn with_atoms<'a>(env: Env<'a>, info: Term<'a>, used: Used) -> NifResult<Term<'a
         .map_put(atoms::atoms_refused().encode(env), used.refused.encode(env))
 }
 
+/// What distributed Erlang has had carried.
+fn carried<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
+    let carried = &peer.carried;
+    let pairs = [
+        (atoms::messages_sent(), carried.messages_sent),
+        (atoms::messages_received(), carried.messages_received),
+        (atoms::bytes_sent(), carried.bytes_sent),
+        (atoms::bytes_received(), carried.bytes_received),
+    ];
+    Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| rustler::types::map::map_new(env))
+}
+
 pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
     let transfer = &peer.transfer;
     let round_trip = peer.tick_round_trip.map(|time| time.as_micros() as u64);
@@ -52,6 +64,7 @@ pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
         (atoms::tick_round_trip_us(), round_trip.map_or(atoms::undefined().encode(env), |us| us.encode(env))),
         (atoms::ticks_missed(), peer.ticks_missed.encode(env)),
         (atoms::watched(), peer.watched.encode(env)),
+        (atoms::carried(), carried(env, peer)),
         (atoms::unconfirmed(), transfer.unconfirmed.encode(env)),
         (atoms::waiting(), transfer.waiting.encode(env)),
         (atoms::express_connections(), transfer.express_connections.encode(env)),

@@ -6,6 +6,7 @@ mod carrier;
 mod check;
 mod info;
 pub(crate) mod node;
+mod plain;
 mod send;
 mod shared;
 mod watch;

@@ -59,6 +59,16 @@ pub(crate) fn request_error<'a>(env: Env<'a>, error: &RequestError) -> Term<'a> 
     }
 }
 
+/// The same for a connection of distributed Erlang: whether the peer does not carry is told from everything else.
+pub(crate) fn carrier_error<'a>(env: Env<'a>, error: &SendError) -> Term<'a> {
+    match error {
+        SendError::NoConnection(error) if error.is_foreign() => {
+            (atoms::not_teleport(), error.to_string()).encode(env)
+        }
+        error => send_error(env, error),
+    }
+}
+
 /// The reason of an `{error, Reason}`: what is wrong, with what if it can be one of many, and a text.
 pub(crate) fn start_error<'a>(env: Env<'a>, error: &StartError) -> Term<'a> {
     let text = error.to_string();
