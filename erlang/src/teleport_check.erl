@@ -94,7 +94,11 @@ known(Node) ->
         error ->
             case lists:member(Node, erlang:nodes(connected)) orelse net_kernel:connect_node(Node) of
                 true ->
-                    [{node, ok, text("~ts is connected by distributed Erlang", [Node])} | peer(Node)];
+                    Carried = case teleport_dist:has_channel(Node) of
+                        true -> ", which goes over teleport here";
+                        false -> ""
+                    end,
+                    [{node, ok, text("~ts is connected by distributed Erlang~ts", [Node, Carried])} | peer(Node)];
                 _ ->
                     [{node, {error, noconnection},
                       text("distributed Erlang has no connection to ~ts: check the name, that the node runs, and that both have"

@@ -56,11 +56,15 @@ wrapped([Word | Words], Line, Columns) ->
 
 %% A line for each item, in the order of their names.
 numbers(Info) ->
-    lists:foreach(fun({Key, Value}) -> say("    ~ts ~ts~n", [string:pad(atom_to_list(Key), 24), shown(Value)]) end,
-                  lists:sort(maps:to_list(Info))).
+    lists:foreach(fun({Key, Value}) -> say("    ~ts ~ts~n", [string:pad(Key, 24), shown(Value)]) end,
+                  lists:append([number(Item) || Item <- lists:sort(maps:to_list(Info))])).
+
+number({Key, #{} = Values}) ->
+    [{lists:concat([Key, "_", Of]), Value} || {Of, Value} <- lists:sort(maps:to_list(Values))];
+number({Key, Value}) ->
+    [{atom_to_list(Key), Value}].
 
 shown({Ip, Port}) when is_tuple(Ip) -> teleport_address:to_text({Ip, Port});
-shown(#{} = Values) -> lists:join(", ", [io_lib:format("~ts ~0tp", [Key, Value]) || {Key, Value} <- lists:sort(maps:to_list(Values))]);
 shown(Value) -> io_lib:format("~0tp", [Value]).
 
 say(Format, Args) ->

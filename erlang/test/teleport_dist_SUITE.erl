@@ -209,6 +209,9 @@ what_it_tells(Config) ->
         #{carried := #{messages_sent := Sent, bytes_sent := Bytes, messages_received := _, bytes_received := _}} = maps:get(name(B), Peers),
         {Sent, Bytes}
     end,
+    {ok, Steps} = at(A, teleport, check, [name(B)]),
+    {node, ok, Text} = lists:keyfind(node, 1, Steps),
+    ?assertNotEqual(nomatch, string:find(Text, "which goes over teleport")),
     {Sent, Bytes} = Carried(),
     at(A, fun() -> {nobody, name(B)} ! binary:copy(<<1>>, 100000) end),
     teleport_test:eventually(fun() ->
