@@ -73,6 +73,11 @@ ring-erlang: test-tools ## The ring on Erlang nodes, distributed Erlang against 
 		test/teleport_ring.erl test/teleport_ring_node.erl test/teleport_ring_stream.erl test/teleport_ring_plot.erl
 	erl -noshell -pa erlang/_build/default/lib/teleport/ebin erlang/_build/ring -run teleport_ring main
 
+.PHONY: test-real
+test-real: test-tools ## RabbitMQ and ejabberd of Debian in clusters over the carrier and inet_tcp; needs root. ARGS="rabbitmq" runs one.
+	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
+	scripts/test-real.sh $(ARGS)
+
 .PHONY: soak
 soak: test-tools ## Erlang nodes that are stopped, killed and restarted under traffic, for MINUTES (10); ARGS="seed=1 json=FILE".
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
