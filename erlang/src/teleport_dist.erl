@@ -222,7 +222,7 @@ register_node(Epmd, Name, Port) ->
     end.
 
 %% Where to listen: as other carriers do.
--spec place(module(), atom(), string()) -> map().
+-spec place(module(), atom(), string()) -> {inet:ip_address(), any | {inet:port_number(), inet:port_number()}}.
 place(Epmd, Name, Host) ->
     _ = code:ensure_loaded(Epmd),
     Fixed = case erlang:function_exported(Epmd, listen_port_please, 2) of
@@ -369,7 +369,7 @@ connect(Node) ->
 -spec hs_data(teleport_nif:channel(), node() | binary()) -> #hs_data{}.
 hs_data(Channel, Peer) ->
     {Packets, HasEnded} = teleport_nif:carrier_own(Channel),
-    [self() ! {teleport_carrier, Packet} || Packet <- Packets],
+    _ = [self() ! {teleport_carrier, Packet} || Packet <- Packets],
     HasEnded andalso (self() ! {teleport_carrier, closed}),
     Controller = teleport_dist_channel:start_link(Channel),
     #hs_data{
