@@ -54,13 +54,16 @@ pull(Channel, Handle) ->
         %% OTP's own suites, and nothing else, have messages of their making sent.
         {send, From, Tag, Message} ->
             From ! {Tag, ok},
-            put_for_test(teleport_nif:carrier_put(Channel, [[iolist_to_binary(Message)]]), Channel, Handle);
+            case put_out(Channel, [[iolist_to_binary(Message)]]) of
+                ok -> ?MODULE:pull(Channel, Handle);
+                busy -> wait_for_room(Channel, Handle)
+            end;
         _Other -> ?MODULE:pull(Channel, Handle)
     end.
 
 pull_all(Channel, Handle) ->
     {Messages, IsAll} = pulled(Handle, [], 0, 0),
-    case {teleport_nif:carrier_put(Channel, Messages), IsAll} of
+    case {put_out(Channel, Messages), IsAll} of
         {ok, true} ->
             ok = erlang:dist_ctrl_get_data_notification(Handle),
             pull(Channel, Handle);
@@ -71,14 +74,16 @@ pull_all(Channel, Handle) ->
             ok = erlang:dist_ctrl_get_data_notification(Handle),
             wait_for_room(Channel, Handle);
         {busy, false} ->
-            wait_for_room(Channel, Handle);
-        {closed, _} ->
-            exit(connection_closed)
+            wait_for_room(Channel, Handle)
     end.
 
-put_for_test(ok, Channel, Handle) -> ?MODULE:pull(Channel, Handle);
-put_for_test(busy, Channel, Handle) -> wait_for_room(Channel, Handle);
-put_for_test(closed, _Channel, _Handle) -> exit(connection_closed).
+-spec put_out(teleport_nif:channel(), [[binary()]]) -> ok | busy.
+put_out(Channel, Messages) ->
+    case teleport_nif:carrier_put(Channel, Messages) of
+        closed -> exit(connection_closed);
+        {error, Text} -> exit({no_message, Text});
+        Put -> Put
+    end.
 
 wait_for_room(Channel, Handle) ->
     receive
@@ -108,7 +113,10 @@ take_all(Channel, Handle) ->
         closed ->
             exit(connection_closed);
         Messages ->
-            put_all(Messages, Handle),
+            %% The connection may be gone.
+            try put_all(Messages, Handle)
+            catch error:badarg -> exit(connection_closed)
+            end,
             take_all(Channel, Handle)
     end.
 

@@ -414,7 +414,7 @@ carrier_packet(_Channel, _Packet) ->
     erlang:nif_error(not_loaded).
 
 %% Sends messages of the virtual machine's. `busy': more should not be put before the calling process gets `teleport_carrier_room'.
--spec carrier_put(channel(), [[binary()]]) -> ok | busy | closed.
+-spec carrier_put(channel(), [[binary()]]) -> ok | busy | closed | {error, Text :: binary()}.
 carrier_put(_Channel, _Messages) ->
     erlang:nif_error(not_loaded).
 
