@@ -17,7 +17,7 @@ pub(crate) struct Whose {
 /// Jobs by the session that they came over, for so many threads or processes.
 ///
 /// What jobs may take of memory while they are done is bounded: one is begun if it is the only one, or if there is room for it
-/// beside the others; while one waits for room no other passes it. No address has all of the threads, or more than half of the
+/// beside the others; while one waits for room no other passes it. No address has all of the threads, or more than three quarters of the
 /// room with more than one job.
 pub(crate) struct Turns<J> {
     state: Mutex<State<J>>,
@@ -148,7 +148,7 @@ impl<J> Turns<J> {
     /// Whether an address of which so much is being done may have so much more.
     fn has_a_share_left(&self, busy: Busy, bytes: usize) -> bool {
         let most = (self.threads - 1).max(1);
-        busy.jobs < most && busy.bytes.saturating_add(bytes) <= self.room / 2
+        busy.jobs < most && busy.bytes.saturating_add(bytes) <= self.room / 4 * 3
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J>> {
