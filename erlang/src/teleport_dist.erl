@@ -10,7 +10,7 @@
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
 -export([is_carrier/0, is_carried/1, has_channel/1, listens/0, goes_on/0, look_at/1, addresses/1, end_if_gone/1]).
--export([accept_loop/2, hold/2, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
+-export([accept_loop/1, hold/2, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
 -include_lib("kernel/include/dist_util.hrl").
@@ -245,17 +245,20 @@ close(_Listen) ->
 
 -spec accept(pid()) -> pid().
 accept(_Listen) ->
-    spawn_opt(?MODULE, accept_loop, [self(), self()], [link, {priority, max}]).
+    spawn_opt(?MODULE, accept_loop, [self()], [link, {priority, max}]).
 
--spec accept_loop(pid(), pid()) -> no_return().
-accept_loop(Kernel, _Owner) ->
-    ok = teleport_nif:carrier_accept(),
-    accept_loop(Kernel).
-
+-spec accept_loop(pid()) -> no_return().
 accept_loop(Kernel) ->
+    ok = teleport_nif:carrier_accept(),
+    accept_next(Kernel).
+
+-spec accept_next(pid()) -> no_return().
+accept_next(Kernel) ->
     receive
+        %% A channel ends when no process has it any more: this one forgets it, and `net_kernel' does not get to know it.
         {teleport_carrier, accept, Channel} ->
-            hand_on(Kernel, Channel, fun(_Pid) -> ok end);
+            hand_on(Kernel, make_ref(), fun(Pid) -> Pid ! {self(), channel, Channel} end),
+            true = erlang:garbage_collect();
         {teleport_carrier, plain, Plain} ->
             Driver = driver(),
             case Driver:fdopen(teleport_nif:plain_descriptor(Plain), [{active, false}, {packet, 2}, {nodelay, true}]) of
@@ -265,7 +268,7 @@ accept_loop(Kernel) ->
                 {error, _Reason} -> ok % the node has closed it
             end
     end,
-    accept_loop(Kernel).
+    accept_next(Kernel).
 
 %% A port that was opened with a descriptor does not close it when it ends.
 -spec hold(teleport_nif:plain(), port()) -> ok.
@@ -275,7 +278,7 @@ hold(Plain, Socket) ->
         {'DOWN', Monitor, port, Socket, _Reason} -> teleport_nif:plain_close(Plain)
     end.
 
--spec hand_on(pid(), teleport_nif:channel() | port(), fun((pid()) -> term())) -> ok.
+-spec hand_on(pid(), reference() | port(), fun((pid()) -> term())) -> ok.
 hand_on(Kernel, Connection, GiveTo) ->
     Kernel ! {accept, self(), Connection, family(), tcp},
     receive
@@ -287,14 +290,15 @@ hand_on(Kernel, Connection, GiveTo) ->
             exit(unsupported_protocol)
     end.
 
--spec accept_connection(pid(), teleport_nif:channel() | port(), node(), [node()], timeout()) -> pid().
+-spec accept_connection(pid(), reference() | port(), node(), [node()], timeout()) -> pid().
 accept_connection(Acceptor, Socket, MyNode, Allowed, SetupTime) when is_port(Socket) ->
     inet_tcp_dist:gen_accept_connection(driver(), Acceptor, Socket, MyNode, Allowed, SetupTime);
-accept_connection(Acceptor, Channel, MyNode, Allowed, SetupTime) ->
-    spawn_opt(?MODULE, accepted, [self(), {Acceptor, Channel}, MyNode, Allowed, SetupTime], dist_util:net_ticker_spawn_options()).
+accept_connection(Acceptor, _Channel, MyNode, Allowed, SetupTime) ->
+    spawn_opt(?MODULE, accepted, [self(), Acceptor, MyNode, Allowed, SetupTime], dist_util:net_ticker_spawn_options()).
 
--spec accepted(pid(), {pid(), teleport_nif:channel()}, node(), [node()], timeout()) -> no_return().
-accepted(Kernel, {Acceptor, Channel}, MyNode, Allowed, SetupTime) ->
+-spec accepted(pid(), pid(), node(), [node()], timeout()) -> no_return().
+accepted(Kernel, Acceptor, MyNode, Allowed, SetupTime) ->
+    receive {Acceptor, channel, Channel} -> ok end,
     receive
         {Acceptor, controller} ->
             Timer = dist_util:start_timer(SetupTime),

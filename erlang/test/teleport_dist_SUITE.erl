@@ -14,6 +14,7 @@
 -export([plain_nodes_connect/1, connects_to_plain_nodes/1, another_cookie/1, plain_connections_are_closed/1, erl_call/1,
          dynamic_names/1, without_a_listener/1, without_epmd/1, ports_and_interface/1, hidden_nodes/1, ipv6/1, remsh/1,
          stopped_and_started/1, with_the_application/1, a_broken_library/1, a_release/1, both_families/1]).
+-export([too_long_handshakes/1, handshakes_that_do_not_go_on/1]).
 %% Run at nodes.
 -export([echo/0, note/1, numbers/2]).
 
@@ -28,7 +29,7 @@ all() ->
     [{group, pair},
      plain_nodes_connect, connects_to_plain_nodes, another_cookie, plain_connections_are_closed, erl_call, dynamic_names,
      without_a_listener, without_epmd, ports_and_interface, hidden_nodes, ipv6, remsh, stopped_and_started, with_the_application,
-     a_broken_library, a_release, both_families].
+     a_broken_library, a_release, both_families, too_long_handshakes, handshakes_that_do_not_go_on].
 
 groups() ->
     [{pair, [], [calls, links_and_monitors, spawned, names_and_aliases, behind_a_large_one, ends_behind_what_was_sent,
@@ -544,7 +545,82 @@ both_families(_Config) ->
                                                  | teleport_test:code_path()])) ++ " 2>&1; echo ended $?"),
     ?assertMatch(["teleport cannot carry distributed Erlang" ++ _, "ended 1"], string:lexemes(Said, "\n")).
 
+%% A peer that has the cookie.
+
+%% Whether they come with the handshake or later, more or longer packets than a handshake has end the channel.
+too_long_handshakes(_Config) ->
+    with([carrier(), carrier()], fun([A, B]) ->
+        ok = at(A, teleport_test_log, note, []),
+        Said = fun() -> at(A, teleport_test_log, count, ["more in its handshake"]) end,
+        %% The other one has nobody who would answer.
+        ok = at(A, sys, suspend, [net_kernel]),
+        Sent = fun(Packets) ->
+            at(B, fun() ->
+                Channel = channel(name(A)),
+                {[], false} = teleport_nif:carrier_own(Channel),
+                [ok = teleport_nif:carrier_packet(Channel, Packet) || Packet <- Packets],
+                receive {teleport_carrier, closed} -> closed after 2000 -> open end
+            end)
+        end,
+        ?assertEqual(open, Sent(lists:duplicate(16, binary:copy(<<0>>, 65535)))),
+        ?assertEqual(0, Said()),
+        ?assertEqual(closed, Sent([binary:copy(<<0>>, 65536)])),
+        teleport_test:eventually(fun() -> Said() =:= 1 end),
+        ?assertEqual(closed, Sent(lists:duplicate(17, <<0>>))),
+        ok = at(A, sys, resume, [net_kernel]),
+        %% Of a connection that is up, and its process would not take them.
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
+        Watcher = watcher(A, B),
+        at(B, fun() ->
+            Channel = channel_of(name(A)),
+            [teleport_nif:carrier_packet(Channel, <<0>>) || _ <- lists:seq(1, 16)]
+        end),
+        ?assertEqual(nodedown, told(Watcher)),
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)]))
+    end).
+
+handshakes_that_do_not_go_on(_Config) ->
+    with([carrier(), carrier()], fun([A, B]) ->
+        ok = at(A, teleport_test_log, note, []),
+        ok = at(A, sys, suspend, [net_kernel]),
+        Begun = at(B, fun() ->
+            Self = self(),
+            [spawn(fun() ->
+                 Channel = channel(name(A)),
+                 {[], false} = teleport_nif:carrier_own(Channel),
+                 ok = teleport_nif:carrier_packet(Channel, <<>>),
+                 receive {teleport_carrier, closed} -> Self ! closed end,
+                 receive after infinity -> Channel end
+             end) || _ <- lists:seq(1, 20)],
+            [closed = next() || _ <- lists:seq(1, 16)],
+            receive closed -> more after 500 -> four end
+        end),
+        ?assertEqual(four, Begun),
+        ?assertEqual(1, at(A, teleport_test_log, count, ["it has begun others"])),
+        %% When those have ended there is room for others.
+        ok = at(A, sys, resume, [net_kernel]),
+        teleport_test:eventually(fun() -> at(B, net_adm, ping, [name(A)]) =:= pong end),
+        ?assert(is_carried(A, B))
+    end).
+
 %% At nodes.
+
+%% A channel to a node, for whom it was not opened by distributed Erlang.
+channel(Node) ->
+    Tag = make_ref(),
+    waiting = teleport_nif:carrier_connect(Node, Tag),
+    receive {teleport_sent, Tag, {ok, Channel}} -> Channel end.
+
+%% That of distributed Erlang's connection: what its process asks for data.
+channel_of(Node) ->
+    {Node, Controller} = lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)),
+    {links, Links} = process_info(Controller, links),
+    1 = erlang:trace_pattern({teleport_nif, carrier_take, 1}, true, []),
+    [1 = erlang:trace(Pid, true, [call]) || Pid <- Links, is_pid(Pid)],
+    Asked = spawn_request(Node, erlang, node, []),
+    receive {trace, _Pid, call, {teleport_nif, carrier_take, [Channel]}} -> ok end,
+    [1 = erlang:trace(Pid, false, [call]) || Pid <- Links, is_pid(Pid)],
+    receive {spawn_reply, Asked, ok, _} -> Channel end.
 
 echo() ->
     receive {From, Message} -> From ! {self(), Message} end,

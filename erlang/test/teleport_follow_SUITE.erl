@@ -12,7 +12,7 @@
 -export([questions_of_strangers_are_bounded/1]).
 -export([another_ticktime/1, a_ticktime_of_its_own/1, encrypted_clusters/1]).
 %% On peers.
--export([wait_for/3, told/1, be_strange/2, note_logs/0, logged/1]).
+-export([wait_for/3, told/1, be_strange/2]).
 
 -define(COOKIE, 'aVhQ3tBnX81kLmZr').
 -define(OTHER, 'pW9cYt5RfJ20sDqE').
@@ -327,34 +327,14 @@ encrypted_clusters(_Config) ->
         {error, {tls_distribution, Text}} = peer:call(Peer, teleport, start, []),
         [?assertNotEqual(nomatch, string:find(Text, Part)) || Part <- [Carrier, "allow_plain", "true"]],
         ok = peer:call(Peer, application, set_env, [teleport, allow_plain, true]),
-        ok = peer:call(Peer, ?MODULE, note_logs, []),
+        ok = peer:call(Peer, teleport_test_log, note, []),
         [begin
             ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
-            ?assertEqual(Start, peer:call(Peer, ?MODULE, logged, ["allow_plain"])),
+            ?assertEqual(Start, peer:call(Peer, teleport_test_log, count, ["allow_plain"])),
             ok = peer:call(Peer, application, stop, [teleport])
          end || Start <- [1, 2]],
         stop(Peer)
      end || Carrier <- ["inet_tls", "inet6_tls"]].
-
-note_logs() ->
-    Notes = spawn(fun() -> notes([]) end),
-    logger:add_handler(?MODULE, teleport_test_log, #{config => Notes, level => warning}).
-
-notes(Events) ->
-    receive
-        {logged, Event} -> notes([Event | Events]);
-        {said, From} -> From ! {said, Events}, notes(Events)
-    end.
-
-%% How many warnings have that text.
-logged(Text) ->
-    {ok, #{config := Notes}} = logger:get_handler_config(?MODULE),
-    Notes ! {said, self()},
-    receive
-        {said, Events} ->
-            Formatted = [unicode:characters_to_list(logger_formatter:format(Event, #{})) || Event <- Events],
-            length([Line || Line <- Formatted, string:find(Line, Text) =/= nomatch])
-    end.
 
 %% In common.
 

@@ -1,7 +1,7 @@
 %% A handler of `logger' that tells a process.
 -module(teleport_test_log).
 
--export([log/2, all/0, said/1]).
+-export([log/2, all/0, said/1, note/0, count/1]).
 
 -spec log(logger:log_event(), logger:handler_config()) -> term().
 log(Event, #{config := Process}) ->
@@ -16,3 +16,24 @@ all() ->
 said(#{level := Level, msg := {report, Report}}) -> {Level, lists:flatten(io_lib:format("~p", [Report]))};
 said(#{level := Level, msg := {string, String}}) -> {Level, unicode:characters_to_list(String)};
 said(#{level := Level, msg := {Format, Args}}) -> {Level, lists:flatten(io_lib:format(Format, Args))}.
+
+%% Warnings of the calling node are noted from now on.
+-spec note() -> ok.
+note() ->
+    Notes = spawn(fun() -> notes([]) end),
+    logger:add_handler(?MODULE, ?MODULE, #{config => Notes, level => warning}).
+
+notes(Events) ->
+    receive
+        {logged, Event} -> notes([Event | Events]);
+        {said, From} -> From ! {said, Events}, notes(Events)
+    end.
+
+%% How many of them have that text.
+-spec count(string()) -> non_neg_integer().
+count(Text) ->
+    {ok, #{config := Notes}} = logger:get_handler_config(?MODULE),
+    Notes ! {said, self()},
+    receive
+        {said, Events} -> length([Event || Event <- Events, string:find(element(2, said(Event)), Text) =/= nomatch])
+    end.

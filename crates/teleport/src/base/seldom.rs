@@ -101,6 +101,8 @@ pub(crate) enum OfPeer {
     PoolStalled,
     /// The system does not let a connection be used.
     Unusable,
+    /// A connection of distributed Erlang was closed for what it did.
+    Carried,
 }
 
 /// What is said of the node.

@@ -187,6 +187,11 @@ impl Origin {
         self.0.last_heard().as_millis() as u64
     }
 
+    /// Warns, at most once a minute, that a connection of distributed Erlang that the peer has opened was closed, and why.
+    pub fn warn_of_carried(&self, why: &str) {
+        self.0.warn_of_carried(why);
+    }
+
     /// Sends messages of a connection of distributed Erlang, which come as [`Inbound::Carried`], one behind the other as far as
     /// they say so. `accepted` is called, on a thread of the node, for each that waits for room, with its length, when it
     /// does no longer; returns the length of all those.

@@ -47,6 +47,9 @@ pub(crate) trait Peer: Send + Sync {
         accepted: &Arc<dyn Fn(usize) + Send + Sync>,
     ) -> Result<usize, SendError>;
 
+    /// Warns that something carried was given up, for what the peer has done.
+    fn warn_of_carried(&self, why: &str);
+
     /// When the last byte came, by any connection.
     fn last_heard(&self) -> teleport_proto::Time;
 

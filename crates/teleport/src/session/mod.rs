@@ -25,7 +25,7 @@ use crate::SendError;
 use crate::base::encoding::atom_of;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::metrics::SessionMeter;
-use crate::base::seldom::{NotSaid, OfPeer};
+use crate::base::seldom::{NotSaid, OfPeer, warn_seldom};
 use crate::host::Arrivals;
 use crate::io::clock::Moment;
 use crate::io::source::Source;
@@ -386,6 +386,11 @@ impl Peer for Session {
             });
         }
         offered.map(|()| bytes)
+    }
+
+    fn warn_of_carried(&self, why: &str) {
+        let noted = self.note(OfPeer::Carried);
+        warn_seldom!(noted, parent: &self.span, why, "a connection of distributed Erlang with the peer was closed");
     }
 
     fn last_heard(&self) -> teleport_proto::Time {

@@ -22,6 +22,11 @@ const LONGEST_HEADER: usize = 1024 * 1024;
 const TAKEN_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 256 * 1024;
 
+/// The longest packet of distributed Erlang's handshake, which has a length of 16 bits over TCP, and the most of them that a peer
+/// sends: it needs four.
+const LONGEST_PACKET: usize = 65_535;
+const MOST_PACKETS: usize = 16;
+
 /// What is sent by distributed Erlang itself.
 const NOBODY: ProcessId = ProcessId { id: 0, serial: 0 };
 
@@ -95,7 +100,9 @@ struct Leaving {
 /// What has come, and has not been taken.
 #[derive(Default)]
 struct Coming {
-    packets: VecDeque<Bytes>,
+    packets: Vec<Bytes>,
+    /// Packets that have come, with those that were handed on.
+    packets_so_far: usize,
     /// The process that gets packets.
     owner: Option<LocalPid>,
     data: VecDeque<Carried>,
@@ -103,6 +110,8 @@ struct Coming {
     taken: Vec<(Receipt, Untaken)>,
     /// The process that takes data, while it waits for some.
     taker: Option<LocalPid>,
+    /// Data has been asked for: the handshake is done.
+    is_up: bool,
     ended: bool,
 }
 
@@ -248,16 +257,37 @@ impl Channel {
         tell(taker, |env| atoms::teleport_carrier_data().encode(env));
     }
 
-    /// A packet of the handshake has come.
+    /// A packet of the handshake has come. A peer that sends more or longer ones than a handshake has loses the channel.
     pub(super) fn packet_came(&self, packet: Bytes) {
         let owner = {
             let mut coming = self.coming();
+            if coming.ended {
+                return;
+            }
+            coming.packets_so_far += 1;
+            if packet.len() > LONGEST_PACKET || coming.packets_so_far > MOST_PACKETS {
+                drop(coming);
+                return self.refuse("it sent more in its handshake than one has");
+            }
             match coming.owner {
                 Some(owner) => owner,
-                None => return coming.packets.push_back(packet),
+                None => return coming.packets.push(packet),
             }
         };
         tell(Some(owner), |env| (atoms::teleport_carrier(), binary(env, &packet)).encode(env));
+    }
+
+    /// Gives the channel up for what the peer has done.
+    pub(super) fn refuse(&self, why: &str) {
+        self.close();
+        self.end();
+        self.origin.warn_of_carried(why);
+    }
+
+    /// Whether it waits for the rest of a handshake.
+    pub(super) fn is_unfinished(&self) -> bool {
+        let coming = self.coming();
+        !coming.is_up && !coming.ended
     }
 
     /// The peer has given it up, or the session has ended: nothing comes any more.
@@ -275,13 +305,14 @@ impl Channel {
     pub(crate) fn own(&self, owner: LocalPid) -> (Vec<Bytes>, bool) {
         let mut coming = self.coming();
         coming.owner = Some(owner);
-        (coming.packets.drain(..).collect(), coming.ended)
+        (std::mem::take(&mut coming.packets), coming.ended)
     }
 
     /// Takes some of what has come. What was taken before counts as taken from now on.
     pub(crate) fn take(&self, taker: LocalPid) -> Taken {
         let mut done = Vec::new();
         let mut coming = self.coming();
+        coming.is_up = true;
         std::mem::swap(&mut coming.taken, &mut done);
         let (mut bodies, mut bytes) = (Vec::new(), 0);
         while bodies.len() < TAKEN_AT_ONCE && bytes < BYTES_AT_ONCE {

@@ -18,6 +18,9 @@ static ACCEPTOR: Mutex<Option<LocalPid>> = Mutex::new(None);
 /// The last channel that was opened here.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
+/// A peer may have so many channels in their handshakes: an honest one has one.
+const MOST_UNFINISHED: usize = 4;
+
 /// By the number of the session.
 pub(crate) struct Channels(Mutex<BTreeMap<u64, OfSession>>);
 
@@ -116,7 +119,15 @@ impl Channels {
                 return None;
             }
             of_session.last_of_peer = name.number;
-            of_session.open.insert(name, channel.clone());
+            let unfinished =
+                |(name, channel): &(&Name, &Arc<Channel>)| !name.opened_here && channel.is_unfinished();
+            if of_session.open.iter().filter(unfinished).count() < MOST_UNFINISHED {
+                of_session.open.insert(name, channel.clone());
+            } else {
+                drop(channels);
+                channel.refuse("it has begun others, and does not go on with them");
+                return None;
+            }
         }
         let handle = ResourceArc::new(Handle::new(channel.clone()));
         let told = OwnedEnv::new().send_and_clear(&acceptor, |env| {
