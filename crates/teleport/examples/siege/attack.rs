@@ -97,7 +97,7 @@ pub(crate) async fn run(mut arguments: VecDeque<String>) -> Result<()> {
                 life += 1;
                 let name = format!("x{number}.{life}@127.0.0.2").replace('.', "_");
                 let name = name.replace("127_0_0_2", "127.0.0.2");
-                let Ok(peer) = Peer::open(&name, &node, address, needs).await else {
+                let Ok(peer) = Peer::open(&name, &node, address, needs, 0).await else {
                     counters.refused.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     continue;

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! cargo run --release -p teleport --example siege -- --seconds 60 --json siege.json
+//! cargo run --release -p teleport --example siege -- stopped    # what peers that stand still take from one that does not
 //! ```
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
@@ -15,6 +16,7 @@
 mod attack;
 mod honest;
 mod peer;
+mod stopped;
 mod victim;
 
 use std::collections::VecDeque;
@@ -33,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const COOKIE: &str = "XVTqZ3vF0cYbN7sLk2Rw";
 const MIB: u64 = 1 << 20;
 const USAGE: &str = "usage: siege [--seconds N] [--kinds windows,mailbox,answers,watches,terms,sessions,oversize] \
-                     [--stop-at MIB] [--victim COMMAND] [--json FILE]";
+                     [--stop-at MIB] [--victim COMMAND] [--json FILE] | siege stopped";
 
 /// What is asked for.
 struct Options {
@@ -92,6 +94,8 @@ async fn main() -> Result<()> {
     let mut arguments: VecDeque<String> = std::env::args().skip(1).collect();
     match arguments.front().map(String::as_str) {
         Some("victim") => victim::run().await,
+        Some("stopped") => stopped::run().await,
+        Some("peer") => stopped::peer(arguments.into_iter().skip(1).collect()).await,
         Some("attack") => attack::run(arguments.into_iter().skip(1).collect()).await,
         _ => {
             let options = Options::parse(std::mem::take(&mut arguments))?;

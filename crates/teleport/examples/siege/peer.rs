@@ -59,8 +59,14 @@ pub(crate) struct Message<'a> {
 impl Peer {
     /// Opens a session under that name.
     ///
-    /// It says that it needs so many bytes more, of each kind, whatever it is granted.
-    pub(crate) async fn open(name: &str, node: &NodeName, address: SocketAddr, needs: u64) -> Result<Self> {
+    /// It says that it needs so many bytes more, of each kind, whatever it is granted; and grants so many itself.
+    pub(crate) async fn open(
+        name: &str,
+        node: &NodeName,
+        address: SocketAddr,
+        needs: u64,
+        grants: u64,
+    ) -> Result<Self> {
         let most = NonZeroU64::new(1 << 30).ok_or("not 0")?;
         let limits = Limits { max_message: most, peer_window: most, mailbox_window: None };
         let incarnation = Incarnation::new(77).ok_or("not 0")?;
@@ -72,7 +78,7 @@ impl Peer {
         for lane in &credit.granted {
             lane[0].store(64 * 1024 + 128, Ordering::Relaxed); // what everybody has
         }
-        tokio::spawn(keep_up(control, credit.clone(), needs, ended.clone()));
+        tokio::spawn(keep_up(control, credit.clone(), needs, grants, ended.clone()));
         Ok(Self {
             local,
             node: node.clone(),
@@ -219,7 +225,13 @@ async fn connect(
 }
 
 /// Answers ticks, notes what is granted and asks for more, until the session ends. It acknowledges nothing.
-async fn keep_up(mut control: TcpStream, credit: Arc<Credit>, needs: u64, ended: Arc<AtomicBool>) {
+async fn keep_up(
+    mut control: TcpStream,
+    credit: Arc<Credit>,
+    needs: u64,
+    grants: u64,
+    ended: Arc<AtomicBool>,
+) {
     let mut received = BytesMut::new();
     let mut again = tokio::time::interval(Duration::from_millis(500));
     loop {
@@ -248,6 +260,10 @@ async fn keep_up(mut control: TcpStream, credit: Arc<Credit>, needs: u64, ended:
                         Need { needed, wanted: needed, waived: 0 }
                     });
                     ControlFrame::Transfer(TransferFrame::Needed { lane, express, bulk }).encode(&mut said);
+                    if grants > 0 {
+                        let granted = TransferFrame::Granted { lane, express: grants, bulk: grants };
+                        ControlFrame::Transfer(granted).encode(&mut said);
+                    }
                 }
                 if control.write_all(&said).await.is_err() {
                     break;
