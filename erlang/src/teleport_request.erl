@@ -55,7 +55,7 @@ call(To, Kind, Request, Timeout) ->
     Id = make_ref(),
     case offer(To, Id, 'DOWN', message(Kind, Id, 'DOWN', Request), undefined) of
         {error, Reason} ->
-            {exit, call_reason(Reason, To)};
+            {exit, call_reason(down_reason(Reason), To)};
         _Begun ->
             case receive_within(there, Id, teleport_timeout:left(Timeout)) of
                 {reply, Reply} -> {reply, Reply};
@@ -412,10 +412,7 @@ is_in_order(shutdown) -> true;
 is_in_order({shutdown, _}) -> true;
 is_in_order(_Other) -> false.
 
-%% Why a call has failed, as `gen' would exit.
+%% Why a call has failed, as `gen' would exit, by the reason of its DOWN.
 -spec call_reason(term(), teleport_nif:destination()) -> term().
-call_reason(Reason, To) ->
-    case down_reason(Reason) of
-        noconnection -> {nodedown, teleport_ref:node_of(To)};
-        Other -> Other
-    end.
+call_reason(noconnection, To) -> {nodedown, teleport_ref:node_of(To)};
+call_reason(Reason, _To) -> Reason.

@@ -7,7 +7,8 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([requests_by_any_reference_are_answered_in_any_order/1, a_message_is_the_response_of_no_other_request/1,
          a_response_that_comes_too_late_is_dropped/1, responses_are_those_of_gen_server/1,
-         what_a_server_has_not_answered_ends_with_its_reason/1, what_a_node_has_not_answered_ends_with_noconnection/1,
+         what_a_server_has_not_answered_ends_with_its_reason/1, reasons_that_look_like_those_of_nodes/1,
+         what_a_node_has_not_answered_ends_with_noconnection/1,
          requests_and_casts_keep_their_order/1, a_stop_ends_requests_that_wait_for_a_session/1]).
 -export([multi_call_asks_all_nodes_and_names_those_without_an_answer/1, multi_call_drops_what_comes_after_its_timeout/1,
          multi_call_carries_large_terms/1, abcast_reaches_all_nodes_in_order/1]).
@@ -25,6 +26,7 @@ all() ->
      a_response_that_comes_too_late_is_dropped,
      responses_are_those_of_gen_server,
      what_a_server_has_not_answered_ends_with_its_reason,
+     reasons_that_look_like_those_of_nodes,
      what_a_node_has_not_answered_ends_with_noconnection,
      requests_and_casts_keep_their_order,
      a_stop_ends_requests_that_wait_for_a_session,
@@ -125,6 +127,14 @@ what_a_server_has_not_answered_ends_with_its_reason(Config) ->
     %% By name it is another pair: it may have found the server, or not.
     {error, {Reason, {Name, Node}}} = teleport:receive_response(Behind, 30000),
     ?assert(lists:member(Reason, [{tired, "of it"}, noproc])).
+
+%% A server may end with any term, as with what calls say of a node.
+reasons_that_look_like_those_of_nodes(Config) ->
+    Node = ?config(node, Config),
+    [begin
+         Server = teleport_test_server:start_at(Node, undefined),
+         ?assertExit({Reason, _}, teleport:gs_call(Server, {exit, Reason}))
+     end || Reason <- [nodedown, not_running, {not_running, Node}, {connect, "x"}, noproc, timeout]].
 
 what_a_node_has_not_answered_ends_with_noconnection(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
