@@ -48,6 +48,8 @@ lint: lint-erlang ## Format, clippy, documentation, and who may depend on whom; 
 	cargo fmt --all -- --check
 	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	for features in "" embed metrics test-util; do \
+		cargo clippy -p teleport --no-default-features --features "$$features" $(CARGO_FLAGS) -- -D warnings || exit 1; done
 	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" cargo doc --workspace --lib --no-deps $(CARGO_FLAGS)
 	scripts/check-boundaries.sh
 	scripts/check-layers.sh teleport teleport_nif

@@ -7,7 +7,13 @@
 //! How Rust types map to Erlang terms is in [`etf`]; use [`Binary`] for bytes. Logs go through `tracing`: install a
 //! subscriber to see them.
 //!
+//! Cargo features: `metrics` (the default) hands figures to the recorder of the `metrics` facade, `embed` is for hosts with
+//! processes of their own, `test-util` breaks connections and observes ticks in tests and benchmarks.
+//!
 //! Begin with [`Node`]. `ARCHITECTURE.md` shows how the house is built.
+
+// Of what these features show, the layers below have the means in any case.
+#![cfg_attr(not(all(feature = "embed", feature = "test-util")), allow(dead_code, unreachable_pub))]
 
 mod api;
 mod base;
@@ -20,11 +26,14 @@ mod session;
 pub use api::builder::NodeBuilder;
 pub use api::call::{Caller, MultiCall, Response};
 pub use api::check::{AddressCheck, PeerCheck};
+#[cfg(feature = "embed")]
 pub use api::embed;
 pub use api::gen_server;
 pub use api::mailbox::{Mailbox, Message};
-pub use api::node::{Node, Sever, ShutdownReport};
+pub use api::node::{Node, ShutdownReport};
 pub use api::process::{Acknowledgement, Process, SendOptions};
+#[cfg(feature = "test-util")]
+pub use api::test_util::Sever;
 pub use base::address::Address;
 pub use base::config::Config;
 pub use base::cookies::{Asking, Cookies};
@@ -34,6 +43,7 @@ pub use base::error::{
     StartError, Tried,
 };
 pub use base::info::{Carried, ConnectionCheck, ConnectionKind, NodeInfo, PeerInfo, Tick};
+#[cfg(feature = "metrics")]
 pub use base::metrics;
 pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};
 pub use engine::monitors::{NodeEvent, NodeMonitor};

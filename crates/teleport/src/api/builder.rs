@@ -1,7 +1,6 @@
 //! Setting a node up.
 
 use crate::base::cookies::{Cookies, KnownCookies};
-use crate::base::info::Tick;
 use crate::base::resolver::{Resolver, StaticPeers};
 use crate::engine::control::TickObserver;
 use crate::engine::{Engine, Lifecycle, Parts};
@@ -30,7 +29,7 @@ pub struct NodeBuilder {
     resolver: Arc<dyn Resolver>,
     config: Config,
     runtime: Option<Handle>,
-    observer: Option<TickObserver>,
+    pub(super) observer: Option<TickObserver>,
     incarnation: Option<u32>,
     hosting: Option<Arc<Hosting>>,
 }
@@ -105,12 +104,6 @@ impl NodeBuilder {
     /// application that keeps its threads busy should not do this.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
-        self
-    }
-
-    /// Calls a function for every tick that came back. It runs on the thread that sends ticks and must not block.
-    pub fn on_tick(mut self, observer: impl Fn(&Tick) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
         self
     }
 

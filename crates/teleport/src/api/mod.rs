@@ -3,8 +3,11 @@
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod check;
+#[cfg(feature = "embed")]
 pub mod embed;
 pub mod gen_server;
 pub(crate) mod mailbox;
 pub(crate) mod node;
 pub(crate) mod process;
+#[cfg(feature = "test-util")]
+pub(crate) mod test_util;

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::engine::monitors::NodeMonitor;
 use crate::io::runtime::Main;
 use crate::local::inbox::Inbox;
-use crate::session::{Command, Session, drain};
+use crate::session::{Session, drain};
 use crate::{ConnectError, RegisterError};
 use std::fmt;
 use std::net::SocketAddr;
@@ -67,16 +67,6 @@ pub struct ShutdownReport {
 /// How long all goodbyes may take. Each has half of it, and they go side by side.
 const MOST_PARTING: Duration = Duration::from_secs(1);
 
-/// A connection to break on purpose; see [`Node::sever`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Sever {
-    /// The session's control connection.
-    Control,
-    /// One of its pool connections: the one at this position, counted around.
-    Pool(usize),
-}
-
 impl Node {
     pub(crate) fn start(engine: Arc<Engine>, runtime: Option<Main>) -> Result<Self, RegisterError> {
         // The node's own process has no mailbox: what is sent to it vanishes.
@@ -121,14 +111,6 @@ impl Node {
         self.engine().set_net_ticktime(ticktime);
     }
 
-    /// Ticks at another cadence with all peers that have a session now. This does not change when a peer is declared down, as
-    /// [`set_net_ticktime`](Self::set_net_ticktime) does, and later sessions tick as configured.
-    pub fn set_tick_interval(&self, interval: Duration) {
-        for session in self.engine().peers.sessions() {
-            session.command(Command::TickInterval(interval));
-        }
-    }
-
     /// Ends the session with a peer, at once. `false` if there is none. The next send begins another one.
     pub fn disconnect(&self, peer: &NodeName) -> bool {
         self.engine().disconnect(peer)
@@ -168,22 +150,6 @@ impl Node {
             watching: engine.core.watches.watching.len(),
             late_replies: engine.core.watches.watching.late_replies(),
             peers,
-        }
-    }
-
-    /// Breaks a connection as a fault of the network would, for tests of what is built on a node. `false` if there is
-    /// none. Nothing is lost by it.
-    pub fn sever(&self, peer: &NodeName, what: Sever) -> bool {
-        let sessions = self.engine().peers.sessions();
-        let Some(session) = sessions.into_iter().find(|session| &session.peer == peer) else {
-            return false;
-        };
-        match what {
-            Sever::Pool(pick) => session.sever(pick),
-            Sever::Control => {
-                session.command(Command::Sever);
-                true
-            }
         }
     }
 

@@ -8,6 +8,8 @@ pub(crate) mod encoding;
 pub(crate) mod error;
 pub(crate) mod info;
 pub(crate) mod lock;
+pub(crate) mod meter;
 pub mod metrics;
+pub(crate) mod recorder;
 pub(crate) mod resolver;
 pub(crate) mod seldom;

@@ -18,7 +18,8 @@ pub(crate) mod strays;
 use crate::base::config;
 use crate::base::cookies::KnownCookies;
 use crate::base::lock::{Lock, Rank};
-use crate::base::metrics::{self, NodeMeter};
+use crate::base::meter::NodeMeter;
+use crate::base::recorder;
 use crate::base::resolver::Resolver;
 use crate::base::seldom::{OfPeer, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
@@ -105,7 +106,7 @@ impl Engine {
     pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
         let Parts { local, config, handle, bulk, resolver, cookies, observer, control, lifecycle, hosting } =
             parts;
-        metrics::describe();
+        recorder::describe();
         let meter = NodeMeter::new(&local.name);
         let (core, told) = Core::new(local, config, handle, hosting, meter.late_replies.clone());
         let config = &core.config;

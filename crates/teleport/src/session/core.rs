@@ -1,6 +1,7 @@
 //! What a node has once, as far as its sessions need it; and what its sessions tell the node.
 
 use crate::Config;
+use crate::base::recorder::Counter;
 use crate::base::seldom::Warnings;
 use crate::host::Hosting;
 use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
@@ -10,7 +11,6 @@ use crate::io::readers::Readers;
 use crate::io::source::Source;
 use crate::local::registry::Registry;
 use crate::local::watch::{HostedWaiters, WatchLimit, Watches};
-use ::metrics::Counter;
 use std::sync::Arc;
 use teleport_proto::handshake::LocalNode;
 use teleport_proto::membership::EndReason;

@@ -24,7 +24,7 @@ pub(crate) use self::core::{Core, SessionEvent};
 use crate::SendError;
 use crate::base::encoding::atom_of;
 use crate::base::lock::{Held, Lock, Rank};
-use crate::base::metrics::SessionMeter;
+use crate::base::meter::SessionMeter;
 use crate::base::seldom::{NotSaid, OfPeer, warn_seldom};
 use crate::host::Arrivals;
 use crate::io::clock::Moment;

@@ -316,12 +316,9 @@ async fn two_nodes_move_every_metric() {
     assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), METRICS.iter().map(names).collect());
     let values = recorder.values.lock().unwrap();
     for metric in METRICS {
-        assert_eq!(
-            described[metric.name],
-            (metric.kind, Some(metric.unit), metric.meaning.to_owned()),
-            "{}",
-            metric.name
-        );
+        let (kind, unit, meaning) = &described[metric.name];
+        let said = (*kind, unit.as_ref().map(Unit::as_str), meaning.as_str());
+        assert_eq!(said, (metric.kind, Some(metric.unit.as_str()), metric.meaning), "{}", metric.name);
         let mut used = values.iter().filter(|(key, _)| key.name() == metric.name).peekable();
         assert!(used.peek().is_some(), "{} is never used", metric.name);
         for (key, (kind, _)) in used {

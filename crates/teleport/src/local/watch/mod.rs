@@ -13,7 +13,7 @@ pub(crate) use watched::{Refused, Subject, WatchLimit, Watched, Watchers};
 pub(crate) use watcher::{Answer, HostedWaiters, Over, Path, Waiter, Watching};
 
 use super::{Peer, Unsent};
-use ::metrics::Counter;
+use crate::base::recorder::Counter;
 use bytes::Bytes;
 use std::sync::Arc;
 use teleport_etf::{Atom, Segments, Term};

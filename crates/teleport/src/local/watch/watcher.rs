@@ -3,8 +3,8 @@
 use super::{End, Purpose, Via, reason};
 use crate::base::down;
 use crate::base::lock::{Lock, Rank};
+use crate::base::recorder::Counter;
 use crate::local::{Monitored, Peer};
-use ::metrics::Counter;
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
