@@ -29,7 +29,7 @@
 -spec main([string()]) -> no_return().
 main(Args) ->
     Options = maps:from_list([option(string:split(Arg, "=")) || Arg <- Args]),
-    _ = os:cmd("epmd -daemon"),
+    ok = teleport_test:epmd(),
     {ok, _} = net_kernel:start([list_to_atom("teleport_soak_" ++ os:getpid()), shortnames]),
     #{violations := Violations} = run(Options),
     halt(case Violations of [] -> 0; _ -> 1 end).

@@ -2,7 +2,7 @@
 -module(teleport_test).
 
 -export([init_pair/1, end_pair/1]).
--export([distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
+-export([epmd/0, distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
 -export([receive_one/0, mailbox/0, eventually/1, caught/1, outcome/3]).
@@ -17,11 +17,17 @@ distribute() ->
         true ->
             ok;
         false ->
-            _ = os:cmd("epmd -daemon"),
+            ok = epmd(),
             Name = list_to_atom("teleport_ct_" ++ os:getpid()),
             {ok, _} = net_kernel:start([Name, shortnames]),
             ok
     end.
+
+%% Runs epmd. It returns before it listens.
+-spec epmd() -> ok.
+epmd() ->
+    _ = os:cmd("epmd -daemon"),
+    eventually(fun() -> element(1, erl_epmd:names({127, 0, 0, 1})) =:= ok end).
 
 %% For a suite: teleport on this node, and on another one, `node', whose process is `peer'.
 -spec init_pair([{atom(), term()}]) -> [{atom(), term()}].
