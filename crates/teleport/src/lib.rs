@@ -40,12 +40,14 @@ pub use base::cookies::{Asking, Cookies};
 pub use base::down::Down;
 pub use base::error::{
     CallError, ConnectError, DeliveryError, MonitorError, Outcome, RegisterError, ReplyError, SendError,
-    StartError, Tried,
+    StartError, TlsError, Tried,
 };
 pub use base::info::{Carried, ConnectionCheck, ConnectionKind, NodeInfo, PeerInfo, Tick};
 #[cfg(feature = "metrics")]
 pub use base::metrics;
 pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};
+#[cfg(feature = "tls")]
+pub use base::tls::{Pem, TlsConfig, TlsSide, Verify};
 pub use engine::monitors::{NodeEvent, NodeMonitor};
 
 pub use teleport_etf as etf;

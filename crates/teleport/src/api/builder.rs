@@ -7,12 +7,13 @@ use crate::engine::{Engine, Lifecycle, Parts};
 use crate::host::Hosting;
 use crate::io::runtime::{BulkThreads, Main, Thread};
 use crate::io::socket;
+use crate::io::tls::Tls;
 use crate::{Config, Node, StartError};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use teleport_proto::handshake::{Cookie, Limits, LocalNode};
+use teleport_proto::handshake::{Cookie, FEATURE_TLS, Limits, LocalNode};
 use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -32,6 +33,8 @@ pub struct NodeBuilder {
     pub(super) observer: Option<TickObserver>,
     incarnation: Option<u32>,
     hosting: Option<Arc<Hosting>>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::TlsConfig>,
 }
 
 impl Node {
@@ -50,6 +53,8 @@ impl Node {
             observer: None,
             incarnation: None,
             hosting: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -114,6 +119,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Encrypts all connections, with TLS 1.3. Peers without it are refused, unless [`TlsConfig::upgrade`](crate::TlsConfig::upgrade)
+    /// says otherwise. Default: nothing is encrypted.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: crate::TlsConfig) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
     /// Processes are the host's.
     pub(crate) fn hosting(mut self, hosting: Hosting) -> Self {
         self.hosting = Some(Arc::new(hosting));
@@ -147,7 +160,12 @@ impl NodeBuilder {
                 .ok_or(StartError::Config { field: "incarnation", allowed: "any number but 0" })?,
             None => new_incarnation().map_err(|cause| StartError::System { what: "random bytes", cause })?,
         };
-        let local = LocalNode { name: name.clone(), incarnation, features: 0, limits };
+        #[cfg(feature = "tls")]
+        let tls = self.tls.map(Tls::new).transpose()?.map(Arc::new);
+        #[cfg(not(feature = "tls"))]
+        let tls: Option<Arc<Tls>> = None;
+        let features = if tls.is_some() { FEATURE_TLS } else { 0 };
+        let local = LocalNode { name: name.clone(), incarnation, features, limits };
         let threads = |cause| StartError::System { what: "threads", cause };
         let bulk = BulkThreads::start(&name, self.config.worker_threads).map_err(threads)?;
         let control = Thread::control(&name).map_err(threads)?;
@@ -175,8 +193,19 @@ impl NodeBuilder {
             bound.map_err(|cause| StartError::Listen { address, cause })?
         };
         let (resolver, observer, config, hosting) = (self.resolver, self.observer, self.config, self.hosting);
-        let parts =
-            Parts { local, config, handle, bulk, resolver, cookies, observer, control, lifecycle, hosting };
+        let parts = Parts {
+            local,
+            config,
+            handle,
+            bulk,
+            resolver,
+            cookies,
+            tls,
+            observer,
+            control,
+            lifecycle,
+            hosting,
+        };
         let engine = Engine::start(parts, listener, address);
         Node::start(engine, runtime)
             .map_err(|error| StartError::System { what: "a process", cause: std::io::Error::other(error) })

@@ -111,6 +111,17 @@ impl Node {
         self.engine().set_net_ticktime(ticktime);
     }
 
+    /// Reads the certificates and keys of TLS again. What the files have now is for new connections, and nothing of earlier ones is
+    /// resumed. Without this they are looked at every [`reload_every`](crate::TlsConfig::reload_every).
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`](crate::TlsError): what cannot be used. Then all stays as it was.
+    #[cfg(feature = "tls")]
+    pub fn reload_tls(&self) -> Result<(), crate::TlsError> {
+        self.engine().tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
     /// Ends the session with a peer, at once. `false` if there is none. The next send begins another one.
     pub fn disconnect(&self, peer: &NodeName) -> bool {
         self.engine().disconnect(peer)
@@ -149,6 +160,7 @@ impl Node {
             bytes_in_flight: engine.core.bytes_in_flight(),
             watching: engine.core.watches.watching.len(),
             late_replies: engine.core.watches.watching.late_replies(),
+            tls_handshakes: engine.tls.as_ref().map_or((0, 0), |tls| tls.handshakes()),
             peers,
         }
     }

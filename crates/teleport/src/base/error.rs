@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_etf::{DecodeError, Term};
@@ -51,6 +52,9 @@ pub enum StartError {
         /// What the system said.
         cause: io::Error,
     },
+    /// TLS cannot be had as configured.
+    #[error("TLS as configured cannot be had: {0}")]
+    Tls(#[from] TlsError),
     /// The system gave no thread, timer or random bytes.
     #[error("the system did not give what a node needs ({what}): {cause}")]
     System {
@@ -59,6 +63,64 @@ pub enum StartError {
         /// What it said.
         cause: io::Error,
     },
+}
+
+/// What is wrong with TLS, of a node or of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {why}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// What was configured is of no use.
+    #[error("the {what} cannot be used: {why}")]
+    Unusable {
+        /// What it should be.
+        what: &'static str,
+        /// Why it is not.
+        why: String,
+    },
+    /// The handshake failed on this side: the other end's certificate is by nobody we trust, say, or has expired.
+    #[error("no TLS: {0}")]
+    Failed(String),
+    /// The other end ended it, and said why.
+    #[error(
+        "the other end refused TLS with us ({0}): see its log, and check our certificate and its authorities"
+    )]
+    Refused(String),
+    /// The connection ended in the middle of the handshake.
+    #[error(
+        "the other end closed the connection in TLS' handshake: {}",
+        if *.heard { "see its log" } else { "it has no TLS, or is no teleport node" }
+    )]
+    Closed {
+        /// Whether it had said anything.
+        heard: bool,
+    },
+    /// The certificate is another node's.
+    #[error(
+        "its certificate is not for {name}, but for {named}: it needs the URI teleport://{name}, or the host as DNS name"
+    )]
+    WrongName {
+        /// The node's name.
+        name: NodeName,
+        /// What the certificate names.
+        named: String,
+    },
+    /// The other end takes no plain connections.
+    #[error("the other end wants TLS: configure certificates on this node, as there")]
+    Wanted,
+    /// A plain connection has come, or would have to be opened, and is not allowed.
+    #[error("it comes without TLS, which this node is not configured to take: configure TLS there")]
+    Plain,
+    /// A plain connection though both ends have TLS.
+    #[error("both ends have TLS, and the connection is a plain one: something in between keeps TLS away")]
+    Downgraded,
 }
 
 /// Why a name could not be registered.
@@ -132,6 +194,16 @@ pub enum ConnectError {
         /// Why.
         cause: HandshakeError,
     },
+    /// TLS could not be set up.
+    #[error("no connection to {peer} at {address}: {cause}")]
+    Tls {
+        /// The peer.
+        peer: NodeName,
+        /// Where it should be.
+        address: SocketAddr,
+        /// Why.
+        cause: TlsError,
+    },
     /// This node has no cookie for the peer: whoever was asked has none.
     #[error("this node has no cookie for {0}: set one that is the same on both")]
     NoCookie(NodeName),
@@ -180,6 +252,9 @@ pub enum Outcome {
     /// The handshake failed: another node listens there, say.
     #[error("{0}")]
     Handshake(HandshakeError),
+    /// TLS could not be set up.
+    #[error("{0}")]
+    Tls(TlsError),
 }
 
 impl Outcome {
@@ -197,6 +272,7 @@ impl Tried {
             Outcome::Failed(cause) => ConnectError::Connect { peer, address, cause },
             Outcome::Closed => ConnectError::Closed { peer, address },
             Outcome::Handshake(cause) => ConnectError::Handshake { peer, address, cause },
+            Outcome::Tls(cause) => ConnectError::Tls { peer, address, cause },
             Outcome::Unanswered | Outcome::Mute => ConnectError::Nowhere { peer, tried: vec![self] },
         }
     }
@@ -207,6 +283,7 @@ impl ConnectError {
     pub(crate) fn is_no_way(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Closed { .. } | Self::Timeout { .. } | Self::Nowhere { .. } => true,
+            Self::Tls { cause, .. } => matches!(cause, TlsError::Closed { .. } | TlsError::WrongName { .. }),
             Self::Handshake { cause, .. } => {
                 matches!(cause, HandshakeError::WrongNode { .. } | HandshakeError::NotTeleport { .. })
             }

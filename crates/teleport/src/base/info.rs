@@ -23,6 +23,8 @@ pub struct NodeInfo {
     pub watching: usize,
     /// Answers to calls that came after the caller had given up, or a second time; they were dropped.
     pub late_replies: u64,
+    /// TLS handshakes with a certificate, of connections in both directions, and resumed ones, which need none.
+    pub tls_handshakes: (u64, u64),
     /// Its peers, by name.
     pub peers: Vec<PeerInfo>,
 }

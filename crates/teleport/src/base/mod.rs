@@ -13,3 +13,5 @@ pub mod metrics;
 pub(crate) mod recorder;
 pub(crate) mod resolver;
 pub(crate) mod seldom;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;

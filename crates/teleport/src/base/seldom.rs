@@ -1,5 +1,6 @@
 //! Warnings that a peer, a stranger or a fault would repeat for ever: each is written once a minute.
 
+use super::error::TlsError;
 use super::lock::Lock;
 use rustc_hash::FxHashMap;
 use std::hash::Hash;
@@ -79,11 +80,18 @@ impl<K: Eq + Hash> Seldom<K> {
 /// What a node warns of again and again, if nothing is done about it. Strangers, peers and the node itself have room of their own.
 #[derive(Debug, Default)]
 pub(crate) struct Warnings {
-    strangers: Seldom<(IpAddr, Discriminant<HandshakeError>)>,
+    strangers: Seldom<(IpAddr, OfStranger)>,
     peers: Seldom<(NodeName, OfPeer)>,
     /// Apart, since their names are what senders of this node have made up.
     unreached: Seldom<NodeName>,
     node: Seldom<OfNode>,
+}
+
+/// Why a stranger's connection was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum OfStranger {
+    Handshake(Discriminant<HandshakeError>),
+    Tls(Discriminant<TlsError>),
 }
 
 /// What is said of one peer.
@@ -99,6 +107,8 @@ pub(crate) enum OfPeer {
     ControlSilent,
     NoPool,
     PoolStalled,
+    /// It has no TLS, which this node has.
+    Plain,
     /// The system does not let a connection be used.
     Unusable,
     /// A connection of distributed Erlang was closed for what it did.
@@ -115,7 +125,7 @@ pub(crate) enum OfNode {
 
 impl Warnings {
     /// [`Seldom::note`], now.
-    pub(crate) fn of_stranger(&self, address: IpAddr, what: Discriminant<HandshakeError>) -> Option<NotSaid> {
+    pub(crate) fn of_stranger(&self, address: IpAddr, what: OfStranger) -> Option<NotSaid> {
         self.strangers.note((address, what), Instant::now())
     }
 

@@ -3,16 +3,17 @@
 use super::Engine;
 use super::handshake::{self, Failure};
 use crate::base::lock::Lock;
-use crate::base::seldom::{OfNode, warn_seldom};
+use crate::base::seldom::{OfNode, OfStranger, warn_seldom};
 use crate::io::source::Source;
 use rustc_hash::FxHashMap;
 use rustix::net::RecvFlags;
+use std::fmt::Display;
 use std::io;
 use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_proto::handshake::HandshakeError;
+use teleport_proto::handshake::Refusal;
 use teleport_proto::newcomers::Newcomers;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
@@ -80,10 +81,9 @@ impl Inner {
 }
 
 /// Counts and logs that a connection was refused.
-fn note_refused(engine: &Engine, source: SocketAddr, error: &HandshakeError) {
+fn note_refused(engine: &Engine, source: SocketAddr, what: OfStranger, error: &dyn Display) {
     engine.meter.handshakes_refused.increment(1);
-    let (node, noted) =
-        (&engine.core.local.name, engine.core.warnings.of_stranger(source.ip(), discriminant(error)));
+    let (node, noted) = (&engine.core.local.name, engine.core.warnings.of_stranger(source.ip(), what));
     warn_seldom!(noted, %node, %source, %error, "inbound connection refused");
 }
 
@@ -107,8 +107,15 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
     }
 }
 
-/// Whether a connection begins like distributed Erlang's handshake. Nothing of it is read.
-async fn begins_as_distribution(stream: &TcpStream) -> io::Result<bool> {
+/// What a connection begins like. Nothing of it is read.
+#[derive(PartialEq, Eq)]
+enum Speaks {
+    Distribution,
+    Tls,
+    Other,
+}
+
+async fn first_bytes(stream: &TcpStream) -> io::Result<Speaks> {
     let mut bytes = [0; 3];
     let peek = || match rustix::net::recv(stream, &mut bytes[..], RecvFlags::PEEK)?.0 {
         // The rest is under way, and wakes this again.
@@ -116,16 +123,27 @@ async fn begins_as_distribution(stream: &TcpStream) -> io::Result<bool> {
         len => Ok(len),
     };
     let len = stream.async_io(Interest::READABLE, peek).await?;
-    Ok(len == 3 && matches!(bytes[2], b'N' | b'n'))
+    Ok(match bytes {
+        _ if len < 3 => Speaks::Other,
+        [22, 3, _] => Speaks::Tls,
+        [_, _, b'N' | b'n'] => Speaks::Distribution,
+        _ => Speaks::Other,
+    })
 }
 
 /// One inbound connection, until it has proved itself and belongs to a session, or is closed.
-async fn prove(engine: Arc<Engine>, mut stream: TcpStream, source: SocketAddr, number: u64) {
+async fn prove(engine: Arc<Engine>, stream: TcpStream, source: SocketAddr, number: u64) {
     let limit = engine.core.config.handshake_timeout;
     let deadline = Instant::now() + limit;
+    let takes_plain = engine.tls.as_ref().is_none_or(|tls| tls.upgrades());
     let hosting = engine.core.hosting.as_deref().filter(|hosting| hosting.host.takes_distribution());
+    let speaks = match hosting.is_some() || engine.tls.is_some() {
+        true => timeout_at(deadline, first_bytes(&stream)).await,
+        false => Ok(Ok(Speaks::Other)),
+    };
     if let Some(hosting) = hosting
-        && let Ok(Ok(true)) = timeout_at(deadline, begins_as_distribution(&stream)).await
+        && takes_plain
+        && let Ok(Ok(Speaks::Distribution)) = speaks
     {
         if engine.unproven.remove(number, false)
             && let Ok(stream) = stream.into_std()
@@ -136,16 +154,35 @@ async fn prove(engine: Arc<Engine>, mut stream: TcpStream, source: SocketAddr, n
     }
     let handshake = async {
         stream.set_nodelay(true)?;
+        let stream = match &engine.tls {
+            Some(tls) if matches!(speaks, Ok(Ok(Speaks::Tls))) => tls.accept(stream).await?.into(),
+            Some(_) if !takes_plain => return Err(handshake::refuse_plain(stream).await),
+            _ => stream.into(),
+        };
         let spoke = || engine.unproven.spoke(number);
-        handshake::accept(&mut stream, &engine.core.local, &*engine, spoke).await
+        let authenticated = handshake::accept(&stream, &engine.core.local, &*engine, spoke).await?;
+        match engine.check_tls(&stream, &authenticated.request().peer, authenticated.features()) {
+            Ok(()) => Ok((stream, authenticated)),
+            Err(failure) => {
+                let _ = stream.write_all(&authenticated.refuse(Refusal::NotAllowed)).await; // if it still listens
+                Err(failure)
+            }
+        }
     };
     let result = timeout_at(deadline, handshake).await;
     if !engine.unproven.remove(number, matches!(result, Ok(Ok(_)))) {
         return;
     }
     match result {
-        Ok(Ok(authenticated)) => engine.inbound(stream, authenticated, Source::of(source.ip())).await,
-        Ok(Err(Failure::Refused(error))) => note_refused(&engine, source, &error),
+        Ok(Ok((stream, authenticated))) => {
+            engine.inbound(stream, authenticated, Source::of(source.ip())).await
+        }
+        Ok(Err(Failure::Refused(error))) => {
+            note_refused(&engine, source, OfStranger::Handshake(discriminant(&error)), &error)
+        }
+        Ok(Err(Failure::Tls(error))) => {
+            note_refused(&engine, source, OfStranger::Tls(discriminant(&error)), &error)
+        }
         Ok(Err(Failure::Io(error))) => {
             tracing::debug!(node = %engine.core.local.name, %source, %error, "inbound connection lost")
         }

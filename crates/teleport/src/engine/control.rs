@@ -7,6 +7,7 @@ use crate::base::info::Tick;
 use crate::base::seldom::{OfNode, OfPeer, if_any, warn_seldom};
 use crate::io::runtime::Thread;
 use crate::io::socket;
+use crate::io::stream::Stream;
 use crate::session::{self, Command, Session, SessionEvent};
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -19,7 +20,6 @@ use teleport_proto::Time;
 use teleport_proto::liveness::{Action, Config as LivenessConfig, Liveness};
 use teleport_proto::membership::EndReason;
 use teleport_proto::wire::control::{ControlFrame, MAX_CONTROL_LEN};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// How long a living session has to answer a probe when another node claims its peer's name.
@@ -74,7 +74,7 @@ struct Control {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     generation: u64,
     received: BytesMut,
 }
@@ -99,7 +99,7 @@ impl Control {
             let woken = {
                 let stream = self.connection.as_ref().map(|connection| &connection.stream);
                 let readable = stream.filter(|_| !self.is_behind());
-                let writable = stream.filter(|_| !self.out.is_empty());
+                let writable = stream.filter(|stream| !self.out.is_empty() || stream.is_behind());
                 tokio::select! {
                     biased; // whatever the peer floods us with comes last
                     command = commands.recv() => Woken::Command(command),
@@ -128,7 +128,7 @@ impl Control {
 
     fn command(&mut self, command: Command, now: Time) {
         match command {
-            Command::Attach { stream, generation } => match TcpStream::from_std(stream) {
+            Command::Attach { stream, generation } => match stream.attach() {
                 Ok(stream) => self.attach(stream, generation, now),
                 Err(error) => {
                     let noted = self.session.note(OfPeer::Unusable);
@@ -162,7 +162,7 @@ impl Control {
             Command::Intervals(intervals) => {
                 self.liveness.set_intervals(intervals, now);
                 if let Some(connection) = &self.connection
-                    && let Err(error) = socket::give_up_after(&connection.stream, intervals.deadline)
+                    && let Err(error) = socket::give_up_after(connection.stream.tcp(), intervals.deadline)
                 {
                     tracing::debug!(parent: &self.session.span, %error, "a socket option was refused");
                 }
@@ -173,7 +173,7 @@ impl Control {
         }
     }
 
-    fn attach(&mut self, stream: TcpStream, generation: u64, now: Time) {
+    fn attach(&mut self, stream: Stream, generation: u64, now: Time) {
         // Two that were accepted one after the other may get here the other way around.
         if self.connection.as_ref().is_some_and(|newer| newer.generation > generation) {
             return;
@@ -298,9 +298,9 @@ impl Control {
 
     fn write(&mut self, now: Time) {
         let Some(connection) = &self.connection else { return };
-        while !self.out.is_empty() {
+        while !self.out.is_empty() || connection.stream.is_behind() {
             match connection.stream.try_write(&self.out) {
-                Ok(n) => bytes::Buf::advance(&mut self.out, n),
+                Ok(taken) => bytes::Buf::advance(&mut self.out, taken),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     tracing::debug!(parent: &self.session.span, %error, "control connection failed");
@@ -340,18 +340,15 @@ impl Control {
         if goodbye {
             ControlFrame::Goodbye.encode(&mut self.out);
             let farewell = async {
-                while !self.out.is_empty() && connection.stream.writable().await.is_ok() {
-                    match connection.stream.try_write(&self.out) {
-                        Ok(n) => bytes::Buf::advance(&mut self.out, n),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(_) => return,
-                    }
+                if connection.stream.write_all(&self.out).await.is_err() {
+                    return;
                 }
                 // Closed with something unread, it would be reset, and the goodbye might be lost.
-                let _ = SockRef::from(&connection.stream).shutdown(Shutdown::Write);
+                let tcp = connection.stream.tcp();
+                let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
                 let mut unread = [0; 256];
-                while connection.stream.readable().await.is_ok() {
-                    match connection.stream.try_read(&mut unread) {
+                while tcp.readable().await.is_ok() {
+                    match tcp.try_read(&mut unread) {
                         // A flood must not keep the thread, nor the time limit from being noticed.
                         Ok(1..) => tokio::task::yield_now().await,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -366,7 +363,7 @@ impl Control {
 }
 
 /// Ready to be read from or written to; never, without a stream.
-async fn ready(stream: Option<&TcpStream>, to_write: bool) {
+async fn ready(stream: Option<&Stream>, to_write: bool) {
     match stream {
         // An error shows in the call that follows.
         Some(stream) if to_write => drop(stream.writable().await),

@@ -3,10 +3,12 @@
 
 use super::handshake::{self, Failure, Greeted};
 use super::{ADVICE, Engine};
+use crate::TlsError;
 use crate::base::error::{ConnectError, Outcome, Tried};
 use crate::base::lock::{Held, Lock};
 use crate::base::seldom::warn_seldom;
 use crate::io::socket;
+use crate::io::stream::Stream;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -16,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::handshake::{Established, Opening};
 use teleport_proto::{NodeName, membership};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -83,7 +84,7 @@ pub(super) async fn open_or_be_called(
     peer: &NodeName,
     number: u64,
     lost: impl Fn(&ConnectError),
-) -> Result<Option<(TcpStream, Established)>, Failed> {
+) -> Result<Option<(Stream, Established)>, Failed> {
     let (limit, progress) = (engine.core.config.setup_timeout, Progress::default());
     let (until, in_vain) = (Instant::now() + limit, Notify::new());
     let opening = reach_in_time(engine, peer, Purpose::NewSession(number), &progress);
@@ -125,7 +126,7 @@ pub(crate) async fn open(
     engine: &Engine,
     peer: &NodeName,
     purpose: Purpose,
-) -> Result<(TcpStream, Established), Failed> {
+) -> Result<(Stream, Established), Failed> {
     reach_in_time(engine, peer, purpose, &Progress::default()).await
 }
 
@@ -134,7 +135,7 @@ async fn reach_in_time(
     peer: &NodeName,
     purpose: Purpose,
     progress: &Progress,
-) -> Result<(TcpStream, Established), Failed> {
+) -> Result<(Stream, Established), Failed> {
     let limit = engine.core.config.setup_timeout;
     let deadline = Instant::now() + limit;
     let reaching = reach(engine, peer, &purpose, progress);
@@ -157,14 +158,14 @@ async fn reach(
     peer: &NodeName,
     purpose: &Purpose,
     progress: &Progress,
-) -> Result<(TcpStream, Established), Failed> {
+) -> Result<(Stream, Established), Failed> {
     let addresses = addresses(engine, peer).await;
     let mut attempts =
         Attempts::new(addresses, |address| Box::pin(greet(engine, peer, purpose, address, progress)));
     while let Some(attempt) = attempts.next().await {
         match attempt {
             // The others stand still meanwhile: one alone is given a proof.
-            Ok((address, stream, greeted)) => return prove(peer, address, stream, greeted).await,
+            Ok((address, stream, greeted)) => return prove(engine, peer, address, stream, greeted).await,
             Err(Lost::Here(address, outcome)) => progress.note(address, outcome),
             Err(Lost::Everywhere(error)) => return Err(error.into()),
         }
@@ -192,12 +193,11 @@ async fn greet(
     purpose: &Purpose,
     address: SocketAddr,
     progress: &Progress,
-) -> Result<(SocketAddr, TcpStream, Greeted), Lost> {
+) -> Result<(SocketAddr, Stream, Greeted), Lost> {
     let here = |outcome| Lost::Here(address, outcome);
     progress.note(address, Outcome::Unanswered);
-    let connected = socket::connect(address, &engine.core.config).await;
-    let mut stream = connected.map_err(|cause| here(Outcome::Failed(Arc::new(cause))))?;
-    progress.note(address, Outcome::Mute);
+    let stream = connect(engine, peer, purpose, address, progress).await;
+    let stream = stream.map_err(|failure| here(failure.into()))?;
     let opening = match purpose {
         Purpose::Join(opening) => opening.clone(),
         // Only now: it may have changed since somebody wanted the session.
@@ -206,19 +206,52 @@ async fn greet(
             None => return Err(Lost::Everywhere(ConnectError::NoCookie(peer.clone()))),
         },
     };
-    match handshake::greet(&mut stream, &engine.core.local, peer, opening).await {
+    match handshake::greet(&stream, &engine.core.local, peer, opening).await {
         Ok(greeted) => Ok((address, stream, greeted)),
         Err(failure) => Err(here(failure.into())),
     }
 }
 
+/// Connects to an address, with TLS if this node has it.
+async fn connect(
+    engine: &Engine,
+    peer: &NodeName,
+    purpose: &Purpose,
+    address: SocketAddr,
+    progress: &Progress,
+) -> Result<Stream, Failure> {
+    let connected = async || {
+        let tcp = socket::connect(address, &engine.core.config).await.map_err(Failure::Io)?;
+        progress.note(address, Outcome::Mute);
+        Ok::<_, Failure>(tcp)
+    };
+    let Some(tls) = &engine.tls else { return Ok(connected().await?.into()) };
+    // A session that has begun without TLS goes on so.
+    let is_plain = tls.upgrades()
+        && matches!(purpose, Purpose::Join(_))
+        && engine.reached.of(peer).is_some_and(|way| !way.encrypted);
+    if !is_plain {
+        match tls.dial(connected().await?, peer).await {
+            // So does a node that has none; that it has none is checked when it has proved itself.
+            Err(TlsError::Closed { heard: false }) if tls.upgrades() => {}
+            done => return Ok(done?.into()),
+        }
+    }
+    Ok(connected().await?.into())
+}
+
 async fn prove(
+    engine: &Engine,
     peer: &NodeName,
     address: SocketAddr,
-    mut stream: TcpStream,
+    stream: Stream,
     greeted: Greeted,
-) -> Result<(TcpStream, Established), Failed> {
-    match handshake::prove(&mut stream, greeted).await {
+) -> Result<(Stream, Established), Failed> {
+    let proved = match handshake::prove(&stream, greeted).await {
+        Ok(established) => engine.check_tls(&stream, peer, established.features).map(|()| established),
+        Err(failure) => Err(failure),
+    };
+    match proved {
         Ok(established) => Ok((stream, established)),
         Err(failure) => Err(Tried { address, outcome: failure.into() }.alone(peer).into()),
     }
@@ -229,6 +262,7 @@ impl From<Failure> for Outcome {
         match failure {
             Failure::Closed => Self::Closed,
             Failure::Refused(cause) => Self::Handshake(cause),
+            Failure::Tls(cause) => Self::Tls(cause),
             Failure::Io(cause) => Self::Failed(Arc::new(cause)),
         }
     }
@@ -253,7 +287,7 @@ pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
 async fn addresses(engine: &Engine, peer: &NodeName) -> Vec<SocketAddr> {
     let mut addresses = engine.resolver.resolve(peer).await;
     if let Some(reached) = engine.reached.of(peer)
-        && let Some(at) = addresses.iter().position(|address| *address == reached)
+        && let Some(at) = addresses.iter().position(|address| *address == reached.address)
     {
         addresses[..=at].rotate_right(1);
     }

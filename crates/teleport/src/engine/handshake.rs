@@ -1,7 +1,11 @@
 //! The handshake over a socket: frames of fixed size, nothing read beyond them.
 
+use crate::TlsError;
+use crate::io::stream::Stream;
+use socket2::SockRef;
 use std::future::Future;
 use std::io;
+use std::net::Shutdown;
 use teleport_proto::handshake::{
     ACCEPTOR_RANDOM_LEN, Acceptor, Authenticated, AwaitingVerdict, CHALLENGE_LEN, Claim, Cookie, Dialler,
     Established, HELLO_LEN, HandshakeError, LocalNode, NONCE_LEN, Opening, PROOF_LEN, Rejection, SessionKey,
@@ -18,16 +22,29 @@ pub(crate) enum Failure {
     /// The other side closed in between.
     Closed,
     Refused(HandshakeError),
+    Tls(TlsError),
 }
+
+/// How TLS says that a connection is not to be; so does a node that takes no plain ones.
+const TLS_ALERT: [u8; 2] = [21, 3];
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
+        if let Some(error) = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>()) {
+            return Self::Tls(error.clone());
+        }
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 Self::Closed
             }
             _ => Self::Io(error),
         }
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
     }
 }
 
@@ -50,12 +67,12 @@ pub(crate) struct Greeted(AwaitingVerdict, [u8; PROOF_LEN]);
 
 /// Begins the dialler's side: no proof has been given when this ends.
 pub(crate) async fn greet(
-    stream: &mut TcpStream,
+    stream: &Stream,
     local: &LocalNode,
     peer: &NodeName,
     opening: Opening,
 ) -> Result<Greeted, Failure> {
-    let (dialler, hello) = Dialler::new(local, peer, opening, &[], random::<NONCE_LEN>()?)?;
+    let (dialler, hello) = Dialler::new(local, peer, opening, stream.binding(), random::<NONCE_LEN>()?)?;
     stream.write_all(&hello).await?;
     let challenge = read_frame::<CHALLENGE_LEN>(stream).await?;
     let (dialler, proof) = dialler.challenge(&challenge)?;
@@ -63,7 +80,7 @@ pub(crate) async fn greet(
 }
 
 /// Ends it.
-pub(crate) async fn prove(stream: &mut TcpStream, greeted: Greeted) -> Result<Established, Failure> {
+pub(crate) async fn prove(stream: &Stream, greeted: Greeted) -> Result<Established, Failure> {
     let Greeted(dialler, proof) = greeted;
     stream.write_all(&proof).await?;
     let verdict = read_frame::<VERDICT_LEN>(stream).await?;
@@ -73,14 +90,14 @@ pub(crate) async fn prove(stream: &mut TcpStream, greeted: Greeted) -> Result<Es
 /// Runs the acceptor's side up to the dialler's proof, and tells when it has said a valid hello. The caller decides, and
 /// sends the verdict.
 pub(crate) async fn accept(
-    stream: &mut TcpStream,
+    stream: &Stream,
     local: &LocalNode,
     secrets: &impl Secrets,
     spoke: impl FnOnce(),
 ) -> Result<Authenticated, Failure> {
     let random = random::<ACCEPTOR_RANDOM_LEN>()?;
     let hello = read_frame::<HELLO_LEN>(stream).await?;
-    let claim = match Acceptor::new(local, &[], random).hello(&hello) {
+    let claim = match Acceptor::new(local, stream.binding(), random).hello(&hello) {
         Ok(claim) => claim,
         Err(rejection) => return Err(reject(stream, rejection).await),
     };
@@ -103,6 +120,16 @@ pub(crate) async fn accept(
     }
 }
 
+/// Tells a plain connection that TLS is wanted.
+pub(crate) async fn refuse_plain(mut stream: TcpStream) -> Failure {
+    // A fatal alert, insufficient_security, in the words of TLS. It is told if it still listens.
+    let _ = stream.write_all(&[TLS_ALERT[0], TLS_ALERT[1], 3, 0, 2, 2, 71]).await;
+    // Closed with something unread, the alert might be lost.
+    let _ = stream.shutdown().await;
+    let _ = tokio::io::copy(&mut stream.take(HELLO_LEN as u64 + 1), &mut tokio::io::sink()).await;
+    TlsError::Plain.into()
+}
+
 /// Fresh random bytes from the system.
 pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
@@ -110,26 +137,29 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-async fn reject(stream: &mut TcpStream, rejection: Rejection) -> Failure {
+async fn reject(stream: &Stream, rejection: Rejection) -> Failure {
     if let Some(reply) = rejection.reply {
         // It is told why if it still listens.
         let _ = stream.write_all(&reply).await;
-        let _ = stream.shutdown().await;
+        let _ = SockRef::from(stream.tcp()).shutdown(Shutdown::Write);
     }
     Failure::Refused(rejection.error)
 }
 
 /// Reads one frame, and gives up at the first bytes that are none of ours: whoever speaks another protocol would
 /// never send the rest.
-async fn read_frame<const N: usize>(stream: &mut TcpStream) -> Result<[u8; N], Failure> {
+async fn read_frame<const N: usize>(stream: &Stream) -> Result<[u8; N], Failure> {
     let mut frame = [0; N];
     let mut len = 0;
     while len < N {
-        let n = stream.read(&mut frame[len..]).await?;
+        let n = stream.read_buf(&mut &mut frame[len..]).await?;
         if n == 0 {
             return Err(Failure::Closed);
         }
         len += n;
+        if stream.tls().is_none() && frame.starts_with(&TLS_ALERT) {
+            return Err(TlsError::Wanted.into());
+        }
         check_first_bytes(&frame[..len])?;
     }
     Ok(frame)

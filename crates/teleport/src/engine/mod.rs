@@ -25,14 +25,17 @@ use crate::base::seldom::{OfPeer, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
 use crate::host::Hosting;
 use crate::io::runtime::{BulkThreads, Thread};
+use crate::io::stream::Stream;
+use crate::io::tls::Tls;
 use crate::io::{socket, source::Source};
 use crate::local::Peer;
 use crate::session::{Command, Core, Session, SessionEvent};
-use crate::{Config, ConnectError, PeerInfo, SendError};
+use crate::{Config, ConnectError, PeerInfo, SendError, TlsError};
 use accept::Unproven;
 use control::TickObserver;
 use dial::{Failed, Purpose};
 use directory::Directory;
+use handshake::Failure;
 pub(crate) use handshake::random;
 pub(crate) use lifecycle::Lifecycle;
 use peers::Peers;
@@ -43,13 +46,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use strays::Strays;
 use teleport_proto::handshake::{
-    Authenticated, ConnectionKind, Cookie, LocalNode, Opening, Refusal, SessionKey,
+    Authenticated, ConnectionKind, Cookie, FEATURE_TLS, LocalNode, Opening, Refusal, SessionKey,
 };
 use teleport_proto::membership::EndReason;
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -69,6 +71,7 @@ pub(crate) struct Engine {
     pub(crate) strays: Strays,
     resolver: Arc<dyn Resolver>,
     pub(crate) cookies: KnownCookies,
+    pub(crate) tls: Option<Arc<Tls>>,
     reached: Reached,
     /// In milliseconds.
     net_ticktime: AtomicU64,
@@ -95,6 +98,7 @@ pub(crate) struct Parts {
     pub(crate) bulk: BulkThreads,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) cookies: KnownCookies,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) observer: Option<TickObserver>,
     pub(crate) control: Thread,
     pub(crate) lifecycle: Lifecycle,
@@ -104,8 +108,19 @@ pub(crate) struct Parts {
 impl Engine {
     /// Starts accepting and dialling.
     pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
-        let Parts { local, config, handle, bulk, resolver, cookies, observer, control, lifecycle, hosting } =
-            parts;
+        let Parts {
+            local,
+            config,
+            handle,
+            bulk,
+            resolver,
+            cookies,
+            tls,
+            observer,
+            control,
+            lifecycle,
+            hosting,
+        } = parts;
         recorder::describe();
         let meter = NodeMeter::new(&local.name);
         let (core, told) = Core::new(local, config, handle, hosting, meter.late_replies.clone());
@@ -129,6 +144,7 @@ impl Engine {
             bulk,
             resolver,
             cookies,
+            tls,
             observer,
             control,
             lifecycle,
@@ -311,7 +327,7 @@ impl Engine {
     }
 
     /// An inbound connection that has proved itself.
-    async fn inbound(self: &Arc<Self>, mut stream: TcpStream, authenticated: Authenticated, source: Source) {
+    async fn inbound(self: &Arc<Self>, stream: Stream, authenticated: Authenticated, source: Source) {
         let request = authenticated.request().clone();
         let (verdict, session) = {
             let mut directory = self.directory.lock();
@@ -370,13 +386,16 @@ impl Engine {
         }
     }
 
-    fn attach(&self, session: &Arc<Session>, id: ConnectionId, class: Class, stream: TcpStream) {
-        if let Err(error) = socket::prepare_pool(&stream, class, &self.core.config) {
+    fn attach(&self, session: &Arc<Session>, id: ConnectionId, class: Class, stream: Stream) {
+        if let Err(error) = socket::prepare_pool(stream.tcp(), class, &self.core.config) {
             tracing::debug!(parent: &session.span, %error, "a socket option was refused");
         }
         let moved = match class {
             Class::Express => Ok((stream, &self.core.handle)),
-            Class::Bulk => move_to(self.bulk.next(), stream),
+            Class::Bulk => {
+                let thread = self.bulk.next();
+                stream.detach().and_then(|stream| Ok((stream.attach_to(thread)?, thread)))
+            }
         };
         match moved {
             Ok((stream, thread)) => drop(session.attach(id, class, stream, thread)),
@@ -389,17 +408,31 @@ impl Engine {
     }
 
     /// Hands a control connection to the control thread, or reports its loss if there is none.
-    fn attach_control(&self, session: &Session, generation: u64, stream: Option<TcpStream>) {
+    fn attach_control(&self, session: &Session, generation: u64, stream: Option<Stream>) {
         let stream = stream.and_then(|stream| {
-            if let Err(error) = socket::prepare_control(&stream, self.net_ticktime()) {
+            if let Err(error) = socket::prepare_control(stream.tcp(), self.net_ticktime()) {
                 tracing::debug!(parent: &session.span, %error, "a socket option was refused");
             }
-            stream.into_std().ok()
+            stream.detach().ok()
         });
         match stream {
             Some(stream) => session.command(Command::Attach { stream, generation }),
             None => self.core.events.send(SessionEvent::ControlLost { session: session.id, generation }),
         }
+    }
+
+    /// Whether a connection is encrypted as it should be, and for the node whose name it is. `features`: what both ends have.
+    fn check_tls(&self, stream: &Stream, peer: &NodeName, features: u64) -> Result<(), Failure> {
+        match stream.tls() {
+            Some(tls) => tls.check_name(peer)?,
+            None if features & FEATURE_TLS != 0 => return Err(TlsError::Downgraded.into()),
+            None if self.tls.is_some() => {
+                let (node, noted) = (&self.core.local.name, self.core.warnings.of_peer(peer, OfPeer::Plain));
+                warn_seldom!(noted, %node, %peer, "a connection is not encrypted: the peer has no TLS");
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     /// Asks the directory for a session, without waiting for it.
@@ -416,13 +449,6 @@ impl Engine {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A socket belongs to the runtime that waits for it.
-fn move_to(thread: &Handle, stream: TcpStream) -> std::io::Result<(TcpStream, &Handle)> {
-    let stream = stream.into_std()?;
-    let _entered = thread.enter();
-    Ok((TcpStream::from_std(stream)?, thread))
 }
 
 impl handshake::Secrets for Engine {

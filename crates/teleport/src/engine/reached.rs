@@ -1,29 +1,36 @@
-//! At which of its addresses a peer was reached: tried first for further connections, so that each of them does not meet again
-//! what leads nowhere.
+//! At which of its addresses a peer was reached, and whether with TLS: tried first for further connections, so that each of them
+//! does not meet again what leads nowhere.
 
 use crate::base::lock::Lock;
+use crate::io::stream::Stream;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use teleport_proto::NodeName;
-use tokio::net::TcpStream;
 
 /// Those of the peers that have a session: what is noted and forgotten is so with the directory locked.
 #[derive(Debug, Default)]
-pub(crate) struct Reached(Lock<HashMap<NodeName, SocketAddr>>);
+pub(crate) struct Reached(Lock<HashMap<NodeName, Way>>);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) address: SocketAddr,
+    pub(crate) encrypted: bool,
+}
 
 impl Reached {
-    pub(crate) fn of(&self, peer: &NodeName) -> Option<SocketAddr> {
+    pub(crate) fn of(&self, peer: &NodeName) -> Option<Way> {
         self.0.lock().get(peer).copied()
     }
 
     /// Its control connection is this one.
-    pub(crate) fn note(&self, peer: &NodeName, connection: &TcpStream) {
+    pub(crate) fn note(&self, peer: &NodeName, connection: &Stream) {
         let Ok(address) = connection.peer_addr() else { return };
+        let way = Way { address, encrypted: connection.tls().is_some() };
         let mut reached = self.0.lock();
         match reached.get_mut(peer) {
-            Some(known) => *known = address,
-            None => drop(reached.insert(peer.clone(), address)),
+            Some(known) => *known = way,
+            None => drop(reached.insert(peer.clone(), way)),
         }
     }
 

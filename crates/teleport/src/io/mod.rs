@@ -7,3 +7,9 @@ pub(crate) mod readers;
 pub(crate) mod runtime;
 pub(crate) mod socket;
 pub(crate) mod source;
+pub(crate) mod stream;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+pub(crate) mod tls;

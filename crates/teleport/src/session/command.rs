@@ -1,5 +1,6 @@
 //! What a session tells the task of its control connection.
 
+use crate::io::stream::Detached;
 use bytes::BytesMut;
 use std::time::Duration;
 use teleport_proto::liveness::Config as LivenessConfig;
@@ -8,7 +9,7 @@ use teleport_proto::liveness::Config as LivenessConfig;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Here is a (new) control connection.
-    Attach { stream: std::net::TcpStream, generation: u64 },
+    Attach { stream: Detached, generation: u64 },
     /// Write these frames.
     Write(BytesMut),
     /// Have the peer say something, if nothing is awaited of it.

@@ -2,6 +2,7 @@
 
 use crate::base::lock::Lock;
 use crate::io::socket;
+use crate::io::stream::Stream;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use socket2::SockRef;
@@ -13,7 +14,6 @@ use std::time::{Duration, Instant};
 use teleport_proto::ConnectionId;
 use teleport_proto::transfer::{Frame, Seen};
 use teleport_proto::wire::pool::Class;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 /// Who sends again so soon after a write is in the middle of sending many messages: the connection's own task then
@@ -31,7 +31,7 @@ const MAX_PIECES: usize = 1024;
 pub(crate) struct Link {
     pub(crate) id: ConnectionId,
     pub(crate) class: Class,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     work: Notify,
     /// What a sender could not write at once, for the writer.
     left: Lock<Option<Unwritten>>,
@@ -49,7 +49,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(id: ConnectionId, class: Class, stream: TcpStream) -> Self {
+    pub(crate) fn new(id: ConnectionId, class: Class, stream: Stream) -> Self {
         Self {
             id,
             class,
@@ -105,7 +105,7 @@ impl Link {
         self.closed.store(true, Ordering::Release);
         self.work.notify_one();
         // It may be closed already.
-        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both);
+        let _ = SockRef::from(self.stream.tcp()).shutdown(Shutdown::Both);
     }
 
     /// Breaks the connection as a fault would: what is under way is lost, and neither side is told why. `false` if it
@@ -115,8 +115,8 @@ impl Link {
             return false;
         }
         // A shutdown would still deliver what the kernel has taken; this drops it, and tells the peer by RST.
-        if rustix::net::connect_unspec(&self.stream).is_err() {
-            let socket = SockRef::from(&self.stream);
+        if rustix::net::connect_unspec(self.stream.tcp()).is_err() {
+            let socket = SockRef::from(self.stream.tcp());
             let _ = socket.set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -126,9 +126,9 @@ impl Link {
     /// Lets the reader, which misses so many bytes, sleep until most of them are there. Never more than that, since
     /// nothing else may follow.
     pub(crate) fn wake_at(&self, missing: usize) -> io::Result<()> {
-        let wanted = missing.min(MOST_WAITED_FOR);
+        let wanted = self.stream.at_the_socket(missing).min(MOST_WAITED_FOR);
         if self.low_water.swap(wanted, Ordering::Relaxed) != wanted {
-            socket::wake_at(&self.stream, wanted)?;
+            socket::wake_at(self.stream.tcp(), wanted)?;
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Link {
         let frames = self.frames.load(Ordering::Acquire);
         let written = self.written.load(Ordering::Relaxed);
         // A socket that cannot say has ended, which its reader notices.
-        let unacknowledged = socket::unacknowledged(&self.stream).unwrap_or(0);
+        let unacknowledged = socket::unacknowledged(self.stream.tcp()).unwrap_or(0);
         Seen { frames, written, unacknowledged, counted }
     }
 }
@@ -196,10 +196,17 @@ impl Unwritten {
             };
             slices[0].advance(self.part);
             match link.stream.try_write_vectored(slices) {
-                Ok(n) => {
-                    link.note_written(n);
-                    self.advance(n);
+                Ok(written) => {
+                    link.note_written(written.sent);
+                    self.advance(written.taken);
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        while link.stream.is_behind() {
+            match link.stream.try_flush() {
+                Ok(n) => link.note_written(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }

@@ -3,13 +3,13 @@
 use super::link::Link;
 use super::{Session, bulk, express, writer};
 use crate::base::error::ConnectError;
+use crate::io::stream::Stream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Transfer;
 use teleport_proto::wire::pool::Class;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 impl Session {
@@ -37,7 +37,7 @@ impl Session {
         self: &Arc<Self>,
         id: ConnectionId,
         class: Class,
-        stream: TcpStream,
+        stream: Stream,
         thread: &Handle,
     ) -> bool {
         let link = Arc::new(Link::new(id, class, stream));

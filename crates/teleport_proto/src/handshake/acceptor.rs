@@ -186,6 +186,11 @@ impl Authenticated {
         &self.request
     }
 
+    /// The features both have.
+    pub fn features(&self) -> u64 {
+        self.established.features
+    }
+
     /// Accepts; the bytes are to be sent. `last_dial` is the last dial number that this node has given out:
     /// [`Membership::last_dial`](crate::membership::Membership::last_dial).
     pub fn accept(self, last_dial: u64) -> ([u8; VERDICT_LEN], Established) {

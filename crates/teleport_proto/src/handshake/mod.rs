@@ -71,6 +71,9 @@ pub const NONCE_LEN: usize = 32;
 /// a session that does not exist.
 pub const ACCEPTOR_RANDOM_LEN: usize = 80;
 
+/// The feature of a node that has TLS: with another one it does without on no connection.
+pub const FEATURE_TLS: u64 = 1;
+
 /// The node that runs the handshake, as it presents itself to every peer.
 #[derive(Debug, Clone)]
 pub struct LocalNode {
