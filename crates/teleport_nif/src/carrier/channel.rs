@@ -4,7 +4,7 @@ use crate::atoms;
 use bytes::{Bytes, BytesMut};
 use rustler::{Encoder, Env, LocalPid, OwnedEnv};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use teleport::embed::{Carried, Carry, Origin, ProcessId, Receipt, Untaken};
 use teleport::etf::dist::{AtomCache, DistError, Order};
@@ -13,6 +13,18 @@ use teleport::{Segments, SendError};
 /// So many bytes may wait for room in the peer's window before nothing more is pulled from the virtual machine, which then
 /// suspends senders.
 const MOST_WAITING: isize = 64 * 1024 * 1024;
+
+/// So many bytes of all channels may. Of what is left free each may have as much as it leaves free, and whatever the others have, one
+/// pull at a time.
+const MOST_AHEAD: isize = 4 * MOST_WAITING;
+
+/// Bytes of all channels that wait for room.
+static AHEAD: AtomicIsize = AtomicIsize::new(0);
+
+/// What may wait of one channel at present.
+fn most_waiting() -> isize {
+    (MOST_AHEAD - AHEAD.load(Ordering::Relaxed)).clamp(0, MOST_WAITING)
+}
 
 /// A header is looked for in so many bytes of a message at first, and in so many then: 255 atoms of 255 characters.
 const HEADER: usize = 4 * 1024;
@@ -138,8 +150,10 @@ impl Channel {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let (atoms, leaving, coming, sent, this) =
                 (<_>::default(), <_>::default(), <_>::default(), <_>::default(), this.clone());
-            let has_room =
-                Arc::new(move |len| this.upgrade().iter().for_each(|channel| channel.has_room(len)));
+            let has_room = Arc::new(move |len| {
+                AHEAD.fetch_sub(len as isize, Ordering::Relaxed);
+                this.upgrade().iter().for_each(|channel| channel.has_room(len));
+            });
             Self { origin, name, atoms, leaving, coming, sent, has_room }
         })
     }
@@ -197,6 +211,7 @@ impl Channel {
     fn carry(&self, messages: impl IntoIterator<Item = Carry>) -> Result<(), SendError> {
         let waiting = self.origin.carry(messages, &self.has_room)?;
         if waiting > 0 {
+            AHEAD.fetch_add(waiting as isize, Ordering::Relaxed);
             self.leaving().waiting += waiting as isize;
         }
         Ok(())
@@ -205,7 +220,7 @@ impl Channel {
     /// Whether enough waits. Then the process is told when that has changed.
     pub(crate) fn is_full(&self, puller: LocalPid) -> bool {
         let mut leaving = self.leaving();
-        let full = leaving.waiting > MOST_WAITING;
+        let full = leaving.waiting > most_waiting();
         leaving.puller = full.then_some(puller);
         full
     }
@@ -242,7 +257,7 @@ impl Channel {
         let puller = {
             let mut leaving = self.leaving();
             leaving.waiting -= len as isize;
-            if leaving.waiting > MOST_WAITING / 2 { None } else { leaving.puller.take() }
+            if leaving.waiting > most_waiting() / 2 { None } else { leaving.puller.take() }
         };
         tell(puller, |env| atoms::teleport_carrier_room().encode(env));
     }
