@@ -9,7 +9,7 @@
 
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
--export([is_carrier/0, is_carried/1, has_channel/1, listens/0, goes_on/0, look_at/1, addresses/1, end_if_gone/1]).
+-export([is_carrier/0, is_carried/1, connection/1, listens/0, goes_on/0, look_at/1, addresses/1, end_if_gone/1]).
 -export([accept_loop/1, hold/2, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
@@ -137,11 +137,7 @@ carriers() ->
 %% Whether the connection to a node is carried, or would be if there were one. What asks for the node's address must not need it then.
 -spec is_carried(node()) -> boolean().
 is_carried(Node) ->
-    is_carrier() andalso
-        case lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)) of
-            {Node, Controller} -> is_pid(Controller);
-            false -> true
-        end.
+    is_carrier() andalso connection(Node) =/= port.
 
 %% The family of addresses: `-proto_dist teleport6' is for IPv6.
 -spec family() -> inet | inet6.
@@ -159,12 +155,13 @@ driver() ->
         inet6 -> inet6_tcp
     end.
 
-%% Whether there is a connection with a node, and it is carried.
--spec has_channel(node()) -> boolean().
-has_channel(Node) ->
+%% What the connection with a node is, if there is one: carried ones, and others that are not of `inet_tcp', have a process.
+-spec connection(node()) -> process | port | none.
+connection(Node) ->
     case lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)) of
-        {Node, Controller} -> is_pid(Controller);
-        false -> false
+        {Node, Controller} when is_pid(Controller) -> process;
+        {Node, _Controller} -> port;
+        false -> none
     end.
 
 %% Whether distributed Erlang listens on this node, by an engine.
@@ -342,7 +339,7 @@ is_plain(_Reason) -> false.
 %% A node is up: two nodes that carry are to know if what is between them is not carried all the same.
 -spec look_at(node()) -> ok.
 look_at(Node) ->
-    _ = lists:member(Node, nodes()) andalso not has_channel(Node) andalso spawn(fun() -> warn_if_carrier(Node) end),
+    _ = lists:member(Node, nodes()) andalso connection(Node) =/= process andalso spawn(fun() -> warn_if_carrier(Node) end),
     ok.
 
 -spec warn_if_carrier(node()) -> ok.
@@ -528,7 +525,7 @@ find(Node) ->
 %% has them again after some moments.
 -spec end_if_gone(node()) -> ok.
 end_if_gone(Node) ->
-    case has_channel(Node) andalso find(Node) of
+    case connection(Node) =:= process andalso find(Node) of
         noport ->
             receive after ?GONE_AFTER -> ok end,
             case {silent(Node), find(Node)} of

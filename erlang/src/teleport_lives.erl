@@ -32,9 +32,9 @@ new() ->
 %% A node is up. A session that carries the connection with it ends with that.
 -spec up(node(), lives()) -> lives().
 up(Node, Lives) ->
-    case teleport_dist:has_channel(Node) of
-        true -> Lives#{Node => carried};
-        false -> ask(Node, Lives)
+    case teleport_dist:connection(Node) of
+        process -> Lives#{Node => carried};
+        _ -> ask(Node, Lives)
     end.
 
 -spec ask(node(), lives()) -> lives().

@@ -187,7 +187,7 @@ asking(Node) ->
 %% `unknown': the node cannot be reached. Its messages are sent to the pool, where they fail.
 -spec find(node()) -> route() | unknown.
 find(Node) ->
-    case is_configured(Node) orelse teleport_dist:has_channel(Node) of
+    case is_configured(Node) orelse teleport_dist:connection(Node) =:= process of
         true ->
             pool;
         false ->
