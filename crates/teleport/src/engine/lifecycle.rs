@@ -91,10 +91,11 @@ fn tell(news: News) {
         }
         News::Down(engine, ended) => {
             let (session, reason, unconfirmed) = (ended.session.clone(), ended.reason, ended.unconfirmed);
+            let untold = unconfirmed - ended.unconfirmed_carried;
             ended.tell();
             let span = &session.span;
-            // Of messages that may be lost nobody else says anything, unless they were to be acknowledged.
-            match is_a_loss(reason) || unconfirmed > 0 {
+            // Of messages that may be lost nobody else says anything, unless they were to be acknowledged, or are distributed Erlang's.
+            match is_a_loss(reason) || untold > 0 {
                 true => {
                     let noted = session.note(OfPeer::SessionLost);
                     say_seldom!(warn or info, noted, parent: span, %reason, unconfirmed, advice = ADVICE, "session down");

@@ -18,6 +18,8 @@ pub(crate) struct Ended {
     pub(crate) reason: EndReason,
     /// Accepted messages that are not known to be delivered.
     pub(crate) unconfirmed: u64,
+    /// Those of them that are carried: their host knows what becomes of them.
+    pub(crate) unconfirmed_carried: u64,
     transfer: Transfer,
     last: TransferStats,
     grants: Vec<Grant>,
@@ -59,6 +61,7 @@ impl Session {
             session: self.clone(),
             reason,
             unconfirmed: last.unconfirmed,
+            unconfirmed_carried: last.unconfirmed_carried,
             transfer,
             last,
             grants,
@@ -71,7 +74,7 @@ impl Ended {
     /// Tells all who wait for something of the session: senders, callers, those who monitor, and the host. What was delivered
     /// comes before; what is still to be delivered does not come any more.
     pub(crate) fn tell(self) {
-        let Self { session, reason, unconfirmed, transfer, last, grants, outcomes } = self;
+        let Self { session, reason, unconfirmed, transfer, last, grants, outcomes, .. } = self;
         let core = &session.core;
         if let Some(hosting) = &core.hosting {
             session.arrivals.hand_over_all(hosting);

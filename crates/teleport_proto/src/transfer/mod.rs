@@ -243,6 +243,7 @@ impl Transfer {
             answer_bytes: self.answers.kept(),
             answers_refused: self.answers.refused(),
             unconfirmed: self.outbox.unconfirmed(),
+            unconfirmed_carried: self.outbox.unconfirmed_carried(),
             unconfirmed_bytes: self.outbox.unconfirmed_bytes(),
             undelivered_bytes: self.inbox.undelivered_bytes(),
             granted_bytes: self.inbox.granted_bytes(),

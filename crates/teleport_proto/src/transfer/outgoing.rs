@@ -211,6 +211,8 @@ pub(crate) struct Outbox {
     since_oldest: u32,
     unconfirmed_bytes: u64,
     unconfirmed: u64,
+    /// Those of them that are carried.
+    carried: u64,
     /// What this side has answered by itself, and the peer has not taken yet.
     answers: u64,
     scratch: BytesMut,
@@ -239,6 +241,7 @@ impl Outbox {
             since_oldest: 0,
             unconfirmed_bytes: 0,
             unconfirmed: 0,
+            carried: 0,
             answers: 0,
             scratch: BytesMut::new(),
             spent: Vec::new(),
@@ -277,6 +280,7 @@ impl Outbox {
         }
         self.unconfirmed_bytes += cost(len);
         self.unconfirmed += u64::from(kind.is_message());
+        self.carried += u64::from(kind == Kind::Carried);
         let answer = is_answer(kind, from, &body);
         self.answers += if answer { cost(len) } else { 0 };
         self.listed += 1;
@@ -374,6 +378,11 @@ impl Outbox {
     /// Messages (of applications) accepted and not delivered.
     pub(crate) fn unconfirmed(&self) -> u64 {
         self.unconfirmed
+    }
+
+    /// Those of them that are carried.
+    pub(crate) fn unconfirmed_carried(&self) -> u64 {
+        self.carried
     }
 
     /// What this side has answered by itself, accepted and not delivered, in bytes.
@@ -529,6 +538,7 @@ impl Outbox {
         let (class, bytes) = (class_of(message.len), cost(message.len));
         self.unconfirmed_bytes -= bytes;
         self.unconfirmed -= u64::from(message.kind.is_message());
+        self.carried -= u64::from(message.kind == Kind::Carried);
         self.answers -= if message.answer { bytes } else { 0 };
         let exempt = message.kind.is_exempt();
         self.allowance(Lane::of(exempt)).give_back(class, bytes);

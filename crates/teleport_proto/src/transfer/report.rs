@@ -48,7 +48,9 @@ pub struct TransferStats {
     pub answers_refused: u64,
     /// Messages accepted and not known to be delivered.
     pub unconfirmed: u64,
-    /// Their bytes, [`MESSAGE_COST`](super::MESSAGE_COST) each included.
+    /// Those of them that are carried.
+    pub unconfirmed_carried: u64,
+    /// Bytes of all these, [`MESSAGE_COST`](super::MESSAGE_COST) each included.
     pub unconfirmed_bytes: u64,
     /// Bytes received, or being received, and not yet delivered.
     pub undelivered_bytes: u64,
