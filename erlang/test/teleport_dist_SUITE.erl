@@ -14,7 +14,7 @@
 -export([plain_nodes_connect/1, connects_to_plain_nodes/1, another_cookie/1, plain_connections_are_closed/1, erl_call/1,
          dynamic_names/1, without_a_listener/1, without_epmd/1, ports_and_interface/1, hidden_nodes/1, ipv6/1, remsh/1,
          stopped_and_started/1, with_the_application/1, a_broken_library/1, a_release/1, both_families/1]).
--export([too_long_handshakes/1, handshakes_that_do_not_go_on/1]).
+-export([too_long_handshakes/1, handshakes_that_do_not_go_on/1, over_max_message/1, what_waits_for_all_peers/1, a_node_that_stops/1]).
 %% Run at nodes.
 -export([echo/0, note/1, numbers/2]).
 
@@ -29,7 +29,8 @@ all() ->
     [{group, pair},
      plain_nodes_connect, connects_to_plain_nodes, another_cookie, plain_connections_are_closed, erl_call, dynamic_names,
      without_a_listener, without_epmd, ports_and_interface, hidden_nodes, ipv6, remsh, stopped_and_started, with_the_application,
-     a_broken_library, a_release, both_families, too_long_handshakes, handshakes_that_do_not_go_on].
+     a_broken_library, a_release, both_families, too_long_handshakes, handshakes_that_do_not_go_on,
+     over_max_message, what_waits_for_all_peers, a_node_that_stops].
 
 groups() ->
     [{pair, [], [calls, links_and_monitors, spawned, names_and_aliases, behind_a_large_one, ends_behind_what_was_sent,
@@ -544,6 +545,74 @@ both_families(_Config) ->
     Said = os:cmd(lists:flatten(lists:join($\s, ["erl -noshell -proto_dist teleport teleport6 -sname", peer:random_name()
                                                  | teleport_test:code_path()])) ++ " 2>&1; echo ended $?"),
     ?assertMatch(["teleport cannot carry distributed Erlang" ++ _, "ended 1"], string:lexemes(Said, "\n")).
+
+%% As with `inet_tcp' a message may be of any size, whatever the others may be.
+over_max_message(_Config) ->
+    Start = fun() -> start(["-proto_dist", "teleport", "-teleport", "max_message", "1048576"]) end,
+    with([Start(), Start()], fun([A, B]) ->
+        Watcher = watcher(A, B),
+        at(A, fun() ->
+            Echo = spawn(name(B), ?MODULE, echo, []),
+            [begin
+                 Term = {Size, binary:copy(<<Size:64>>, Size div 8 + 1)},
+                 Echo ! {self(), Term},
+                 ?assertEqual({Echo, Term}, next())
+             end || Size <- [1048576, 10 * 1048576, 100 * 1048576]]
+        end),
+        ?assertEqual(nodeup, told(Watcher)),
+        ?assertMatch([], lists:delete(nodeup, at(A, fun() -> told_of(element(2, Watcher), name(B)) end))),
+        %% That of the application's functions holds.
+        [ok = at(Node, teleport, start, []) || Node <- [A, B]],
+        ?assertMatch({error, {too_large, _, 1048576}},
+                     at(A, fun() -> teleport:send({nobody, name(B)}, binary:copy(<<1>>, 2 * 1048576)) end))
+    end).
+
+%% Peers that stand still: what is pulled out of the virtual machine for them is bounded for all together.
+what_waits_for_all_peers(_Config) ->
+    with([carrier() || _ <- lists:seq(1, 8)], fun([A | Peers]) ->
+        Pids = [begin
+            ?assertEqual(pong, at(A, net_adm, ping, [name(Peer)])),
+            at(Peer, os, getpid, [])
+        end || Peer <- Peers],
+        [teleport_test:signal(stop, Pid) || Pid <- Pids],
+        Names = [name(Peer) || Peer <- Peers],
+        Senders = at(A, fun() ->
+            Message = binary:copy(<<7>>, 1048576),
+            Sending = fun(Node) -> fun() -> [{nobody, Node} ! Message || _ <- lists:seq(1, 150)] end end,
+            [spawn(Sending(Node)) || Node <- Names]
+        end),
+        Waiting = fun() ->
+            #{peers := Known} = at(A, teleport, info, []),
+            lists:sum([maps:get(waiting, maps:get(Node, Known)) || Node <- Names])
+        end,
+        teleport_test:eventually(fun() ->
+            Before = Waiting(),
+            [{status, suspended}] =:= lists:usort([at(A, erlang, process_info, [Sender, status]) || Sender <- Senders])
+                andalso Before > 200 andalso Waiting() =:= Before
+        end),
+        %% In MiB: what all may have, and one pull of each.
+        ?assert(Waiting() =< 256 + length(Peers)),
+        [teleport_test:signal(cont, Pid) || Pid <- Pids],
+        teleport_test:eventually(fun() -> not lists:any(fun(Sender) -> at(A, erlang, is_process_alive, [Sender]) end, Senders) end),
+        teleport_test:eventually(fun() -> Waiting() =:= 0 end)
+    end).
+
+%% That is told by a nodedown, and needs no warning.
+a_node_that_stops(_Config) ->
+    with([carrier()], fun([A]) ->
+        ok = at(A, teleport_test_log, note, []),
+        [begin
+             B = carrier(),
+             ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+             Watcher = watcher(A, B),
+             %% It does not get all of this any more.
+             at(A, fun() -> spawn_link(name(B), ?MODULE, echo, []), [{nobody, name(B)} ! large() || _ <- lists:seq(1, 10)], ok end),
+             at(B, init, stop, []),
+             ?assertEqual(nodedown, told(Watcher)),
+             stop(B)
+         end || _ <- lists:seq(1, 5)],
+        ?assertEqual(0, at(A, teleport_test_log, count, ["session down"]))
+    end).
 
 %% A peer that has the cookie.
 

@@ -46,7 +46,8 @@ pub trait Host: Send + Sync + 'static {
     /// [`defers`](Self::defers).
     fn take(&self, inbound: Inbound);
 
-    /// Memory for a [carried](Inbound::Carried) message of more than 64 KiB, of so many bytes. Default: none, and the node's is used.
+    /// Memory for a [carried](Inbound::Carried) message of more than 64 KiB, of so many bytes, whatever `max_message` is. Default: none,
+    /// and the node's is used, for messages up to `max_message`.
     ///
     /// Called with a session locked: it must only allocate.
     fn memory(&self, _len: usize) -> Option<Box<dyn Foreign>> {

@@ -122,6 +122,10 @@ impl fmt::Debug for BufferPool {
 }
 
 impl Buffers for BufferPool {
+    fn has_foreign(&self) -> bool {
+        self.foreign.is_some()
+    }
+
     fn foreign(&self, len: usize) -> Option<Box<dyn Foreign>> {
         self.foreign.as_ref()?(len)
     }

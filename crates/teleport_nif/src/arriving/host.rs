@@ -67,7 +67,7 @@ impl Host for Machine {
     }
 
     fn memory(&self, len: usize) -> Option<Box<dyn Foreign>> {
-        memory::allocate(len)
+        if carrier::accepts() { memory::allocate(len) } else { None }
     }
 
     fn takes_distribution(&self) -> bool {

@@ -26,6 +26,11 @@ pub trait Piece: BufMut + fmt::Debug + Send + Sync {
 
 /// Where the bytes of large messages come to lie: the engine's pool of buffers, or the memory of a face.
 pub trait Buffers {
+    /// Whether a host may give memory. Default: no.
+    fn has_foreign(&self) -> bool {
+        false
+    }
+
     /// Memory for a message that is distributed Erlang's own, if the host gives some. Default: none.
     fn foreign(&self, _len: usize) -> Option<Box<dyn Foreign>> {
         None
@@ -131,8 +136,12 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    pub(crate) fn new(header: &FragmentHeader, buffers: &dyn Buffers) -> Self {
+    /// `None` for more than `most` bytes, unless a host has memory for them.
+    pub(crate) fn new(header: &FragmentHeader, buffers: &dyn Buffers, most: u64) -> Option<Self> {
         let foreign = if header.carried { buffers.foreign(header.total as usize) } else { None };
+        if foreign.is_none() && header.total > most {
+            return None;
+        }
         let parts = match &foreign {
             Some(foreign) => {
                 let pieces = foreign.pieces(header.fragment_size as usize);
@@ -141,11 +150,7 @@ impl Assembly {
             None => cut(buffers.allocate(header.total as usize), header),
         };
         let FragmentHeader { seq, total, fragment_size, exempt, carried, .. } = *header;
-        Self { seq, total, fragment_size, exempt, carried, envelope: None, parts, foreign, full: 0 }
-    }
-
-    pub(crate) fn total(&self) -> u64 {
-        self.total
+        Some(Self { seq, total, fragment_size, exempt, carried, envelope: None, parts, foreign, full: 0 })
     }
 
     /// Whether a fragment belongs to the message as its first fragment announced it.
@@ -239,7 +244,7 @@ mod tests {
     fn pieces_read_in_any_order_stay_one_allocation() {
         let total = 3 * 16_384 + 5;
         let expected: Vec<u8> = (0..total).map(|i| (i % 251) as u8).collect();
-        let mut assembly = Assembly::new(&header(total, 0), &PlainBuffers);
+        let mut assembly = Assembly::new(&header(total, 0), &PlainBuffers, u64::MAX).unwrap();
         let mut first = None;
         for index in [2, 0, 3, 1] {
             let mut region = assembly.lend(&header(total, index)).unwrap();
@@ -261,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_piece_given_back_half_read_is_read_again_from_its_start() {
-        let mut assembly = Assembly::new(&header(20_000, 0), &PlainBuffers);
+        let mut assembly = Assembly::new(&header(20_000, 0), &PlainBuffers, 20_000).unwrap();
+        assert!(Assembly::new(&header(20_000, 0), &PlainBuffers, 19_999).is_none());
         let mut region = assembly.lend(&header(20_000, 0)).unwrap();
         region.buffer().put_bytes(7, 100);
         assembly.take_back(region);

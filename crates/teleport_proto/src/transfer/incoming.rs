@@ -7,7 +7,7 @@ use super::window::{class_of, cost};
 use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
 use crate::wire::control::TransferFrame;
 use crate::wire::envelope::{Envelope, Kind, Lane, ProcessId, RefId, Seq};
-use crate::wire::pool::{FragmentHeader, batch_messages};
+use crate::wire::pool::{FragmentHeader, MAX_FRAGMENT_SIZE, batch_messages};
 use crate::wire::{WireError, take_varint};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -21,6 +21,9 @@ const MAX_PARTIAL: usize = 4096;
 
 /// The most fragments of one message: bounds what a header can make us allocate besides the message itself.
 pub(super) const MAX_FRAGMENTS: u64 = 1 << 18;
+
+/// The largest message that can be carried: so much goes in that many fragments. Over TCP distributed Erlang has no limit either.
+pub(super) const MAX_CARRIED: u64 = MAX_FRAGMENTS * MAX_FRAGMENT_SIZE as u64;
 
 /// Bodies of a batch share blocks of up to so many bytes.
 const BLOCK: usize = 4 * 1024;
@@ -46,6 +49,8 @@ struct Handed {
 pub(crate) struct Inbox {
     buffers: Arc<dyn Buffers + Send + Sync>,
     max_message: u64,
+    /// Likewise of those that are carried: a node that has memory of a host's for them takes them of any size, and so does its peer.
+    largest_carried: u64,
     ordinary: Grants,
     /// For what comes without credit: the sender has a window of the same size for it.
     exempt: Grants,
@@ -88,12 +93,14 @@ impl Inbox {
         window: u64,
         granter: Arc<dyn Granter>,
     ) -> Self {
-        let grants = |lane| Grants::new(lane, window, max_message, &*granter);
+        let largest_carried = if buffers.has_foreign() { MAX_CARRIED } else { max_message };
+        let grants = |lane, largest| Grants::new(lane, window, largest, &*granter);
         Self {
+            largest_carried,
+            ordinary: grants(Lane::Ordinary, max_message.max(largest_carried)),
+            exempt: grants(Lane::Exempt, max_message),
             buffers,
             max_message,
-            ordinary: grants(Lane::Ordinary),
-            exempt: grants(Lane::Exempt),
             delivered: NumberSet::default(),
             unsaid: NumberSet::default(),
             held: BTreeMap::new(),
@@ -114,6 +121,11 @@ impl Inbox {
             faults: super::Faults::default(),
             granter,
         }
+    }
+
+    /// The largest carried message.
+    pub(crate) fn largest_carried(&self) -> u64 {
+        self.largest_carried
     }
 
     /// The grants of a lane.
@@ -214,8 +226,9 @@ impl Inbox {
         head: &[u8],
     ) -> Result<Region, ReceiveError> {
         let envelope = parse_fragment_envelope(header, head).map_err(ReceiveError::Connection)?;
-        if header.total > self.max_message {
-            return Err(Violation::TooLarge { size: header.total, limit: self.max_message }.into());
+        let too_large = Violation::TooLarge { size: header.total, limit: self.max_message };
+        if header.total > if header.carried { self.largest_carried } else { self.max_message } {
+            return Err(too_large.into());
         }
         if self.delivered.contains(header.seq) || self.deferred.contains_key(&header.seq) {
             return Err(Violation::Duplicate { seq: header.seq }.into());
@@ -226,7 +239,10 @@ impl Inbox {
                 return Err(Violation::TooManyPartial { messages: self.assemblies.len(), fragments }.into());
             }
             self.reserve(header.exempt, header.total)?;
-            self.assemblies.insert(header.seq, Assembly::new(header, &*self.buffers));
+            let Some(assembly) = Assembly::new(header, &*self.buffers, self.max_message) else {
+                return Err(too_large.into());
+            };
+            self.assemblies.insert(header.seq, assembly);
         }
         let Some(assembly) = self.assemblies.get_mut(&header.seq).filter(|a| a.agrees_with(header)) else {
             return Err(Violation::Inconsistent { seq: header.seq }.into());
@@ -246,7 +262,6 @@ impl Inbox {
             return Ok(());
         }
         let Some(assembly) = self.assemblies.remove(&seq) else { return Ok(()) };
-        debug_assert!(assembly.total() <= self.max_message);
         let Some((envelope, body)) = assembly.finish(&*self.buffers) else { return Ok(()) };
         self.complete(envelope, body, sink)
     }

@@ -51,7 +51,7 @@ pub use window::{Budget, MESSAGE_COST, Unlimited, Window};
 pub(crate) use message::Pair;
 
 use crate::ConnectionId;
-use crate::wire::envelope::{AccountId, Destination, MAX_NAME_LEN};
+use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN};
 use crate::wire::pool::Class;
 use answers::Answers;
 use connection::Connection;
@@ -186,7 +186,11 @@ impl Transfer {
         if self.sealed {
             return Err(Refused::Sealed);
         }
-        let (size, limit) = (message.body_len(), self.config.max_message);
+        let limit = match message.kind {
+            Kind::Carried => self.inbox.largest_carried(),
+            _ => self.config.max_message,
+        };
+        let size = message.body_len();
         if size > limit {
             return Err(Refused::TooLarge { size, limit });
         }
