@@ -176,7 +176,7 @@ async fn pour(stream: &mut TcpStream, bytes: &[u8], most: usize) -> usize {
     taken
 }
 
-/// A batch of one message.
+/// A batch of one message, behind others that are small, too.
 fn message(seq: u64, to: &str, account: u64, len: usize) -> BytesMut {
     let mut inner = BytesMut::new();
     let from = ProcessId { id: 1, serial: 0 };
@@ -192,8 +192,9 @@ fn message(seq: u64, to: &str, account: u64, len: usize) -> BytesMut {
     inner.put_u8(rest as u8);
     inner.put_bytes(7, len);
     let mut frame = BytesMut::new();
-    frame.put_u32(4 + inner.len() as u32);
+    frame.put_u32(12 + inner.len() as u32);
     frame.put_slice(&[1, 0, 0, 1]);
+    frame.put_u64(seq - 1);
     frame.put_slice(&inner);
     frame
 }
@@ -563,7 +564,7 @@ async fn a_batch_that_no_credit_explains_ends_the_session() {
     for id in 1..=8 {
         let Ok(mut express) = attacker.express(id).await else { break }; // it has ended already
         // The beginning of a megabyte.
-        let _ = express.write_all(&[0, 15, 255, 252, 1, 0, 0, 1, 0]).await;
+        let _ = express.write_all(&[0, 15, 255, 252, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await;
         connections.push(express);
     }
     let event = timeout(5 * SECOND, events.recv()).await.expect("the session ends");

@@ -12,9 +12,10 @@ use teleport_proto::transfer::{
     Delivery, Disposition, Granter, MESSAGE_COST, Outgoing, PlainBuffers, ReceiveError, Renewal, Sink,
     Transfer, TransferConfig, Unlimited, Violation,
 };
+use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::{Need, TransferFrame};
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Lane, ProcessId, RefId, Seq};
-use teleport_proto::wire::pool::{Class, split_batch};
+use teleport_proto::wire::pool::Class;
 
 const EXPRESS: u64 = 1;
 const BULK: u64 = 2;
@@ -78,8 +79,8 @@ fn envelope(seq: Seq) -> Envelope {
     }
 }
 
-/// A batch of messages with an empty body.
-fn batch(envelopes: impl IntoIterator<Item = Envelope>) -> Bytes {
+/// A batch of messages with an empty body, the first of which has such a place among all small messages.
+fn batch(position: u64, envelopes: impl IntoIterator<Item = Envelope>) -> Bytes {
     let (mut inner, mut count) = (BytesMut::new(), 0u16);
     for envelope in envelopes {
         envelope.encode(&mut inner);
@@ -87,11 +88,12 @@ fn batch(envelopes: impl IntoIterator<Item = Envelope>) -> Bytes {
         count += 1;
     }
     let mut frame = BytesMut::new();
-    frame.put_u32(4 + inner.len() as u32);
+    frame.put_u32(12 + inner.len() as u32);
     frame.put_slice(&[1, 0]);
     frame.put_u16(count);
+    frame.put_u64(position);
     frame.put_slice(&inner);
-    split_batch(&mut frame).unwrap().unwrap()
+    split_batch(&mut frame).unwrap().whole().unwrap()
 }
 
 fn outgoing(len: usize) -> Outgoing {
@@ -118,7 +120,7 @@ fn flood(victim: &mut Transfer, end: Disposition, make: impl Fn(u64) -> Envelope
     const BATCH: u64 = 4000;
     let mut sink = Taker(end);
     (0..FLOOD / BATCH).find_map(|i| {
-        let frame = batch((1..=BATCH).map(|k| make(i * BATCH + k)));
+        let frame = batch(i * BATCH, (1..=BATCH).map(|k| make(i * BATCH + k)));
         renew(victim);
         victim.receive_batch(EXPRESS, frame, &mut sink).err()
     })
@@ -180,7 +182,9 @@ fn watches_of_nobody_whose_ends_are_not_fetched_end_the_session() {
                 victim.send(Outgoing::of_kind(kind, from, to.clone(), body.clone())).unwrap();
             }
             let seq = victim.stats().messages_received + 1;
-            victim.receive_batch(EXPRESS, batch([envelope(seq)]), &mut Taker(Disposition::Delivered)).err()
+            victim
+                .receive_batch(EXPRESS, batch(seq - 1, [envelope(seq)]), &mut Taker(Disposition::Delivered))
+                .err()
         };
         // Processes that have ended are as many as there were.
         assert_eq!(tell(process(1), normal(), 1000), None);
@@ -217,7 +221,9 @@ fn to_ask_for_more_than_is_granted_lets_nobody_leave_more_answers() {
             victim.send(down).unwrap();
         }
         let seq = victim.stats().messages_received + 1;
-        victim.receive_batch(EXPRESS, batch([envelope(seq)]), &mut Taker(Disposition::Delivered)).err()
+        victim
+            .receive_batch(EXPRESS, batch(seq - 1, [envelope(seq)]), &mut Taker(Disposition::Delivered))
+            .err()
     };
     assert_eq!(tell(2000), None);
     let error = tell(100);
@@ -239,7 +245,7 @@ fn as_much_in_vain_as_the_windows_let_in_at_once_ends_nothing() {
             }
         }
         let mut taker = Taker(Disposition::Delivered);
-        assert_eq!(victim.receive_batch(EXPRESS, batch([envelope(1)]), &mut taker), Ok(()));
+        assert_eq!(victim.receive_batch(EXPRESS, batch(0, [envelope(1)]), &mut taker), Ok(()));
     }
 }
 
@@ -279,10 +285,13 @@ fn numbers_chosen_for_their_hash_cost_no_more_than_others() {
         let (mut victim, mut sink) = (victim(), Taker(Disposition::NoProcess));
         let start = Instant::now();
         for i in 0..60 {
-            let frame = batch((1..=1000).map(|k| {
-                let seq = i * 1000 + k;
-                Envelope { account: account(seq), ..envelope(seq) }
-            }));
+            let frame = batch(
+                i * 1000,
+                (1..=1000).map(|k| {
+                    let seq = i * 1000 + k;
+                    Envelope { account: account(seq), ..envelope(seq) }
+                }),
+            );
             renew(&mut victim);
             victim.receive_batch(EXPRESS, frame, &mut sink).unwrap();
         }
@@ -301,11 +310,14 @@ fn processes_chosen_for_their_hash_cost_no_more_than_others() {
         let start = Instant::now();
         for (i, askers) in askers.chunks(1000).enumerate() {
             let first = 1000 * i as u64 + 1;
-            let frame = batch((first..).zip(askers).map(|(seq, &from)| Envelope {
-                acknowledge: true,
-                from,
-                ..envelope(seq)
-            }));
+            let frame = batch(
+                first - 1,
+                (first..).zip(askers).map(|(seq, &from)| Envelope {
+                    acknowledge: true,
+                    from,
+                    ..envelope(seq)
+                }),
+            );
             renew(&mut victim);
             victim.receive_batch(EXPRESS, frame, &mut sink).unwrap();
         }
@@ -382,8 +394,9 @@ fn a_small_message_over_the_agreed_size_ends_the_session() {
     inner.put_slice(&[101]);
     inner.put_bytes(7, 101);
     let mut frame = BytesMut::new();
-    frame.put_u32(4 + inner.len() as u32);
+    frame.put_u32(12 + inner.len() as u32);
     frame.put_slice(&[1, 0, 0, 1]);
+    frame.put_u64(0);
     frame.put_slice(&inner);
     let result = victim.receive_batch(EXPRESS, frame.freeze(), &mut Taker(Disposition::Delivered));
     assert_eq!(result, Err(ReceiveError::Session(Violation::TooLarge { size: 101, limit: 100 })));

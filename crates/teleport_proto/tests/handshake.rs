@@ -412,7 +412,7 @@ fn the_frames_are_those_of_the_protocol_description() {
     // The fields, at their offsets.
     let hello = &frames[0];
     assert_eq!(hello[..10], *b"\0\x06telept\x01\x01");
-    assert_eq!(hello[10..16], [0, 2, 0, 0, 0, 5]);
+    assert_eq!(hello[10..16], [0, 3, 0, 0, 0, 5]);
     assert_eq!(hello[16..24], 0b1100u64.to_be_bytes());
     assert_eq!(hello[24..32], 1000u64.to_be_bytes());
     assert_eq!(hello[32..40], 5000u64.to_be_bytes());
@@ -458,10 +458,10 @@ fn the_frames_are_those_of_the_protocol_description() {
 }
 
 const VECTORS: [&str; 4] = [
-    "7ac46a8b504b3c27dbb39c467e7246703073a0407bc15a416b33d40d0ebf7065",
-    "d024b4334b2a0f9dbe8d90e4caa0c981d0c9faae03ec96b470e29f104ab134b7",
-    "3e6356f2878ff85a7de126eb53e4040c42d4059e4eacfa627b78a13cf96764db",
-    "a5a920f371ad74ddfa4edbfd75655721a6b429916db0938ba07fe62efc4e6d0d",
+    "737bfd7adbd2b1cfafaf3c0dbef9dee7c6789acf0567c634ff082a872bec5447",
+    "844be1a159e2630cc874c012c00e7e579ebb6c2f54e8a300eb686eed15992549",
+    "543eb66c232b6b31bad03493761dda9ab00a5e020627619bd3105b79a856b960",
+    "4bf3ed13e6bf7854c46d4f89d9cbb0ca026cf037487489d56ea23607354d9f11",
 ];
 
 #[test]

@@ -8,9 +8,10 @@ use teleport_etf::{Binary, Segments, from_bytes, to_segments};
 use teleport_proto::transfer::{
     Delivery, Disposition, Outgoing, PlainBuffers, Sink, Transfer, TransferConfig, Unlimited,
 };
+use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::envelope::{Destination, ProcessId};
-use teleport_proto::wire::pool::{Class, split_batch};
+use teleport_proto::wire::pool::Class;
 
 /// A part of the way.
 pub(crate) struct Part {
@@ -170,7 +171,7 @@ impl Pair {
     #[inline(never)]
     fn receive(&mut self, frame: Bytes) {
         let mut received = BytesMut::from(frame);
-        let frame = split_batch(&mut received).expect("a batch").expect("a whole one");
+        let frame = split_batch(&mut received).expect("a batch").whole().expect("a whole one");
         self.receiver.receive_batch(self.connection, frame, &mut self.mailbox).expect("good messages");
         assert!(!self.mailbox.0.is_empty(), "nothing has come");
         for delivery in self.mailbox.0.drain(..) {

@@ -42,6 +42,8 @@ pub(crate) struct Peer {
     credit: Arc<Credit>,
     connections: AtomicU64,
     seq: AtomicU64,
+    /// Small messages that have been sent.
+    position: AtomicU64,
     reference: AtomicU32,
     ended: Arc<AtomicBool>,
 }
@@ -87,6 +89,7 @@ impl Peer {
             credit,
             connections: AtomicU64::new(0),
             seq: AtomicU64::new(1),
+            position: AtomicU64::new(0),
             reference: AtomicU32::new(1),
             ended,
         })
@@ -145,6 +148,7 @@ impl Peer {
         frame.put_u32(0);
         frame.put_slice(&[1, 0]);
         frame.put_u16(count);
+        frame.put_u64(self.position.fetch_add(count.into(), Ordering::Relaxed));
         for _ in 0..count {
             let message = message();
             self.envelope(&message, &mut frame);

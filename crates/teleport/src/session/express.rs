@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_proto::wire::pool::{BATCH_HEADER_LEN, split_batch};
+use teleport_proto::wire::batch::{BATCH_HEADER_LEN, Front, split_batch};
 
 /// Room for one read: grows with what comes, so that a quiet connection costs little.
 const LEAST_READ: usize = 8 * 1024;
@@ -92,8 +92,8 @@ fn take_in(session: &Arc<Session>, link: &Link, input: &mut Input) -> bool {
     let (mut out_of_step, mut begun) = (None, None);
     loop {
         match split_batch(received) {
-            Ok(Ok(frame)) => frames.push(frame),
-            Ok(Err(needed)) => {
+            Ok(Front::Whole(frame)) => frames.push(frame),
+            Ok(Front::Begun(needed)) => {
                 *room = (*room).max(needed.saturating_sub(received.len()));
                 begun = (needed > BATCH_HEADER_LEN).then_some(needed);
                 break;

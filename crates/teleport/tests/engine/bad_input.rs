@@ -184,7 +184,7 @@ async fn another_protocol_version_is_named_on_both_sides() {
     else {
         panic!("{error:?}")
     };
-    assert_says(&error, &["b@127.0.0.1", "protocol 9", "we speak 2", "upgrade the older"]);
+    assert_says(&error, &["b@127.0.0.1", "protocol 9", "we speak 3", "upgrade the older"]);
 
     // A dialler that speaks an older one is told so.
     let b = start("b@127.0.0.1", &StaticPeers::new()).await;

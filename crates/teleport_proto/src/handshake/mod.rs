@@ -59,10 +59,10 @@ pub use frame::{CHALLENGE_LEN, HELLO_LEN, PROOF_LEN, VERDICT_LEN, check_first_by
 pub use keys::{Cookie, SessionKey};
 
 /// The protocol version that this crate speaks.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The oldest protocol version that this crate still speaks.
-pub const MIN_VERSION: u16 = 2;
+pub const MIN_VERSION: u16 = 3;
 
 /// How many random bytes a [`Dialler`] needs.
 pub const NONCE_LEN: usize = 32;

@@ -1,7 +1,7 @@
 //! What goes over the control connection, in both directions.
 
+use super::charge::Returned;
 use super::error::{MOST_REMEMBERED, Violation, allow};
-use super::outgoing::Returned;
 use super::pool::{MOST_CONNECTIONS, PoolSize};
 use super::{Transfer, Urgency};
 use crate::ConnectionId;
@@ -20,7 +20,7 @@ const MOST_DELIVERED: usize = 16;
 impl Transfer {
     /// Takes a frame that the control connection has received.
     pub fn control(&mut self, frame: TransferFrame) -> Result<(), Violation> {
-        self.outbox.spent.clear();
+        drop(self.outbox.take_spent());
         match frame {
             TransferFrame::Received { connection, frames } => self.peer_received(connection, frames)?,
             TransferFrame::Delivered { watermark, above } => {
@@ -28,6 +28,7 @@ impl Transfer {
                 runs().try_for_each(|(first, last)| self.outbox.check_delivered(first, last))?;
                 let mut returned = Returned::default();
                 runs().for_each(|(first, last)| self.outbox.delivered(first, last, &mut returned));
+                self.outbox.settle(&mut returned);
                 self.admission.delivered(returned.credit);
                 self.answers.delivered(returned.exempt);
                 self.inbox.answers_taken();
@@ -83,7 +84,7 @@ impl Transfer {
     /// The large bodies that the last control frame has made superfluous, for the caller to drop where that holds nobody up:
     /// giving megabytes back takes a while. Whatever is not taken is dropped with the next frame.
     pub fn take_spent(&mut self) -> Vec<Segments> {
-        std::mem::take(&mut self.outbox.spent)
+        self.outbox.take_spent()
     }
 
     /// Whether the control connection has something to say, and how soon.

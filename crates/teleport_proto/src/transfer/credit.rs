@@ -20,12 +20,22 @@ pub(crate) struct Admitted {
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// What became of an offered message.
+/// What becomes of an offered message.
 pub(crate) enum Offer {
-    Admitted(Admitted),
-    Waiting(Ticket),
+    /// It is admitted, and belongs to that account.
+    Admitted(AccountId),
+    /// It has to [wait](Admission::wait).
+    Wait(Place),
     /// It would have had to wait, and must not.
     Busy,
+}
+
+/// Where a message has to wait.
+pub(crate) struct Place {
+    account: AccountId,
+    /// It has its mailbox credit, and waits for the peer's window or the budget.
+    has_account: bool,
+    queue: Class,
 }
 
 pub(crate) struct Admission {
@@ -136,6 +146,9 @@ const QUEUES: [Class; 2] = [Class::Bulk, Class::Express];
 impl Line {
     /// The queue that a message has to wait in, if it must not pass yet, whatever room there is.
     fn ahead(&mut self, message: &Outgoing, class: Class) -> Option<Class> {
+        if self.is_empty() {
+            return None;
+        }
         if !message.unordered
             && !self.pairs.is_empty()
             && let Some(&(queue, _)) = self.pairs.get(&message.pair())
@@ -230,33 +243,52 @@ impl Admission {
         }
     }
 
-    /// Offers a message; one that has to wait keeps its place until [`Admission::cancel`].
-    pub(crate) fn offer(&mut self, message: Outgoing) -> Offer {
-        let (class, bytes) = (class_of(message.body_len()), cost(message.body_len()));
-        let account_id = self.account_of(&message.to);
-        if let Some(account) = self.accounts.get_mut(&account_id) {
-            let behind = account.line.ahead(&message, class);
+    /// Offers a message, which has so long a body.
+    pub(crate) fn offer(&mut self, message: &Outgoing, len: u64) -> Offer {
+        let (class, bytes) = (class_of(len), cost(len));
+        let id = self.account_of(&message.to);
+        let wait = |has_account, queue| match message.nosuspend {
+            true => Offer::Busy,
+            false => Offer::Wait(Place { account: id, has_account, queue }),
+        };
+        if let Some(account) = self.accounts.get_mut(&id) {
+            let behind = account.line.ahead(message, class);
             let room = account.room(&self.peer, class, bytes);
             if let Some(queue) = behind.or_else(|| (room != Room::Free).then_some(class)) {
-                if message.nosuspend {
-                    return Offer::Busy;
+                if room == Room::Crowded && !message.nosuspend {
+                    self.crowded.insert(id);
                 }
-                if room == Room::Crowded {
-                    self.crowded.insert(account_id);
-                }
-                return self.wait(message, account_id, false, queue);
+                return wait(false, queue);
             }
             account.take(class, bytes);
         }
-        let nosuspend = message.nosuspend;
-        match self.try_enter(&message) {
-            Ok(()) => Offer::Admitted(self.admit(message, account_id, None)),
-            Err(_) if nosuspend => {
-                self.release_account(account_id, class, bytes);
-                Offer::Busy
+        match self.try_enter(message, class, bytes) {
+            Ok(()) => {
+                self.admitted(id, class, bytes);
+                Offer::Admitted(id)
             }
-            Err(queue) => self.wait(message, account_id, true, queue),
+            Err(queue) => {
+                let offer = wait(true, queue);
+                if matches!(offer, Offer::Busy) {
+                    self.release_account(id, class, bytes);
+                }
+                offer
+            }
         }
+    }
+
+    /// Has an offered message wait. It keeps its place until [`Admission::cancel`].
+    pub(crate) fn wait(&mut self, message: Outgoing, place: Place) -> Ticket {
+        let Place { account, has_account, queue } = place;
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        if has_account {
+            self.line.enter(ticket, &message, queue);
+        } else if let Some(account) = self.accounts.get_mut(&account) {
+            account.line.enter(ticket, &message, queue);
+        }
+        self.waiting.insert(ticket, Waiter { message, account, has_account });
+        ticket
     }
 
     /// Forgets a waiting message; `false` if it has been admitted already.
@@ -403,13 +435,11 @@ impl Admission {
     }
 
     /// Takes room in the peer's window and the node's budget, or names the queue to wait in.
-    fn try_enter(&mut self, message: &Outgoing) -> Result<(), Class> {
-        let body = message.body_len();
-        let class = class_of(body);
+    fn try_enter(&mut self, message: &Outgoing, class: Class, bytes: u64) -> Result<(), Class> {
         if let Some(queue) = self.line.ahead(message, class) {
             return Err(queue);
         }
-        if self.take_room(class, cost(body)) { Ok(()) } else { Err(class) }
+        if self.take_room(class, bytes) { Ok(()) } else { Err(class) }
     }
 
     fn take_room(&mut self, class: Class, bytes: u64) -> bool {
@@ -418,18 +448,6 @@ impl Admission {
             self.peer.take(class, bytes);
         }
         fits
-    }
-
-    fn wait(&mut self, message: Outgoing, account: AccountId, has_account: bool, queue: Class) -> Offer {
-        self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        if has_account {
-            self.line.enter(ticket, &message, queue);
-        } else if let Some(account) = self.accounts.get_mut(&account) {
-            account.line.enter(ticket, &message, queue);
-        }
-        self.waiting.insert(ticket, Waiter { message, account, has_account });
-        Offer::Waiting(ticket)
     }
 
     /// Moves on those who have waited for the mailbox.
@@ -454,7 +472,7 @@ impl Admission {
                 account.line.queue(queue).pop_front();
                 let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
                 account.line.leave(&waiter.message);
-                match self.try_enter(&waiter.message) {
+                match self.try_enter(&waiter.message, class_of(body), cost(body)) {
                     Ok(()) => {
                         let next = self.admit(waiter.message, waiter.account, Some(ticket));
                         admitted.push(next);
@@ -489,12 +507,16 @@ impl Admission {
     }
 
     fn admit(&mut self, message: Outgoing, account: AccountId, ticket: Option<Ticket>) -> Admitted {
+        let body = message.body_len();
+        self.admitted(account, class_of(body), cost(body));
+        Admitted { message, account, ticket }
+    }
+
+    fn admitted(&mut self, account: AccountId, class: Class, bytes: u64) {
         if let Some(account) = self.accounts.get_mut(&account) {
             account.opened = true;
-            let bytes = cost(message.body_len());
-            account.admitted.add(class_of(message.body_len()), bytes);
+            account.admitted.add(class, bytes);
         }
-        Admitted { message, account, ticket }
     }
 }
 
@@ -512,11 +534,14 @@ mod tests {
         // Room for one message in the mailbox's window, or in the peer's.
         for (peer, mailbox) in [(u64::MAX, 1), (1, u64::MAX)] {
             let mut admission = Admission::new(peer, Some(mailbox), Arc::new(Unlimited));
-            assert!(matches!(admission.offer(message()), Offer::Admitted(_)));
-            assert!(matches!(admission.offer(message()), Offer::Waiting(_)));
+            let wait = |admission: &mut Admission| match admission.offer(&message(), 0) {
+                Offer::Wait(place) => Some(admission.wait(message(), place)),
+                Offer::Admitted(_) | Offer::Busy => None,
+            };
+            assert!(wait(&mut admission).is_none() && wait(&mut admission).is_some());
             let mut admitted = Vec::new();
             for _ in 0..10_000 {
-                let Offer::Waiting(ticket) = admission.offer(message()) else { panic!("there is no room") };
+                let ticket = wait(&mut admission).expect("there is no room");
                 assert!(admission.cancel(ticket, &mut admitted));
             }
             let queued = |line: &Line| line.express.len() + line.bulk.len();

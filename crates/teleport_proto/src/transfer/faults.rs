@@ -9,6 +9,8 @@ pub struct Faults {
     pub acknowledge_one_more: bool,
     /// Messages do not wait for their predecessor.
     pub ignore_predecessor: bool,
+    /// Batches are taken as they come.
+    pub ignore_position: bool,
     /// Messages do not wait for everything before them.
     pub ignore_barrier: bool,
     /// The node's window goes to those who come first.

@@ -5,10 +5,11 @@ use super::grants::{Granter, Grants};
 use super::numbers::NumberSet;
 use super::window::{class_of, cost};
 use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
+use crate::wire::WireError;
+use crate::wire::batch::{self, Run};
 use crate::wire::control::TransferFrame;
-use crate::wire::envelope::{Envelope, Kind, Lane, ProcessId, RefId, Seq};
-use crate::wire::pool::{FragmentHeader, MAX_FRAGMENT_SIZE, batch_messages};
-use crate::wire::{WireError, take_varint};
+use crate::wire::envelope::{AccountId, Envelope, Kind, Lane, ProcessId, RefId, Seq};
+use crate::wire::pool::{Class, EXPRESS_LIMIT, FragmentHeader, MAX_FRAGMENT_SIZE};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -65,9 +66,13 @@ pub(crate) struct Inbox {
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery has begun and not ended.
     deferred: FxHashMap<Seq, Handed>,
-    /// Of one batch: envelopes with the places of their bodies, and the bodies.
-    parsed: Vec<(Envelope, Range<usize>)>,
-    bodies: Vec<Bytes>,
+    /// The position of the next small message in their stream.
+    position: u64,
+    /// Batches that have come before others that belong before them, by position, and their bytes.
+    early: BTreeMap<u64, Bytes>,
+    early_bytes: u64,
+    /// Of one batch.
+    runs: Vec<Run>,
     /// What the session has to answer or handle itself, filled by the calls below.
     pub(crate) answers: Vec<Answer>,
     pub(crate) system: Vec<Bytes>,
@@ -107,8 +112,10 @@ impl Inbox {
             barriers: BTreeMap::new(),
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
-            parsed: Vec::new(),
-            bodies: Vec::new(),
+            position: 0,
+            early: BTreeMap::new(),
+            early_bytes: 0,
+            runs: Vec::new(),
             answers: Vec::new(),
             system: Vec::new(),
             rejects_requests: false,
@@ -196,27 +203,170 @@ impl Inbox {
 
     /// Messages that are partial, wait for their predecessor or are being delivered.
     pub(crate) fn entries(&self) -> usize {
-        self.held.len() + self.barriers.len() + self.assemblies.len() + self.deferred.len()
+        self.held.len() + self.barriers.len() + self.assemblies.len() + self.deferred.len() + self.early.len()
     }
 
-    /// All messages of one batch. Nothing is delivered of a frame that does not parse as a whole.
-    pub(crate) fn batch(&mut self, frame: &[u8], sink: &mut dyn Sink) -> Result<(), ReceiveError> {
-        let (mut parsed, mut bodies) = (std::mem::take(&mut self.parsed), std::mem::take(&mut self.bodies));
-        let result = parse_batch(frame, &mut parsed).map_err(ReceiveError::Connection).and_then(|()| {
-            copy_bodies(frame, &parsed, &mut bodies);
-            parsed.drain(..).zip(bodies.drain(..)).try_for_each(|((envelope, _), body)| {
-                let (size, limit) = (body.len() as u64, self.max_message);
-                if size > limit && envelope.kind != Kind::Outcome {
-                    return Err(Violation::TooLarge { size, limit }.into());
-                }
-                self.reserve(envelope.kind.is_exempt(), body.len() as u64)?;
-                self.complete(envelope, body, sink)
-            })
-        });
-        parsed.clear();
-        bodies.clear();
-        (self.parsed, self.bodies) = (parsed, bodies);
+    /// Bytes of the batches that have come too early.
+    pub(crate) fn early_bytes(&self) -> u64 {
+        self.early_bytes
+    }
+
+    /// Takes a batch, and those that have waited for it; or keeps it for its turn. Nothing is delivered of a frame that does not
+    /// parse as a whole.
+    pub(crate) fn batch(&mut self, frame: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        let (position, _) = batch::header(&frame).map_err(ReceiveError::Connection)?;
+        let mut runs = std::mem::take(&mut self.runs);
+        let result = batch::read(&frame, &mut runs)
+            .map_err(ReceiveError::Connection)
+            .and_then(|()| self.in_turn(position, frame, &mut runs, sink));
+        runs.clear();
+        self.runs = runs;
         result
+    }
+
+    fn in_turn(
+        &mut self,
+        position: u64,
+        frame: Bytes,
+        runs: &mut Vec<Run>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ReceiveError> {
+        let Some(first) = runs.first() else { return Ok(()) }; // a probe
+        let seq = first.envelope.seq;
+        #[cfg(feature = "planted-faults")]
+        if self.faults.ignore_position {
+            self.position = position;
+        }
+        if position > self.position {
+            self.early_bytes += frame.len() as u64;
+            return match self.early.insert(position, frame) {
+                None => Ok(()),
+                Some(_) => Err(Violation::Duplicate { seq }.into()),
+            };
+        }
+        if position < self.position {
+            return Err(Violation::Duplicate { seq }.into());
+        }
+        self.take_in(&frame, runs, sink)?;
+        while let Some(entry) = self.early.first_entry() {
+            let position = *entry.key();
+            if position > self.position {
+                break;
+            }
+            let frame = entry.remove();
+            self.early_bytes -= frame.len() as u64;
+            batch::read(&frame, runs).map_err(ReceiveError::Connection)?; // it was read when it came
+            let seq = runs.first().map_or(0, |run| run.envelope.seq);
+            if position < self.position {
+                return Err(Violation::Duplicate { seq }.into());
+            }
+            self.take_in(&frame, runs, sink)?;
+        }
+        Ok(())
+    }
+
+    /// All messages of a batch whose turn it is.
+    fn take_in(
+        &mut self,
+        frame: &[u8],
+        runs: &mut Vec<Run>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ReceiveError> {
+        self.position += runs.iter().map(|run| run.count).sum::<u64>();
+        for run in runs.drain(..) {
+            let size = run.longest;
+            let limit = match run.envelope.kind {
+                Kind::Carried => self.largest_carried,
+                _ => self.max_message,
+            };
+            if size > limit && run.envelope.kind != Kind::Outcome {
+                return Err(Violation::TooLarge { size, limit }.into());
+            }
+            if run.count > 1 && size <= EXPRESS_LIMIT as u64 {
+                self.complete_run(frame, run, sink)?;
+                continue;
+            }
+            let mut envelope = run.envelope.clone();
+            for body in run.bodies(frame) {
+                self.reserve(envelope.kind.is_exempt(), body.len() as u64)?;
+                self.complete(envelope.clone(), Bytes::copy_from_slice(&frame[body]), sink)?;
+                envelope.seq += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages of one pair that wait for nothing.
+    fn complete_run(&mut self, frame: &[u8], run: Run, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+        let (first, last) = (run.envelope.seq, run.last());
+        let bytes = run.body_bytes + cost(0) * run.count;
+        let is_new = self.delivered.gaps(first, last).next() == Some((first, last))
+            && (self.deferred.is_empty() || !(first..=last).any(|seq| self.deferred.contains_key(&seq)));
+        if !is_new {
+            return Err(Violation::Duplicate { seq: first }.into());
+        }
+        let Envelope { from, to, kind, account, .. } = run.envelope.clone();
+        self.ordinary.receive(Class::Express, bytes)?;
+        self.messages += run.count;
+        self.bytes += run.body_bytes;
+        let mut bodies =
+            Bodies { frame, places: run.bodies(frame), left: run.body_bytes as usize, block: Bytes::new() };
+        let mut settled = Settled { first, count: 0, bytes: 0, unclaimed: 0, no_process: 0 };
+        for seq in first..=last {
+            let Some(body) = bodies.next() else { break };
+            let bytes = cost(body.len() as u64);
+            let credit = Credit { account, class: Class::Express, bytes };
+            let handed = Handed { seq, from, acknowledge: false, exempt: false, credit, placed: false };
+            match sink.deliver(Delivery { seq, from, to: to.clone(), kind, body, credit }) {
+                Disposition::Placed => self.begin(Handed { placed: true, ..handed })?,
+                Disposition::Deferred => self.begin(handed)?,
+                end => {
+                    if settled.first + settled.count != seq {
+                        self.settle_run(&mut settled, account);
+                        settled.first = seq;
+                    }
+                    settled.count += 1;
+                    settled.bytes += bytes;
+                    settled.unclaimed += if end == Disposition::Delivered { 0 } else { bytes };
+                    settled.no_process += u64::from(end == Disposition::NoProcess);
+                }
+            }
+        }
+        self.settle_run(&mut settled, account);
+        if !self.held.is_empty() || !self.barriers.is_empty() {
+            (first..=last)
+                .filter(|&seq| self.may_be_followed(seq))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .try_for_each(|seq| self.release(seq, sink))?;
+        }
+        Ok(())
+    }
+
+    /// Messages that follow one another have been delivered.
+    fn settle_run(&mut self, settled: &mut Settled, account: AccountId) {
+        let Settled { first, count, bytes, unclaimed, no_process } = std::mem::take(settled);
+        if count == 0 {
+            return;
+        }
+        let last = first + (count - 1);
+        self.delivered.insert_run(first, last, |_| {});
+        if last > self.delivered.watermark() {
+            self.unsaid.insert_run(first, last, |_| {});
+        }
+        self.ordinary.delivered(Class::Express, bytes);
+        self.no_process += no_process;
+        self.unclaim(Credit { account, class: Class::Express, bytes: unclaimed });
+    }
+
+    fn unclaim(&mut self, credit: Credit) {
+        match self.unclaimed.last_mut() {
+            Some(last) if (last.account, last.class) == (credit.account, credit.class) => {
+                last.bytes += credit.bytes
+            }
+            _ if credit.bytes > 0 => self.unclaimed.push(credit),
+            _ => {}
+        }
     }
 
     /// Lends the place that a fragment has to be read into.
@@ -406,7 +556,7 @@ impl Inbox {
         self.grants(Lane::of(exempt)).delivered(credit.class, credit.bytes);
         self.no_process += u64::from(end == Disposition::NoProcess);
         if end != Disposition::Delivered {
-            self.unclaimed.push(credit);
+            self.unclaim(credit);
         }
         if acknowledge {
             self.answers.push(Answer { seq, from, disposition: end });
@@ -419,46 +569,50 @@ impl Inbox {
     }
 }
 
-fn parse_batch(frame: &[u8], out: &mut Vec<(Envelope, Range<usize>)>) -> Result<(), WireError> {
-    let (count, mut rest) = batch_messages(frame)?;
-    for _ in 0..count {
-        let envelope = Envelope::decode_next(&mut rest, out.last().map(|(last, _)| &last.to))?;
-        let len = take_varint(&mut rest, "body length")?;
-        if len > rest.len() as u64 {
-            return Err(WireError::Truncated("message"));
-        }
-        let start = frame.len() - rest.len();
-        rest = &rest[len as usize..];
-        out.push((envelope, start..frame.len() - rest.len()));
-    }
-    if rest.is_empty() {
-        return Ok(());
-    }
-    Err(WireError::OutOfRange {
-        field: "bytes behind the last message",
-        value: rest.len() as u64,
-        allowed: 0,
-    })
+/// Messages of one run that have been delivered one behind the other.
+#[derive(Default)]
+struct Settled {
+    first: Seq,
+    count: u64,
+    bytes: u64,
+    /// Of them, what no mailbox keeps.
+    unclaimed: u64,
+    no_process: u64,
 }
 
-/// Copies the bodies of a batch, so that a message which stays in a mailbox does not keep a whole read buffer alive.
+/// Copies of the bodies of a run, so that a message which stays in a mailbox does not keep a whole read buffer alive.
 ///
-/// Small ones with the same destination share a block: a mailbox takes them in one after the other and gives them out
-/// likewise, so only what an application keeps, or what is next in a mailbox, keeps more than itself alive.
-fn copy_bodies(frame: &[u8], parsed: &[(Envelope, Range<usize>)], bodies: &mut Vec<Bytes>) {
-    let mut rest = parsed;
-    while let [(first, _), ..] = rest {
-        let mut block = 0;
-        let fits = |(envelope, body): &&(Envelope, Range<usize>)| {
-            block += body.len();
-            block <= BLOCK && envelope.to == first.to
-        };
-        let (run, behind) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        rest = behind;
-        let mut joined = Vec::with_capacity(run.iter().map(|(_, body)| body.len()).sum());
-        run.iter().for_each(|(_, body)| joined.extend_from_slice(&frame[body.clone()]));
-        let mut joined = Bytes::from(joined);
-        bodies.extend(run.iter().map(|(_, body)| joined.split_to(body.len())));
+/// They share blocks: a mailbox takes them in one after the other and gives them out likewise, so only what an application keeps,
+/// or what is next in a mailbox, keeps more than itself alive.
+struct Bodies<'a, P> {
+    frame: &'a [u8],
+    places: P,
+    /// Bytes that have not been copied.
+    left: usize,
+    block: Bytes,
+}
+
+impl<P: Iterator<Item = Range<usize>> + Clone> Iterator for Bodies<'_, P> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let len = self.places.clone().next()?.len();
+        if len > self.block.len() {
+            let mut block = Vec::with_capacity(self.left.min(BLOCK).max(len));
+            for place in self.places.clone().take_while({
+                let mut sum = 0;
+                move |place| {
+                    sum += place.len();
+                    sum <= BLOCK.max(len)
+                }
+            }) {
+                block.extend_from_slice(&self.frame[place]);
+            }
+            self.left -= block.len();
+            self.block = block.into();
+        }
+        self.places.next()?;
+        Some(self.block.split_to(len))
     }
 }
 
@@ -479,40 +633,24 @@ fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::envelope::Destination;
 
     #[test]
-    fn small_bodies_for_one_destination_share_a_block_and_no_others_do() {
+    fn bodies_of_a_run_share_blocks() {
         let lens = [100, 200, BLOCK - 300, 1, 0, 50_000, 7, 8];
-        let names = ["a", "a", "a", "a", "a", "a", "b", "a"];
         let frame: Vec<u8> = (0..lens.iter().sum::<usize>()).map(|i| (i % 251) as u8).collect();
-        let (mut parsed, mut start) = (Vec::new(), 0);
-        for (seq, (len, name)) in (1..).zip(lens.into_iter().zip(names)) {
-            let from = ProcessId { id: 1, serial: 0 };
-            let (to, kind) = (Destination::Name(name.into()), Kind::Data);
-            let envelope = Envelope {
-                seq,
-                predecessor: None,
-                behind_all: false,
-                account: 0,
-                kind,
-                acknowledge: false,
-                from,
-                to,
-            };
-            parsed.push((envelope, start..start + len));
+        let mut start = 0;
+        let places = lens.map(|len| {
             start += len;
-        }
-        let mut bodies = Vec::new();
-        copy_bodies(&frame, &parsed, &mut bodies);
+            start - len..start
+        });
+        let (left, block) = (frame.len(), Bytes::new());
+        let bodies: Vec<_> =
+            Bodies { frame: &frame, places: places.clone().into_iter(), left, block }.collect();
         assert_eq!(bodies.len(), lens.len());
-        bodies.iter().zip(&parsed).for_each(|(body, (_, range))| assert_eq!(body, &frame[range.clone()]));
+        bodies.iter().zip(places).for_each(|(body, place)| assert_eq!(body, &frame[place]));
         // A body that has its memory to itself can be taken as a vector.
         let next_to = |i: usize| bodies[i].as_ptr().wrapping_add(lens[i]) == bodies[i + 1].as_ptr();
-        assert!(next_to(0) && next_to(1));
-        for alone in [5, 6, 7] {
-            assert!(bodies[alone].is_unique(), "{alone}");
-        }
-        assert!(!bodies[0].is_unique());
+        assert!(next_to(0) && next_to(1) && next_to(6));
+        assert!(bodies[5].is_unique() && !bodies[0].is_unique());
     }
 }

@@ -15,15 +15,20 @@
 mod allowance;
 mod answers;
 mod assembly;
+mod batches;
 mod cap;
+mod charge;
 mod connection;
 mod control;
 mod credit;
 mod error;
 #[cfg(feature = "planted-faults")]
 mod faults;
+mod frame;
+mod gate;
 mod grants;
 mod incoming;
+mod large;
 mod message;
 mod numbers;
 mod outgoing;
@@ -40,9 +45,9 @@ pub use cap::GrantCap;
 pub use error::{ReceiveError, Violation};
 #[cfg(feature = "planted-faults")]
 pub use faults::Faults;
+pub use frame::Frame;
 pub use grants::{Granter, Renewal};
 pub use message::{AckToken, Credit, Delivery, Disposition, Outcome, Outgoing, Refused, Sent, Sink, Ticket};
-pub use outgoing::Frame;
 pub use progress::{Progress, Seen};
 pub use report::{Ending, TransferConfig, TransferStats};
 pub use shares::{FairWindow, Sharing};
@@ -203,15 +208,15 @@ impl Transfer {
             let admitted = self.answers.admit(message.kind, size);
             self.inbox.rejects_requests = self.answers.is_full();
             admitted?;
-            self.accept(Admitted { message, account: 0, ticket: None });
+            self.accept(message, size, 0);
             return Ok(Sent::Accepted);
         }
-        match self.admission.offer(message) {
-            Offer::Admitted(admitted) => {
-                self.accept(admitted);
+        match self.admission.offer(&message, size) {
+            Offer::Admitted(account) => {
+                self.accept(message, size, account);
                 Ok(Sent::Accepted)
             }
-            Offer::Waiting(ticket) => Ok(Sent::Waiting(ticket)),
+            Offer::Wait(place) => Ok(Sent::Waiting(self.admission.wait(message, place))),
             Offer::Busy => Err(Refused::Busy),
         }
     }
@@ -301,19 +306,21 @@ impl Transfer {
         }
     }
 
-    fn accept(&mut self, Admitted { message, account, ticket }: Admitted) {
+    /// A message with so long a body is this side's to deliver.
+    fn accept(&mut self, message: Outgoing, len: u64, account: AccountId) {
         self.messages_sent += u64::from(message.kind.is_message());
-        self.bytes_sent += if message.kind.is_message() { message.body_len() } else { 0 };
-        let (_, class) = self.outbox.accept(message, account);
-        if let Some(ticket) = ticket {
-            self.actions.push_back(Action::Granted(ticket));
-        }
+        self.bytes_sent += if message.kind.is_message() { len } else { 0 };
+        let class = self.outbox.accept(message, len, account);
         self.serve(class);
     }
 
     fn accept_admitted(&mut self) {
         let mut admitted = std::mem::take(&mut self.admitted);
-        admitted.drain(..).for_each(|message| self.accept(message));
+        for Admitted { message, account, ticket } in admitted.drain(..) {
+            self.actions.extend(ticket.map(Action::Granted));
+            let len = message.body_len();
+            self.accept(message, len, account);
+        }
         self.admitted = admitted;
     }
 }

@@ -94,6 +94,11 @@ impl NumberSet {
         if first > last {
             return;
         }
+        if self.runs.is_empty() && first == self.watermark + 1 {
+            (first..=last).for_each(new);
+            self.watermark = last;
+            return;
+        }
         self.gaps(first, last).for_each(|(first, last)| (first..=last).for_each(&mut new));
         let (mut start, mut end) = (first, last);
         if let Some((&below, &below_end)) = self.runs.range(..first).next_back()

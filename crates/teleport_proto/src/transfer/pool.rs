@@ -2,7 +2,8 @@
 
 use super::assembly::Region;
 use super::connection::Connection;
-use super::outgoing::{Frame, Record};
+use super::frame::Frame;
+use super::outgoing::Record;
 use super::{Action, Transfer};
 use crate::ConnectionId;
 use crate::wire::pool::Class;
@@ -154,7 +155,7 @@ impl Transfer {
             connection.log.push_back(Record::Probe);
             return Some(Frame::probe(connection.class));
         }
-        let Some((frame, record)) = self.outbox.next_frame(id, connection.class) else {
+        let Some((frame, record)) = self.outbox.next_frame(connection.class) else {
             connection.idle = true;
             return None;
         };

@@ -2,7 +2,6 @@
 
 use super::answers;
 use super::assembly::Region;
-use super::credit::Admitted;
 use super::error::{MOST_REMEMBERED, ReceiveError, Violation, allow};
 use super::incoming::Answer;
 use super::message::{Credit, Disposition, Outcome, Outgoing, Sink};
@@ -37,7 +36,7 @@ impl Transfer {
         }
         let granted = self.inbox.express_outstanding();
         self.answerable = if self.outbox.answers() == 0 { granted } else { granted.max(self.answerable) };
-        let result = self.inbox.batch(&frame, sink);
+        let result = self.inbox.batch(frame, sink).and_then(|()| self.check_batches());
         self.after_receiving(id, result)
     }
 
@@ -48,11 +47,15 @@ impl Transfer {
             return Ok(());
         };
         connection.begun_batch = len as u64;
+        self.check_batches().map_err(|error| self.refuse(id, error))
+    }
+
+    /// Refuses more batches that have begun to come, or wait for others, than what may come explains.
+    fn check_batches(&self) -> Result<(), ReceiveError> {
         let begun: u64 = self.connections.iter().filter(|c| c.live).map(|c| c.begun_batch).sum();
-        let credit = self.inbox.expected();
-        if begun > credit.saturating_mul(MOST_PER_CREDIT) {
-            let error = Violation::Batches { bytes: begun, credit };
-            return Err(self.refuse(id, error.into()));
+        let (bytes, credit) = (begun + self.inbox.early_bytes(), self.inbox.expected());
+        if bytes > credit.saturating_mul(MOST_PER_CREDIT) {
+            return Err(Violation::Batches { bytes, credit }.into());
         }
         Ok(())
     }
@@ -195,7 +198,8 @@ impl Transfer {
         message.unordered = true;
         // Neither kind is ever refused.
         if self.answers.admit(kind, message.body_len()).is_ok() {
-            self.accept(Admitted { message, account: 0, ticket: None });
+            let len = message.body_len();
+            self.accept(message, len, 0);
         }
     }
 

@@ -101,6 +101,11 @@ impl Kind {
         matches!(self, Self::Data | Self::Request(_) | Self::Reply(_) | Self::Carried)
     }
 
+    /// Whether it is no more than a body for a destination.
+    pub(crate) fn is_plain(self) -> bool {
+        matches!(self, Self::Data | Self::Carried)
+    }
+
     /// The watch that it is about.
     pub fn reference(self) -> Option<RefId> {
         match self {
@@ -203,8 +208,12 @@ const KNOWN_FLAGS: u8 = PREDECESSOR | ACCOUNT | ACKNOWLEDGE | TO_NAME | BEHIND_A
 impl Envelope {
     /// Appends the envelope's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
+        self.head().encode(out);
+    }
+
+    pub(crate) fn head(&self) -> Head<'_> {
         let &Self { seq, predecessor, behind_all, account, kind, acknowledge, from, ref to } = self;
-        Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to }.encode(out);
+        Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to }
     }
 
     /// Takes one envelope off the front of `input`.
@@ -268,6 +277,7 @@ impl Envelope {
 }
 
 /// An envelope on its way out: its destination is somebody else's.
+#[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
     pub(crate) seq: Seq,
     pub(crate) predecessor: Option<Seq>,
@@ -280,6 +290,11 @@ pub(crate) struct Head<'a> {
 }
 
 impl Head<'_> {
+    pub(crate) fn to_envelope(self) -> Envelope {
+        let Self { seq, predecessor, behind_all, account, kind, acknowledge, from, to } = self;
+        Envelope { seq, predecessor, behind_all, account, kind, acknowledge, from, to: to.clone() }
+    }
+
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         out.put_u8(

@@ -1,8 +1,10 @@
 //! What the bytes on a connection mean, after its handshake.
 //!
-//! [`pool`] describes the frames of express and bulk connections, [`envelope`] the head of a message inside them, and
-//! [`control`] the frames of the control connection. `docs/protocol.md` has the same layouts in tables.
+//! [`batch`] describes the frames of express connections, [`pool`] those of bulk connections, [`envelope`] the head of a
+//! message inside them, and [`control`] the frames of the control connection. `docs/protocol.md` has the same layouts in
+//! tables.
 
+pub mod batch;
 pub mod control;
 pub mod envelope;
 pub mod pool;

@@ -1,10 +1,10 @@
-//! Frames of the pool connections: batches of small messages, and fragments of large ones.
+//! The two kinds of pool connections, and the frames of bulk ones: fragments of large messages.
 //!
-//! An express connection carries batches only and a bulk connection fragments only, so that the reader of a bulk
+//! An express connection carries [batches](super::batch) only and a bulk connection fragments only, so that the reader of a bulk
 //! connection can read a fixed header and then straight into the message's own buffer.
 
 use super::{WireError, envelope::MAX_ENVELOPE_LEN};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
 /// What a pool connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,15 +18,6 @@ pub enum Class {
 /// The largest body, in bytes, that travels over express connections.
 pub const EXPRESS_LIMIT: usize = 64 * 1024;
 
-/// Bytes before the messages of a batch: length (u32, of what follows it), type, zero, number of messages (u16).
-pub const BATCH_HEADER_LEN: usize = 8;
-
-/// The longest batch frame, in bytes. A batch is closed before it would pass this.
-pub const MAX_BATCH_LEN: usize = 1024 * 1024;
-
-/// The most messages in a batch.
-pub const MAX_BATCH_MESSAGES: usize = 8 * 1024;
-
 /// Bytes of a fragment's fixed header.
 pub const FRAGMENT_HEADER_LEN: usize = 32;
 
@@ -36,58 +27,17 @@ pub const MIN_FRAGMENT_SIZE: u32 = 16 * 1024;
 /// The largest fragment size a sender may choose.
 pub const MAX_FRAGMENT_SIZE: u32 = 16 * 1024 * 1024;
 
-const BATCH: u8 = 1;
 const FRAGMENT: u8 = 2;
 const PROBE: u8 = 3;
 
-/// What asks whether an express connection passes anything on: a batch without messages. The receiver counts it like any frame,
-/// and says so.
-pub(crate) const EXPRESS_PROBE: [u8; BATCH_HEADER_LEN] = [0, 0, 0, 4, BATCH, 0, 0, 0];
-
-/// The same for a bulk connection: as long as the header of a fragment, and none.
+/// What asks whether a bulk connection passes anything on: as long as the header of a fragment, and none. The receiver counts it
+/// like any frame, and says so.
 pub const BULK_PROBE: [u8; FRAGMENT_HEADER_LEN] = {
     let mut probe = [0; FRAGMENT_HEADER_LEN];
     probe[3] = FRAGMENT_HEADER_LEN as u8 - 4;
     probe[4] = PROBE;
     probe
 };
-
-/// Writes a batch's header over the first [`BATCH_HEADER_LEN`] bytes of `frame`.
-pub(crate) fn put_batch_header(header: &mut [u8], frame_len: usize, messages: u16) {
-    header[..4].copy_from_slice(&((frame_len - 4) as u32).to_be_bytes());
-    header[4..6].copy_from_slice(&[BATCH, 0]);
-    header[6..8].copy_from_slice(&messages.to_be_bytes());
-}
-
-/// Takes one whole batch frame off the front of what an express connection received, or tells how many bytes the
-/// frame at the front will have once it is complete.
-///
-/// The answer `Err(needed)` inside `Ok` is a size to reserve for: at least the header's.
-pub fn split_batch(received: &mut BytesMut) -> Result<Result<Bytes, usize>, WireError> {
-    if received.len() < BATCH_HEADER_LEN {
-        return Ok(Err(BATCH_HEADER_LEN));
-    }
-    let len = 4 + u32::from_be_bytes([received[0], received[1], received[2], received[3]]) as usize;
-    if received[4] != BATCH || received[5] != 0 {
-        let value = u16::from_be_bytes([received[4], received[5]]).into();
-        return Err(WireError::Unknown { field: "frame type on an express connection", value });
-    }
-    if !(BATCH_HEADER_LEN..=MAX_BATCH_LEN).contains(&len) {
-        let (value, allowed) = (len as u64, MAX_BATCH_LEN as u64);
-        return Err(WireError::OutOfRange { field: "batch length", value, allowed });
-    }
-    if received.len() < len {
-        return Ok(Err(len));
-    }
-    Ok(Ok(received.split_to(len).freeze()))
-}
-
-/// The number of messages that a batch frame says it has, and their bytes.
-pub(crate) fn batch_messages(frame: &[u8]) -> Result<(usize, &[u8]), WireError> {
-    let (header, messages) =
-        frame.split_first_chunk::<BATCH_HEADER_LEN>().ok_or(WireError::Truncated("batch"))?;
-    Ok((usize::from(u16::from_be_bytes([header[6], header[7]])), messages))
-}
 
 /// The fixed header of a fragment.
 ///
@@ -199,19 +149,6 @@ mod tests {
         fn arbitrary_headers_never_panic(bytes: [u8; FRAGMENT_HEADER_LEN]) {
             let _ = FragmentHeader::decode(&bytes);
         }
-
-        #[test]
-        fn arbitrary_streams_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = split_batch(&mut BytesMut::from(&bytes[..]));
-        }
-    }
-
-    #[test]
-    fn an_express_probe_is_a_batch_without_messages() {
-        let mut received = BytesMut::from(&EXPRESS_PROBE[..]);
-        let frame = split_batch(&mut received).unwrap().unwrap();
-        assert_eq!(batch_messages(&frame), Ok((0, &[][..])));
-        assert!(received.is_empty());
     }
 
     #[test]

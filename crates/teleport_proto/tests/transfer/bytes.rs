@@ -3,8 +3,9 @@
 use super::support::{LARGE, Two, joined, message};
 use bytes::BytesMut;
 use proptest::prelude::*;
+use teleport_proto::wire::batch::{Front, split_batch};
 use teleport_proto::wire::control::{ControlFrame, TransferFrame};
-use teleport_proto::wire::pool::{Class, split_batch};
+use teleport_proto::wire::pool::Class;
 
 /// The bytes of an express connection, a few messages to a frame, and what was sent.
 fn express_stream() -> (Vec<Vec<u8>>, Vec<usize>) {
@@ -43,7 +44,7 @@ proptest! {
         let mut split = Vec::new();
         for piece in pieces(&stream, &cuts) {
             received.extend_from_slice(piece);
-            while let Ok(frame) = split_batch(&mut received).unwrap() {
+            while let Front::Whole(frame) = split_batch(&mut received).unwrap() {
                 split.push(frame.to_vec());
                 two.receiver.receive_batch(express, frame, &mut two.delivered).unwrap();
             }
@@ -59,9 +60,9 @@ proptest! {
         let (frames, _) = express_stream();
         for frame in frames {
             let mut received = BytesMut::from(&frame[..at.index(frame.len())]);
-            let known = received.len() >= 8;
-            let needed = split_batch(&mut received).unwrap().unwrap_err();
-            prop_assert_eq!(needed, if known { frame.len() } else { 8 });
+            let known = received.len() >= 16;
+            let Front::Begun(needed) = split_batch(&mut received).unwrap() else { panic!("a whole frame") };
+            prop_assert_eq!(needed, if known { frame.len() } else { 16 });
         }
     }
 }

@@ -137,6 +137,11 @@ fn ignoring_the_predecessor_is_caught() {
 }
 
 #[test]
+fn taking_batches_as_they_come_is_caught() {
+    caught("ignore_position", Faults { ignore_position: true, ..Faults::default() });
+}
+
+#[test]
 fn a_budget_for_those_who_come_first_is_caught() {
     let unfair = Faults { unfair_budget: true, ..Faults::default() };
     caught_in(&Scenario::standing_still(), "unfair_budget", unfair);

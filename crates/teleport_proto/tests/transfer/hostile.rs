@@ -1,7 +1,7 @@
 //! A peer that follows the layouts and none of the rules: whatever it says, in whatever state, nothing panics, and what is
 //! refused changes nothing.
 
-use super::misbehaviour::{FRAGMENT, batch, fragment, transfer_frames};
+use super::misbehaviour::{FRAGMENT, at, batch, fragment, transfer_frames};
 use super::support::{LARGE, WINDOW, config, machine, message, process, receive, reference};
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -32,8 +32,10 @@ enum Step {
     Finish(Disposition),
     /// By the peer.
     Control(TransferFrame),
+    /// Behind what has come, or with room for some messages between.
     Batch {
         connection: u64,
+        skipped: u64,
         messages: Vec<(Envelope, usize)>,
     },
     /// `begun`: only its header comes.
@@ -123,7 +125,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Consume),
         1 => ends.prop_map(Step::Finish),
         6 => control_frames().prop_map(Step::Control),
-        4 => (connection(), received).prop_map(|(connection, messages)| Step::Batch { connection, messages }),
+        4 => (connection(), prop_oneof![6 => Just(0u64), 1 => 0..9u64], received)
+            .prop_map(|(connection, skipped, messages)| Step::Batch { connection, skipped, messages }),
         2 => Just(Step::Fill),
         4 => (connection(), envelopes(), totals, 0u32..3, any::<bool>()).prop_map(
             |(connection, envelope, total, index, begun)| Step::Fragment { connection, envelope, total, index, begun }
@@ -162,6 +165,8 @@ struct Victim {
     taker: Taker,
     regions: Vec<(u64, Region)>,
     tickets: Vec<Ticket>,
+    /// Small messages that have been received.
+    position: u64,
 }
 
 fn class(connection: u64) -> Class {
@@ -173,7 +178,7 @@ impl Victim {
         let mut transfer = machine(config(dialler));
         transfer.prime();
         let (taker, regions, tickets) = (Taker::default(), Vec::new(), Vec::new());
-        let mut victim = Self { transfer, taker, regions, tickets };
+        let mut victim = Self { transfer, taker, regions, tickets, position: 0 };
         victim.open();
         if !dialler {
             (1..5)
@@ -189,7 +194,7 @@ impl Victim {
     }
 
     fn take(&mut self, step: Step) -> Result<(), ReceiveError> {
-        let Self { transfer, taker, regions, tickets } = self;
+        let Self { transfer, taker, regions, tickets, position } = self;
         match step {
             Step::Send { kind, len, acknowledge } => {
                 let acknowledge = acknowledge.then_some(1);
@@ -222,8 +227,14 @@ impl Victim {
                 }
                 result?;
             }
-            Step::Batch { connection, messages } => {
-                receive(transfer, connection, Class::Express, &batch(&messages), taker)?;
+            Step::Batch { connection, skipped, messages } => {
+                let frame = at(*position + skipped, batch(&messages));
+                *position += if skipped == 0 && transfer.frames_in_flight(connection).is_some() {
+                    messages.len() as u64
+                } else {
+                    0
+                };
+                receive(transfer, connection, Class::Express, &frame, taker)?;
             }
             Step::Fragment { connection, envelope, total, index, begun } => {
                 let index = if u64::from(index) * u64::from(FRAGMENT) < total { index } else { 0 };

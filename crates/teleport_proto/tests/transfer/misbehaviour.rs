@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use teleport_proto::transfer::{
     Buffers, Credit, Outgoing, PlainBuffers, ReceiveError, Transfer, Unlimited, Violation,
 };
+use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::{ControlFrame, TransferFrame};
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Seq};
-use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
+use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader};
 
 const EXPRESS: u64 = 1;
 const BULK: u64 = 2;
@@ -53,11 +54,18 @@ pub(super) fn batch(messages: &[(Envelope, usize)]) -> Vec<u8> {
         inner.put_bytes(7, *len);
     }
     let mut frame = BytesMut::new();
-    frame.put_u32(4 + inner.len() as u32);
+    frame.put_u32(12 + inner.len() as u32);
     frame.put_slice(&[1, 0]);
     frame.put_u16(messages.len() as u16);
+    frame.put_u64(0);
     frame.put_slice(&inner);
     frame.to_vec()
+}
+
+/// The batch, with another place for its first message among all small messages.
+pub(super) fn at(position: u64, mut batch: Vec<u8>) -> Vec<u8> {
+    batch[8..16].copy_from_slice(&position.to_be_bytes());
+    batch
 }
 
 /// A fragment of the message that `envelope` belongs to.
@@ -110,7 +118,7 @@ fn the_described_bytes_are_the_bytes() {
     let mut frame = batch(&[(described, 5)]);
     let body = frame.len() - 5;
     frame[body..].copy_from_slice(b"hello");
-    let expected = "00000015 01 00 0001  0b 00 07 02 02 03 6c6f67 01 00  05 68656c6c6f";
+    let expected = "0000001d 01 00 0001 0000000000000000  0b 00 07 02 02 03 6c6f67 01 00  05 68656c6c6f";
     assert_eq!(hex(&frame), expected.replace(' ', ""));
 
     let above = [(9, 9), (11, 400)].into_iter().collect();
@@ -136,9 +144,9 @@ fn a_batch_that_does_not_parse_closes_its_connection_and_delivers_nothing() {
     let mut cut = good[..good.len() - 1].to_vec();
     cut[3] -= 1;
     let mut unknown_flags = good.clone();
-    unknown_flags[8] |= 0x80;
+    unknown_flags[16] |= 0x80;
     let mut unknown_kind = good.clone();
-    unknown_kind[9] = 9;
+    unknown_kind[17] = 9;
     for frame in [too_many_messages, too_few_messages, cut, unknown_flags, unknown_kind] {
         let (mut receiver, mut sink) = (receiver(), Mailboxes::default());
         let result = express(&mut receiver, &frame, &mut sink);
@@ -203,7 +211,7 @@ fn a_gap_holds_the_message_until_it_is_closed() {
     let after = |seq, predecessor| Envelope { predecessor: Some(predecessor), ..envelope(seq) };
     express(&mut receiver, &batch(&[(after(3, 2), 30), (after(2, 1), 20)]), &mut sink).unwrap();
     assert!(sink.0.is_empty());
-    express(&mut receiver, &batch(&[(envelope(1), 10)]), &mut sink).unwrap();
+    express(&mut receiver, &at(2, batch(&[(envelope(1), 10)])), &mut sink).unwrap();
     assert_eq!(sink.0.iter().map(|delivery| delivery.seq).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
@@ -217,8 +225,24 @@ fn what_comes_twice_ends_the_session() {
     let (mut receiver, mut sink) = (receiver(), Mailboxes::default());
     let frame = batch(&[(envelope(1), 10)]);
     express(&mut receiver, &frame, &mut sink).unwrap();
-    assert_ends(express(&mut receiver, &frame, &mut sink), Violation::Duplicate { seq: 1 });
+    assert_ends(express(&mut receiver, &at(1, frame.clone()), &mut sink), Violation::Duplicate { seq: 1 });
     assert_eq!(sink.0.len(), 1);
+    // Its place has been taken, whatever its number.
+    let (mut receiver, mut sink) = (self::receiver(), Mailboxes::default());
+    express(&mut receiver, &frame, &mut sink).unwrap();
+    assert_ends(
+        express(&mut receiver, &batch(&[(envelope(2), 10)]), &mut sink),
+        Violation::Duplicate { seq: 2 },
+    );
+    let early = at(5, batch(&[(envelope(6), 10)]));
+    let (mut receiver, mut sink) = (self::receiver(), Mailboxes::default());
+    express(&mut receiver, &early, &mut sink).unwrap();
+    assert_ends(express(&mut receiver, &early, &mut sink), Violation::Duplicate { seq: 6 });
+    let (mut receiver, mut sink) = (self::receiver(), Mailboxes::default());
+    express(&mut receiver, &at(1, batch(&[(envelope(2), 10)])), &mut sink).unwrap();
+    let both = batch(&[(envelope(1), 10), (envelope(3), 10)]);
+    assert_ends(express(&mut receiver, &both, &mut sink), Violation::Duplicate { seq: 2 });
+    let (mut receiver, mut sink) = (self::receiver(), Mailboxes::default());
 
     let first = fragment(&envelope(2), 100_000, 0);
     bulk(&mut receiver, &first, &mut sink).unwrap();
@@ -253,10 +277,11 @@ fn there_is_no_message_zero() {
 #[test]
 fn the_largest_numbers_do_no_harm() {
     let (mut receiver, mut sink) = (receiver(), Mailboxes::default());
-    for seq in [Seq::MAX - 1, Seq::MAX - 2, Seq::MAX - 3] {
-        express(&mut receiver, &batch(&[(envelope(seq), 1)]), &mut sink).unwrap();
+    for (position, seq) in (0..).zip([Seq::MAX - 1, Seq::MAX - 2, Seq::MAX - 3]) {
+        express(&mut receiver, &at(position, batch(&[(envelope(seq), 1)])), &mut sink).unwrap();
     }
-    let result = express(&mut receiver, &batch(&[(envelope(Seq::MAX), 1)]), &mut sink);
+    express(&mut receiver, &at(u64::MAX, batch(&[(envelope(9), 1)])), &mut sink).unwrap();
+    let result = express(&mut receiver, &at(3, batch(&[(envelope(Seq::MAX), 1)])), &mut sink);
     assert_ends(result, Violation::Duplicate { seq: Seq::MAX });
     let mut said = BytesMut::new();
     receiver.take_control(&mut said);
@@ -459,9 +484,10 @@ proptest! {
         count in 0u16..20,
     ) {
         let mut frame = BytesMut::new();
-        frame.put_u32(4 + bytes.len() as u32);
+        frame.put_u32(12 + bytes.len() as u32);
         frame.put_slice(&[1, 0]);
         frame.put_u16(count);
+        frame.put_u64(0);
         frame.put_slice(&bytes);
         let _ = express(&mut receiver(), &frame, &mut Mailboxes::default());
         let raw = Bytes::from(bytes);

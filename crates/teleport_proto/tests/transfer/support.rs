@@ -8,9 +8,10 @@ use teleport_proto::transfer::{
     Action, Delivery, Disposition, Frame, Outgoing, PlainBuffers, ReceiveError, Refused, Sent, Sink,
     Transfer, TransferConfig, Unlimited, Violation,
 };
+use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
-use teleport_proto::wire::pool::{BULK_PROBE, Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
+use teleport_proto::wire::pool::{BULK_PROBE, Class, FRAGMENT_HEADER_LEN, FragmentHeader};
 
 pub(crate) const WINDOW: u64 = 1024 * 1024;
 pub(crate) const MAILBOX: u64 = 256 * 1024;
@@ -163,7 +164,7 @@ pub(crate) fn receive(
         Class::Express => {
             let mut received = BytesMut::from(bytes);
             let frame = split_batch(&mut received).map_err(ReceiveError::Connection)?;
-            let frame = frame.expect("a whole frame");
+            let frame = frame.whole().expect("a whole frame");
             transfer.receive_batch(id, frame, sink)
         }
         Class::Bulk => {

@@ -8,7 +8,8 @@ use super::world::World;
 use bytes::Bytes;
 use teleport_proto::ConnectionId;
 use teleport_proto::transfer::ReceiveError;
-use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
+use teleport_proto::wire::batch::{Front, split_batch};
+use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader};
 
 impl World {
     pub(super) fn connection(&mut self, who: Who, id: ConnectionId) -> Option<&mut Connection> {
@@ -211,7 +212,7 @@ impl World {
         id: ConnectionId,
         received: &mut bytes::BytesMut,
     ) -> Result<(), Broken> {
-        while let Ok(frame) = split_batch(received).map_err(|error| Broken::by("batch", error))? {
+        while let Front::Whole(frame) = split_batch(received).map_err(|error| Broken::by("batch", error))? {
             let result = self.deliver(who, Some(Class::Express), |transfer, sink| {
                 transfer.receive_batch(id, frame, sink)
             })?;

@@ -10,9 +10,10 @@ use teleport_proto::transfer::{
     Buffers, Credit, Delivery, Disposition, Outgoing, ReceiveError, Region, Sink, Transfer, TransferConfig,
     Unlimited,
 };
+use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
-use teleport_proto::wire::pool::{BULK_PROBE, Class, FRAGMENT_HEADER_LEN, FragmentHeader, split_batch};
+use teleport_proto::wire::pool::{BULK_PROBE, Class, FRAGMENT_HEADER_LEN, FragmentHeader};
 
 const WINDOW: usize = 256 * 1024;
 
@@ -110,9 +111,8 @@ impl Victim {
     fn read(&mut self, id: u64, class: Class, frame: &[u8]) {
         match class {
             Class::Express => {
-                let frame =
-                    split_batch(&mut BytesMut::from(frame)).expect("a good batch").expect("a whole one");
-                self.batch(id, frame).expect("good messages");
+                let front = split_batch(&mut BytesMut::from(frame)).expect("a good batch");
+                self.batch(id, front.whole().expect("a whole one")).expect("good messages");
             }
             Class::Bulk => {
                 let (_, region) = self.fragment(id, frame).expect("a good fragment");

@@ -2,9 +2,10 @@
 
 use bytes::BytesMut;
 use teleport_proto::transfer::{ReceiveError, Region};
+use teleport_proto::wire::batch::{Front, MAX_BATCH_LEN, split_batch};
 use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::envelope::Seq;
-use teleport_proto::wire::pool::{Class, MAX_BATCH_LEN, split_batch};
+use teleport_proto::wire::pool::Class;
 
 use super::peers::{Victim, exchange};
 
@@ -33,8 +34,8 @@ fn express(stream: &[u8], step: usize) -> Taken {
         received.extend_from_slice(piece);
         loop {
             let result = match split_batch(&mut received) {
-                Ok(Ok(frame)) => victim.batch(id, frame),
-                Ok(Err(needed)) => {
+                Ok(Front::Whole(frame)) => victim.batch(id, frame),
+                Ok(Front::Begun(needed)) => {
                     assert!((received.len() + 1..=MAX_BATCH_LEN).contains(&needed));
                     break;
                 }

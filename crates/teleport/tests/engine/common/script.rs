@@ -73,15 +73,16 @@ pub(crate) async fn closed_by_peer(stream: &mut TcpStream) {
     let _ = super::within(stream.read_to_end(&mut bytes)).await;
 }
 
-/// A batch of one message, as it goes over an express connection.
+/// A batch of one message, as it goes over an express connection, if all that were sent before were small, too.
 pub(crate) fn batch(envelope: &Envelope, body: &[u8]) -> BytesMut {
     let mut message = BytesMut::new();
     envelope.encode(&mut message);
     put_varint(&mut message, body.len());
     message.put_slice(body);
     let mut frame = BytesMut::new();
-    frame.put_u32(4 + message.len() as u32);
+    frame.put_u32(12 + message.len() as u32);
     frame.put_slice(&[1, 0, 0, 1]);
+    frame.put_u64(envelope.seq - 1);
     frame.put_slice(&message);
     frame
 }
