@@ -654,13 +654,18 @@ handshakes_that_do_not_go_on(_Config) ->
         ok = at(A, sys, suspend, [net_kernel]),
         Begun = at(B, fun() ->
             Self = self(),
-            [spawn(fun() ->
-                 Channel = channel(name(A)),
-                 {[], false} = teleport_nif:carrier_own(Channel),
-                 ok = teleport_nif:carrier_packet(Channel, <<>>),
-                 receive {teleport_carrier, closed} -> Self ! closed end,
-                 receive after infinity -> Channel end
-             end) || _ <- lists:seq(1, 20)],
+            %% One after the other: a channel that is begun behind a later one is none.
+            [begin
+                 spawn(fun() ->
+                     Channel = channel(name(A)),
+                     {[], false} = teleport_nif:carrier_own(Channel),
+                     ok = teleport_nif:carrier_packet(Channel, <<>>),
+                     Self ! begun,
+                     receive {teleport_carrier, closed} -> Self ! closed end,
+                     receive after infinity -> Channel end
+                 end),
+                 receive begun -> ok after ?PATIENCE -> error(not_begun) end
+             end || _ <- lists:seq(1, 20)],
             [closed = next() || _ <- lists:seq(1, 16)],
             receive closed -> more after 500 -> four end
         end),

@@ -2,7 +2,8 @@
 -module(teleport_test).
 
 -export([init_pair/1, end_pair/1]).
--export([epmd/0, distribute/0, start_here/1, stop_here/0, start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
+-export([epmd/0, distribute/0, start_here/1, stop_here/0]).
+-export([start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
 -export([receive_one/0, mailbox/0, eventually/1, caught/1, outcome/3]).
