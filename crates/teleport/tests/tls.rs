@@ -9,6 +9,8 @@ use teleport::{
     Binary, Config, ConnectError, Node, Pem, StartError, StaticPeers, TlsConfig, TlsError, Verify,
 };
 use teleport_testkit::proxy::{Fault, Faults, Proxy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const COOKIE: &str = "XVTqZ3vF0cYbN7sLk2Rw";
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -227,6 +229,24 @@ async fn two_nodes_with_tls_are_not_talked_out_of_it() {
     peers.insert(b.name().clone(), proxy.address());
     let error = within(a.prime(b.name())).await.unwrap_err();
     assert_says(&error, "does not allow this node");
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_in_its_first_bytes_is_closed_at_once() {
+    let mut tls = Authority::new().config_of(A);
+    tls.upgrade = true;
+    let mut config = Config::default();
+    config.handshake_timeout = 10 * PATIENCE;
+    config.setup_timeout = 20 * PATIENCE;
+    let node = start_with("a@localhost", &StaticPeers::new(), Some(tls), config).await;
+    for first in [&[22][..], &[22, 3]] {
+        let mut stream = TcpStream::connect(node.address()).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        // Closed or reset: both are an end.
+        let _ = within(stream.read_to_end(&mut answer)).await;
+    }
 }
 
 #[tokio::test]

@@ -117,12 +117,18 @@ enum Speaks {
 
 async fn first_bytes(stream: &TcpStream) -> io::Result<Speaks> {
     let mut bytes = [0; 3];
-    let peek = || match rustix::net::recv(stream, &mut bytes[..], RecvFlags::PEEK)?.0 {
-        // The rest is under way, and wakes this again.
-        1 | 2 => Err(io::ErrorKind::WouldBlock.into()),
-        len => Ok(len),
+    let len = loop {
+        let is_all = stream.ready(Interest::READABLE).await?.is_read_closed();
+        let peek = || match rustix::net::recv(stream, &mut bytes[..], RecvFlags::PEEK)?.0 {
+            // The rest is under way, and wakes this again.
+            1 | 2 if !is_all => Err(io::ErrorKind::WouldBlock.into()),
+            len => Ok(len),
+        };
+        match stream.try_io(Interest::READABLE, peek) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            peeked => break peeked?,
+        }
     };
-    let len = stream.async_io(Interest::READABLE, peek).await?;
     Ok(match bytes {
         _ if len < 3 => Speaks::Other,
         [22, 3, _] => Speaks::Tls,
