@@ -53,6 +53,8 @@ pub(crate) struct Batches {
     target: usize,
     /// Batches of which a part has just been delivered.
     touched: SmallVec<[Position; 4]>,
+    /// Batches that the peer has received since it last said what has been delivered.
+    arrived: SmallVec<[Position; 4]>,
 }
 
 struct Batch {
@@ -222,6 +224,7 @@ impl Batches {
         self.target = (2 * self.target()).min(BATCH_TARGET);
         let Some(batch) = self.closed.get_mut(&position) else { return };
         batch.state = State::Received;
+        self.arrived.push(position);
         if matches!(batch.owed, Owed::Singly(_)) {
             batch.chunks.clear();
         }
@@ -286,6 +289,12 @@ impl Batches {
             match batch.owed {
                 Owed::AtOnce(sums) => returned.append(sums),
                 Owed::Singly(rest) => rest.into_iter().for_each(|(_, charge)| returned.add(charge)),
+            }
+        }
+        // What is delivered late keeps no bytes: a small batch would keep the whole block that it shares with others.
+        for position in mem::take(&mut self.arrived) {
+            if let Some(batch) = self.closed.get_mut(&position) {
+                batch.singly();
             }
         }
     }
@@ -367,5 +376,36 @@ impl Batch {
                 envelope.seq += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::envelope::{Destination, Kind, ProcessId};
+
+    #[test]
+    fn what_the_peer_has_and_does_not_deliver_keeps_no_bytes() {
+        let (mut batches, mut delivered) = (Batches::default(), NumberSet::default());
+        let from = ProcessId { id: 1, serial: 0 };
+        let (to, body) = (Destination::Process(from), Bytes::from_static(b"body"));
+        for seq in 1..=2 {
+            let (kind, account) = (Kind::Data, 1);
+            let (predecessor, behind_all, acknowledge) = (None, false, false);
+            let head = Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to: &to };
+            batches.add(&head, Charge::of(&head, 4, iter::once(&body)), 4, iter::once(&body));
+            let (_, position) = batches.next().unwrap();
+            batches.received(position);
+        }
+        let mut returned = Returned::default();
+        batches.delivered(2, 2);
+        delivered.insert(2);
+        batches.settle(&delivered, &mut returned);
+        assert_eq!((returned.messages, batches.closed.len()), (1, 1));
+        assert!(batches.closed.values().all(|batch| batch.chunks.is_empty()));
+        batches.delivered(1, 1);
+        delivered.insert(1);
+        batches.settle(&delivered, &mut returned);
+        assert_eq!((returned.messages, batches.entries()), (2, 0));
     }
 }
