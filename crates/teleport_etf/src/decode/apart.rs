@@ -1,6 +1,7 @@
 use std::ops::Range;
 
-use super::reader::{Reader, Token, Usual};
+use super::reader::Reader;
+use super::token::{Token, Usual};
 use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::tags;

@@ -3,8 +3,9 @@ use serde::de::value::{StrDeserializer, UnitDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
 use super::leaf::Name;
-use super::reader::{Reader, Token};
+use super::reader::Reader;
 use super::term::read_term;
+use super::token::Token;
 use super::validate::walk;
 use super::{Source, opened};
 use crate::error::DecodeError;

@@ -1,6 +1,6 @@
 //! What terms take on a heap of an Erlang virtual machine of 64 bits, in words, or slightly more: releases differ.
 
-use super::reader::{Token, Usual};
+use super::token::{Token, Usual};
 
 /// Longer binaries are kept apart from heaps.
 const ON_HEAP: usize = 64;

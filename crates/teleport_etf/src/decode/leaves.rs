@@ -1,5 +1,6 @@
 use super::apart::{Apart, MAX_OPEN, Parts, Shape};
-use super::reader::{Reader, Token, Usual};
+use super::reader::Reader;
+use super::token::{Token, Usual};
 use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::tags;

@@ -2,7 +2,8 @@ use bytes::Bytes;
 use num_bigint::BigInt;
 use smallvec::SmallVec;
 
-use super::reader::{Reader, Token};
+use super::reader::Reader;
+use super::token::Token;
 use super::{Source, opened};
 use crate::binary::Binary;
 use crate::error::DecodeError;

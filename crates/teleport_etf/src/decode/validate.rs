@@ -1,7 +1,8 @@
 use smallvec::SmallVec;
 
 use super::inflate::{Body, body};
-use super::reader::{Reader, Token};
+use super::reader::Reader;
+use super::token::Token;
 use crate::error::DecodeError;
 use crate::limits::Limits;
 
