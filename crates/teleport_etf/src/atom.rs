@@ -1,3 +1,5 @@
+//! Atoms, as text of their own.
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;

@@ -1,13 +1,10 @@
+//! Binaries that pass through serde as the same memory.
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
-use serde::ser::{Serialize, Serializer};
-
-use crate::handoff;
-
 /// An Erlang binary that passes through serde as the same memory.
 ///
 /// [`to_segments`](crate::to_segments) makes it a segment of its own, and [`from_bytes`](crate::from_bytes) takes it as
@@ -107,56 +104,5 @@ impl From<&'static str> for Binary {
 impl fmt::Debug for Binary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Binary({} bytes)", self.0.len())
-    }
-}
-
-impl Serialize for Binary {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        handoff::with_bytes(self.0.clone(), || serializer.serialize_bytes(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Binary {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Binary, D::Error> {
-        deserializer.deserialize_byte_buf(BinaryVisitor).map(Binary)
-    }
-}
-
-/// Takes bytes in any shape, by reference if they have been handed over.
-pub(crate) struct BinaryVisitor;
-
-impl<'de> Visitor<'de> for BinaryVisitor {
-    type Value = Bytes;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a binary")
-    }
-
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-        Ok(handoff::claim_bytes(bytes).unwrap_or_else(|| Bytes::copy_from_slice(bytes)))
-    }
-
-    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-        Ok(bytes.into())
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-        self.visit_bytes(text.as_bytes())
-    }
-
-    fn visit_string<E: de::Error>(self, text: String) -> Result<Bytes, E> {
-        Ok(text.into())
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Bytes, D::Error> {
-        deserializer.deserialize_byte_buf(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
-        let mut bytes = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(4096));
-        while let Some(byte) = seq.next_element()? {
-            bytes.push(byte);
-        }
-        Ok(bytes.into())
     }
 }

@@ -1,3 +1,5 @@
+//! Why a value cannot be encoded, and why bytes are refused.
+
 use std::fmt;
 
 /// Why a value could not be encoded.

@@ -2,16 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer};
-use serde::ser::{Serialize, Serializer};
-
 use crate::atom::{Atom, write_atom};
-use crate::binary::BinaryVisitor;
-use crate::decode::{Token, opened};
-use crate::encode::Writer;
-use crate::error::DecodeError;
-use crate::limits::Limits;
-use crate::tokens;
 
 /// The name of a process.
 ///
@@ -111,46 +102,16 @@ impl fmt::Display for Reference {
     }
 }
 
-macro_rules! serde_as_document {
-    ($type:ident, $write:ident, $expected:literal, $found:pat => $taken:expr) => {
+macro_rules! debug_as_display {
+    ($type:ident) => {
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
             }
         }
-
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let mut document = Writer::document();
-                document.$write(self);
-                serializer.serialize_newtype_struct(tokens::RAW, &Raw(document.as_small()))
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
-                let document = deserializer.deserialize_newtype_struct(tokens::RAW, BinaryVisitor)?;
-                let read = opened(&document, &Limits::default(), |mut reader, _| match reader.token()? {
-                    Token::$type($found) => reader.finish().map(|()| $taken),
-                    found => {
-                        Err(DecodeError::Unexpected { expected: $expected, found: found.name(), offset: 1 })
-                    }
-                });
-                read.map_err(de::Error::custom)
-            }
-        }
     };
 }
 
-serde_as_document!(Pid, put_pid, "a pid", pid => pid);
-serde_as_document!(Port, put_port, "a port", port => *port);
-serde_as_document!(Reference, put_reference, "a reference", reference => *reference);
-
-/// A document in the shape that every serde format takes.
-pub(crate) struct Raw<'a>(pub(crate) &'a [u8]);
-
-impl Serialize for Raw<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
-    }
-}
+debug_as_display!(Pid);
+debug_as_display!(Port);
+debug_as_display!(Reference);

@@ -1,3 +1,5 @@
+//! What a decoder refuses.
+
 /// What a decoder accepts before it refuses, and what it assumes of its buffer.
 ///
 /// ```

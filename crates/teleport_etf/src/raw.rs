@@ -1,11 +1,12 @@
+//! Terms that are passed on without being decoded.
+
 use std::fmt;
 
 use bytes::Bytes;
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::binary::BinaryVisitor;
-use crate::decode::{from_bytes_with, from_term_with};
+use crate::decode::{BinaryVisitor, from_bytes_with, from_term_with};
 use crate::encode::{Writer, to_segments};
 use crate::error::{DecodeError, EncodeError};
 use crate::limits::Limits;

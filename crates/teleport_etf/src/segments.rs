@@ -1,3 +1,5 @@
+//! Encoded documents: lists of byte strings for a vectored write.
+
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 

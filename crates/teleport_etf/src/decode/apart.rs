@@ -1,3 +1,5 @@
+//! Takes a document apart around its large binaries, for a caller that decodes the rest in its own way.
+
 use std::ops::Range;
 
 use super::reader::Reader;

@@ -1,3 +1,5 @@
+//! The serde deserializer: values out of documents, with binaries by reference.
+
 use bytes::Bytes;
 use serde::de::value::{StrDeserializer, UnitDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};

@@ -1,3 +1,5 @@
+//! Inflates compressed documents, within the limits.
+
 use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::error::DecodeError;

@@ -1,3 +1,5 @@
+//! Takes a document apart down to its leaves, in one pass.
+
 use super::apart::{Apart, MAX_OPEN, Parts, Shape};
 use super::reader::Reader;
 use super::token::{Token, Usual};

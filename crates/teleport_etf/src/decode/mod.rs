@@ -10,15 +10,15 @@ pub(crate) mod reader;
 mod term;
 mod token;
 mod validate;
+mod values;
 
 pub use apart::{Apart, Parts, take_apart};
 pub(crate) use de::from_term_with;
 pub use de::{from_bytes, from_bytes_with};
 pub use leaves::{Leaves, has_many_atoms, take_all_apart};
 pub(crate) use reader::Reader;
-pub(crate) use term::decode;
-pub(crate) use token::{FunHead, Token};
 pub use validate::{Summary, validate, validate_with};
+pub(crate) use values::BinaryVisitor;
 
 use bytes::Bytes;
 

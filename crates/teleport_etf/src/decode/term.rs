@@ -1,3 +1,5 @@
+//! Decodes documents into [`Term`]s.
+
 use bytes::Bytes;
 use num_bigint::BigInt;
 use smallvec::SmallVec;
@@ -11,13 +13,28 @@ use crate::ident::{Port, Reference};
 use crate::limits::Limits;
 use crate::term::{BitString, Export, Fun, ImproperList, Map, Term};
 
-/// Decodes a whole document.
-pub(crate) fn decode(document: &Bytes, limits: &Limits) -> Result<Term, DecodeError> {
-    opened(document, limits, |mut reader, source| {
-        let term = read_term(&mut reader, &source)?;
-        reader.finish()?;
-        Ok(term)
-    })
+impl Term {
+    /// Decodes a document within the default [`Limits`]; binaries as in [`from_bytes`](crate::from_bytes).
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if the document is malformed, or more than the limits allow.
+    pub fn decode(document: &Bytes) -> Result<Term, DecodeError> {
+        Term::decode_with(document, &Limits::default())
+    }
+
+    /// Decodes a document within limits of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Term::decode).
+    pub fn decode_with(document: &Bytes, limits: &Limits) -> Result<Term, DecodeError> {
+        opened(document, limits, |mut reader, source| {
+            let term = read_term(&mut reader, &source)?;
+            reader.finish()?;
+            Ok(term)
+        })
+    }
 }
 
 /// What a term takes in the container that it is in.
@@ -153,7 +170,14 @@ fn read_leaf<'a>(
         Token::Fun(head) => {
             let body = reader.fun_body(&head)?;
             reader.build(1, source.copied(body))?;
-            Term::Fun(Box::new(Fun::new(&head, source.bytes(body))))
+            let module = head.module.to_atom();
+            Term::Fun(Box::new(Fun::new(
+                module,
+                head.arity,
+                head.old_index,
+                head.old_uniq,
+                source.bytes(body),
+            )))
         }
         Token::Export(parts) => {
             let (module, function) = (parts.module.to_atom(), parts.function.to_atom());

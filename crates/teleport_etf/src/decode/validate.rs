@@ -1,3 +1,5 @@
+//! Checks a document and weighs what it would build, without building it.
+
 use smallvec::SmallVec;
 
 use super::inflate::{Body, body};

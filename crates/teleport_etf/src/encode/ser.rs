@@ -1,3 +1,5 @@
+//! The serde serializer: values into documents, with large binaries by reference.
+
 use bytes::{Bytes, BytesMut};
 use serde::ser::{self, Serialize};
 use std::fmt;

@@ -1,3 +1,5 @@
+//! Encodes [`Term`]s as documents.
+
 use std::slice;
 
 use smallvec::SmallVec;
@@ -8,8 +10,18 @@ use crate::segments::Segments;
 use crate::tags;
 use crate::term::Term;
 
-/// Encodes a term as a document.
-pub(crate) fn encode(term: &Term) -> Result<Segments, EncodeError> {
+impl Term {
+    /// Encodes the term as a document; large binaries become segments of their own, by reference.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] for what the format has no room for: a float that is not finite, or a length above 32 bits.
+    pub fn encode(&self) -> Result<Segments, EncodeError> {
+        encode(self)
+    }
+}
+
+fn encode(term: &Term) -> Result<Segments, EncodeError> {
     let mut out = Writer::document();
     if let Term::Local(bytes) = term {
         out.put_u8(tags::LOCAL_EXT);

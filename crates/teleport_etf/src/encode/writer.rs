@@ -1,3 +1,5 @@
+//! Writes the format's tags and lengths; large binaries are kept as references.
+
 use bytes::Bytes;
 use num_bigint::{BigInt, Sign};
 use smallvec::SmallVec;

@@ -1,3 +1,5 @@
+//! Conversions of Rust's types into [`Term`].
+
 use bytes::Bytes;
 use num_bigint::BigInt;
 

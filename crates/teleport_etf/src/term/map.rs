@@ -1,3 +1,5 @@
+//! Maps, in the order of their keys.
+
 use super::Term;
 
 /// An Erlang map. Kept in the order of its keys, so that maps of the same content are written the same way.

@@ -5,9 +5,7 @@ mod from;
 mod map;
 mod order;
 mod parts;
-mod serde;
 
-use bytes::Bytes;
 use num_bigint::BigInt;
 
 pub use map::Map;
@@ -15,11 +13,7 @@ pub use parts::{BitString, Export, Fun, ImproperList};
 
 use crate::atom::Atom;
 use crate::binary::Binary;
-use crate::error::{DecodeError, EncodeError};
 use crate::ident::{Pid, Port, Reference};
-use crate::limits::Limits;
-use crate::segments::Segments;
-use crate::{decode, encode};
 
 /// Any Erlang term.
 ///
@@ -35,7 +29,7 @@ use crate::{decode, encode};
 /// document.
 ///
 /// Encoding, decoding, comparing and writing never recurse; only dropping and cloning do, therefore
-/// [`Limits::max_depth`].
+/// [`Limits::max_depth`](crate::Limits::max_depth).
 ///
 /// ```
 /// use teleport_etf::{Atom, Term};
@@ -85,21 +79,6 @@ pub enum Term {
 }
 
 impl Term {
-    /// Decodes a document within the default [`Limits`]; binaries as in [`from_bytes`](crate::from_bytes).
-    pub fn decode(document: &Bytes) -> Result<Term, DecodeError> {
-        Term::decode_with(document, &Limits::default())
-    }
-
-    /// Decodes a document within limits of the caller's choice.
-    pub fn decode_with(document: &Bytes, limits: &Limits) -> Result<Term, DecodeError> {
-        decode::decode(document, limits)
-    }
-
-    /// Encodes the term as a document; large binaries become segments of their own, by reference.
-    pub fn encode(&self) -> Result<Segments, EncodeError> {
-        encode::encode(self)
-    }
-
     /// The empty list, `[]`.
     pub const fn nil() -> Term {
         Term::List(Vec::new())

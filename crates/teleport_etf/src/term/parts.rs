@@ -1,9 +1,10 @@
+//! What terms have beyond the usual shapes: bits, tails, funs.
+
 use bytes::{Bytes, BytesMut};
 
 use super::Term;
 use crate::atom::Atom;
 use crate::binary::Binary;
-use crate::decode::FunHead;
 
 /// Bits that do not fill whole bytes: at least one byte, of the last of which 1 to 7 bits are in use.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,14 +88,8 @@ pub struct Fun {
 }
 
 impl Fun {
-    pub(crate) fn new(head: &FunHead<'_>, body: Bytes) -> Fun {
-        Fun {
-            module: head.module.to_atom(),
-            arity: head.arity,
-            index: head.old_index,
-            uniq: head.old_uniq,
-            body: Binary::new(body),
-        }
+    pub(crate) fn new(module: Atom, arity: u8, index: i64, uniq: i64, body: Bytes) -> Fun {
+        Fun { module, arity, index, uniq, body: Binary::new(body) }
     }
 
     /// The module that its code is in.
