@@ -9,6 +9,7 @@ mod arrivals;
 mod chaos;
 mod coordinator;
 mod demand;
+mod figures;
 mod node;
 mod payload;
 mod probe;

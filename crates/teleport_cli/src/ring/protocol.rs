@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::protocol;
 
-use super::chaos::figures::{Counts, Ledger, Step};
+use super::figures::{Counts, Ledger, Step};
 
 /// From the coordinator to a node, the greeting included.
 pub(crate) type Command = protocol::Command<Order>;

@@ -6,13 +6,13 @@
 //!
 //! [`transports::teleport::chaos`]: super::transports::teleport
 
-pub(crate) mod figures;
 mod verdict;
 
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::figures::{Counts, Ledger, Step};
 use super::protocol::{Answer, Order, ProbeSamples};
 use super::report::{ChaosRun, Config, Report, Round, Run};
 use super::rounds::Ring;
@@ -21,7 +21,6 @@ use super::{Outcome, RingError};
 use crate::args::{ChaosOptions, RingOptions, Transport};
 use crate::bench::progress::Progress;
 use crate::bench::stats::Latency;
-use figures::{Counts, Ledger, Step};
 use verdict::{Balance, complaints};
 
 /// How often nodes are asked what they have counted.

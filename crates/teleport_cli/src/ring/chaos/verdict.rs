@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::figures::{Counts, Ledger, Pair};
+use super::super::figures::{Counts, Ledger, Pair};
 
 /// With fewer kills per second than this, a run proves little.
 pub(super) const LEAST_KILLS_PER_SECOND: u64 = 5;
@@ -66,8 +66,8 @@ pub(super) fn complaints(seconds: u64, counts: &Counts, balance: &Balance) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::{Received, Sent};
     use super::*;
+    use crate::ring::figures::{Received, Sent};
 
     const PAIR: Pair = Pair { origin: 0, worker: 0, node: 1, inbox: 0 };
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{TeleportNode, node_name};
 use crate::bench::child::{self, NodeError};
-use crate::ring::chaos::figures::{Counts, Ledger, Pair, Step};
+use crate::ring::figures::{Counts, Ledger, Pair, Step};
 use crate::ring::node::RingNode;
 use crate::ring::protocol::{Answer, Command, Event, Order};
 

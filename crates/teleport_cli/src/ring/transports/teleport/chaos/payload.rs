@@ -8,7 +8,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rustc_hash::FxHasher;
 
 use crate::args::LEAST_CHAOS_SIZE;
-use crate::ring::chaos::figures::Pair;
+use crate::ring::figures::Pair;
 
 /// Payloads of the largest size begin at one of so many places, so that they are not all the same.
 const SLACK: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use teleport::{Address, Binary, Mailbox, Message, Node};
 use super::payload::{Payloads, random};
 use crate::bench::child::NodeError;
 use crate::ring::arrivals::Arrivals;
-use crate::ring::chaos::figures::{Pair, Received, Sent};
+use crate::ring::figures::{Pair, Received, Sent};
 use crate::ring::protocol::Tally;
 use crate::ring::transports::teleport::node_name;
 
