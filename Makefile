@@ -52,7 +52,7 @@ lint: lint-erlang ## Format, clippy, documentation, and who may depend on whom; 
 		cargo clippy -p teleport --no-default-features --features "$$features" $(CARGO_FLAGS) -- -D warnings || exit 1; done
 	RUSTDOCFLAGS="$$RUSTDOCFLAGS -D warnings" cargo doc --workspace --lib --no-deps $(CARGO_FLAGS)
 	scripts/check-boundaries.sh
-	scripts/check-layers.sh teleport teleport_nif teleport_testkit
+	scripts/check-layers.sh teleport teleport_nif teleport_etf teleport_proto teleport_cli teleport_testkit
 	scripts/check-docs.sh
 
 .PHONY: deny

@@ -7,7 +7,7 @@
 //! so; then its window doubles, as far as the node's [`Granter`] has room for it.
 
 use super::Violation;
-use super::window::{MESSAGE_COST, part_of};
+use super::window::{MESSAGE_COST, Unlimited, part_of};
 use crate::wire::control::{Need, TransferFrame};
 use crate::wire::envelope::Lane;
 use crate::wire::pool::{Class, EXPRESS_LIMIT};
@@ -41,6 +41,16 @@ pub trait Granter: Send + Sync {
     /// A session that does not get what it needs is told, by [`Transfer::grants_freed`](super::Transfer::grants_freed), when it
     /// may have it, and then renews, though it may be that it needs nothing any more.
     fn renew(&self, lane: Lane, class: Class, renewal: Renewal) -> u64;
+}
+
+impl Granter for Unlimited {
+    fn at_rest(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn renew(&self, _: Lane, _: Class, renewal: Renewal) -> u64 {
+        renewal.wanted
+    }
 }
 
 /// A change of what a session has granted, in bytes.

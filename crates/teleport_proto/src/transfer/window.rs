@@ -1,7 +1,5 @@
 //! Credit in bytes.
 
-use super::grants::{Granter, Renewal};
-use crate::wire::envelope::Lane;
 use crate::wire::pool::{Class, EXPRESS_LIMIT};
 
 /// What a message costs besides its body, in bytes: its share of maps, queues and headers on either side, so that
@@ -158,16 +156,6 @@ impl Budget for Unlimited {
     fn take(&self, _: Class, _: u64) {}
 
     fn give_back(&self, _: Class, _: u64) {}
-}
-
-impl Granter for Unlimited {
-    fn at_rest(&self) -> u64 {
-        u64::MAX
-    }
-
-    fn renew(&self, _: Lane, _: Class, renewal: Renewal) -> u64 {
-        renewal.wanted
-    }
 }
 
 #[cfg(test)]
