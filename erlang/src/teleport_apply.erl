@@ -146,7 +146,7 @@ handle_info(_Other, Working) ->
 %% the caller's.
 -spec work(gen_server:from(), pid(), {node(), module(), atom(), [term()]}) -> no_return().
 work(From, Leader, {Node, Module, Function, Args}) ->
-    true = group_leader(Leader, self()),
+    ok = lead(Leader),
     Outcome = try
         {return, erpc:call(Node, Module, Function, Args)}
     catch
@@ -158,8 +158,17 @@ work(From, Leader, {Node, Module, Function, Args}) ->
 %% Applies a function for a cast.
 -spec work(pid(), {module(), atom(), [term()]}) -> term().
 work(Leader, {Module, Function, Args}) ->
-    true = group_leader(Leader, self()),
+    ok = lead(Leader),
     erlang:apply(Module, Function, Args).
+
+%% The caller's group leader may be a process of this node that has ended, such as that of a remote shell.
+-spec lead(pid()) -> ok.
+lead(Leader) ->
+    try group_leader(Leader, self()) of
+        true -> ok
+    catch
+        error:badarg -> ok
+    end.
 
 -spec erpc_reason(term()) -> term().
 erpc_reason(timeout) -> timeout;

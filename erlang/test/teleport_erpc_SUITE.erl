@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([values_are_returned/1, outcomes_as_of_erpc/1, large_values/1, a_process_of_its_own/1,
-         output_goes_to_the_caller/1, a_killed_function_is_an_exit/1,
+         output_goes_to_the_caller/1, a_group_leader_that_has_ended/1, a_killed_function_is_an_exit/1,
          timeouts/1, a_caller_that_ends/1, nodedown_is_noconnection/1, a_node_without_apply_refuses/1,
      many_at_once/1, results_that_are_too_large_are_errors/1]).
 -export([several_nodes_as_of_erpc/1, casts_as_of_erpc/1, requests_as_of_erpc/1, collections_as_of_erpc/1,
@@ -19,7 +19,7 @@ suite() ->
 
 all() ->
     [values_are_returned, outcomes_as_of_erpc, large_values, a_process_of_its_own,
-     output_goes_to_the_caller, a_killed_function_is_an_exit, timeouts,
+     output_goes_to_the_caller, a_group_leader_that_has_ended, a_killed_function_is_an_exit, timeouts,
      a_caller_that_ends, nodedown_is_noconnection, a_node_without_apply_refuses, many_at_once,
      results_that_are_too_large_are_errors,
      several_nodes_as_of_erpc, casts_as_of_erpc, requests_as_of_erpc, collections_as_of_erpc,
@@ -91,6 +91,19 @@ output_goes_to_the_caller(Config) ->
 
 leader() ->
     group_leader().
+
+%% As of a process that was started from a shell of the other node's, which has ended.
+a_group_leader_that_has_ended(Config) ->
+    Node = ?config(node, Config),
+    Leader = spawn(Node, fun() -> ok end),
+    teleport_test:eventually(fun() -> not erpc:call(Node, erlang, is_process_alive, [Leader]) end),
+    {_, Monitor} = spawn_monitor(fun() ->
+        true = group_leader(Leader, self()),
+        Node = teleport_erpc:call(Node, erlang, node, []),
+        [{ok, Node}] = teleport_erpc:multicall([Node], erlang, node, []),
+        exit(done)
+    end),
+    ?assertMatch({'DOWN', Monitor, process, _, done}, teleport_test:receive_one()).
 
 %% The process that was at it, not the function.
 a_killed_function_is_an_exit(Config) ->
