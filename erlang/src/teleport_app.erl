@@ -45,6 +45,7 @@ init([]) ->
 %% Starts the supervisor if all conditions hold.
 -spec maybe_start([fun(() -> ok | {error, term()})]) -> {ok, pid()} | {error, term()}.
 maybe_start([]) ->
+    ok = load(),
     case teleport_sup:start_link(application) of
         %% It is distributed Erlang's, which goes over it, and ends with that.
         {error, {already_started, _Pid}} ->
@@ -57,6 +58,13 @@ maybe_start([Condition | Conditions]) ->
         ok -> maybe_start(Conditions);
         {error, Reason} -> {error, Reason}
     end.
+
+%% Loads all modules. Later there may be no descriptors left for their files, and nobody but peers would notice.
+-spec load() -> ok.
+load() ->
+    {ok, Modules} = application:get_key(teleport, modules),
+    _ = code:ensure_modules_loaded(Modules),
+    ok.
 
 %% Whether a release of OTP is supported.
 -spec supported(string()) -> ok | {error, {unsupported_otp, string(), string()}}.

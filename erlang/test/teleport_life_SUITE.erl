@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1]).
+-export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1, all_modules_are_loaded/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1, stopped_before_there_is_a_session/1]).
 -export([no_library/1, a_library_that_is_none/1, other_releases/1]).
 
@@ -14,7 +14,7 @@ suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls,
+    [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls, all_modules_are_loaded,
      a_supervisor_that_gives_up, calls_that_begin_at_the_end, stopped_before_there_is_a_session,
      no_library, a_library_that_is_none, other_releases].
 
@@ -190,6 +190,13 @@ works(Server) ->
     try teleport:gs_call(Server, {echo, x}, 5000) =:= {ok, x}
     catch exit:{_Reason, {gen_server, call, _}} -> false
     end.
+
+%% A node that has no descriptors left answers peers as before.
+all_modules_are_loaded(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    {ok, Modules} = erpc:call(Node, application, get_key, [teleport, modules]),
+    ?assertEqual([], [Module || Module <- Modules, erpc:call(Node, code, is_loaded, [Module]) =:= false]),
+    teleport_test:stop_peer(Peer).
 
 %% Whoever calls as soon as there is an address is answered: relays are there before the engine listens.
 the_first_calls(_Config) ->
