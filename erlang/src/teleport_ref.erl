@@ -71,8 +71,11 @@ found(Pid, _Patience) when is_pid(Pid), node(Pid) =:= node() -> {otp, Pid};
 found(Pid, Patience) when is_pid(Pid) -> remote(Pid, node(Pid), Patience);
 found(_Other, _Patience) -> invalid.
 
-%% A node without teleport is reached by OTP's own functions, if `fallback' says so.
+%% A node without teleport is reached by OTP's own functions, if `fallback' says so. They also give the error
+%% if this node is not distributed.
 -spec remote(teleport_nif:destination(), node(), teleport_route:patience()) -> resolved() | late | noconnect.
+remote(To, _Node, _Patience) when node() =:= nonode@nohost ->
+    {otp, To};
 remote(To, Node, Patience) ->
     case teleport_route:of_node(Node, Patience) of
         pool -> {pool, To};

@@ -110,6 +110,8 @@ request_local(Name, Kind, Request) when is_atom(Name) ->
         undefined -> fail(Name, noproc);
         Pid -> request_local(Pid, Kind, Request)
     end;
+request_local({_Name, Node} = Process, _Kind, _Request) when node() =:= nonode@nohost, Node =/= node() ->
+    fail(Process, {nodedown, Node});
 request_local(Process, Kind, Request) ->
     Id = ?MONITOR_MARKED(Process, [{alias, demonitor}]),
     _ = erlang:send(Process, {Kind, {self(), tag(Id, 'DOWN')}, Request}),
@@ -147,6 +149,10 @@ each(Nodes, Begin, Timeout) ->
 %% Begins a request of each/3. It may still wait for room when this returns: each/3 sends nothing else before
 %% it has ended.
 -spec begin_marked(teleport_ref:resolved() | late, teleport_ref:ref(), reference(), term()) -> begun().
+begin_marked({otp, {_Name, Node} = Process}, _Ref, Mark, _Request) when node() =:= nonode@nohost, Node =/= node() ->
+    Id = teleport_ref:new(),
+    ok = ended(Id, Mark, Process, {nodedown, Node}),
+    {there, Id};
 begin_marked({otp, Process}, _Ref, Mark, Request) ->
     Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
     _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}),

@@ -71,12 +71,15 @@ send(Ref, Message, How, Ack) ->
             badarg
     end.
 
-%% Like `teleport_ref:resolve/2', but with the error of a send in place of `late' and `noconnect'.
--spec resolve(teleport_ref:ref(), how()) -> teleport_ref:resolved() | {error, busy | timeout | noconnect}.
+%% Like `teleport_ref:resolve/2', but with the error of a send in place of `late' and `noconnect', and for other
+%% nodes if this one is not distributed.
+-spec resolve(teleport_ref:ref(), how()) -> teleport_ref:resolved() | {error, busy | timeout | noconnect | not_running}.
 resolve(Ref, How) ->
     case teleport_ref:resolve(Ref, patience(How)) of
         noconnect -> {error, noconnect};
         late -> {error, case is_nosuspend(How) of true -> busy; false -> timeout end};
+        {otp, {_Name, Node}} when node() =:= nonode@nohost, Node =/= node() -> {error, not_running};
+        {otp, Pid} when node() =:= nonode@nohost, is_pid(Pid), node(Pid) =/= node() -> {error, not_running};
         Where -> Where
     end.
 

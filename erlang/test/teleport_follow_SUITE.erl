@@ -12,7 +12,7 @@
 -export([questions_of_strangers_are_bounded/1]).
 -export([another_ticktime/1, a_ticktime_of_its_own/1, encrypted_clusters/1]).
 %% On peers.
--export([wait_for/3, told/1, be_strange/2]).
+-export([wait_for/3, told/1, be_strange/2, requested/2]).
 
 -define(COOKIE, 'aVhQ3tBnX81kLmZr').
 -define(OTHER, 'pW9cYt5RfJ20sDqE').
@@ -157,7 +157,13 @@ rests_without_a_name(_Config) ->
                                            {gen_server, call, gs_call, [Away, hello, infinity]},
                                            {gen_server, cast, cast, [Away, hello]},
                                            {gen_server, abcast, abcast, [[node()], server, hello]},
-                                           {gen_server, multi_call, multi_call, [[node()], server, hello]}]],
+                                           {gen_server, multi_call, multi_call, [[node()], server, hello]},
+                                           {gen_server, multi_call, multi_call, [[node()], server, hello, 1000]},
+                                           {gen_server, stop, gs_stop, [Away]},
+                                           {gen_server, stop, gs_stop, [Away, shutdown, 1000]}]],
+    [?assertEqual(peer:call(Peer, ?MODULE, requested, [Otp, Away]), peer:call(Peer, ?MODULE, requested, [Ours, Away]))
+     || {Otp, Ours} <- [{gen_server, teleport}, {gen_statem, teleport_gen_statem}]],
+    ?assertEqual(outcome(Peer, erlang, monitor, [process, Away]), outcome(Peer, teleport, monitor, [Away])),
     ?assertEqual({error, not_running}, peer:call(Peer, teleport, send, [Away, hello])),
     ?assertEqual({error, not_running}, peer:call(Peer, teleport, info, [])),
     [{nonode@nohost, {error, [{running, {error, rests}, Text} | _]}}] = peer:call(Peer, teleport, check, []),
@@ -172,6 +178,10 @@ rests_without_a_name(_Config) ->
      end || Round <- [1, 2]],
     ?assertEqual(ok, peer:call(Peer, application, stop, [teleport])),
     stop(Peer).
+
+%% How a request ends.
+requested(Module, Server) ->
+    Module:receive_response(Module:send_request(Server, hello), 1000).
 
 a_name_from_the_first_peer(_Config) ->
     Cookie = atom_to_list(erlang:get_cookie()),
