@@ -4,13 +4,39 @@
 //! ticks and acknowledgements, express connections for small messages and bulk connections for large ones. Inside a
 //! session nothing is lost, doubled or put out of order, whatever happens to single connections.
 //!
+//! ```
+//! use std::time::Duration;
+//! use teleport::{Binary, Node, StaticPeers};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (cookie, peers) = ("kDz7kS6gh2PqvV1u", StaticPeers::new());
+//!     let shop = Node::builder("shop@127.0.0.1").cookie(cookie).resolver(peers.clone()).start().await?;
+//!     let bank = Node::builder("bank@127.0.0.1").cookie(cookie).resolver(peers.clone()).start().await?;
+//!     peers.insert(bank.name().clone(), bank.address());
+//!
+//!     // {vault, 'bank@127.0.0.1'} ! {<<"store">>, Scan}: a large message disturbs neither small ones nor ticks.
+//!     let mut vault = bank.register("vault")?;
+//!     let scan = Binary::from(vec![7; 10 << 20]);
+//!     shop.send(("vault", bank.name()), &("store", scan)).await?;
+//!
+//!     let message = vault.recv().await.ok_or("the bank has been shut down")?;
+//!     let (what, scan): (String, Binary) = message.decode()?;
+//!     assert_eq!((what.as_str(), scan.len()), ("store", 10 << 20));
+//!
+//!     // Waits until everything accepted has been delivered, and reports what was not.
+//!     assert!(shop.shutdown(Duration::from_secs(5)).await.unconfirmed.is_empty());
+//!     Ok(())
+//! }
+//! ```
+//!
 //! How Rust types map to Erlang terms is in [`etf`]; use [`Binary`] for bytes. Logs go through `tracing`: install a
 //! subscriber to see them.
 //!
 //! Cargo features: `metrics` (the default) hands figures to the recorder of the `metrics` facade, `embed` is for hosts with
 //! processes of their own, `test-util` breaks connections and observes ticks in tests and benchmarks.
 //!
-//! Begin with [`Node`]. `ARCHITECTURE.md` shows how the house is built.
+//! Begin with [`Node`]; calls, servers and monitors are in the guide, `docs/rust.md`. `ARCHITECTURE.md` shows how the house is built.
 
 // Of what these features show, the layers below have the means in any case.
 #![cfg_attr(not(all(feature = "embed", feature = "test-util")), allow(dead_code, unreachable_pub))]

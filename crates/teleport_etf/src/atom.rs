@@ -38,6 +38,10 @@ impl Atom {
     pub(crate) const IN_PLACE: usize = 23;
 
     /// An atom of this name, refused if it has more than 255 characters.
+    ///
+    /// # Errors
+    ///
+    /// [`AtomError`] if the name has more than 255 characters.
     pub fn new(name: impl AsRef<str>) -> Result<Atom, AtomError> {
         let name = name.as_ref();
         check_len(name)?;

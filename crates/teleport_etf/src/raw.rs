@@ -54,6 +54,10 @@ impl RawTerm {
     /// Encodes a value. All of it is copied into one block, large binaries too.
     ///
     /// A `RawTerm` as the value is copied likewise, and then does not keep the document alive that it came from.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] as [`to_segments`](crate::to_segments).
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<RawTerm, EncodeError> {
         let document = to_segments(value)?.into_contiguous();
         // A document begins with the version byte, so there is a byte to leave out.
@@ -61,12 +65,20 @@ impl RawTerm {
     }
 
     /// Takes the term of a document, within the default [`Limits`]: a slice of it.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if the document is malformed, or more than the limits allow.
     pub fn from_bytes(document: Bytes) -> Result<RawTerm, DecodeError> {
         RawTerm::from_bytes_with(document, &Limits::default())
     }
 
     /// Takes the term of a document, within limits of the caller's choice: a slice of it, or inflated if it is compressed and
     /// the limits allow that.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_bytes`](RawTerm::from_bytes).
     pub fn from_bytes_with(document: Bytes, limits: &Limits) -> Result<RawTerm, DecodeError> {
         from_bytes_with(&document, limits)
     }
@@ -74,6 +86,10 @@ impl RawTerm {
     /// Decodes the term into a value, within the default [`Limits`]; see [`from_bytes`](crate::from_bytes).
     ///
     /// Positions in errors count from the term's first byte.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if the term is of another type than `T`, or more than the limits allow.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         self.decode_with(&Limits::default())
     }
@@ -82,6 +98,10 @@ impl RawTerm {
     ///
     /// Binaries are copied or sliced by the length of this term, unless [`Limits::backing_len`] tells that of the document
     /// around it.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](RawTerm::decode).
     pub fn decode_with<T: DeserializeOwned>(&self, limits: &Limits) -> Result<T, DecodeError> {
         from_term_with(&self.0, limits)
     }

@@ -30,6 +30,10 @@ pub struct NodeName(Arc<str>);
 
 impl NodeName {
     /// Checks and takes a name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidNodeName`] if it is not of the form `name@host`, is too long, or has other characters.
     pub fn new(name: &str) -> Result<Self, InvalidNodeName> {
         match flaw(name) {
             None => Ok(NodeName(name.into())),

@@ -129,6 +129,10 @@ impl Node {
     }
 
     /// Sends a message as the node itself; see [`Process::send`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: the message is not accepted, and nothing of it is sent.
     pub async fn send<M: Serialize + ?Sized>(
         &self,
         to: impl Into<crate::Address>,
@@ -161,6 +165,10 @@ impl Process {
     ///
     /// A message for a process that does not exist vanishes, as in Erlang;
     /// [`send_acknowledged`](Self::send_acknowledged) tells.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]: the message is not accepted, and nothing of it is sent.
     pub async fn send<M: Serialize + ?Sized>(
         &self,
         to: impl Into<Address>,

@@ -329,6 +329,10 @@ impl Watch {
     /// Answers a request. Waits for nothing. If nobody waits for it any more, or it is a monitor, the answer vanishes.
     ///
     /// If the answer is too large, the caller is told so, and so is whoever answers.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError`] if the answer is too large, or the caller's node does not take its answers.
     pub fn reply(self, body: Segments) -> Result<(), ReplyError> {
         let _hurry = must_not_wait();
         if self.purpose == Purpose::Monitor || !self.end() {

@@ -22,11 +22,19 @@ use crate::{handoff, tags, tokens};
 /// A [`Binary`](crate::Binary) is a slice of `document`, which thereby stays alive as a whole. So that a small one does not
 /// keep a large buffer, it is copied if it is of at most 64 bytes, or of less than a quarter of the buffer and of less
 /// than 64 KiB.
+///
+/// # Errors
+///
+/// [`DecodeError`] if the document is malformed, is more than the limits allow, or holds another type than `T`.
 pub fn from_bytes<T: DeserializeOwned>(document: &Bytes) -> Result<T, DecodeError> {
     from_bytes_with(document, &Limits::default())
 }
 
 /// Decodes a document into a value, within limits of the caller's choice; see [`from_bytes`].
+///
+/// # Errors
+///
+/// As [`from_bytes`].
 pub fn from_bytes_with<T: DeserializeOwned>(document: &Bytes, limits: &Limits) -> Result<T, DecodeError> {
     opened(document, limits, read_value)
 }

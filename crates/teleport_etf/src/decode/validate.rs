@@ -28,6 +28,10 @@ pub struct Summary {
 ///
 /// Accepts what [`Term::decode`](crate::Term::decode) accepts, except that it does not look for duplicate keys in maps.
 ///
+/// # Errors
+///
+/// [`DecodeError`] if the document is malformed, or more than the limits allow.
+///
 /// ```
 /// use teleport_etf::{Limits, validate};
 ///
@@ -44,6 +48,10 @@ pub fn validate(document: &[u8], limits: &Limits) -> Result<Summary, DecodeError
 ///
 /// The place for a budget of atoms: whoever turns atoms from the wire into entries of a table that never shrinks counts
 /// here those that are new.
+///
+/// # Errors
+///
+/// As [`validate`], and [`DecodeError::AtomRefused`].
 pub fn validate_with(
     document: &[u8],
     limits: &Limits,

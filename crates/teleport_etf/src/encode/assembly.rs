@@ -40,6 +40,10 @@ impl Assembly {
     }
 
     /// An atom, by its text of at most 255 characters.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::Atom`] if it has more characters.
     pub fn put_atom(&mut self, name: &str) -> Result<(), EncodeError> {
         atom::check_len(name)?;
         self.writer.put_atom_text(name);
@@ -52,16 +56,28 @@ impl Assembly {
     }
 
     /// A float; Erlang has finite ones only.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::NotFinite`] for NaN and infinity.
     pub fn put_float(&mut self, value: f64) -> Result<(), EncodeError> {
         self.writer.put_float(value)
     }
 
     /// A binary, by copy.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] from 4 GiB on.
     pub fn put_binary(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.writer.put_binary_copied(bytes)
     }
 
     /// A binary, by reference if it is long enough (see [`BY_REFERENCE`](crate::BY_REFERENCE)).
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] from 4 GiB on.
     pub fn put_shared_binary(&mut self, bytes: Bytes) -> Result<(), EncodeError> {
         self.writer.put_binary(bytes)
     }
@@ -77,11 +93,19 @@ impl Assembly {
     }
 
     /// The header of a tuple of so many elements.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] from 2^32 elements on.
     pub fn put_tuple(&mut self, arity: usize) -> Result<(), EncodeError> {
         self.writer.put_tuple_header(arity)
     }
 
     /// The header of a map of so many pairs, each a key and its value.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] from 2^32 pairs on.
     pub fn put_map(&mut self, pairs: usize) -> Result<(), EncodeError> {
         self.writer.put_map_header(pairs)
     }

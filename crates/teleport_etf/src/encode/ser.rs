@@ -16,6 +16,10 @@ use crate::{atom, handoff, tags, tokens};
 /// the same memory; all the rest goes into one block. How Rust's types map to Erlang's is in the table at
 /// [the crate's top](crate).
 ///
+/// # Errors
+///
+/// [`EncodeError`] for what Erlang has no term for, for a length above 32 bits, and where the value's own `Serialize` fails.
+///
 /// ```
 /// #[derive(serde::Serialize)]
 /// struct Move { x: i32, y: i32 }
@@ -66,6 +70,10 @@ impl Encoder {
     }
 
     /// Encodes a value; see [`to_segments`].
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] for what Erlang has no term for, for a length above 32 bits, and where the value's own `Serialize` fails.
     pub fn to_segments<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Segments, EncodeError> {
         let out = Writer::document_in(std::mem::take(&mut self.scratch));
         Ok(self.finish(write(value, out)?))

@@ -27,6 +27,10 @@ impl Acceptor {
     }
 
     /// Takes the dialler's hello: [`HELLO_LEN`] bytes, or however few there were before the connection ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`], with what is to be sent before the connection is closed.
     pub fn hello(self, bytes: &[u8]) -> Result<Claim, Rejection> {
         let bytes = whole(FrameType::Hello, bytes)?;
         let theirs = Hello::version(&bytes)?;
@@ -150,6 +154,10 @@ pub struct AwaitingProof {
 
 impl AwaitingProof {
     /// Takes the dialler's proof: [`PROOF_LEN`] bytes, or however few there were before the connection ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`], with what is to be sent before the connection is closed.
     pub fn proof(self, bytes: &[u8]) -> Result<Authenticated, Rejection> {
         let bytes = whole(FrameType::Proof, bytes)?;
         let proof = decode_proof(&bytes)?;

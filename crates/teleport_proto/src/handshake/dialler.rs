@@ -65,6 +65,10 @@ pub struct Dialler {
 impl Dialler {
     /// Begins; the bytes are to be sent. `binding` ties the handshake to the channel below it, such as the
     /// exporter of a TLS connection; empty on plain TCP. `nonce` must be fresh random bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::OwnName`] if the node would dial itself.
     pub fn new(
         local: &LocalNode,
         wanted: &NodeName,
@@ -114,6 +118,10 @@ impl Dialler {
 
     /// Takes the acceptor's answer: [`CHALLENGE_LEN`] bytes, or however few there were before the connection
     /// ended. The bytes returned are to be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError`]: the acceptor's refusal, or what is wrong with its answer.
     pub fn challenge(self, bytes: &[u8]) -> Result<(AwaitingVerdict, [u8; PROOF_LEN]), HandshakeError> {
         let bytes: [u8; CHALLENGE_LEN] = whole(FrameType::Challenge, bytes)?;
         let (status, version) = Challenge::head(&bytes)?;
@@ -179,6 +187,10 @@ impl AwaitingVerdict {
     ///
     /// [`HandshakeError::Cookie`] and [`HandshakeError::UnknownSession`] are the acceptor's word only: it does not
     /// prove itself to a dialler that did not. [`HandshakeError::Refused`] is proved.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError`]: the acceptor's refusal, or what is wrong with its verdict.
     pub fn verdict(self, bytes: &[u8]) -> Result<Established, HandshakeError> {
         let bytes = whole(FrameType::Verdict, bytes)?;
         let verdict = Verdict::decode(&bytes)?;

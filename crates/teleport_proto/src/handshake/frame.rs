@@ -20,6 +20,10 @@ pub(super) const VERDICT_MAC_AT: usize = VERDICT_LEN - 32;
 /// Whether this may become a handshake frame, from as few bytes as there are: so that a connection to something
 /// else (an SSH server greets with 40 bytes and then waits) fails at once and not at the handshake's deadline.
 ///
+/// # Errors
+///
+/// [`HandshakeError::NotTeleport`] with the first bytes.
+///
 /// ```
 /// use teleport_proto::handshake::check_first_bytes;
 ///

@@ -28,6 +28,10 @@ pub struct Cookie {
 
 impl Cookie {
     /// Takes the cookie's bytes: the text of Erlang's cookie atom in UTF-8. An empty one is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`UnusableCookie`] if it is empty.
     pub fn new(cookie: &[u8]) -> Result<Self, UnusableCookie> {
         if cookie.is_empty() {
             return Err(UnusableCookie);

@@ -19,6 +19,10 @@ const MOST_DELIVERED: usize = 16;
 
 impl Transfer {
     /// Takes a frame that the control connection has received.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`] if the frame contradicts what was sent: the session has to end.
     pub fn control(&mut self, frame: TransferFrame) -> Result<(), Violation> {
         drop(self.outbox.take_spent());
         match frame {

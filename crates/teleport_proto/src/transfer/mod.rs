@@ -187,6 +187,10 @@ impl Transfer {
     }
 
     /// Offers a message.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: it is larger than the peer takes, say, or would have to wait and may not.
     pub fn send(&mut self, message: Outgoing) -> Result<Sent, Refused> {
         if self.sealed {
             return Err(Refused::Sealed);

@@ -22,6 +22,10 @@ const MOST_PER_CREDIT: u64 = 3;
 
 impl Transfer {
     /// Takes a whole batch frame that an express connection has received.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError`]: whether the connection or the session has to end.
     pub fn receive_batch(
         &mut self,
         id: ConnectionId,
@@ -42,6 +46,10 @@ impl Transfer {
 
     /// An express connection has received the beginning of a batch of so many bytes. What is in it has credit, so a peer has not
     /// more of them under way than that explains.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive_batch`](Self::receive_batch).
     pub fn begin_batch(&mut self, id: ConnectionId, len: usize) -> Result<(), ReceiveError> {
         let Some(connection) = self.connection_mut(id).filter(|connection| connection.live) else {
             return Ok(());
@@ -63,6 +71,10 @@ impl Transfer {
     /// Lends the place for a fragment's data; `None` if the connection has been retired, and its reader has to stop.
     ///
     /// `head` is what stands between the header and the data.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive_batch`](Self::receive_batch).
     pub fn begin_fragment(
         &mut self,
         id: ConnectionId,
@@ -94,6 +106,10 @@ impl Transfer {
     }
 
     /// Takes back the place for a fragment's data, filled.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive_batch`](Self::receive_batch).
     pub fn end_fragment(
         &mut self,
         id: ConnectionId,
@@ -111,6 +127,10 @@ impl Transfer {
     }
 
     /// A deferred delivery has ended, as delivered or without a taker.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive_batch`](Self::receive_batch).
     pub fn finish_delivery(
         &mut self,
         seq: Seq,

@@ -157,6 +157,10 @@ impl ControlFrame {
     }
 
     /// Takes one frame off the front of what the control connection received; `None` if it is not complete yet.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the bytes are no control frame.
     pub fn decode(received: &mut BytesMut) -> Result<Option<Self>, WireError> {
         if received.len() < 2 {
             return Ok(None);

@@ -217,6 +217,10 @@ impl Envelope {
     }
 
     /// Takes one envelope off the front of `input`.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the bytes are no envelope.
     pub fn decode(input: &mut &[u8]) -> Result<Self, WireError> {
         Self::decode_next(input, None)
     }

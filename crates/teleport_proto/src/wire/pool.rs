@@ -89,6 +89,10 @@ impl FragmentHeader {
     }
 
     /// Reads the header, and refuses whatever contradicts itself.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the bytes are no header.
     pub fn decode(bytes: &[u8; FRAGMENT_HEADER_LEN]) -> Result<Self, WireError> {
         let mut input = &bytes[..];
         let len = u64::from(input.get_u32());

@@ -64,6 +64,10 @@ pub struct Embedded {
 
 impl NodeBuilder {
     /// Starts the node in a host, which has processes of its own; see [`embed`](crate::embed).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] as [`NodeBuilder::start`].
     pub async fn embed(self, host: Arc<dyn Host>) -> Result<Embedded, StartError> {
         let node = self.hosting(Hosting { host }).start().await?;
         Ok(Embedded { node })
@@ -126,6 +130,10 @@ impl Embedded {
     }
 
     /// Sets up the session with a peer and its whole pool; see [`Node::prime`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] as [`Node::prime`].
     pub async fn prime(&self, peer: &NodeName) -> Result<(), ConnectError> {
         self.node.prime(peer).await
     }
@@ -161,6 +169,10 @@ impl Embedded {
     /// Sends a message to a peer, in the name of one of the host's processes.
     ///
     /// `accepted` is called, on a thread of the node, if and only if this returns [`Sent::Waiting`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if the message is not accepted and does not wait. What becomes of one that waits, `accepted` is told.
     pub fn send(
         &self,
         from: ProcessId,
@@ -181,6 +193,10 @@ impl Embedded {
 
     /// The same, but waits neither for room nor for a session: without room the message has its place behind what waits, without
     /// a bound, and nobody is told when it is accepted. Without a session it is not sent, but one is begun: [`SendError::Busy`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if the message is not accepted and does not wait.
     pub fn send_behind(
         &self,
         from: ProcessId,
@@ -215,6 +231,10 @@ impl Embedded {
     /// The same as [`send`](Self::send); and `told` is called, on a thread of the node, once the message is
     /// in the mailbox, or there turns out to be no such process, or nothing can be known since the peer went
     /// down. Exactly once, if the message is accepted; never, if this or `accepted` says that it was not.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
     pub fn send_acknowledged(
         &self,
         from: ProcessId,
@@ -243,6 +263,10 @@ impl Embedded {
     ///
     /// The end comes as [`Inbound::Ended`](super::Inbound::Ended), unless this, or the completion, says that nothing was
     /// sent.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the request is not accepted and does not wait; `accepted` is told the rest.
     pub fn request(
         &self,
         from: ProcessId,
@@ -262,6 +286,10 @@ impl Embedded {
 
     /// Watches a process on a peer. Its end comes as [`Inbound::Ended`](super::Inbound::Ended), unless this, or the
     /// completion, says that there is no such process or no connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request).
     pub fn monitor(
         &self,
         from: ProcessId,

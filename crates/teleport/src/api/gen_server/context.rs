@@ -50,6 +50,10 @@ impl Context {
 
     /// Watches another process: when it ends, [`handle_info`](crate::gen_server::GenServer::handle_info) gets a message that is
     /// [`down`](crate::Message::down); see [`Mailbox::monitor`].
+    ///
+    /// # Errors
+    ///
+    /// [`MonitorError`] as [`Mailbox::monitor`].
     pub async fn monitor(&self, to: impl Into<Address>) -> Result<Reference, MonitorError> {
         self.mailbox.monitor(to).await
     }

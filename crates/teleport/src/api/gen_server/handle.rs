@@ -49,6 +49,10 @@ impl<S: GenServer> ServerAddress<S> {
     }
 
     /// Calls the server and waits for its answer; see [`Process::call`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] as [`Process::call`].
     pub async fn call(
         &self,
         from: &Process,
@@ -63,6 +67,10 @@ impl<S: GenServer> ServerAddress<S> {
     }
 
     /// Calls the server, and waits for its answer later; see [`Process::send_request`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] as [`Process::send_request`].
     pub async fn send_request(
         &self,
         from: &Process,
@@ -75,6 +83,10 @@ impl<S: GenServer> ServerAddress<S> {
     }
 
     /// Sends the server a cast; see [`Process::cast`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] as [`Process::cast`].
     pub async fn cast(&self, from: &Process, message: &S::Cast) -> Result<(), SendError>
     where
         S::Cast: Serialize,
@@ -122,6 +134,10 @@ impl<S: GenServer> ServerRef<S> {
     }
 
     /// Calls the server and waits for its answer; see [`Process::call`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] as [`Process::call`].
     pub async fn call(
         &self,
         from: &Process,
@@ -136,6 +152,10 @@ impl<S: GenServer> ServerRef<S> {
     }
 
     /// Calls the server, and waits for its answer later; see [`Process::send_request`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] as [`Process::send_request`].
     pub async fn send_request(
         &self,
         from: &Process,
@@ -148,6 +168,10 @@ impl<S: GenServer> ServerRef<S> {
     }
 
     /// Sends the server a cast; see [`Process::cast`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] as [`Process::cast`].
     pub async fn cast(&self, from: &Process, message: &S::Cast) -> Result<(), SendError>
     where
         S::Cast: Serialize,
@@ -161,6 +185,10 @@ impl<S: GenServer> ServerRef<S> {
     /// reason cannot be sent, and that the server goes on.
     ///
     /// A server that did this to itself would wait for ever: use [`Context::stop`](super::Context::stop) there.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if the reason cannot be sent; the server goes on.
     pub async fn stop(&self, reason: impl Into<Term>) -> Result<Term, SendError> {
         // Nobody waits for the answer: the exit reason says more.
         let from = (self.process.pid(), Atom::from_static("stop"));

@@ -173,11 +173,19 @@ impl<R> From<R> for Answer<R> {
 
 impl Node {
     /// Starts a server without a name; see [`Mailbox::serve`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NotRunning`] if the node has been shut down.
     pub fn spawn_server<S: GenServer>(&self, server: S) -> Result<ServerRef<S>, RegisterError> {
         Ok(self.mailbox()?.serve(server))
     }
 
     /// Starts a server under a name; see [`Mailbox::serve`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`] if the name is taken or no name, or the node has been shut down.
     pub fn register_server<S: GenServer>(
         &self,
         name: &str,
