@@ -56,7 +56,7 @@ if [ -n "${TELEPORT_NIF-}" ]; then
     [ -f "$library" ] || fail "TELEPORT_NIF: no file $library"
     echo "$library" >"$given" || fail "cannot write to $given"
 elif ! command -v cargo >/dev/null 2>&1; then
-    # Whoever has no Rust can bring the file along.
+    # Without Rust the file can be brought along.
     [ -e "$priv/teleport_nif.so" ] && exit 0
     fail "building the NIF needs Rust (cargo) in PATH: https://rustup.rs. Or set TELEPORT_NIF to a library that was built elsewhere"
 elif [ ! -e "$manifest" ]; then

@@ -77,7 +77,7 @@ mv "$work/one" "$work/elsewhere"
 builds elsewhere "$with"
 mv "$work/elsewhere" "$work/one"
 
-# Files in the way, since whoever is root may write everywhere.
+# Files in the way, since root may write everywhere.
 checkout blocked first
 touch "$work/blocked/erlang/priv"
 refuses "cannot write to $work/blocked/erlang/priv" blocked "$with"

@@ -9,7 +9,7 @@
 %% What is garbage refers to messages, and hardly anything else is on their heaps.
 -define(OPTIONS, [link, {message_queue_data, off_heap}, {fullsweep_after, 0}]).
 
-%% So many messages, and so many bytes, are handed on at once.
+%% The most messages, and the most bytes, that are handed on at once.
 -define(MESSAGES, 64).
 -define(BYTES, 262144).
 

@@ -224,7 +224,7 @@ large_maps_arrive_though_builders_die(Config) ->
     Sender ! go,
     [begin
          ?assertEqual({echo, Message}, teleport_test:receive_one()),
-         %% The supervisor takes so many in a minute.
+         %% The supervisor takes this many in a minute.
          [exit(Builder, kill) || I rem 10 =:= 0, Builder <- lists:sublist(builders(Node), 3)]
      end || {I, _} = Message <- Messages],
     same(Config, numbers(500)).

@@ -1,4 +1,4 @@
-%% The first message to a node sets up the session and its pool, whoever sends it, and however many do.
+%% The first message to a node sets up the session and its pool, from any sender, and from many at once.
 -module(teleport_first_send_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -138,7 +138,7 @@ until_accepted(Sink, Node, Refused) ->
             until_accepted(Sink, Node, Refused)
     end.
 
-%% A process that waits to be told to send so many messages.
+%% A process that waits to be told to send this many messages.
 sender(Sink, Count) ->
     spawn(fun() ->
         receive go -> ok end,

@@ -198,7 +198,7 @@ all_modules_are_loaded(_Config) ->
     ?assertEqual([], [Module || Module <- Modules, erpc:call(Node, code, is_loaded, [Module]) =:= false]),
     teleport_test:stop_peer(Peer).
 
-%% Whoever calls as soon as there is an address is answered: relays are there before the engine listens.
+%% A call as soon as there is an address is answered: relays are there before the engine listens.
 the_first_calls(_Config) ->
     ok = teleport:start(),
     {Peer, Node} = teleport_test:start_peer(),

@@ -39,7 +39,7 @@ messages(Config) ->
     ?assertEqual({echo, behind}, teleport_test:receive_one()),
     ?assertEqual(Before + 1, unreadable(Node)).
 
-%% Whoever waits is told, and by which limit.
+%% Callers that wait are told, and by which limit.
 requests_and_replies(Config) ->
     Node = proplists:get_value(node, Config),
     Server = teleport_test_server:start_at(Node, undefined),

@@ -9,7 +9,7 @@
          monitors/1, stops/1, applied_functions/1, sends_that_wait/1, checks/1,
          what_is_sent_leaves_no_garbage_behind/1]).
 
-%% So many messages are in the mailbox. To look at one of them is a reduction.
+%% Messages in the mailbox. To look at one of them is a reduction.
 -define(MANY, 200000).
 
 -spec suite() -> [ct_suite:ct_info()].

@@ -11,12 +11,12 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
-%% So much more than distributed Erlang's peak is taken for the same. By so many MiB either differs from run to run, since it
-%% depends on when the collector comes by; what is not given back would be hundreds.
+%% A peak up to BAR times distributed Erlang's counts as the same. NOISE are the MiB by which either differs from run to
+%% run, since it depends on when the collector comes by; what is not given back would be hundreds.
 -define(BAR, 1.2).
 -define(NOISE, 24).
 -define(MIB, (1 bsl 20)).
-%% So many messages are sent one behind the other.
+%% Messages that are sent one behind the other.
 -define(BURST, 3).
 
 -spec suite() -> [ct_suite:ct_info()].

@@ -101,7 +101,7 @@ the_tag_of_the_caller(Config) ->
     ?assertMatch([[alias | Relay], Number, alias | Id] when is_reference(Relay) andalso is_integer(Number), Tag),
     ?assertEqual(timeout, teleport:receive_response(Id, 0)).
 
-%% A binary of more than 4 GiB has no form in the external term format: whoever sends or asks is told, and nobody else notices.
+%% A binary of more than 4 GiB has no form in the external term format: the sender or caller is told, and others do not notice.
 without_a_form() ->
     [{timetrap, {minutes, 5}}].
 

@@ -123,7 +123,7 @@ measure(Given) ->
         parallel([fun() -> peer:stop(Peer) end || #ring{nodes = Nodes} <- Rings, {Peer, _, _} <- Nodes])
     end.
 
-%% Whoever was first is last the next time.
+%% The one that was first is last the next time.
 in_turn(Round, Rings, Do) when Round rem 2 =:= 0 -> lists:map(Do, Rings);
 in_turn(_Round, Rings, Do) -> lists:reverse(lists:map(Do, lists:reverse(Rings))).
 

@@ -1,7 +1,7 @@
 %% A node of the ring: what `teleport_ring' calls on it, and the processes that send, pass on and answer.
 %%
 %% Each worker sends to the worker of the same number on the next node, even nodes forwards, odd ones backwards, and so
-%% on until the message has made one hop less than there are nodes. Whoever has it then acknowledges it to its sender.
+%% on until the message has made one hop less than there are nodes. The last node acknowledges it to its sender.
 %% Large messages and acknowledgements from one worker to another are numbered together, and checked to be in order.
 -module(teleport_ring_node).
 
@@ -98,7 +98,7 @@ rate(Transport, Node, Milliseconds) ->
         {Tag, Arrived} -> error({lost, Sent - Arrived})
     end.
 
-%% @doc The microseconds of so many calls in turn, with small requests and replies.
+%% @doc The microseconds of this many calls in turn, with small requests and replies.
 -spec calls(transport(), node(), pos_integer()) -> [float()].
 calls(Transport, Node, Count) ->
     Request = {echo, binary:copy(<<1>>, ?SMALL)},

@@ -17,7 +17,7 @@ start() ->
     true = register(?MODULE, spawn(fun sink/0)),
     ok.
 
-%% @doc Sends for so long to the process on that node; megabytes per second in the external term format, until the last term is
+%% @doc Sends for this long to the process on that node; megabytes per second in the external term format, until the last term is
 %% there.
 -spec stream(teleport_ring_node:transport(), node(), shape(), pos_integer()) -> float().
 stream(Transport, Node, Shape, Milliseconds) ->

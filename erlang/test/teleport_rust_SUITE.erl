@@ -174,7 +174,7 @@ rejected_requests(Config) ->
     Server = server(),
     ?assertMatch({exit, {function_clause, [_ | _]}}, tell(Rust, {call, Server, {bake, a_cake}, ?PATIENCE})).
 
-%% What has more new atoms than the node in Erlang takes: the caller is told, whoever it is.
+%% What has more new atoms than the node in Erlang takes: the caller is told, in Rust and in Erlang.
 atoms(Config) ->
     {Peer, Erlang} = teleport_test:start_peer(),
     ok = erpc:call(Erlang, application, stop, [teleport]),

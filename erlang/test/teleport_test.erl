@@ -170,7 +170,7 @@ sink(Numbers, Count, Wrong) ->
             ok
     end.
 
-%% A message for a sink: of this process, with so many bytes that tell the number.
+%% A message for a sink: of this process, with this many bytes that tell the number.
 -spec number(pid(), pos_integer(), non_neg_integer()) -> tuple().
 number(From, Number, Size) ->
     {numbered, From, Number, payload(Number, Size)}.
@@ -186,7 +186,7 @@ numbered(To, First, Last, Sizes) ->
         ok = teleport:send(To, number(self(), Number, Size))
     end, lists:seq(First, Last)).
 
-%% Waits until so many messages are with these sinks: what was wrong with them.
+%% Waits until this many messages are with these sinks: what was wrong with them.
 -spec arrived([pid()], non_neg_integer()) -> [tuple()].
 arrived(Sinks, Total) ->
     Reports = fun() -> lists:unzip([report(Sink) || Sink <- Sinks]) end,

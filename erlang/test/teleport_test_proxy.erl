@@ -43,7 +43,7 @@ lives(Proxy, Lives) -> ask(Proxy, {lives, Lives}).
 -spec sever(pid()) -> ok.
 sever(Proxy) -> ask(Proxy, sever).
 
-%% @doc What a connection has carried in one direction is all it carries, from so many bytes on, until release/1.
+%% @doc What a connection has carried in one direction is all it carries, from this many bytes on, until release/1.
 -spec hold(pid(), pos_integer()) -> ok.
 hold(Proxy, Bytes) -> ask(Proxy, {hold, Bytes}).
 

@@ -16,7 +16,7 @@ callback_mode() -> state_functions.
 
 init([]) -> {ok, locked, []}.
 
-%% Whoever wants to pass waits until it is open.
+%% Processes wait until it is open.
 locked({call, From}, state, Log) -> {keep_state, Log, [{reply, From, {locked, lists:reverse(Log)}}]};
 locked({call, _From}, pass, _Log) -> {keep_state_and_data, [postpone]};
 locked(cast, unlock, Log) -> {next_state, open, [unlock | Log]};

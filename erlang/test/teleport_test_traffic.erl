@@ -56,7 +56,7 @@ loop(Server, Monitor, Number, State) ->
         loop(Server, Monitor, Number + 1, act(Server, Number, State))
     end.
 
-%% The same in turn. Some calls take longer than their callers wait.
+%% Calls one after the other. Some take longer than their callers wait.
 act(Server, Number, State) ->
     case Number rem 6 of
         0 -> call(Server, {echo, binary:copy(<<Number:32>>, 25000)}, 5000, State);

@@ -7,7 +7,7 @@
 -define(LARGE, 10485760).
 -define(STREAM, "<?xml version='1.0'?><stream:stream to='localhost' xmlns='jabber:client' "
                 "xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>").
-%% After so many milliseconds a message is lost.
+%% After this many milliseconds a message is lost.
 -define(PATIENCE, 5000).
 
 %% Arguments: the carrier, the ports of both nodes, for how many seconds.

@@ -44,7 +44,7 @@ async fn listen() -> Result<(), Box<dyn Error>> {
         match message.decode::<String>() {
             Ok(greeting) => {
                 println!("{} says {greeting:?}", message.from().node.as_str());
-                // `from` is the pid of whoever sent it; the answer goes by the session that is there. One visitor who is
+                // `from` is the sender's pid; the answer goes by the session that is there. One visitor who is
                 // gone, or does not read, must not hold up the others: an answer that would have to wait is left out.
                 let answer = format!("{greeting} to you, too");
                 let now = SendOptions::default().nosuspend();
@@ -63,7 +63,7 @@ async fn listen() -> Result<(), Box<dyn Error>> {
 
 async fn greet(address: &str) -> Result<(), Box<dyn Error>> {
     let address: SocketAddr = address.parse().map_err(|_| format!("{address:?} is no address"))?;
-    // Only whoever sends first needs the other one's address. Names of nodes have to differ.
+    // Only the node that sends first needs the other one's address. Names of nodes have to differ.
     let peers = StaticPeers::from_iter([(LISTENER.parse()?, address)]);
     let name = format!("visitor-{}@127.0.0.1", std::process::id());
     let node = Node::builder(&name).cookie(COOKIE).resolver(peers).start().await?;

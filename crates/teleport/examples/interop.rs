@@ -68,7 +68,7 @@ enum Ask {
     Caller,
     /// Who answers.
     Pid,
-    /// Answered after so many milliseconds, by another task.
+    /// Answered after this many milliseconds, by another task.
     Later(u64, Term),
     Never,
     /// Ends without an answer.

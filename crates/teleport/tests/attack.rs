@@ -77,7 +77,7 @@ impl Dialled {
         self.control = open(&self.local, &self.node, self.address, opening).await.unwrap().0;
     }
 
-    /// Asks for room for so many bytes of small messages, and waits until there is.
+    /// Asks for room for this many bytes of small messages, and waits until there is.
     async fn need(&mut self, bytes: u64) {
         let (express, bulk) = (Need { needed: bytes, wanted: bytes, waived: 0 }, Need::default());
         let mut out = BytesMut::new();
@@ -483,7 +483,7 @@ async fn child_with_few_descriptors() {
 }
 
 #[tokio::test]
-async fn whoever_holds_all_descriptors_without_a_proof_gives_them_back() {
+async fn descriptors_held_without_a_proof_come_back() {
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_with_few_descriptors", "--nocapture"])
         .env("TELEPORT_FEW_DESCRIPTORS", "1")
@@ -543,7 +543,7 @@ async fn however_many_sessions_ask_for_all_there_is_their_windows_stay_within_th
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(granted(&node) <= most, "{} bytes are granted, {most} are allowed", granted(&node));
-    // Whoever means well still gets small messages through, and their answers.
+    // An honest peer still gets small messages through, and their answers.
     let honest = start("h@127.0.0.1", &peers, Config::default()).await;
     let mut inbox = node.register("inbox").unwrap();
     for number in 0..2000u32 {

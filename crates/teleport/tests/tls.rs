@@ -212,7 +212,7 @@ async fn a_cluster_goes_over_to_tls_node_by_node() {
     assert!(a.info().tls_handshakes.0 > 0, "both have TLS and do without");
 }
 
-/// Whoever keeps TLS from getting through gets no plain connection in its place.
+/// An attacker who keeps TLS from getting through gets no plain connection in its place.
 #[tokio::test]
 async fn two_nodes_with_tls_are_not_talked_out_of_it() {
     let authority = Authority::new();

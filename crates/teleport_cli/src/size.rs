@@ -48,7 +48,7 @@ const UNITS: [(&str, u64); 7] = [
 ];
 
 impl Size {
-    /// A size of so many bytes.
+    /// A size of this many bytes.
     #[cfg(test)]
     pub(crate) const fn new(bytes: u64) -> Self {
         Self(bytes)

@@ -34,7 +34,7 @@ impl Atom {
     /// The greatest number of characters (code points) in an atom.
     pub const MAX_CHARS: usize = 255;
 
-    /// Names of up to so many bytes are stored in place.
+    /// Names of up to this many bytes are stored in place.
     pub(crate) const IN_PLACE: usize = 23;
 
     /// An atom of this name, refused if it has more than 255 characters.

@@ -1,7 +1,7 @@
 //! Hands values past serde, which knows byte slices only, without copying what they refer to.
 //!
 //! One side lays a value down for the duration of a call into serde, the other side, further down the same call, picks
-//! it up. Whoever does not know about it (another serde format, an adapter in between) sees plain serde.
+//! it up. What does not know about it (another serde format, an adapter in between) sees plain serde.
 
 use std::cell::{Cell, RefCell};
 use std::thread::LocalKey;

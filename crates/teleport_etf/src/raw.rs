@@ -15,7 +15,7 @@ use crate::{handoff, tokens};
 
 /// A term kept as the bytes it came in: checked, and decoded later, elsewhere or never.
 ///
-/// For whoever passes terms on, or learns only from the rest of a message which type a part of it has. In a serde type it
+/// For programs that pass terms on, or learn only from the rest of a message which type a part of it has. In a serde type it
 /// takes the bytes of the whole term in its place, however that is built, and gives them back as they are: a term in one
 /// of the format's older forms stays in that form.
 ///

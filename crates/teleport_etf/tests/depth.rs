@@ -11,7 +11,7 @@ use teleport_etf::{DecodeError, Limits, Map, Term, from_bytes, to_segments, vali
 
 const LEVELS: usize = 10_000_000;
 
-/// So many times `head`, then `end` once, then so many times `foot`.
+/// `head` as often as there are levels, then `end` once, then `foot` as often.
 fn nested(levels: usize, head: &[u8], end: &[u8], foot: &[u8]) -> Bytes {
     let mut document = Vec::with_capacity(2 + levels * (head.len() + foot.len()));
     document.push(131);

@@ -51,7 +51,7 @@ mod counting {
 
 const MIB: usize = 1 << 20;
 
-/// A list of so many terms that are encoded so.
+/// A list of this many terms that are encoded so.
 fn list(count: usize, term: &[u8]) -> Bytes {
     let mut document = vec![131, 108];
     document.extend_from_slice(&(count as u32).to_be_bytes());
@@ -60,7 +60,7 @@ fn list(count: usize, term: &[u8]) -> Bytes {
     document.into()
 }
 
-/// The same, compressed.
+/// A compressed document.
 fn compressed(plain: &[u8]) -> Bytes {
     use std::io::Write;
     let mut document = vec![131, 80];

@@ -71,7 +71,7 @@ impl Identity {
         PIDS.with(|pids| pids.find(process, || make().ok_or(()))).ok()
     }
 
-    /// The same, as a value.
+    /// A pid of this node, as a value.
     pub(crate) fn as_pid(&self, ProcessId { id, serial }: ProcessId) -> Pid {
         Pid { node: self.node.clone(), id, serial, creation: self.creation }
     }
@@ -177,7 +177,7 @@ pub(crate) fn atom_text(env: Env<'_>, atom: Atom) -> NifResult<Arc<str>> {
     NAMES.with(|names| names.find(atom.as_c_arg(), || text(env, atom).map(Into::into)))
 }
 
-/// The same, looked up; also beyond Latin-1.
+/// An atom's text, asked of the virtual machine; also beyond Latin-1.
 fn text(env: Env<'_>, atom: Atom) -> NifResult<String> {
     let atom: etf::Atom = parse(atom.to_term(env))?;
     Ok(atom.as_str().to_owned())

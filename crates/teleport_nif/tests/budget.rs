@@ -11,7 +11,7 @@ fn name(name: &str) -> NodeName {
     name.parse().expect("a name of a node")
 }
 
-/// So many new atoms in a message of that peer.
+/// Spends new atoms in a message of that peer.
 fn spend(budget: &Budget, peer: &NodeName, atoms: usize) -> bool {
     let mut spending = budget.spending(peer);
     let is_enough = (0..atoms).all(|_| spending.take());

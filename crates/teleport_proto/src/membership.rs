@@ -225,7 +225,7 @@ impl Membership {
         }
     }
 
-    /// Plants a fault: whoever claims a session's incarnation and dials a larger number is believed.
+    /// Plants a fault: a claim of a session's incarnation with a larger dial number is believed.
     #[cfg(feature = "planted-faults")]
     pub fn trust_claims(&mut self) {
         self.trusts_claims = true;
@@ -540,7 +540,7 @@ impl Membership {
     }
 
     /// How long a session that is doubted has to resume. While its pool lives it may be control alone that is in trouble: then
-    /// long enough for one attempt by whoever dialled it, which may not be us.
+    /// long enough for one attempt by the side that dialled it, which may be the peer.
     fn patience(&self, linked: bool) -> Duration {
         #[cfg(feature = "planted-faults")]
         let linked = linked && !self.impatient;
@@ -590,7 +590,7 @@ impl Decision {
     }
 }
 
-// So many dials, to whichever peer, are beyond what a peer makes between two sessions with the same one in a row, except
+// More dials, to any peers, than a peer makes between two sessions with the same one in a row, except
 // over days; then it has to wait for a moment.
 const MOST_DIALS: u64 = 1 << 20;
 

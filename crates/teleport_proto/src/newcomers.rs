@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 /// Connections of a source which do not count: some peers behind one address that come at the same time.
 const ALLOWANCE: usize = 8;
 
-/// The same of a source that has proved itself before: the pools of some peers.
+/// Connections that do not count of a source that has proved itself before: the pools of some peers.
 const ALLOWANCE_OF_PROVED: usize = 64;
 
 /// Sources that have proved themselves and are remembered; the one that did so longest ago is forgotten first.
@@ -56,7 +56,7 @@ struct Source {
 }
 
 impl<S: Copy + Eq + Hash + Ord> Newcomers<S> {
-    /// Room for so many, at least one.
+    /// Room for this many, at least one.
     pub fn new(most: usize) -> Self {
         Self {
             most: most.max(1),

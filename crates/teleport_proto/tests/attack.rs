@@ -324,7 +324,7 @@ fn processes_chosen_for_their_hash_cost_no_more_than_others() {
         start.elapsed()
     };
     // Each is told what became of its message. What rustc-hash makes of where that goes is the same in all the bits that
-    // choose a place in a table of so many.
+    // choose a place in a table of this many.
     let step = |hash: u64, word: u32| hash.wrapping_add(word.into()).wrapping_mul(0xf135_7aea_2e62_a9c5);
     let to_process = [0, 0, 1].into_iter().fold(0, step);
     let all = (1..).flat_map(|id| (0..1 << 20).map(move |serial| ProcessId { id, serial }));

@@ -1,4 +1,4 @@
-//! Honest newcomers in a flood of strangers, in virtual time: everybody's handshake takes its round trips, and whoever is
+//! Honest newcomers in a flood of strangers, in virtual time: every handshake takes its round trips, and a connection that is
 //! dropped in it has failed.
 
 #![allow(clippy::unwrap_used)]
@@ -87,7 +87,7 @@ enum Step {
     Proves(u64),
 }
 
-/// How many honest connections of a hundred get through. Each has a round trip to its peer, and waits for so long until its
+/// How many honest connections of a hundred get through. Each has a round trip to its peer, and waits for this long until its
 /// node comes to what it says.
 fn through(room: &mut impl Room, flood: Flood, round_trip: Duration, node: Duration, known: bool) -> usize {
     let mut due = BinaryHeap::new();

@@ -74,7 +74,7 @@ fn count_all() -> Result<Stored, Box<dyn Error>> {
     Ok(Stored { compiler: stored::compiler()?, parts: parts.collect::<Result<_, Box<dyn Error>>>()? })
 }
 
-/// Instructions of a process that does this part for so many messages.
+/// Instructions of a process that does this part for this many messages.
 fn count(part: &Part, messages: usize) -> Result<u64, Box<dyn Error>> {
     let valgrind = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
     let output = Command::new("valgrind")

@@ -18,7 +18,7 @@ pub(crate) struct Part {
     pub(crate) name: &'static str,
     /// How many messages suffice for a steady figure.
     pub(crate) messages: usize,
-    /// Takes so many messages through it, and perhaps more.
+    /// Takes this many messages through it, and perhaps more.
     pub(crate) run: fn(usize),
     /// The function whose instructions count, if not all do.
     pub(crate) only: Option<&'static str>,
@@ -36,7 +36,7 @@ pub(crate) const PARTS: [Part; 8] = [
     Part { name: "decode_10_MiB", messages: 2_000, run: decode_large, only: None },
 ];
 
-/// So many messages go out in a batch, as in a flood.
+/// Messages in a batch, as in a flood.
 const BATCH: usize = 64;
 
 /// A message as applications send them, of 64 bytes when it is encoded.
@@ -111,7 +111,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// With windows that so many messages do not fill.
+    /// With windows that this many messages do not fill.
     fn new(messages: usize) -> Self {
         let window = 1024 * messages as u64;
         let machine = |dialler| {

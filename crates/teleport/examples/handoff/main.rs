@@ -31,7 +31,7 @@ const STORE: &str = "store";
 /// What the store is called with.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
-    /// A partition of so many bytes is to come: how much of it is there? Answered with [`Stored`].
+    /// A partition of this many bytes is to come: how much of it is there? Answered with [`Stored`].
     Begin { partition: u64, size: u64 },
     /// What is there is of no use: likewise, from nothing.
     Restart { partition: u64, size: u64 },
@@ -39,7 +39,7 @@ enum Request {
     Finish { partition: u64, sha256: Binary },
 }
 
-/// The first so many bytes of a partition, or why there are none.
+/// The first bytes of a partition, as many as were asked for, or why there are none.
 type Reply = Result<Stored, String>;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

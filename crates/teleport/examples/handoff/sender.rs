@@ -56,7 +56,7 @@ struct Handoff {
     receiver: NodeName,
     partition: u64,
     bar: ProgressBar,
-    /// For demonstration: break a connection whenever so many chunks have been sent; 0 for never.
+    /// For demonstration: break a connection whenever this many chunks have been sent; 0 for never.
     break_every: u64,
     broken: usize,
 }

@@ -251,7 +251,7 @@ async fn watch(peer: &Peer, bytes: &AtomicU64) -> Result<()> {
     }
 }
 
-/// A map of many pairs, and a list of empty lists, in so many bytes.
+/// A map of many pairs, and a list of empty lists, in this many bytes.
 fn swollen(len: usize, map: bool) -> Vec<u8> {
     let mut term = vec![131];
     let size = |term: &mut Vec<u8>, tag: u8, n: usize| {

@@ -47,7 +47,7 @@ impl Honest {
         Ok(Self { nodes, victim: victim.clone() })
     }
 
-    /// Calls and sends for so long.
+    /// Calls and sends for this long.
     pub(crate) async fn measure(&self, span: Duration) -> Figures {
         let begun = Instant::now();
         let end = begun + span;

@@ -41,7 +41,7 @@ const USAGE: &str = "usage: siege [--seconds N] [--kinds windows,mailbox,answers
 struct Options {
     seconds: u64,
     kinds: String,
-    /// The siege ends when the victim has so many bytes.
+    /// The siege ends when the victim has this many bytes.
     stop_at: u64,
     victim: Option<String>,
     json: Option<PathBuf>,

@@ -61,7 +61,7 @@ pub(crate) struct Message<'a> {
 impl Peer {
     /// Opens a session under that name.
     ///
-    /// It says that it needs so many bytes more, of each kind, whatever it is granted; and grants so many itself.
+    /// It says that it needs this many bytes more, of each kind, whatever it is granted; and grants so many itself.
     pub(crate) async fn open(
         name: &str,
         node: &NodeName,
@@ -142,7 +142,7 @@ impl Peer {
         seq
     }
 
-    /// A batch of so many such messages.
+    /// A batch of this many such messages.
     pub(crate) fn batch(&self, count: u16, body: &[u8], message: impl Fn() -> Message<'static>) -> BytesMut {
         let mut frame = BytesMut::new();
         frame.put_u32(0);

@@ -81,7 +81,7 @@ fn take(node: &Node, name: &str) -> Result<Arc<AtomicU64>> {
     Ok(taken)
 }
 
-/// So many processes that send until then, or until they are dropped.
+/// Processes that send until then, or until they are dropped.
 fn send(node: &Node, to: &str, at: &NodeName, len: usize, processes: usize, end: Instant) -> JoinSet<()> {
     let body = Binary::from(vec![1; len]);
     let mut sending = JoinSet::new();

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 pub(crate) enum Ask {
     /// Answered by itself.
     Echo(u64),
-    /// Answered by so many bytes.
+    /// Answered by this many bytes.
     Blob(u64),
 }
 

@@ -262,7 +262,7 @@ impl Process {
     /// Answers a call, like `gen_server:reply/2`. Any process may, once; later answers are dropped.
     ///
     /// Never waits: an answer needs no credit. If it cannot be sent because it is too large or has no form, the caller is
-    /// told so, and so is whoever answers. A caller who is gone is no error.
+    /// told so, and the answering side has an error. A caller that is gone is no error.
     ///
     /// # Errors
     ///

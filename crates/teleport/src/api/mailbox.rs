@@ -25,7 +25,7 @@ use teleport_etf::{DecodeError, Pid, Reference, Term};
 /// Bounded in bytes: each peer, and all local senders together, may have
 /// [`mailbox_window`](crate::Config::mailbox_window) bytes waiting in it, and all peers together
 /// [`mailbox_total`](field@crate::Config::mailbox_total); over that their sends wait. Dropping it ends
-/// the process with the reason `normal`: its name is free, and what was waiting is gone, as in Erlang. Whoever monitors
+/// the process with the reason `normal`: its name is free, and what was waiting is gone, as in Erlang. A process that monitors
 /// it gets DOWN, and calls that it has not answered fail.
 pub struct Mailbox {
     process: Process,

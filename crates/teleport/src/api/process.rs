@@ -349,7 +349,7 @@ impl Process {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        // Whoever sends and sends must not keep the thread from those who write.
+        // A task that sends without a pause must not keep the thread from those that write.
         tokio::task::coop::consume_budget().await;
         match options {
             _ if options.noconnect => engine.peers.session(peer).ok_or_else(|| not_connected(peer)),

@@ -82,11 +82,11 @@ pub struct Config {
     /// Default: half the cores, 1 to 4. A busy connection keeps a core busy at either end; more of them than cores cost
     /// 5 to 10 % of throughput in switching between them. Networks that limit single flows want more.
     pub bulk_connections: u32,
-    /// Erlang's `net_ticktime`: a peer that has been silent for so long is down.
+    /// Erlang's `net_ticktime`: a peer that has been silent for this long is down.
     ///
     /// Default 60 s, as in Erlang.
     pub net_ticktime: Duration,
-    /// From one tick to the next. A peer of which nothing is seen for so long, while its addresses refuse connections,
+    /// From one tick to the next. A peer of which nothing is seen for this long, while its addresses refuse connections,
     /// is gone.
     ///
     /// Default `None`: a quarter of [`net_ticktime`](Self::net_ticktime), as in Erlang.
@@ -115,11 +115,11 @@ pub struct Config {
     ///
     /// Default 50 ms, doubling up to 5 s, half of it left to chance.
     pub backoff: Backoff,
-    /// A bulk connection over which nothing has gone for so long is closed; it comes back on use.
+    /// A bulk connection over which nothing has gone for this long is closed; it comes back on use.
     ///
     /// Default 60 s: longer than the pauses of periodic jobs, short enough to free descriptors and kernel buffers.
     pub bulk_idle: Duration,
-    /// An express connection is replaced when what was written on it has got nowhere for so long while the control
+    /// An express connection is replaced when what was written on it has got nowhere for this long while the control
     /// connection is heard: the peer's TCP acknowledges nothing more, or has acknowledged all and the peer counts nothing.
     /// A bulk connection has four times as long, since a fragment counts only when all of it has been read. Noticed
     /// within 1.25 times that. Has to be far longer than a round trip and the peer's [`flush_delay`](Self::flush_delay);

@@ -17,7 +17,7 @@ use teleport_proto::membership::EndReason;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The node's name is none.
+    /// The node's name is invalid.
     #[error(transparent)]
     Name(#[from] teleport_proto::InvalidNodeName),
     /// The cookie is of no use.
@@ -204,7 +204,7 @@ pub enum ConnectError {
         /// Why.
         cause: TlsError,
     },
-    /// This node has no cookie for the peer: whoever was asked has none.
+    /// This node has no cookie for the peer: its source of cookies has none.
     #[error("this node has no cookie for {0}: set one that is the same on both")]
     NoCookie(NodeName),
     /// This node has been shut down.

@@ -70,7 +70,7 @@ impl<T> Lock<T> {
         Held::new(self.rank, self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The same, unless another thread holds it. Waits for nobody, so it may be taken out of order.
+    /// Takes the lock unless another thread holds it. Never waits, so it may be taken out of order.
     pub(crate) fn try_lock(&self) -> Option<Held<'_, T>> {
         match self.value.try_lock() {
             Ok(guard) => Some(Held::new(self.rank, guard)),

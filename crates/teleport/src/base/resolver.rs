@@ -59,12 +59,12 @@ impl StaticPeers {
         self.set(node, Place::At(vec![address]));
     }
 
-    /// The same for a node that can be reached at several addresses, which are tried in this order.
+    /// Adds a node that can be reached at several addresses, which are tried in this order.
     pub fn insert_all(&self, node: NodeName, addresses: impl IntoIterator<Item = SocketAddr>) {
         self.set(node, Place::At(addresses.into_iter().collect()));
     }
 
-    /// The same for a node on a host of that name, which is looked up at each attempt. While it cannot be the node is unknown.
+    /// Adds a node on a host of that name, which is looked up at each attempt. While the lookup fails the node is unknown.
     pub fn insert_host(&self, node: NodeName, host: &str, port: u16) {
         self.set(node, Place::Host(host.into(), port));
     }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use teleport_proto::NodeName;
 use teleport_proto::handshake::HandshakeError;
 
-/// The same is said again after so long.
+/// How long a warning is not repeated.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// So many different ones of a kind are told apart; what comes on top in one pause is counted, and that is said. Strangers cause
+/// The most different warnings of a kind that are told apart; the rest of a pause is counted, and the count is logged. Strangers cause
 /// some of these warnings, so this bounds what they write into a log, and what is remembered of them.
 const MOST: usize = 128;
 
@@ -129,17 +129,17 @@ impl Warnings {
         self.strangers.note((address, what), Instant::now())
     }
 
-    /// The same, of a peer that has no session: none could be set up.
+    /// Warns of a peer with which no session could be set up.
     pub(crate) fn of_unreached(&self, peer: &NodeName) -> Option<NotSaid> {
         self.unreached.note(peer.clone(), Instant::now())
     }
 
-    /// The same.
+    /// Warns of a peer that has a session.
     pub(crate) fn of_peer(&self, peer: &NodeName, what: OfPeer) -> Option<NotSaid> {
         self.peers.note((peer.clone(), what), Instant::now())
     }
 
-    /// The same.
+    /// Warns of this node itself.
     pub(crate) fn of_node(&self, what: OfNode) -> Option<NotSaid> {
         self.node.note(what, Instant::now())
     }

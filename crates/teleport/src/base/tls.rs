@@ -44,10 +44,10 @@ impl std::fmt::Debug for Pem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Verify {
-    /// It has one, by an authority that is trusted, and for its node's name.
+    /// The peer has a certificate, by an authority that is trusted, and for its node's name.
     #[default]
     Required,
-    /// The same if it has one. That of an acceptor, who always has one, is required.
+    /// A dialler may have no certificate; one that it has is checked as by `Required`. An acceptor always has one.
     IfGiven,
     /// Nothing: connections are encrypted, and the cookie alone says who is there.
     Nothing,
@@ -97,7 +97,7 @@ pub struct TlsConfig {
 }
 
 impl TlsConfig {
-    /// The same certificate, key and authorities for both sides, and peers without a certificate are refused.
+    /// One certificate, key and set of authorities for both sides, and peers without a certificate are refused.
     pub fn new(certificate: impl Into<Pem>, key: impl Into<Pem>, authorities: impl Into<Pem>) -> Self {
         let side = TlsSide {
             identity: Some((certificate.into(), key.into())),

@@ -1,4 +1,4 @@
-//! Accepting connections: whoever comes, and for as long as the node lives.
+//! Accepts connections for as long as the node lives.
 
 use super::Engine;
 use super::handshake::{self, Failure};

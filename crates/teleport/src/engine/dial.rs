@@ -21,7 +21,7 @@ use teleport_proto::{NodeName, membership};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-/// So long the next address waits for one that has not answered: more than most ways take there and back (RFC 8305).
+/// How long one address has to answer before the next one is tried beside it: more than most round trips (RFC 8305).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 
 /// A session that takes longer is warned of while it is still tried: before the callers whose time ends first (OTP's is 5 s).

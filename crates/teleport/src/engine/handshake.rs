@@ -146,7 +146,7 @@ async fn reject(stream: &Stream, rejection: Rejection) -> Failure {
     Failure::Refused(rejection.error)
 }
 
-/// Reads one frame, and gives up at the first bytes that are none of ours: whoever speaks another protocol would
+/// Reads one frame, and gives up at the first bytes that are not ours: a peer that speaks another protocol would
 /// never send the rest.
 async fn read_frame<const N: usize>(stream: &Stream) -> Result<[u8; N], Failure> {
     let mut frame = [0; N];

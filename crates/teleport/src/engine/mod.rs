@@ -59,7 +59,7 @@ use tokio::task::AbortHandle;
 /// Goes with what is said of peers that cannot be reached.
 const ADVICE: &str = "Node::check says at which step it fails";
 
-/// So many failures in a row to open a pool connection are worth a warning.
+/// Failures in a row to open a pool connection before there is a warning.
 const JOINS_TO_WARN_AFTER: u32 = 5;
 
 pub(crate) struct Engine {
@@ -232,7 +232,7 @@ impl Engine {
         true
     }
 
-    /// The same on a thread of the node, if the session is with a life of the peer that is meant.
+    /// Ends the session on a thread of the node, if it is with the life of the peer that is meant.
     pub(crate) fn disconnect_soon(
         self: &Arc<Self>,
         peer: &NodeName,

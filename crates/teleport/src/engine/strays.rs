@@ -20,7 +20,7 @@ impl Default for Strays {
 }
 
 impl Strays {
-    /// Takes room for an answer of so many bytes; a large one may have all of it. It comes back when that is dropped.
+    /// Takes room for an answer of this many bytes; a large one may have all of it. It comes back when that is dropped.
     pub(crate) fn hold(&self, len: u64) -> Result<OwnedSemaphorePermit, ReplyError> {
         let units = u32::try_from((len + MESSAGE_COST).div_ceil(1024)).unwrap_or(u32::MAX).min(ROOM);
         let waiting = || 1024 * (u64::from(ROOM) - self.0.available_permits() as u64);

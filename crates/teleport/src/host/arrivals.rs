@@ -7,7 +7,7 @@ use super::{Carried, Hosting, Inbound, Origin};
 use crate::base::lock::{Lock, Rank};
 use std::collections::VecDeque;
 
-/// So many may wait for another thread to hand them over before a reader waits too.
+/// The most that may wait for another thread to hand them over before a reader waits too.
 const MOST_WAITING: usize = 1024;
 
 pub(crate) struct Arrivals {
@@ -57,7 +57,7 @@ impl Arrivals {
         }
     }
 
-    /// The same, for a thread that brings more and more: waits if too much is there.
+    /// Like `hand_over`, but blocks while more than [`MOST_WAITING`] wait.
     pub(crate) fn hand_over_and_wait(&self, hosting: &Hosting) {
         self.hand_over(hosting);
         if self.queue.lock().len() > MOST_WAITING {

@@ -46,7 +46,7 @@ pub trait Host: Send + Sync + 'static {
     /// [`defers`](Self::defers).
     fn take(&self, inbound: Inbound);
 
-    /// Memory for a [carried](Inbound::Carried) message of more than 64 KiB, of so many bytes, whatever `max_message` is. Default: none,
+    /// Memory for a [carried](Inbound::Carried) message of more than 64 KiB, of this many bytes, whatever `max_message` is. Default: none,
     /// and the node's is used, for messages up to `max_message`.
     ///
     /// Called with a session locked: it must only allocate.
@@ -260,7 +260,7 @@ pub(crate) struct Hosting {
     pub(crate) host: Arc<dyn Host>,
 }
 
-/// Goes on when a node is started after another one: whoever holds a number of the old one's must not meet it again.
+/// Goes on when a node is started after another one: a holder of an old number must not meet it again.
 static LAST_WATCH: AtomicU64 = AtomicU64::new(0);
 
 /// The number of a new watch.
@@ -328,7 +328,7 @@ impl Watch {
 
     /// Answers a request. Waits for nothing. If nobody waits for it any more, or it is a monitor, the answer vanishes.
     ///
-    /// If the answer is too large, the caller is told so, and so is whoever answers.
+    /// If the answer is too large, the caller is told so, and this returns an error.
     ///
     /// # Errors
     ///
@@ -370,7 +370,7 @@ impl Watch {
         let _ = encode(why).map(|body| self.send(Kind::Reject(self.reference), body));
     }
 
-    /// Whoever takes it out of the table is the one to answer.
+    /// The thread that takes it out of the table is the one to answer.
     fn end(&self) -> bool {
         Via::There(self.peer.clone()).end_hosted(self.reference, self.id)
     }
@@ -386,7 +386,7 @@ impl Drop for Watch {
         let _hurry = must_not_wait();
         if self.end() {
             match self.purpose {
-                Purpose::Call => self.tell_rejection("whoever was to watch the process is gone"),
+                Purpose::Call => self.tell_rejection("the process that was to watch it is gone"),
                 Purpose::Monitor => self.tell_down(reason::no_connection()),
             }
         }

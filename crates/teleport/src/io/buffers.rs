@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 /// Messages from this size on are received into pooled buffers; below it the allocator reuses memory well enough.
 const POOLED: usize = 256 * 1024;
 
-/// Gives a host's memory for so many bytes, if it has any.
+/// Gives a host's memory for this many bytes, if it has any.
 pub(crate) type Provider = Box<dyn Fn(usize) -> Option<Box<dyn Foreign>> + Send + Sync>;
 
 /// Size classes, and a cap on what lies idle in them.
@@ -51,7 +51,7 @@ impl BufferPool {
         })
     }
 
-    /// Runs for the life of the node, whoever has sessions with it: frees what has lain idle for longer than `interval`.
+    /// Runs for the life of the node: frees what has lain idle for longer than `interval`.
     /// Sleeps while nothing lies idle.
     pub(crate) async fn keep_trimmed(self: Arc<Self>, interval: Duration) {
         loop {

@@ -1,7 +1,7 @@
 //! Which reader of small messages is next: addresses that peers come from take turns, however many sessions each has.
 //!
 //! A reader takes in what it has read at one go, which for full windows takes a millisecond or two. With hundreds of sessions
-//! that all send, whoever comes last would wait for all of them. A few readers need no turns, and those cost: to be through the
+//! that all send, the last one would wait for all others. A few readers need no turns, and those cost: to be through the
 //! runtime's queue wakes another thread.
 
 use super::source::Source;
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Whoever waits for so many readers, each of which is done in a millisecond or two, does not wait long.
+/// With this many readers or fewer none waits for its turn: each is done in a millisecond or two.
 const FEW: usize = 8;
 
-/// So many readers at a time, as many as there are threads.
+/// Limits the readers at work to the number of threads.
 #[derive(Debug)]
 pub(crate) struct Readers {
     /// How many there are, whether or not they have something to read.
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_one_session_is_next_behind_one_of_many_from_another_address() {
+    fn one_session_is_next_behind_one_of_many_from_another_address() {
         let readers = Readers::new(1);
         let many: Vec<_> = (0..102).map(|_| readers.add(source(1))).collect();
         let (one, another) = (readers.add(source(2)), readers.add(source(3)));

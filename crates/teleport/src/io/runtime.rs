@@ -99,10 +99,10 @@ impl BulkThreads {
     }
 }
 
-/// Below so many bytes a thread costs more than freeing them.
+/// Below this many bytes a thread costs more than freeing them.
 const WORTH_A_THREAD: u64 = 1024 * 1024;
 
-/// Frees something of so many bytes: on a thread of its own if it is large, since what took gigabytes takes a second, for
+/// Frees something of this many bytes: on a thread of its own if it is large, since what took gigabytes takes a second, for
 /// which nobody should wait. Where no thread can be had, it is freed at once.
 pub(crate) fn free(bytes: u64, garbage: impl Send + 'static) {
     if bytes < WORTH_A_THREAD {

@@ -52,7 +52,7 @@ pub(crate) fn prepare_control(stream: &TcpStream, net_ticktime: Duration) -> io:
     set_priority(&SockRef::from(stream), CONTROL_PRIORITY)
 }
 
-/// The connection ends when bytes are unacknowledged for so long.
+/// The connection ends when bytes are unacknowledged for this long.
 pub(crate) fn give_up_after(stream: &TcpStream, time: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(time.max(Duration::from_secs(1))))
 }
@@ -77,7 +77,7 @@ fn set_priority(socket: &SockRef<'_>, priority: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a reader sleep until so many bytes are there (`SO_RCVLOWAT`).
+/// Lets a reader sleep until this many bytes are there (`SO_RCVLOWAT`).
 pub(crate) fn wake_at(stream: &TcpStream, bytes: usize) -> io::Result<()> {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     nix::sys::socket::setsockopt(stream, lowat::ReceiveLowWater, &bytes).map_err(Into::into)

@@ -1,6 +1,6 @@
 //! A connection as the engine reads from and writes to it: TCP, with or without TLS.
 //!
-//! Whoever waits for one to be ready then tries. On TCP that is one system call, straight from and into the message's memory.
+//! A task waits for one to be ready, and then tries. On TCP that is one system call, straight from and into the message's memory.
 
 use super::tls;
 use bytes::BufMut;
@@ -95,7 +95,7 @@ impl Stream {
         }
     }
 
-    /// Sends what a write has taken and the kernel has not: so many bytes. `Err(WouldBlock)` if nothing of it could be sent.
+    /// Sends what a write has taken and the kernel has not: this many bytes. `Err(WouldBlock)` if nothing of it could be sent.
     pub(crate) fn try_flush(&self) -> io::Result<usize> {
         match &self.tls {
             None => Ok(0),
@@ -128,7 +128,7 @@ impl Stream {
         Ok(())
     }
 
-    /// A reader that misses so many bytes can sleep until so many are at the socket.
+    /// A reader that misses this many bytes can sleep until so many are at the socket.
     pub(crate) fn at_the_socket(&self, missing: usize) -> usize {
         match &self.tls {
             None => missing,

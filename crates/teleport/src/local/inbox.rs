@@ -236,7 +236,7 @@ impl Inbox {
     /// From now on nobody waits for room.
     pub(crate) fn lift_bounds(&self) {
         self.unbounded.store(true, Ordering::Relaxed);
-        self.room.close(); // whoever waits for it goes on
+        self.room.close(); // senders that wait for it go on
         let mut settled = Settled::default();
         self.lock().room.let_all_in(&mut settled);
         settled.tell(Disposition::Delivered);

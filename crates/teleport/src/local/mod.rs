@@ -76,7 +76,7 @@ pub(crate) enum Unsent {
     Ended,
     /// It is larger than any message may be.
     TooLarge { size: u64, limit: u64 },
-    /// So many bytes wait for the peer to take them that this was not kept.
+    /// Not kept, since this many bytes wait for the peer to take them already.
     NotTaken { waiting: u64 },
     /// It goes to a name that no process can have.
     NoSuchName,

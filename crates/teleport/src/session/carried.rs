@@ -13,13 +13,13 @@ pub(crate) struct CarriedCounts {
 }
 
 impl CarriedCounts {
-    /// A message of so many bytes goes to the peer.
+    /// A message of this many bytes goes to the peer.
     pub(super) fn sent(&self, len: usize) {
         self.messages_sent.fetch_add(1, Ordering::Relaxed);
         self.bytes_sent.fetch_add(len as u64, Ordering::Relaxed);
     }
 
-    /// A message of so many bytes has come.
+    /// A message of this many bytes has come.
     pub(super) fn received(&self, len: usize) {
         self.messages_received.fetch_add(1, Ordering::Relaxed);
         self.bytes_received.fetch_add(len as u64, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use teleport_proto::transfer::{Delivery, Disposition, Outgoing, Sink};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
 
-/// The host may be slow to take so many bytes of small carried messages before they keep their room in the peer's window.
+/// The host may be slow to take this many bytes of small carried messages before they keep their room in the peer's window.
 const MOST_UNTAKEN: usize = 1024 * 1024;
 
 /// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
@@ -50,7 +50,7 @@ impl<'a> Deliver<'a> {
         Self { session, peer: session.clone(), last: None, woken, answers, over, refused }
     }
 
-    /// The same as [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
+    /// Like [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
     /// taken.
     pub(crate) fn finish_reading(self) {
         let session = self.session;

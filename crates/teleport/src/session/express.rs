@@ -14,10 +14,10 @@ use teleport_proto::wire::batch::{BATCH_HEADER_LEN, Front, split_batch};
 const LEAST_READ: usize = 8 * 1024;
 const MOST_READ: usize = 256 * 1024;
 
-/// Whoever has read so much lets others come first: some 30 messages, which take less time than to say so to the runtime.
+/// Bytes that a reader takes before others come first: some 30 messages, which take less time than a yield to the runtime.
 const MUCH: usize = 4 * 1024;
 
-/// The room for reads is given back when nothing has come for so long.
+/// The room for reads is given back when nothing has come for this long.
 const QUIET: Duration = Duration::from_secs(1);
 
 pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {

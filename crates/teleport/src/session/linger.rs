@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// A batch of so many messages is part of a flood. More than a number of callers who each wait for an answer make.
+/// A batch of this many messages is part of a flood. More than a number of callers who each wait for an answer make.
 pub(super) const MANY: usize = 16;
 
 /// How long to rest: long enough for a hundred messages of a flood, and not much beside what a flood waits anyway.

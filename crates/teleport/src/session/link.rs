@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 /// writes, and what is sent until it runs goes out together. Less than an answer takes to come back.
 const MORE_TO_COME: Duration = Duration::from_micros(10);
 
-/// A reader of a large fragment sleeps until so many bytes are there, or what is missing. Small enough for the kernel's
+/// A reader of a large fragment sleeps until this many bytes are there, or what is missing. Small enough for the kernel's
 /// buffers, so that the sender is never held up by a reader that waits for more.
 const MOST_WAITED_FOR: usize = 512 * 1024;
 
@@ -44,7 +44,7 @@ pub(crate) struct Link {
     written: AtomicU64,
     /// When it last took some, in nanoseconds since `opened`.
     written_at: AtomicU64,
-    /// The reader is woken when so many bytes are there.
+    /// The reader is woken when this many bytes are there.
     low_water: AtomicUsize,
 }
 
@@ -123,7 +123,7 @@ impl Link {
         true
     }
 
-    /// Lets the reader, which misses so many bytes, sleep until most of them are there. Never more than that, since
+    /// Lets the reader, which misses this many bytes, sleep until most of them are there. Never more than that, since
     /// nothing else may follow.
     pub(crate) fn wake_at(&self, missing: usize) -> io::Result<()> {
         let wanted = self.stream.at_the_socket(missing).min(MOST_WAITED_FOR);
@@ -153,7 +153,7 @@ impl Link {
         self.opened.elapsed().as_nanos() as u64
     }
 
-    /// What it has achieved, of which the peer has counted so many frames.
+    /// What it has achieved, of which the peer has counted this many frames.
     pub(super) fn seen(&self, counted: u64) -> Seen {
         let frames = self.frames.load(Ordering::Acquire);
         let written = self.written.load(Ordering::Relaxed);

@@ -55,7 +55,7 @@ use tokio::sync::{Notify, mpsc};
 /// The last number that was given to a session.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// The session's task may have control frames of so many bytes before it: as much as an honest peer says in minutes.
+/// The session's task may have control frames of this many bytes before it: as much as an honest peer says in minutes.
 const MOST_UNHANDLED: usize = 1024 * 1024;
 
 /// What the session's task is told.
@@ -67,7 +67,7 @@ pub(crate) enum Event {
     ControlDown,
     /// What [`Command::Write`] asked for has been written.
     ControlWritten,
-    /// Frames from the peer, of so many bytes.
+    /// Frames from the peer, of this many bytes.
     Control { frames: Vec<TransferFrame>, bytes: usize },
     /// The peer goes; behind everything that it had to say.
     Goodbye,
@@ -239,7 +239,7 @@ impl Session {
         let _ = self.events.send(event); // it ends with the session
     }
 
-    /// Tells the session's task what the peer said, in so many bytes.
+    /// Tells the session's task what the peer said, in this many bytes.
     pub(crate) fn tell_frames(&self, frames: Vec<TransferFrame>, bytes: usize) {
         self.unhandled.fetch_add(bytes, Ordering::AcqRel);
         self.tell(Event::Control { frames, bytes });

@@ -13,7 +13,7 @@ use teleport_proto::wire::pool::Class;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Bulk connections may stand still for so many times as long as express ones.
+/// Bulk connections may stand still for this many times as long as express ones.
 const BULK_STALL_FACTOR: u32 = 4;
 
 struct Task {

@@ -1,6 +1,6 @@
 //! Writing: what goes out next is pulled when the last is out.
 //!
-//! Whoever gets a connection's wake-up has it to himself until there is nothing left to write. Usually that is the
+//! The task or thread that takes a connection's wake-up writes alone until nothing is left to write. Usually that is the
 //! connection's own task. A sender of small messages that finds an express connection idle writes at once instead, which
 //! saves a change of threads; but not message by message when it sends many in a row.
 
@@ -20,7 +20,7 @@ enum Next {
     Ended,
 }
 
-/// A sender writes so many frames at once; if there is more by then, others send too, and the connection's own task goes
+/// A sender writes this many frames at once; if there is more by then, others send too, and the connection's own task goes
 /// on.
 const FRAMES_AT_ONCE: usize = 2;
 
@@ -43,7 +43,7 @@ pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
         if messages >= MANY {
             linger.rest().await;
         } else {
-            // One frame at a time: whoever else is ready comes first.
+            // One frame at a time: other tasks that are ready come first.
             tokio::task::yield_now().await;
         }
     }

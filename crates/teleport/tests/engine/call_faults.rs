@@ -106,7 +106,7 @@ async fn call_on(
         *ends.entry(end).or_insert(0) += 1;
         done.fetch_add(1, Ordering::Relaxed);
         if end == "no connection" {
-            // Whoever finds nobody there comes back later; the rest of the calls are not for the same gap.
+            // A caller that finds no server comes back later; the rest of the calls are not for the same gap.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -344,7 +344,7 @@ async fn a_reply_that_meets_its_timeout_is_given_or_counted() {
                 for _ in 0..ROUNDS {
                     let mut call =
                         mailbox.process().send_request::<_, u8>(("server", &to), &()).await.unwrap();
-                    // Given up after so many turns: about as many as the reply takes.
+                    // Given up after this many turns: about as many as the reply takes.
                     let turns = rng.below(60);
                     let patience = async {
                         for _ in 0..turns {

@@ -78,7 +78,7 @@ async fn the_server_sees_the_shapes_of_otp() {
 }
 
 #[tokio::test]
-async fn whoever_has_the_caller_can_answer_also_from_another_node() {
+async fn a_call_can_be_answered_from_another_node() {
     let peers = teleport::StaticPeers::new();
     let a = crate::common::start("a@127.0.0.1", &peers).await;
     let b = crate::common::start("b@127.0.0.1", &peers).await;

@@ -496,7 +496,7 @@ async fn a_mailbox_without_room_for_more_peers_takes_their_messages_as_it_is_rea
     // A quarter for small messages, of four windows.
     assert!(room <= MAILBOX_WINDOW, "{room}");
     assert_eq!(slow.len() as u64, accepted.iter().sum::<u64>());
-    // Whoever is told that it is delivered is told when there is room.
+    // The sender is told that it is delivered when there is room.
     let (last, to) = (senders[PEERS - 1].process(), b.name().clone());
     let waits = tokio::spawn(async move {
         let end = (PEERS as u64, 0u64, payload(1, 1));
@@ -569,7 +569,7 @@ async fn a_mailbox_without_bounds_makes_nobody_wait() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_room_goes_on_when_the_bounds_go() {
+async fn waiting_for_room_ends_when_the_bounds_go() {
     let (a, b) = pair_with(|config| config.mailbox_window = (MIB as u64).try_into().unwrap()).await;
     let sink = b.register("sink").unwrap();
     b.send("sink", &payload(MIB, 1)).await.unwrap();

@@ -29,7 +29,7 @@ struct Notes {
     asks: Mutex<Option<Embedded>>,
     /// It is told that a call has ended with its session, and takes its time until there is a permit.
     dawdles: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
-    /// Small messages of so many bytes it does not deliver at once.
+    /// Small messages of this many bytes it does not deliver at once.
     defers: Mutex<Option<usize>>,
 }
 
@@ -122,7 +122,7 @@ impl Resolver for Gate {
     }
 }
 
-/// The same; the embedded node finds the other when the gate is open.
+/// Two nodes, of which the embedded one finds the other when the gate is open.
 async fn pair_behind(gate: Arc<Semaphore>) -> (Hosted, Node) {
     let peers = StaticPeers::new();
     let (sender, inbound) = mpsc::unbounded_channel();

@@ -299,7 +299,7 @@ async fn a_bit_flipped_in_a_frames_header_costs_the_connection_or_ends_the_sessi
     assert!(outcomes[&(Kind::Express, "intact")] > 0 && outcomes[&(Kind::Bulk, "intact")] > 0);
 }
 
-/// Sends a message while the next connection of the kind is cut after so many bytes. It has to arrive all the same.
+/// Sends a message while the next connection of the kind is cut after this many bytes. It has to arrive all the same.
 async fn cut_once(
     a: &Node,
     b: &Node,

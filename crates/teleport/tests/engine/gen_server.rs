@@ -145,7 +145,7 @@ async fn what_cannot_be_read_is_refused_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn whoever_asks_has_the_limits_of_decoding_too() {
+async fn a_caller_has_the_limits_of_decoding_too() {
     struct Server(tokio::sync::mpsc::UnboundedSender<usize>);
 
     impl GenServer for Server {
@@ -376,7 +376,7 @@ async fn warn_once() {
         client.cast(&server, &("secret", "secret")).await.unwrap();
     }
     assert!(is_well(&server, &client).await);
-    // What a panic says is for whoever reads the log.
+    // What a panic says is for the log.
     let _ = ask(&server, &client, Ask::Panic("no such drawer".into())).await.unwrap_err();
     let lines = lines.0.lock().unwrap().clone();
     let of = |level: &str, what: &str| {

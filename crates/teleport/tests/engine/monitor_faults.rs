@@ -302,7 +302,7 @@ async fn a_peer_that_forges_replies_and_ends_of_others_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_ends_nobodys_monitor_whoever_is_said_to_have_asked() {
+async fn an_answer_ends_no_monitor_of_another_whatever_it_names() {
     let (a, b) = pair().await;
     let (mut watcher, stranger) = (a.mailbox().unwrap(), b.mailbox().unwrap());
     let (near, far) = (a.mailbox().unwrap(), b.mailbox().unwrap());

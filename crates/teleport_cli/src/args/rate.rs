@@ -162,7 +162,7 @@ pub(crate) enum RateTransport {
     Teleport,
     /// Blocking sockets with next to no protocol, and a thread for each that messages are handed to and from.
     Raw,
-    /// The same without handing anything over: the bound.
+    /// Plain sockets without handing anything over: the bound.
     Inline,
 }
 

@@ -32,7 +32,7 @@ impl Progress {
         }
     }
 
-    /// So many steps, or seconds, begin.
+    /// Begins a run of this many steps, or seconds.
     pub(crate) fn begin(&self, steps: u64) {
         let Some(bar) = &self.bar else { return };
         // Redrawn only between steps: a ticker would take processor time from what is measured.
@@ -56,7 +56,7 @@ impl Progress {
         }
     }
 
-    /// So many seconds are over, of so many.
+    /// Shows how many seconds of all are over.
     pub(crate) fn second(&self, seconds: u64, of: u64, text: String) {
         match &self.bar {
             Some(bar) => {

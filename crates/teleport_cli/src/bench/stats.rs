@@ -58,7 +58,7 @@ impl Latency {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Vec<(u64, u64)>", from = "Vec<(u64, u64)>")]
 pub(crate) struct RoundTrips {
-    /// How often a round trip took so many steps.
+    /// How often a round trip took this many steps.
     steps: BTreeMap<u64, u64>,
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn measure(options: &RateOptions) -> Result<Outcome, RateError>
     let rounds = WARMUP + options.rounds;
     progress.begin(u64::from(rounds) * contenders.len() as u64);
     for round in 1..=rounds {
-        // Each transport goes first, second.. equally often: whoever follows a hot machine has a harder time.
+        // Each transport goes first, second.. equally often: a transport that follows a hot machine has a harder time.
         let first = round as usize % contenders.len();
         for place in 0..contenders.len() {
             let place = (first + place) % contenders.len();

@@ -89,7 +89,7 @@ impl PairMeter<'_> {
         self.meters.halted.load(Ordering::Relaxed)
     }
 
-    /// So many more. Only one thread at a time counts for a pair, so that plain loads and stores do.
+    /// Adds to the count. Only one thread at a time counts for a pair, so plain loads and stores do.
     pub(crate) fn add(&self, messages: u64) {
         let count = self.meter.count.load(Ordering::Relaxed);
         self.meter.count.store(count + messages, Ordering::Relaxed);

@@ -29,7 +29,7 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    /// A ring of so many nodes.
+    /// A ring of this many nodes.
     pub(crate) const fn new(nodes: u16) -> Self {
         Self { nodes }
     }

@@ -15,7 +15,7 @@ pub(super) const MAX_OPEN: usize = 1 << 16;
 ///
 /// `false` stops it.
 pub trait Parts {
-    /// Pushes so many terms, one behind the other in `encoded`, none of which has a large binary in it.
+    /// Pushes this many terms, one behind the other in `encoded`, none of which has a large binary in it.
     fn terms(&mut self, count: usize, encoded: &[u8]) -> bool;
 
     /// Pushes one value: what the last `count` elements of a list and its tail, one behind the other in `encoded`, are as a
@@ -25,13 +25,13 @@ pub trait Parts {
     /// Pushes a large binary: the bytes at that place of the document.
     fn binary(&mut self, at: Range<usize>) -> bool;
 
-    /// Pops so many values, the last one first, and pushes the tuple of them.
+    /// Pops this many values, the last one first, and pushes the tuple of them.
     fn tuple(&mut self, arity: usize) -> bool;
 
-    /// Pops a tail and then so many elements, the last one first, and pushes the list of them.
+    /// Pops a tail and then this many elements, the last one first, and pushes the list of them.
     fn list(&mut self, len: usize) -> bool;
 
-    /// Pops so many pairs of key and value, the last one first, and pushes the map of them.
+    /// Pops this many pairs of key and value, the last one first, and pushes the map of them.
     fn map(&mut self, len: usize) -> bool;
 }
 
@@ -46,7 +46,7 @@ pub enum Apart {
     /// There is a large map. Or it is not known whether there is one, since the document is compressed, in local format or
     /// malformed.
     LargeMap,
-    /// Whoever was told has stopped it.
+    /// The receiver of the parts has stopped it.
     Stopped,
     /// It takes more than [`Limits::max_heap`].
     TooLarge,
@@ -105,7 +105,7 @@ pub(super) enum Shape {
 
 /// What a term is to the walk.
 enum Next {
-    /// So many terms follow.
+    /// This many terms follow.
     Container(Shape, usize),
     Binary(usize),
     Leaf,
@@ -140,7 +140,7 @@ struct Walk<'a, P> {
     large: usize,
     max_map: usize,
     open: Vec<Open>,
-    /// So many of the open containers, counted from the outermost, have a large binary below them.
+    /// How many of the open containers, counted from the outermost, have a large binary below them.
     told: usize,
     parts: &'a mut P,
 }

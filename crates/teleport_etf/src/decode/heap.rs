@@ -41,7 +41,7 @@ pub(super) fn words(token: &Token<'_>) -> usize {
     }
 }
 
-/// The same of what is usual.
+/// The weight of the usual tokens.
 #[inline]
 pub(super) fn words_usual(usual: &Usual<'_>) -> usize {
     match usual {

@@ -7,7 +7,7 @@ use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::tags;
 
-/// So many terms tell whether a document has many atoms.
+/// Terms that are looked at to tell whether a document has many atoms.
 const SAMPLE: usize = 1000;
 
 /// Builds a term by itself, where [`Parts`] has most of it decoded by another. `false` stops it.

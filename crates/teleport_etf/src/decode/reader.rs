@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         self.largest_map
     }
 
-    /// Notes that memory for so many values of that size is about to be reserved.
+    /// Notes that memory for this many values of that size is about to be reserved.
     #[inline]
     pub(crate) fn build(&mut self, count: usize, size: usize) -> Result<(), DecodeError> {
         self.built = self.built.saturating_add(count.saturating_mul(size));
@@ -323,7 +323,7 @@ impl<'a> Reader<'a> {
         self.next()
     }
 
-    /// Notes that so many terms have to follow.
+    /// Notes that this many terms have to follow.
     fn expect_terms(&mut self, offset: usize, arity: usize, terms: usize) -> Result<usize, DecodeError> {
         self.pending = self.pending.saturating_add(terms);
         let left = self.left();

@@ -17,11 +17,11 @@ pub(crate) enum Token<'a> {
     /// A proper list of bytes.
     String(&'a [u8]),
     Nil,
-    /// So many elements follow.
+    /// This many elements follow.
     Tuple(usize),
-    /// So many elements follow, at least one, then the tail.
+    /// This many elements follow, at least one, then the tail.
     List(usize),
-    /// So many pairs of key and value follow.
+    /// This many pairs of key and value follow.
     Map(usize),
     Pid(Pid),
     Port(Box<Port>),
@@ -41,9 +41,9 @@ pub(crate) enum Usual<'a> {
     /// A proper list of bytes, perhaps of none.
     String(&'a [u8]),
     Binary(&'a [u8]),
-    /// So many elements follow.
+    /// This many elements follow.
     Tuple(usize),
-    /// So many elements follow, at least one, then the tail.
+    /// This many elements follow, at least one, then the tail.
     List(usize),
 }
 

@@ -46,7 +46,7 @@ pub fn validate(document: &[u8], limits: &Limits) -> Result<Summary, DecodeError
 /// Like [`validate`], and asks about every atom in the document, node, module and function names included; `false` refuses
 /// the document with [`DecodeError::AtomRefused`].
 ///
-/// The place for a budget of atoms: whoever turns atoms from the wire into entries of a table that never shrinks counts
+/// The place for a budget of atoms: a caller that turns atoms from the wire into entries of a table that never shrinks counts
 /// here those that are new.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use crate::ident::{Pid, Reference};
 use crate::tags;
 use bytes::Bytes;
 
-/// A document in the making, for whoever walks terms of a kind of his own; see
+/// A document in the making, for callers that walk terms of their own kind; see
 /// [`Encoder::assemble`](crate::Encoder::assemble).
 ///
 /// A header of a tuple, list or map says how many terms follow; that they do is up to the caller.
@@ -92,7 +92,7 @@ impl Assembly {
         self.writer.put_reference(reference);
     }
 
-    /// The header of a tuple of so many elements.
+    /// The header of a tuple of this many elements.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl Assembly {
         self.writer.put_tuple_header(arity)
     }
 
-    /// The header of a map of so many pairs, each a key and its value.
+    /// The header of a map of this many pairs, each a key and its value.
     ///
     /// # Errors
     ///

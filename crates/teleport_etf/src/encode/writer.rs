@@ -31,7 +31,7 @@ impl Writer {
         Writer::document_in(Vec::with_capacity(128))
     }
 
-    /// The same in memory that has been used before.
+    /// A document in memory that has been used before.
     pub(crate) fn document_in(mut block: Vec<u8>) -> Writer {
         block.clear();
         block.push(tags::VERSION);

@@ -46,7 +46,7 @@ fn write_limited(f: &mut fmt::Formatter<'_>, left: usize, term: Todo<'_>) -> fmt
     }
 }
 
-/// Ends the writing after so many bytes.
+/// Ends the writing after this many bytes.
 struct Limited<'a, 'f> {
     out: &'a mut fmt::Formatter<'f>,
     left: usize,

@@ -14,7 +14,7 @@ pub struct BitString {
 }
 
 impl BitString {
-    /// The bit string of these bytes, with so many bits in use in the last one, counted from its high end. A
+    /// The bit string of these bytes, with this many bits in use in the last one, counted from its high end. A
     /// [`Term::Binary`] if there are no bytes or the last one is in use as a whole (8, or more).
     ///
     /// The unused bits are set to 0, as in Erlang; only if they were not, the bytes are copied.

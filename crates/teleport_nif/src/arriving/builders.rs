@@ -29,7 +29,7 @@ static BUILDERS: Places<LocalPid> = Places::new();
 /// Which of the others got the last job.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// So many small ones are with the builder at a time: enough that it does not wait for the next. Of the others, which go to several,
+/// Small terms that are with the builder at a time: enough that it does not wait for the next. Of the others, which go to several,
 /// at least as many.
 const AT_ONCE: usize = 4;
 
@@ -72,7 +72,7 @@ pub(crate) struct Job(Mutex<Option<Work>>);
 #[rustler::resource_impl(register = false)]
 impl Resource for Job {}
 
-/// A builder has started, at that place of so many.
+/// A builder has started, at that place of this many.
 pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
     BUILDERS.set(place, count, builder);
     running::all().iter().for_each(|running| running.workers.short(|_| hand_out()));

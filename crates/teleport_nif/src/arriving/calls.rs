@@ -79,7 +79,7 @@ impl Asked<'_> {
 /// What an ended process waited for is ended where it is noticed, if it is not more than that.
 const ENDED_AT_ONCE: usize = 32;
 
-/// So many of the last answers to a process are remembered.
+/// The last answers to a process that are remembered.
 const MOST_ANSWERED: usize = 64;
 
 /// What a process waits for.

@@ -48,7 +48,7 @@ thread_local! {
 /// What a term may take for its bytes: an empty list in a list is one byte and two words.
 pub(super) const SWELLS: usize = 16;
 
-/// So much of a line is delivered at a time: others wait for their turn.
+/// The most messages of a line that are delivered at a time: other lines have their turn.
 const DELIVERED_AT_ONCE: usize = 16;
 
 /// What a caller is told whose request cannot be read.
@@ -312,7 +312,7 @@ pub(super) fn with_env<R>(use_it: impl FnOnce(&mut OwnedEnv) -> R) -> R {
 }
 
 /// `{'$gen_call', {Pid, Tag}, Request}` as `{'$gen_call', {Pid, [[alias|RelayAlias], Number | Tag]}, Request}`: what `gen:reply/2`
-/// answers goes to the relay, and whoever answers by hand, `Pid ! {ThatTag, Reply}`, sends the caller its own tag back.
+/// answers goes to the relay, and a server that answers by hand, `Pid ! {ThatTag, Reply}`, sends the caller its own tag back.
 fn readdress<'a>(env: Env<'a>, request: Term<'a>, alias: Term<'a>, number: u64) -> Option<Term<'a>> {
     let Ok([kind, from, request]) = <[Term<'a>; 3]>::try_from(get_tuple(request).ok()?) else { return None };
     let Ok([caller, tag]) = <[Term<'a>; 2]>::try_from(get_tuple(from).ok()?) else { return None };

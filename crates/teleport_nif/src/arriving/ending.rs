@@ -7,7 +7,7 @@ use std::sync::Arc;
 use teleport::Segments;
 use teleport::embed::ProcessId;
 
-/// So many watches end at a time.
+/// Watches that end at a time.
 const ENDED_AT_ONCE: usize = 64;
 
 /// Whose relays have ended without a word.
@@ -33,7 +33,7 @@ pub(crate) fn unwatched(which: Unwatched) {
     }
 }
 
-/// The same, on such a thread.
+/// Ends the watches on a thread of the engine.
 pub(super) fn unwatched_by(running: &Arc<Running>, which: Unwatched) {
     end(running, remove(which), None);
 }

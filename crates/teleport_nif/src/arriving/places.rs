@@ -9,7 +9,7 @@ impl<T: Clone> Places<T> {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// One has started at that place, of so many.
+    /// One has started at that place, of this many.
     pub(crate) fn set(&self, place: usize, count: usize, value: T) {
         let mut places = self.lock();
         places.resize(count, None);

@@ -17,7 +17,7 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone, Copy)]
 pub(crate) struct Alias(RefId);
 
-/// One has started, at that place of so many. Returns its number: what has a lower one was asked of those before it.
+/// One has started, at that place of this many. Returns its number: what has a lower one was asked of those before it.
 pub(crate) fn add(place: usize, count: usize, starter: LocalPid) -> u64 {
     let number = LAST.fetch_add(1, Ordering::AcqRel) + 1;
     STARTERS.set(place, count, starter);

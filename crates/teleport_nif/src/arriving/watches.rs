@@ -31,7 +31,7 @@ impl Default for Table {
 struct Table {
     /// By their numbers.
     watches: FxHashMap<u64, Watch>,
-    /// In so many parts that to look through one takes a moment.
+    /// In parts, so that looking through one takes a moment.
     processes: [Processes; PARTS],
 }
 
@@ -170,7 +170,7 @@ impl Watches {
         Some(std::mem::take(&mut process.parked))
     }
 
-    /// The watch of that number, for whoever answers it; `None` if nobody waits any more.
+    /// The watch of that number, for the one that answers it; `None` if no process waits any more.
     pub(crate) fn take(&self, number: u64) -> Option<Watch> {
         self.lock().take(number)
     }
@@ -183,8 +183,8 @@ impl Watches {
         left
     }
 
-    /// The same for the processes of a place where another process starts relays by now: those that earlier ones were asked
-    /// for have ended with them.
+    /// Removes the processes of a place where another process starts relays by now: what earlier ones were asked for
+    /// has ended with them.
     pub(crate) fn remove_all(&self, is_at: impl Fn(ProcessId) -> bool, starter: u64) -> Left {
         let mut left = Left::default();
         for part in 0..PARTS {

@@ -10,12 +10,12 @@ use teleport::embed::{Carried, Carry, Origin, ProcessId, Receipt, Untaken};
 use teleport::etf::dist::{AtomCache, DistError, Order};
 use teleport::{Segments, SendError};
 
-/// So many bytes may wait for room in the peer's window before nothing more is pulled from the virtual machine, which then
+/// The most bytes that wait for room in the peer's window. Beyond it nothing more is pulled from the virtual machine, which then
 /// suspends senders.
 const MOST_WAITING: isize = 64 * 1024 * 1024;
 
-/// So many bytes of all channels may. Of what is left free each may have as much as it leaves free, and whatever the others have, one
-/// pull at a time.
+/// The most bytes of all channels that wait. One channel may have as much as is left free, and one pull at a time in any
+/// case.
 const MOST_AHEAD: isize = 4 * MOST_WAITING;
 
 /// Bytes of all channels that wait for room.
@@ -26,11 +26,11 @@ fn most_waiting() -> isize {
     (MOST_AHEAD - AHEAD.load(Ordering::Relaxed)).clamp(0, MOST_WAITING)
 }
 
-/// A header is looked for in so many bytes of a message at first, and in so many then: 255 atoms of 255 characters.
+/// Bytes of a message in which a header is looked for, at first and then: 255 atoms of 255 characters.
 const HEADER: usize = 4 * 1024;
 const LONGEST_HEADER: usize = 1024 * 1024;
 
-/// So many messages, and bytes of messages, are taken at once.
+/// The most messages, and the most bytes of messages, that are taken at once.
 const TAKEN_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 256 * 1024;
 

@@ -53,7 +53,7 @@ impl Drop for Memory {
     }
 }
 
-/// A binary of so many bytes, if there is memory for it.
+/// A binary of this many bytes, if there is memory for it.
 pub(crate) fn allocate(len: usize) -> Option<Box<dyn Foreign>> {
     let mut binary = MaybeUninit::<ErlNifBinary>::uninit();
     // SAFETY: the function fills it in if it returns true, and may be called on any thread.

@@ -151,7 +151,7 @@ fn by_reference(list: Term<'_>) -> NifResult<Segments> {
         // SAFETY: the call has filled the vector in.
         let (parts, count) = unsafe { ((*raw).iov, (*raw).count) };
         if count > 0 {
-            // SAFETY: there are so many parts.
+            // SAFETY: there are this many parts.
             append(&mut segments, &owner, unsafe { std::slice::from_raw_parts(parts, count as usize) });
         }
         // SAFETY: a term of the list's environment.

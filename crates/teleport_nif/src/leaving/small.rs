@@ -57,7 +57,7 @@ pub(crate) fn body(identity: Option<&Identity>, body: Term<'_>) -> NifResult<Opt
     within(SMALL, identity, body)
 }
 
-/// The same of what relays answer. That comes encoded if there is a large binary in it: it is garbage when it has been sent,
+/// Encodes what relays answer. That comes encoded if there is a large binary in it: it is garbage when it has been sent,
 /// and is to be collected then.
 pub(crate) fn answer(identity: Option<&Identity>, body: Term<'_>) -> NifResult<Option<Segments>> {
     within(Bounds { references: 0, ..SMALL }, identity, body)
@@ -223,7 +223,7 @@ mod raw {
             return None;
         }
         let arity = usize::try_from(arity).ok()?;
-        // SAFETY: the call has set a pointer to so many terms, which stay where they are as long as the environment ('a). That of
+        // SAFETY: the call has set a pointer to this many terms, which stay where they are as long as the environment ('a). That of
         // an empty tuple may point anywhere.
         let elements = if arity == 0 { &[] } else { unsafe { std::slice::from_raw_parts(first, arity) } };
         // SAFETY: they are terms of the same environment.

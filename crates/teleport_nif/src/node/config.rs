@@ -15,7 +15,7 @@ use teleport::Config;
 /// Atoms that peers may add to the table together, unless it is said otherwise: a sixteenth of what it holds.
 const MAX_NEW_ATOMS: u64 = 65_536;
 
-/// The same for each peer: twice as many as there are in a virtual machine that has just started, since the peer may run other
+/// Atoms that each peer may add: twice as many as there are in a virtual machine that has just started, since the peer may run other
 /// applications; and four peers can run wild until the others are refused too.
 const MAX_NEW_ATOMS_PER_PEER: u64 = 16_384;
 

@@ -59,7 +59,7 @@ pub(crate) fn request_error<'a>(env: Env<'a>, error: &RequestError) -> Term<'a> 
     }
 }
 
-/// The same for a connection of distributed Erlang: whether the peer does not carry is told from everything else.
+/// The reason why the carrier has no connection; a peer without teleport is told from everything else.
 pub(crate) fn carrier_error<'a>(env: Env<'a>, error: &SendError) -> Term<'a> {
     match error {
         SendError::NoConnection(error) if error.is_foreign() => {

@@ -86,7 +86,7 @@ fn log_nothing() -> Atom {
     atoms::ok()
 }
 
-/// The same.
+/// Ends the logging: records that wait are dropped.
 pub(crate) fn stop() {
     set_level(0);
     let mut waiting = lock();

@@ -36,7 +36,7 @@ impl Notice {
         });
     }
 
-    /// The same, of whatever has come of it.
+    /// Tells the process any other result.
     pub(crate) fn tell(mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
         self.tell_once(result);
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport::NodeName;
 use tokio::sync::oneshot;
 
-/// So many are looked at in one fetch, which runs on a scheduler.
+/// The most questions in one fetch, which runs on a scheduler.
 const FETCHED_AT_ONCE: usize = 64;
 
 /// What is asked about a peer.
@@ -33,7 +33,7 @@ pub(crate) struct Asked {
     pub(crate) calls: Open<bool>,
     /// Not fetched yet, each once.
     new: VecDeque<(What, NodeName)>,
-    /// The same.
+    /// What `new` holds, to find it in.
     queued: HashSet<(What, NodeName)>,
     /// The process that answers has been told that there are some.
     told: bool,
@@ -75,17 +75,17 @@ impl<T: Clone> Open<T> {
 }
 
 impl Questions {
-    /// The answer: to all who have asked.
+    /// Gives the addresses to all that have asked.
     pub(crate) fn located(&self, peer: &NodeName, addresses: &Vec<SocketAddr>) {
         self.lock().addresses.answer(peer, addresses);
     }
 
-    /// The same, of a cookie.
+    /// Gives the cookie to all that have asked.
     pub(crate) fn cookie_is(&self, peer: &NodeName, cookie: &Vec<u8>) {
         self.lock().cookies.answer(peer, cookie);
     }
 
-    /// The same, of whether the peer has connected to this node.
+    /// Tells all that have asked whether the peer has connected to this node.
     pub(crate) fn called_back(&self, peer: &NodeName, has: bool) {
         self.lock().calls.answer(peer, &has);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport::NodeName;
 
-/// So many peers have an account of their own. It is kept for the node's life: who comes again finds it as it was.
+/// The most peers with an account of their own. It is kept for the node's life: a peer that comes again finds it as it was.
 const MOST_ACCOUNTS: usize = 1024;
 
 /// The accounts of all peers.

@@ -61,7 +61,7 @@ pub(crate) fn pad(padded: bool) {
     PADDED.store(padded, Ordering::Relaxed);
 }
 
-/// The bytes at that place of the message, not copied. It weighs as much as so many bytes, which is what the message holds on
+/// The bytes at that place of the message, not copied. It weighs as much as this many bytes, which is what the message holds on
 /// its behalf.
 pub(crate) fn binary<'a>(env: Env<'a>, message: &Bytes, at: Range<usize>, weight: usize) -> Term<'a> {
     let bytes = &message[at];

@@ -40,7 +40,7 @@ pub(crate) fn build<'a>(
     }
 }
 
-/// The same on a dirty scheduler, where maps may have any size.
+/// Builds on a dirty scheduler, where maps may have any size.
 pub(crate) fn build_on_scheduler<'a>(
     env: Env<'a>,
     document: &Bytes,
@@ -91,7 +91,7 @@ impl Share {
         Self { message: document.len(), binaries: if apart == Apart::Told { sum.0 } else { document.len() } }
     }
 
-    /// What a binary of so many bytes is to weigh, so that all together weigh what the message does. None if it had better be
+    /// What a binary of this many bytes is to weigh, so that all together weigh what the message does. None if it had better be
     /// copied, since most of what it would keep is nothing that anybody has.
     fn weight(self, len: usize) -> Option<usize> {
         let Self { message, binaries } = self;
@@ -150,7 +150,7 @@ const NIL: u8 = 106;
 const LIST: u8 = 108;
 
 impl<'a> Building<'a, '_> {
-    /// The list of so many terms.
+    /// The list of this many terms.
     fn decode_list(&mut self, count: usize, encoded: &[u8], end: &[u8]) -> Option<Term<'a>> {
         let count = u32::try_from(count).ok()?;
         self.scratch.clear();

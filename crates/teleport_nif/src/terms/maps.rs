@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A map of at most so many pairs can be made on any thread, on all releases.
+/// A map of at most this many pairs can be made on any thread, on all releases.
 pub(crate) const MAX_MAP: usize = 128;
 
 static ANYWHERE: AtomicBool = AtomicBool::new(false);

@@ -25,7 +25,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// A term takes at most so many bytes of a process's heap.
+    /// A term takes at most this many bytes of a process's heap.
     pub(crate) fn new(budget: Budget, max_term: usize) -> Self {
         // Depth and number are not limited: the virtual machine's decoder does not recurse, and a term has a size.
         let (max_depth, max_elements) = (usize::MAX, usize::MAX);
@@ -72,7 +72,7 @@ impl Terms {
         }
     }
 
-    /// The same of a document that a scheduler could not build of those atoms.
+    /// Reads a document once more that could not be built with those atoms.
     pub(crate) fn read_again<'a>(
         &self,
         env: Env<'a>,

@@ -52,7 +52,7 @@ impl<'a> Values<'a> {
 
     pub(crate) fn push_binary(&mut self, bytes: &[u8]) {
         let mut term = ErlNifTerm::default();
-        // SAFETY: as above; the call gives memory for so many bytes that nothing else refers to, or aborts without any.
+        // SAFETY: as above; the call gives memory for this many bytes that nothing else refers to, or aborts without any.
         unsafe {
             let memory = enif_make_new_binary(self.env.as_c_arg(), bytes.len(), &mut term);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory, bytes.len());
@@ -62,7 +62,7 @@ impl<'a> Values<'a> {
 
     /// The list of the bytes.
     pub(crate) fn push_string(&mut self, bytes: &[u8]) {
-        // SAFETY: as above; there are so many bytes, and each is a character.
+        // SAFETY: as above; there are this many bytes, and each is a character.
         self.raw.push(unsafe {
             enif_make_string_len(
                 self.env.as_c_arg(),
@@ -77,19 +77,19 @@ impl<'a> Values<'a> {
     pub(crate) fn make_tuple(&mut self, arity: usize) -> Option<()> {
         let (start, count) = self.last(arity)?;
         let elements = &self.raw[start..];
-        // SAFETY: as above; there are so many terms of the environment.
+        // SAFETY: as above; there are this many terms of the environment.
         let tuple = unsafe { enif_make_tuple_from_array(self.env.as_c_arg(), elements.as_ptr(), count) };
         self.replace(start, tuple);
         Some(())
     }
 
-    /// Pops a tail and so many elements, the last one first, and pushes the list of them.
+    /// Pops a tail and this many elements, the last one first, and pushes the list of them.
     pub(crate) fn make_list(&mut self, len: usize) -> Option<()> {
         let tail = self.pop()?;
         let (start, count) = self.last(len)?;
         let elements = &self.raw[start..];
         let list = if tail.is_empty_list() {
-            // SAFETY: as above; there are so many terms of the environment.
+            // SAFETY: as above; there are this many terms of the environment.
             unsafe { enif_make_list_from_array(self.env.as_c_arg(), elements.as_ptr(), count) }
         } else {
             // SAFETY: by the field's invariant.
@@ -100,7 +100,7 @@ impl<'a> Values<'a> {
         Some(())
     }
 
-    /// Pops so many pairs of key and value, the last one first, and pushes the map of them, unless two keys are equal.
+    /// Pops this many pairs of key and value, the last one first, and pushes the map of them, unless two keys are equal.
     pub(crate) fn make_map(&mut self, len: usize) -> Option<()> {
         let (start, _) = self.last(len.checked_mul(2)?)?;
         let flat = &self.raw[start..];

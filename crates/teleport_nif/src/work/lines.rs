@@ -59,7 +59,7 @@ impl Lines {
         true
     }
 
-    /// The same for the end of a call or a monitor, to which the key of its process belongs as long as it waits.
+    /// Announces the end of a call or a monitor. It goes by its process, as long as that waits.
     pub(crate) fn announce_end(&self, end: RefId, key: impl FnOnce() -> Option<Key>, opens: bool) -> bool {
         if !opens && self.count.load(Ordering::Acquire) == 0 {
             return false;

@@ -14,7 +14,7 @@ pub(crate) struct Whose {
     pub(crate) session: u64,
 }
 
-/// Jobs by the session that they came over, for so many threads or processes.
+/// Jobs by the session that they came over, for this many threads or processes.
 ///
 /// What jobs may take of memory while they are done is bounded: one is begun if it is the only one, or if there is room for it
 /// beside the others; while one waits for room no other passes it. No address has all of the threads, or more than three quarters of the
@@ -58,7 +58,7 @@ pub(crate) struct Turn<J> {
 }
 
 impl<J> Turns<J> {
-    /// For so many threads, and so many bytes of memory.
+    /// For so many threads, and this many bytes of memory.
     pub(crate) fn new(threads: usize, room: usize) -> Self {
         let (order, places, busy, all) = Default::default();
         let state = State { order, places, busy, all, closed: false };
@@ -69,7 +69,7 @@ impl<J> Turns<J> {
         self.threads
     }
 
-    /// One more job of a session, which may take so many bytes.
+    /// One more job of a session, which may take this many bytes.
     pub(crate) fn push(&self, whose: Whose, job: J, bytes: usize) {
         let mut state = self.lock();
         if state.closed {

@@ -29,7 +29,7 @@ pub(crate) struct Jobs<N> {
 }
 
 impl<N: Send + Sync + 'static> Workers<N> {
-    /// As many large jobs are done at a time as take so much memory together, or one.
+    /// As many large jobs are done at a time as take this much memory together, or one.
     pub(crate) fn new(room: usize) -> (Self, Jobs<N>) {
         let count = thread::available_parallelism().map_or(3, usize::from).clamp(3, MOST_THREADS);
         let large = Arc::new(Turns::new(count, room));
@@ -37,7 +37,7 @@ impl<N: Send + Sync + 'static> Workers<N> {
         (Self { large: large.clone(), short }, Jobs { large, short: jobs })
     }
 
-    /// Does what takes long, and so many bytes of memory.
+    /// Does what takes long, and this many bytes of memory.
     pub(crate) fn large(&self, whose: Whose, bytes: usize, job: impl FnOnce(&Arc<N>) + Send + 'static) {
         self.large.push(whose, Box::new(job), bytes);
     }

@@ -43,12 +43,12 @@ impl Cookie {
     }
 
     /// Whether the cookie can be guessed: shorter than 16 bytes, built around a well-known word, or of hardly any
-    /// different characters. Whoever reaches the port, or poses as a node that is dialled, can then try it out.
+    /// different characters. An attacker who reaches the port, or poses as a node that is dialled, can then try it out.
     pub fn is_weak(&self) -> bool {
         self.weakness.is_some()
     }
 
-    /// The same, in words that do not show it: what about it can be guessed.
+    /// What makes it weak, in words that do not show it.
     pub fn weakness(&self) -> Option<&'static str> {
         self.weakness
     }

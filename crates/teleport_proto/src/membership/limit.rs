@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use crate::SessionId;
 
-/// One source has one of so many parts. What a holder of the cookie can take of a node's memory grows with its sessions.
+/// One source has one of this many parts. What a holder of the cookie can take of a node's memory grows with its sessions.
 const PARTS: usize = 16;
 
 /// Counts the sessions that others have opened, by where they came from. `S` is a source.
@@ -18,7 +18,7 @@ pub struct SessionLimit<S> {
 }
 
 impl<S: Copy + Eq + Hash> SessionLimit<S> {
-    /// So many in all, and a sixteenth of them from one source.
+    /// Allows `most` in all, and a sixteenth of them from one source.
     pub fn new(most: usize) -> Self {
         Self { most, sessions: FxHashMap::default(), by_source: FxHashMap::default() }
     }
@@ -36,7 +36,7 @@ impl<S: Copy + Eq + Hash> SessionLimit<S> {
         }
     }
 
-    /// A session has ended, whoever opened it.
+    /// A session has ended, opened by either side.
     pub fn ended(&mut self, session: SessionId) {
         let Some(source) = self.sessions.remove(&session) else { return };
         if let Some(count) = self.by_source.get_mut(&source) {

@@ -58,7 +58,7 @@ impl Allowance {
         Self { lane, window: Window::new(window), express, bulk, say: false }
     }
 
-    /// Takes room for the first message that waits, of so many bytes that wait in all. If only a grant is missing, the peer will
+    /// Takes room for the first message that waits, of this many bytes that wait in all. If only a grant is missing, the peer will
     /// be told.
     pub(crate) fn try_take(&mut self, class: Class, bytes: u64, waiting: u64) -> bool {
         if !self.window.fits(class, bytes) {

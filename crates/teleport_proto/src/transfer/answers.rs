@@ -1,7 +1,7 @@
 //! What goes without credit, and how much of it is kept for a peer that does not take it.
 //!
 //! A reply waits for nobody's room, so it is this side that keeps it until the peer takes it. How much it keeps is up to the
-//! node's second budget. A reply that does not fit is refused, and whoever waits for it is told; and until something has been
+//! node's second budget. A reply that does not fit is refused, and its caller is told; and until something has been
 //! taken, requests of the peer do not even reach their servers.
 
 use super::Refused;
@@ -12,14 +12,14 @@ use bytes::Bytes;
 use std::sync::Arc;
 use teleport_etf::Segments;
 
-/// Up to so many bytes a reason is a notice, which is always let in: the number of those is bounded by that of watches, and
+/// Up to this many bytes a reason is a notice, which is always let in: the number of those is bounded by that of watches, and
 /// [`most_untaken`] bounds those for watches that were not begun.
 pub(crate) const NOTICE: u64 = 256;
 
 /// Where the peer may have little under way: some 2,000 of them.
 const LEAST_UNTAKEN: u64 = 256 * 1024;
 
-/// So many bytes a session keeps of what the node says by itself, which is never refused: outcomes, rejections, and DOWN for
+/// The most bytes a session keeps of what the node says by itself, which is never refused: outcomes, rejections, and DOWN for
 /// watches that were not begun. The peer alone decides how many there are, so one that lets more come together loses
 /// the session.
 ///
@@ -59,7 +59,7 @@ impl Answers {
         Ok(())
     }
 
-    /// So much has been delivered.
+    /// Counts what has been delivered.
     pub(crate) fn delivered(&mut self, returned: Totals) {
         for (class, bytes) in [(Class::Express, returned.express), (Class::Bulk, returned.bulk)] {
             if bytes > 0 {

@@ -10,7 +10,7 @@ use std::fmt;
 
 /// Memory of a host's, for one message.
 pub trait Foreign: fmt::Debug + Send + Sync {
-    /// The memory in pieces of so many bytes, in order; the last one is what is left.
+    /// The memory in pieces of this many bytes, in order; the last one is what is left.
     fn pieces(&self, size: usize) -> Vec<Box<dyn Piece>>;
     /// The complete message, when all pieces have been filled, and dropped.
     fn freeze(self: Box<Self>) -> Bytes;

@@ -49,7 +49,7 @@ pub(crate) struct Batches {
     position: Position,
     /// Closed batches that are to go out, in order.
     queued: VecDeque<Position>,
-    /// A batch is closed once it has so many bytes; 0 stands for the usual.
+    /// A batch is closed once it has this many bytes; 0 stands for the usual.
     target: usize,
     /// Batches of which a part has just been delivered.
     touched: SmallVec<[Position; 4]>,
@@ -175,7 +175,7 @@ fn is_like(head: &Head<'_>, last: &Envelope) -> bool {
 }
 
 impl Batches {
-    /// Writes a message, whose body has so many bytes, behind the last one.
+    /// Writes a message, whose body has this many bytes, behind the last one.
     pub(crate) fn add<'a>(
         &mut self,
         head: &Head<'_>,

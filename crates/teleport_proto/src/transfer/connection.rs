@@ -15,7 +15,7 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) class: Class,
     pub(crate) live: bool,
-    /// Nothing is being written: whoever gets the next wake-up has the connection to himself. At first that is the
+    /// Nothing is being written: the next wake-up's taker has the connection to itself. At first that is the
     /// connection's own writer.
     pub(crate) idle: bool,
     /// Frames received, whole.

@@ -39,7 +39,7 @@ impl Transfer {
                 self.inbox.rejects_requests = self.answers.is_full();
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what had to wait
-                // Whoever has delivered a message has received its frame, and has to say so.
+                // A peer that has delivered a message has received its frame, and has to say so.
                 let log = self.connections.iter().map(|connection| connection.log.len()).max();
                 allow("frames without acknowledgement", log.unwrap_or(0), MOST_REMEMBERED)?;
             }

@@ -137,7 +137,7 @@ struct Line {
     starving: bool,
 }
 
-/// So many cancelled tickets may always stay in a queue.
+/// The cancelled tickets that may always stay in a queue.
 const MOST_CANCELLED: usize = 64;
 
 /// The order in which queues are served: bulk first, for the sake of an express message in it.
@@ -243,7 +243,7 @@ impl Admission {
         }
     }
 
-    /// Offers a message, which has so long a body.
+    /// Offers a message, which has a body of this length.
     pub(crate) fn offer(&mut self, message: &Outgoing, len: u64) -> Offer {
         let (class, bytes) = (class_of(len), cost(len));
         let id = self.account_of(&message.to);
@@ -385,7 +385,7 @@ impl Admission {
         }
     }
 
-    /// Plants a fault: so many bytes never come back.
+    /// Plants a fault: this many bytes never come back.
     #[cfg(feature = "planted-faults")]
     pub(crate) fn lose(&mut self, bytes: u64) {
         self.peer.take(Class::Express, bytes);

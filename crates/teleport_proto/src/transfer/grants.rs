@@ -3,7 +3,7 @@
 //! What is granted is a running total: the peer may have sent as much since the session began, and it is granted more as
 //! messages are delivered. So a grant holds, and a window becomes smaller by not being renewed.
 //!
-//! A session begins with what is guaranteed to each, and with a little more if there is enough for all. Whoever needs more says
+//! A session begins with what is guaranteed to each, and with a little more if there is enough for all. A session that needs more says
 //! so; then its window doubles, as far as the node's [`Granter`] has room for it.
 
 use super::Violation;

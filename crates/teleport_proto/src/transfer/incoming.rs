@@ -26,7 +26,7 @@ pub(super) const MAX_FRAGMENTS: u64 = 1 << 18;
 /// The largest message that can be carried: so much goes in that many fragments. Over TCP distributed Erlang has no limit either.
 pub(super) const MAX_CARRIED: u64 = MAX_FRAGMENTS * MAX_FRAGMENT_SIZE as u64;
 
-/// Bodies of a batch share blocks of up to so many bytes.
+/// Bodies of a batch share blocks of up to this many bytes.
 const BLOCK: usize = 4 * 1024;
 
 /// A delivered message whose sender asked what became of it.
@@ -154,7 +154,7 @@ impl Inbox {
         self.ordinary.is_due() || self.exempt.is_due()
     }
 
-    /// Renews what is granted; what the peer has to be told. It has not taken so many bytes of answers.
+    /// Renews what is granted; what the peer has to be told. It has not taken this many bytes of answers.
     pub(crate) fn renew_grants(&mut self, untaken: u64) -> impl Iterator<Item = TransferFrame> {
         let granter = &*self.granter;
         #[cfg(feature = "planted-faults")]

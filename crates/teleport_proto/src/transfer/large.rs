@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::iter;
 use teleport_etf::Segments;
 
-/// Every so many fragments the oldest message is served instead of the one with the fewest bytes left.
+/// Every this many fragments the oldest message is served instead of the one with the fewest bytes left.
 const OLDEST_EVERY: u32 = 8;
 
 /// Large messages accepted and not delivered.
@@ -60,7 +60,7 @@ impl LargeMessages {
     /// Takes a message in, which is to be [queued](Self::queue) when there is room for it.
     pub(crate) fn add(&mut self, envelope: Envelope, charge: Charge, body: Segments) {
         let len = body.len() as u64;
-        // A message of many gigabytes goes in larger fragments: the receiver takes so many and no more.
+        // A message of many gigabytes goes in larger fragments: the receiver takes this many and no more.
         let least = len.div_ceil(MAX_FRAGMENTS).min(MAX_FRAGMENT_SIZE.into()) as u32;
         let size = self.fragment_size.max(least);
         let count = len.div_ceil(size.into()) as u32;

@@ -310,7 +310,7 @@ impl Transfer {
         }
     }
 
-    /// A message with so long a body is this side's to deliver.
+    /// A message with a body of this length is this side's to deliver.
     fn accept(&mut self, message: Outgoing, len: u64, account: AccountId) {
         self.messages_sent += u64::from(message.kind.is_message());
         self.bytes_sent += if message.kind.is_message() { len } else { 0 };

@@ -73,7 +73,7 @@ impl Outbox {
         }
     }
 
-    /// Numbers a message with so long a body, and queues it.
+    /// Numbers a message with a body of this length, and queues it.
     pub(crate) fn accept(&mut self, message: Outgoing, len: u64, account: AccountId) -> Class {
         let seq = self.next;
         self.next += 1;

@@ -6,7 +6,7 @@ use crate::wire::envelope::{Destination, ProcessId, Seq};
 use slab::Slab;
 use std::collections::BTreeMap;
 
-/// So many pairs are remembered before it is asked which of them have messages in flight.
+/// Pairs that are remembered before it is asked which of them have messages in flight.
 const FEW: usize = 64;
 
 /// Pairs, and their last messages. One is forgotten some time after its last message has been delivered.

@@ -13,7 +13,7 @@ use crate::wire::pool::{Class, FragmentHeader};
 use bytes::{Bytes, BytesMut};
 use teleport_etf::Segments;
 
-/// So many connections may get out of step in a session: more than any network damages in a session's life.
+/// The most connections of a session that may get out of step: more than any network damages in a session's life.
 const MOST_OUT_OF_STEP: u32 = 32;
 
 /// A message costs 128 bytes more than its body, and its envelope has up to 329: three times what it costs is more than what it
@@ -44,7 +44,7 @@ impl Transfer {
         self.after_receiving(id, result)
     }
 
-    /// An express connection has received the beginning of a batch of so many bytes. What is in it has credit, so a peer has not
+    /// An express connection has received the beginning of a batch of this many bytes. What is in it has credit, so a peer has not
     /// more of them under way than that explains.
     ///
     /// # Errors

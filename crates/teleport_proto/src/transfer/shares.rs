@@ -94,7 +94,7 @@ impl<K: Ord + Clone> FairWindow<K> {
         fits
     }
 
-    /// Takes up to so many bytes for a member, as many as it may have; if they are `spare`, only out of the half of the window
+    /// Takes up to this many bytes for a member, as many as it may have; if they are `spare`, only out of the half of the window
     /// that is filled first. What it does not get is not remembered.
     pub fn take_up_to(&mut self, member: &K, class: Class, bytes: u64, spare: bool) -> u64 {
         let part = self.part_mut(class);
@@ -162,7 +162,7 @@ impl<K: Ord + Clone> FairWindow<K> {
 }
 
 impl Level {
-    /// Whether a member that holds so much may take so much more.
+    /// Whether a member with this much may take this much more.
     fn fits(&self, held: u64, bytes: u64) -> bool {
         let Sharing { size, share, alone, most } = self.sharing;
         let free = size.saturating_sub(self.used);
@@ -178,14 +178,14 @@ impl Level {
 }
 
 impl Level {
-    /// Whether nobody may take so much or more, whatever he holds.
+    /// Whether no member may take this much, whatever it holds.
     fn is_too_full_for(&self, bytes: u64) -> bool {
         let Sharing { size, share, alone, .. } = self.sharing;
         let shared = alone || bytes <= share || self.used == 0;
         !shared && bytes.saturating_mul(2) > size.saturating_sub(self.used)
     }
 
-    /// How much more a member that holds so much may take.
+    /// How much more a member with this much may take.
     fn left_for(&self, held: u64, spare: bool) -> u64 {
         let Sharing { size, share, most, .. } = self.sharing;
         let free = size.saturating_sub(self.used).saturating_sub(if spare { size / 2 } else { 0 });
@@ -259,7 +259,7 @@ mod tests {
         FairWindow::new(Sharing { size, share, alone: share > 0, most: u64::MAX })
     }
 
-    /// Takes messages of so many bytes until it is refused.
+    /// Takes messages of this many bytes until it is refused.
     fn fill(window: &mut FairWindow<u32>, member: u32, class: Class, bytes: u64) -> u64 {
         std::iter::repeat_with(|| window.try_take(&member, class, bytes)).take_while(|&taken| taken).count()
             as u64
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_later_finds_room_whatever_the_others_hold() {
+    fn a_latecomer_finds_room_whatever_the_others_hold() {
         for class in [Class::Express, Class::Bulk] {
             let mut window = window(1024 * KIB, 16 * KIB);
             let stopped: Vec<_> = (0..100).map(|member| fill(&mut window, member, class, 100)).collect();
@@ -377,7 +377,7 @@ mod tests {
                 prop_assert_eq!(window.used(), sum);
                 prop_assert!((0..6).map(|m| window.used_by(&m)).sum::<u64>() == sum);
                 waiting.retain(|&(m, _), _| !told.contains(&m) || m == member);
-                // Whoever could have what was refused has been told, or is the one who gave back.
+                // A member that could have what was refused has been told, or is the one that gave back.
                 for (&(m, bulk), &bytes) in &waiting {
                     let part = window.part_mut(if bulk { Class::Bulk } else { Class::Express });
                     prop_assert!(m == member || what > 3 || !part.level.fits(part.held(&m), bytes));

@@ -6,12 +6,12 @@ use crate::wire::pool::{Class, EXPRESS_LIMIT};
 /// windows bound the memory of empty messages too.
 pub const MESSAGE_COST: u64 = 128;
 
-/// The credit that a message with so long a body takes.
+/// The credit that a message with a body of this length takes.
 pub(crate) fn cost(body: u64) -> u64 {
     body + MESSAGE_COST
 }
 
-/// The class of a message with so long a body.
+/// The class of a message with a body of this length.
 pub(crate) fn class_of(body: u64) -> Class {
     if body <= EXPRESS_LIMIT as u64 { Class::Express } else { Class::Bulk }
 }
@@ -49,7 +49,7 @@ impl Totals {
     }
 }
 
-/// The part of a window of so many bytes that belongs to a class: a quarter to express messages, the rest to bulk.
+/// The part of a window of this many bytes that belongs to a class: a quarter to express messages, the rest to bulk.
 pub(crate) fn part_of(window: u64, class: Class) -> u64 {
     match class {
         Class::Express => window / 4,
@@ -74,7 +74,7 @@ struct Part {
 }
 
 impl Window {
-    /// An empty window of so many bytes.
+    /// An empty window of this many bytes.
     pub fn new(size: u64) -> Self {
         let part = |class| Part { size: part_of(size, class), used: 0 };
         Self { express: part(Class::Express), bulk: part(Class::Bulk) }

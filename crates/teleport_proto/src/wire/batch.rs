@@ -37,7 +37,7 @@ pub(crate) const EXPRESS_PROBE: [u8; BATCH_HEADER_LEN] = {
 pub enum Front {
     /// A whole frame.
     Whole(Bytes),
-    /// The beginning of a frame that will have so many bytes; at least those of a header.
+    /// The beginning of a frame that will have this many bytes; at least those of a header.
     Begun(usize),
 }
 

@@ -24,7 +24,7 @@ pub enum ControlFrame {
 /// A frame of the control connection that concerns messages and the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferFrame {
-    /// So many whole frames have been received on that connection.
+    /// How many whole frames have been received on that connection.
     Received {
         /// The pool connection.
         connection: ConnectionId,
@@ -38,7 +38,7 @@ pub enum TransferFrame {
         /// First and last of runs above it, ascending; at most [`MAX_RANGES`]. Others may have been said before.
         above: SmallVec<[(Seq, Seq); 4]>,
     },
-    /// So many bytes have been taken out of the mailbox behind that account.
+    /// How many bytes have been taken out of the mailbox behind that account.
     Consumed {
         /// The account.
         account: AccountId,
@@ -52,7 +52,7 @@ pub enum TransferFrame {
         /// The account.
         account: AccountId,
     },
-    /// The reader of that connection has stopped for good after so many frames. The other side retires the
+    /// The reader of that connection has stopped for good after this many frames. The other side retires the
     /// connection too, if it has not, and answers with its own count.
     Retired {
         /// The pool connection.
@@ -78,7 +78,7 @@ pub enum TransferFrame {
         /// Bulk connections.
         bulk: u32,
     },
-    /// So many bytes may have been sent in a lane since the session began, those given up included.
+    /// How many bytes may have been sent in a lane since the session began, those given up included.
     Granted {
         /// The lane.
         lane: Lane,

@@ -225,7 +225,7 @@ impl Envelope {
         Self::decode_next(input, None)
     }
 
-    /// The same for one of many: a name is shared with the `last` destination if it is that one again.
+    /// Takes one of many: a name is shared with the `last` destination if it is that one again.
     pub(crate) fn decode_next(input: &mut &[u8], last: Option<&Destination>) -> Result<Self, WireError> {
         let flags = take_u8(input)?;
         if flags & !KNOWN_FLAGS != 0 {

@@ -55,7 +55,7 @@ fn whatever_was_lost_in_the_end_both_have_the_same_session() {
 }
 
 #[test]
-fn whoever_restarted_in_the_end_both_have_the_same_session() {
+fn after_restarts_both_have_the_same_session_in_the_end() {
     let mut restarts = 0;
     for seed in 0..SEEDS {
         let nodes = 2 + usize::try_from(seed % 2).unwrap();
@@ -180,7 +180,7 @@ pub(crate) struct World {
     unreachable: BTreeSet<usize>,
     /// Sessions have pool connections, which live as long as both ends do.
     pub(crate) pools: bool,
-    /// So many of the next resumes fail, at once or after hanging in a connect.
+    /// How many of the next resumes fail, at once or after hanging in a connect.
     pub(crate) failing_resumes: u64,
     /// Nobody learns that a connection is gone.
     pub(crate) half_open: bool,

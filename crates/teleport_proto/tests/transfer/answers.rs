@@ -37,7 +37,7 @@ impl Drop for Part {
     }
 }
 
-/// So many sessions of one node, each with its peer. The node is the `sender`.
+/// Sessions of one node, each with its peer. The node is the `sender`.
 fn sessions(count: u32) -> (Arc<Mutex<FairWindow<u32>>>, Vec<Two>) {
     let window =
         FairWindow::new(Sharing { size: SIZE, share: 4 * LARGE as u64, alone: true, most: u64::MAX });
@@ -231,7 +231,7 @@ fn the_memory_of_a_large_message_is_for_the_caller_to_drop() {
         two.sender.control(delivered(seq)).unwrap();
         assert!(two.sender.take_spent().is_empty(), "once");
     }
-    // A small one is dropped at once; and nothing is kept for whoever does not ask.
+    // A small one is dropped at once; and nothing is kept for a peer that does not ask.
     two.send(message(1, 2, 10)).unwrap();
     two.sender.next_frame(express).unwrap();
     two.sender.control(received(express, 1)).unwrap();

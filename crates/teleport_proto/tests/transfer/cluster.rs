@@ -16,7 +16,7 @@ const REGRESSIONS: &[u64] = &[
     958, // idle connections were closed by one side and opened again for the other, without end
 ];
 
-/// A planted fault has to be caught by one of so many seeds.
+/// A planted fault has to be caught by one of this many seeds.
 const SEEDS_PER_FAULT: u64 = 1_000;
 
 thread_local! {

@@ -44,7 +44,7 @@ pub struct Scenario {
     pub nodes: usize,
     /// About how many messages each node sends.
     pub messages: usize,
-    /// So many of the nodes stand still, or acknowledge nothing, until all others are done.
+    /// How many of the nodes stand still, or acknowledge nothing, until all others are done.
     pub standing_still: usize,
     /// Print every step to standard error.
     pub trace: bool,

@@ -19,7 +19,7 @@ impl World {
         self.check_grants_are_back()
     }
 
-    /// Whoever is at rest keeps no more of what he has been granted than that takes.
+    /// A session at rest keeps no more of its grant than it needs.
     fn check_grants_are_back(&mut self) -> Result<(), Broken> {
         for node in 0..self.nodes.len() {
             let sessions =

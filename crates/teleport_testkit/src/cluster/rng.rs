@@ -29,7 +29,7 @@ impl Rng {
         first + self.below(last - first + 1)
     }
 
-    /// True in so many of a thousand cases.
+    /// True in this many of a thousand cases.
     pub fn chance(&mut self, permille: u64) -> bool {
         self.below(1000) < permille
     }

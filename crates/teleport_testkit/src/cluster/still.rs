@@ -79,7 +79,7 @@ impl World {
                 }
             }
         }
-        // Whoever comes to an empty window, of either class, is let in as well.
+        // A newcomer to an empty window, of either class, is let in as well.
         most += [0, 1]
             .map(|class| {
                 guests.iter().filter(|((.., of), _)| *of == class).map(|(_, &l)| l).max().unwrap_or(0)

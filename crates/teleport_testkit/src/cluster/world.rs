@@ -28,7 +28,7 @@ pub(super) struct World {
     pub(super) sessions: Vec<Session>,
     pub(super) coverage: Coverage,
     pub(super) last_id: u64,
-    /// So many of the last nodes.
+    /// How many of the last nodes stand still.
     pub(super) standing_still: usize,
     /// What would have happened at them.
     pub(super) put_off: Vec<Event>,
@@ -124,7 +124,7 @@ impl World {
         self.check_quiet()
     }
 
-    /// Time goes by, and whoever moves gives up what it has been granted and has no use for.
+    /// Time goes by, and every node that moves gives up grants for which it has no use.
     fn rest(&mut self) -> Result<(), Broken> {
         for _ in 0..3 {
             for session in 0..self.sessions.len() {
@@ -432,7 +432,7 @@ pub(super) fn place(class: Class) -> usize {
     }
 }
 
-/// The class of a message with so long a body.
+/// The class of a message with a body of this length.
 pub(super) fn class_of(len: usize) -> Class {
     if len <= EXPRESS_LIMIT { Class::Express } else { Class::Bulk }
 }

@@ -13,7 +13,7 @@ pub fn etf_decode(bytes: &[u8]) -> bool {
     properties::any_bytes(bytes)
 }
 
-/// A document taken apart, by whoever may end it at any step. Before it: from which size on binaries are large (2 bytes), the
+/// A document taken apart by a caller that may end it at any step. Before it: from which size on binaries are large (2 bytes), the
 /// most pairs of a map, the step.
 pub fn etf_apart(bytes: &[u8]) -> bool {
     let Some(([high, low, max_map, stop], document)) = bytes.split_first_chunk() else { return false };

@@ -42,27 +42,27 @@ pub enum Fault {
     /// Nothing: all bytes pass.
     #[default]
     Pass,
-    /// Both sides see the connection end after so many bytes.
+    /// Both sides see the connection end after this many bytes.
     Cut {
         /// Bytes that pass.
         at: u64,
     },
-    /// Both sides see the connection reset after so many bytes; what the kernel had not delivered yet is lost.
+    /// Both sides see the connection reset after this many bytes; what the kernel had not delivered yet is lost.
     Reset {
         /// Bytes that pass.
         at: u64,
     },
-    /// This direction ends after so many bytes, the other one goes on.
+    /// This direction ends after this many bytes, the other one goes on.
     HalfClose {
         /// Bytes that pass.
         at: u64,
     },
-    /// After so many bytes no more pass, and nobody is told, until [`Connection::release`].
+    /// After this many bytes no more pass, and nobody is told, until [`Connection::release`].
     Stall {
         /// Bytes that pass.
         at: u64,
     },
-    /// After so many bytes the rest is taken and goes nowhere, and nobody is told.
+    /// After this many bytes the rest is taken and goes nowhere, and nobody is told.
     Swallow {
         /// Bytes that pass.
         at: u64,

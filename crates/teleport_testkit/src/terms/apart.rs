@@ -33,7 +33,7 @@ impl Assembly {
         self.values.pop().unwrap()
     }
 
-    /// What so many terms are as a list, with this behind them.
+    /// What this many terms are as a list, with this behind them.
     fn decode(&mut self, count: usize, encoded: &[u8], end: &[u8]) -> Option<Term> {
         let start = encoded.as_ptr() as usize - self.document.as_ptr() as usize;
         self.told.push(start..start + encoded.len());
@@ -116,7 +116,7 @@ impl Leaves for Assembly {
     }
 }
 
-/// The same down to the leaves.
+/// Takes a document apart down to the leaves.
 fn leaves_agree(document: &Bytes, large: usize, decoded: &Result<Term, DecodeError>) {
     let mut assembly = Assembly::new(document);
     let apart = take_all_apart(document, large, usize::MAX, &Limits::default(), &mut assembly);

@@ -26,7 +26,7 @@ impl Seeded {
         of[self.below(of.len())]
     }
 
-    /// So many bytes.
+    /// Random bytes, `len` of them.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.bits() as u8).collect()
     }

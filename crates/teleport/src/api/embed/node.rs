@@ -107,7 +107,7 @@ impl Embedded {
         self.disconnect_if(peer, |_| true)
     }
 
-    /// The same, if the session is with a life of the peer that is meant: one that is known to have ended, say.
+    /// Ends the session if it is with the life of the peer that is meant: one that is known to have ended, say.
     pub fn disconnect_if(&self, peer: &NodeName, is_meant: impl FnOnce(Incarnation) -> bool) -> bool {
         let _hurry = must_not_wait();
         self.engine().disconnect_soon(peer, is_meant)
@@ -191,7 +191,7 @@ impl Embedded {
         self.offer(peer, options, None, offer, accepted)
     }
 
-    /// The same, but waits neither for room nor for a session: without room the message has its place behind what waits, without
+    /// Sends, but waits neither for room nor for a session: without room the message has its place behind what waits, without
     /// a bound, and nobody is told when it is accepted. Without a session it is not sent, but one is begun: [`SendError::Busy`].
     ///
     /// # Errors
@@ -228,7 +228,7 @@ impl Embedded {
         Ok(())
     }
 
-    /// The same as [`send`](Self::send); and `told` is called, on a thread of the node, once the message is
+    /// Like [`send`](Self::send), and `told` is called, on a thread of the node, once the message is
     /// in the mailbox, or there turns out to be no such process, or nothing can be known since the peer went
     /// down. Exactly once, if the message is accepted; never, if this or `accepted` says that it was not.
     ///
@@ -357,7 +357,7 @@ impl Embedded {
         self.offer_then(peer, options, watch, offer, drop, accepted)
     }
 
-    /// The same; what comes of the offer is handed on once it is accepted.
+    /// Like `offer`, and hands on what comes of the offer once it is accepted.
     fn offer_then<T: Send + 'static, E: From<SendError> + Send + 'static>(
         &self,
         peer: NodeName,

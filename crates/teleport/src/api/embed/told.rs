@@ -1,4 +1,4 @@
-//! Whoever is to be told what became of an acknowledged message.
+//! Tells a host what became of an acknowledged message.
 
 use crate::session::Confirmation;
 use crate::{DeliveryError, EndReason, NodeName};

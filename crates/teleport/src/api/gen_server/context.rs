@@ -14,7 +14,7 @@ pub struct Context {
     pub(super) mailbox: Mailbox,
     process: Process,
     pub(super) stopping: Option<Term>,
-    /// What the server could not do, by what it was: whoever sends to it decides how often that happens.
+    /// What the server could not do, by kind. Senders decide how often that happens, so it is logged seldom.
     pub(super) complaints: Seldom<Complaint>,
 }
 

@@ -118,14 +118,14 @@ pub trait GenServer: Send + Sized + 'static {
 
     /// The first that the server does: in its own process, before any message. Does nothing by default.
     ///
-    /// Whoever starts the server does not wait for it; calls made meanwhile do.
+    /// The caller that starts the server does not wait for it; calls made meanwhile do.
     fn init(&mut self, context: &mut Context) -> impl Future<Output = ()> + Send {
         let _ = context;
         async {}
     }
 
     /// Answers a call, at once or later: then a clone of the caller is kept, and answered with
-    /// [`Process::reply`](crate::Process::reply) by whoever has it.
+    /// [`Process::reply`](crate::Process::reply) by the owner of the caller.
     fn handle_call(
         &mut self,
         request: Self::Call,

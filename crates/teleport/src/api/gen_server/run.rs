@@ -17,7 +17,7 @@ use teleport_etf::{Atom, Binary, DecodeError, RawTerm, Term};
 use tokio::sync::watch;
 use tokio::task::coop;
 
-/// So much of what a panic says becomes part of the exit reason.
+/// The most bytes of a panic's message that become part of the exit reason.
 const PANIC_TEXT: usize = 4096;
 
 /// The process of a server. Dropping it ends the process: if that comes before its time, as when the runtime is shut

@@ -155,7 +155,7 @@ pub(super) fn dialling(side: &TlsSide, texts: &Texts) -> Result<Arc<ClientConfig
 #[derive(Debug)]
 struct Acceptors {
     provider: Arc<CryptoProvider>,
-    /// `None`: whoever it is.
+    /// `None`: any name.
     roots: Option<Arc<RootCertStore>>,
 }
 

@@ -4,7 +4,7 @@
 //! ([`Watched`], and the process's own list). A watch has a reference that the watcher's node made, so a reply or DOWN
 //! finds its waiter from wherever it comes, and finds nobody once the waiter has given up.
 //!
-//! Whoever takes a watch out of a table is the one to act on it: that is how a call ends exactly once.
+//! The thread that takes a watch out of a table acts on it: that is how a call ends exactly once.
 
 mod watched;
 mod watcher;

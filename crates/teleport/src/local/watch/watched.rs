@@ -216,7 +216,7 @@ impl Via {
         self.watched().remove_hosted(reference, number)
     }
 
-    /// A process there is answered. An error if that would not be an answer: whoever made a request can have written the
+    /// A process there is answered. An error if that would not be an answer: the maker of a request can have written the
     /// reference of somebody's monitor into it, which must neither end nor be told anything for that.
     pub(crate) fn end_call(&self, reference: RefId) -> Result<(), IsMonitor> {
         let ended = self.watched().remove_call(reference)?;
@@ -244,7 +244,7 @@ impl Watchers {
     pub(crate) fn tell(&self, ended: ProcessId, reason: &Segments) {
         let watchers = self.0.lock().take().unwrap_or_default();
         for ((_, reference), Watcher { via, process }) in watchers {
-            // Whoever takes it out of the table is the one to answer.
+            // The thread that takes it out of the table is the one to answer.
             if via.watched().remove(reference).is_some() {
                 via.down(ended, process, Kind::Down(reference), reason.clone());
             }
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(begin(&first, 5), Err(Refused::Limit));
         (1..=2).for_each(|number| begin(&second, number).unwrap());
         assert_eq!((begin(&second, 3), first.len(), second.len()), (Err(Refused::Limit), 4, 2));
-        // What ends makes room, for whoever it was.
+        // What ends makes room for its owner.
         assert!(first.remove(reference(2)).is_some());
         begin(&second, 3).unwrap();
         assert_eq!((first.close().len(), second.close().len()), (3, 3));

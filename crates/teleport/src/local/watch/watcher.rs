@@ -15,7 +15,7 @@ use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 use tokio::sync::oneshot;
 
-/// So many watches end under one lock of their table.
+/// Watches that end under one lock of their table.
 const ENDED_AT_ONCE: usize = 64;
 
 /// Told how what a host's processes wait for has ended.
@@ -105,7 +105,7 @@ impl Waiter {
         matches!(self, Self::Call(_) | Self::Host(Purpose::Call))
     }
 
-    /// DOWN goes to the mailbox while the table is locked, so that whoever finds no watch in it finds the DOWN there. A
+    /// DOWN goes to the mailbox while the table is locked, so that a thread that finds no watch in it finds the DOWN there. A
     /// caller's answer is given later.
     fn end(self, id: RefId, end: End) -> Option<Answer> {
         match self {
@@ -185,7 +185,7 @@ impl Watching {
         self.table.lock().insert(reference, Watch { path, waiter });
     }
 
-    /// What is waited for has ended, as is said over that session or from [`HERE`](super::HERE). Whoever a call was handed on to may
+    /// What is waited for has ended, as is said over that session or from [`HERE`](super::HERE). A process that a call was handed on to may
     /// answer it, too. Late replies are counted.
     pub(crate) fn end(&self, reference: RefId, end: End, from: u64) -> Option<Answer> {
         let is_reply = matches!(end, End::Reply(_));

@@ -84,7 +84,7 @@ async fn the_end_of_a_server_ends_all_calls_that_it_has_not_answered() {
 }
 
 #[tokio::test]
-async fn a_cast_can_stop_it_and_so_can_whoever_started_it_after_what_was_sent_before() {
+async fn a_cast_or_its_starter_can_stop_it_after_what_was_sent_before() {
     let (a, b) = pair().await;
     let (server, _events) = desk(&b, "desk");
     server.cast(&client(&a), &Tell::Stop(atom("told"))).await.unwrap();

@@ -26,7 +26,7 @@ use verdict::{Balance, complaints};
 /// How often nodes are asked what they have counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// The same while the last messages are on their way.
+/// How often nodes are asked while the last messages are on their way.
 const SETTLE_EVERY: Duration = Duration::from_millis(50);
 
 /// Starts all nodes, lets chaos reign, waits for what is under way, and settles the account.

@@ -36,7 +36,7 @@ impl Balance {
     }
 }
 
-/// Everything that is not as it should be after so many seconds; empty if all is well.
+/// Everything that is not as it should be after this many seconds; empty if all is well.
 pub(super) fn complaints(seconds: u64, counts: &Counts, balance: &Balance) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut forbid = |count: u64, what: &str| {

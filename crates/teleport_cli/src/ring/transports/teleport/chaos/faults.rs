@@ -42,7 +42,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Begins to kill connections to these peers, as one of so many nodes that do.
+    /// Begins to kill connections to these peers, as one of this many nodes that do.
     pub(super) fn begin(
         node: &Node,
         peers: Vec<NodeName>,

@@ -160,7 +160,7 @@ impl ChaosNode {
             unconfirmed: self.downs.unconfirmed.load(Ordering::Relaxed),
             ..Counts::default()
         };
-        // Ended or not before sent or not: whoever has ended has sent nothing since.
+        // Whether a sender has ended is read before what it sent: one that has ended sends nothing more.
         counts.senders = self.sendings.iter().filter(|sending| !sending.has_ended()).count() as u64;
         for sending in &self.sendings {
             counts.sent += sending.messages();

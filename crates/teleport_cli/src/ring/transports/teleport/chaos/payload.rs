@@ -10,7 +10,7 @@ use rustc_hash::FxHasher;
 use crate::args::LEAST_CHAOS_SIZE;
 use crate::ring::figures::Pair;
 
-/// Payloads of the largest size begin at one of so many places, so that they are not all the same.
+/// Payloads of the largest size begin at one of this many places, so that they are not all the same.
 const SLACK: usize = 64 * 1024;
 
 /// All payloads of a run: slices of one random block, so that none has to be made or copied.
