@@ -19,7 +19,7 @@
     | advertise
     | peers
     | name.
-%% Who reads the key: the Erlang side, with this default, or the engine, which has its own default.
+%% Where the key is read: on the Erlang side, with this default, or the engine, which has its own default.
 -type reader() :: {default, term()} | engine.
 -type key() :: {Key :: atom(), form(), reader(), Example :: term()}.
 -type error() :: {bad_value, Key :: atom(), Text :: string()} | {unknown_key, Key :: term(), Text :: string()}.

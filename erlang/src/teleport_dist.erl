@@ -405,7 +405,7 @@ recv(_Link, 0, Timeout) ->
         {error, timeout}
     end.
 
-%% Who has proved to be a node is that node for distributed Erlang too.
+%% A peer that has proved to be a node is that node for distributed Erlang too.
 -spec address(#link{}, node()) -> #net_address{}.
 address(#link{channel = Channel, peer = Peer}, Node) ->
     case Peer =:= Node orelse Peer =:= atom_to_binary(Node) of

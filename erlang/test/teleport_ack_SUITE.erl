@@ -32,7 +32,7 @@ end_per_suite(Config) ->
 init_per_testcase(Case, Config) ->
     [{server, teleport_test_server:start_at(?config(node, Config), Case)} | Config].
 
-%% Nobody is told of anything twice.
+%% No sender is told of anything twice.
 end_per_testcase(_Case, Config) ->
     exit(?config(server, Config), kill),
     ?assertEqual([], teleport_test:mailbox()).

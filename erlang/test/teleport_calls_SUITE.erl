@@ -167,7 +167,7 @@ a_stop_ends_requests_that_wait_for_a_session(_Config) ->
         Responses = [teleport:receive_response(teleport:send_request({x, StoppedNode}, hello), infinity) || _ <- [1, 2]],
         Self ! {responses, Responses, teleport_test:mailbox()}
     end,
-    %% Who is asked for the address does not answer.
+    %% The process that is asked for the address does not answer.
     Manager = erpc:call(StoppedNode, erlang, whereis, [teleport_manager]),
     ok = erpc:call(StoppedNode, sys, suspend, [Manager]),
     Asking = spawn(Node, Ask),

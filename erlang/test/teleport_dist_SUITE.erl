@@ -350,7 +350,7 @@ mixed(Carrier, Plain) ->
     ?assertEqual(nodedown, told(Watcher)),
     ?assertEqual(pong, at(Carrier, net_adm, ping, [name(Plain)])).
 
-%% Who carries is not talked to in another way.
+%% A node that carries is not talked to in another way.
 another_cookie(_Config) ->
     with([carrier(), start(["-proto_dist", "teleport", "-setcookie", "nT3bW8xKq1ZcV5yHj0Lf"])], fun([A, B]) ->
         ?assertEqual(pang, at(A, net_adm, ping, [name(B)])),

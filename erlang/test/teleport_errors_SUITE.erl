@@ -30,7 +30,7 @@ end_per_testcase(_Case, _Config) ->
     ?assertMatch(#{waiting_for := 0}, teleport:info()),
     ?assertEqual([], teleport_test:mailbox()).
 
-%% Nobody, and what is no reference at all. This module is a registry, of nonsense.
+%% Processes that there are not, and terms that are no references. This module is a registry, of nonsense.
 references(Node) ->
     [undefined, {undefined, Node}, {undefined, node()}, {global, nobody}, {via, global, nobody},
      "no reference", <<"none">>, 1, make_ref(), {name, "no node"}, {"no name", Node}, {name, 1}, {a, b, c},

@@ -118,7 +118,7 @@ renamed_again_and_again(_Config) ->
      end || Round <- lists:seq(1, 20), Next <- [lists:nth(1 + Round rem 2, [Name, Name ++ "_too"])]],
     stop(Peer).
 
-%% Nobody tells the engines of it: what still comes over the session arrives, at processes that no thread has met before, too.
+%% The engines do not notice: what still comes over the session arrives, also at processes that no thread has met before.
 a_name_that_goes_unnoticed(_Config) ->
     {Peer, _Name, Node} = start_named(),
     Fresh = [begin
@@ -275,7 +275,7 @@ nothing_is_decoded_meanwhile(_Config) ->
     ?assertEqual({reply, {ok, Server}}, teleport:receive_response(Id, 10000)),
     stop(Peer).
 
-%% Who says hello under names of his own choice fills no mailbox.
+%% A peer that says hello under invented names fills no mailbox.
 questions_of_strangers_are_bounded(_Config) ->
     {ok, {_, Port}} = teleport_manager:address(),
     {Peer, Node} = teleport_test:start_peer(),

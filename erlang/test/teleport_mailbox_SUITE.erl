@@ -1,4 +1,4 @@
-%% Who waits does not look through a full mailbox for what it waits for, and who sends does not look at it at all.
+%% Waiting calls do not look through a full mailbox, and sends do not look at it at all.
 -module(teleport_mailbox_SUITE).
 
 -include_lib("common_test/include/ct.hrl").

@@ -1,4 +1,4 @@
-%% Who is in the cluster, why somebody is not, and nodes without teleport.
+%% Which nodes are in the cluster, why one is not, and nodes without teleport.
 -module(teleport_member_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -162,7 +162,7 @@ events_without_room_are_counted(_Config) ->
     ok = logger:remove_handler(?FUNCTION_NAME),
     ok = application:unset_env(teleport, log_level).
 
-%% Somebody connects who does not know the protocol, and is sent away.
+%% A connection that does not speak the protocol is closed.
 refused(Port) ->
     {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]),
     ok = gen_tcp:send(Socket, binary:copy(<<"GET / HTTP/1.1\r\n">>, 10)),

@@ -110,7 +110,7 @@ names_are_looked_up_when_they_are_used(Config) ->
     ok = peer:call(Peer, application, set_env, [teleport, peers, #{Node => [{"outer.example", 4371}, {<<"other.example">>, 4371}]}]),
     ok = peer:call(Peer, inet_db, set_lookup, [[file]]),
     ?assertMatch({error, {not_running, Node}}, peer:call(Peer, teleport, send, [{server, Node}, {note, 1}])),
-    %% Nobody is there.
+    %% No process is there.
     ok = peer:call(Peer, inet_db, add_host, [{10, 77, 0, 1}, ["outer.example"]]),
     ?assertMatch({error, {connect, _}}, peer:call(Peer, teleport, send, [{server, Node}, {note, 2}])),
     ok = peer:call(Peer, inet_db, add_host, [{10, 77, 0, 2}, ["other.example"]]),

@@ -57,7 +57,7 @@ comes_back(Config, End) ->
     [Name, _Host] = string:split(atom_to_list(Node), "@"),
     {Again, Node} = member(Name),
     ring(Ring),
-    %% Who has a pid of the earlier life does not mean the process that has its number now, as `init' always has.
+    %% A pid of the earlier life is not the process that has its number now, as `init' always has.
     Tracer = traced(Node, init),
     [begin
          ok = teleport:send(Old, {note, old}),
@@ -85,7 +85,7 @@ disconnected_by_hand(Config) ->
         ok = erpc:call(Neighbour, teleport, send, [Server, {note, Round}]),
         ?assertEqual(lists:seq(1, Round), erpc:call(Neighbour, teleport, gs_call, [Server, notes]))
     end || Round <- lists:seq(1, 5)],
-    %% Nobody else was told.
+    %% No other process was told.
     ?assertEqual([], teleport_test:mailbox()),
     true = erpc:call(Node, teleport_nif, disconnect, [node()]),
     told(callers_give_up(Here)),

@@ -64,7 +64,7 @@ sends(Config) ->
     ?assertEqual(by_name, teleport_test:receive_one()),
     ok = teleport:send({client, Node}, {"for", the, client}),
     ?assertEqual({message, {"for", the, client}}, tell(Rust, 'receive')),
-    %% Nobody there, as ever.
+    %% No process there, as ever.
     ok = teleport:send({nobody, Node}, hello),
     sent = tell(Rust, {send, {nobody, node()}, hello}).
 

@@ -164,7 +164,7 @@ a_peer_stopped_for_longer_than_the_ticktime(Config) ->
     ?assertEqual([], Wrong),
     ?assert(Count =< Accepted).
 
-%% Who sends to several nodes says how long one of them may take.
+%% A send to several nodes says how long one of them may take.
 a_stopped_peer_among_others(Config) ->
     {Sender, Node, Other} = {?config(sender, Config), ?config(node, Config), ?config(other, Config)},
     Sink = teleport_test:sink(Node),

@@ -73,7 +73,7 @@ copy(Root) ->
         {ok, _} = file:copy(File, To)
     end || Directory <- ["ebin", "priv"], File <- filelib:wildcard(filename:join([From, Directory, "*"]))].
 
-%% Nobody notices.
+%% Users do not notice.
 from_the_same_file(Config) ->
     Nodes = [Node || #{node := Node} <- ?config(nodes, Config)],
     Managers = [manager(Node) || Node <- Nodes],
@@ -91,7 +91,7 @@ from_the_same_file(Config) ->
     ?assertEqual(Managers, [manager(Node) || Node <- Nodes]),
     ?assertEqual(Libraries, [library(Node) || Node <- Nodes]).
 
-%% Everybody is told, and all goes on. Three times in a row, sooner than the engine has begun anew.
+%% All callers are told, and all goes on. Three times in a row, sooner than the engine has begun anew.
 from_another_file(Config) ->
     upgrade(Config, fun(#{node := Node, root := Root}) ->
         [begin

@@ -1,4 +1,4 @@
-//! Who is who: node names, incarnations, sessions.
+//! Node names, incarnations, and the numbers of sessions.
 
 use std::borrow::Borrow;
 use std::fmt;

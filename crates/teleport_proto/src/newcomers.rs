@@ -1,6 +1,6 @@
 //! Which of the connections that have not proved themselves has to go when there are too many.
 //!
-//! Anybody can open connections, and a flood of them must not keep out those that will prove themselves. So the source
+//! Connections can be opened without a proof, and a flood of them must not keep out those that will prove themselves. So the source
 //! with the most unproved connections loses one first, which a flood from elsewhere is. Of its connections, and of those
 //! of sources with as many, the oldest goes: one that has said nothing valid if those are more than half of all, else one
 //! that is in the middle of its handshake. So neither kind drives the other out. A few connections of a source do not

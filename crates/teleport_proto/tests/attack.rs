@@ -19,7 +19,7 @@ use teleport_proto::wire::pool::Class;
 
 const EXPRESS: u64 = 1;
 const BULK: u64 = 2;
-/// Nobody sends so many by chance.
+/// More than are sent by chance.
 const FLOOD: u64 = 3_000_000;
 
 fn config() -> TransferConfig {

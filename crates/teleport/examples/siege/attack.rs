@@ -197,7 +197,7 @@ async fn fill_mailbox(peer: &Peer, bytes: &AtomicU64) -> Result<()> {
 
 /// A request as of `gen_server:call/2`.
 ///
-/// Nobody can check who asks: every other one comes from a node that there is not.
+/// The asker's name cannot be checked: every other one comes from a node that there is not.
 fn request(peer: &Peer, name: RefId, ask: &Ask) -> Result<Vec<u8>> {
     let nobody = name.words()[0].is_multiple_of(2);
     let node = Atom::new(if nobody { "nobody@127.0.0.2" } else { peer.name() })?;

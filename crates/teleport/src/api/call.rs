@@ -274,7 +274,7 @@ impl Process {
         sent.inspect_err(|error| self.reject(to, &error.to_string()))
     }
 
-    /// Tells a caller that his request is not going to be answered: his call ends with [`CallError::Rejected`].
+    /// Tells a caller that its request is not going to be answered: the call ends with [`CallError::Rejected`].
     pub fn reject(&self, to: &Caller, why: &str) {
         if let Some(alias) = to.alias() {
             let body = encode(why).map_err(ReplyError::from);

@@ -145,7 +145,7 @@ pub enum ConnectError {
     /// The resolver does not know the node.
     #[error("nobody knows where {0} listens: check the name, that it runs, and where peers are configured")]
     UnknownNode(NodeName),
-    /// Nobody answered, or the answer was no.
+    /// No address answered, or the answer was no.
     #[error("cannot connect to {peer} at {address}: {cause}; is the node running, and the port right?")]
     Connect {
         /// The peer.
@@ -237,7 +237,7 @@ pub struct Tried {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Nobody has said yes or no, as where packets are dropped.
+    /// No answer has come at all, as where packets are dropped.
     #[error("no answer")]
     Unanswered,
     /// It accepts connections, and says nothing.

@@ -82,7 +82,7 @@ pub(crate) struct Engine {
     lifecycle: Lifecycle,
     /// The directory has a new deadline.
     deadline_changed: Notify,
-    /// Somebody wants a session.
+    /// A session is wanted.
     wanted: Notify,
     unproven: Unproven,
     stopped: AtomicBool,

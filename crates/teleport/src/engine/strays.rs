@@ -1,6 +1,6 @@
 //! Answers that wait where no window counts them: for a session with the node that is said to have asked, or for room there.
 //!
-//! Who asks is what the request says, so that node may be one that there is not.
+//! The asker's name is taken from the request, so there may be no such node.
 
 use crate::ReplyError;
 use std::sync::Arc;

@@ -92,7 +92,7 @@ pub enum Inbound {
         to: ProcessId,
         /// The encoded term.
         body: Bytes,
-        /// Who it comes from.
+        /// The session that it comes from.
         origin: Origin,
         /// To be dropped when it is in the mailbox.
         receipt: Receipt,
@@ -106,7 +106,7 @@ pub enum Inbound {
         body: Bytes,
         /// To be answered.
         watch: Watch,
-        /// Who it comes from.
+        /// The session that it comes from.
         origin: Origin,
         /// To be dropped when it is in the mailbox.
         receipt: Receipt,
@@ -118,7 +118,7 @@ pub enum Inbound {
         /// To be dropped when it is watched.
         receipt: Receipt,
     },
-    /// Nobody waits for the answer to that request or monitor any more.
+    /// The answer to that request or monitor is not awaited any more.
     Unwatched {
         /// The process that was watched.
         process: ProcessId,
@@ -127,7 +127,7 @@ pub enum Inbound {
     },
     /// Messages of connections of distributed Erlang, sent by [`Origin::carry`].
     Carried {
-        /// Who they come from.
+        /// The session that they come from.
         origin: Origin,
         /// In their order.
         messages: Vec<Carried>,
@@ -255,7 +255,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// Somebody who looks after what a node is embedded in, and the numbers of watches.
+/// The host that a node is embedded in, and the numbers of watches.
 pub(crate) struct Hosting {
     pub(crate) host: Arc<dyn Host>,
 }

@@ -38,7 +38,7 @@ pub(crate) struct Inbox {
     /// Room for local senders, in units of [`ROOM_UNIT`] bytes; fair.
     room: Arc<Semaphore>,
     room_units: u32,
-    /// Nobody waits for room here.
+    /// No sender waits for room here.
     unbounded: AtomicBool,
 }
 

@@ -120,7 +120,7 @@ impl Room {
         self.forget_if_empty(peer);
     }
 
-    /// Nobody waits for room any more.
+    /// No sender waits for room any more.
     pub(super) fn let_all_in(&mut self, settled: &mut Settled) {
         for (peer, placed) in std::mem::take(&mut self.placed) {
             for placed in placed.into_iter().flatten() {

@@ -16,7 +16,7 @@ use teleport_proto::transfer::{Frame, Seen};
 use teleport_proto::wire::pool::Class;
 use tokio::sync::Notify;
 
-/// Who sends again so soon after a write is in the middle of sending many messages: the connection's own task then
+/// A sender that sends again so soon after a write is in the middle of many messages: the connection's own task then
 /// writes, and what is sent until it runs goes out together. Less than an answer takes to come back.
 const MORE_TO_COME: Duration = Duration::from_micros(10);
 

@@ -118,7 +118,7 @@ impl Session {
         })
     }
 
-    /// Lets a sender offer something under the lock, and then write it on an idle connection himself.
+    /// Lets a sender offer something under the lock, and then write it on an idle connection itself.
     pub(super) fn offering<R>(&self, offer: impl FnOnce(&mut State, &mut After) -> R) -> R {
         let mut after = After::default();
         let result = offer(&mut self.lock(), &mut after);

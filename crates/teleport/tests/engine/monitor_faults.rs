@@ -287,7 +287,7 @@ async fn a_peer_that_forges_replies_and_ends_of_others_harms_nobody() {
         assert_ne!(within(express.read_buf(&mut said)).await.unwrap(), 0, "the session has ended");
     }
 
-    // Everybody is told the truth.
+    // All watchers are told the truth.
     server.process().reply(&caller, &1).unwrap();
     assert_eq!(within(call).await.unwrap(), 1);
     target.exit(Term::atom("done"));

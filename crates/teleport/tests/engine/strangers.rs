@@ -16,7 +16,7 @@ fn dial(number: u64) -> Opening {
     Opening::NewSession { cookie: Cookie::new(COOKIE.as_bytes()).unwrap(), dial: number }
 }
 
-/// Somebody who claims to be that node, in its present life, to another one.
+/// An impostor that claims to be that node, in its present life, to another one.
 fn impostor(of: &Node, at: &Node) -> Script {
     let mut script = Script::new(of.name().as_str(), at.name(), at.address());
     script.local.incarnation = of.incarnation();

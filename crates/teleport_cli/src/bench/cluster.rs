@@ -279,7 +279,7 @@ async fn listen<A: DeserializeOwned>(
         }
     }
     let last_words = remarks.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" / ");
-    // Nobody listens only if the run is over.
+    // The receiver is gone only if the run is over.
     let _ = heard.send((index, Heard::End(last_words)));
 }
 

@@ -159,7 +159,7 @@ impl Schedule {
                 sent += send(due)?;
                 due += INTERVAL;
             }
-            // Who asked has given up only if the node is ending.
+            // The receiver is gone only if the node is ending.
             let _ = stop.map(|reply| reply.send(sent));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Who sends where in the ring.
+//! Which node sends to which in the ring.
 
 /// The way round the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -131,7 +131,7 @@ impl Calls {
         let process = env.pid();
         let mut table = self.lock();
         if !table.callers.contains_key(&id) {
-            // Nobody else can add it meanwhile: it is here.
+            // No other thread can add it meanwhile: it is here.
             drop(table);
             let caller = ResourceArc::new(Caller(id));
             let is_monitored = env.monitor(&caller, &process).is_some();
@@ -180,7 +180,7 @@ impl Calls {
         is_its && self.end(reference)
     }
 
-    /// Nobody waits any more, and the node is told. `false` if the process has been told already.
+    /// Ends the waiting, and tells the node. `false` if the process has been told already.
     fn end(&self, reference: RefId) -> bool {
         let Some(Call { running, waiting, .. }) = self.lock().take(reference) else { return false };
         // One that waits is taken back; if it was accepted just now it is ended. A node that is over knows of none.

@@ -1,4 +1,4 @@
-//! Who waits for what: requests and monitors of peers at processes of this node.
+//! Requests and monitors of peers at processes of this node.
 //!
 //! A relay only monitors its process and passes replies on; what belongs to a watch is here. So a relay has nothing in its
 //! mailbox but what its process answers, and a watch that ends before its answer costs it nothing.
@@ -59,7 +59,7 @@ struct Process {
     parked: Vec<Parked>,
     /// Something has come for it since the last sweep.
     is_fresh: bool,
-    /// Who was asked for its relay: what starts relays is numbered.
+    /// The number of the process that was asked to start its relay.
     starter: u64,
 }
 

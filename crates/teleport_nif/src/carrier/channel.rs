@@ -166,7 +166,7 @@ impl Channel {
         self.origin.id()
     }
 
-    /// Who it leads to.
+    /// The peer that it leads to.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport::embed::{Carried, Origin};
 
-/// All of them.
+/// The channels of this virtual machine.
 pub(crate) static CHANNELS: Channels = Channels(Mutex::new(BTreeMap::new()));
 
 /// The process that accepts connections.
@@ -18,7 +18,7 @@ static ACCEPTOR: Mutex<Option<LocalPid>> = Mutex::new(None);
 /// The last channel that was opened here.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
-/// A peer may have so many channels in their handshakes: an honest one has one.
+/// The most channels of a peer that are in their handshakes: an honest one has one.
 const MOST_UNFINISHED: usize = 4;
 
 /// By the number of the session.
@@ -27,26 +27,26 @@ pub(crate) struct Channels(Mutex<BTreeMap<u64, OfSession>>);
 #[derive(Default)]
 struct OfSession {
     open: FxHashMap<Name, Arc<Channel>>,
-    /// The last that the peer has opened: it opens none again.
+    /// The number of the last that the peer has opened: numbers ascend.
     last_of_peer: u32,
 }
 
-/// The calling process is told of channels that peers open from now on.
+/// Tells that process of channels that peers open from now on.
 pub(crate) fn set_acceptor(process: LocalPid) {
     *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
 }
 
-/// Nobody is told from now on.
+/// Refuses channels from now on: no process accepts them.
 pub(crate) fn set_no_acceptor() {
     *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
-/// Whether somebody is.
+/// Whether a process accepts channels.
 pub(crate) fn accepts() -> bool {
     acceptor().is_some()
 }
 
-/// The process that is.
+/// The process that accepts channels.
 pub(super) fn acceptor() -> Option<LocalPid> {
     *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner)
 }

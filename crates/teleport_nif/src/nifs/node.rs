@@ -92,7 +92,7 @@ const ABANDONED: Duration = Duration::from_secs(1);
 
 /// Ends what runs, and tells its manager then.
 pub(crate) fn abandon() {
-    // Who logs asks another library now.
+    // The process that logs asks another library now.
     logs::stop();
     shut_down(ABANDONED, |running, _| {
         let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());

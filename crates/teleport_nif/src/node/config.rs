@@ -36,7 +36,7 @@ pub(crate) struct Settings {
     pub(crate) cookie: Vec<u8>,
     pub(crate) listen: SocketAddr,
     pub(crate) ports: Option<RangeInclusive<u16>>,
-    /// Who answers what the engine asks; the manager, unless it is said.
+    /// The process that answers the engine's questions; by default the manager.
     pub(crate) answers: Option<LocalPid>,
     pub(crate) max_new_atoms: u64,
     pub(crate) max_new_atoms_per_peer: u64,

@@ -51,7 +51,7 @@ impl Notice {
 }
 
 impl Drop for Notice {
-    /// Nobody will tell any more, since the node has stopped. On a scheduler nothing is sent: there, the process is told by what
+    /// Gives up a notice that will not come, since the node has stopped. On a scheduler nothing is sent: there, the process is told by what
     /// the function returns.
     fn drop(&mut self) {
         self.tell_once(|env| (atoms::error(), atoms::not_running()).encode(env));

@@ -39,7 +39,7 @@ pub(crate) struct Asked {
     told: bool,
 }
 
-/// Who waits for an answer about a peer.
+/// Those that wait for an answer about a peer.
 pub(crate) struct Open<T>(HashMap<NodeName, Vec<oneshot::Sender<T>>>);
 
 impl<T> Default for Open<T> {

@@ -75,7 +75,7 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// Who it says it is.
+    /// The node that the dialler says it is.
     pub fn peer(&self) -> &NodeName {
         &self.pending().hello.dialler.name
     }
@@ -102,7 +102,7 @@ impl Claim {
 pub struct NewClaim(Pending);
 
 impl NewClaim {
-    /// Who it says it is.
+    /// The node that the dialler says it is.
     pub fn peer(&self) -> &NodeName {
         &self.0.hello.dialler.name
     }
@@ -122,7 +122,7 @@ impl NewClaim {
 pub struct JoinClaim(Pending);
 
 impl JoinClaim {
-    /// Who it says it is.
+    /// The node that the dialler says it is.
     pub fn peer(&self) -> &NodeName {
         &self.0.hello.dialler.name
     }

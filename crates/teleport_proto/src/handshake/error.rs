@@ -74,7 +74,7 @@ pub enum HandshakeError {
     WrongNode {
         /// Whom the dialler wanted.
         wanted: NodeName,
-        /// Who was there.
+        /// The node that answered.
         reached: NodeName,
     },
 
@@ -107,7 +107,7 @@ pub enum HandshakeError {
          who listens at its address"
     )]
     Unproven {
-        /// Who the acceptor says it is.
+        /// The node that the acceptor says it is.
         peer: NodeName,
     },
 
@@ -126,7 +126,7 @@ pub enum HandshakeError {
     /// Proved and well-formed, but refused.
     #[error("{peer} refused the connection: {refusal}")]
     Refused {
-        /// Who refused.
+        /// The node that refused.
         peer: NodeName,
         /// Why.
         refusal: Refusal,
@@ -135,7 +135,7 @@ pub enum HandshakeError {
     /// Refused by a newer release for a reason that this one does not know.
     #[error("{peer} refused the connection with the unknown code {code}: upgrade this node to learn why")]
     RefusedUnknown {
-        /// Who refused.
+        /// The node that refused.
         peer: NodeName,
         /// The code.
         code: u8,

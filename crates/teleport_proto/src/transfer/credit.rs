@@ -396,7 +396,7 @@ impl Admission {
         self.budget = Arc::new(Unlimited);
     }
 
-    /// Everybody who is still waiting, for the session's end.
+    /// All senders that still wait, for the session's end.
     pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = Ticket> {
         std::mem::take(&mut self.waiting).into_keys()
     }

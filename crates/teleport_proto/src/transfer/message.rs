@@ -12,7 +12,7 @@ pub type Ticket = u64;
 /// Names an acknowledged send; chosen by the engine.
 pub type AckToken = u64;
 
-/// Who sends to whom: the unit of order.
+/// A sender and a destination: the unit of order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pair {
     pub(crate) from: ProcessId,

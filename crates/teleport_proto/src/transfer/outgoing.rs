@@ -315,7 +315,7 @@ impl Outbox {
         self.acknowledgements.remove(&seq)
     }
 
-    /// Everybody who still waits for an acknowledgement, for the session's end.
+    /// All that still wait for an acknowledgement, for the session's end.
     pub(crate) fn take_acknowledgements(&mut self) -> impl Iterator<Item = AckToken> {
         std::mem::take(&mut self.acknowledgements).into_values()
     }

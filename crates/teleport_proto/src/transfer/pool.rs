@@ -110,7 +110,7 @@ impl Transfer {
         }
         // It may have been woken for something.
         self.serve(class);
-        // Who cannot open a connection himself repeats what he needs.
+        // A side that cannot open a connection repeats what it needs.
         self.say_wanted |= !self.config.dialler;
     }
 

@@ -182,7 +182,7 @@ pub(crate) struct World {
     pub(crate) pools: bool,
     /// How many of the next resumes fail, at once or after hanging in a connect.
     pub(crate) failing_resumes: u64,
-    /// Nobody learns that a connection is gone.
+    /// The end of a connection goes unnoticed.
     pub(crate) half_open: bool,
     /// Sessions that are not with a node of this world. Their ends answer probes.
     pub(crate) impostors: BTreeSet<SessionId>,

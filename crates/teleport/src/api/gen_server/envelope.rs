@@ -24,7 +24,7 @@ impl Envelope {
         match message.decode::<(Atom, Caller, RawTerm)>() {
             Ok((kind, caller, request)) => return Self::with_caller(&kind, caller, Ok(request)),
             Err(error) if is_limit(&error) => {
-                // Who asks is kept, and has the usual limits.
+                // The caller is kept, and has the usual limits.
                 if let Ok((kind, from, _)) = unlimited::<(Atom, RawTerm, IgnoredAny)>(message)
                     && let Ok(caller) = from.decode()
                 {

@@ -190,7 +190,7 @@ impl<S: GenServer> ServerRef<S> {
     ///
     /// [`SendError`] if the reason cannot be sent; the server goes on.
     pub async fn stop(&self, reason: impl Into<Term>) -> Result<Term, SendError> {
-        // Nobody waits for the answer: the exit reason says more.
+        // The answer is not waited for: the exit reason says more.
         let from = (self.process.pid(), Atom::from_static("stop"));
         let terminate = (Atom::from_static("terminate"), reason.into());
         match self.process.send(&self.pid, &(Atom::from_static("system"), from, terminate)).await {

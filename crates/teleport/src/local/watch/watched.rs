@@ -224,7 +224,7 @@ impl Via {
         Ok(())
     }
 
-    /// Nobody there can be told any more. Returns what was watched.
+    /// Removes the watches of a peer that cannot be told any more. Returns what was watched.
     pub(crate) fn end_all(&self) -> impl Iterator<Item = Subject> {
         let left = self.watched().close();
         left.iter().for_each(|(reference, (_, subject))| self.forget(*reference, subject));

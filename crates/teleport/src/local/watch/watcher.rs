@@ -177,7 +177,7 @@ impl Watching {
         RefId::new(&words).unwrap_or_else(|| unreachable!("three words are a reference"))
     }
 
-    /// Somebody begins to wait for what is on that path.
+    /// Begins to wait for what is on that path.
     pub(crate) fn begin(&self, reference: RefId, path: Path, waiter: Waiter) {
         if let Waiter::Monitor { process, .. } = &waiter {
             process.note_monitor(reference, true);
@@ -216,7 +216,7 @@ impl Watching {
         None
     }
 
-    /// Nobody waits any more; the other side is told. `false` if it had ended already.
+    /// Ends a watch, and tells the other side. `false` if it had ended already.
     pub(crate) fn cancel(&self, reference: RefId) -> bool {
         let Some(watch) = self.forget(reference) else { return false };
         watch.path.end(reference);
@@ -226,12 +226,12 @@ impl Watching {
     /// Ends a monitor of that process. `false` if it had ended already, or is none of its monitors.
     pub(crate) fn cancel_monitor(&self, reference: RefId, of: ProcessId) -> bool {
         let is_it = |watch: &Watch| watch.path.from == of && matches!(watch.waiter, Waiter::Monitor { .. });
-        // Nobody else ends a monitor of a process than the process itself, except for good.
+        // Only the process itself ends its monitors, or its own end does.
         let found = self.table.lock().get(reference).is_some_and(is_it);
         found && self.cancel(reference)
     }
 
-    /// Nobody waits for what was never asked for.
+    /// Drops a watch whose request was never sent; the peer is not told.
     pub(crate) fn withdraw(&self, reference: RefId) {
         drop(self.forget(reference));
     }

@@ -187,7 +187,7 @@ impl Sender {
                 Mode::Send => self.send(&meters).await?,
                 Mode::Call => self.call(&meters).await?,
             }
-            // Who waits for it is gone only if the node is ending.
+            // The receiver is gone only if the node is ending.
             let _ = done.send(());
         }
         Ok(())

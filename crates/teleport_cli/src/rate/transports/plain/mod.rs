@@ -98,7 +98,7 @@ impl PlainNode {
                     Sender::Inline(stream) => inline::send(stream, size, meter)?,
                     Sender::PingPong(stream) => ping_pong::call(stream, size, meter)?,
                 }
-                // Who waits for it is gone only if the node is ending.
+                // The receiver is gone only if the node is ending.
                 let _ = done.send(());
             }
             Ok(())

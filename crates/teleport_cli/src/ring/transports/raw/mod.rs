@@ -186,7 +186,7 @@ impl RawNode {
         let reports = self.reporter.clone();
         let body = move || {
             if let Err(error) = run(&reports) {
-                // Nobody listens only if the node is ending.
+                // The receiver is gone only if the node is ending.
                 let _ = reports.send(Report::Failed(error));
             }
         };

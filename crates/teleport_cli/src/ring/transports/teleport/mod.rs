@@ -128,7 +128,7 @@ impl TeleportNode {
                 let failures = self.failures.0.clone();
                 self.runtime.spawn(async move {
                     if let Err(error) = relay.run().await {
-                        // Nobody listens only if the node is ending.
+                        // The receiver is gone only if the node is ending.
                         let _ = failures.send(error);
                     }
                 });

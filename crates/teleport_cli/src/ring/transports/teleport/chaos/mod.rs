@@ -132,7 +132,7 @@ impl ChaosNode {
             let failures = self.failures.0.clone();
             self.base.runtime.spawn(async move {
                 if let Err(error) = sender.run().await {
-                    // Nobody listens only if the node is ending.
+                    // The receiver is gone only if the node is ending.
                     let _ = failures.send(error);
                 }
             });
