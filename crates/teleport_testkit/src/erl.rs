@@ -53,6 +53,10 @@ const DEADLINE_SECONDS: u32 = 120;
 
 impl Erl {
     /// Finds `erl`: the file that TELEPORT_ERL names, or the first in PATH.
+    ///
+    /// # Errors
+    ///
+    /// [`ErlError`] if there is no Erlang on this machine.
     pub fn find() -> Result<Erl, ErlError> {
         if let Some(program) = std::env::var_os("TELEPORT_ERL") {
             let program = PathBuf::from(program);
@@ -77,6 +81,10 @@ impl Erl {
 
     /// Compiles an Erlang module named `program` and calls its `main/0`, in a directory of its own that holds the files given
     /// by name and content. What `main/0` throws is a failure.
+    ///
+    /// # Errors
+    ///
+    /// [`ErlError`] if the module does not compile, or the virtual machine does not end well.
     pub fn run(&self, module: &str, files: &[(&str, &[u8])]) -> Result<Run, ErlError> {
         let dir = tempfile::tempdir().map_err(|source| failed("create a directory", source))?;
         let write = |name: &str, content: &[u8]| {
@@ -118,6 +126,10 @@ impl Run {
     }
 
     /// The content of a file that it wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`ErlError`] if it did not write such a file.
     pub fn file(&self, name: &str) -> Result<Vec<u8>, ErlError> {
         fs::read(self.dir.path().join(name)).map_err(|source| failed(&format!("read {name}"), source))
     }

@@ -83,6 +83,10 @@ pub struct Failure {
 }
 
 /// Runs the scenario that belongs to a seed.
+///
+/// # Errors
+///
+/// [`Failure`]: the property that broke, at which step.
 pub fn run(seed: u64, scenario: &Scenario) -> Result<Coverage, Failure> {
     let mut world = world::World::new(seed, scenario);
     let result = world.run();

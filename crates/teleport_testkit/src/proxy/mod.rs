@@ -137,6 +137,10 @@ struct Shared {
 
 impl Proxy {
     /// Listens on a free port of the loopback interface, for connections to `target`.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system, if no port can be had.
     pub async fn start(target: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
