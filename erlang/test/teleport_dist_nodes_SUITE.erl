@@ -1,0 +1,277 @@
+%% Nodes with `erl -proto_dist teleport' in clusters of all kinds, by the flags and programs that distributed Erlang knows.
+-module(teleport_dist_nodes_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+-include_lib("kernel/include/net_address.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
+-export([plain_nodes_connect_to_a_carrier/1, a_carrier_connects_to_plain_nodes/1, another_cookie_is_refused/1,
+         plain_connections_are_closed/1, erl_call_reaches_a_carrier/1, a_dynamic_name_carries/1,
+         without_a_listener_it_goes_plain/1, it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
+         hidden_nodes_stay_hidden/1, ipv6_carries/1, a_remote_shell_works/1, distribution_stops_and_starts_again/1,
+         the_application_may_come_and_go/1, a_broken_library_ends_the_node_with_a_line/1,
+         a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1, a_node_that_stops_needs_no_warning/1]).
+
+-import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, anonymous/1, stop/1, with/2,
+                                name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, large/0, cookie/0]).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 3}}].
+
+all() ->
+    [plain_nodes_connect_to_a_carrier, a_carrier_connects_to_plain_nodes, another_cookie_is_refused,
+     plain_connections_are_closed, erl_call_reaches_a_carrier, a_dynamic_name_carries,
+     without_a_listener_it_goes_plain, it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
+     hidden_nodes_stay_hidden, ipv6_carries, a_remote_shell_works, distribution_stops_and_starts_again,
+     the_application_may_come_and_go, a_broken_library_ends_the_node_with_a_line,
+     a_release_in_embedded_mode_carries, two_carriers_are_refused, a_node_that_stops_needs_no_warning].
+
+init_per_suite(Config) ->
+    ok = teleport_test:epmd(),
+    Config.
+
+end_per_suite(_Config) ->
+    ok.
+
+plain_nodes_connect_to_a_carrier(_Config) ->
+    with([carrier(), plain()], fun([A, B]) ->
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
+        mixed(A, B)
+    end).
+
+a_carrier_connects_to_plain_nodes(_Config) ->
+    with([carrier(), plain()], fun([A, B]) ->
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        mixed(A, B)
+    end).
+
+mixed(Carrier, Plain) ->
+    ?assert(is_up(Carrier, Plain)),
+    ?assertNot(is_carried(Carrier, Plain)),
+    [?assertEqual([], at(One, teleport_test_carrier, numbers, [name(Other), 20])) || {One, Other} <- [{Carrier, Plain}, {Plain, Carrier}]],
+    %% A second carrier is connected as such, and both with the plain one.
+    with([carrier()], fun([Third]) ->
+        ?assertEqual(pong, at(Third, net_adm, ping, [name(Carrier)])),
+        ?assert(is_carried(Third, Carrier)),
+        teleport_test:eventually(fun() -> is_up(Third, Plain) end),
+        ?assertNot(is_carried(Third, Plain))
+    end),
+    Watcher = watcher(Carrier, Plain),
+    ?assert(at(Plain, erlang, disconnect_node, [name(Carrier)])),
+    ?assertEqual(nodedown, told(Watcher)),
+    ?assertEqual(pong, at(Carrier, net_adm, ping, [name(Plain)])).
+
+%% A node that carries is not talked to in another way.
+another_cookie_is_refused(_Config) ->
+    with([carrier(), start(["-proto_dist", "teleport", "-setcookie", "nT3bW8xKq1ZcV5yHj0Lf"])], fun([A, B]) ->
+        ?assertEqual(pang, at(A, net_adm, ping, [name(B)])),
+        ?assertNot(is_up(A, B))
+    end).
+
+plain_connections_are_closed(_Config) ->
+    with([carrier(), plain()], fun([A, B]) ->
+        Count = fun() -> at(A, fun() -> {ok, Open} = file:list_dir("/proc/self/fd"), length(Open) end) end,
+        Again = fun(Closer, Other) ->
+            ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
+            ?assert(at(Closer, erlang, disconnect_node, [name(Other)])),
+            %% The other end is told.
+            teleport_test:eventually(fun() -> not is_up(A, B) andalso not is_up(B, A) end)
+        end,
+        Again(A, B),
+        Before = Count(),
+        [begin Again(A, B), Again(B, A) end || _ <- lists:seq(1, 10)],
+        teleport_test:eventually(fun() -> Count() =< Before + 2 end)
+    end).
+
+%% A node in C.
+erl_call_reaches_a_carrier(_Config) ->
+    [Program | _] = filelib:wildcard(filename:join([code:root_dir(), "lib", "erl_interface-*", "bin", "erl_call"]))
+        ++ filelib:wildcard(filename:join([code:root_dir(), "erts-*", "bin", "erl_call"])),
+    with([carrier()], fun([A]) ->
+        [Name, _] = string:split(atom_to_list(name(A)), "@"),
+        Said = os:cmd(Program ++ " -sname " ++ Name ++ " -c " ++ cookie() ++ " -a 'erlang node'"),
+        ?assertEqual(atom_to_list(name(A)), string:trim(Said, both, "'"))
+    end).
+
+a_dynamic_name_carries(_Config) ->
+    with([carrier(), start_as("undefined", ["-proto_dist", "teleport"])], fun([A, B]) ->
+        ?assert(at(B, net_kernel, connect_node, [name(A)])),
+        Node = at(B, erlang, node, []),
+        ?assertNotEqual(nonode@nohost, Node),
+        ?assertEqual([Node], at(A, erlang, nodes, [hidden])),
+        ?assertEqual([], at(B, teleport_test_carrier, numbers, [name(A), 20]))
+    end).
+
+%% It has no engine: it goes plain to others.
+without_a_listener_it_goes_plain(_Config) ->
+    with([carrier(), start(["-proto_dist", "teleport", "-dist_listen", "false"])], fun([A, B]) ->
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
+        ?assertNot(is_carried(B, A)),
+        ?assertEqual({error, not_running}, at(B, teleport_manager, address, [])),
+        ?assertEqual([], at(B, teleport_test_carrier, numbers, [name(A), 20]))
+    end).
+
+it_works_without_epmd(_Config) ->
+    {ok, Socket} = gen_tcp:listen(0, []),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Flags = ["-proto_dist", "teleport", "-start_epmd", "false", "-erl_epmd_port", integer_to_list(Port)],
+    with([start(Flags), start(Flags ++ ["-dist_listen", "false"])], fun([A, B]) ->
+        ?assertMatch({ok, {_, Port}}, at(A, teleport_manager, address, [])),
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)]))
+    end).
+
+ports_and_interface_of_the_kernel_hold(_Config) ->
+    Flags = fun(Ip, First, Last) ->
+        ["-proto_dist", "teleport", "-kernel", "inet_dist_use_interface", Ip, "inet_dist_listen_min", integer_to_list(First),
+         "inet_dist_listen_max", integer_to_list(Last)]
+    end,
+    with([start(Flags("{127,0,0,1}", 24371, 24379)), start(Flags("{127,0,0,1}", 24371, 24379))], fun([A, B]) ->
+        [{ok, {{127, 0, 0, 1}, First}}, {ok, {{127, 0, 0, 1}, Second}}] = [at(Node, teleport_manager, address, []) || Node <- [A, B]],
+        ?assertNotEqual(First, Second),
+        [?assert(Port >= 24371 andalso Port =< 24379) || Port <- [First, Second]],
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        ?assert(is_carried(A, B))
+    end).
+
+hidden_nodes_stay_hidden(_Config) ->
+    with([carrier(), start(["-proto_dist", "teleport", "-hidden"])], fun([A, B]) ->
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
+        ?assert(is_carried(A, B)),
+        ?assertEqual([], at(A, erlang, nodes, [])),
+        ?assertEqual([name(B)], at(A, erlang, nodes, [hidden]))
+    end).
+
+%% The loopback address, since hosts have names for no other.
+ipv6_carries(_Config) ->
+    Flags = ["-proto_dist", "teleport6"],
+    Start = fun() -> start_at("::1", Flags) end,
+    with([Start(), Start(), start_at("::1", ["-proto_dist", "inet6_tcp"])], fun([A, B, Plain]) ->
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        ?assert(is_carried(A, B)),
+        ?assertMatch({ok, #net_address{address = {{0, 0, 0, 0, 0, 0, 0, 1}, _}, family = inet6}},
+                     at(A, net_kernel, node_info, [name(B), address])),
+        ?assertEqual(pong, at(Plain, net_adm, ping, [name(A)])),
+        teleport_test:eventually(fun() -> is_up(B, Plain) end)
+    end).
+
+a_remote_shell_works(_Config) ->
+    with([carrier()], fun([A]) ->
+        [begin
+             Shell = ["-setcookie", cookie(), "-remsh", atom_to_list(name(A)) | Flags],
+             Erl = lists:join($\s, ["erl" | Shell ++ teleport_test:code_path()]),
+             %% The end of its input would end the shell before it is one.
+             Said = os:cmd(lists:flatten(["(echo 'node().'; sleep 5) | timeout 20 script -qc \"", Erl, "\" /dev/null"])),
+             ?assertMatch({_, [_ | _]}, {Flags, string:find(Said, atom_to_list(name(A)))})
+         end || Flags <- [["-sname", "undefined"], ["-sname", peer:random_name(), "-proto_dist", "teleport"],
+                          ["-sname", "undefined", "-proto_dist", "teleport"]]]
+    end).
+
+distribution_stops_and_starts_again(_Config) ->
+    with([carrier(), anonymous(["-proto_dist", "teleport"])], fun([A, B]) ->
+        Short = peer:random_name(),
+        Round = fun() ->
+            {ok, _} = at(B, net_kernel, start, [[list_to_atom(Short), shortnames]]),
+            true = at(B, erlang, set_cookie, [list_to_atom(cookie())]),
+            Named = {element(1, B), at(B, erlang, node, [])},
+            ?assertEqual(pong, at(A, net_adm, ping, [name(Named)])),
+            ?assert(is_carried(A, Named)),
+            ?assertEqual([], at(A, teleport_test_carrier, numbers, [name(Named), 20])),
+            Watcher = watcher(A, Named),
+            ok = at(B, net_kernel, stop, []),
+            ?assertEqual(nodedown, told(Watcher))
+        end,
+        Round(),
+        Round(),
+        %% While the application runs: before distributed Erlang begins, and from within.
+        ok = at(B, teleport, start, []),
+        Round(),
+        Round(),
+        ok = at(B, application, stop, [teleport]),
+        Round()
+    end).
+
+%% The application may come and go.
+the_application_may_come_and_go(_Config) ->
+    with([carrier(), anonymous(["-proto_dist", "teleport"])], fun([A, B]) ->
+        ok = at(B, teleport, start, []),
+        {ok, _} = at(B, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]]),
+        true = at(B, erlang, set_cookie, [list_to_atom(cookie())]),
+        Named = {element(1, B), at(B, erlang, node, [])},
+        ?assertEqual(pong, at(A, net_adm, ping, [name(Named)])),
+        {ok, Address} = at(B, teleport_manager, address, []),
+        %% The supervisor was the application's: distributed Erlang begins anew, at the same place.
+        ok = at(B, application, stop, [teleport]),
+        teleport_test:eventually(fun() -> at(A, net_adm, ping, [name(Named)]) =:= pong end),
+        ?assert(is_carried(A, Named)),
+        ?assertEqual({ok, Address}, at(B, teleport_manager, address, [])),
+        ok = at(B, teleport, start, []),
+        ?assertEqual({ok, Address}, at(B, teleport_manager, address, [])),
+        ok = at(B, application, stop, [teleport]),
+        ?assert(is_up(A, Named))
+    end).
+
+%% The node ends, and says why in a line.
+a_broken_library_ends_the_node_with_a_line(Config) ->
+    Said = os:cmd("erl -noshell -proto_dist teleport -sname " ++ peer:random_name() ++ " -pa " ++ broken(Config) ++ " 2>&1; echo ended $?"),
+    ?assertMatch(["teleport cannot carry distributed Erlang (-proto_dist teleport): the library " ++ _, "ended 1"],
+                 string:tokens(Said, "\r\n")).
+
+%% The application, with something that is no library.
+broken(Config) ->
+    Dir = filename:join(?config(priv_dir, Config), "broken"),
+    Ebin = filename:join(Dir, "ebin"),
+    ok = filelib:ensure_path(filename:join(Dir, "priv")),
+    ok = filelib:ensure_path(Ebin),
+    [{ok, _} = file:copy(File, filename:join(Ebin, filename:basename(File)))
+     || File <- filelib:wildcard(filename:join(filename:dirname(code:which(teleport)), "*"))],
+    ok = file:write_file(filename:join([Dir, "priv", "teleport_nif.so"]), <<"not a library">>),
+    Ebin.
+
+%% Of a release, in embedded mode: modules are loaded at once, before distributed Erlang begins.
+a_release_in_embedded_mode_carries(Config) ->
+    with([carrier()], fun([A]) ->
+        Said = os:cmd(release(Config, filename:dirname(code:which(teleport)), "good") ++ " -setcookie " ++ cookie()
+                      ++ " -eval 'io:format(\"~p\", [net_adm:ping(list_to_atom(\"" ++ atom_to_list(name(A)) ++ "\"))]), halt().' 2>&1"),
+        ?assertEqual("pong", Said)
+    end),
+    Said = os:cmd(release(Config, broken(Config), "bad") ++ " 2>&1; echo ended $?"),
+    ?assertMatch(["teleport cannot carry distributed Erlang (-proto_dist teleport): the library " ++ _, "ended 1"],
+                 string:tokens(Said, "\r\n")).
+
+%% A command that runs it.
+release(Config, Ebin, Name) ->
+    File = filename:join(?config(priv_dir, Config), Name),
+    Version = fun(Application) ->
+        _ = application:load(Application),
+        {ok, Vsn} = application:get_key(Application, vsn),
+        {Application, Vsn}
+    end,
+    Release = {release, {Name, "1"}, {erts, erlang:system_info(version)}, [Version(One) || One <- [kernel, stdlib, teleport]]},
+    ok = file:write_file(File ++ ".rel", io_lib:format("~p.~n", [Release])),
+    ok = systools:make_script(File, [local, no_warn_sasl, {path, [Ebin]}, {outdir, ?config(priv_dir, Config)}]),
+    "erl -boot " ++ File ++ " -mode embedded -noshell -proto_dist teleport -sname " ++ peer:random_name().
+
+two_carriers_are_refused(_Config) ->
+    Said = os:cmd(lists:flatten(lists:join($\s, ["erl -noshell -proto_dist teleport teleport6 -sname", peer:random_name()
+                                                 | teleport_test:code_path()])) ++ " 2>&1; echo ended $?"),
+    ?assertMatch(["teleport cannot carry distributed Erlang" ++ _, "ended 1"], string:lexemes(Said, "\n")).
+
+%% That is told by a nodedown, and needs no warning.
+a_node_that_stops_needs_no_warning(_Config) ->
+    with([carrier()], fun([A]) ->
+        ok = at(A, teleport_test_log, note, []),
+        [begin
+             B = carrier(),
+             ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+             Watcher = watcher(A, B),
+             %% It does not get all of this any more.
+             at(A, fun() -> spawn_link(name(B), teleport_test_carrier, echo, []), [{nobody, name(B)} ! large() || _ <- lists:seq(1, 10)], ok end),
+             at(B, init, stop, []),
+             ?assertEqual(nodedown, told(Watcher)),
+             stop(B)
+         end || _ <- lists:seq(1, 5)],
+        ?assertEqual(0, at(A, teleport_test_log, count, ["session down"]))
+    end).
