@@ -268,7 +268,11 @@ a_node_that_stops_needs_no_warning(_Config) ->
              ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
              Watcher = watcher(A, B),
              %% It does not get all of this any more.
-             at(A, fun() -> spawn_link(name(B), teleport_test_carrier, echo, []), [{nobody, name(B)} ! large() || _ <- lists:seq(1, 10)], ok end),
+             at(A, fun() ->
+                 spawn_link(name(B), teleport_test_carrier, echo, []),
+                 [{nobody, name(B)} ! large() || _ <- lists:seq(1, 10)],
+                 ok
+             end),
              at(B, init, stop, []),
              ?assertEqual(nodedown, told(Watcher)),
              stop(B)
