@@ -73,7 +73,7 @@ pub use base::info::{Carried, ConnectionCheck, ConnectionKind, NodeInfo, PeerInf
 pub use base::metrics;
 pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};
 #[cfg(feature = "tls")]
-pub use base::tls::{Pem, TlsConfig, TlsSide, Verify};
+pub use base::tls::{Names, Pem, TlsConfig, TlsSide, Verify};
 pub use engine::monitors::{NodeEvent, NodeMonitor};
 
 pub use teleport_etf as etf;

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use std::fmt::Display;
 use std::time::Duration;
 use teleport::{
-    Binary, Config, ConnectError, Node, Pem, StartError, StaticPeers, TlsConfig, TlsError, Verify,
+    Binary, Config, ConnectError, Names, Node, Pem, StartError, StaticPeers, TlsConfig, TlsError, Verify,
 };
 use teleport_testkit::proxy::{Fault, Faults, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +24,14 @@ struct Authority {
 struct Named {
     uri: Option<&'static str>,
     dns: Option<&'static str>,
+    common: Option<&'static str>,
     ends: i32,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self { uri: None, dns: None, common: None, ends: 4000 }
+    }
 }
 
 impl Authority {
@@ -40,6 +47,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.not_after = date_time_ymd(named.ends, 1, 1);
+        if let Some(common) = named.common {
+            params.distinguished_name.push(DnType::CommonName, common);
+        }
         let uri = named.uri.map(|uri| SanType::URI(uri.try_into().unwrap()));
         let dns = named.dns.map(|dns| SanType::DnsName(dns.try_into().unwrap()));
         params.subject_alt_names = uri.into_iter().chain(dns).collect();
@@ -49,7 +59,7 @@ impl Authority {
 
     /// For one node.
     fn config_of(&self, uri: &'static str) -> TlsConfig {
-        let (certificate, key) = self.issue(Named { uri: Some(uri), dns: None, ends: 4000 });
+        let (certificate, key) = self.issue(Named { uri: Some(uri), ..Named::default() });
         TlsConfig::new(certificate, key, self.pem.clone())
     }
 }
@@ -122,6 +132,7 @@ async fn messages_of_every_size_arrive_both_ways() {
     connected.unwrap();
     exchange(&a, &b).await;
     assert!(a.info().tls_handshakes.0 > 0 && b.info().tls_handshakes.0 > 0);
+    assert!(a.info().peers[0].encrypted && b.info().peers[0].encrypted);
 }
 
 #[tokio::test]
@@ -166,7 +177,7 @@ async fn a_node_has_the_names_of_its_certificate_and_no_other() {
 async fn a_certificate_of_a_host_is_for_its_nodes() {
     let authority = Authority::new();
     let of_host = |dns| {
-        let (certificate, key) = authority.issue(Named { uri: None, dns: Some(dns), ends: 4000 });
+        let (certificate, key) = authority.issue(Named { dns: Some(dns), ..Named::default() });
         Some(TlsConfig::new(certificate, key, authority.pem.clone()))
     };
     connect(of_host("localhost"), of_host("localhost")).await.2.unwrap();
@@ -174,10 +185,36 @@ async fn a_certificate_of_a_host_is_for_its_nodes() {
     assert_says(&connected.unwrap_err(), "not for b@localhost, but for elsewhere.example");
 }
 
+/// A common name counts where there are no alternative names, and where it is said so.
+#[tokio::test]
+async fn names_are_looked_for_as_it_is_configured() {
+    let authority = Authority::new();
+    let connected = async |names, named| {
+        let (certificate, key) = authority.issue(named);
+        let acceptor = TlsConfig::new(certificate, key, authority.pem.clone());
+        let (mut dialler, mut acceptor) = (authority.config_of(A), acceptor);
+        (dialler.dialling.names, acceptor.accepting.names) = (names, Names::Any);
+        connect(Some(dialler), Some(acceptor)).await.2
+    };
+    let common = || Named { common: Some("LocalHost"), ..Named::default() };
+    connected(Names::HostOrCommonName, common()).await.unwrap();
+    assert_says(&connected(Names::Host, common()).await.unwrap_err(), "not for b@localhost");
+    let elsewhere = || Named { dns: Some("elsewhere.example"), ..common() };
+    assert_says(&connected(Names::HostOrCommonName, elsewhere()).await.unwrap_err(), "for elsewhere.example");
+    let other = || Named { common: Some("elsewhere.example"), ..Named::default() };
+    assert_says(&connected(Names::HostOrCommonName, other()).await.unwrap_err(), "for elsewhere.example");
+    connected(Names::Any, elsewhere()).await.unwrap();
+    // A certificate that names nodes is for no others.
+    assert_says(
+        &connected(Names::Any, Named { uri: Some(A), ..common() }).await.unwrap_err(),
+        "for a@localhost",
+    );
+}
+
 #[tokio::test]
 async fn an_expired_certificate_is_refused() {
     let authority = Authority::new();
-    let (certificate, key) = authority.issue(Named { uri: Some(B), dns: None, ends: 2001 });
+    let (certificate, key) = authority.issue(Named { uri: Some(B), ends: 2001, ..Named::default() });
     let expired = TlsConfig::new(certificate, key, authority.pem.clone());
     let (.., connected) = connect(Some(authority.config_of(A)), Some(expired)).await;
     assert_says(&connected.unwrap_err(), "expired");
@@ -205,6 +242,7 @@ async fn a_cluster_goes_over_to_tls_node_by_node() {
         connected.unwrap();
         exchange(&a, &b).await;
         assert_eq!((a.info().tls_handshakes, b.info().tls_handshakes), ((0, 0), (0, 0)));
+        assert!(!a.info().peers[0].encrypted && !b.info().peers[0].encrypted);
     }
     let (a, b, connected) = connect(upgrading(A), upgrading(B)).await;
     connected.unwrap();
@@ -266,7 +304,7 @@ async fn certificates_are_loaded_again() {
     let (earlier, later) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let write = |authority: &Authority, uri| {
-        let (certificate, key) = authority.issue(Named { uri: Some(uri), dns: None, ends: 4000 });
+        let (certificate, key) = authority.issue(Named { uri: Some(uri), ..Named::default() });
         let texts = [("certificate", &certificate), ("key", &key), ("authority", &authority.pem)];
         texts.map(|(name, text)| {
             let path = folder.path().join(name);

@@ -42,6 +42,8 @@ pub struct PeerInfo {
     pub dialled: bool,
     /// Whether there is a control connection at the moment.
     pub control_connected: bool,
+    /// Whether its connections are encrypted. All are, or none.
+    pub encrypted: bool,
     /// How long ago anything was heard from the peer.
     pub last_heard: Duration,
     /// The round trip of the last tick that was answered; `None` before the first.

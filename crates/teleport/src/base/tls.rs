@@ -44,13 +44,27 @@ impl std::fmt::Debug for Pem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Verify {
-    /// The peer has a certificate, by an authority that is trusted, and for its node's name.
+    /// The peer has a certificate, by an authority that is trusted, and for its node's name as [`Names`] says.
     #[default]
     Required,
     /// A dialler may have no certificate; one that it has is checked as by `Required`. An acceptor always has one.
     IfGiven,
     /// Nothing: connections are encrypted, and the cookie alone says who is there.
     Nothing,
+}
+
+/// The names that a peer's certificate needs. A certificate with URIs `teleport://name@host` is for those nodes alone, whatever is set
+/// here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Names {
+    /// The node's host as DNS name or IP address.
+    #[default]
+    Host,
+    /// The same; without alternative names the common name of the subject counts, as in OTP.
+    HostOrCommonName,
+    /// None: a certificate by an authority that is trusted is for all nodes. For authorities of one cluster alone.
+    Any,
 }
 
 /// One of the two sides that a node can be on: it accepts connections, and opens them.
@@ -64,6 +78,8 @@ pub struct TlsSide {
     pub authorities: Option<Pem>,
     /// What is asked of the peer's certificate.
     pub verify: Verify,
+    /// The names that it needs.
+    pub names: Names,
 }
 
 /// TLS 1.3 for all connections of a node: see [`NodeBuilder::tls`](crate::NodeBuilder::tls).
@@ -103,6 +119,7 @@ impl TlsConfig {
             identity: Some((certificate.into(), key.into())),
             authorities: Some(authorities.into()),
             verify: Verify::Required,
+            names: Names::Host,
         };
         Self::of_sides(side.clone(), side)
     }

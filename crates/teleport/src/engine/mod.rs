@@ -198,6 +198,7 @@ impl Engine {
             incarnation: session.peer_incarnation,
             dialled: session.dialled,
             control_connected: session.is_control_connected(),
+            encrypted: session.is_encrypted(),
             last_heard: self.core.clock.now().saturating_sub(session.last_heard()),
             tick_round_trip,
             ticks_missed: ticks.missed,
@@ -410,6 +411,7 @@ impl Engine {
     /// Hands a control connection to the control thread, or reports its loss if there is none.
     fn attach_control(&self, session: &Session, generation: u64, stream: Option<Stream>) {
         let stream = stream.and_then(|stream| {
+            session.set_encrypted(stream.tls().is_some());
             if let Err(error) = socket::prepare_control(stream.tcp(), self.net_ticktime()) {
                 tracing::debug!(parent: &session.span, %error, "a socket option was refused");
             }

@@ -120,6 +120,8 @@ pub(crate) struct Session {
     begins: Notify,
     /// There is a control connection.
     control_connected: AtomicBool,
+    /// The last one was encrypted, as all others are then.
+    encrypted: AtomicBool,
     /// Where the peer's end of the last one was.
     address: Lock<Option<SocketAddr>>,
     /// What was carried for the host.
@@ -192,6 +194,7 @@ impl Session {
             begun: AtomicBool::new(false),
             begins: Notify::new(),
             control_connected: AtomicBool::new(false),
+            encrypted: AtomicBool::new(false),
             address: Lock::default(),
             carried: CarriedCounts::default(),
             last_heard: Moment::default(),
@@ -287,6 +290,14 @@ impl Session {
     /// Notes whether there is a control connection.
     pub(crate) fn note_control(&self, connected: bool) {
         self.control_connected.store(connected, Ordering::Release);
+    }
+
+    pub(crate) fn set_encrypted(&self, encrypted: bool) {
+        self.encrypted.store(encrypted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encrypted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_control_connected(&self) -> bool {

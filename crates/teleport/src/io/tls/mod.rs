@@ -108,7 +108,7 @@ impl Tls {
         peer: &NodeName,
     ) -> Result<(TcpStream, Session), TlsError> {
         let connection = ClientConnection::new(self.configs().dialling, label(peer)).map_err(failed)?;
-        let session = Session::set_up(connection.into(), &tcp, self.config.dialling.verify).await?;
+        let session = Session::set_up(connection.into(), &tcp, &self.config.dialling).await?;
         self.count(&session);
         session.check_name(peer)?;
         Ok((tcp, session))
@@ -117,7 +117,7 @@ impl Tls {
     /// Sets TLS up on a connection that somebody has opened.
     pub(crate) async fn accept(&self, tcp: TcpStream) -> Result<(TcpStream, Session), TlsError> {
         let connection = ServerConnection::new(self.configs().accepting).map_err(failed)?;
-        let session = Session::set_up(connection.into(), &tcp, self.config.accepting.verify).await?;
+        let session = Session::set_up(connection.into(), &tcp, &self.config.accepting).await?;
         self.count(&session);
         Ok((tcp, session))
     }

@@ -3,7 +3,7 @@
 
 use super::{failed, names};
 use crate::base::lock::Lock;
-use crate::{TlsError, Verify};
+use crate::{Names, TlsError, TlsSide, Verify};
 use bytes::BufMut;
 use rustls::pki_types::CertificateDer;
 use rustls::{Connection, HandshakeKind};
@@ -29,6 +29,7 @@ pub(crate) struct Session {
     binding: [u8; 32],
     /// The peer's certificate, if its names count.
     peer: Option<CertificateDer<'static>>,
+    names: Names,
     resumed: bool,
 }
 
@@ -69,7 +70,7 @@ impl Session {
     pub(super) async fn set_up(
         mut connection: Connection,
         tcp: &TcpStream,
-        verify: Verify,
+        side: &TlsSide,
     ) -> Result<Self, TlsError> {
         connection.set_buffer_limit(Some(MOST_UNSENT));
         let mut heard = false;
@@ -99,10 +100,10 @@ impl Session {
         }
         let binding = connection.export_keying_material([0; 32], BINDING_LABEL, None).map_err(failed)?;
         let shown = connection.peer_certificates().and_then(|chain| chain.first());
-        let peer = shown.filter(|_| verify != Verify::Nothing).cloned().map(CertificateDer::into_owned);
+        let peer = shown.filter(|_| side.verify != Verify::Nothing).cloned().map(CertificateDer::into_owned);
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let inner = Lock::leaf(Inner { connection, unread: Vec::new(), seen: 0 });
-        Ok(Self { inner, binding, peer, resumed })
+        Ok(Self { inner, binding, peer, names: side.names, resumed })
     }
 
     pub(crate) fn binding(&self) -> &[u8] {
@@ -115,7 +116,7 @@ impl Session {
 
     /// Whether the peer's certificate is for the node of that name. Without one nothing is wrong: where it is required there is one.
     pub(crate) fn check_name(&self, name: &NodeName) -> Result<(), TlsError> {
-        self.peer.as_ref().map_or(Ok(()), |certificate| names::check(certificate, name))
+        self.peer.as_ref().map_or(Ok(()), |certificate| names::check(certificate, name, self.names))
     }
 
     /// Something may be read without the socket.

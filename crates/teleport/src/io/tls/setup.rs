@@ -5,7 +5,7 @@ use crate::{Pem, TlsConfig, TlsError, TlsSide, Verify};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -18,6 +18,9 @@ const TICKETS: usize = 8;
 
 /// Peers whose tickets are kept.
 const PEERS_TO_RESUME: usize = 1024;
+
+/// In PEM of every kind of key with a password.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// What the files have in them.
 #[derive(PartialEq, Eq)]
@@ -58,7 +61,7 @@ impl Texts {
         let Some((certificate, key)) = &self.identity else { return Ok(None) };
         let chain = certificates(certificate, "certificate")?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| TlsError::Unusable { what: "key", why: error.to_string() })?;
+            .map_err(|error| TlsError::Unusable { what: "key", why: unreadable_key(key, &error) })?;
         let certified = CertifiedKey::from_der(chain, key, &provider());
         certified
             .map(|key| Some(Arc::new(key)))
@@ -85,6 +88,13 @@ fn text(pem: &Pem) -> Result<Vec<u8>, TlsError> {
         Pem::Bytes(bytes) => Ok(bytes.clone()),
         Pem::File(path) => std::fs::read(path)
             .map_err(|error| TlsError::Unreadable { path: path.clone(), why: error.to_string() }),
+    }
+}
+
+fn unreadable_key(pem: &[u8], error: &pem::Error) -> String {
+    match pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
+        true => "it is protected by a password; write it without one (openssl pkey)".into(),
+        false => error.to_string(),
     }
 }
 
