@@ -77,8 +77,8 @@
 %%
 %% Errors whose cause is outside of teleport; each Text says what to do:
 %% <ul>
-%% <li>`{tls_distribution, Text}': distributed Erlang is encrypted on this node, and teleport cannot encrypt;
-%% see `allow_plain'.</li>
+%% <li>`{tls_distribution, Text}': distributed Erlang is encrypted on this node, and teleport cannot do the same
+%% with its options; see `tls' and `allow_plain'.</li>
 %% <li>`{unknown_key, Key, Text}', `{bad_value, Key, Text}': teleport has no such key, or the key does not
 %% take this value.</li>
 %% <li>`{cannot_listen, {Address, Port}, Text}': the address cannot be listened on; for example, the port is
@@ -370,6 +370,7 @@ report(Node) when is_atom(Node) ->
 %% <li>`control_connected': whether the session has its control connection now. `last_heard_ms': milliseconds
 %% since anything was received from the node. `tick_round_trip_us': the round-trip time of the last tick in
 %% microseconds, or `undefined'. `ticks_missed': ticks without an answer.</li>
+%% <li>`encrypted': whether the session's connections are encrypted.</li>
 %% <li>`express_connections', `bulk_connections': open pool connections for messages up to 64 KiB, and for
 %% larger ones.</li>
 %% <li>`unconfirmed': messages that were sent and are not confirmed yet. `waiting': messages that wait for

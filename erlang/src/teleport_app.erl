@@ -1,6 +1,6 @@
 %% @private
 %% Starts the application if nothing prevents it: the release of OTP, the NIF library, the configuration, an
-%% encrypted distribution.
+%% encrypted distribution whose options cannot be taken over.
 -module(teleport_app).
 -behaviour(application).
 -behaviour(supervisor).
@@ -16,7 +16,7 @@
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     Started = maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0,
-                           fun carrier/0]),
+                           fun teleport_tls:check/0]),
     ok = persistent_term:put(?START_ERROR, case Started of {error, Reason} -> Reason; {ok, _} -> none end),
     Started.
 
@@ -83,24 +83,4 @@ library() ->
     case code:ensure_loaded(teleport_nif) of
         {module, teleport_nif} -> ok;
         {error, Reason} -> {error, persistent_term:get({teleport_nif, load_error}, Reason)}
-    end.
-
-%% Where distributed Erlang is encrypted, unencrypted traffic has to be allowed by the configuration.
--spec carrier() -> ok | {error, {tls_distribution, string()}}.
-carrier() ->
-    Carriers = case init:get_argument(proto_dist) of
-        {ok, Given} -> lists:append(Given);
-        error -> []
-    end,
-    case {[Carrier || Carrier <- Carriers, lists:suffix("_tls", Carrier)], teleport_config:get(allow_plain)} of
-        {[], _} ->
-            ok;
-        {[Carrier | _], true} ->
-            logger:warning("distributed Erlang is encrypted on this node (-proto_dist ~ts), but what goes through teleport is not, as"
-                           " {allow_plain, true} allows", [Carrier], #{teleport => #{}});
-        {[Carrier | _], false} ->
-            Text = "distributed Erlang is encrypted on this node (-proto_dist " ++ Carrier ++ "), and teleport cannot encrypt: if the"
-                   " network is trusted, or encrypts by itself, set {allow_plain, true} in the configuration of the application"
-                   " teleport on this node; if not, do without teleport",
-            {error, {tls_distribution, Text}}
     end.

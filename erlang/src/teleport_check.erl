@@ -245,7 +245,8 @@ session(_Addresses, WasUp, {ok, #{creation := Creation} = Info, Connections}) ->
         false -> <<"it has just been set up">>
     end,
     {Outcome, Control} = control(Info, proplists:get_value(control, Connections)),
-    Session = text("there is a session with its incarnation ~b, ~ts; ~ts; ~ts", [Creation, Old, Control, heard(Info)]),
+    Session = text("there is a session with its incarnation ~b, ~ts, ~ts; ~ts; ~ts",
+                   [Creation, Old, encrypted(Info), Control, heard(Info)]),
     [{handshake, ok, <<"version, cookie, name and incarnation match">>},
      {session, Outcome, Session},
      pool([Connection || {Kind, _} = Connection <- Connections, Kind =/= control])];
@@ -262,6 +263,9 @@ control(#{control_connected := true}, _) ->
                          " is stopped"};
 control(#{control_connected := false}, _) ->
     {{error, no_control_connection}, "its control connection is closed, and is being opened again"}.
+
+encrypted(#{encrypted := true}) -> "encrypted";
+encrypted(#{encrypted := false}) -> "not encrypted".
 
 heard(#{last_heard_ms := Milliseconds}) ->
     io_lib:format("the node was last heard ~b ms ago", [Milliseconds]).

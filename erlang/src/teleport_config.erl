@@ -18,6 +18,7 @@
     | listen
     | advertise
     | peers
+    | tls
     | name.
 %% Where the key is read: on the Erlang side, with this default, or the engine, which has its own default.
 -type reader() :: {default, term()} | engine.
@@ -45,6 +46,7 @@ keys() ->
      {peers, peers, {default, #{}}, #{'bank@10.0.0.7' => {{10, 0, 0, 7}, 4370}}},
      {relays, ?COUNT(1, ?MOST_PLACES, "processes"), {default, erlang:system_info(schedulers)}, 8},
      {stop_timeout, ?COUNT(0, ?MOST_MILLISECONDS, "milliseconds"), {default, 5000}, 2000},
+     {tls, tls, {default, undefined}, teleport_tls:example()},
      {answers_window, ?BYTES(1), engine, 128 * ?MIB},
      {buffer_pool, ?BYTES(0), engine, 128 * ?MIB},
      {bulk_connections, ?COUNT(1, 1024, "connections"), engine, 4},
@@ -118,6 +120,7 @@ takes(listen, Value) -> is_address(Value);
 takes(advertise, Value) when is_integer(Value) -> 0 < Value andalso Value < 65536;
 takes(advertise, Value) -> teleport_address:is_host(Value) orelse teleport_address:is_place(Value);
 takes(peers, Value) -> is_map(Value) andalso lists:all(fun is_peer/1, maps:to_list(Value));
+takes(tls, Value) -> teleport_tls:is_valid(Value);
 takes(name, Value) -> is_binary(Value) andalso Value =/= <<>> orelse Value =/= [] andalso io_lib:printable_latin1_list(Value).
 
 -spec is_address(term()) -> boolean().
@@ -147,12 +150,17 @@ form(advertise) -> "Host, {Host, Port} or Port: a host name or an IP address as 
 form(peers) ->
     "a map of nodes, name@host, to {Host, Port}, or a list of those: a host name or an IP address as a tuple of numbers, and a port"
     " of 1 to 65535";
+form(tls) -> teleport_tls:form();
 form(name) -> "a string".
 
 -spec refusal(atom(), term(), form(), term()) -> string().
 refusal(Key, Value, Form, Example) ->
+    Shown = case Form of
+        tls -> teleport_tls:shown(Value);
+        _ -> Value
+    end,
     Text = io_lib:format("teleport's key ~ts cannot be ~0tP: it takes ~ts; for example {~ts, ~0tp}",
-                         [Key, Value, 30, form(Form), Key, Example]),
+                         [Key, Shown, 30, form(Form), Key, Example]),
     unicode:characters_to_list(Text).
 
 -spec unknown(string()) -> string().

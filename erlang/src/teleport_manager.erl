@@ -192,14 +192,26 @@ start_engine(Identity, State) ->
     start_engine(Identity, ticktime(), teleport_address:listen(), State).
 
 -spec start_engine({node(), non_neg_integer()}, pos_integer(), map(), #state{}) -> {ok, #state{}} | {error, term()}.
-start_engine({Node, Creation} = Identity, Ticktime, Listen, State) ->
+start_engine(Identity, Ticktime, Listen, State) ->
+    case teleport_tls:settings() of
+        {ok, Tls} -> start_engine(Identity, Ticktime, Listen, Tls, State);
+        {error, Reason} -> {error, Reason}
+    end.
+
+-spec start_engine({node(), non_neg_integer()}, pos_integer(), map(), plain | {term(), teleport_tls:settings()}, #state{}) ->
+    {ok, #state{}} | {error, term()}.
+start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
     Defaults = #{node => atom_to_binary(Node),
                  creation => Creation,
                  cookie => teleport_answers:cookie(Node),
                  answers => whereis(teleport_answers),
                  net_ticktime => Ticktime},
     ok = teleport_nif:open_gate(), % the name has come
-    Config = maps:merge(maps:merge(Defaults, Listen), teleport_config:engine()),
+    Encryption = case Tls of
+        plain -> #{};
+        {_Origin, Settings} -> #{tls => Settings}
+    end,
+    Config = maps:merge(maps:merge(Defaults, maps:merge(Listen, Encryption)), teleport_config:engine()),
     case teleport_nif:start(Config) of
         {ok, Address} ->
             ok = teleport_route:start(teleport_config:get(fallback)),
@@ -207,6 +219,12 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, State) ->
             announce(teleport_up),
             State#state.carries orelse teleport_guard:start(),
             {ok, State#state{identity = Identity, address = Address, ticktime = Ticktime, lives = Lives}};
+        {error, {tls, Why}} ->
+            {Origin, _Settings} = Tls,
+            case teleport_tls:refused(Origin, Why) of
+                plain -> start_engine(Identity, Ticktime, Listen, plain, State);
+                {error, Reason} -> {error, Reason}
+            end;
         {error, Reason} ->
             {error, reason(Reason)}
     end.

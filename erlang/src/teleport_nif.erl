@@ -57,7 +57,7 @@
 -type start_error() ::
     {bad_value, Key :: atom(), Text :: binary()}
     | {cannot_listen, address(), Text :: binary()}
-    | {bad_node_name | bad_cookie | no_congestion_control | system_limit | not_started, Text :: binary()}.
+    | {bad_node_name | bad_cookie | no_congestion_control | tls | system_limit | not_started, Text :: binary()}.
 
 %% The result of check/2: each address of the peer, and the session.
 -type report() :: {

@@ -9,7 +9,7 @@ use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::io;
 use teleport::{
-    AddressCheck, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, Outcome, PeerCheck,
+    AddressCheck, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, Outcome, PeerCheck, Tried,
 };
 
 #[rustler::nif]
@@ -68,12 +68,14 @@ fn reason(error: &ConnectError) -> Atom {
         ConnectError::Timeout { .. } => atoms::timeout(),
         ConnectError::Nowhere { tried, .. } => {
             // A node that answers says more than one that does not.
-            let answered = tried.iter().find(|tried| matches!(tried.outcome, Outcome::Handshake(_)));
+            let said = |tried: &&Tried| matches!(tried.outcome, Outcome::Handshake(_) | Outcome::Tls(_));
+            let answered = tried.iter().find(said);
             answered.or(tried.first()).map_or_else(atoms::connect, |tried| outcome(&tried.outcome))
         }
         ConnectError::OwnName(_) => atoms::own_name(),
         ConnectError::NoCookie(_) => atoms::cookie(),
         ConnectError::Handshake { cause, .. } => handshake(cause),
+        ConnectError::Tls { .. } => atoms::tls(),
         ConnectError::NotRunning => atoms::not_running(),
         ConnectError::NodeDown { .. } => atoms::nodedown(),
         // The enums may grow.
@@ -86,6 +88,7 @@ fn outcome(outcome: &Outcome) -> Atom {
         Outcome::Failed(cause) => posix(cause),
         Outcome::Closed => atoms::closed(),
         Outcome::Handshake(cause) => handshake(cause),
+        Outcome::Tls(_) => atoms::tls(),
         Outcome::Unanswered | Outcome::Mute => atoms::timeout(),
         // The enum may grow.
         _ => atoms::connect(),

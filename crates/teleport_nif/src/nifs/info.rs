@@ -60,6 +60,7 @@ pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
         (atoms::creation(), peer.incarnation.as_u32().encode(env)),
         (atoms::dialled(), peer.dialled.encode(env)),
         (atoms::control_connected(), peer.control_connected.encode(env)),
+        (atoms::encrypted(), peer.encrypted.encode(env)),
         (atoms::last_heard_ms(), (peer.last_heard.as_millis() as u64).encode(env)),
         (atoms::tick_round_trip_us(), round_trip.map_or(atoms::undefined().encode(env), |us| us.encode(env))),
         (atoms::ticks_missed(), peer.ticks_missed.encode(env)),

@@ -29,7 +29,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         settings => settings?,
     };
     let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
-    let Settings { node, creation, cookie, listen, ports, answers, config, .. } = settings;
+    let Settings { node, creation, cookie, listen, ports, answers, config, tls, .. } = settings;
     let atom = etf::Atom::new(&node).map_err(|_| Error::BadArg)?;
     let identity = Identity { node: atom, creation, any: env.pid() };
     let questions = Questions::default();
@@ -52,6 +52,9 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         .resolver(ask);
     if let Some(ports) = ports {
         builder = builder.ports(ports);
+    }
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
     }
     let started = jobs
         .start(&running, &node)

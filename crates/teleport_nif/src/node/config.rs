@@ -5,12 +5,13 @@
 
 use crate::node::address::{self, number};
 use crate::node::errors::bad_value;
+use crate::node::tls;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, MapIterator, NifResult, Term};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use teleport::Config;
+use teleport::{Config, TlsConfig};
 
 /// Atoms that peers may add to the table together, unless it is said otherwise: a sixteenth of what it holds.
 const MAX_NEW_ATOMS: u64 = 65_536;
@@ -42,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) max_new_atoms_per_peer: u64,
     pub(crate) max_term: usize,
     pub(crate) config: Config,
+    pub(crate) tls: Option<TlsConfig>,
 }
 
 /// The key whose value cannot be read.
@@ -69,6 +71,7 @@ impl Settings {
             max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
             max_term: MAX_TERM,
             config,
+            tls: None,
         };
         for (key, value) in MapIterator::new(map).ok_or(Error::BadArg)? {
             let key = key.atom_to_string()?;
@@ -85,6 +88,7 @@ impl Settings {
             "cookie" => self.cookie = value.decode::<Binary<'_>>()?.to_vec(),
             "listen" => self.listen = address::decode(value)?,
             "answers" => self.answers = Some(value.decode()?),
+            "tls" => self.tls = Some(tls::decode(value)?),
             "ports" => {
                 let (first, last): (Term<'_>, Term<'_>) = value.decode()?;
                 self.ports = Some(number(first)?..=number(last)?);

@@ -80,6 +80,7 @@ pub(crate) fn start_error<'a>(env: Env<'a>, error: &StartError) -> Term<'a> {
         StartError::Listen { address, .. } => {
             (atoms::cannot_listen(), address::encode(env, *address), text).encode(env)
         }
+        StartError::Tls(error) => (atoms::tls(), error.to_string()).encode(env),
         StartError::System { .. } => (atoms::system_limit(), text).encode(env),
         // The enum may grow.
         _ => (atoms::not_started(), text).encode(env),

@@ -8,3 +8,4 @@ pub(crate) mod logs;
 pub(crate) mod notice;
 pub(crate) mod questions;
 pub(crate) mod running;
+pub(crate) mod tls;
