@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 
+use crate::bench::tls::{TlsFiles, TlsOptions};
 use crate::size::Size;
 
 pub(crate) use rate::{Mode, RateNodeOptions, RateOptions, RateTransport, Threads};
@@ -123,6 +124,9 @@ pub(crate) struct RingOptions {
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) deadline: Duration,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
     /// Kill teleport's connections while messages of all sizes are under way, and see that nothing is lost,
     /// doubled, out of order or damaged.
     #[arg(long, conflicts_with_all = ["rounds", "warmup", "erl_flags"])]
@@ -155,7 +159,19 @@ impl RingOptions {
                 transports.push(transport);
             }
         }
-        if transports.is_empty() { Transport::value_variants().to_vec() } else { transports }
+        if transports.is_empty() {
+            transports = vec![Transport::Teleport, Transport::Raw, Transport::Disterl];
+        }
+        if self.tls.is_wanted() && !transports.contains(&Transport::Tls) {
+            transports.insert(0, Transport::Tls);
+        }
+        transports
+    }
+
+    /// What is run under chaos.
+    pub(crate) fn of_chaos(&self) -> Transport {
+        let is_encrypted = self.tls.is_wanted() || self.transport.contains(&Transport::Tls);
+        if is_encrypted { Transport::Tls } else { Transport::Teleport }
     }
 
     /// Set for a run under chaos. Without a seed each call draws another one.
@@ -172,7 +188,8 @@ impl RingOptions {
         if !self.chaos {
             return Ok(());
         }
-        if let Some(other) = self.transport.iter().find(|&&transport| transport != Transport::Teleport) {
+        let is_other = |transport: &&Transport| !matches!(transport, Transport::Teleport | Transport::Tls);
+        if let Some(other) = self.transport.iter().find(is_other) {
             let name = other.name();
             return Err(format!("--chaos is for teleport only, not for --transport {name}: leave that out"));
         }
@@ -211,6 +228,9 @@ pub(crate) struct NodeOptions {
     #[arg(long, value_parser = congestion)]
     pub(crate) congestion: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsFiles,
+
     /// Be a node of a run under chaos, with this seed.
     #[arg(long, value_name = "SEED")]
     pub(crate) chaos: Option<u64>,
@@ -221,6 +241,8 @@ pub(crate) struct NodeOptions {
 pub(crate) enum Transport {
     /// This product: pools of connections, with order, acknowledgement and credit.
     Teleport,
+    /// This product with TLS 1.3.
+    Tls,
     /// Blocking sockets without a protocol, one per worker and direction: the ceiling.
     Raw,
     /// Erlang nodes and plain `!`: what people have today.
@@ -232,6 +254,7 @@ impl Transport {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Teleport => "teleport",
+            Self::Tls => "tls",
             Self::Raw => "raw",
             Self::Disterl => "disterl",
         }
@@ -280,6 +303,22 @@ mod tests {
         assert_eq!(options.chaos(), None);
         assert_eq!(options.transports(), [Transport::Teleport, Transport::Raw, Transport::Disterl]);
         assert!(options.erl_flags.is_empty());
+    }
+
+    #[test]
+    fn tls_is_measured_too_if_it_is_asked_for() {
+        let of = |arguments| ring(arguments).unwrap();
+        let all = [Transport::Tls, Transport::Teleport, Transport::Raw, Transport::Disterl];
+        assert_eq!(of(&["--tls"]).transports(), all);
+        assert_eq!(of(&["--tls-cert=a", "--tls-key=b", "--tls-ca=c"]).transports(), all);
+        assert_eq!(
+            of(&["--transport=teleport,tls", "--tls"]).transports(),
+            [Transport::Teleport, Transport::Tls]
+        );
+        assert!(ring(&["--tls-cert=a", "--tls-key=b"]).is_err(), "without authorities");
+        let chaos = of(&["--chaos", "--tls"]);
+        assert_eq!((chaos.check(), chaos.of_chaos()), (Ok(()), Transport::Tls));
+        assert_eq!(of(&["--chaos"]).of_chaos(), Transport::Teleport);
     }
 
     #[test]

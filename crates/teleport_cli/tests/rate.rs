@@ -51,6 +51,17 @@ fn messages() {
 }
 
 #[test]
+fn with_tls() {
+    let (table, results) = short_round(&["--transport", "teleport", "--tls"]);
+    assert!(table.contains("tls"), "{table}");
+    let runs = results["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for (run, transport) in runs.iter().zip(["tls", "teleport"]) {
+        check_run(run, transport);
+    }
+}
+
+#[test]
 fn a_node_may_share_its_threads_with_the_application() {
     for threads in ["shared", "single"] {
         let (_, results) = short_round(&["--transport", "teleport", "--threads", threads]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, value_parser};
 
 use super::{MOST_ROUNDS, congestion, seconds};
+use crate::bench::tls::{TlsFiles, TlsOptions};
 use crate::size::Size;
 
 /// Bytes of the smallest message: a binary of ten bytes, in which the warm-up puts a number.
@@ -78,6 +79,9 @@ pub(crate) struct RateOptions {
     #[arg(long, value_name = "NAME", value_parser = congestion)]
     pub(crate) congestion: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
     /// Also write all results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -98,7 +102,14 @@ impl RateOptions {
         }
         if transports.is_empty() {
             transports.extend(RateTransport::value_variants());
-            transports.retain(|&transport| self.mode == Mode::Send || transport != RateTransport::Inline);
+            transports.retain(|&transport| match transport {
+                RateTransport::Tls => false,
+                RateTransport::Inline => self.mode == Mode::Send,
+                RateTransport::Teleport | RateTransport::Raw => true,
+            });
+        }
+        if self.tls.is_wanted() && !transports.contains(&RateTransport::Tls) {
+            transports.insert(0, RateTransport::Tls);
         }
         transports
     }
@@ -144,6 +155,9 @@ pub(crate) struct RateNodeOptions {
     /// TCP congestion control.
     #[arg(long, value_parser = congestion)]
     pub(crate) congestion: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsFiles,
 }
 
 /// What is measured.
@@ -160,6 +174,8 @@ pub(crate) enum Mode {
 pub(crate) enum RateTransport {
     /// This product.
     Teleport,
+    /// This product with TLS 1.3.
+    Tls,
     /// Blocking sockets with next to no protocol, and a thread for each that messages are handed to and from.
     Raw,
     /// Plain sockets without handing anything over: the bound.
@@ -192,6 +208,7 @@ impl RateTransport {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Teleport => "teleport",
+            Self::Tls => "tls",
             Self::Raw => "raw",
             Self::Inline => "inline",
         }

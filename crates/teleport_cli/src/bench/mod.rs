@@ -13,6 +13,7 @@ pub(crate) mod results;
 pub(crate) mod socket;
 pub(crate) mod stats;
 pub(crate) mod table;
+pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 

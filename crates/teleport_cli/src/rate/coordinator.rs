@@ -12,6 +12,7 @@ use crate::bench::cluster::Cluster;
 use crate::bench::own_program;
 use crate::bench::progress::{Progress, round_name};
 use crate::bench::stats::RoundTrips;
+use crate::bench::tls::Certificates;
 
 /// Rounds per transport before the timed ones.
 const WARMUP: u32 = 1;
@@ -57,10 +58,13 @@ struct Contender {
     nodes: Cluster<Order, Answer>,
     mode: Mode,
     run: Run,
+    _certificates: Option<Certificates>,
 }
 
 impl Contender {
     async fn start(options: &RateOptions, transport: RateTransport) -> Result<Self, RateError> {
+        let certificates =
+            (transport == RateTransport::Tls).then(|| options.tls.certificates()).transpose()?;
         let node = |index: u16| {
             let mut arguments = vec![
                 "rate-node".to_owned(),
@@ -72,12 +76,14 @@ impl Contender {
                 format!("--threads={}", options.threads.name()),
             ];
             arguments.extend(options.congestion.as_ref().map(|name| format!("--congestion={name}")));
+            arguments.extend(certificates.iter().flat_map(Certificates::arguments));
             own_program(&arguments)
         };
         let programs = vec![node(0)?, node(1)?];
         let label = transport.name().to_owned();
         let nodes = Cluster::start(label, Command::to_json, options.deadline, programs).await?;
-        Ok(Self { nodes, mode: options.mode, run: Run::new(transport) })
+        let run = Run::new(transport);
+        Ok(Self { nodes, mode: options.mode, run, _certificates: certificates })
     }
 
     async fn round(
@@ -189,7 +195,7 @@ mod tests {
         let programs = (0..2).map(node).collect();
         let nodes = Cluster::start(label, Command::to_json, patience, programs).await.unwrap();
         let run = Run::new(RateTransport::Raw);
-        let mut contender = Contender { nodes, mode: Mode::Send, run };
+        let mut contender = Contender { nodes, mode: Mode::Send, run, _certificates: None };
         contender.settle(4, "round 1/1", Duration::ZERO).await.unwrap();
         for (sent, patience) in [(5, Duration::ZERO), (3, patience)] {
             let error = contender.settle(sent, "round 1/1", patience).await.unwrap_err().to_string();

@@ -64,7 +64,7 @@ pub(crate) fn run(options: &RateOptions) -> Result<(), RateError> {
 /// Runs one node until the coordinator closes its stdin.
 pub(crate) fn run_node(options: &RateNodeOptions) -> Result<(), NodeError> {
     child::run(|| match options.transport {
-        RateTransport::Teleport => node::serve_rate(TeleportNode::start(options)?),
+        RateTransport::Teleport | RateTransport::Tls => node::serve_rate(TeleportNode::start(options)?),
         RateTransport::Raw | RateTransport::Inline => node::serve_rate(PlainNode::new(options)?),
     })
 }

@@ -35,7 +35,7 @@ pub(crate) fn render(outcome: &Outcome) -> String {
 /// What a baseline is.
 fn note(mode: Mode, transport: RateTransport) -> Option<&'static str> {
     match (mode, transport) {
-        (_, RateTransport::Teleport) => None,
+        (_, RateTransport::Teleport | RateTransport::Tls) => None,
         (Mode::Send, RateTransport::Raw) => Some(
             "raw: plain sockets; a queue to the thread that writes, and one from the thread\nthat reads to the receiver",
         ),

@@ -7,6 +7,7 @@ use super::transports::{disterl, start_rust};
 use crate::args::{RingOptions, Transport};
 use crate::bench::progress::{Progress, round_name};
 use crate::bench::stats::Latency;
+use crate::bench::tls::Certificates;
 
 /// Starts all nodes, runs all rounds, ends all nodes.
 pub(crate) async fn measure(options: &RingOptions) -> Result<Report, RingError> {
@@ -43,6 +44,7 @@ struct Contender {
     cluster: Ring,
     /// What the nodes need as long as they live.
     environment: Option<disterl::Environment>,
+    _certificates: Option<Certificates>,
     cold_seconds: Option<f64>,
     rounds: Vec<Round>,
     tick_us: Vec<u64>,
@@ -115,10 +117,12 @@ async fn start(
     let mut left_out = Vec::new();
     for transport in options.transports() {
         match transport {
-            Transport::Teleport | Transport::Raw => {
+            Transport::Teleport | Transport::Tls | Transport::Raw => {
                 progress.note(&format!("starting the nodes of {}", transport.name()));
-                let cluster = start_rust(options, transport, None).await?;
-                contenders.push(Contender::new(transport, cluster, None));
+                let (cluster, certificates) = start_rust(options, transport, None).await?;
+                let mut contender = Contender::new(transport, cluster, None);
+                contender._certificates = certificates;
+                contenders.push(contender);
             }
             Transport::Disterl => {
                 for flags in variants(&options.erl_flags) {
@@ -146,6 +150,7 @@ impl Contender {
             transport,
             cluster,
             environment,
+            _certificates: None,
             cold_seconds: None,
             rounds: Vec::new(),
             tick_us: Vec::new(),

@@ -23,7 +23,7 @@ pub(super) fn check(options: &RingOptions) -> Result<(), RingError> {
 fn least(options: &RingOptions) -> u128 {
     let rings = |transport| match transport {
         Transport::Disterl => options.erl_flags.len().max(1),
-        Transport::Teleport | Transport::Raw => 1,
+        Transport::Teleport | Transport::Tls | Transport::Raw => 1,
     };
     let rings: usize = options.transports().into_iter().map(rings).sum();
     let workers = u128::from(options.nodes) * u128::from(options.workers);

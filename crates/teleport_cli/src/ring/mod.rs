@@ -97,7 +97,7 @@ async fn measure(options: &RingOptions) -> Result<Outcome, RingError> {
 /// Runs one node until the coordinator closes its stdin.
 pub(crate) fn run_node(options: &NodeOptions) -> Result<(), NodeError> {
     child::run(|| match options.transport {
-        Transport::Teleport => {
+        Transport::Teleport | Transport::Tls => {
             let node = TeleportNode::start(options)?;
             match options.chaos {
                 Some(seed) => ChaosNode::new(node, seed).serve(),

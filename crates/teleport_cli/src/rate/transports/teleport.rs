@@ -72,6 +72,9 @@ impl TeleportNode {
         if options.threads != Threads::Own {
             builder = builder.runtime(application.handle.clone());
         }
+        if let Some(tls) = options.tls.config() {
+            builder = builder.tls(tls);
+        }
         let node = application
             .handle
             .block_on(builder.start())

@@ -18,7 +18,7 @@ use super::report::{ChaosRun, Config, Report, Round, Run};
 use super::rounds::Ring;
 use super::transports::start_rust;
 use super::{Outcome, RingError};
-use crate::args::{ChaosOptions, RingOptions, Transport};
+use crate::args::{ChaosOptions, RingOptions};
 use crate::bench::progress::Progress;
 use crate::bench::stats::Latency;
 use verdict::{Balance, complaints};
@@ -33,7 +33,7 @@ const SETTLE_EVERY: Duration = Duration::from_millis(50);
 pub(crate) async fn measure(options: &RingOptions, chaos: ChaosOptions) -> Result<Outcome, RingError> {
     let progress = Progress::new();
     progress.note(&format!("starting the nodes; --seed {}", chaos.seed));
-    let mut cluster = start_rust(options, Transport::Teleport, Some(chaos)).await?;
+    let (mut cluster, _certificates) = start_rust(options, options.of_chaos(), Some(chaos)).await?;
     progress.begin(chaos.seconds);
     let reign = reign(&mut cluster, options, chaos, &progress).await?;
     progress.finish();
@@ -119,7 +119,7 @@ fn settle_account(
         cpu_seconds_per_gigabyte: cpu.as_secs_f64() / (bytes / 1e9),
     };
     let run = Run {
-        transport: Transport::Teleport.name().to_owned(),
+        transport: options.of_chaos().name().to_owned(),
         label: cluster.label().to_owned(),
         cold_seconds: None,
         rounds: vec![round],

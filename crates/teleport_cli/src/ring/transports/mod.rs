@@ -10,14 +10,16 @@ pub(crate) mod teleport;
 use super::protocol::Command;
 use super::rounds::Ring;
 use crate::args::{ChaosOptions, RingOptions, Transport};
+use crate::bench::tls::Certificates;
 use crate::bench::{BenchError, own_program};
 
-/// Starts the nodes of a transport that is part of this program.
+/// Starts the nodes of a transport that is part of this program. Their certificates go when what is returned beside them does.
 pub(crate) async fn start_rust(
     options: &RingOptions,
     transport: Transport,
     chaos: Option<ChaosOptions>,
-) -> Result<Ring, BenchError> {
+) -> Result<(Ring, Option<Certificates>), BenchError> {
+    let certificates = (transport == Transport::Tls).then(|| options.tls.certificates()).transpose()?;
     let node = |index: u16| {
         let mut arguments = vec![
             "ring-node".to_owned(),
@@ -28,10 +30,12 @@ pub(crate) async fn start_rust(
             format!("--size={}", options.size),
         ];
         arguments.extend(options.congestion.as_ref().map(|name| format!("--congestion={name}")));
+        arguments.extend(certificates.iter().flat_map(Certificates::arguments));
         arguments.extend(chaos.map(|chaos| format!("--chaos={}", chaos.seed)));
         own_program(&arguments)
     };
     let label = transport.name().to_owned() + if chaos.is_some() { " chaos" } else { "" };
     let programs = (0..options.nodes).map(node).collect::<Result<_, _>>()?;
-    Ring::start(label, Command::to_json, options.deadline, programs).await
+    let ring = Ring::start(label, Command::to_json, options.deadline, programs).await?;
+    Ok((ring, certificates))
 }

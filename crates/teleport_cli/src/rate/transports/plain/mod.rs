@@ -215,6 +215,7 @@ mod tests {
                 pairs: 2,
                 threads: Threads::Own,
                 congestion: None,
+                tls: Default::default(),
             };
             let node = PlainNode::new(&options).unwrap();
             node.meters().prepare(true);

@@ -75,14 +75,16 @@ impl TeleportNode {
             .map_err(NodeError::io("cannot start the node's threads"))?;
         let (peers, ticks) = (StaticPeers::new(), Arc::new(Ticks::default()));
         let observer = Arc::clone(&ticks);
-        let starting = Node::builder(name(options.index).as_str())
+        let mut builder = Node::builder(name(options.index).as_str())
             .cookie(COOKIE)
             .resolver(peers.clone())
             .config(config)
             .runtime(runtime.handle().clone())
-            .on_tick(move |tick| observer.record(tick.round_trip))
-            .start();
-        let node = runtime.block_on(starting).map_err(NodeError::teleport("cannot start the node"))?;
+            .on_tick(move |tick| observer.record(tick.round_trip));
+        if let Some(tls) = options.tls.config() {
+            builder = builder.tls(tls);
+        }
+        let node = runtime.block_on(builder.start()).map_err(NodeError::teleport("cannot start the node"))?;
         let failures = mpsc::unbounded_channel();
         let (arrivals, senders) = (Arc::default(), Vec::new());
         Ok(Self { setup, runtime, node, peers, arrivals, senders, ticks, echoes: None, failures })
