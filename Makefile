@@ -68,11 +68,11 @@ ring: ## The benchmark; ARGS="--help" lists its options.
 	cargo run --release $(CARGO_FLAGS) -- ring $(ARGS)
 
 .PHONY: ring-erlang
-ring-erlang: test-tools ## The ring on Erlang nodes, distributed Erlang against teleport; TELEPORT_RING_JSON=file keeps the figures.
+ring-erlang: test-tools ## The ring on Erlang nodes, distributed Erlang against teleport; TELEPORT_RING_JSON=file, TELEPORT_RING_TLS=1.
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
 	mkdir -p erlang/_build/ring
 	cd erlang && erlc -o _build/ring test/teleport_test.erl test/teleport_test_server.erl \
-		test/teleport_ring.erl test/teleport_ring_node.erl test/teleport_ring_stream.erl test/teleport_ring_plot.erl
+		test/teleport_test_tls.erl test/teleport_ring.erl test/teleport_ring_node.erl test/teleport_ring_stream.erl test/teleport_ring_plot.erl
 	erl -noshell -pa erlang/_build/default/lib/teleport/ebin erlang/_build/ring -run teleport_ring main
 
 .PHONY: test-real

@@ -16,6 +16,8 @@
                      sizes => [pos_integer()],
                      %% For the nodes' `erl'.
                      flags => [string()],
+                     %% Everything is encrypted: distributed Erlang goes over inet_tls, whose options teleport takes over.
+                     tls => boolean(),
                      progress => fun((io:format(), [term()]) -> ok)}.
 
 -type figures() :: #{megabytes_per_second := float(), cpu_seconds_per_gigabyte := float(),
@@ -62,7 +64,7 @@
 
 %% @doc Measures, prints a table, and ends this virtual machine. From the environment: TELEPORT_RING_JSON, the file for
 %% the results; TELEPORT_RING_ROUNDS, timed rounds; TELEPORT_RING_FLAGS, more flags for the nodes, such as
-%% `+zdbbl 131072'; TELEPORT_RING_SIZES=1, throughput by message size as well.
+%% `+zdbbl 131072'; TELEPORT_RING_TLS=1, encrypted; TELEPORT_RING_SIZES=1, throughput by message size as well.
 -spec main() -> no_return().
 main() ->
     File = os:getenv("TELEPORT_RING_JSON"),
@@ -70,9 +72,10 @@ main() ->
     store(File, ""),
     Report = measure(#{rounds => list_to_integer(os:getenv("TELEPORT_RING_ROUNDS", "5")),
                        flags => string:lexemes(os:getenv("TELEPORT_RING_FLAGS", ""), " "),
-                       sizes => case os:getenv("TELEPORT_RING_SIZES", "") of
-                           None when None =:= ""; None =:= "0" -> [];
-                           _Wanted -> ?SIZES
+                       tls => is_wanted("TELEPORT_RING_TLS"),
+                       sizes => case is_wanted("TELEPORT_RING_SIZES") of
+                           false -> [];
+                           true -> ?SIZES
                        end,
                        progress => fun(Format, Values) -> io:format(standard_error, Format, Values) end}),
     io:put_chars(table(Report)),
@@ -82,6 +85,9 @@ main() ->
         true -> halt(0);
         false -> fail("messages were lost, doubled or out of order", [])
     end.
+
+is_wanted(Variable) ->
+    not lists:member(os:getenv(Variable, ""), ["", "0"]).
 
 store(false, _Text) ->
     ok;
@@ -100,7 +106,7 @@ fail(Format, Values) ->
 -spec measure(options()) -> report().
 measure(Given) ->
     Defaults = #{nodes => 6, workers => 6, size => 10 bsl 20, warmup => 3, rounds => 5, rate_milliseconds => 2000,
-                 terms_milliseconds => 1000, calls => 2000, sizes => [], flags => [],
+                 terms_milliseconds => 1000, calls => 2000, sizes => [], flags => [], tls => false,
                  progress => fun(_Format, _Values) -> ok end},
     Options = #{warmup := Warmup, rounds := Rounds} = maps:merge(Defaults, Given),
     Rings = start_all(Options),
@@ -142,8 +148,9 @@ range(Values) -> [float(lists:min(Values)), float(lists:max(Values))].
 
 %% Nodes.
 
-start_all(#{nodes := Count} = Options) ->
+start_all(#{nodes := Count, tls := IsEncrypted} = Given) ->
     ok = epmd(),
+    Options = Given#{certificates => case IsEncrypted of true -> certificates(); false -> none end},
     Cookie = binary_to_list(binary:encode_hex(random_bytes(16))),
     [begin
          Names = [name(Transport, Index) || Index <- lists:seq(0, Count - 1)],
@@ -161,12 +168,28 @@ start_all(#{nodes := Count} = Options) ->
 name(Transport, Index) ->
     lists:concat(["ring_", Transport, "_", Index, "_", os:getpid()]).
 
-start_node(Name, Cookie, Config, #{flags := Flags}) ->
+start_node(Name, Cookie, #{transport := Transport} = Config, #{flags := Flags, certificates := Certificates}) ->
     Args = ["-setcookie", Cookie, "-connect_all", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
-        ++ lists:append([["-proto_dist", "teleport"] || maps:get(transport, Config) =:= carrier]) ++ Flags ++ teleport_test:code_path(),
+        ++ carrier(Transport, Certificates) ++ Flags ++ teleport_test:code_path(),
     {ok, Peer, Node} = peer:start(#{name => Name, host => "127.0.0.1", longnames => true, connection => standard_io,
                                     wait_boot => ?PATIENCE, args => Args}),
     {Peer, Node, call(Peer, start, [Config])}.
+
+%% What distributed Erlang goes over.
+carrier(carrier, none) -> ["-proto_dist", "teleport"];
+carrier(carrier, {Options, _File}) -> ["-proto_dist", "teleport", "-teleport", "tls", lists:flatten(io_lib:format("~0p", [Options]))];
+carrier(_Transport, none) -> [];
+carrier(_Transport, {_Options, File}) -> ["-proto_dist", "inet_tls", "-ssl_dist_optfile", File].
+
+%% Options of teleport's own, and a file with those of inet_tls. All nodes have one certificate, which both sides ask for.
+certificates() ->
+    Folder = filename:absname("erlang/_build/ring/tls"),
+    Folder = teleport_test_tls:write(Folder, teleport_test_tls:authority(), [{dNSName, "127.0.0.1"}, {iPAddress, <<127, 0, 0, 1>>}]),
+    Common = [{verify, verify_peer} | teleport_test_tls:options(Folder)],
+    File = filename:join(Folder, "dist.conf"),
+    ok = file:write_file(File, io_lib:format("~p.~n", [[{server, [{fail_if_no_peer_cert, true} | Common]},
+                                                        {client, Common}]])),
+    {Common, File}.
 
 epmd() ->
     _ = os:cmd("epmd -daemon"),
