@@ -5,19 +5,21 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([delivered/1, of_any_size/1, a_message_to_nobody_is_unconfirmed/1,
-         a_message_to_a_process_of_this_node_is_acknowledged/1, tags_may_be_any_terms/1,
-         with_other_options/1, a_sender_that_ends/1,
-         a_stopped_peer/1, what_is_not_sent_is_not_acknowledged/1]).
+-export([a_delivered_message_is_acknowledged/1, messages_of_any_size_are_acknowledged/1,
+         a_message_to_nobody_is_unconfirmed/1, a_message_to_a_process_of_this_node_is_acknowledged/1,
+         tags_may_be_any_terms/1, acknowledgements_go_with_all_options/1,
+         what_a_sender_that_has_ended_sent_is_delivered/1, a_stopped_peer_leaves_sends_unconfirmed/1,
+         what_is_not_sent_is_not_acknowledged/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [delivered, of_any_size, a_message_to_nobody_is_unconfirmed,
-     a_message_to_a_process_of_this_node_is_acknowledged, tags_may_be_any_terms, with_other_options,
-     a_sender_that_ends, a_stopped_peer, what_is_not_sent_is_not_acknowledged].
+    [a_delivered_message_is_acknowledged, messages_of_any_size_are_acknowledged, a_message_to_nobody_is_unconfirmed,
+     a_message_to_a_process_of_this_node_is_acknowledged, tags_may_be_any_terms, acknowledgements_go_with_all_options,
+     what_a_sender_that_has_ended_sent_is_delivered, a_stopped_peer_leaves_sends_unconfirmed,
+     what_is_not_sent_is_not_acknowledged].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -37,7 +39,7 @@ end_per_testcase(_Case, Config) ->
     exit(?config(server, Config), kill),
     ?assertEqual([], teleport_test:mailbox()).
 
-delivered(Config) ->
+a_delivered_message_is_acknowledged(Config) ->
     {Node, Server} = {?config(node, Config), ?config(server, Config)},
     %% Names are not lost to the nodes' getting to know each other.
     ok = global:sync(),
@@ -47,10 +49,10 @@ delivered(Config) ->
          ?assertEqual({teleport, I, delivered}, teleport_test:receive_one()),
          %% It is in the mailbox, so that a signal by another way finds it there.
          ?assertEqual(lists:seq(1, I), gen_server:call(Server, notes, infinity))
-     end || {I, Ref} <- [{1, Server}, {2, {delivered, Node}}, {3, {global, teleport_ack}}, {4, {via, global, teleport_ack}}]],
+     end || {I, Ref} <- [{1, Server}, {2, {?FUNCTION_NAME, Node}}, {3, {global, teleport_ack}}, {4, {via, global, teleport_ack}}]],
     _ = global:unregister_name(teleport_ack).
 
-of_any_size(Config) ->
+messages_of_any_size_are_acknowledged(Config) ->
     Server = ?config(server, Config),
     Sizes = [0, 100, 70000, 3000000, 10, 20000000],
     [ok = teleport:send(Server, {note, binary:copy(<<1>>, Size)}, [{ack, Size}]) || Size <- Sizes],
@@ -86,7 +88,7 @@ tags_may_be_any_terms(Config) ->
          ?assertEqual({teleport, Tag, delivered}, teleport_test:receive_one())
      end || Tag <- Tags].
 
-with_other_options(Config) ->
+acknowledgements_go_with_all_options(Config) ->
     Server = ?config(server, Config),
     [begin
          ok = teleport:send(Server, {note, Options}, [{ack, Options} | Options]),
@@ -94,7 +96,7 @@ with_other_options(Config) ->
      end || Options <- [[unordered], [nosuspend], [nosuspend, unordered]]].
 
 %% What it has sent is delivered all the same.
-a_sender_that_ends(Config) ->
+what_a_sender_that_has_ended_sent_is_delivered(Config) ->
     Server = ?config(server, Config),
     Send = fun(I) -> fun() -> exit(teleport:send(Server, {note, I}, [{ack, I}])) end end,
     Senders = [spawn_monitor(Send(I)) || I <- lists:seq(1, 50)],
@@ -102,7 +104,7 @@ a_sender_that_ends(Config) ->
     teleport_test:eventually(fun() -> lists:sort(gen_server:call(Server, notes)) =:= lists:seq(1, 50) end).
 
 %% It takes no more than there is room for, and when it is gone nobody knows what became of that.
-a_stopped_peer(_Config) ->
+a_stopped_peer_leaves_sends_unconfirmed(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, undefined),
     ok = teleport:send(Server, {note, x}, [{ack, first}]),

@@ -5,29 +5,31 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([send_to_a_name/1, send_to_a_pid/1, a_large_binary/1, terms_of_all_kinds/1, order_of_a_pair/1,
-         send_to_nobody/1, an_unknown_node/1, a_message_that_is_too_large_is_refused/1,
-     local_processes_are_reached_as_by_otp/1]).
--export([call_a_gen_server/1, calls_to_pids_and_names/1, a_timeout_leaves_the_mailbox_clean/1,
-         calls_and_monitors_of_nobody_end_with_noproc/1,
-         the_servers_exit_reason/1, a_large_reply/1, a_reply_before_the_end/1, casts_arrive_like_otps/1]).
+-export([a_name_is_reached/1, a_pid_is_reached/1, a_large_binary_arrives_as_it_was/1,
+         terms_of_all_kinds_arrive_as_they_were/1, messages_of_a_pair_keep_their_order/1,
+         messages_to_no_process_vanish/1, an_unknown_node_is_named_in_the_error/1,
+         a_message_that_is_too_large_is_refused/1, local_processes_are_reached_as_by_otp/1]).
+-export([a_gen_server_answers_calls/1, calls_to_pids_and_names/1, a_timeout_leaves_the_mailbox_clean/1,
+         calls_and_monitors_of_nobody_end_with_noproc/1, a_call_ends_with_the_servers_exit_reason/1,
+         a_call_takes_a_large_reply/1, a_reply_before_the_end/1, casts_arrive_like_otps/1]).
 -export([monitors_end_like_otps/1, an_ended_monitor_sends_no_down/1, down_after_what_was_sent/1,
-         callers_that_die/1, a_relay_that_dies/1]).
--export([a_manager_that_dies/1, calls_and_monitors_end_at_nodedown/1, restarted_under_the_same_name/1]).
+         callers_that_die_leave_nothing_behind/1, a_relay_that_dies_ends_its_calls/1]).
+-export([calls_work_after_the_manager_has_died/1, calls_and_monitors_end_at_nodedown/1,
+         restarted_under_the_same_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [send_to_a_name, send_to_a_pid, a_large_binary, terms_of_all_kinds, order_of_a_pair, send_to_nobody,
-     an_unknown_node, a_message_that_is_too_large_is_refused, local_processes_are_reached_as_by_otp,
-     call_a_gen_server, calls_to_pids_and_names, a_timeout_leaves_the_mailbox_clean,
-     calls_and_monitors_of_nobody_end_with_noproc,
-     the_servers_exit_reason, a_large_reply, a_reply_before_the_end, casts_arrive_like_otps,
-     monitors_end_like_otps, an_ended_monitor_sends_no_down, down_after_what_was_sent, callers_that_die,
-     a_relay_that_dies,
-     a_manager_that_dies, calls_and_monitors_end_at_nodedown, restarted_under_the_same_name].
+    [a_name_is_reached, a_pid_is_reached, a_large_binary_arrives_as_it_was, terms_of_all_kinds_arrive_as_they_were,
+     messages_of_a_pair_keep_their_order, messages_to_no_process_vanish, an_unknown_node_is_named_in_the_error,
+     a_message_that_is_too_large_is_refused, local_processes_are_reached_as_by_otp, a_gen_server_answers_calls,
+     calls_to_pids_and_names, a_timeout_leaves_the_mailbox_clean, calls_and_monitors_of_nobody_end_with_noproc,
+     a_call_ends_with_the_servers_exit_reason, a_call_takes_a_large_reply, a_reply_before_the_end,
+     casts_arrive_like_otps, monitors_end_like_otps, an_ended_monitor_sends_no_down, down_after_what_was_sent,
+     callers_that_die_leave_nothing_behind, a_relay_that_dies_ends_its_calls, calls_work_after_the_manager_has_died,
+     calls_and_monitors_end_at_nodedown, restarted_under_the_same_name].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -46,27 +48,27 @@ end_per_testcase(_Case, Config) ->
 
 %% Sending.
 
-send_to_a_name(Config) ->
+a_name_is_reached(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     ok = teleport:send({echo, Node}, {self(), hello}),
     ?assertEqual({echo, hello}, teleport_test:receive_one()).
 
-send_to_a_pid(Config) ->
+a_pid_is_reached(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     Echo = erpc:call(Node, erlang, whereis, [echo]),
     ok = teleport:send(Echo, {self(), [1, 2.5, "three"]}),
     ?assertEqual({echo, [1, 2.5, "three"]}, teleport_test:receive_one()).
 
-a_large_binary(Config) ->
+a_large_binary_arrives_as_it_was(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     Binary = rand:bytes(10 bsl 20),
     ok = teleport:send({echo, Node}, {self(), {Binary, tail}}),
     ?assertEqual({echo, {Binary, tail}}, teleport_test:receive_one()).
 
-terms_of_all_kinds(Config) ->
+terms_of_all_kinds_arrive_as_they_were(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     Terms = [[], {}, #{a => #{1 => "x"}}, -(1 bsl 200), 1 bsl 70, -0.0, <<5:3>>, make_ref(), self(), fun lists:map/2,
@@ -79,7 +81,7 @@ terms_of_all_kinds(Config) ->
      end || Term <- Terms].
 
 %% Of all sizes in turn, so that they go by several connections.
-order_of_a_pair(Config) ->
+messages_of_a_pair_keep_their_order(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     Sizes = [10, 200000, 100, 3000000, 1000, 70000],
@@ -87,7 +89,7 @@ order_of_a_pair(Config) ->
     [ok = teleport:send({echo, Node}, {self(), Message}) || Message <- Messages],
     [?assertEqual({echo, Message}, teleport_test:receive_one()) || Message <- Messages].
 
-send_to_nobody(Config) ->
+messages_to_no_process_vanish(Config) ->
     Node = ?config(node, Config),
     ok = teleport:send({nobody, Node}, hello),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
@@ -95,7 +97,7 @@ send_to_nobody(Config) ->
     ?assertError(badarg, teleport:send(nobody_here, hello)),
     ?assertError(badarg, teleport:send("no reference", hello)).
 
-an_unknown_node(_Config) ->
+an_unknown_node_is_named_in_the_error(_Config) ->
     ?assertEqual({error, {not_running, nobody@nowhere}}, teleport:send({x, nobody@nowhere}, hello)),
     ?assertEqual({error, busy}, teleport:send({x, nobody@nowhere}, hello, [nosuspend])),
     ?assertExit({{nodedown, nobody@nowhere}, {gen_server, call, [{x, nobody@nowhere}, hello]}},
@@ -124,7 +126,7 @@ local_processes_are_reached_as_by_otp(_Config) ->
 
 %% Calls.
 
-call_a_gen_server(Config) ->
+a_gen_server_answers_calls(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     ?assertEqual({ok, hello}, teleport:gs_call({server, Node}, {echo, hello})),
@@ -172,13 +174,13 @@ calls_and_monitors_of_nobody_end_with_noproc(Config) ->
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
     ?assertExit({noproc, {gen_server, call, [Dead, hello, 1000]}}, teleport:gs_call(Dead, hello, 1000)).
 
-the_servers_exit_reason(Config) ->
+a_call_ends_with_the_servers_exit_reason(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     ?assertExit({{tired, "of it"}, {gen_server, call, [Server, _]}},
                 teleport:gs_call(Server, {exit, {tired, "of it"}})).
 
-a_large_reply(Config) ->
+a_call_takes_a_large_reply(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     {ok, Reply} = teleport:gs_call(Server, {bytes, 50 bsl 20}, 30000),
@@ -253,7 +255,7 @@ down_after_what_was_sent(Config) ->
      end || I <- lists:seq(1, 20)].
 
 %% Nothing is left of them, here or there.
-callers_that_die(Config) ->
+callers_that_die_leave_nothing_behind(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     Callers = [spawn(fun() -> teleport:gs_call(Server, never, infinity) end) || _ <- lists:seq(1, 50)],
@@ -262,7 +264,7 @@ callers_that_die(Config) ->
     teleport_test:eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 0 end),
     teleport_test:eventually(fun() -> erpc:call(Node, teleport_test, watched, []) =:= 0 end).
 
-a_relay_that_dies(Config) ->
+a_relay_that_dies_ends_its_calls(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     Self = self(),
@@ -278,7 +280,7 @@ a_relay_that_dies(Config) ->
 
 %% Nodes.
 
-a_manager_that_dies(Config) ->
+calls_work_after_the_manager_has_died(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     ?assertEqual({ok, 1}, teleport:gs_call(Server, {echo, 1})),

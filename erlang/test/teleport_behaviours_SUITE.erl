@@ -6,9 +6,12 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([statem/1, statem_timeouts/1, statem_requests/1, event_handlers/1, supervised_event_handlers/1,
-         event_handlers_that_fail/1, event_requests/1, fsm/1, fsm_exits/1]).
--export([stops/1, stops_that_fail/1, a_stop_that_takes_too_long/1, a_server_that_calls/1, a_caller_with_a_large_mailbox/1,
+-export([a_gen_statem_answers_as_to_gen_statem/1, timeouts_are_those_of_gen_statem/1,
+         requests_are_those_of_gen_statem/1, event_handlers_answer_as_to_gen_event/1,
+         supervised_event_handlers_are_those_of_gen_event/1, a_failing_event_handler_fails_alone/1,
+         event_requests_are_those_of_gen_event/1, a_gen_fsm_answers_as_to_gen_fsm/1, exits_are_those_of_gen_fsm/1]).
+-export([a_stop_ends_as_that_of_otp/1, failing_stops_exit_as_those_of_otp/1, a_stop_that_takes_too_long/1,
+         a_server_can_call_and_be_called_back/1, a_caller_with_a_large_mailbox/1,
          multi_call_of_those_that_do_not_answer/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -16,9 +19,12 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [statem, statem_timeouts, statem_requests, event_handlers, supervised_event_handlers, event_handlers_that_fail,
-     event_requests, fsm, fsm_exits, stops, stops_that_fail, a_stop_that_takes_too_long, a_server_that_calls,
-     a_caller_with_a_large_mailbox, multi_call_of_those_that_do_not_answer].
+    [a_gen_statem_answers_as_to_gen_statem, timeouts_are_those_of_gen_statem, requests_are_those_of_gen_statem,
+     event_handlers_answer_as_to_gen_event, supervised_event_handlers_are_those_of_gen_event,
+     a_failing_event_handler_fails_alone, event_requests_are_those_of_gen_event, a_gen_fsm_answers_as_to_gen_fsm,
+     exits_are_those_of_gen_fsm, a_stop_ends_as_that_of_otp, failing_stops_exit_as_those_of_otp,
+     a_stop_that_takes_too_long, a_server_can_call_and_be_called_back, a_caller_with_a_large_mailbox,
+     multi_call_of_those_that_do_not_answer].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -39,7 +45,7 @@ name(Case, Number) ->
 
 %% gen_statem.
 
-statem(Config) ->
+a_gen_statem_answers_as_to_gen_statem(Config) ->
     Node = ?config(node, Config),
     [begin
          Statem = teleport_test_statem:start_at(Node, Name),
@@ -57,7 +63,7 @@ statem(Config) ->
          ?assertExit({noproc, {gen_statem, call, [Statem, state, infinity]}}, M:call(Statem, state))
      end || {M, Name} <- ?BOTH(gen_statem)].
 
-statem_timeouts(Config) ->
+timeouts_are_those_of_gen_statem(Config) ->
     Node = ?config(node, Config),
     [begin
          Statem = teleport_test_statem:start_at(Node, Name),
@@ -72,7 +78,7 @@ statem_timeouts(Config) ->
          exit(Statem, kill)
      end || {M, Name} <- ?BOTH(gen_statem)].
 
-statem_requests(Config) ->
+requests_are_those_of_gen_statem(Config) ->
     Node = ?config(node, Config),
     [begin
          Statem = teleport_test_statem:start_at(Node, Name),
@@ -93,7 +99,7 @@ statem_requests(Config) ->
 
 %% gen_event.
 
-event_handlers(Config) ->
+event_handlers_answer_as_to_gen_event(Config) ->
     Node = ?config(node, Config),
     H = teleport_test_handler,
     [begin
@@ -119,7 +125,7 @@ event_handlers(Config) ->
          ?assertExit(noproc, M:add_handler(Manager, H, []))
      end || {M, Name} <- ?BOTH(gen_event)].
 
-supervised_event_handlers(Config) ->
+supervised_event_handlers_are_those_of_gen_event(Config) ->
     Node = ?config(node, Config),
     H = teleport_test_handler,
     [begin
@@ -154,7 +160,7 @@ pass_on(To) ->
     end.
 
 %% One of them; the others and the manager go on.
-event_handlers_that_fail(Config) ->
+a_failing_event_handler_fails_alone(Config) ->
     Node = ?config(node, Config),
     H = teleport_test_handler,
     [begin
@@ -169,7 +175,7 @@ event_handlers_that_fail(Config) ->
          ?assertExit({noproc, {gen_event, call, [{Name, Node}, H, events, 30000]}}, M:call({Name, Node}, H, events, 30000))
      end || {M, Name} <- ?BOTH(gen_event)].
 
-event_requests(Config) ->
+event_requests_are_those_of_gen_event(Config) ->
     Node = ?config(node, Config),
     H = teleport_test_handler,
     [begin
@@ -188,7 +194,7 @@ event_requests(Config) ->
 
 %% gen_fsm.
 
-fsm(Config) ->
+a_gen_fsm_answers_as_to_gen_fsm(Config) ->
     Node = ?config(node, Config),
     [begin
          Fsm = teleport_test_fsm:start_at(Node, Name),
@@ -204,7 +210,7 @@ fsm(Config) ->
          ?assertEqual(ok, M:stop(Fsm))
      end || {M, Name} <- ?BOTH(gen_fsm)].
 
-fsm_exits(Config) ->
+exits_are_those_of_gen_fsm(Config) ->
     Node = ?config(node, Config),
     [begin
          Fsm = teleport_test_fsm:start_at(Node, Name),
@@ -222,7 +228,7 @@ fsm_exits(Config) ->
 
 %% Ends.
 
-stops(Config) ->
+a_stop_ends_as_that_of_otp(Config) ->
     Node = ?config(node, Config),
     [begin
          Server = teleport_test_server:start_at(Node, stops),
@@ -241,7 +247,7 @@ stops(Config) ->
     ?assertEqual(ok, teleport_gen_statem:stop({stops, Node})),
     ?assertNot(erpc:call(Node, erlang, is_process_alive, [Statem])).
 
-stops_that_fail(Config) ->
+failing_stops_exit_as_those_of_otp(Config) ->
     Node = ?config(node, Config),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
     Refs = [{nobody, Node}, Dead, {x, nobody@nowhere}, nobody, {nobody, node()}, {global, nobody}, {via, global, nobody}],
@@ -265,7 +271,7 @@ a_stop_that_takes_too_long(Config) ->
      end || {M, Name} <- ?BOTH(gen_event)].
 
 %% From within a server: another one, itself by all its names, and one that calls back.
-a_server_that_calls(Config) ->
+a_server_can_call_and_be_called_back(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, a_server_that_calls),
     {ok, Here} = teleport_test_server:start(a_server_that_calls),

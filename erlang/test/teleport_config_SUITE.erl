@@ -5,12 +5,16 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([values_that_keys_do_not_take/1, examples_are_taken/1, values_at_the_edges/1, misspelt_keys/1, unknown_keys/1]).
--export([a_port_that_is_taken/1, congestion_of_no_kernel/1, an_empty_cookie/1, info_and_debug_are_shown/1]).
+-export([values_that_keys_do_not_take_are_refused/1, examples_are_taken/1, values_at_the_edges_are_taken/1,
+         misspelt_keys_are_refused_with_a_suggestion/1, unknown_keys_are_refused_with_all_keys/1]).
+-export([a_port_in_use_is_named_in_the_error/1, congestion_control_the_kernel_lacks_is_refused/1,
+         an_empty_cookie_is_refused/1, info_and_debug_are_shown/1]).
 
 all() ->
-    [values_that_keys_do_not_take, examples_are_taken, values_at_the_edges, misspelt_keys, unknown_keys,
-     a_port_that_is_taken, congestion_of_no_kernel, an_empty_cookie, info_and_debug_are_shown].
+    [values_that_keys_do_not_take_are_refused, examples_are_taken, values_at_the_edges_are_taken,
+     misspelt_keys_are_refused_with_a_suggestion, unknown_keys_are_refused_with_all_keys,
+     a_port_in_use_is_named_in_the_error, congestion_control_the_kernel_lacks_is_refused, an_empty_cookie_is_refused,
+     info_and_debug_are_shown].
 
 suite() -> [{timetrap, {minutes, 2}}].
 
@@ -30,7 +34,7 @@ end_per_testcase(_Case, _Config) ->
     _ = application:stop(teleport),
     application:unload(teleport).
 
-values_that_keys_do_not_take(_Config) ->
+values_that_keys_do_not_take_are_refused(_Config) ->
     [?assertMatch({Key, Value, {error, {bad_value, Key, _}}}, {Key, Value, started(Key, Value)})
      || {Key, Values} <- [{listen, [{{127, 0, 0, 1}, 80000}, {{127, 0, 0, 1}, -1}, {{300, 0, 0, 0}, 0}, {{1, 2, 3}, 0},
                                     {{0, 0, 0, 0, 0, 0, 0, 65536}, 0}, {localhost, 0}, "127.0.0.1:1", 4370]},
@@ -71,7 +75,7 @@ examples_are_taken(_Config) ->
     end || Key <- keys()].
 
 %% What the table has as the ends of a range is what the engine takes.
-values_at_the_edges(_Config) ->
+values_at_the_edges_are_taken(_Config) ->
     [?assertEqual({Key, Value, ok}, {Key, Value, started(Key, Value)})
      || {Key, Value} <- [{net_ticktime, 1}, {net_ticktime, 30 * 86400}, {setup_timeout, 86400000}, {stall_timeout, 86400000},
                          {fragment_size, 16384}, {fragment_size, 16777216}, {max_watches, 2}, {max_watches, 1 bsl 32},
@@ -80,7 +84,7 @@ values_at_the_edges(_Config) ->
                          {express_connections, 1024}, {bulk_connections, 1024}, {max_sessions, 1000000},
                          {max_handshakes, 1000000}, {max_new_atoms, 0}, {max_new_atoms_per_peer, 1 bsl 32}]].
 
-misspelt_keys(_Config) ->
+misspelt_keys_are_refused_with_a_suggestion(_Config) ->
     [begin
         {error, {unknown_key, Key, Text}} = started(Key, 1),
         ?assertNotEqual({Key, nomatch}, {Key, string:find(Text, "did you mean " ++ Meant ++ "?")})
@@ -88,11 +92,11 @@ misspelt_keys(_Config) ->
                              {netticktime, "net_ticktime"}, {bulk_connection, "bulk_connections"}, {loglevel, "log_level"}]].
 
 %% All keys are named where none is near.
-unknown_keys(_Config) ->
+unknown_keys_are_refused_with_all_keys(_Config) ->
     {error, {unknown_key, colour, Text}} = started(colour, red),
     [?assertNotEqual(nomatch, string:find(Text, Key)) || Key <- ["listen", "peers", "worker_threads"]].
 
-a_port_that_is_taken(_Config) ->
+a_port_in_use_is_named_in_the_error(_Config) ->
     {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Socket),
     {error, {cannot_listen, {{127, 0, 0, 1}, Port}, Text}} = started(listen, {{127, 0, 0, 1}, Port}),
@@ -100,13 +104,13 @@ a_port_that_is_taken(_Config) ->
     ?assertMatch([_, _], string:split(Text, "in use", all)),
     ok = gen_tcp:close(Socket).
 
-congestion_of_no_kernel(_Config) ->
+congestion_control_the_kernel_lacks_is_refused(_Config) ->
     [begin
         {error, {no_congestion_control, Text}} = started(congestion, Name),
         ?assertNotEqual(nomatch, string:find(Text, "snail"))
      end || Name <- ["snail", <<"snail">>]].
 
-an_empty_cookie(_Config) ->
+an_empty_cookie_is_refused(_Config) ->
     {ok, Peer, _Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => teleport_test:code_path()}),
     true = peer:call(Peer, erlang, set_cookie, ['']),
     ?assertMatch({error, {bad_cookie, _}}, peer:call(Peer, teleport, start, [])),

@@ -5,10 +5,10 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0]).
--export([functions_are_documented/1, shells_show_it/1, what_is_private_is_not/1]).
+-export([functions_are_documented/1, shells_show_the_documentation/1, what_is_private_is_not/1]).
 
 all() ->
-    [functions_are_documented, shells_show_it, what_is_private_is_not].
+    [functions_are_documented, shells_show_the_documentation, what_is_private_is_not].
 
 functions_are_documented(_Config) ->
     [begin
@@ -18,7 +18,7 @@ functions_are_documented(_Config) ->
         ?assertEqual({Module, lists:sort(Exported)}, {Module, lists:sort(Documented)})
      end || Module <- [teleport, teleport_gen_server, teleport_gen_statem, teleport_gen_event, teleport_gen_fsm, teleport_erpc]].
 
-shells_show_it(_Config) ->
+shells_show_the_documentation(_Config) ->
     {ok, Docs} = code:get_doc(teleport),
     Shown = [{"beside distributed Erlang", shell_docs:render(teleport, Docs)},
              {"Sends a message to a process or an alias", shell_docs:render(teleport, send, 3, Docs)},

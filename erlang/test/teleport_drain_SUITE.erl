@@ -4,16 +4,17 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([timed_out_while_it_drains/1, callers_that_end_while_it_drains/1, begun_for_a_server_while_it_drains/1]).
--export([timeouts_and_restarts/1]).
+-export([a_call_that_times_out_while_it_drains_is_cancelled/1, callers_that_end_while_it_drains/1,
+         begun_for_a_server_while_it_drains/1]).
+-export([calls_that_time_out_at_restarts_end_once/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [timed_out_while_it_drains, callers_that_end_while_it_drains, begun_for_a_server_while_it_drains,
-     timeouts_and_restarts].
+    [a_call_that_times_out_while_it_drains_is_cancelled, callers_that_end_while_it_drains,
+     begun_for_a_server_while_it_drains, calls_that_time_out_at_restarts_end_once].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -25,7 +26,7 @@ end_per_suite(_Config) ->
     ok.
 
 %% Cancelled is cancelled: the mailbox stays clean although the reply, and the end of the session, are still to come.
-timed_out_while_it_drains(_Config) ->
+a_call_that_times_out_while_it_drains_is_cancelled(_Config) ->
     ok = teleport_test:start_here([{stop_timeout, 60000}]),
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
@@ -97,7 +98,7 @@ begun_for_a_server_while_it_drains(_Config) ->
     ok = application:unload(teleport).
 
 %% Calls that time out at about the time of their reply, while the application is stopped and started: each ends once.
-timeouts_and_restarts(_Config) ->
+calls_that_time_out_at_restarts_end_once(_Config) ->
     ok = teleport_test:start_here([]),
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),

@@ -5,12 +5,13 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([values_are_returned/1, outcomes_as_of_erpc/1, large_values/1, a_process_of_its_own/1,
-         output_goes_to_the_caller/1, a_group_leader_that_has_ended/1, a_killed_function_is_an_exit/1,
-         timeouts/1, a_caller_that_ends/1, nodedown_is_noconnection/1, a_node_without_apply_refuses/1,
-     many_at_once/1, results_that_are_too_large_are_errors/1]).
--export([several_nodes_as_of_erpc/1, casts_as_of_erpc/1, requests_as_of_erpc/1, collections_as_of_erpc/1,
-         by_the_fallback/1]).
+-export([values_are_returned/1, outcomes_are_those_of_erpc/1, large_values_go_both_ways/1,
+         each_function_has_a_process_of_its_own/1, output_goes_to_the_caller/1, a_group_leader_that_has_ended/1,
+         a_killed_function_is_an_exit/1, a_late_value_gets_nowhere/1, a_caller_that_ends_ends_its_function/1,
+         nodedown_is_noconnection/1, a_node_without_apply_refuses/1, many_calls_at_once_have_their_own_values/1,
+         results_that_are_too_large_are_errors/1]).
+-export([multicalls_are_those_of_erpc/1, casts_are_those_of_erpc/1, requests_are_those_of_erpc/1,
+         collections_are_those_of_erpc/1, the_fallback_asks_nodes_without_teleport/1]).
 -export([leader/0, wait_for/1, fail/1, here/0]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -18,12 +19,12 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [values_are_returned, outcomes_as_of_erpc, large_values, a_process_of_its_own,
-     output_goes_to_the_caller, a_group_leader_that_has_ended, a_killed_function_is_an_exit, timeouts,
-     a_caller_that_ends, nodedown_is_noconnection, a_node_without_apply_refuses, many_at_once,
-     results_that_are_too_large_are_errors,
-     several_nodes_as_of_erpc, casts_as_of_erpc, requests_as_of_erpc, collections_as_of_erpc,
-     by_the_fallback].
+    [values_are_returned, outcomes_are_those_of_erpc, large_values_go_both_ways, each_function_has_a_process_of_its_own,
+     output_goes_to_the_caller, a_group_leader_that_has_ended, a_killed_function_is_an_exit, a_late_value_gets_nowhere,
+     a_caller_that_ends_ends_its_function, nodedown_is_noconnection, a_node_without_apply_refuses,
+     many_calls_at_once_have_their_own_values, results_that_are_too_large_are_errors, multicalls_are_those_of_erpc,
+     casts_are_those_of_erpc, requests_are_those_of_erpc, collections_are_those_of_erpc,
+     the_fallback_asks_nodes_without_teleport].
 
 init_per_suite(Config) ->
     Pair = teleport_test:init_pair(Config),
@@ -44,7 +45,7 @@ values_are_returned(Config) ->
     ?assertEqual(x, teleport_erpc:call(Node, erlang, hd, [[x]], {abs, erlang:monotonic_time(millisecond) + 30000})),
     ?assertEqual(node(), teleport_erpc:call(node(), erlang, node, [])).
 
-outcomes_as_of_erpc(Config) ->
+outcomes_are_those_of_erpc(Config) ->
     Calls = [[erlang, throw, [thrown]], [erlang, exit, [tired]], [erlang, error, [wrong]], [erlang, exit, [normal]],
              [nomodule, f, []], [lists, nofunction, [x]], [lists, seq, [a, b]], [erlang, '+', [1, a]],
              [lists, map, [x | y]], [erlang, self, [x, y]], [?MODULE, fail, [badarg]], [?MODULE, fail, [{erpc, timeout}]],
@@ -61,13 +62,13 @@ outcomes_as_of_erpc(Config) ->
 fail(Reason) ->
     [erlang:error(Reason), x].
 
-large_values(Config) ->
+large_values_go_both_ways(Config) ->
     Node = ?config(node, Config),
     Large = rand:bytes(50 bsl 20),
     ?assertEqual(50 bsl 20, teleport_erpc:call(Node, erlang, byte_size, [Large])),
     ?assertEqual({Large}, teleport_erpc:call(Node, erlang, list_to_tuple, [[Large]])).
 
-a_process_of_its_own(Config) ->
+each_function_has_a_process_of_its_own(Config) ->
     Node = ?config(node, Config),
     [First, Second] = [teleport_erpc:call(Node, erlang, self, []) || _ <- [1, 2]],
     ?assertEqual({Node, true}, {node(First), First =/= Second}),
@@ -117,7 +118,7 @@ a_killed_function_is_an_exit(Config) ->
      end || {Reason, Ended} <- [{kill, killed}, {tired, tired}]].
 
 %% The function goes on, and its late value gets nowhere.
-timeouts(Config) ->
+a_late_value_gets_nowhere(Config) ->
     Node = ?config(node, Config),
     ?assertError({erpc, timeout}, teleport_erpc:call(Node, ?MODULE, wait_for, [self()], 200)),
     {waiting, Pid} = teleport_test:receive_one(),
@@ -126,7 +127,7 @@ timeouts(Config) ->
     ?assertMatch({'DOWN', Monitor, process, Pid, _}, teleport_test:receive_one()),
     ?assertEqual(Node, teleport_erpc:call(Node, erlang, node, [])).
 
-a_caller_that_ends(Config) ->
+a_caller_that_ends_ends_its_function(Config) ->
     Node = ?config(node, Config),
     Self = self(),
     Caller = spawn(fun() -> teleport_erpc:call(Node, ?MODULE, wait_for, [Self]) end),
@@ -152,7 +153,7 @@ a_node_without_apply_refuses(_Config) ->
     ?assertError({erpc, notsup}, teleport_erpc:call(Node, erlang, node, [])),
     teleport_test:stop_peer(Peer).
 
-many_at_once(Config) ->
+many_calls_at_once_have_their_own_values(Config) ->
     Node = ?config(node, Config),
     Self = self(),
     _ = [spawn_link(fun() -> Self ! teleport_erpc:call(Node, erlang, '+', [I, 0]) end) || I <- lists:seq(1, 500)],
@@ -184,7 +185,7 @@ nobody() ->
 
 fun_here() -> fun ?MODULE:here/0.
 
-several_nodes_as_of_erpc(Config) ->
+multicalls_are_those_of_erpc(Config) ->
     Nodes = [?config(node, Config), node(), nobody()],
     as_of_erpc(multicall,
                [[Nodes, fun_here()], [Nodes, fun_here(), 5000], [Nodes, erlang, node, []], [Nodes, erlang, throw, [thrown], 5000],
@@ -193,7 +194,7 @@ several_nodes_as_of_erpc(Config) ->
                 [[hd(Nodes)], fun(_) -> ok end], [Nodes, no_fun], [not_a_list, erlang, node, []], [["no node"], erlang, node, []],
                 [Nodes, "erlang", node, []], [Nodes, erlang, node, [], soon], [[hd(Nodes) | node()], erlang, node, []]]).
 
-casts_as_of_erpc(Config) ->
+casts_are_those_of_erpc(Config) ->
     Nodes = [Node, _] = [?config(node, Config), node()],
     Send = [erlang, send, [self(), cast]],
     as_of_erpc(cast, [[Node | Send], [node() | Send], [nobody() | Send], ["no node" | Send], [Node, erlang, send, no_list]]),
@@ -204,7 +205,7 @@ casts_as_of_erpc(Config) ->
     ?assertEqual({cast, Node}, teleport_test:receive_one()),
     ?assertError({erpc, badarg}, teleport_erpc:cast(Node, no_fun)).
 
-requests_as_of_erpc(Config) ->
+requests_are_those_of_erpc(Config) ->
     Await = [fun(Module, Id) -> Module:receive_response(Id) end,
              fun(Module, Id) -> Module:receive_response(Id, 5000) end,
              fun(Module, Id) -> Module:wait_response(Id, 5000) end,
@@ -233,7 +234,7 @@ requests_as_of_erpc(Config) ->
     [?assertError({erpc, badarg}, teleport_erpc:Function(no_id, 10)) || Function <- [receive_response, wait_response]],
     ?assertError({erpc, badarg}, teleport_erpc:check_response(other, no_id)).
 
-collections_as_of_erpc(Config) ->
+collections_are_those_of_erpc(Config) ->
     Nodes = [Node | _] = [?config(node, Config), node(), nobody()],
     Collect = fun(Module, Call) ->
         Requests = lists:foldl(fun(At, Collection) -> erlang:apply(Module, send_request, [At | Call] ++ [At, Collection]) end,
@@ -264,7 +265,7 @@ all(Module, Requests) ->
     end.
 
 %% A node without teleport.
-by_the_fallback(_Config) ->
+the_fallback_asks_nodes_without_teleport(_Config) ->
     {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{fallback, disterl}]),
     true = erpc:call(Node, code, add_patha, [filename:dirname(code:which(?MODULE))]),
     ok = application:stop(teleport),

@@ -5,7 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([a_thousand_first_sends/1, both_send_first/1, the_peer_is_just_starting/1]).
+-export([a_thousand_first_sends_make_one_session/1, nodes_that_send_first_at_once_have_one_session/1,
+         the_peer_is_just_starting/1]).
 
 %% Every third is bulk.
 -define(SIZES, {100000, 10, 1000}).
@@ -15,7 +16,8 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [a_thousand_first_sends, both_send_first, the_peer_is_just_starting].
+    [a_thousand_first_sends_make_one_session, nodes_that_send_first_at_once_have_one_session,
+     the_peer_is_just_starting].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here([]),
@@ -33,7 +35,7 @@ end_per_testcase(_Case, Config) ->
     teleport_test:stop_peer(?config(peer, Config)).
 
 %% One session, and one pool: a proxy counts the connections.
-a_thousand_first_sends(Config) ->
+a_thousand_first_sends_make_one_session(Config) ->
     Node = ?config(node, Config),
     Proxy = proxy(node(), Node),
     Sink = teleport_test:sink(Node),
@@ -51,7 +53,7 @@ a_thousand_first_sends(Config) ->
     ?assertEqual(1 + Express + Bulk, accepted(Proxy)).
 
 %% Both nodes dial at the same time, and end with one session.
-both_send_first(Config) ->
+nodes_that_send_first_at_once_have_one_session(Config) ->
     Node = ?config(node, Config),
     Proxies = [proxy(node(), Node), proxy(Node, node())],
     Ways = [{node(), Node, teleport_test:sink(Node)}, {Node, node(), teleport_test:sink(node())}],

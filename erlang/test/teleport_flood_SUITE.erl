@@ -8,7 +8,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([small_ones_pass/1]).
+-export([small_messages_pass_large_ones/1]).
 
 -define(LARGE, (32 bsl 20)).
 -define(SENDERS, 2).
@@ -22,7 +22,7 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [small_ones_pass].
+    [small_messages_pass_large_ones].
 
 %% Two nodes; this one stands by.
 init_per_suite(Config) ->
@@ -35,7 +35,7 @@ end_per_suite(Config) ->
     [teleport_test:stop_peer(Peer) || Peer <- ?config(peers, Config)],
     ok.
 
-small_ones_pass(Config) ->
+small_messages_pass_large_ones(Config) ->
     {Node, Other} = ?config(nodes, Config),
     [{DisterlPings, DisterlCalls}, {Pings, Calls}] =
         [flood(Node, Other, Send) || Send <- [fun erlang:send/2, fun teleport:send/2]],

@@ -5,12 +5,14 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([the_same_name_again/1, another_name/1, those_who_wait_are_told/1, renamed_again_and_again/1]).
--export([told_before_the_name_goes/1, nothing_is_decoded_meanwhile/1, a_name_that_goes_unnoticed/1]).
--export([rests_without_a_name/1, a_name_from_the_first_peer/1, hidden_nodes/1]).
--export([cookies_that_change/1, a_cookie_for_one_node/1, nobody_guesses_the_cookie_at_the_end/1]).
+-export([it_follows_to_the_same_name/1, it_follows_to_another_name/1, those_who_wait_are_told/1,
+         renaming_again_and_again_hangs_nothing/1]).
+-export([told_before_the_name_goes/1, nothing_is_decoded_while_the_name_changes/1,
+         what_comes_after_an_unnoticed_stop_arrives/1]).
+-export([it_rests_without_a_name/1, a_name_from_the_first_peer/1, hidden_nodes_are_reached/1]).
+-export([it_follows_cookies/1, a_cookie_for_one_node/1, nobody_guesses_the_cookie_at_the_end/1]).
 -export([questions_of_strangers_are_bounded/1]).
--export([another_ticktime/1, a_ticktime_of_its_own/1, encrypted_clusters/1]).
+-export([it_follows_the_ticktime/1, a_ticktime_of_its_own/1, encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2]).
 
@@ -20,11 +22,12 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [the_same_name_again, another_name, those_who_wait_are_told, renamed_again_and_again,
-     told_before_the_name_goes, nothing_is_decoded_meanwhile, a_name_that_goes_unnoticed,
-     rests_without_a_name, a_name_from_the_first_peer, hidden_nodes,
-     cookies_that_change, a_cookie_for_one_node, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
-     another_ticktime, a_ticktime_of_its_own, encrypted_clusters].
+    [it_follows_to_the_same_name, it_follows_to_another_name, those_who_wait_are_told,
+     renaming_again_and_again_hangs_nothing, told_before_the_name_goes, nothing_is_decoded_while_the_name_changes,
+     what_comes_after_an_unnoticed_stop_arrives, it_rests_without_a_name, a_name_from_the_first_peer,
+     hidden_nodes_are_reached, it_follows_cookies, a_cookie_for_one_node, nobody_guesses_the_cookie_at_the_end,
+     questions_of_strangers_are_bounded, it_follows_the_ticktime, a_ticktime_of_its_own,
+     encrypted_clusters_are_not_downgraded].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -41,10 +44,10 @@ end_per_testcase(_Case, _Config) ->
 
 %% Identity.
 
-the_same_name_again(_Config) ->
+it_follows_to_the_same_name(_Config) ->
     again(fun(Name) -> Name end, fun({noproc, _}) -> true end).
 
-another_name(_Config) ->
+it_follows_to_another_name(_Config) ->
     again(fun(_Name) -> peer:random_name() end, fun({{nodedown, _}, _}) -> true end).
 
 again(Next, IsAsExpected) ->
@@ -108,7 +111,7 @@ told(Waiter) ->
     end.
 
 %% While both send: nothing hangs, and at the end all works.
-renamed_again_and_again(_Config) ->
+renaming_again_and_again_hangs_nothing(_Config) ->
     {Peer, Name, _Node} = start_named(),
     [begin
         ok = peer:call(Peer, net_kernel, stop, []),
@@ -119,7 +122,7 @@ renamed_again_and_again(_Config) ->
     stop(Peer).
 
 %% The engines do not notice: what still comes over the session arrives, also at processes that no thread has met before.
-a_name_that_goes_unnoticed(_Config) ->
+what_comes_after_an_unnoticed_stop_arrives(_Config) ->
     {Peer, _Name, Node} = start_named(),
     Fresh = [begin
         {ok, _} = peer:call(Peer, gen_server, start, [{local, Name}, teleport_test_server, [], []]),
@@ -142,7 +145,7 @@ a_name_that_goes_unnoticed(_Config) ->
     ok = sys:resume(teleport_manager),
     stop(Peer).
 
-rests_without_a_name(_Config) ->
+it_rests_without_a_name(_Config) ->
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
     ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
     ?assertMatch({ok, _}, peer:call(Peer, gen_server, start, [{local, server}, teleport_test_server, [], []])),
@@ -200,7 +203,7 @@ a_name_from_the_first_peer(_Config) ->
      end || Round <- [1, 2]],
     stop(Peer).
 
-hidden_nodes(_Config) ->
+hidden_nodes_are_reached(_Config) ->
     [{Peer, Node}, {Other, Away}] = [teleport_test:start_peer(peer:random_name(), [], ["-hidden"]) || _ <- [1, 2]],
     start_server(Other),
     ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
@@ -212,7 +215,7 @@ hidden_nodes(_Config) ->
 %% Cookies.
 
 %% As in a running cluster: on all nodes, and before they have anything to do with each other.
-cookies_that_change(_Config) ->
+it_follows_cookies(_Config) ->
     Pair = [{Peer, Node}, {Other, Away}] = start_pair(),
     true = peer:call(Peer, net_kernel, connect_node, [Away]),
     %% Managers have seen the nodeup.
@@ -264,7 +267,7 @@ told_before_the_name_goes(_Config) ->
     stop(Peer).
 
 %% What has a pid in it waits, and comes then.
-nothing_is_decoded_meanwhile(_Config) ->
+nothing_is_decoded_while_the_name_changes(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
     ?assertEqual({ok, self()}, teleport:gs_call(Server, {echo, self()})),
@@ -314,7 +317,7 @@ questions() ->
 
 %% Ticktime.
 
-another_ticktime(_Config) ->
+it_follows_the_ticktime(_Config) ->
     {Peer, _Node} = teleport_test:start_peer(),
     ?assertMatch(#{net_ticktime := 60}, peer:call(Peer, teleport, info, [])),
     _ = peer:call(Peer, net_kernel, set_net_ticktime, [17, 0]),
@@ -332,7 +335,7 @@ a_ticktime_of_its_own(_Config) ->
 
 %% Carriers.
 
-encrypted_clusters(_Config) ->
+encrypted_clusters_are_not_downgraded(_Config) ->
     [begin
         {ok, Peer, _} = peer:start(#{connection => standard_io, args => ["-proto_dist", Carrier | teleport_test:code_path()]}),
         {error, {tls_distribution, Text}} = peer:call(Peer, teleport, start, []),

@@ -5,18 +5,20 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([stopped_under_way/1, a_hundred_times/1, a_manager_that_is_killed/1, the_first_calls/1, all_modules_are_loaded/1]).
+-export([a_stop_ends_what_is_under_way/1, a_hundred_starts_leave_nothing_behind/1, a_manager_that_is_killed/1,
+         the_first_calls_after_a_start_are_answered/1, all_modules_are_loaded/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1, stopped_before_there_is_a_session/1]).
--export([no_library/1, a_library_that_is_none/1, other_releases/1]).
+-export([a_missing_library_is_named_in_the_error/1, a_library_that_is_none/1, older_releases_are_refused/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [stopped_under_way, a_hundred_times, a_manager_that_is_killed, the_first_calls, all_modules_are_loaded,
-     a_supervisor_that_gives_up, calls_that_begin_at_the_end, stopped_before_there_is_a_session,
-     no_library, a_library_that_is_none, other_releases].
+    [a_stop_ends_what_is_under_way, a_hundred_starts_leave_nothing_behind, a_manager_that_is_killed,
+     the_first_calls_after_a_start_are_answered, all_modules_are_loaded, a_supervisor_that_gives_up,
+     calls_that_begin_at_the_end, stopped_before_there_is_a_session, a_missing_library_is_named_in_the_error,
+     a_library_that_is_none, older_releases_are_refused].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -27,7 +29,7 @@ end_per_suite(_Config) ->
     ok.
 
 %% All that is under way ends, with what says so.
-stopped_under_way(_Config) ->
+a_stop_ends_what_is_under_way(_Config) ->
     ok = teleport:start(),
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
@@ -83,7 +85,7 @@ outcome(Process) ->
     end.
 
 %% With a session each time: no thread and no descriptor is left.
-a_hundred_times(_Config) ->
+a_hundred_starts_leave_nothing_behind(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
     Cycle = fun(I) ->
@@ -199,7 +201,7 @@ all_modules_are_loaded(_Config) ->
     teleport_test:stop_peer(Peer).
 
 %% A call as soon as there is an address is answered: relays are there before the engine listens.
-the_first_calls(_Config) ->
+the_first_calls_after_a_start_are_answered(_Config) ->
     ok = teleport:start(),
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
@@ -221,7 +223,7 @@ first_answer(Server, Term) ->
 
 %% What stands in the way of a start.
 
-no_library(Config) ->
+a_missing_library_is_named_in_the_error(Config) ->
     {error, {nif_not_loaded, File, Text}} = start_from(copy(Config, ?FUNCTION_NAME)),
     ?assertNotEqual(nomatch, string:find(File, atom_to_list(?FUNCTION_NAME))),
     ?assertNotEqual(nomatch, string:find(Text, "teleport_nif")).
@@ -253,7 +255,7 @@ start_from(Root) ->
     teleport_test:stop_peer(Peer),
     Result.
 
-other_releases(_Config) ->
+older_releases_are_refused(_Config) ->
     [?assertEqual(ok, teleport_app:supported(Release)) || Release <- ["25", "26", "27.1", "30-rc1", "100"]],
     [?assertMatch({error, {unsupported_otp, Release, _}}, teleport_app:supported(Release))
      || Release <- ["24", "24.3", "9", "R16B03", ""]].

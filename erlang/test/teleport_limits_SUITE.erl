@@ -4,7 +4,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([messages/1, requests_and_replies/1, terms_of_all_shapes/1, binaries_pass/1, memory/1]).
+-export([a_message_over_the_limit_is_counted_and_vanishes/1, callers_are_told_the_limit/1,
+         terms_of_all_shapes_are_weighed_as_on_a_heap/1, binaries_do_not_count/1, a_node_that_refuses_stays_small/1]).
 
 -define(MIB, (1 bsl 20)).
 -define(MAX_TERM, (4 * ?MIB)).
@@ -17,7 +18,8 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [messages, requests_and_replies, terms_of_all_shapes, binaries_pass, memory].
+    [a_message_over_the_limit_is_counted_and_vanishes, callers_are_told_the_limit,
+     terms_of_all_shapes_are_weighed_as_on_a_heap, binaries_do_not_count, a_node_that_refuses_stays_small].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here([{max_term, ?MAX_TERM}]),
@@ -29,7 +31,7 @@ end_per_suite(Config) ->
     teleport_test:stop_here().
 
 %% It is counted, and what comes behind it comes.
-messages(Config) ->
+a_message_over_the_limit_is_counted_and_vanishes(Config) ->
     Node = proplists:get_value(node, Config),
     ok = teleport_test:echo(Node, messages),
     Before = unreadable(Node),
@@ -40,7 +42,7 @@ messages(Config) ->
     ?assertEqual(Before + 1, unreadable(Node)).
 
 %% Callers that wait are told, and by which limit.
-requests_and_replies(Config) ->
+callers_are_told_the_limit(Config) ->
     Node = proplists:get_value(node, Config),
     Server = teleport_test_server:start_at(Node, undefined),
     Large = {echo, lists:duplicate(?EMPTY_LISTS, [])},
@@ -52,7 +54,7 @@ requests_and_replies(Config) ->
     ?assertEqual({ok, x}, teleport:gs_call(Server, {echo, x})).
 
 %% By what it takes on a heap: just below the limit it arrives as it was, just above it does not.
-terms_of_all_shapes(Config) ->
+terms_of_all_shapes_are_weighed_as_on_a_heap(Config) ->
     Node = proplists:get_value(node, Config),
     Server = teleport_test_server:start_at(Node, undefined),
     Shapes = [fun(N) -> lists:duplicate(N, []) end,
@@ -75,7 +77,7 @@ terms_of_all_shapes(Config) ->
     end || Shape <- Shapes].
 
 %% What is not on the heap is not counted.
-binaries_pass(Config) ->
+binaries_do_not_count(Config) ->
     Node = proplists:get_value(node, Config),
     Server = teleport_test_server:start_at(Node, undefined),
     Binaries = [binary:copy(<<I>>, 8 * ?MIB) || I <- lists:seq(1, 4)],
@@ -84,7 +86,7 @@ binaries_pass(Config) ->
     ?assert(teleport:gs_call(Server, {echo, Medium}) =:= {ok, Medium}).
 
 %% A node that refuses stays small; distributed Erlang takes it all.
-memory(Config) ->
+a_node_that_refuses_stays_small(Config) ->
     Node = proplists:get_value(node, Config),
     Count = 2 * ?MIB,
     Term = lists:duplicate(Count, []),

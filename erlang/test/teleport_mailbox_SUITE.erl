@@ -5,8 +5,11 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([calls/1, calls_that_wait_for_a_session/1, requests_that_wait_for_a_session/1, responses/1, collections/1, multi_calls/1,
-         monitors/1, stops/1, applied_functions/1, sends_that_wait/1, checks/1,
+-export([calls_do_not_look_through_the_mailbox/1, calls_that_wait_for_a_session/1, requests_that_wait_for_a_session/1,
+         responses_do_not_look_through_the_mailbox/1, collections_do_not_look_through_the_mailbox/1,
+         multi_calls_do_not_look_through_the_mailbox/1, monitors_do_not_look_through_the_mailbox/1,
+         stops_do_not_look_through_the_mailbox/1, applied_functions_do_not_look_through_the_mailbox/1,
+         sends_that_wait_do_not_look_through_the_mailbox/1, checks_do_not_look_through_the_mailbox/1,
          what_is_sent_leaves_no_garbage_behind/1]).
 
 %% Messages in the mailbox. To look at one of them is a reduction.
@@ -17,8 +20,12 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [calls, calls_that_wait_for_a_session, requests_that_wait_for_a_session, responses, collections, multi_calls,
-     monitors, stops, applied_functions, sends_that_wait, checks, what_is_sent_leaves_no_garbage_behind].
+    [calls_do_not_look_through_the_mailbox, calls_that_wait_for_a_session, requests_that_wait_for_a_session,
+     responses_do_not_look_through_the_mailbox, collections_do_not_look_through_the_mailbox,
+     multi_calls_do_not_look_through_the_mailbox, monitors_do_not_look_through_the_mailbox,
+     stops_do_not_look_through_the_mailbox, applied_functions_do_not_look_through_the_mailbox,
+     sends_that_wait_do_not_look_through_the_mailbox, checks_do_not_look_through_the_mailbox,
+     what_is_sent_leaves_no_garbage_behind].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -37,7 +44,7 @@ end_per_testcase(_Case, Config) ->
     exit(?config(server, Config), kill),
     ?assertMatch(#{waiting_for := 0}, teleport:info()).
 
-calls(Config) ->
+calls_do_not_look_through_the_mailbox(Config) ->
     {Server, Large} = {?config(server, Config), large()},
     cheap([fun() -> {ok, Term} = teleport:gs_call(Server, {echo, Term}) end || Term <- [small, Large]]
         ++ [fun() -> {ok, _} = teleport:gs_call(Server, {bytes, 1000000}) end,
@@ -56,7 +63,7 @@ requests_that_wait_for_a_session(Config) ->
     {reply, {ok, x}} = teleport:receive_response(get(id), 30000).
 
 %% The reference was made by another function: before OTP 26 the mailbox is looked through, as by OTP's own functions.
-responses(Config) ->
+responses_do_not_look_through_the_mailbox(Config) ->
     Server = ?config(server, Config),
     One = [{Receive, Ref, fun(Module) ->
                 {reply, {ok, Request}} = Module:Receive(Module:send_request(Ref, {echo, Request}), 30000)
@@ -69,7 +76,7 @@ responses(Config) ->
     no_dearer_than_otp([Ended, Late | One]).
 
 %% More than a process has receive markers.
-collections(Config) ->
+collections_do_not_look_through_the_mailbox(Config) ->
     Server = ?config(server, Config),
     Ask = fun(Module, Count) ->
         Add = fun(I, Collection) -> Module:send_request(Server, {echo, I}, I, Collection) end,
@@ -93,7 +100,7 @@ no_dearer_than_otp(Functions) ->
     end).
 
 %% Of any number, also of nodes where nobody answers.
-multi_calls(Config) ->
+multi_calls_do_not_look_through_the_mailbox(Config) ->
     Node = ?config(node, Config),
     Calls = fun(Name, Request, Timeout) -> teleport:multi_call(lists:duplicate(20, Node), Name, Request, Timeout) end,
     cheap([fun() -> {[_ | _], []} = Calls(?FUNCTION_NAME, {echo, x}, 30000) end,
@@ -101,21 +108,21 @@ multi_calls(Config) ->
            fun() -> {[], [_ | _]} = Calls(?FUNCTION_NAME, never, 1) end,
            fun() -> {[_], [nobody@nowhere]} = teleport:multi_call([nobody@nowhere, Node], ?FUNCTION_NAME, {echo, x}) end]).
 
-monitors(Config) ->
+monitors_do_not_look_through_the_mailbox(Config) ->
     Server = ?config(server, Config),
     cheap([fun() -> true = teleport:demonitor(teleport:monitor(Server)) end]).
 
-stops(Config) ->
+stops_do_not_look_through_the_mailbox(Config) ->
     Node = ?config(node, Config),
     cheap([fun() -> ok = teleport:gs_stop(teleport_test_server:start_at(Node, undefined)) end,
            fun() -> ?assertExit(noproc, teleport:gs_stop({nobody, Node})) end]).
 
-applied_functions(Config) ->
+applied_functions_do_not_look_through_the_mailbox(Config) ->
     Node = ?config(node, Config),
     cheap([fun() -> Node = teleport_erpc:call(Node, erlang, node, []) end,
            fun() -> Large = large(), Large = teleport_erpc:call(Node, erlang, hd, [[Large]]) end]).
 
-sends_that_wait(Config) ->
+sends_that_wait_do_not_look_through_the_mailbox(Config) ->
     Server = ?config(server, Config),
     cheap([fun() -> true = disconnect(Server), ok = Send() end
            || Send <- [fun() -> teleport:send(Server, {note, x}) end,
@@ -129,7 +136,7 @@ sends_that_wait(Config) ->
     {teleport, x, _} = teleport_test:receive_one(), % its session may have been ended at once
     ?assertEqual([], teleport_test:mailbox()).
 
-checks(Config) ->
+checks_do_not_look_through_the_mailbox(Config) ->
     Node = ?config(node, Config),
     cheap([fun() -> {ok, _} = teleport:check(Node) end]).
 

@@ -5,13 +5,15 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([check_a_peer/1, check_an_unknown_node/1, check_without_teleport/1, check_a_closed_port/1,
-         check_another_cookie/1, check_this_node/1, info_of_a_node/1]).
+-export([check_takes_all_steps_to_a_peer/1, check_names_an_unknown_node/1, check_says_that_the_peer_has_no_teleport/1,
+         check_names_a_closed_port/1, check_names_another_cookie/1, check_says_that_it_is_this_node/1,
+         info_tells_of_a_session/1]).
 -export([a_cookie_of_its_own/1, a_wrong_cookie_is_logged/1, events_without_room_are_counted/1]).
--export([no_fallback/1, fallback/1, fallback_of_apply_and_acknowledgements/1, the_way_changes_in_order/1,
-         begun_before_the_change/1, upgraded_node_by_node/1,
-         stopped_and_started_there/1]).
--export([a_late_nodedown/1, quick_restarts/1]).
+-export([without_a_fallback_a_plain_node_is_not_running/1, the_fallback_goes_by_distributed_erlang/1,
+         fallback_of_apply_and_acknowledgements/1, the_way_changes_in_order/1,
+         what_began_over_distributed_erlang_ends_there/1, a_cluster_is_upgraded_node_by_node/1,
+         a_peer_that_stops_and_starts_is_reached_again/1]).
+-export([a_late_nodedown_ends_no_later_session/1, restarts_quicker_than_the_manager_are_told_apart/1]).
 
 %% What teleport_test:distribute/0 has for this node.
 -define(OTHER_COOKIE, 'hVq3ZwT8mRk5LxYb2NcJ').
@@ -21,12 +23,13 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [check_a_peer, check_an_unknown_node, check_without_teleport, check_a_closed_port, check_another_cookie,
-     check_this_node, info_of_a_node,
+    [check_takes_all_steps_to_a_peer, check_names_an_unknown_node, check_says_that_the_peer_has_no_teleport,
+     check_names_a_closed_port, check_names_another_cookie, check_says_that_it_is_this_node, info_tells_of_a_session,
      a_cookie_of_its_own, a_wrong_cookie_is_logged, events_without_room_are_counted,
-     no_fallback, fallback, fallback_of_apply_and_acknowledgements, the_way_changes_in_order, begun_before_the_change,
-     upgraded_node_by_node, stopped_and_started_there,
-     a_late_nodedown, quick_restarts].
+     without_a_fallback_a_plain_node_is_not_running, the_fallback_goes_by_distributed_erlang,
+     fallback_of_apply_and_acknowledgements, the_way_changes_in_order, what_began_over_distributed_erlang_ends_there,
+     a_cluster_is_upgraded_node_by_node, a_peer_that_stops_and_starts_is_reached_again,
+     a_late_nodedown_ends_no_later_session, restarts_quicker_than_the_manager_are_told_apart].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -36,8 +39,9 @@ end_per_suite(_Config) ->
     ok.
 
 init_per_testcase(Case, Config) ->
-    IsFallback = lists:member(Case, [fallback, fallback_of_apply_and_acknowledgements, the_way_changes_in_order,
-                                     begun_before_the_change, upgraded_node_by_node, stopped_and_started_there]),
+    IsFallback = lists:member(Case, [the_fallback_goes_by_distributed_erlang, fallback_of_apply_and_acknowledgements,
+                                     the_way_changes_in_order, what_began_over_distributed_erlang_ends_there,
+                                     a_cluster_is_upgraded_node_by_node, a_peer_that_stops_and_starts_is_reached_again]),
     ok = application:set_env(teleport, fallback, case IsFallback of true -> disterl; false -> error end),
     ok = teleport:start(),
     {Peer, Node} = start_without(),
@@ -50,7 +54,7 @@ end_per_testcase(_Case, Config) ->
 
 %% Why there is a pool, or none.
 
-check_a_peer(Config) ->
+check_takes_all_steps_to_a_peer(Config) ->
     Node = ?config(node, Config),
     ok = start_at(Node),
     {ok, Steps} = teleport:check(Node),
@@ -64,13 +68,13 @@ check_a_peer(Config) ->
     ?assert(says(session, "it was up before", Again)),
     ?assertMatch([{Node, {ok, _}}], [Check || {Checked, _} = Check <- teleport:check(), Checked =:= Node]).
 
-check_an_unknown_node(_Config) ->
+check_names_an_unknown_node(_Config) ->
     {error, Steps} = teleport:check(nobody@nowhere),
     ?assertEqual([{running, ok}, {node, {error, noconnection}}, {peer, skipped}, {address, skipped}, {tcp, skipped},
                   {handshake, skipped}, {session, skipped}, {pool, skipped}], outcomes(Steps)),
     ?assert(says(node, "nobody@nowhere", Steps)).
 
-check_without_teleport(Config) ->
+check_says_that_the_peer_has_no_teleport(Config) ->
     Node = ?config(node, Config),
     {error, Steps} = teleport:check(Node),
     ?assertEqual([{running, ok}, {node, ok}, {peer, {error, not_running}}], lists:sublist(outcomes(Steps), 3)),
@@ -80,7 +84,7 @@ check_without_teleport(Config) ->
     ?assertEqual({peer, {error, not_installed}}, lists:nth(3, outcomes(BareSteps))),
     teleport_test:stop_peer(Bare).
 
-check_a_closed_port(_Config) ->
+check_names_a_closed_port(_Config) ->
     {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Socket),
     ok = gen_tcp:close(Socket),
@@ -90,7 +94,7 @@ check_a_closed_port(_Config) ->
                   {handshake, skipped}, {session, skipped}, {pool, skipped}], outcomes(Steps)),
     ?assert(says(tcp, "127.0.0.1:" ++ integer_to_list(Port), Steps)).
 
-check_another_cookie(_Config) ->
+check_names_another_cookie(_Config) ->
     {Peer, Node} = start_foreign(),
     {error, Steps} = teleport:check(Node),
     ?assertEqual([{tcp, ok}, {handshake, {error, cookie}}, {session, skipped}, {pool, skipped}],
@@ -98,13 +102,13 @@ check_another_cookie(_Config) ->
     ?assert(says(handshake, "cookie", Steps)),
     teleport_test:stop_peer(Peer).
 
-check_this_node(_Config) ->
+check_says_that_it_is_this_node(_Config) ->
     ?assertMatch({error, [{running, ok, _}, {node, {error, own_node}, _} | _]}, teleport:check(node())),
     ok = application:stop(teleport),
     ?assertMatch({error, [{running, {error, not_running}, _} | _]}, teleport:check(nobody@nowhere)),
     ok = teleport:start().
 
-info_of_a_node(Config) ->
+info_tells_of_a_session(Config) ->
     Node = ?config(node, Config),
     ?assertEqual({error, no_session}, teleport:info(Node)),
     ok = start_at(Node),
@@ -182,12 +186,12 @@ logged(Text) ->
 
 %% Nodes without teleport.
 
-no_fallback(Config) ->
+without_a_fallback_a_plain_node_is_not_running(Config) ->
     Node = ?config(node, Config),
     ?assertEqual({error, {not_running, Node}}, teleport:send({x, Node}, hello)),
     ?assertExit({{nodedown, Node}, _}, teleport:gs_call({x, Node}, hello)).
 
-fallback(Config) ->
+the_fallback_goes_by_distributed_erlang(Config) ->
     Node = ?config(node, Config),
     Self = self(),
     Server = teleport_test_server:start_at(Node, server),
@@ -288,7 +292,7 @@ note(Parent, {Sender, Number, _Body}, Last) ->
     end.
 
 %% Calls and monitors of distributed Erlang end there.
-begun_before_the_change(Config) ->
+what_began_over_distributed_erlang_ends_there(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     [Ended, Monitor] = [teleport:monitor(Server) || _ <- [1, 2]],
@@ -303,7 +307,7 @@ begun_before_the_change(Config) ->
     ?assertEqual([], teleport_test:mailbox()).
 
 %% Three nodes: here, one that has been upgraded, one that has not been.
-upgraded_node_by_node(Config) ->
+a_cluster_is_upgraded_node_by_node(Config) ->
     Old = ?config(node, Config),
     {Peer, New} = start_without(),
     ok = erpc:call(New, application, set_env, [teleport, fallback, disterl]),
@@ -322,7 +326,7 @@ upgraded_node_by_node(Config) ->
     teleport_test:eventually(fun() -> Calls(), lists:member(Old, erpc:call(New, teleport, nodes, [])) end),
     teleport_test:stop_peer(Peer).
 
-stopped_and_started_there(Config) ->
+a_peer_that_stops_and_starts_is_reached_again(Config) ->
     Node = ?config(node, Config),
     ok = start_at(Node),
     Server = teleport_test_server:start_at(Node, server),
@@ -337,7 +341,7 @@ stopped_and_started_there(Config) ->
 
 %% Nodes that come and go.
 
-a_late_nodedown(Config) ->
+a_late_nodedown_ends_no_later_session(Config) ->
     Node = ?config(node, Config),
     ok = start_at(Node),
     ok = teleport:prime(Node),
@@ -354,7 +358,7 @@ a_late_nodedown(Config) ->
     teleport_test:eventually(fun() -> teleport:info(Node) =:= {error, no_session} end).
 
 %% While the manager does nothing: what it is told then is old, and the session is with a later life.
-quick_restarts(Config) ->
+restarts_quicker_than_the_manager_are_told_apart(Config) ->
     Node = ?config(node, Config),
     [Name, _Host] = string:split(atom_to_list(Node), "@"),
     ok = start_at(Node),

@@ -2,8 +2,10 @@
 -module(teleport_memory_SUITE).
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([received_and_dropped/1, some_kept/1, the_last_ones_kept/1, relayed/1, hibernating/1, many_in_a_message/1, small_ones/1,
-         one_of_many_kept/1]).
+-export([dropped_messages_are_collected/1, messages_that_are_kept_weigh_no_more/1,
+         the_last_messages_kept_keep_no_others/1, relayed_messages_are_collected/1,
+         a_hibernating_process_keeps_no_more/1, many_binaries_in_a_message_weigh_no_more/1,
+         small_binaries_weigh_no_more/1, one_binary_kept_does_not_keep_the_rest/1]).
 
 %% Run on the peer.
 -export([start/4, init/4, awake/3, peak/0]).
@@ -24,7 +26,9 @@ suite() ->
     [{timetrap, {minutes, 5}}].
 
 all() ->
-    [received_and_dropped, some_kept, the_last_ones_kept, relayed, hibernating, many_in_a_message, small_ones, one_of_many_kept].
+    [dropped_messages_are_collected, messages_that_are_kept_weigh_no_more, the_last_messages_kept_keep_no_others,
+     relayed_messages_are_collected, a_hibernating_process_keeps_no_more, many_binaries_in_a_message_weigh_no_more,
+     small_binaries_weigh_no_more, one_binary_kept_does_not_keep_the_rest].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here([]),
@@ -34,31 +38,31 @@ end_per_suite(_Config) ->
     teleport_test:stop_here().
 
 %% Processes with small and large states: the garbage of a large one lies in its old heap.
-received_and_dropped(_Config) ->
+dropped_messages_are_collected(_Config) ->
     [compare(drop, Words, ?MIB, 500) || Words <- [10, 1000, 1000000]].
 
-some_kept(_Config) ->
+messages_that_are_kept_weigh_no_more(_Config) ->
     [compare({keep, 100}, Words, ?MIB, 500) || Words <- [10, 1000, 1000000]].
 
 %% What is dropped has become old.
-the_last_ones_kept(_Config) ->
+the_last_messages_kept_keep_no_others(_Config) ->
     [compare({last, 100}, Words, ?MIB, 500) || Words <- [10, 1000, 1000000]].
 
-relayed(_Config) ->
+relayed_messages_are_collected(_Config) ->
     [compare(relay, Words, ?MIB, 500) || Words <- [10, 1000000]].
 
-hibernating(_Config) ->
+a_hibernating_process_keeps_no_more(_Config) ->
     compare(hibernate, 100000, ?MIB, 300).
 
-many_in_a_message(_Config) ->
+many_binaries_in_a_message_weigh_no_more(_Config) ->
     Binaries = [binary(200000) || _ <- lists:seq(1, 20)],
     [compare(Kind, Words, {Binaries, [1, 2, 3]}, 300) || Kind <- [drop, {keep, 20}], Words <- [10, 1000000]].
 
-small_ones(_Config) ->
+small_binaries_weigh_no_more(_Config) ->
     [compare(Kind, 100000, Size, 100 * ?MIB div Size) || Kind <- [drop, {keep, 200}], Size <- [70000, 150000, 400000]].
 
 %% A binary keeps all of its message, but not if that is mostly something else.
-one_of_many_kept(_Config) ->
+one_binary_kept_does_not_keep_the_rest(_Config) ->
     compare({pick, 50}, 1000, {lists:seq(1, 1000000), binary(100000)}, 100).
 
 %% The peaks of a node on which a process gets so many of these messages, each way.

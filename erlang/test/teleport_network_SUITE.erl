@@ -6,7 +6,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([hosts_with_ipv6_only/1, an_inner_address_behind_an_outer_one/1, translated_ports/1, a_name_of_an_epmd_module/1]).
+-export([hosts_with_ipv6_only_reach_each_other/1, an_inner_address_behind_an_outer_one/1,
+         translated_ports_are_reached_as_advertised/1, a_name_of_an_epmd_module/1]).
 -export([called/1]).
 -export([a_resolver_that_never_answers/1, names_are_looked_up_when_they_are_used/1, a_loopback_of_another_host/1,
          a_port_that_is_dropped/1, one_that_is_not_reached/1, nodes_that_distributed_erlang_does_not_reach/1]).
@@ -15,10 +16,10 @@ suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [hosts_with_ipv6_only, an_inner_address_behind_an_outer_one, translated_ports, a_name_of_an_epmd_module,
-     a_resolver_that_never_answers, names_are_looked_up_when_they_are_used, a_loopback_of_another_host, a_port_that_is_dropped,
-     one_that_is_not_reached,
-     nodes_that_distributed_erlang_does_not_reach].
+    [hosts_with_ipv6_only_reach_each_other, an_inner_address_behind_an_outer_one,
+     translated_ports_are_reached_as_advertised, a_name_of_an_epmd_module, a_resolver_that_never_answers,
+     names_are_looked_up_when_they_are_used, a_loopback_of_another_host, a_port_that_is_dropped,
+     one_that_is_not_reached, nodes_that_distributed_erlang_does_not_reach].
 
 init_per_suite(Config) ->
     Spaces = [name(Number) || Number <- [1, 2]],
@@ -49,7 +50,7 @@ end_per_testcase(_Case, Config) ->
     remove(?config(spaces, Config)).
 
 %% As in a cluster of hosts that have no other addresses.
-hosts_with_ipv6_only(Config) ->
+hosts_with_ipv6_only_reach_each_other(Config) ->
     Spaces = ?config(spaces, Config),
     [run(["ip -n ", Space, " addr add fd00:7::", digit(Number), "/64 dev tp nodad"]) || {Number, Space} <- numbered(Spaces)],
     Nodes = [start(Space, "n" ++ digit(Number) ++ "@fd00:7::" ++ digit(Number), ["-proto_dist", "inet6_tcp"], [])
@@ -73,7 +74,7 @@ an_inner_address_behind_an_outer_one(Config) ->
     [stop(Node) || Node <- Nodes].
 
 %% The port at which it listens is closed from outside; another one leads there.
-translated_ports(Config) ->
+translated_ports_are_reached_as_advertised(Config) ->
     Spaces = [_, Second] = with_ipv4(Config),
     translate(Second, ["-d 10.77.0.2 -p tcp --dport 19101 -j DNAT --to-destination 10.88.0.2:9101",
                        "-d 10.77.0.2 -p tcp ! --dport 9101 -j DNAT --to-destination 10.88.0.2"]),

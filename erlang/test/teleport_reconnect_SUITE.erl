@@ -5,7 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([a_node_that_ends/1, a_node_that_is_stopped/1, a_node_that_is_killed/1, disconnected_by_hand/1]).
+-export([a_node_that_ends_comes_back/1, a_node_that_is_stopped_comes_back/1, a_node_that_is_killed/1,
+         a_node_disconnected_by_hand_comes_back/1]).
 
 -define(PATIENCE, 30000).
 -define(RING, 4).
@@ -15,7 +16,8 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [a_node_that_ends, a_node_that_is_stopped, a_node_that_is_killed, disconnected_by_hand].
+    [a_node_that_ends_comes_back, a_node_that_is_stopped_comes_back, a_node_that_is_killed,
+     a_node_disconnected_by_hand_comes_back].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here([]),
@@ -33,10 +35,10 @@ end_per_testcase(_Case, Config) ->
     [teleport_test:stop_peer(Peer) || {Peer, _Node} <- ?config(members, Config)],
     teleport_test:eventually(fun() -> teleport:nodes() =:= [] end).
 
-a_node_that_ends(Config) ->
+a_node_that_ends_comes_back(Config) ->
     comes_back(Config, fun(_Peer, Node) -> ok = erpc:call(Node, init, stop, []) end).
 
-a_node_that_is_stopped(Config) ->
+a_node_that_is_stopped_comes_back(Config) ->
     comes_back(Config, fun(Peer, _Node) -> teleport_test:stop_peer(Peer) end).
 
 a_node_that_is_killed(Config) ->
@@ -72,7 +74,7 @@ comes_back(Config, End) ->
     teleport_test:stop_peer(Again).
 
 %% Distributed Erlang says that the node is down, though it lives.
-disconnected_by_hand(Config) ->
+a_node_disconnected_by_hand_comes_back(Config) ->
     [{_, Node}, {_, Neighbour} | _] = Members = ?config(members, Config),
     Server = erpc:call(Node, erlang, whereis, [server]),
     Here = watchers(node(), Server),

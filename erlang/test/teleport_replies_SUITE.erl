@@ -4,17 +4,20 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([suite/0, all/0, without_a_form/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([by_hand/1, by_hand_in_all_ways/1, by_hand_and_end/1, by_another_process/1, by_hand_too_late/1, the_tag_of_the_caller/1,
-         without_a_form/1, a_relay_that_is_killed/1]).
+-export([suite/0, all/0, a_term_without_a_form_harms_its_sender_only/0, init_per_suite/1, end_per_suite/1,
+         init_per_testcase/2, end_per_testcase/2]).
+-export([replies_by_hand_end_calls/1, by_hand_in_all_ways/1, a_reply_by_hand_comes_before_the_end/1,
+         another_process_may_reply/1, a_late_reply_by_hand_ends_nothing_else/1, the_tag_of_the_caller/1,
+         a_term_without_a_form_harms_its_sender_only/1, a_relay_that_is_killed/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [by_hand, by_hand_in_all_ways, by_hand_and_end, by_another_process, by_hand_too_late, the_tag_of_the_caller,
-     without_a_form, a_relay_that_is_killed].
+    [replies_by_hand_end_calls, by_hand_in_all_ways, a_reply_by_hand_comes_before_the_end, another_process_may_reply,
+     a_late_reply_by_hand_ends_nothing_else, the_tag_of_the_caller, a_term_without_a_form_harms_its_sender_only,
+     a_relay_that_is_killed].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -32,11 +35,11 @@ end_per_testcase(_Case, Config) ->
     teleport_test:eventually(fun() -> erpc:call(?config(node, Config), teleport_test, watched, []) =:= 0 end),
     ?assertEqual([], teleport_test:mailbox()).
 
-by_hand(Config) ->
+replies_by_hand_end_calls(Config) ->
     Server = ?config(server, Config),
     Large = binary:copy(<<1>>, 1000000),
     [?assertEqual({ok, Term}, teleport:gs_call(To, {by_hand, Term}))
-     || To <- [Server, {by_hand, node(Server)}], Term <- [x, Large]],
+     || To <- [Server, {?FUNCTION_NAME, node(Server)}], Term <- [x, Large]],
     ?assertEqual({ok, x}, teleport:gs_call(Server, {echo, x})).
 
 by_hand_in_all_ways(Config) ->
@@ -53,7 +56,7 @@ by_hand_in_all_ways(Config) ->
     exit(Here, kill).
 
 %% Its end does not come before its answer.
-by_hand_and_end(Config) ->
+a_reply_by_hand_comes_before_the_end(Config) ->
     Node = ?config(node, Config),
     [begin
          Server = teleport_test_server:start_at(Node, undefined),
@@ -68,7 +71,7 @@ by_hand_and_end(Config) ->
     ?assertExit({normal, _}, teleport:gs_call(Silent, {exit, normal})),
     false = erpc:call(Node, erlang, is_process_alive, [Server]).
 
-by_another_process(Config) ->
+another_process_may_reply(Config) ->
     Server = ?config(server, Config),
     {Peer, Third} = teleport_test:start_peer(),
     Here = self(),
@@ -86,7 +89,7 @@ by_another_process(Config) ->
     teleport_test:stop_peer(Peer).
 
 %% It cannot be kept from the mailbox, as it cannot by OTP; but it ends nothing else.
-by_hand_too_late(Config) ->
+a_late_reply_by_hand_ends_nothing_else(Config) ->
     Server = ?config(server, Config),
     ?assertExit({timeout, _}, teleport:gs_call(Server, {by_hand_later, late}, 1)),
     ?assertEqual(released, teleport:gs_call(Server, release_by_hand)),
@@ -102,10 +105,10 @@ the_tag_of_the_caller(Config) ->
     ?assertEqual(timeout, teleport:receive_response(Id, 0)).
 
 %% A binary of more than 4 GiB has no form in the external term format: the sender or caller is told, and others do not notice.
-without_a_form() ->
+a_term_without_a_form_harms_its_sender_only() ->
     [{timetrap, {minutes, 5}}].
 
-without_a_form(_Config) ->
+a_term_without_a_form_harms_its_sender_only(_Config) ->
     case available_memory() > 8 bsl 30 of
         true -> huge_terms();
         false -> {skip, "8 GiB of memory have to be free"}

@@ -5,20 +5,24 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([nothing_gets_through/1, the_peer_asks_too/1, a_report_fits_a_terminal/1, a_report_without_teleport/1]).
--export([a_stopped_peer_with_a_session/1, an_address_that_is_not_the_way_of_a_session/1, hosts_that_are_none/1]).
--export([a_start_that_failed/1, a_rest_is_said_once/1, a_call_that_ends_first_is_explained/1]).
--export([a_call_in_vain_is_warned_of_once/1, nodes_that_are_not_there_are_not_warned_of/1, a_lost_session_is_warned_of/1]).
+-export([check_sees_that_nothing_gets_through/1, the_side_that_was_dialled_can_check/1, a_report_fits_a_terminal/1,
+         a_report_says_that_teleport_does_not_run/1]).
+-export([a_stopped_peer_with_a_session/1, an_address_that_is_not_the_way_of_a_session/1,
+         hosts_that_do_not_resolve_are_named/1]).
+-export([a_start_that_failed_says_why/1, a_rest_is_said_once/1, a_call_that_ends_first_is_explained/1]).
+-export([a_call_in_vain_is_warned_of_once/1, nodes_that_are_not_there_are_not_warned_of/1,
+         a_lost_session_is_warned_of/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [nothing_gets_through, a_stopped_peer_with_a_session, an_address_that_is_not_the_way_of_a_session, hosts_that_are_none,
-     a_start_that_failed, a_rest_is_said_once, a_call_that_ends_first_is_explained, the_peer_asks_too, a_report_fits_a_terminal,
-     a_report_without_teleport,
-     a_call_in_vain_is_warned_of_once, nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of].
+    [check_sees_that_nothing_gets_through, a_stopped_peer_with_a_session, an_address_that_is_not_the_way_of_a_session,
+     hosts_that_do_not_resolve_are_named, a_start_that_failed_says_why, a_rest_is_said_once,
+     a_call_that_ends_first_is_explained, the_side_that_was_dialled_can_check, a_report_fits_a_terminal,
+     a_report_says_that_teleport_does_not_run, a_call_in_vain_is_warned_of_once,
+     nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -36,7 +40,7 @@ end_per_testcase(Case, _Config) ->
     application:unload(teleport).
 
 %% A firewall drops what goes to the port: nothing is closed, and the session stands.
-nothing_gets_through(_Config) ->
+check_sees_that_nothing_gets_through(_Config) ->
     {Peer, Node, Proxy} = behind_a_proxy([{setup_timeout, 1000}]),
     Server = teleport_test_server:start_at(Node, server),
     ok = teleport:prime(Node),
@@ -81,7 +85,7 @@ an_address_that_is_not_the_way_of_a_session(_Config) ->
     ?assertMatch([_ | _], [Line || Line <- Lines, string:find(Line, "econnrefused, though") =/= nomatch]),
     teleport_test:stop_peer(Peer).
 
-hosts_that_are_none(_Config) ->
+hosts_that_do_not_resolve_are_named(_Config) ->
     No = "no-such-host.invalid",
     ok = teleport_test:start_here([]),
     {Peer, Node} = teleport_test:start_peer(),
@@ -111,7 +115,7 @@ hosts_that_are_none(_Config) ->
     ?assert(says(node, No ++ " cannot be resolved", Unknown)),
     teleport_test:stop_peer(Peer).
 
-a_start_that_failed(_Config) ->
+a_start_that_failed_says_why(_Config) ->
     ok = application:load(teleport),
     ok = application:set_env(teleport, listen, nonsense),
     {error, {bad_value, listen, _}} = teleport:start(),
@@ -146,7 +150,7 @@ a_call_that_ends_first_is_explained(_Config) ->
     ok = gen_tcp:close(Mute).
 
 %% The side that has not dialled asks over the same connections.
-the_peer_asks_too(_Config) ->
+the_side_that_was_dialled_can_check(_Config) ->
     {Peer, Node, _Proxy} = behind_a_proxy([]),
     ok = teleport:prime(Node),
     ?assertMatch({ok, _}, erpc:call(Node, teleport, check, [node()])),
@@ -164,7 +168,7 @@ a_report_fits_a_terminal(_Config) ->
                  "! tcp", "econnrefused", "handshake", "messages_sent", "address", "last_heard_ms"]],
     teleport_test:stop_peer(Peer).
 
-a_report_without_teleport(_Config) ->
+a_report_says_that_teleport_does_not_run(_Config) ->
     [begin
         Lines = printed(Report),
         ?assertMatch([_ | _], [Line || Line <- Lines, string:find(Line, "teleport:start()") =/= nomatch])

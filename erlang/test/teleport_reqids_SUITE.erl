@@ -5,8 +5,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([in_the_order_of_answers/1, by_message/1, as_of_otp/1, that_come_late/1, that_are_waited_for_again/1,
-         of_servers_that_end/1, of_all_behaviours/1, by_functions_of_otp/1, bad_input/1]).
+-export([in_the_order_of_answers/1, responses_are_checked_by_message/1, collections_are_those_of_otp/1,
+         late_replies_reach_no_mailbox/1, that_are_waited_for_again/1, servers_that_end_end_their_requests/1,
+         all_behaviours_have_collections/1, functions_of_otp_take_the_ids/1, bad_input_fails_as_that_of_otp/1]).
 
 -define(BOTH, [teleport_gen_server, gen_server]).
 
@@ -15,8 +16,9 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [in_the_order_of_answers, by_message, as_of_otp, that_come_late, that_are_waited_for_again, of_servers_that_end,
-     of_all_behaviours, by_functions_of_otp, bad_input].
+    [in_the_order_of_answers, responses_are_checked_by_message, collections_are_those_of_otp,
+     late_replies_reach_no_mailbox, that_are_waited_for_again, servers_that_end_end_their_requests,
+     all_behaviours_have_collections, functions_of_otp_take_the_ids, bad_input_fails_as_that_of_otp].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -48,7 +50,7 @@ in_the_order_of_answers(Config) ->
     {{reply, {ok, x}}, Second, Kept} = M:wait_response(Kept, 30000, false),
     ?assertEqual([here, there], lists:sort([First, Second])).
 
-by_message(Config) ->
+responses_are_checked_by_message(Config) ->
     M = teleport_gen_server,
     Ids = ask(M, [{I, Server, {echo, I}} || {I, Server} <- lists:zip([1, 2], ?config(servers, Config))]),
     ?assertEqual(no_reply, M:check_response(other, Ids, true)),
@@ -59,7 +61,7 @@ by_message(Config) ->
     ?assertEqual(no_request, M:receive_response(None, infinity, true)),
     ?assertEqual(no_request, M:wait_response(None, 0, false)).
 
-as_of_otp(Config) ->
+collections_are_those_of_otp(Config) ->
     Node = ?config(node, Config),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
     Refs = [{nobody, Node}, Dead, nobody, {nobody, node()}, {global, nobody}, {via, global, nobody}, {x, nobody@nowhere}],
@@ -70,7 +72,7 @@ as_of_otp(Config) ->
      end || Ref <- Refs].
 
 %% Neither from this node nor from the other one.
-that_come_late(Config) ->
+late_replies_reach_no_mailbox(Config) ->
     M = teleport_gen_server,
     Servers = ?config(servers, Config),
     Ids = ask(M, [{Server, Server, {held, x}} || Server <- Servers ++ Servers]),
@@ -101,7 +103,7 @@ that_are_waited_for_again(Config) ->
     [?assertEqual({released, 1}, teleport:gs_call(Server, release)) || Server <- Servers],
     ?assertEqual(lists:sort(Servers), lists:sort(collect(M, Ids))).
 
-of_servers_that_end(Config) ->
+servers_that_end_end_their_requests(Config) ->
     M = teleport_gen_server,
     Servers = ?config(servers, Config),
     Ids = ask(M, [{Server, Server, {exit, {tired, Server}}} || Server <- Servers]),
@@ -109,7 +111,7 @@ of_servers_that_end(Config) ->
     {{error, {{tired, Second}, Second}}, Second, None} = M:wait_response(Rest, 30000, true),
     ?assertEqual({lists:sort(Servers), 0}, {lists:sort([First, Second]), M:reqids_size(None)}).
 
-of_all_behaviours(Config) ->
+all_behaviours_have_collections(Config) ->
     Node = ?config(node, Config),
     Statem = teleport_test_statem:start_at(Node, ?FUNCTION_NAME),
     Ids = teleport_gen_statem:send_request(Statem, state, label, teleport_gen_statem:reqids_new()),
@@ -129,12 +131,12 @@ of_all_behaviours(Config) ->
     [exit(Pid, kill) || Pid <- [Statem, Manager]].
 
 %% They take what teleport's have made.
-by_functions_of_otp(Config) ->
+functions_of_otp_take_the_ids(Config) ->
     Servers = ?config(servers, Config),
     Ids = ask(teleport_gen_server, [{Server, Server, {echo, x}} || Server <- Servers]),
     ?assertEqual(lists:sort(Servers), lists:sort(collect(gen_server, Ids))).
 
-bad_input(Config) ->
+bad_input_fails_as_that_of_otp(Config) ->
     M = teleport_gen_server,
     [Here, _There] = ?config(servers, Config),
     Ids = ask(M, [{label, Here, {echo, x}}]),

@@ -5,16 +5,16 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0]).
--export([a_small_ring/1]).
+-export([a_small_ring_loses_nothing/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [a_small_ring].
+    [a_small_ring_loses_nothing].
 
-a_small_ring(_Config) ->
+a_small_ring_loses_nothing(_Config) ->
     Report = teleport_ring:measure(#{size => 64 bsl 10, warmup => 1, rounds => 2, rate_milliseconds => 50,
                                      terms_milliseconds => 50, calls => 20, sizes => [1 bsl 10, 1 bsl 20],
                                      progress => fun ct:log/2}),

@@ -5,8 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([nobody_waits_longer_than_it_may/1, nodes_are_asked_at_the_same_time/1, known_ways_come_first/1,
-         a_way_that_changes_to_a_frozen_node/1, first_to_wait/1]).
+-export([nobody_waits_longer_than_it_may/1, nodes_are_asked_at_the_same_time/1, a_silent_node_does_not_hold_up_others/1,
+         a_way_that_changes_to_a_frozen_node/1, only_the_first_waits_for_a_silent_node/1]).
 
 %% What a node that says nothing takes to be asked, in milliseconds.
 -define(ASKING, 5000).
@@ -16,8 +16,8 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [nobody_waits_longer_than_it_may, nodes_are_asked_at_the_same_time, known_ways_come_first,
-     a_way_that_changes_to_a_frozen_node, first_to_wait].
+    [nobody_waits_longer_than_it_may, nodes_are_asked_at_the_same_time, a_silent_node_does_not_hold_up_others,
+     a_way_that_changes_to_a_frozen_node, only_the_first_waits_for_a_silent_node].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -83,7 +83,7 @@ nodes_are_asked_at_the_same_time(Config) ->
     teleport_test:stop_peer(Other).
 
 %% A node that says nothing does not hold up the others.
-known_ways_come_first(Config) ->
+a_silent_node_does_not_hold_up_others(Config) ->
     {Other, OtherNode} = teleport_test:start_peer(),
     {Node, Self} = {?config(node, Config), self()},
     Server = teleport_test_server:start_at(OtherNode, x),
@@ -117,7 +117,7 @@ a_way_that_changes_to_a_frozen_node(Config) ->
     ?assertEqual([Node], teleport:nodes()).
 
 %% The first who wants something of a node that says nothing waits for what it says, the others do not.
-first_to_wait(Config) ->
+only_the_first_waits_for_a_silent_node(Config) ->
     Node = ?config(node, Config),
     ok = teleport_route:forget(Node),
     ok = freeze(Config),

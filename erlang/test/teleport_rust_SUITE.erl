@@ -7,9 +7,12 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([sends/1, large_binaries/1, terms_of_all_kinds/1, casts/1, calls/1, noproc/1, exit_reasons/1, timeouts/1,
-         rejected_requests/1, atoms/1, atoms_of_each_peer/1, panics/1, many_calls_at_once/1, monitors/1,
-         a_node_in_rust_is_killed/1, a_node_in_erlang_is_killed/1,
+-export([sends_go_both_ways/1, large_binaries_go_both_ways/1, terms_of_all_kinds_go_both_ways/1,
+         casts_keep_their_order/1, calls_go_both_ways/1, calls_of_no_process_end_with_noproc/1,
+         exit_reasons_go_both_ways/1, what_comes_after_a_timeout_is_dropped/1,
+         requests_that_cannot_be_read_are_rejected/1, more_new_atoms_than_allowed_reject_the_call/1,
+         one_peers_atoms_are_not_anothers/1, a_panic_is_the_exit_reason/1, many_calls_at_once_have_their_own_answers/1,
+         monitors_go_both_ways/1, a_node_in_rust_is_killed/1, a_node_in_erlang_is_killed/1,
          a_node_in_rust_is_restarted/1]).
 
 %% Milliseconds, far above what anything takes on a busy machine.
@@ -20,9 +23,12 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [sends, large_binaries, terms_of_all_kinds, casts, calls, noproc, exit_reasons, timeouts, rejected_requests,
-     atoms, atoms_of_each_peer, panics, many_calls_at_once, monitors, a_node_in_rust_is_killed, a_node_in_erlang_is_killed,
-     a_node_in_rust_is_restarted].
+    [sends_go_both_ways, large_binaries_go_both_ways, terms_of_all_kinds_go_both_ways, casts_keep_their_order,
+     calls_go_both_ways, calls_of_no_process_end_with_noproc, exit_reasons_go_both_ways,
+     what_comes_after_a_timeout_is_dropped, requests_that_cannot_be_read_are_rejected,
+     more_new_atoms_than_allowed_reject_the_call, one_peers_atoms_are_not_anothers, a_panic_is_the_exit_reason,
+     many_calls_at_once_have_their_own_answers, monitors_go_both_ways, a_node_in_rust_is_killed,
+     a_node_in_erlang_is_killed, a_node_in_rust_is_restarted].
 
 init_per_suite(Config) ->
     case os:getenv("TELEPORT_INTEROP") of
@@ -50,7 +56,7 @@ end_per_testcase(_Case, Config) ->
 
 %% Sending.
 
-sends(Config) ->
+sends_go_both_ways(Config) ->
     {Rust, Node} = rust(Config),
     ok = teleport:send({desk, Node}, {echo, self(), to_a_name}),
     ?assertEqual({echo, to_a_name}, teleport_test:receive_one()),
@@ -68,7 +74,7 @@ sends(Config) ->
     ok = teleport:send({nobody, Node}, hello),
     sent = tell(Rust, {send, {nobody, node()}, hello}).
 
-large_binaries(Config) ->
+large_binaries_go_both_ways(Config) ->
     {Rust, Node} = rust(Config),
     Binary = rand:bytes(10 bsl 20),
     ok = teleport:send({desk, Node}, {echo, self(), {Binary, tail}}),
@@ -79,7 +85,7 @@ large_binaries(Config) ->
     Server = server(),
     ?assertEqual({ok, {ok, Binary}}, tell(Rust, {call, Server, {echo, Binary}, ?PATIENCE})).
 
-terms_of_all_kinds(Config) ->
+terms_of_all_kinds_go_both_ways(Config) ->
     {Rust, Node} = rust(Config),
     Server = server(),
     Terms = [[], {}, #{a => #{1 => "x"}}, -(1 bsl 200), 1 bsl 70, 2.5, <<5:3>>, make_ref(), self(), fun lists:map/2,
@@ -91,7 +97,7 @@ terms_of_all_kinds(Config) ->
      end || Term <- Terms].
 
 %% In the order in which they were sent, and with what is sent plainly.
-casts(Config) ->
+casts_keep_their_order(Config) ->
     {Rust, Node} = rust(Config),
     [begin
          ok = teleport:cast({desk, Node}, {note, {cast, I}}),
@@ -108,7 +114,7 @@ casts(Config) ->
 
 %% Calls.
 
-calls(Config) ->
+calls_go_both_ways(Config) ->
     {Rust, Node} = rust(Config),
     Desk = teleport:gs_call({desk, Node}, pid),
     ?assertEqual(Node, node(Desk)),
@@ -127,7 +133,7 @@ calls(Config) ->
     ?assertEqual({ok, {ok, bye}}, tell(Rust, {call, Server, {last, bye}, ?PATIENCE})),
     ?assertEqual({count, 0}, tell(Rust, waiting)).
 
-noproc(Config) ->
+calls_of_no_process_end_with_noproc(Config) ->
     {Rust, Node} = rust(Config),
     ?assertExit({noproc, {gen_server, call, [{nobody, Node}, hello]}}, teleport:gs_call({nobody, Node}, hello)),
     Desk = teleport:gs_call({desk, Node}, pid),
@@ -138,7 +144,7 @@ noproc(Config) ->
     ok = gen_server:stop(Dead),
     ?assertEqual(noproc, tell(Rust, {call, Dead, hello, ?PATIENCE})).
 
-exit_reasons(Config) ->
+exit_reasons_go_both_ways(Config) ->
     {Rust, Node} = rust(Config),
     ?assertExit({{tired, "of it"}, {gen_server, call, [{desk, Node}, _]}},
                 teleport:gs_call({desk, Node}, {exit, {tired, "of it"}})),
@@ -146,7 +152,7 @@ exit_reasons(Config) ->
     ?assertEqual({exit, {tired, "of it"}}, tell(Rust, {call, Server, {exit, {tired, "of it"}}, ?PATIENCE})).
 
 %% What still comes gets into no mailbox.
-timeouts(Config) ->
+what_comes_after_a_timeout_is_dropped(Config) ->
     {Rust, Node} = rust(Config),
     Desk = {desk, Node},
     [?assertExit({timeout, {gen_server, call, [Desk, {later, 300, x}, Timeout]}},
@@ -162,7 +168,7 @@ timeouts(Config) ->
     teleport_test:eventually(fun() -> teleport_test:watched() =:= 0 end).
 
 %% The server in Rust refuses what it cannot read, and goes on; one in Erlang ends, as it always did.
-rejected_requests(Config) ->
+requests_that_cannot_be_read_are_rejected(Config) ->
     {Rust, Node} = rust(Config),
     Desk = teleport:gs_call({desk, Node}, pid),
     {'EXIT', {{rejected, Text}, {gen_server, call, [Desk, {bake, a_cake}]}}} =
@@ -175,7 +181,7 @@ rejected_requests(Config) ->
     ?assertMatch({exit, {function_clause, [_ | _]}}, tell(Rust, {call, Server, {bake, a_cake}, ?PATIENCE})).
 
 %% What has more new atoms than the node in Erlang takes: the caller is told, in Rust and in Erlang.
-atoms(Config) ->
+more_new_atoms_than_allowed_reject_the_call(Config) ->
     {Peer, Erlang} = teleport_test:start_peer(),
     ok = erpc:call(Erlang, application, stop, [teleport]),
     ok = erpc:call(Erlang, application, set_env, [teleport, max_new_atoms, 10]),
@@ -199,7 +205,7 @@ atoms(Config) ->
     stop_rust(Rust).
 
 %% One peer has used up what it may add, also when it comes again. Another one has not.
-atoms_of_each_peer(Config) ->
+one_peers_atoms_are_not_anothers(Config) ->
     {Peer, Erlang} = teleport_test:start_peer(peer:random_name(), [{max_new_atoms_per_peer, 20}, {max_new_atoms, 40}]),
     {ok, {_, Port}} = erpc:call(Erlang, teleport_manager, address, []),
     Server = teleport_test_server:start_at(Erlang, server),
@@ -239,14 +245,14 @@ atoms_of_each_peer(Config) ->
 new_atoms(Count) ->
     [list_to_atom(lists:concat(["new", erlang:unique_integer([positive]), "-", I])) || I <- lists:seq(1, Count)].
 
-panics(Config) ->
+a_panic_is_the_exit_reason(Config) ->
     {_Rust, Node} = rust(Config),
     Monitor = teleport:monitor({desk, Node}),
     ?assertExit({{panic, <<"oh dear">>}, {gen_server, call, _}}, teleport:gs_call({desk, Node}, {panic, <<"oh dear">>})),
     ?assertEqual({'DOWN', Monitor, process, {desk, Node}, {panic, <<"oh dear">>}}, teleport_test:receive_one()).
 
 %% From both sides, to both sides, each with its own answer.
-many_calls_at_once(Config) ->
+many_calls_at_once_have_their_own_answers(Config) ->
     {Rust, Node} = rust(Config),
     Self = self(),
     Callers = [spawn_link(fun() ->
@@ -260,7 +266,7 @@ many_calls_at_once(Config) ->
 
 %% Monitors.
 
-monitors(Config) ->
+monitors_go_both_ways(Config) ->
     {Rust, Node} = rust(Config),
     Desk = teleport:gs_call({desk, Node}, pid),
     [ByPid, ByName, Nobody] = [teleport:monitor(Ref) || Ref <- [Desk, {desk, Node}, {nobody, Node}]],

@@ -8,8 +8,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([sends/1, calls_and_replies/1, a_long_call_is_noticed/1, parts_stay_few/1, a_large_term_does_not_hold_up_others/1]).
--export([busy_dirty_schedulers/1]).
+-export([sends_hold_no_scheduler/1, calls_hold_no_scheduler/1, a_long_call_is_noticed/1, parts_stay_few/1,
+         a_large_term_does_not_hold_up_others/1]).
+-export([small_messages_need_no_dirty_scheduler/1]).
 
 %% Run on both nodes.
 -export([observe/0, observer/1, sink/0]).
@@ -25,8 +26,8 @@ suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [sends, calls_and_replies, a_long_call_is_noticed, parts_stay_few, a_large_term_does_not_hold_up_others,
-     busy_dirty_schedulers].
+    [sends_hold_no_scheduler, calls_hold_no_scheduler, a_long_call_is_noticed, parts_stay_few,
+     a_large_term_does_not_hold_up_others, small_messages_need_no_dirty_scheduler].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -35,7 +36,7 @@ end_per_suite(Config) ->
     teleport_test:end_pair(Config).
 
 %% To a process of the peer, which sends it back.
-sends(Config) ->
+sends_hold_no_scheduler(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     %% What happens only once is not measured.
@@ -47,7 +48,7 @@ sends(Config) ->
      end) || {Name, Term} <- terms()].
 
 %% The request and the reply, which goes by a relay.
-calls_and_replies(Config) ->
+calls_hold_no_scheduler(Config) ->
     Node = ?config(node, Config),
     _ = teleport_test_server:start_at(Node, server),
     {ok, first} = teleport:gs_call({server, Node}, {echo, first}),
@@ -152,7 +153,7 @@ round_of(Node, Fun) ->
     maps:merge_with(fun(_, A, B) -> max(A, B) end, Here, There).
 
 %% Small messages do not wait for dirty schedulers, whatever is in them.
-busy_dirty_schedulers(Config) ->
+small_messages_need_no_dirty_scheduler(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, busy),
     Self = self(),

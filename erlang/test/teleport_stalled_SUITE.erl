@@ -5,7 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([a_stopped_peer/1, a_slow_process/1, asynchronous_sends/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
+-export([a_stopped_peer_holds_up_no_other/1, a_slow_process_holds_up_no_other/1,
+         asynchronous_sends_do_not_wait_and_keep_order/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
 -export([a_stopped_peer_among_others/1, a_stopped_peer_is_not_waited_for/1]).
 
 -define(PATIENCE, 30000).
@@ -18,8 +19,8 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [a_stopped_peer, a_slow_process, asynchronous_sends, a_peer_stopped_for_longer_than_the_ticktime,
-     a_stopped_peer_among_others, a_stopped_peer_is_not_waited_for].
+    [a_stopped_peer_holds_up_no_other, a_slow_process_holds_up_no_other, asynchronous_sends_do_not_wait_and_keep_order,
+     a_peer_stopped_for_longer_than_the_ticktime, a_stopped_peer_among_others, a_stopped_peer_is_not_waited_for].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -44,7 +45,7 @@ end_per_testcase(_Case, Config) ->
     teleport_test:signal(cont, ?config(os_pid, Config)),
     [teleport_test:stop_peer(Peer) || Peer <- ?config(peers, Config)].
 
-a_stopped_peer(Config) ->
+a_stopped_peer_holds_up_no_other(Config) ->
     {Sender, Node, Other} = {?config(sender, Config), ?config(node, Config), ?config(other, Config)},
     [Sink, OtherSink] = [teleport_test:sink(N) || N <- [Node, Other]],
     Server = teleport_test_server:start_at(Other, server),
@@ -86,7 +87,7 @@ a_stopped_peer(Config) ->
     ?assertMatch(#{Sender := #{messages_received := Total}}, maps:get(peers, erpc:call(Node, teleport, info, []))).
 
 %% Mailboxes have no bounds, as ever: what a process does not take stays in its own.
-a_slow_process(Config) ->
+a_slow_process_holds_up_no_other(Config) ->
     {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
     [Slow, Quick] = [teleport_test:sink(Node) || _ <- [1, 2]],
     Self = self(),
@@ -102,7 +103,7 @@ a_slow_process(Config) ->
     ?assertEqual([], teleport_test:arrived([Slow], Messages)).
 
 %% They do not wait for room, and keep their order, also with those that do.
-asynchronous_sends(Config) ->
+asynchronous_sends_do_not_wait_and_keep_order(Config) ->
     {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
     Sink = teleport_test:sink(Node),
     ok = erpc:call(Sender, teleport, prime, [Node]),

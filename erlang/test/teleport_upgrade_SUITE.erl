@@ -6,16 +6,17 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([from_the_same_file/1, from_another_file/1, from_another_file_after_a_purge/1, modules_anew/1]).
--export([a_release_is_upgraded/1, every_module_is_in_the_appup/1]).
+-export([the_same_library_keeps_the_engine/1, another_library_restarts_the_engine/1, from_another_file_after_a_purge/1,
+         modules_loaded_anew_kill_no_process/1]).
+-export([a_release_upgrade_loses_nothing/1, every_module_is_in_the_appup/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [from_the_same_file, from_another_file, from_another_file_after_a_purge, modules_anew, a_release_is_upgraded,
-     every_module_is_in_the_appup].
+    [the_same_library_keeps_the_engine, another_library_restarts_the_engine, from_another_file_after_a_purge,
+     modules_loaded_anew_kill_no_process, a_release_upgrade_loses_nothing, every_module_is_in_the_appup].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -30,7 +31,7 @@ init_per_testcase(every_module_is_in_the_appup, Config) ->
 init_per_testcase(Case, Config) ->
     Directory = filename:join(?config(priv_dir, Config), Case),
     A = case Case of
-        a_release_is_upgraded -> start_release(filename:join([Directory, "a", "lib"]));
+        a_release_upgrade_loses_nothing -> start_release(filename:join([Directory, "a", "lib"]));
         _ -> start(filename:join([Directory, "a", "teleport"]))
     end,
     traffic([A, start(filename:join([Directory, "b", "teleport"]))], Config).
@@ -74,7 +75,7 @@ copy(Root) ->
     end || Directory <- ["ebin", "priv"], File <- filelib:wildcard(filename:join([From, Directory, "*"]))].
 
 %% Users do not notice.
-from_the_same_file(Config) ->
+the_same_library_keeps_the_engine(Config) ->
     Nodes = [Node || #{node := Node} <- ?config(nodes, Config)],
     Managers = [manager(Node) || Node <- Nodes],
     Libraries = [library(Node) || Node <- Nodes],
@@ -92,7 +93,7 @@ from_the_same_file(Config) ->
     ?assertEqual(Libraries, [library(Node) || Node <- Nodes]).
 
 %% All callers are told, and all goes on. Three times in a row, sooner than the engine has begun anew.
-from_another_file(Config) ->
+another_library_restarts_the_engine(Config) ->
     upgrade(Config, fun(#{node := Node, root := Root}) ->
         [begin
             replace(Root),
@@ -139,7 +140,7 @@ is_end({connect, _Text}) -> true;
 is_end(_Other) -> false.
 
 %% All of the application's modules, three times, with what lingers in old code killed: no process of the application's does.
-modules_anew(Config) ->
+modules_loaded_anew_kill_no_process(Config) ->
     [#{node := A}, #{node := B}] = ?config(nodes, Config),
     {ok, Modules} = erpc:call(A, application, get_key, [teleport, modules]),
     Processes = fun() -> [erpc:call(Node, fun processes_of_application/0) || Node <- [A, B]] end,
@@ -154,7 +155,7 @@ modules_anew(Config) ->
      || Traffic <- ?config(traffic, Config)].
 
 %% To the next version and back, three times, as `release_handler' does it, in a node that loads no module of itself.
-a_release_is_upgraded(Config) ->
+a_release_upgrade_loses_nothing(Config) ->
     [#{node := Node, root := Lib, versions := [This, Next]} | _] = ?config(nodes, Config),
     [begin
         {Manager, Library} = {manager(Node), library(Node)},
