@@ -7,11 +7,11 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([sessions_that_end_all_the_time/1, killed_while_sessions_end/1, nothing_comes_behind_the_end_of_its_session/1]).
--export([large_maps_keep_their_place/1, maps_of_others_take_turns/1]).
+-export([large_maps_keep_their_place/1, maps_of_others_take_turns/1, large_maps_share_memory/1]).
 -export([a_flood_of_monitors/1, a_small_reply_passes_a_large_one/1]).
 
 %% Run on other nodes.
--export([victim/1, maps/1, maps_to/2, count_for/2, keep/0, relays/0]).
+-export([victim/1, maps/1, maps_to/2, maps_to/3, count_for/2, keep/0, relays/0]).
 
 -define(PATIENCE, 30000).
 %% How often a session ends, for each number of schedulers.
@@ -23,7 +23,8 @@ suite() ->
 
 all() ->
     [sessions_that_end_all_the_time, killed_while_sessions_end, nothing_comes_behind_the_end_of_its_session,
-     large_maps_keep_their_place, maps_of_others_take_turns, a_flood_of_monitors, a_small_reply_passes_a_large_one].
+     large_maps_keep_their_place, maps_of_others_take_turns, large_maps_share_memory,
+     a_flood_of_monitors, a_small_reply_passes_a_large_one].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -212,7 +213,37 @@ maps_take_turns(_Config) ->
 
 -spec maps_to([pid()], atom()) -> ok.
 maps_to(Takers, From) ->
-    lists:foreach(fun(Taker) -> ok = teleport:send(Taker, maps:from_keys(lists:seq(1, 1000), From)) end, Takers).
+    maps_to(Takers, From, 1000).
+
+-spec maps_to([pid()], atom(), pos_integer()) -> ok.
+maps_to(Takers, From, Size) ->
+    lists:foreach(fun(Taker) -> ok = teleport:send(Taker, maps:from_keys(lists:seq(1, Size), From)) end, Takers).
+
+%% What builders have of large maps takes no more memory together than one term may, and leaves some for others.
+large_maps_share_memory(Config) ->
+    case teleport_nif:makes_maps_anywhere(erlang:system_info(version)) of
+        true -> {skip, "this release needs no builders"};
+        false -> maps_share_memory(Config)
+    end.
+
+maps_share_memory(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    %% Two of these maps may take more than three quarters of it.
+    ok = teleport_test:start_here([{max_term, 4 bsl 20}]),
+    Builders = [Pid || {_, Pid, worker, _} <- supervisor:which_children(teleport_builder_sup)],
+    [ok = sys:suspend(Builder) || Builder <- Builders],
+    Self = self(),
+    Takers = [spawn_link(fun() -> receive #{1 := From} -> Self ! {taken, From} end end) || _ <- lists:seq(1, 10)],
+    ok = erpc:call(Node, ?MODULE, maps_to, [Takers, node, 15000]),
+    %% What comes behind them is read when all of them wait for builders: it leaves no room for another one.
+    List = lists:seq(1, 30000),
+    ok = erpc:call(Node, teleport, send, [Self, List]),
+    receive List -> ok after ?PATIENCE -> error(nothing_came) end,
+    ?assertMatch([_], [Job || Builder <- Builders, {teleport_build, Job} <- element(2, process_info(Builder, messages))]),
+    [ok = sys:resume(Builder) || Builder <- Builders],
+    [receive {taken, node} -> ok after ?PATIENCE -> error(nothing_came) end || _ <- Takers],
+    teleport_test:stop_here(),
+    teleport_test:stop_peer(Peer).
 
 %% A monitor that is ended before anything comes of it costs relays nothing, and nobody else waits for them.
 a_flood_of_monitors(_Config) ->

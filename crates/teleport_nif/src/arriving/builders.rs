@@ -7,8 +7,7 @@
 use crate::arriving::places::Places;
 use crate::atoms;
 use crate::node::running::{self, Running};
-use crate::terms::Atoms;
-use crate::terms::in_place;
+use crate::terms::{Atoms, SWELLS, in_place};
 use crate::work::turns::{Turn, Turns, Whose};
 use bytes::Bytes;
 use rustler::env::SavedTerm;
@@ -29,16 +28,19 @@ static BUILDERS: Places<LocalPid> = Places::new();
 /// Which of the others got the last job.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// Small terms that are with the builder at a time: enough that it does not wait for the next. Of the others, which go to several,
-/// at least as many.
+/// Small terms that are with the builder at a time: enough that it does not wait for the next.
 const AT_ONCE: usize = 4;
 
 /// What no builder has yet.
 static SMALL_ONES: LazyLock<Arc<Turns<Work>>> = LazyLock::new(|| Arc::new(Turns::new(AT_ONCE, usize::MAX)));
 static OTHERS: LazyLock<Arc<Turns<Work>>> = LazyLock::new(|| {
+    // One for each dirty scheduler: so no address has all of these, which others need too.
     let cores = available_parallelism().map_or(1, usize::from);
-    Arc::new(Turns::new(cores.max(AT_ONCE), usize::MAX))
+    Arc::new(Turns::new(cores.max(2), ROOM))
 });
+
+/// What those that builders have at a time may take of memory together, in parts of what one term may.
+const ROOM: usize = 1 << 20;
 
 /// A term that was built.
 pub(crate) type Built = (OwnedEnv, SavedTerm);
@@ -83,10 +85,15 @@ pub(crate) fn are_there() -> bool {
     BUILDERS.are_taken()
 }
 
+/// What a document of so many bytes may take of the room, if a term may take so many bytes of memory.
+fn share(len: usize, max_term: usize) -> usize {
+    let share = len as u128 * SWELLS as u128 * ROOM as u128 / (max_term.max(1) as u128);
+    usize::try_from(share).unwrap_or(usize::MAX)
+}
+
 /// Has a term built. Not on a scheduler.
 pub(crate) fn submit(work: Work) {
-    let turns = if work.document.len() <= SMALL { &SMALL_ONES } else { &OTHERS };
-    turns.push(work.whose, work, 0);
+    work.push();
     hand_out();
 }
 
@@ -107,7 +114,7 @@ fn hand(turns: &Arc<Turns<Work>>, how: Atom, place: fn(usize) -> Option<usize>) 
             // It has ended, and its supervisor starts another one.
             if let Some(mut work) = job.take() {
                 work.turn = None;
-                turns.push(work.whose, work, 0);
+                work.push();
             }
             return;
         }
@@ -133,6 +140,18 @@ impl Work {
         Self { running, whose, document, tried, then, begun: false, turn: None }
     }
 
+    /// Lines it up for the builders.
+    fn push(self) {
+        let (whose, len) = (self.whose, self.document.len());
+        if len <= SMALL {
+            SMALL_ONES.push(whose, self, 0);
+        } else {
+            let share =
+                self.running.upgrade().map_or(0, |running| share(len, running.terms.limits().max_heap));
+            OTHERS.push(whose, self, share);
+        }
+    }
+
     /// A builder has not done it: another one may.
     fn retry(mut self) {
         self.turn = None;
@@ -148,11 +167,17 @@ impl Work {
 
     fn done(self, built: Option<Built>) {
         if let Some(running) = self.running.upgrade() {
-            let Self { tried, then, turn, .. } = self;
-            drop(turn);
+            let Self { tried, then, turn, document, .. } = self;
+            // What takes memory has its share until it is delivered.
+            let turn = turn.filter(|_| document.len() > SMALL);
+            drop(document);
             running.workers.short(move |running| {
                 hand_out();
                 then(running, tried, built);
+                if turn.is_some() {
+                    drop(turn);
+                    hand_out();
+                }
             });
         }
     }

@@ -8,7 +8,7 @@ use crate::arriving::watches::{Begun, Parked, WATCHES};
 use crate::atoms;
 use crate::carrier::CHANNELS;
 use crate::node::running::Running;
-use crate::terms::Read;
+use crate::terms::{Read, SWELLS};
 use crate::work::lines::Key;
 use crate::work::turns::Whose;
 use bytes::Bytes;
@@ -44,9 +44,6 @@ thread_local! {
     /// Where terms are built before they are sent.
     static BUILDING: RefCell<OwnedEnv> = RefCell::default();
 }
-
-/// What a term may take for its bytes: an empty list in a list is one byte and two words.
-pub(super) const SWELLS: usize = 16;
 
 /// The most messages of a line that are delivered at a time: other lines have their turn.
 const DELIVERED_AT_ONCE: usize = 16;

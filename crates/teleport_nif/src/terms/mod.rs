@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use teleport::NodeName;
 use teleport::etf::{Limits, validate_with};
 
+/// What a term may take for its bytes: an empty list in a list is one byte and two words.
+pub(crate) const SWELLS: usize = 16;
+
 /// Builds terms, as long as peers do not add too many atoms to the table.
 #[derive(Debug)]
 pub(crate) struct Terms {
