@@ -49,6 +49,8 @@ send(Ref, Message, How, Ack) ->
     case {resolve(Ref, How), Ack} of
         {{pool, To}, none} when is_integer(How) ->
             message(To, Message, How);
+        {{pool, To}, none} ->
+            limited(To, Message, Until);
         {{pool, To}, _} ->
             encoded(Message, fun(Encoded) -> offer(To, Encoded, left(Until), Ack) end);
         {{otp, Process}, none} ->
@@ -114,6 +116,20 @@ message(To, Message, Flags) ->
         not_small -> encoded(Message, fun(Encoded) -> body(To, {encoded, Encoded}, Flags) end);
         {error, busy} when ?MAY_WAIT(Flags) -> encoded(Message, fun(Encoded) -> wait(To, {encoded, Encoded}, Flags) end);
         Error -> result(Error)
+    end.
+
+%% Sends a message to another node, with a limit for the waiting. It is small as often as any other.
+-spec limited(teleport_nif:destination(), term(), {flags(), {abs, integer()}}) -> ok | {error, error()}.
+limited(To, Message, {Flags, _Deadline} = Until) ->
+    case teleport_nif:send(To, {term, Message}, at_once(Flags), undefined) of
+        ok ->
+            ok;
+        not_small ->
+            encoded(Message, fun(Encoded) -> offer(To, Encoded, left(Until), none) end);
+        {error, busy} when ?MAY_WAIT(Flags) ->
+            encoded(Message, fun(Encoded) -> offer_and_wait(To, Encoded, without_async(left(Until)), none) end);
+        Error ->
+            result(Error)
     end.
 
 -spec encoded(term(), fun((teleport_nif:encoded()) -> ok | {error, error()})) -> ok | {error, error()}.
