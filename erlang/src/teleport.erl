@@ -38,12 +38,13 @@
 %% without bounds. `process_flag(async_dist, true)' sets this for all sends and casts of the calling process.
 %% `async' is ignored with `{ack, _}'.
 
--type option() :: send_option() | {ack, Tag :: term()}.
+-type option() :: send_option() | {ack, Tag :: term()} | priority.
 %% `{ack, Tag}': send the outcome to the calling process: `{teleport, Tag, delivered}' once the message is in
 %% the mailbox, or `{teleport, Tag, {unconfirmed, Reason}}'. The reason is `noproc' if there is no such
 %% process, `nodedown' if the session ended before the outcome was known, and `disterl' if the message went
 %% over distributed Erlang (`fallback'), which does not acknowledge. The outcome comes exactly once if
 %% `send/3' returns `ok', and not at all if it returns an error.
+%% `priority' (OTP 28 and later): a priority message, if the destination is an alias that takes those.
 
 -type monitor_option() :: {tag, term()} | {alias, explicit_unalias | demonitor} | priority.
 %% `{tag, Tag}': the `DOWN' message has Tag in place of the atom `DOWN'. `{alias, _}': the monitor is also an
@@ -113,7 +114,7 @@ send(Ref, Message) ->
 %% acknowledged as `{unconfirmed, noproc}' instead.
 -spec send(ref() | reference(), term(), [option()]) -> ok | {error, error()}.
 send(Ref, Message, Options) ->
-    case options(Options, 0, none) of
+    case send_options(Options) of
         {Flags, Ack} ->
             case teleport_send:send(Ref, Message, Flags, Ack) of
                 badarg -> erlang:error(badarg, [Ref, Message, Options]);
@@ -420,7 +421,24 @@ info() ->
 term_to_iolist(Term) ->
     teleport_send:parts(Term).
 
--spec options([option()], teleport_send:how(), teleport_send:ack()) -> {teleport_send:how(), teleport_send:ack()} | badarg.
+-spec send_options([option()]) -> {teleport_send:how(), teleport_send:ack()} | badarg.
+send_options(Options) ->
+    try lists:member(priority, Options) andalso has_priority() andalso [Option || Option <- Options, Option =/= priority] of
+        false ->
+            options(Options, 0, none);
+        Others ->
+            options(Others, ?PRIORITY, none)
+    catch
+        error:_ -> badarg % it is no list
+    end.
+
+%% Whether the release of OTP has priority messages.
+-spec has_priority() -> boolean().
+has_priority() ->
+    list_to_integer(erlang:system_info(otp_release)) >= 28.
+
+-spec options([send_option() | {ack, term()}], teleport_send:how(), teleport_send:ack()) ->
+    {teleport_send:how(), teleport_send:ack()} | badarg.
 options([], How, Ack) -> {How, Ack};
 options([unordered | Rest], How, Ack) -> options(Rest, flag(?UNORDERED, How), Ack);
 options([nosuspend | Rest], How, Ack) -> options(Rest, flag(?NOSUSPEND, How), Ack);
@@ -448,7 +466,7 @@ monitor_options([{tag, Mark} | Rest], _Mark, Alias) -> monitor_options(Rest, Mar
 monitor_options([{alias, Until} | Rest], Mark, Alias) when Until =:= explicit_unalias; Until =:= demonitor ->
     monitor_options(Rest, Mark, lists:keystore(alias, 1, Alias, {alias, Until}));
 monitor_options([priority | Rest], Mark, Alias) ->
-    case list_to_integer(erlang:system_info(otp_release)) >= 28 of
+    case has_priority() of
         true -> monitor_options(Rest, Mark, [priority | lists:delete(priority, Alias)]);
         false -> badarg
     end;

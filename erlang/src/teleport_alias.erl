@@ -7,7 +7,7 @@
 -module(teleport_alias).
 -behaviour(gen_server).
 
--export([start_link/0, send/4, message/2]).
+-export([start_link/0, send/4, message/2, message/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How long the process waits for a message before it hibernates, to free its garbage. In milliseconds.
@@ -20,8 +20,8 @@ start_link() ->
 %% Like teleport_send:send/4. Whether the alias is active is not known: `delivered' means that the message was
 %% sent to it on its node.
 -spec send(reference(), term(), teleport_send:how(), teleport_send:ack()) -> ok | {error, teleport_send:error()} | badarg.
-send(Alias, Message, _How, Ack) when node(Alias) =:= node() ->
-    _ = erlang:send(Alias, Message),
+send(Alias, Message, How, Ack) when node(Alias) =:= node() ->
+    _ = teleport_send:by_otp(Alias, Message, How),
     case Ack of
         none -> ok;
         {ack, Tag} -> self() ! {teleport, Tag, delivered}, ok
@@ -29,7 +29,7 @@ send(Alias, Message, _How, Ack) when node(Alias) =:= node() ->
 send(Alias, Message, How, Ack) ->
     case teleport_send:resolve({?MODULE, node(Alias)}, How) of
         {pool, To} ->
-            teleport_send:send(To, message(Alias, Message), How, Ack);
+            teleport_send:send(To, message(Alias, Message, teleport_send:has_priority(How)), How, Ack);
         {otp, _ByDistributedErlang} ->
             case {teleport_send:by_otp(Alias, Message, How), Ack} of
                 {ok, {ack, Tag}} -> self() ! {teleport, Tag, {unconfirmed, disterl}}, ok;
@@ -42,7 +42,11 @@ send(Alias, Message, How, Ack) ->
 %% The message to the forwarding process.
 -spec message(reference(), term()) -> term().
 message(Alias, Message) ->
-    {?MODULE, Alias, Message}.
+    message(Alias, Message, false).
+
+-spec message(reference(), term(), boolean()) -> term().
+message(Alias, Message, false) -> {?MODULE, Alias, Message};
+message(Alias, Message, true) -> {?MODULE, Alias, Message, priority}.
 
 -spec init([]) -> {ok, []}.
 init([]) ->
@@ -59,6 +63,9 @@ handle_cast(_Request, State) ->
 -spec handle_info(term(), []) -> {noreply, [], timeout() | hibernate}.
 handle_info({?MODULE, Alias, Message}, State) when is_reference(Alias), node(Alias) =:= node() ->
     _ = erlang:send(Alias, Message),
+    {noreply, State, ?IDLE};
+handle_info({?MODULE, Alias, Message, priority}, State) when is_reference(Alias), node(Alias) =:= node() ->
+    _ = erlang:send(Alias, Message, [priority]),
     {noreply, State, ?IDLE};
 handle_info(timeout, State) ->
     {noreply, State, hibernate};

@@ -8,5 +8,8 @@
 
 -define(ALL_FLAGS, (?UNORDERED bor ?NOSUSPEND bor ?ASYNC bor ?NOCONNECT)).
 
+%% A flag that the NIF does not get.
+-define(PRIORITY, (1 bsl 16)).
+
 %% The largest number of processes that start relays, and of builders.
 -define(MOST_PLACES, 1024).

@@ -2,7 +2,7 @@
 %% Sends messages: over the pool or by OTP, with or without waiting; and encodes terms for other nodes.
 -module(teleport_send).
 
--export([send/4, resolve/2, message/3, by_otp/3, to_each/4, to_all/3, prime/1, encode/1, parts/1]).
+-export([send/4, resolve/2, message/3, by_otp/3, has_priority/1, to_each/4, to_all/3, prime/1, encode/1, parts/1]).
 
 -include("teleport_nif.hrl").
 
@@ -13,7 +13,7 @@
                | {badarg, binary()} | system | {error, binary()}.
 
 %% A sum of the flags in teleport_nif.hrl.
--type flags() :: 0..?ALL_FLAGS.
+-type flags() :: 0..(?ALL_FLAGS bor ?PRIORITY).
 
 %% The flags, and a limit in milliseconds for the waiting, if there is one.
 -type how() :: flags() | {flags(), non_neg_integer()}.
@@ -45,10 +45,10 @@
 send(Alias, Message, How, Ack) when is_reference(Alias) ->
     teleport_alias:send(Alias, Message, How, Ack);
 send(Ref, Message, How, Ack) ->
-    Until = until(How),
+    Until = until(ordinary(How)),
     case {resolve(Ref, How), Ack} of
-        {{pool, To}, none} when is_integer(How) ->
-            message(To, Message, How);
+        {{pool, To}, none} when is_integer(Until) ->
+            message(To, Message, Until);
         {{pool, To}, none} ->
             limited(To, Message, Until);
         {{pool, To}, _} ->
@@ -267,6 +267,14 @@ flags(Flags) -> Flags.
 -spec is_nosuspend(how()) -> boolean().
 is_nosuspend(How) -> flags(How) band ?NOSUSPEND =/= 0.
 
+-spec has_priority(how()) -> boolean().
+has_priority(How) -> flags(How) band ?PRIORITY =/= 0.
+
+%% Only an alias takes priority messages.
+-spec ordinary(how()) -> how().
+ordinary({Flags, Timeout}) -> {Flags band ?ALL_FLAGS, Timeout};
+ordinary(Flags) -> Flags band ?ALL_FLAGS.
+
 %% Flags that let the engine answer `{error, busy}' in place of waiting.
 -spec at_once(flags()) -> flags().
 at_once(Flags) -> without_async(Flags) bor ?NOSUSPEND.
@@ -310,7 +318,9 @@ accepted(_Tag, Result) ->
 -spec by_otp(pid() | reference() | atom() | {atom(), node()}, term(), how()) -> ok | {error, busy | noconnect} | badarg.
 by_otp(To, Message, How) ->
     Flags = flags(How),
-    try erlang:send(To, Message, [nosuspend || is_nosuspend(How)] ++ [noconnect || Flags band ?NOCONNECT =/= 0]) of
+    Options = [nosuspend || is_nosuspend(How)] ++ [noconnect || Flags band ?NOCONNECT =/= 0]
+        ++ [priority || Flags band ?PRIORITY =/= 0],
+    try erlang:send(To, Message, Options) of
         ok -> ok;
         nosuspend -> {error, busy};
         noconnect -> {error, noconnect}

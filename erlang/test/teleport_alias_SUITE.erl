@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([sends/1, acknowledged_sends/1, in_order/1, that_are_not_active/1, of_a_node_that_is_gone/1]).
+-export([sends/1, acknowledged_sends/1, in_order/1, with_priority/1, that_are_not_active/1, of_a_node_that_is_gone/1]).
 -export([monitors_with_tags/1, monitors_with_aliases/1, monitors_with_priority/1, monitors_by_any_registry/1, bad_options/1]).
 -export([whereis_name/1]).
 
@@ -14,7 +14,7 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [sends, acknowledged_sends, in_order, that_are_not_active, of_a_node_that_is_gone,
+    [sends, acknowledged_sends, in_order, with_priority, that_are_not_active, of_a_node_that_is_gone,
      monitors_with_tags, monitors_with_aliases, monitors_with_priority, monitors_by_any_registry, bad_options].
 
 init_per_suite(Config) ->
@@ -72,6 +72,33 @@ in_order(Config) ->
     [ok = teleport:send(Alias, Message) || Message <- Messages],
     ?assertEqual([{relayed, Message} || Message <- Messages], [teleport_test:receive_one() || _ <- Messages]),
     Relay ! stop.
+
+%% From OTP 28 on: ahead of what waits already, if the alias is one for that.
+with_priority(Config) ->
+    HasPriority = list_to_integer(erlang:system_info(otp_release)) >= 28,
+    [case HasPriority of
+        false ->
+            {Relay, Alias} = relay(Node, []),
+            ?assertError(badarg, teleport:send(Alias, hello, [priority])),
+            Relay ! stop;
+        true ->
+            Self = self(),
+            Pid = spawn(Node, fun() ->
+                Self ! {alias, erlang:alias(Options)},
+                receive go -> Self ! {came, teleport_test:mailbox()} end
+            end),
+            Alias = receive {alias, Created} -> Created end,
+            [begin
+                 ?assertEqual(ok, teleport:send(Alias, Message, [{ack, Message} | More])),
+                 ?assertEqual({teleport, Message, delivered}, teleport_test:receive_one())
+             end || {Message, More} <- [{first, []}, {urgent, [priority]}, {last, [unordered]}]],
+            %% The forwarding process has sent all of them on.
+            _ = erpc:call(Node, sys, get_state, [teleport_alias]),
+            Pid ! go,
+            Expected = case Options of [priority] -> [urgent, first, last]; [] -> [first, urgent, last] end,
+            ?assertEqual({Node, {came, Expected}}, {Node, teleport_test:receive_one()})
+     end || Node <- [?config(node, Config), node()], Options <- [[], [priority]], HasPriority orelse Options =:= []],
+    ?assertError(badarg, teleport:send({nobody, ?config(node, Config)}, hello, [priority | nosuspend])).
 
 %% What is sent to them vanishes.
 that_are_not_active(Config) ->

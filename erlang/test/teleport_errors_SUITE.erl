@@ -142,7 +142,8 @@ invalid_response_timeouts_are_a_badarg(Config) ->
 unknown_options_are_a_badarg(Config) ->
     To = {nobody, ?config(node, Config)},
     [?assertMatch({badarg, [{teleport, send, [To, x, Options], _} | _]}, blamed(teleport, send, [To, x, Options]))
-     || Options <- [[reliable], [{ack}], [unordered | nosuspend], unordered, [noconnected], [{timeout, -1}], [{timeout, soon}]]],
+     || Options <- [[reliable], [{ack}], [unordered | nosuspend], unordered, [priority | x], [noconnected], [{timeout, -1}],
+                     [{timeout, soon}]]],
     ?assertEqual(ok, teleport:send(To, x, [unordered, nosuspend, unordered])).
 
 several_nodes(Config) ->
