@@ -80,7 +80,21 @@ supported(Release) ->
 %% Loads the NIF library, or returns why that failed.
 -spec library() -> ok | {error, {nif_not_loaded, file:filename(), string()} | term()}.
 library() ->
-    case code:ensure_loaded(teleport_nif) of
-        {module, teleport_nif} -> ok;
-        {error, Reason} -> {error, persistent_term:get({teleport_nif, load_error}, Reason)}
+    Loaded = case code:ensure_loaded(teleport_nif) of
+        %% While a node boots the module is loaded even if its library is not.
+        {module, teleport_nif} -> is_library_loaded() orelse code:load_file(teleport_nif);
+        Failed -> Failed
+    end,
+    case {is_library_loaded(), Loaded} of
+        {true, _} -> ok;
+        {false, {error, Reason}} -> {error, persistent_term:get({teleport_nif, load_error}, Reason)};
+        {false, _} -> {error, persistent_term:get({teleport_nif, load_error}, not_loaded)}
+    end.
+
+-spec is_library_loaded() -> boolean().
+is_library_loaded() ->
+    try teleport_nif:library() of
+        _Number -> true
+    catch
+        error:_ -> false
     end.

@@ -99,7 +99,6 @@ run_on_load() ->
     try
         ok = init:run_on_load_handlers()
     catch
-        exit:{on_load_function_failed, teleport_nif, _Reason} -> ok; % teleport_app:library/0 tells
         exit:Reason -> refuse(io_lib:format("a module of the release cannot be loaded: ~0tp", [Reason]))
     end.
 

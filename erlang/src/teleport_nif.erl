@@ -103,7 +103,11 @@ init() ->
             pad(not is_weighed());
         {error, {_Kind, Text}} = Error ->
             persistent_term:put(?LOAD_ERROR, {nif_not_loaded, File, Text}),
-            Error
+            case init:get_status() of
+                %% An error here would end the boot of a release with a crash of kernel; teleport_app:library/0 tells it.
+                {starting, _} -> ok;
+                _ -> Error
+            end
     end.
 
 -spec identity(file:filename()) -> term().
