@@ -5,8 +5,11 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([sends/1, acknowledged_sends/1, in_order/1, with_priority/1, that_are_not_active/1, of_a_node_that_is_gone/1]).
--export([monitors_with_tags/1, monitors_with_aliases/1, monitors_with_priority/1, monitors_by_any_registry/1, bad_options/1]).
+-export([messages_of_any_size_reach_an_alias/1, sends_to_an_alias_are_acknowledged/1,
+         messages_to_an_alias_keep_their_order/1, with_priority/1, messages_to_an_inactive_alias_vanish/1,
+         of_a_node_that_is_gone/1]).
+-export([monitors_take_tags_of_any_term/1, monitors_take_aliases_as_of_otp/1, monitors_take_priority_from_otp_28_on/1,
+         monitors_take_names_of_any_registry/1, bad_monitor_options_are_a_badarg/1]).
 -export([whereis_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -14,8 +17,10 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [sends, acknowledged_sends, in_order, with_priority, that_are_not_active, of_a_node_that_is_gone,
-     monitors_with_tags, monitors_with_aliases, monitors_with_priority, monitors_by_any_registry, bad_options].
+    [messages_of_any_size_reach_an_alias, sends_to_an_alias_are_acknowledged, messages_to_an_alias_keep_their_order,
+     with_priority, messages_to_an_inactive_alias_vanish, of_a_node_that_is_gone, monitors_take_tags_of_any_term,
+     monitors_take_aliases_as_of_otp, monitors_take_priority_from_otp_28_on, monitors_take_names_of_any_registry,
+     bad_monitor_options_are_a_badarg].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -40,7 +45,7 @@ relay_to(To) ->
         Message -> To ! {relayed, Message}, relay_to(To)
     end.
 
-sends(Config) ->
+messages_of_any_size_reach_an_alias(Config) ->
     {Relay, Alias} = relay(?config(node, Config), []),
     Large = binary:copy(<<1>>, 1000000),
     [begin
@@ -56,7 +61,7 @@ sends(Config) ->
     true = erlang:unalias(Here),
     Relay ! stop.
 
-acknowledged_sends(Config) ->
+sends_to_an_alias_are_acknowledged(Config) ->
     {Relay, Alias} = relay(?config(node, Config), []),
     ?assertEqual(ok, teleport:send(Alias, hello, [{ack, tag}])),
     ?assertEqual([{relayed, hello}, {teleport, tag, delivered}], lists:sort([teleport_test:receive_one() || _ <- [1, 2]])),
@@ -66,7 +71,7 @@ acknowledged_sends(Config) ->
     true = erlang:unalias(Here),
     Relay ! stop.
 
-in_order(Config) ->
+messages_to_an_alias_keep_their_order(Config) ->
     {Relay, Alias} = relay(?config(node, Config), []),
     Messages = [{I, binary:copy(<<1>>, Size)} || I <- lists:seq(1, 50), Size <- [10, 100000]],
     [ok = teleport:send(Alias, Message) || Message <- Messages],
@@ -101,7 +106,7 @@ with_priority(Config) ->
     ?assertError(badarg, teleport:send({nobody, ?config(node, Config)}, hello, [priority | nosuspend])).
 
 %% What is sent to them vanishes.
-that_are_not_active(Config) ->
+messages_to_an_inactive_alias_vanish(Config) ->
     {Relay, Alias} = relay(?config(node, Config), []),
     Relay ! {unalias, Alias},
     ?assertEqual(unaliased, teleport_test:receive_one()),
@@ -122,7 +127,7 @@ of_a_node_that_is_gone(_Config) ->
     teleport_test:eventually(fun() -> not lists:member(Node, erlang:nodes()) end),
     ?assertMatch({error, _}, teleport:send(Alias, hello)).
 
-monitors_with_tags(Config) ->
+monitors_take_tags_of_any_term(Config) ->
     Node = ?config(node, Config),
     Tags = [tag, {tag, make_ref()}, #{list_to_binary(lists:seq(1, 100)) => [self() | x]}, binary:copy(<<1>>, 100000),
             fun lists:map/2, 'DOWN'],
@@ -147,7 +152,7 @@ monitors_with_tags(Config) ->
     teleport_test:eventually(fun() -> teleport_test:mailbox() =/= [] end),
     ?assertEqual(true, teleport:demonitor(Ended)).
 
-monitors_with_aliases(Config) ->
+monitors_take_aliases_as_of_otp(Config) ->
     [begin
          Server = teleport_test_server:start_at(Node, undefined),
          To = fun(Alias, Message) -> {run, fun() -> teleport:send(Alias, Message) end} end,
@@ -172,7 +177,7 @@ monitors_with_aliases(Config) ->
      end || Node <- [?config(node, Config), node()]].
 
 %% From OTP 28 on. What says that a process of this node has ended comes ahead of what was there before.
-monitors_with_priority(Config) ->
+monitors_take_priority_from_otp_28_on(Config) ->
     HasPriority = list_to_integer(erlang:system_info(otp_release)) >= 28,
     [case HasPriority of
         false ->
@@ -194,7 +199,7 @@ monitors_with_priority(Config) ->
 %% This module is one.
 whereis_name(Name) -> persistent_term:get({?MODULE, Name}, undefined).
 
-monitors_by_any_registry(Config) ->
+monitors_take_names_of_any_registry(Config) ->
     [begin
          Server = teleport_test_server:start_at(Node, undefined),
          persistent_term:put({?MODULE, server}, Server),
@@ -210,7 +215,7 @@ monitors_by_any_registry(Config) ->
          ?assertEqual({'DOWN', Nobody, process, {Ref, node()}, noproc}, teleport_test:receive_one())
      end || Node <- [?config(node, Config), node()]].
 
-bad_options(Config) ->
+bad_monitor_options_are_a_badarg(Config) ->
     To = {nobody, ?config(node, Config)},
     [?assertError(badarg, teleport:monitor(Ref, Options))
      || {Ref, Options} <- [{To, [tag]}, {To, [{alias, soon}]}, {To, [{alias, reply_demonitor}]}, {To, {tag, x}}, {To, [{tag, x} | y]},

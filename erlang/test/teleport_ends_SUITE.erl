@@ -6,9 +6,10 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([sessions_that_end_all_the_time/1, killed_while_sessions_end/1, nothing_comes_behind_the_end_of_its_session/1]).
+-export([sessions_that_end_all_the_time_hang_nothing/1, processes_killed_while_sessions_end_hang_nothing/1,
+         nothing_comes_behind_the_end_of_its_session/1]).
 -export([large_maps_keep_their_place/1, maps_of_others_take_turns/1, large_maps_share_memory/1]).
--export([a_flood_of_monitors/1, a_small_reply_passes_a_large_one/1]).
+-export([a_flood_of_monitors_holds_up_no_one_else/1, a_small_reply_passes_a_large_one/1]).
 
 %% Run on other nodes.
 -export([victim/1, maps/1, maps_to/2, maps_to/3, count_for/2, keep/0, relays/0]).
@@ -22,9 +23,9 @@ suite() ->
     [{timetrap, {seconds, 240 + 3 * ?ENDS}}].
 
 all() ->
-    [sessions_that_end_all_the_time, killed_while_sessions_end, nothing_comes_behind_the_end_of_its_session,
-     large_maps_keep_their_place, maps_of_others_take_turns, large_maps_share_memory,
-     a_flood_of_monitors, a_small_reply_passes_a_large_one].
+    [sessions_that_end_all_the_time_hang_nothing, processes_killed_while_sessions_end_hang_nothing,
+     nothing_comes_behind_the_end_of_its_session, large_maps_keep_their_place, maps_of_others_take_turns,
+     large_maps_share_memory, a_flood_of_monitors_holds_up_no_one_else, a_small_reply_passes_a_large_one].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -34,11 +35,11 @@ end_per_suite(_Config) ->
     ok.
 
 %% One node sends maps that only a process of the other can build, 20 processes of which send the other way, call and monitor.
-sessions_that_end_all_the_time(_Config) ->
+sessions_that_end_all_the_time_hang_nothing(_Config) ->
     [end_all_the_time(Schedulers, fun(_Victim) -> ok end) || Schedulers <- [1, 2, 8]].
 
 %% And the processes that the engine uses are killed all the while.
-killed_while_sessions_end(_Config) ->
+processes_killed_while_sessions_end_hang_nothing(_Config) ->
     %% Fewer than their supervisors give up over.
     Kills = counters:new(1, []),
     end_all_the_time(2, fun(Victim) ->
@@ -246,7 +247,7 @@ maps_share_memory(_Config) ->
     teleport_test:stop_peer(Peer).
 
 %% A monitor that is ended before anything comes of it costs relays nothing, and nobody else waits for them.
-a_flood_of_monitors(_Config) ->
+a_flood_of_monitors_holds_up_no_one_else(_Config) ->
     {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{relays, 2}]),
     {OtherPeer, Other} = teleport_test:start_peer(),
     ok = teleport:start(),

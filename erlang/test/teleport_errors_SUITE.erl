@@ -5,10 +5,11 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([references_as_of_otp/1, names_of_no_node/1, what_is_no_reference_fails_like_otps/1,
-         timeouts_as_of_otp/1, invalid_response_timeouts_are_a_badarg/1, unknown_options_are_a_badarg/1,
-         several_nodes/1,
-         a_long_name/1, a_term_that_is_too_large/1, the_monitor_of_another_process/1]).
+-export([bad_references_fail_as_those_of_otp/1, names_of_no_node_are_not_running/1,
+         what_is_no_reference_fails_like_otps/1, bad_timeouts_fail_as_those_of_otp/1,
+         invalid_response_timeouts_are_a_badarg/1, unknown_options_are_a_badarg/1,
+         bad_multi_calls_fail_as_those_of_otp/1, a_name_above_255_bytes_is_a_badarg/1,
+         a_term_that_is_too_large_is_refused/1, the_monitor_of_another_process_is_a_badarg/1]).
 -export([whereis_name/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -16,9 +17,10 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [references_as_of_otp, names_of_no_node, what_is_no_reference_fails_like_otps, timeouts_as_of_otp,
-     invalid_response_timeouts_are_a_badarg, unknown_options_are_a_badarg, several_nodes, a_long_name,
-     a_term_that_is_too_large, the_monitor_of_another_process].
+    [bad_references_fail_as_those_of_otp, names_of_no_node_are_not_running, what_is_no_reference_fails_like_otps,
+     bad_timeouts_fail_as_those_of_otp, invalid_response_timeouts_are_a_badarg, unknown_options_are_a_badarg,
+     bad_multi_calls_fail_as_those_of_otp, a_name_above_255_bytes_is_a_badarg, a_term_that_is_too_large_is_refused,
+     the_monitor_of_another_process_is_a_badarg].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -44,7 +46,7 @@ no_nodes() ->
 whereis_name(fails) -> error(fails);
 whereis_name(nonsense) -> nonsense.
 
-references_as_of_otp(Config) ->
+bad_references_fail_as_those_of_otp(Config) ->
     Functions = [{{gen_server, cast}, {teleport, cast}, [x]},
                  {{gen_server, call}, {teleport, gs_call}, [x]},
                  {{gen_server, call}, {teleport, gs_call}, [x, 1000]},
@@ -78,7 +80,7 @@ references_as_of_otp(Config) ->
      end || {OtpFunction, Function, Args} <- Functions, Ref <- references(?config(node, Config))].
 
 %% What is not compared above.
-names_of_no_node(_Config) ->
+names_of_no_node_are_not_running(_Config) ->
     [begin
          ?assertEqual({error, {not_running, No}}, teleport:send({name, No}, x)),
          ?assertEqual({error, {not_running, No}}, teleport:prime(No)),
@@ -112,7 +114,7 @@ what_is_no_reference_fails_like_otps(_Config) ->
     [?assertMatch({badarg, [{teleport, Function, Args, _} | _]}, blamed(teleport, Function, Args))
      || {Function, Args} <- [{demonitor, [x]}, {check_response, [x, y]}, {receive_response, [x, 0]}, {wait_response, [x, 0]}]].
 
-timeouts_as_of_otp(Config) ->
+bad_timeouts_fail_as_those_of_otp(Config) ->
     Node = ?config(node, Config),
     _ = teleport_test_server:start_at(Node, server),
     Functions = [{{gen_server, call}, {teleport, gs_call}, [x]},
@@ -146,7 +148,7 @@ unknown_options_are_a_badarg(Config) ->
                      [{timeout, soon}]]],
     ?assertEqual(ok, teleport:send(To, x, [unordered, nosuspend, unordered])).
 
-several_nodes(Config) ->
+bad_multi_calls_fail_as_those_of_otp(Config) ->
     Node = ?config(node, Config),
     Calls = [[[Node], name, x, -1], [[Node], name, x, soon], [node, name, x, 1000], [[Node], "name", x, 1000],
              [[Node, 1], name, x, 1000], [[1], name, x, 1000], [[], name, x, 1000]],
@@ -163,7 +165,7 @@ several_nodes(Config) ->
     [?assertEqual(outcome(gen_server, abcast, Cast), outcome(teleport, abcast, Cast)) || Cast <- Casts].
 
 %% Erlang's atoms have 255 characters, of up to four bytes each.
-a_long_name(Config) ->
+a_name_above_255_bytes_is_a_badarg(Config) ->
     Name = list_to_atom(lists:duplicate(128, $\x{e9})),
     To = {Name, ?config(node, Config)},
     {error, {badarg, Text}} = teleport:send(To, x),
@@ -173,7 +175,7 @@ a_long_name(Config) ->
     ?assertEqual({'DOWN', Monitor, process, To, {badarg, Text}}, teleport_test:receive_one()).
 
 %% Only who monitors can end it.
-the_monitor_of_another_process(Config) ->
+the_monitor_of_another_process_is_a_badarg(Config) ->
     Server = teleport_test_server:start_at(?config(node, Config), undefined),
     Monitor = teleport:monitor(Server),
     {Other, Ended} = spawn_monitor(fun() -> teleport:demonitor(Monitor) end),
@@ -184,7 +186,7 @@ the_monitor_of_another_process(Config) ->
     ?assertEqual({'DOWN', Monitor, process, Server, killed}, teleport_test:receive_one()).
 
 %% The caller learns both sizes of what it cannot send, and that an answer could not be sent.
-a_term_that_is_too_large(_Config) ->
+a_term_that_is_too_large_is_refused(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     ok = erpc:call(Node, application, stop, [teleport]),
     ok = erpc:call(Node, application, set_env, [teleport, max_message, 1000000]),
