@@ -176,7 +176,8 @@ distribution_stops_and_starts_again(_Config) ->
             {ok, _} = at(B, net_kernel, start, [[list_to_atom(Short), shortnames]]),
             true = at(B, erlang, set_cookie, [list_to_atom(cookie())]),
             Named = {element(1, B), at(B, erlang, node, [])},
-            ?assertEqual(pong, at(A, net_adm, ping, [name(Named)])),
+            %% `stop' does not wait for the connections of the node before.
+            teleport_test:eventually(fun() -> at(A, net_adm, ping, [name(Named)]) =:= pong end),
             ?assert(is_carried(A, Named)),
             ?assertEqual([], at(A, teleport_test_carrier, numbers, [name(Named), 20])),
             Watcher = watcher(A, Named),
