@@ -167,10 +167,11 @@ authorities(_Role, Options) ->
 file(Name) ->
     {file, file_name(Name)}.
 
-%% A file's name as the system has it, from the root on.
+%% A file's name as the system has it, from the root on. Distributed Erlang that goes over the engine begins before the file server.
 -spec file_name(file:name_all()) -> binary().
 file_name(Name) ->
-    case filename:absname(Name) of
+    {ok, Folder} = erl_prim_loader:get_cwd(),
+    case filename:absname(Name, Folder) of
         Raw when is_binary(Raw) -> Raw;
         Text -> unicode:characters_to_binary(Text, unicode, file:native_name_encoding())
     end.

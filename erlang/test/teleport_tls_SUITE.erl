@@ -7,14 +7,14 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([calls_messages_and_monitors/1, nothing_can_be_read/1, plain_nodes_are_refused/1, node_by_node/1, another_authority/1,
-         an_expired_certificate/1, names_of_certificates/1, new_files/1, files_that_cannot_be_used/1]).
+         an_expired_certificate/1, names_of_certificates/1, new_files/1, files_that_cannot_be_used/1, carried_distribution/1]).
 -export([a_cluster_over_tls/1, options_of_a_file/1, options_that_are_not_taken_over/1, what_is_taken_over/1]).
 
 -define(MARKER, <<"a marker that nobody on the way may read">>).
 
 all() ->
     [calls_messages_and_monitors, nothing_can_be_read, plain_nodes_are_refused, node_by_node, another_authority, an_expired_certificate,
-     names_of_certificates, new_files, files_that_cannot_be_used,
+     names_of_certificates, new_files, files_that_cannot_be_used, carried_distribution,
      a_cluster_over_tls, options_of_a_file, options_that_are_not_taken_over, what_is_taken_over].
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -154,6 +154,26 @@ files_that_cannot_be_used(Config) ->
                               ["{colour,red}", "{key,'...'}", "it takes none, or a list with", "for example {tls, [{certfile,"]},
                              {proplists:delete(cacertfile, Options), ["cacertfile is needed"]}]],
     stop([Peer]).
+
+%% Distributed Erlang that goes over teleport is encrypted too. A file may be named from the current folder on.
+carried_distribution(Config) ->
+    Options = own(Config),
+    Folder = filename:dirname(proplists:get_value(certfile, Options)),
+    Relative = [{Option, filename:basename(File)} || {Option, File} <- Options],
+    [{PeerA, _A}, {PeerB, B}] = [begin
+        Args = ["-proto_dist", "teleport", "-teleport", "tls", lists:flatten(io_lib:format("~0p", [Tls]))],
+        {ok, Peer, Node} = peer:start(#{name => peer:random_name(), host => ?config(host, Config), connection => standard_io,
+                                        exec => in_folder(Folder), args => Args ++ teleport_test:code_path()}),
+        {Peer, Node}
+    end || Tls <- [Options, Relative]],
+    true = peer:call(PeerA, net_kernel, connect_node, [B]),
+    ok = peer:call(PeerA, teleport, start, []),
+    ?assertMatch(#{encrypted := true, carried := #{messages_sent := Sent}} when Sent > 0, peer:call(PeerA, teleport, info, [B])),
+    stop([PeerA, PeerB]).
+
+%% What runs `erl' there.
+in_folder(Folder) ->
+    {os:find_executable("env"), ["-C", Folder, "erl"]}.
 
 %% As distributed Erlang has it.
 
