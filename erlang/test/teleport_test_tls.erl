@@ -10,13 +10,10 @@
 
 -type authority() :: map().
 
-%% (OTP before 28 gives signatures by elliptic curves parameters that they must not have.)
--define(KEY, {rsa, 2048, 65537}).
-
 -spec authority() -> authority().
 authority() ->
     Name = "teleport's tests " ++ integer_to_list(erlang:unique_integer([positive])),
-    public_key:pkix_test_root_cert(Name, [{digest, sha256}, {key, ?KEY}]).
+    public_key:pkix_test_root_cert(Name, [{digest, sha256}, {key, key()}]).
 
 %% A certificate with these alternative names, its key and the authority, in three files of a folder.
 -spec write(file:filename(), authority(), [{atom(), term()}]) -> file:filename().
@@ -28,7 +25,7 @@ write(Folder, Authority, Names) ->
 -spec write(file:filename(), authority(), [{atom(), term()}], {calendar:date(), calendar:date()}) -> file:filename().
 write(Folder, #{cert := Ca} = Authority, Names, Validity) ->
     Extension = #'Extension'{extnID = ?'id-ce-subjectAltName', extnValue = Names, critical = false},
-    Peer = [{digest, sha256}, {key, ?KEY}, {extensions, [Extension || Names =/= []]}, {validity, Validity}],
+    Peer = [{digest, sha256}, {key, key()}, {extensions, [Extension || Names =/= []]}, {validity, Validity}],
     Chain = #{root => Authority, intermediates => [], peer => Peer},
     #{client_config := Made} = public_key:pkix_test_data(#{server_chain => Chain, client_chain => Chain}),
     {Type, Key} = proplists:get_value(key, Made),
@@ -38,6 +35,13 @@ write(Folder, #{cert := Ca} = Authority, Names, Validity) ->
                             {"key.pem", Type, Key},
                             {"ca.pem", 'Certificate', Ca}]],
     Folder.
+
+%% OTP before 28 gives signatures by elliptic curves parameters that they must not have.
+key() ->
+    case list_to_integer(erlang:system_info(otp_release)) < 28 of
+        true -> {rsa, 2048, 65537};
+        false -> {namedCurve, secp256r1}
+    end.
 
 %% For these files, as `ssl' names them.
 -spec options(file:filename()) -> [{atom(), term()}].

@@ -43,6 +43,8 @@ calls_messages_and_monitors(Config) ->
         Large = binary:copy(<<"large">>, 4 bsl 20),
         {ok, Large} = teleport:gs_call({served, B}, {echo, Large}, 60000),
         Monitor = teleport:monitor(Server),
+        %% In order with the monitor, which the signal, over distributed Erlang, is not.
+        {ok, monitored} = teleport:gs_call(Server, {echo, monitored}),
         true = exit(Server, kill),
         receive {'DOWN', Monitor, process, _, Reason} -> Reason end
     end,
