@@ -64,8 +64,27 @@ pub(crate) struct Work {
     then: Then,
     /// A builder is at it.
     begun: bool,
-    /// While it is with a builder.
-    turn: Option<Turn<Self>>,
+    /// While it is with a builder, or takes memory.
+    turn: Option<Held>,
+}
+
+/// A turn, at whose end builders get more.
+struct Held(Option<Turn<Work>>);
+
+impl Held {
+    /// Ends it, and no builder gets more now.
+    fn end_quietly(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Held {
+    /// Wherever that is: the node that the work was for may be over, and others have work that waits.
+    fn drop(&mut self) {
+        if self.0.take().is_some() {
+            hand_out_soon();
+        }
+    }
 }
 
 /// The work in the hands of a builder. If that ends before it is done, another one gets it.
@@ -77,7 +96,7 @@ impl Resource for Job {}
 /// A builder has started, at that place of this many.
 pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
     BUILDERS.set(place, count, builder);
-    running::all().iter().for_each(|running| running.workers.short(|_| hand_out()));
+    hand_out_soon();
 }
 
 /// Whether all have started.
@@ -97,6 +116,11 @@ pub(crate) fn submit(work: Work) {
     hand_out();
 }
 
+/// The same as [`hand_out`], on a thread of each node.
+fn hand_out_soon() {
+    running::all().iter().for_each(|running| running.workers.short(|_| hand_out()));
+}
+
 /// Gives builders what they may have now. Not on a scheduler.
 fn hand_out() {
     hand(&SMALL_ONES, atoms::teleport_build_small(), |_| Some(0));
@@ -108,12 +132,13 @@ fn hand(turns: &Arc<Turns<Work>>, how: Atom, place: fn(usize) -> Option<usize>) 
     while let Some(builder) = BUILDERS.get(place)
         && let Some((work, turn)) = turns.try_next()
     {
-        let job = ResourceArc::new(Job(Mutex::new(Some(Work { turn: Some(turn), ..work }))));
+        let turn = Some(Held(Some(turn)));
+        let job = ResourceArc::new(Job(Mutex::new(Some(Work { turn, ..work }))));
         let told = job.clone();
         if OwnedEnv::new().send_and_clear(&builder, |_| (how, told)).is_err() {
             // It has ended, and its supervisor starts another one.
             if let Some(mut work) = job.take() {
-                work.turn = None;
+                work.turn.take().into_iter().for_each(Held::end_quietly);
                 work.push();
             }
             return;
@@ -166,18 +191,13 @@ impl Work {
     }
 
     fn done(self, built: Option<Built>) {
-        if let Some(running) = self.running.upgrade() {
-            let Self { tried, then, turn, document, .. } = self;
-            // What takes memory has its share until it is delivered.
-            let turn = turn.filter(|_| document.len() > SMALL);
-            drop(document);
+        let Self { running, tried, then, turn, document, .. } = self;
+        // What takes memory has its share until it is delivered.
+        let turn = turn.filter(|_| document.len() > SMALL);
+        if let Some(running) = running.upgrade() {
             running.workers.short(move |running| {
-                hand_out();
                 then(running, tried, built);
-                if turn.is_some() {
-                    drop(turn);
-                    hand_out();
-                }
+                drop(turn);
             });
         }
     }
