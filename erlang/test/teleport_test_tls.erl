@@ -31,17 +31,31 @@ write(Folder, #{cert := Ca} = Authority, Names, Validity) ->
     {Type, Key} = proplists:get_value(key, Made),
     ok = filelib:ensure_dir(filename:join(Folder, "any")),
     [ok = file:write_file(filename:join(Folder, File), public_key:pem_encode([{Of, Der, not_encrypted}]))
-     || {File, Of, Der} <- [{"cert.pem", 'Certificate', proplists:get_value(cert, Made)},
+     || {File, Of, Der} <- [{"cert.pem", 'Certificate', signed_anew(proplists:get_value(cert, Made), Authority)},
                             {"key.pem", Type, Key},
                             {"ca.pem", 'Certificate', Ca}]],
     Folder.
 
-%% OTP before 28 gives signatures by elliptic curves parameters that they must not have.
+%% OTP's test certificates are no longer right for keys of RSA from 28 on, and for those of elliptic curves have parameters that they
+%% must not have; from 28 on they can be signed anew without them.
 key() ->
-    case list_to_integer(erlang:system_info(otp_release)) < 28 of
+    case is_before_28() of
         true -> {rsa, 2048, 65537};
         false -> {namedCurve, secp256r1}
     end.
+
+signed_anew(Der, #{key := Key}) ->
+    case is_before_28() of
+        true ->
+            Der;
+        false ->
+            #'OTPCertificate'{tbsCertificate = Content} = public_key:pkix_decode_cert(Der, otp),
+            Algorithm = setelement(3, Content#'OTPTBSCertificate'.signature, asn1_NOVALUE),
+            public_key:pkix_sign(Content#'OTPTBSCertificate'{signature = Algorithm}, Key)
+    end.
+
+is_before_28() ->
+    list_to_integer(erlang:system_info(otp_release)) < 28.
 
 %% For these files, as `ssl' names them.
 -spec options(file:filename()) -> [{atom(), term()}].
