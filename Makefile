@@ -75,6 +75,14 @@ ring-erlang: test-tools ## The ring on Erlang nodes, distributed Erlang against 
 		test/teleport_test_tls.erl test/teleport_ring.erl test/teleport_ring_node.erl test/teleport_ring_stream.erl test/teleport_ring_plot.erl
 	erl -noshell -pa erlang/_build/default/lib/teleport/ebin erlang/_build/ring -run teleport_ring main
 
+.PHONY: shapes-erlang
+shapes-erlang: test-tools ## Terms of every kind and size between two Erlang nodes; TELEPORT_RING_KINDS="atoms binary" measures these.
+	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
+	mkdir -p erlang/_build/ring
+	cd erlang && erlc -o _build/ring test/teleport_test.erl test/teleport_test_server.erl test/teleport_ring.erl \
+		test/teleport_ring_node.erl test/teleport_ring_stream.erl test/teleport_ring_plot.erl test/teleport_ring_shapes.erl
+	erl -noshell -pa erlang/_build/default/lib/teleport/ebin erlang/_build/ring -run teleport_ring_shapes main
+
 .PHONY: test-real
 test-real: test-tools ## RabbitMQ and ejabberd of Debian in clusters over the carrier and inet_tcp; needs root. ARGS="rabbitmq" runs one.
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile

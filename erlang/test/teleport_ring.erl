@@ -5,6 +5,8 @@
 -module(teleport_ring).
 
 -export([main/0, measure/1, json/1, table/1]).
+%% For `teleport_ring_shapes'.
+-export([with_rings/3, in_turn/3, stream/3, median/1, value/1]).
 
 -export_type([options/0, report/0, figures/0]).
 
@@ -108,23 +110,30 @@ measure(Given) ->
     Defaults = #{nodes => 6, workers => 6, size => 10 bsl 20, warmup => 3, rounds => 5, rate_milliseconds => 2000,
                  terms_milliseconds => 1000, calls => 2000, sizes => [], flags => [], tls => false,
                  progress => fun(_Format, _Values) -> ok end},
-    Options = #{warmup := Warmup, rounds := Rounds} = maps:merge(Defaults, Given),
-    Rings = start_all(Options),
+    Options = maps:merge(Defaults, Given),
+    with_rings([{Transport, []} || Transport <- ?TRANSPORTS], Options, fun(Rings) -> in_rings(Rings, Options) end).
+
+in_rings(Rings, #{warmup := Warmup, rounds := Rounds} = Options) ->
+    Next = fun(Round, Before) -> in_turn(Round, Before, fun(Ring) -> round(Round, Ring, Options) end) end,
+    Rung = lists:foldl(Next, Rings, lists:seq(1, Warmup + Rounds)),
+    Figures = [{Ring#ring.transport, figures(Ring, Options)} || Ring <- Rung],
+    Rates = in_rounds(Rings, Rounds, fun(Ring) -> rate(Ring, Options) end),
+    Calls = in_rounds(Rings, Rounds, fun(Ring) -> calls(Ring, Options) end),
+    Stream = fun(Shape) -> in_rounds(Rings, Rounds, fun(Ring) -> element(1, stream(Shape, Ring, Options)) end) end,
+    Terms = maps:from_list([{Shape, Stream(Shape)} || Shape <- ?TERMS]),
+    Sizes = [(medians(Stream({binary, Size})))#{bytes => Size} || Size <- maps:get(sizes, Options)],
+    Small = #{rate_64b => Rates, call_us => Calls},
+    maps:merge(maps:from_list([{sizes, Sizes} || Sizes =/= []] ++ Figures),
+               (each(fun medians/1, Small))#{
+                   terms => each(fun medians/1, Terms),
+                   ranges => (each(fun ranges/1, Small))#{terms => each(fun ranges/1, Terms)}}).
+
+%% Starts rings, of each transport with those flags for their `erl'; does something, and ends the nodes.
+-spec with_rings([{teleport_ring_node:transport(), [string()]}], options(), fun(([#ring{}]) -> Result)) -> Result.
+with_rings(Transports, Options, Do) ->
+    Rings = start_all(Transports, Options),
     try
-        Next = fun(Round, Before) -> in_turn(Round, Before, fun(Ring) -> round(Round, Ring, Options) end) end,
-        Rung = lists:foldl(Next, Rings, lists:seq(1, Warmup + Rounds)),
-        Figures = [{Ring#ring.transport, figures(Ring, Options)} || Ring <- Rung],
-        Rates = in_rounds(Rings, Rounds, fun(Ring) -> rate(Ring, Options) end),
-        Calls = in_rounds(Rings, Rounds, fun(Ring) -> calls(Ring, Options) end),
-        [ok = peer:call(Peer, teleport_ring_stream, start, []) || #ring{nodes = [_, {Peer, _, _} | _]} <- Rings],
-        Stream = fun(Shape) -> in_rounds(Rings, Rounds, fun(Ring) -> stream(Shape, Ring, Options) end) end,
-        Terms = maps:from_list([{Shape, Stream(Shape)} || Shape <- ?TERMS]),
-        Sizes = [(medians(Stream({binary, Size})))#{bytes => Size} || Size <- maps:get(sizes, Options)],
-        Small = #{rate_64b => Rates, call_us => Calls},
-        maps:merge(maps:from_list([{sizes, Sizes} || Sizes =/= []] ++ Figures),
-                   (each(fun medians/1, Small))#{
-                       terms => each(fun medians/1, Terms),
-                       ranges => (each(fun ranges/1, Small))#{terms => each(fun ranges/1, Terms)}})
+        Do(Rings)
     after
         parallel([fun() -> peer:stop(Peer) end || #ring{nodes = Nodes} <- Rings, {Peer, _, _} <- Nodes])
     end.
@@ -148,29 +157,32 @@ range(Values) -> [float(lists:min(Values)), float(lists:max(Values))].
 
 %% Nodes.
 
-start_all(#{nodes := Count, tls := IsEncrypted} = Given) ->
+start_all(Transports, #{nodes := Count, tls := IsEncrypted, flags := Flags} = Given) ->
     ok = epmd(),
     Options = Given#{certificates => case IsEncrypted of true -> certificates(); false -> none end},
     Cookie = binary_to_list(binary:encode_hex(random_bytes(16))),
     [begin
-         Names = [name(Transport, Index) || Index <- lists:seq(0, Count - 1)],
+         Names = [name(Number, Transport, Index) || Index <- lists:seq(0, Count - 1)],
          Configs = [maps:merge(maps:with([workers, size], Options),
                                #{transport => Transport, index => Index,
                                  names => list_to_tuple([list_to_atom(Name ++ "@127.0.0.1") || Name <- Names])})
                     || Index <- lists:seq(0, Count - 1)],
-         Nodes = parallel([fun() -> start_node(Name, Cookie, Config, Options) end
+         Nodes = parallel([fun() -> start_node(Name, Cookie, Config, Options#{flags := Flags ++ Own}) end
                            || {Name, Config} <- lists:zip(Names, Configs)]),
          _ = parallel([fun() -> call(Peer, connect, [Config]) end
                        || {{Peer, _, _}, Config} <- lists:zip(Nodes, Configs)]),
+         [_, {Receiver, _, _} | _] = Nodes,
+         ok = peer:call(Receiver, teleport_ring_stream, start, []),
          #ring{transport = Transport, nodes = Nodes}
-     end || Transport <- ?TRANSPORTS].
+     end || {Number, {Transport, Own}} <- lists:enumerate(Transports)].
 
-name(Transport, Index) ->
-    lists:concat(["ring_", Transport, "_", Index, "_", os:getpid()]).
+name(Number, Transport, Index) ->
+    lists:concat(["ring_", Number, "_", Transport, "_", Index, "_", os:getpid()]).
 
 start_node(Name, Cookie, #{transport := Transport} = Config, #{flags := Flags, certificates := Certificates}) ->
+    %% The last path that is put in front is the first one.
     Args = ["-setcookie", Cookie, "-connect_all", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
-        ++ carrier(Transport, Certificates) ++ Flags ++ teleport_test:code_path(),
+        ++ carrier(Transport, Certificates) ++ teleport_test:code_path() ++ Flags,
     {ok, Peer, Node} = peer:start(#{name => Name, host => "127.0.0.1", longnames => true, connection => standard_io,
                                     wait_boot => ?PATIENCE, args => Args}),
     {Peer, Node, call(Peer, start, [Config])}.
@@ -259,12 +271,17 @@ calls(#ring{transport = Transport, nodes = [{Peer, _, _}, {_, Node, _} | _]}, #{
     Progress("call of 64 B, ~s: p50 ~.1f us~n", [Transport, Median]),
     Median.
 
-%% From the first node to the second.
-stream(Shape, #ring{transport = Transport, nodes = [{Peer, _, _}, {_, Node, _} | _]},
+%% From the first node to the second: megabytes per second, and the seconds of CPU for a gigabyte.
+-spec stream(teleport_ring_stream:shape(), #ring{}, options()) -> {float(), float()}.
+stream(Shape, #ring{transport = Transport, nodes = [{Peer, _, _}, {_, Node, _} | _] = Nodes},
        #{terms_milliseconds := Milliseconds, progress := Progress}) ->
-    Rate = peer:call(Peer, teleport_ring_stream, stream, [Transport, Node, Shape, Milliseconds], ?PATIENCE),
+    Call = fun(Function, Args) -> peer:call(Peer, teleport_ring_stream, Function, [Transport, Node, Shape | Args], ?PATIENCE) end,
+    ok = Call(check, []),
+    CpuBefore = cpu_seconds(Nodes),
+    {Bytes, Seconds} = Call(stream, [Milliseconds]),
+    Rate = Bytes / 1.0e6 / Seconds,
     Progress("~w, ~s: ~.1f MB/s~n", [Shape, Transport, Rate]),
-    Rate.
+    {Rate, (cpu_seconds(Nodes) - CpuBefore) * 1.0e9 / Bytes}.
 
 %% In user and system mode, of all threads; the kernel counts in hundredths of a second.
 cpu_seconds(Nodes) ->
@@ -281,6 +298,7 @@ peak_rss_mib(OsPid) ->
     {match, [KiB]} = re:run(Status, "VmHWM:\\s*(\\d+) kB", [{capture, all_but_first, binary}]),
     binary_to_integer(KiB) / 1024.
 
+-spec median([number()]) -> float().
 median(Values) ->
     Sorted = lists:sort(Values),
     Half = length(Sorted) div 2,
@@ -376,10 +394,14 @@ json(Report) ->
                 end,
     [value(each(Published, Report)), $\n].
 
+%% As JSON.
+-spec value(map() | list() | number() | atom()) -> iolist().
 value(Map) when is_map(Map) ->
     [${, lists:join($,, [[$", atom_to_list(Key), "\":", value(Value)] || {Key, Value} <- maps:to_list(Map)]), $}];
 value(List) when is_list(List) ->
     [$[, lists:join($,, [value(Value) || Value <- List]), $]];
+value(Atom) when is_atom(Atom) ->
+    [$", atom_to_list(Atom), $"];
 value(Integer) when is_integer(Integer) ->
     integer_to_list(Integer);
 value(Float) when is_float(Float) ->

@@ -5,14 +5,14 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0]).
--export([a_small_ring_loses_nothing/1]).
+-export([a_small_ring_loses_nothing/1, terms_of_every_kind_arrive/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [a_small_ring_loses_nothing].
+    [a_small_ring_loses_nothing, terms_of_every_kind_arrive].
 
 a_small_ring_loses_nothing(_Config) ->
     Report = teleport_ring:measure(#{size => 64 bsl 10, warmup => 1, rounds => 2, rate_milliseconds => 50,
@@ -43,6 +43,15 @@ a_small_ring_loses_nothing(_Config) ->
     %% Two rounds: the median is between them.
     #{"terms" := #{"term_1mb" := #{"teleport" := [Least, Most]}}} = Ranges,
     ?assert(Least =< maps:get("teleport", Term) andalso maps:get("teleport", Term) =< Most).
+
+%% As they were sent, which is checked before each round.
+terms_of_every_kind_arrive(_Config) ->
+    Shapes = [{Kind, Size} || Kind <- teleport_ring_stream:kinds(), Size <- [1 bsl 10, 70 bsl 10]] ++ [{binary, 64}],
+    Rows = teleport_ring_shapes:measure(#{rounds => 1, milliseconds => 20, shapes => Shapes, progress => fun ct:log/2}),
+    ?assertEqual(Shapes, [Shape || #{shape := Shape} <- Rows]),
+    [?assertMatch([Least, Median, Most] when 0 < Least andalso Least =< Median andalso Median =< Most,
+                  maps:get(Transport, maps:get(megabytes_per_second, Row)))
+     || Row <- Rows, Transport <- [disterl, teleport]].
 
 %% JSON without strings among its values is nearly a term.
 read(Json) ->
