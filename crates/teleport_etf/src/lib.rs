@@ -64,7 +64,7 @@ pub use decode::{
     Apart, Leaves, Parts, Summary, from_bytes, from_bytes_with, has_many_atoms, take_all_apart, take_apart,
     validate, validate_with,
 };
-pub use encode::{Assembly, BY_REFERENCE, Encoder, OpenList, to_segments};
+pub use encode::{Assembly, BY_REFERENCE, Encoded, Encoder, OpenList, to_segments};
 pub use error::{AtomError, DecodeError, EncodeError};
 pub use ident::{Pid, Port, Reference};
 pub use limits::Limits;

@@ -94,6 +94,14 @@ impl Segments {
         sliced
     }
 
+    /// The document, if it is a single segment.
+    pub fn as_contiguous(&self) -> Option<&[u8]> {
+        match &self.parts[..] {
+            [part] => Some(&part.bytes),
+            _ => None,
+        }
+    }
+
     /// The document as one byte string: no copy if there is one segment, one copy otherwise.
     pub fn into_contiguous(mut self) -> Bytes {
         if self.parts.len() <= 1 {

@@ -7,6 +7,6 @@ mod values;
 mod writer;
 
 pub use assembly::{Assembly, OpenList};
-pub use ser::{Encoder, to_segments};
+pub use ser::{Encoded, Encoder, to_segments};
 pub use writer::BY_REFERENCE;
 pub(crate) use writer::Writer;

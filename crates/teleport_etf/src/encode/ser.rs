@@ -29,13 +29,13 @@ use crate::{atom, handoff, tags, tokens};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn to_segments<T: Serialize + ?Sized>(value: &T) -> Result<Segments, EncodeError> {
-    Ok(write(value, Writer::document())?.finish())
+    let mut out = Writer::document();
+    write(value, &mut out)?;
+    Ok(out.finish())
 }
 
-fn write<T: Serialize + ?Sized>(value: &T, out: Writer) -> Result<Writer, EncodeError> {
-    let mut serializer = Serializer { out, inside: Inside::Value, unit_at: usize::MAX };
-    value.serialize(&mut serializer)?;
-    Ok(serializer.out)
+fn write<T: Serialize + ?Sized>(value: &T, out: &mut Writer) -> Result<(), EncodeError> {
+    value.serialize(&mut Serializer { out, inside: Inside::Value, unit_at: usize::MAX })
 }
 
 /// Encodes one small document after the other without an allocation for each.
@@ -55,9 +55,12 @@ fn write<T: Serialize + ?Sized>(value: &T, out: Writer) -> Result<Writer, Encode
 /// ```
 #[derive(Default)]
 pub struct Encoder {
-    scratch: Vec<u8>,
+    out: Writer,
     block: BytesMut,
 }
+
+/// A document as its [`Encoder`] has written it, in memory that is used again for the next one.
+pub struct Encoded<'a>(&'a mut Encoder);
 
 /// Bytes of a block that documents share, and the most that one of them may take.
 const BLOCK: usize = 4 * 1024;
@@ -75,8 +78,28 @@ impl Encoder {
     ///
     /// [`EncodeError`] for what Erlang has no term for, for a length above 32 bits, and where the value's own `Serialize` fails.
     pub fn to_segments<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Segments, EncodeError> {
-        let out = Writer::document_in(std::mem::take(&mut self.scratch));
-        Ok(self.finish(write(value, out)?))
+        self.encode(value).map(Encoded::into_segments)
+    }
+
+    /// Encodes a value for a caller that copies small documents to where they belong.
+    ///
+    /// ```
+    /// let mut encoder = teleport_etf::Encoder::new();
+    /// let encoded = encoder.encode(&("deposit", 100))?;
+    /// assert_eq!(encoded.as_small(), Some(&teleport_etf::to_segments(&("deposit", 100))?.into_contiguous()[..]));
+    /// # Ok::<(), teleport_etf::EncodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`to_segments`].
+    pub fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Encoded<'_>, EncodeError> {
+        self.out.begin();
+        let written = write(value, &mut self.out);
+        if written.is_err() {
+            self.out.begin(); // nothing of it is kept
+        }
+        written.map(|()| Encoded(self))
     }
 
     /// Encodes the one term that is put into the [`Assembly`], or nothing if that is given up, with `None`.
@@ -94,29 +117,38 @@ impl Encoder {
     /// # Ok::<(), teleport_etf::DecodeError>(())
     /// ```
     pub fn assemble(&mut self, put: impl FnOnce(&mut Assembly) -> Option<()>) -> Option<Segments> {
-        let mut assembly = Assembly::new(Writer::document_in(std::mem::take(&mut self.scratch)));
+        let mut out = std::mem::take(&mut self.out);
+        out.begin();
+        let mut assembly = Assembly::new(out);
         let whole = put(&mut assembly);
-        let out = assembly.into_writer();
-        match whole {
-            Some(()) => Some(self.finish(out)),
-            None => {
-                self.scratch = out.into_parts().0;
-                None
-            }
-        }
+        self.out = assembly.into_writer();
+        whole.map(|()| Encoded(self).into_segments())
+    }
+}
+
+impl Encoded<'_> {
+    /// The document, if it is small, up to 1 KiB, and no part of it is kept by reference.
+    pub fn as_small(&self) -> Option<&[u8]> {
+        self.0.out.as_whole().filter(|document| document.len() <= SHARES_BLOCK)
     }
 
-    fn finish(&mut self, written: Writer) -> Segments {
-        let (small, large) = written.into_parts();
-        if small.len() > SHARES_BLOCK {
-            return join(small.into(), large);
+    /// The document, as [`to_segments`] gives it.
+    pub fn into_segments(self) -> Segments {
+        let Encoder { out, block } = self.0;
+        if out.position() > SHARES_BLOCK {
+            return std::mem::take(out).finish();
         }
-        if self.block.capacity() < small.len() {
-            self.block = BytesMut::with_capacity(BLOCK);
+        if block.capacity() < out.position() {
+            *block = BytesMut::with_capacity(BLOCK);
         }
-        self.block.extend_from_slice(&small);
-        self.scratch = small;
-        join(self.block.split().freeze(), large)
+        block.extend_from_slice(out.block());
+        join(block.split().freeze(), out.take_cuts())
+    }
+}
+
+impl fmt::Debug for Encoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded").finish_non_exhaustive()
     }
 }
 
@@ -127,8 +159,8 @@ impl fmt::Debug for Encoder {
     }
 }
 
-struct Serializer {
-    out: Writer,
+struct Serializer<'w> {
+    out: &'w mut Writer,
     inside: Inside,
     /// Where the last unit was written; `Ok(())` is the bare atom `ok`.
     unit_at: usize,
@@ -143,7 +175,7 @@ enum Inside {
     Document,
 }
 
-impl Serializer {
+impl<'w> Serializer<'w> {
     fn put_atom(&mut self, name: &str) -> Result<(), EncodeError> {
         atom::check_len(name)?;
         self.out.put_atom_text(name);
@@ -196,7 +228,7 @@ impl Serializer {
         self.put_atom(tag)
     }
 
-    fn counted(&mut self, what: &'static str, announced: usize) -> Counted<'_> {
+    fn counted(&mut self, what: &'static str, announced: usize) -> Counted<'_, 'w> {
         Counted { serializer: self, what, announced, written: 0 }
     }
 }
@@ -218,16 +250,16 @@ fn variant_tag(enum_name: &str, variant: &'static str) -> &'static str {
     }
 }
 
-impl<'a> ser::Serializer for &'a mut Serializer {
+impl<'a, 'w> ser::Serializer for &'a mut Serializer<'w> {
     type Ok = ();
     type Error = EncodeError;
-    type SerializeSeq = Seq<'a>;
-    type SerializeTuple = Counted<'a>;
-    type SerializeTupleStruct = Counted<'a>;
-    type SerializeTupleVariant = Counted<'a>;
-    type SerializeMap = Map<'a>;
-    type SerializeStruct = Counted<'a>;
-    type SerializeStructVariant = Counted<'a>;
+    type SerializeSeq = Seq<'a, 'w>;
+    type SerializeTuple = Counted<'a, 'w>;
+    type SerializeTupleStruct = Counted<'a, 'w>;
+    type SerializeTupleVariant = Counted<'a, 'w>;
+    type SerializeMap = Map<'a, 'w>;
+    type SerializeStruct = Counted<'a, 'w>;
+    type SerializeStructVariant = Counted<'a, 'w>;
 
     fn is_human_readable(&self) -> bool {
         false
@@ -374,19 +406,19 @@ impl<'a> ser::Serializer for &'a mut Serializer {
         Ok(())
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<Seq<'a>, EncodeError> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<Seq<'a, 'w>, EncodeError> {
         let header_at = self.out.position();
         let announced = count("list", len.unwrap_or(0))?;
         self.out.put_list_header(announced as usize)?;
         Ok(Seq { serializer: self, header_at, announced, written: 0 })
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<Counted<'a>, EncodeError> {
+    fn serialize_tuple(self, len: usize) -> Result<Counted<'a, 'w>, EncodeError> {
         self.out.put_tuple_header(len)?;
         Ok(self.counted("tuple", len))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Counted<'a>, EncodeError> {
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Counted<'a, 'w>, EncodeError> {
         self.serialize_tuple(len)
     }
 
@@ -396,19 +428,19 @@ impl<'a> ser::Serializer for &'a mut Serializer {
         _: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Counted<'a>, EncodeError> {
+    ) -> Result<Counted<'a, 'w>, EncodeError> {
         self.tagged(variant_tag(name, variant), len.saturating_add(1))?;
         Ok(self.counted("tuple variant", len))
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Map<'a>, EncodeError> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Map<'a, 'w>, EncodeError> {
         let header_at = self.out.position();
         let announced = count("map", len.unwrap_or(0))?;
         self.out.put_map_header(announced as usize)?;
         Ok(Map { serializer: self, header_at, announced, written: 0, key_pending: false })
     }
 
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Counted<'a>, EncodeError> {
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Counted<'a, 'w>, EncodeError> {
         self.out.put_map_header(len)?;
         Ok(self.counted("struct", len))
     }
@@ -419,7 +451,7 @@ impl<'a> ser::Serializer for &'a mut Serializer {
         _: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Counted<'a>, EncodeError> {
+    ) -> Result<Counted<'a, 'w>, EncodeError> {
         self.tagged(variant, 2)?;
         self.out.put_map_header(len)?;
         Ok(self.counted("struct variant", len))
@@ -427,14 +459,14 @@ impl<'a> ser::Serializer for &'a mut Serializer {
 }
 
 /// A list, whose length may be known only at its end.
-pub(super) struct Seq<'a> {
-    serializer: &'a mut Serializer,
+pub(super) struct Seq<'a, 'w> {
+    serializer: &'a mut Serializer<'w>,
     header_at: usize,
     announced: u32,
     written: usize,
 }
 
-impl ser::SerializeSeq for Seq<'_> {
+impl ser::SerializeSeq for Seq<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
@@ -456,15 +488,15 @@ impl ser::SerializeSeq for Seq<'_> {
 }
 
 /// A map, whose size may be known only at its end.
-pub(super) struct Map<'a> {
-    serializer: &'a mut Serializer,
+pub(super) struct Map<'a, 'w> {
+    serializer: &'a mut Serializer<'w>,
     header_at: usize,
     announced: u32,
     written: usize,
     key_pending: bool,
 }
 
-impl ser::SerializeMap for Map<'_> {
+impl ser::SerializeMap for Map<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
@@ -498,14 +530,14 @@ impl ser::SerializeMap for Map<'_> {
 }
 
 /// A tuple or struct: the length has been written and must turn out right.
-pub(super) struct Counted<'a> {
-    serializer: &'a mut Serializer,
+pub(super) struct Counted<'a, 'w> {
+    serializer: &'a mut Serializer<'w>,
     what: &'static str,
     announced: usize,
     written: usize,
 }
 
-impl Counted<'_> {
+impl Counted<'_, '_> {
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         self.written += 1;
         value.serialize(&mut *self.serializer)
@@ -524,7 +556,7 @@ impl Counted<'_> {
     }
 }
 
-impl ser::SerializeTuple for Counted<'_> {
+impl ser::SerializeTuple for Counted<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
@@ -537,7 +569,7 @@ impl ser::SerializeTuple for Counted<'_> {
     }
 }
 
-impl ser::SerializeTupleStruct for Counted<'_> {
+impl ser::SerializeTupleStruct for Counted<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
@@ -550,7 +582,7 @@ impl ser::SerializeTupleStruct for Counted<'_> {
     }
 }
 
-impl ser::SerializeTupleVariant for Counted<'_> {
+impl ser::SerializeTupleVariant for Counted<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
@@ -563,7 +595,7 @@ impl ser::SerializeTupleVariant for Counted<'_> {
     }
 }
 
-impl ser::SerializeStruct for Counted<'_> {
+impl ser::SerializeStruct for Counted<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 
@@ -580,7 +612,7 @@ impl ser::SerializeStruct for Counted<'_> {
     }
 }
 
-impl ser::SerializeStructVariant for Counted<'_> {
+impl ser::SerializeStructVariant for Counted<'_, '_> {
     type Ok = ();
     type Error = EncodeError;
 

@@ -2,7 +2,7 @@
 
 use serde::ser::{self, Serialize, Serializer};
 
-use super::writer::Writer;
+use super::writer::{BY_REFERENCE, Writer};
 use crate::binary::Binary;
 use crate::ident::{Pid, Port, Reference};
 use crate::term::Term;
@@ -10,6 +10,9 @@ use crate::{handoff, tokens};
 
 impl Serialize for Binary {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.len() < BY_REFERENCE {
+            return serializer.serialize_bytes(self); // it is copied anyway
+        }
         handoff::with_bytes(self.as_bytes().clone(), || serializer.serialize_bytes(self))
     }
 }

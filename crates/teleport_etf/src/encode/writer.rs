@@ -17,6 +17,7 @@ pub const BY_REFERENCE: usize = 1024;
 /// A document in the making: one block of everything small, and the large binaries with their places in it.
 ///
 /// The block is one piece until the end, so that lengths that are known late can be filled in.
+#[derive(Default)]
 pub(crate) struct Writer {
     block: Vec<u8>,
     cuts: Cuts,
@@ -28,14 +29,16 @@ pub(crate) type Cuts = SmallVec<[(usize, Bytes); 2]>;
 impl Writer {
     /// A writer that has written the version byte.
     pub(crate) fn document() -> Writer {
-        Writer::document_in(Vec::with_capacity(128))
-    }
-
-    /// A document in memory that has been used before.
-    pub(crate) fn document_in(mut block: Vec<u8>) -> Writer {
-        block.clear();
+        let mut block = Vec::with_capacity(128);
         block.push(tags::VERSION);
         Writer { block, cuts: SmallVec::new() }
+    }
+
+    /// Begins anew, in the same memory.
+    pub(crate) fn begin(&mut self) {
+        self.block.clear();
+        self.cuts.clear();
+        self.block.push(tags::VERSION);
     }
 
     /// The document, cut into segments.
@@ -43,9 +46,19 @@ impl Writer {
         join(self.block.into(), self.cuts)
     }
 
-    /// The block, and the large binaries with their places in it; for [`join`].
-    pub(crate) fn into_parts(self) -> (Vec<u8>, Cuts) {
-        (self.block, self.cuts)
+    /// All of the document, if it has no large binary.
+    pub(crate) fn as_whole(&self) -> Option<&[u8]> {
+        self.cuts.is_empty().then_some(&self.block)
+    }
+
+    /// The block.
+    pub(crate) fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    /// The large binaries with their places in the block; for [`join`].
+    pub(crate) fn take_cuts(&mut self) -> Cuts {
+        std::mem::take(&mut self.cuts)
     }
 
     /// What has been written, for documents without large binaries.
