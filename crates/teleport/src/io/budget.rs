@@ -4,6 +4,7 @@ use super::source::Source;
 use crate::base::lock::{Held, Lock};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_proto::transfer::{Budget, FairWindow, GrantCap, Granter, MESSAGE_COST, Renewal, Sharing};
 use teleport_proto::wire::envelope::Lane;
 use teleport_proto::wire::pool::{Class, EXPRESS_LIMIT};
@@ -21,6 +22,8 @@ struct State {
     /// Sessions that have been let in though there was no room: one of each source, until they hold nothing any more. `None` if
     /// nobody has to be.
     guests: Option<FxHashMap<(Source, Class), u64>>,
+    /// What sessions have taken [ahead](SessionBudget::ahead).
+    ahead: FxHashMap<u64, Arc<AtomicU64>>,
     /// How to tell each session that there is room for it.
     sessions: FxHashMap<u64, Arc<Notify>>,
 }
@@ -67,13 +70,16 @@ impl NodeBudget {
     }
 
     fn new(window: FairWindow<u64>, guests: Option<FxHashMap<(Source, Class), u64>>) -> Arc<Self> {
-        let state = State { window, guests, sessions: FxHashMap::default() };
+        let (ahead, sessions) = Default::default();
+        let state = State { window, guests, ahead, sessions };
         Arc::new(Self { state: Lock::leaf(state) })
     }
 
     /// Bytes under way.
     pub(crate) fn used(&self) -> u64 {
-        self.lock().window.used()
+        let state = self.lock();
+        let ahead: u64 = state.ahead.values().map(|ahead| ahead.load(Ordering::Relaxed)).sum();
+        state.window.used().saturating_sub(ahead)
     }
 
     fn lock(&self) -> Held<'_, State> {
@@ -81,25 +87,45 @@ impl NodeBudget {
     }
 }
 
+/// A session takes this many bytes ahead for small messages while the window is less than half full, so that not every message
+/// takes the lock that all sessions share. It gives them back with the next message that is delivered.
+const AHEAD: u64 = 64 * 1024;
+
 /// One session's access to the node's window.
 pub(crate) struct SessionBudget {
     node: Arc<NodeBudget>,
     session: u64,
     source: Source,
+    /// Bytes taken ahead. Only the session's machine comes here, under its lock.
+    ahead: Arc<AtomicU64>,
 }
 
 impl SessionBudget {
     /// For the session of that number, with a peer at `source`. `freed` is notified when there is room again after a refusal.
     pub(crate) fn new(node: Arc<NodeBudget>, session: u64, source: Source, freed: Arc<Notify>) -> Self {
-        node.lock().sessions.insert(session, freed);
-        Self { node, session, source }
+        let ahead: Arc<AtomicU64> = Arc::default();
+        {
+            let state = &mut *node.lock();
+            state.sessions.insert(session, freed);
+            state.ahead.insert(session, ahead.clone());
+        }
+        Self { node, session, source, ahead }
     }
 }
 
 impl Budget for SessionBudget {
     fn try_take(&self, class: Class, bytes: u64) -> bool {
+        let ahead = if class == Class::Express { self.ahead.load(Ordering::Relaxed) } else { 0 };
+        if bytes <= ahead {
+            self.ahead.store(ahead - bytes, Ordering::Relaxed);
+            return true;
+        }
         let state = &mut *self.node.lock();
         if state.window.try_take(&self.session, class, bytes) {
+            if class == Class::Express && state.guests.is_none() {
+                let more = state.window.take_up_to(&self.session, class, AHEAD, true);
+                self.ahead.store(ahead + more, Ordering::Relaxed);
+            }
             return true;
         }
         let guest = state.let_in(self.source, self.session, class);
@@ -114,6 +140,8 @@ impl Budget for SessionBudget {
     }
 
     fn give_back(&self, class: Class, bytes: u64) {
+        let bytes =
+            if class == Class::Express { bytes + self.ahead.swap(0, Ordering::Relaxed) } else { bytes };
         let state = &mut *self.node.lock();
         let State { window, sessions, .. } = state;
         window.give_back(&self.session, class, bytes, |session| State::tell(sessions, session));
@@ -124,7 +152,8 @@ impl Budget for SessionBudget {
 impl Drop for SessionBudget {
     fn drop(&mut self) {
         let state = &mut *self.node.lock();
-        let State { window, sessions, .. } = state;
+        let State { window, sessions, ahead, .. } = state;
+        ahead.remove(&self.session);
         sessions.remove(&self.session);
         window.leave(&self.session, |session| State::tell(sessions, session));
         [Class::Express, Class::Bulk]
@@ -186,5 +215,53 @@ impl Drop for SessionGrants {
         let Grants { cap, sessions, .. } = &mut *self.node.lock();
         sessions.remove(&self.session);
         cap.leave(self.session, &self.source, |session| State::tell(sessions, &session));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const SIZE: u64 = 64 * AHEAD;
+
+    fn sessions(node: &Arc<NodeBudget>) -> [SessionBudget; 2] {
+        let source = Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        [1, 2].map(|session| SessionBudget::new(node.clone(), session, source, Arc::default()))
+    }
+
+    fn taken(node: &NodeBudget) -> u64 {
+        node.lock().window.used()
+    }
+
+    #[test]
+    fn what_is_taken_ahead_comes_back_with_what_is_delivered() {
+        let node = NodeBudget::for_sends(SIZE, 0);
+        let [one, other] = sessions(&node);
+        assert!(one.try_take(Class::Express, 200));
+        assert_eq!((node.used(), taken(&node)), (200, 200 + AHEAD));
+        (0..AHEAD / 256).for_each(|_| assert!(one.try_take(Class::Express, 256)));
+        assert_eq!((node.used(), taken(&node)), (200 + AHEAD, 200 + AHEAD));
+        assert!(one.try_take(Class::Express, 1) && one.try_take(Class::Bulk, 7));
+        assert_eq!((node.used(), taken(&node)), (208 + AHEAD, 208 + 2 * AHEAD));
+        one.give_back(Class::Bulk, 7);
+        one.give_back(Class::Express, 200 + AHEAD);
+        assert_eq!((node.used(), taken(&node)), (1, 1));
+        assert!(other.try_take(Class::Express, 1));
+        drop((one, other));
+        assert_eq!((node.used(), taken(&node)), (0, 0));
+    }
+
+    #[test]
+    fn nothing_is_taken_ahead_where_others_may_be_in_want_of_it() {
+        let node = NodeBudget::for_sends(SIZE, 0);
+        let [one, other] = sessions(&node);
+        other.take(Class::Express, SIZE / 8);
+        assert!(one.try_take(Class::Express, 200));
+        assert_eq!(taken(&node), SIZE / 8 + 200);
+        let answers = NodeBudget::for_answers(SIZE);
+        let [one, _other] = sessions(&answers);
+        assert!(one.try_take(Class::Express, 200));
+        assert_eq!(taken(&answers), 200);
     }
 }
