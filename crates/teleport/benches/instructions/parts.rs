@@ -4,9 +4,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use teleport_etf::{Binary, Segments, from_bytes, to_segments};
+use teleport_etf::{Binary, from_bytes, to_segments};
 use teleport_proto::transfer::{
-    Delivery, Disposition, Outgoing, PlainBuffers, Sink, Transfer, TransferConfig, Unlimited,
+    Delivery, Disposition, PlainBuffers, Posted, Sink, Transfer, TransferConfig,
+    Unlimited,
 };
 use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::ControlFrame;
@@ -155,8 +156,11 @@ impl Pair {
         let from = ProcessId { id: 1, serial: 0 };
         let to = Destination::Process(ProcessId { id: 2, serial: 0 });
         for _ in 0..BATCH {
-            let message = Outgoing::new(from, to.clone(), Segments::from(self.body.clone()));
-            self.sender.send(message).expect("room for it");
+            assert_ne!(
+                self.sender.post(from, &to, black_box(&self.body[..])),
+                Posted::No,
+                "there is room for it"
+            );
         }
         let mut frames = Vec::new();
         while let Some(frame) = self.sender.next_frame(self.connection) {

@@ -3,7 +3,7 @@
 use crate::api::node::Node;
 use crate::base::address::{Address, Target};
 use crate::base::down;
-use crate::base::encoding::{atom_of, encode};
+use crate::base::encoding::{atom_of, encode, encode_unless};
 use crate::base::error::{DeliveryError, MonitorError, RequestError, SendError};
 use crate::local::watch::{HERE, Path, Purpose, Refused, Subject, Via, Waiter, reason};
 use crate::local::{Monitored, inbox::Inbox};
@@ -188,7 +188,30 @@ impl Process {
         message: &M,
         options: SendOptions,
     ) -> Result<(), SendError> {
-        self.send_encoded(to, encode(message)?, options).await
+        let route = self.route(to.into())?;
+        let body = match &route {
+            Route::There(peer, to, incarnation) if !options.unordered => {
+                encode_unless(message, |body| self.post(peer, to, *incarnation, body))?
+            }
+            _ => Some(encode(message)?),
+        };
+        match body {
+            Some(body) => self.send_routed(route, body, options).await,
+            None => {
+                tokio::task::coop::consume_budget().await; // see `session`
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends a small message at once, if there is a session and nothing is in the way.
+    fn post(&self, peer: &NodeName, to: &Destination, incarnation: Option<u32>, body: &[u8]) -> bool {
+        let engine = self.node.engine();
+        !engine.is_stopped()
+            && engine
+                .peers
+                .session(peer)
+                .is_some_and(|session| !session.is_stale(incarnation) && session.post(self.id, to, body))
     }
 
     /// Sends a term that is encoded already, such as the [`body`](crate::Message::body) of a message passed on.
@@ -202,8 +225,12 @@ impl Process {
         body: Segments,
         options: SendOptions,
     ) -> Result<(), SendError> {
+        self.send_routed(self.route(to.into())?, body, options).await
+    }
+
+    async fn send_routed(&self, route: Route, body: Segments, options: SendOptions) -> Result<(), SendError> {
         let patience = options.patience();
-        match self.route(to.into())? {
+        match route {
             Route::Here(to) => {
                 match patience.within(self.send_here(to, body, options)).await {
                     Ok(()) | Err(RequestError::NoProcess) => Ok(()), // it vanishes, as in Erlang

@@ -11,9 +11,21 @@ thread_local! {
 
 /// Encodes a message to be sent, as good as without an allocation if it is small.
 pub(crate) fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Segments, EncodeError> {
+    Ok(encode_unless(message, |_| false)?.unwrap_or_default())
+}
+
+/// The same, unless it is small and `take` takes it as it has just been written: then nothing is left to be done.
+pub(crate) fn encode_unless<M: Serialize + ?Sized>(
+    message: &M,
+    take: impl FnOnce(&[u8]) -> bool,
+) -> Result<Option<Segments>, EncodeError> {
     ENCODER.with(|encoder| match encoder.try_borrow_mut() {
-        Ok(mut encoder) => encoder.to_segments(message),
-        Err(_) => teleport_etf::to_segments(message), // within the encoding of another one
+        Ok(mut encoder) => {
+            let encoded = encoder.encode(message)?;
+            let taken = encoded.as_small().is_some_and(take);
+            Ok((!taken).then(|| encoded.into_segments()))
+        }
+        Err(_) => teleport_etf::to_segments(message).map(Some), // within the encoding of another one
     })
 }
 

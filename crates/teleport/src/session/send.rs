@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{AckToken, Outgoing, Refused, Sent, Ticket};
+use teleport_proto::transfer::{AckToken, Outgoing, Posted, Refused, Sent, Ticket};
+use teleport_proto::wire::envelope::{Destination, ProcessId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -94,8 +95,30 @@ pub(crate) enum Offered {
 pub(crate) type Confirmation = oneshot::Receiver<Result<(), DeliveryError>>;
 
 impl Session {
+    /// Sends a small ordinary message at once, if nothing is in its way: `false` if there is, or may be.
+    pub(crate) fn post(&self, from: ProcessId, to: &Destination, body: &[u8]) -> bool {
+        let mut after = After::default();
+        {
+            let state = &mut *self.lock();
+            let Some(transfer) = &mut state.transfer else { return false };
+            match transfer.post(from, to, body) {
+                Posted::No => return false,
+                Posted::Behind => return true,
+                Posted::First => drop(state.change(&mut after, |_| ())),
+            }
+        }
+        self.offered_first(after);
+        true
+    }
+
     /// Offers a message.
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
+        if message.is_plain()
+            && let Some(body) = message.body.as_contiguous()
+            && self.post(message.from, &message.to, body)
+        {
+            return Ok(Offered::Accepted);
+        }
         self.offering(|state, after| {
             let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
             Ok(self.offered(state, sent, None))
@@ -122,12 +145,16 @@ impl Session {
     pub(super) fn offering<R>(&self, offer: impl FnOnce(&mut State, &mut After) -> R) -> R {
         let mut after = After::default();
         let result = offer(&mut self.lock(), &mut after);
+        self.offered_first(after);
+        result
+    }
+
+    fn offered_first(&self, mut after: After) {
         let link = after.take_express();
         after.act(self);
         if let Some(link) = link {
             writer::write_now(self, &link);
         }
-        result
     }
 
     pub(super) fn offer(

@@ -161,7 +161,8 @@ impl Session {
 
     /// Has the task look after connections, unless it does.
     pub(super) fn look_after(&self) {
-        if !self.looked_after.swap(true, Ordering::Relaxed) {
+        // What is under way has been noted under the lock, so nothing is missed by looking first.
+        if !self.looked_after.load(Ordering::Relaxed) && !self.looked_after.swap(true, Ordering::Relaxed) {
             self.in_use.notify_one();
         }
     }

@@ -58,6 +58,15 @@ impl Allowance {
         Self { lane, window: Window::new(window), express, bulk, say: false }
     }
 
+    /// Whether there is room for a message.
+    pub(crate) fn fits(&self, class: Class, bytes: u64) -> bool {
+        let part = match class {
+            Class::Express => &self.express,
+            Class::Bulk => &self.bulk,
+        };
+        self.window.fits(class, bytes) && bytes <= part.left()
+    }
+
     /// Takes room for the first message that waits, of this many bytes that wait in all. If only a grant is missing, the peer will
     /// be told.
     pub(crate) fn try_take(&mut self, class: Class, bytes: u64, waiting: u64) -> bool {

@@ -29,7 +29,7 @@ const BATCH_TARGET: usize = 256 * 1024;
 const LEAST_BATCH: usize = 4 * 1024;
 
 /// Segments up to this are copied into the batch, larger ones go by reference: below it an iovec costs more.
-const COPY_LIMIT: usize = 4 * 1024;
+pub(crate) const COPY_LIMIT: usize = 4 * 1024;
 
 /// The most segments by reference in one frame; `writev` takes 1,024.
 const MAX_REFERENCES: usize = 400;
@@ -105,6 +105,19 @@ impl Writer {
     }
 
     fn add<'a>(&mut self, head: &Head<'_>, charge: Charge, len: u64, body: impl Iterator<Item = &'a Bytes>) {
+        self.begin(head, charge, len);
+        for segment in body {
+            if segment.len() <= COPY_LIMIT {
+                self.block.extend_from_slice(segment);
+            } else {
+                self.referenced += segment.len();
+                self.references.push((self.block.len(), segment.clone()));
+            }
+        }
+    }
+
+    /// Writes all that comes before a body of this length.
+    fn begin(&mut self, head: &Head<'_>, charge: Charge, len: u64) {
         if self.messages == 0 {
             self.block.resize(BATCH_HEADER_LEN, 0);
         }
@@ -117,14 +130,6 @@ impl Writer {
                 head.encode(&mut self.block);
                 put_varint(&mut self.block, len);
                 *last = can_be_repeated(head).then(|| head.to_envelope());
-            }
-        }
-        for segment in body {
-            if segment.len() <= COPY_LIMIT {
-                self.block.extend_from_slice(segment);
-            } else {
-                self.referenced += segment.len();
-                self.references.push((self.block.len(), segment.clone()));
             }
         }
         self.messages += 1;
@@ -187,6 +192,15 @@ impl Batches {
             self.close();
         }
         self.open.add(head, charge, len, body);
+    }
+
+    /// Writes a message behind the last one; its body is copied.
+    pub(crate) fn add_copied(&mut self, head: &Head<'_>, charge: Charge, body: &[u8]) {
+        if self.open.is_full(self.target()) {
+            self.close();
+        }
+        self.open.begin(head, charge, body.len() as u64);
+        self.open.block.extend_from_slice(body);
     }
 
     /// Whether there is something to write.

@@ -35,6 +35,12 @@ impl Charge {
         }
     }
 
+    /// Of a small [`Kind::Data`] with a body of this length.
+    pub(crate) fn of_plain(account: AccountId, len: u64) -> Self {
+        let (class, lane, bytes) = (Class::Express, Lane::Ordinary, cost(len));
+        Self { account, class, lane, bytes, is_message: true, is_carried: false, is_answer: false }
+    }
+
     /// What it adds to what this side has answered by itself, in bytes.
     pub(crate) fn answers(self) -> u64 {
         if self.is_answer { self.bytes } else { 0 }

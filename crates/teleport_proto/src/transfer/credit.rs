@@ -6,7 +6,7 @@
 
 use super::window::{Budget, Totals, Unlimited, Window, class_of, cost};
 use super::{Outgoing, Pair, Ticket};
-use crate::wire::envelope::{AccountId, Destination};
+use crate::wire::envelope::{AccountId, Destination, ProcessId};
 use crate::wire::pool::Class;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeSet, VecDeque};
@@ -18,6 +18,29 @@ pub(crate) struct Admitted {
     pub(crate) account: AccountId,
     /// Set if its sender has been waiting.
     pub(crate) ticket: Option<Ticket>,
+}
+
+/// What admission has to know of a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) from: ProcessId,
+    pub(crate) to: &'a Destination,
+    pub(crate) len: u64,
+    pub(crate) unordered: bool,
+    pub(crate) nosuspend: bool,
+}
+
+impl Wish<'_> {
+    fn pair(&self) -> Pair {
+        Pair { from: self.from, to: self.to.clone() }
+    }
+}
+
+impl Outgoing {
+    pub(super) fn wish(&self) -> Wish<'_> {
+        let &Self { from, ref to, unordered, nosuspend, .. } = self;
+        Wish { from, to, len: self.body_len(), unordered, nosuspend }
+    }
 }
 
 /// What becomes of an offered message.
@@ -145,7 +168,7 @@ const QUEUES: [Class; 2] = [Class::Bulk, Class::Express];
 
 impl Line {
     /// The queue that a message has to wait in, if it must not pass yet, whatever room there is.
-    fn ahead(&mut self, message: &Outgoing, class: Class) -> Option<Class> {
+    fn ahead(&mut self, message: Wish<'_>, class: Class) -> Option<Class> {
         if self.is_empty() {
             return None;
         }
@@ -243,10 +266,10 @@ impl Admission {
         }
     }
 
-    /// Offers a message, which has a body of this length.
-    pub(crate) fn offer(&mut self, message: &Outgoing, len: u64) -> Offer {
-        let (class, bytes) = (class_of(len), cost(len));
-        let id = self.account_of(&message.to);
+    /// Offers a message.
+    pub(crate) fn offer(&mut self, message: Wish<'_>) -> Offer {
+        let (class, bytes) = (class_of(message.len), cost(message.len));
+        let id = self.account_of(message.to);
         let wait = |has_account, queue| match message.nosuspend {
             true => Offer::Busy,
             false => Offer::Wait(Place { account: id, has_account, queue }),
@@ -435,7 +458,7 @@ impl Admission {
     }
 
     /// Takes room in the peer's window and the node's budget, or names the queue to wait in.
-    fn try_enter(&mut self, message: &Outgoing, class: Class, bytes: u64) -> Result<(), Class> {
+    fn try_enter(&mut self, message: Wish<'_>, class: Class, bytes: u64) -> Result<(), Class> {
         if let Some(queue) = self.line.ahead(message, class) {
             return Err(queue);
         }
@@ -472,7 +495,7 @@ impl Admission {
                 account.line.queue(queue).pop_front();
                 let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
                 account.line.leave(&waiter.message);
-                match self.try_enter(&waiter.message, class_of(body), cost(body)) {
+                match self.try_enter(waiter.message.wish(), class_of(body), cost(body)) {
                     Ok(()) => {
                         let next = self.admit(waiter.message, waiter.account, Some(ticket));
                         admitted.push(next);
@@ -534,7 +557,7 @@ mod tests {
         // Room for one message in the mailbox's window, or in the peer's.
         for (peer, mailbox) in [(u64::MAX, 1), (1, u64::MAX)] {
             let mut admission = Admission::new(peer, Some(mailbox), Arc::new(Unlimited));
-            let wait = |admission: &mut Admission| match admission.offer(&message(), 0) {
+            let wait = |admission: &mut Admission| match admission.offer(message().wish()) {
                 Offer::Wait(place) => Some(admission.wait(message(), place)),
                 Offer::Admitted(_) | Offer::Busy => None,
             };

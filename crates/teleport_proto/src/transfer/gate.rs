@@ -42,6 +42,15 @@ impl Gate {
         is_first && self.allowance.try_take(class, bytes, bytes)
     }
 
+    /// Whether it would, without taking anything.
+    pub(crate) fn is_open(&self, class: Class, bytes: u64) -> bool {
+        let is_first = match class {
+            Class::Express => self.express.is_empty(),
+            Class::Bulk => self.bulk.is_empty(),
+        };
+        is_first && self.allowance.fits(class, bytes)
+    }
+
     pub(crate) fn hold_small(&mut self, message: Gated) {
         self.waiting.add(Class::Express, message.charge.bytes);
         self.express.push_back(message);

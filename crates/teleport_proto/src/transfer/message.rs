@@ -84,6 +84,12 @@ impl Outgoing {
         }
     }
 
+    /// Whether it is no more than a term for a mailbox, in order, of which nothing is asked: what
+    /// [`Transfer::post`](super::Transfer::post) sends.
+    pub fn is_plain(&self) -> bool {
+        self.kind == Kind::Data && !self.unordered && !self.behind_all && self.acknowledge.is_none()
+    }
+
     pub(super) fn body_len(&self) -> u64 {
         self.body.len() as u64
     }
@@ -100,6 +106,17 @@ pub enum Sent {
     Accepted,
     /// It waits for credit; [`Action::Granted`](super::Action::Granted) or the session's end will say more.
     Waiting(Ticket),
+}
+
+/// What became of a message that was to go at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posted {
+    /// It is accepted, and goes out with those before it: there is nothing to be done.
+    Behind,
+    /// It is accepted, and the first to go out: there may be [actions](super::Action).
+    First,
+    /// Something is in its way.
+    No,
 }
 
 /// A message that was not taken. Nothing of it is left behind.

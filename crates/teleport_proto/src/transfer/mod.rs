@@ -47,7 +47,10 @@ pub use error::{ReceiveError, Violation};
 pub use faults::Faults;
 pub use frame::Frame;
 pub use grants::{Granter, Renewal};
-pub use message::{AckToken, Credit, Delivery, Disposition, Outcome, Outgoing, Refused, Sent, Sink, Ticket};
+pub use message::{
+    AckToken, Credit, Delivery, Disposition, Outcome, Outgoing, Posted, Refused, Sent, Sink,
+    Ticket,
+};
 pub use progress::{Progress, Seen};
 pub use report::{Ending, TransferConfig, TransferStats};
 pub use shares::{FairWindow, Sharing};
@@ -56,11 +59,12 @@ pub use window::{Budget, MESSAGE_COST, Unlimited, Window};
 pub(crate) use message::Pair;
 
 use crate::ConnectionId;
-use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN};
+use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN, ProcessId};
 use crate::wire::pool::Class;
 use answers::Answers;
+use batches::COPY_LIMIT;
 use connection::Connection;
-use credit::{Admission, Admitted, Offer};
+use credit::{Admission, Admitted, Offer, Wish};
 use incoming::Inbox;
 use numbers::NumberSet;
 use outgoing::Outbox;
@@ -215,7 +219,7 @@ impl Transfer {
             self.accept(message, size, 0);
             return Ok(Sent::Accepted);
         }
-        match self.admission.offer(&message, size) {
+        match self.admission.offer(message.wish()) {
             Offer::Admitted(account) => {
                 self.accept(message, size, account);
                 Ok(Sent::Accepted)
@@ -223,6 +227,30 @@ impl Transfer {
             Offer::Wait(place) => Ok(Sent::Waiting(self.admission.wait(message, place))),
             Offer::Busy => Err(Refused::Busy),
         }
+    }
+
+    /// Accepts a small message at once, if nothing at all is in its way: an ordinary one, whose body is copied into the open
+    /// batch. Otherwise nothing has changed, and [`send`](Self::send) has an answer.
+    pub fn post(&mut self, from: ProcessId, to: &Destination, body: &[u8]) -> Posted {
+        let len = body.len() as u64;
+        let is_too_long = matches!(to, Destination::Name(name) if name.len() > MAX_NAME_LEN);
+        if self.sealed || body.len() > COPY_LIMIT || len > self.config.max_message || is_too_long {
+            return Posted::No;
+        }
+        if !self.outbox.passes(len) {
+            return Posted::No;
+        }
+        let wish = Wish { from, to, len, unordered: false, nosuspend: true };
+        let Offer::Admitted(account) = self.admission.offer(wish) else { return Posted::No };
+        self.messages_sent += 1;
+        self.bytes_sent += len;
+        let others_wait = self.outbox.has_work(Class::Express);
+        self.outbox.post(from, to, body, account);
+        if others_wait {
+            return Posted::Behind; // the writer that was woken for those writes this one, too
+        }
+        self.serve(Class::Express);
+        Posted::First
     }
 
     /// Takes back a message that is still waiting; `false` if it has been accepted.

@@ -8,8 +8,9 @@ use super::gate::{Gate, Gated};
 use super::large::LargeMessages;
 use super::numbers::NumberSet;
 use super::pairs::Pairs;
+use super::window::cost;
 use super::{AckToken, Outgoing, Violation};
-use crate::wire::envelope::{AccountId, Envelope, Head, Kind, Lane, Seq};
+use crate::wire::envelope::{AccountId, Destination, Envelope, Head, Kind, Lane, ProcessId, Seq};
 use crate::wire::pool::Class;
 use rustc_hash::FxHashMap;
 use teleport_etf::Segments;
@@ -71,6 +72,29 @@ impl Outbox {
             carried: 0,
             answers: 0,
         }
+    }
+
+    /// Whether a small ordinary message with a body of this length may be [posted](Self::post).
+    pub(crate) fn passes(&self, len: u64) -> bool {
+        self.ordinary.is_open(Class::Express, cost(len))
+    }
+
+    /// Numbers a plain message that [passes](Self::passes), and writes it into the open batch.
+    pub(crate) fn post(&mut self, from: ProcessId, to: &Destination, body: &[u8], account: AccountId) {
+        let seq = self.next;
+        self.next += 1;
+        let len = body.len() as u64;
+        let charge = Charge::of_plain(account, len);
+        let passes = self.ordinary.passes(Class::Express, charge.bytes);
+        debug_assert!(passes, "it has been asked before");
+        self.unconfirmed_bytes += charge.bytes;
+        self.unconfirmed += 1;
+        let pair = self.pairs.entry(from, to, &self.delivered);
+        let before = pair.accept(seq, &self.delivered);
+        let predecessor = pair.write(seq, before, false, &self.delivered);
+        let (behind_all, kind, acknowledge) = (false, Kind::Data, false);
+        let head = Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to };
+        self.small.add_copied(&head, charge, body);
     }
 
     /// Numbers a message with a body of this length, and queues it.

@@ -27,6 +27,8 @@ macro_rules! counters {
 counters! {
     /// Messages accepted.
     accepted,
+    /// Those of them that were posted: nothing was in their way.
+    posted,
     /// Messages delivered into a mailbox, or found to have no taker.
     delivered,
     /// Events handled.
