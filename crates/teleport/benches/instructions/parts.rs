@@ -1,12 +1,13 @@
 //! What is counted.
 
 use std::hint::black_box;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use teleport_etf::{Binary, from_bytes, to_segments};
 use teleport_proto::transfer::{
-    Delivery, Disposition, PlainBuffers, Posted, Sink, Transfer, TransferConfig,
+    Bodies, Credit, Deliveries, Delivery, Disposition, PlainBuffers, Posted, Sink, Transfer, TransferConfig,
     Unlimited,
 };
 use teleport_proto::wire::batch::split_batch;
@@ -93,12 +94,17 @@ fn whole_way(messages: usize) {
 
 /// A mailbox that is read at once.
 #[derive(Default)]
-struct Mailbox(Vec<Delivery>);
+struct Mailbox(Vec<(Bodies, Credit)>);
 
 impl Sink for Mailbox {
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
-        self.0.push(delivery);
+        self.0.push((Bodies::one(delivery.body), delivery.credit));
         Disposition::Delivered
+    }
+
+    fn deliver_all(&mut self, deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
+        self.0.push((mem::take(&mut deliveries.bodies), deliveries.credit));
+        Some(Disposition::Delivered)
     }
 }
 
@@ -178,8 +184,9 @@ impl Pair {
         let frame = split_batch(&mut received).expect("a batch").whole().expect("a whole one");
         self.receiver.receive_batch(self.connection, frame, &mut self.mailbox).expect("good messages");
         assert!(!self.mailbox.0.is_empty(), "nothing has come");
-        for delivery in self.mailbox.0.drain(..) {
-            self.receiver.consumed(black_box(delivery).credit);
+        for (bodies, credit) in self.mailbox.0.drain(..) {
+            bodies.for_each(|body| drop(black_box(body)));
+            self.receiver.consumed(credit);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::api::process::Process;
 use crate::base::address::Address;
 use crate::base::down::Down;
 use crate::local::Monitored;
-use crate::local::inbox::{Inbox, Origin, Stored, Taken};
+use crate::local::inbox::{Inbox, Origin, Taken};
 use crate::local::watch::reason;
 use crate::{MonitorError, RegisterError, SendError};
 use bytes::Bytes;
@@ -131,13 +131,13 @@ impl Mailbox {
             self.run = self.inbox.next_run(None);
         }
         let run = self.run.as_mut()?;
-        let Stored { from, body } = run.messages.next()?; // a run goes with its last message
+        let (from, body) = run.next()?; // a run goes with its last message
         let from = match &run.origin {
             Origin::Local { from, .. } => from.clone(),
             Origin::Down(_) => self.process.pid(),
             Origin::Remote { session, .. } => session.pid_of(from),
         };
-        if run.messages.len() == 0
+        if run.len() == 0
             && let Some(Taken { origin, .. }) = self.run.take()
         {
             self.run = self.inbox.next_run(Some(&origin));
@@ -188,7 +188,7 @@ impl Mailbox {
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        self.inbox.waiting() + self.run.as_ref().map_or(0, |run| run.messages.len())
+        self.inbox.waiting() + self.run.as_ref().map_or(0, Taken::len)
     }
 
     /// Whether none is waiting.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use teleport_etf::Pid;
-use teleport_proto::transfer::{Credit, Delivery, Disposition, MESSAGE_COST};
+use teleport_proto::transfer::{Bodies, Credit, Deliveries, Delivery, Disposition, MESSAGE_COST};
 use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -64,17 +64,40 @@ struct Run {
     messages: SmallVec<[Stored; 1]>,
     /// There was no room for its only message.
     placed: Option<PlacedId>,
+    /// How many messages there are.
+    count: usize,
 }
 
 /// A run that is being read. It holds its credit until its last message has been taken.
 pub(crate) struct Taken {
     pub(crate) origin: Origin,
-    pub(crate) messages: smallvec::IntoIter<[Stored; 1]>,
+    open: Stored,
+    rest: smallvec::IntoIter<[Stored; 1]>,
+    left: usize,
 }
 
+/// Messages of one process, one behind the other.
 pub(crate) struct Stored {
-    pub(crate) from: ProcessId,
-    pub(crate) body: Bytes,
+    from: ProcessId,
+    bodies: Bodies,
+}
+
+impl Taken {
+    /// Messages that are left: none but of one that is gone.
+    pub(crate) fn len(&self) -> usize {
+        self.left
+    }
+
+    /// The next message, and who sent it.
+    pub(crate) fn next(&mut self) -> Option<(ProcessId, Bytes)> {
+        loop {
+            if let Some(body) = self.open.bodies.next() {
+                self.left -= 1;
+                return Some((self.open.from, body));
+            }
+            self.open = self.rest.next()?;
+        }
+    }
 }
 
 /// Where a run came from, and what it keeps of its sender's window.
@@ -110,17 +133,22 @@ impl Origin {
 }
 
 impl Run {
-    fn new(origin: Origin, message: Stored) -> Self {
-        Self { origin, messages: SmallVec::from_buf([message]), placed: None }
+    fn new(origin: Origin, messages: Stored) -> Self {
+        let count = messages.bodies.len();
+        Self { origin, messages: SmallVec::from_buf([messages]), placed: None, count }
     }
 
-    /// Adds a message if it belongs here, or gives it back.
+    fn single(origin: Origin, from: ProcessId, body: Bytes) -> Self {
+        Self::new(origin, Stored { from, bodies: Bodies::one(body) })
+    }
+
+    /// Adds messages if they belong here, or gives them back.
     fn add(
         &mut self,
         from: &Arc<dyn Peer>,
         to_name: bool,
         more: Credit,
-        message: Stored,
+        messages: Stored,
     ) -> Result<(), Stored> {
         match &mut self.origin {
             Origin::Remote { session, by_name, credit }
@@ -128,13 +156,14 @@ impl Run {
                     && Arc::ptr_eq(session, from)
                     && (*by_name, credit.account, credit.class) == (to_name, more.account, more.class)
                     && credit.bytes + more.bytes <= RUN_BYTES
-                    && self.messages.len() < RUN_MESSAGES =>
+                    && self.count < RUN_MESSAGES =>
             {
                 credit.bytes += more.bytes;
-                self.messages.push(message);
+                self.count += messages.bodies.len();
+                self.messages.push(messages);
                 Ok(())
             }
-            _ => Err(message),
+            _ => Err(messages),
         }
     }
 }
@@ -166,12 +195,35 @@ impl Queue {
         if let Some(Origin::Remote { session, credit, .. }) = last {
             self.room.leave(session.name(), *credit, settled);
         }
-        let Run { origin, messages, placed } = self.runs.pop_front()?;
-        self.waiting -= messages.len();
+        let Run { origin, messages, placed, count } = self.runs.pop_front()?;
+        self.waiting -= count;
         if let (Some(id), Origin::Remote { session, credit, .. }) = (placed, &origin) {
             self.room.read(session.name(), credit.class, id, settled);
         }
-        Some(Taken { origin, messages: messages.into_iter() })
+        let mut rest = messages.into_iter();
+        Some(Taken { origin, open: rest.next()?, rest, left: count })
+    }
+
+    /// Puts messages in. `true` if there were none.
+    fn put(
+        &mut self,
+        session: &Arc<dyn Peer>,
+        by_name: bool,
+        credit: Credit,
+        messages: Stored,
+        placed: Option<PlacedId>,
+    ) -> bool {
+        let first = self.waiting == 0;
+        self.waiting += messages.bodies.len();
+        let apart = match self.runs.back_mut() {
+            Some(run) if placed.is_none() => run.add(session, by_name, credit, messages).err(),
+            _ => Some(messages),
+        };
+        if let Some(messages) = apart {
+            let origin = Origin::Remote { session: session.clone(), by_name, credit };
+            self.runs.push_back(Run { placed, ..Run::new(origin, messages) });
+        }
+        first
     }
 
     /// Takes runs of one message out, which have been placed and go.
@@ -293,17 +345,32 @@ impl Inbox {
                 Entry::Overrun => return Put::Overrun,
             }
         }
-        let message = Stored { from, body };
-        let apart = match queue.runs.back_mut() {
-            Some(run) if placed.is_none() => run.add(session, by_name, credit, message).err(),
-            _ => Some(message),
-        };
-        if let Some(message) = apart {
-            let origin = Origin::Remote { session: session.clone(), by_name, credit };
-            queue.runs.push_back(Run { placed, ..Run::new(origin, message) });
+        let first = queue.put(session, by_name, credit, Stored { from, bodies: Bodies::one(body) }, placed);
+        Put::Waiting { first, disposition }
+    }
+
+    /// Takes some messages from a peer, or none of them if there is not room for all: then nothing has changed.
+    pub(crate) fn put_all_remote(
+        &self,
+        deliveries: &mut Deliveries<'_>,
+        session: &Arc<dyn Peer>,
+    ) -> Option<Put> {
+        let mut credit = deliveries.credit;
+        let mut queue = self.lock();
+        if queue.closed {
+            return Some(Put::Gone);
         }
-        queue.waiting += 1;
-        Put::Waiting { first: queue.waiting == 1, disposition }
+        let mut disposition = Disposition::Delivered;
+        if self.unbounded.load(Ordering::Relaxed) {
+            credit = Credit { account: 0, bytes: 0, ..credit };
+            disposition = Disposition::Consumed;
+        } else if !queue.room.enter_at_once(session, credit) {
+            return None;
+        }
+        let by_name = matches!(deliveries.to, Destination::Name(_));
+        let messages = Stored { from: deliveries.from, bodies: std::mem::take(&mut deliveries.bodies) };
+        let first = queue.put(session, by_name, credit, messages, None);
+        Some(Put::Waiting { first, disposition })
     }
 
     /// Takes a message from this node, when there is room.
@@ -319,8 +386,8 @@ impl Inbox {
         if room.is_none() && !self.unbounded.load(Ordering::Relaxed) {
             return Err(RequestError::NoProcess); // it is gone
         }
-        let message = Stored { from: ProcessId { id: from.id, serial: from.serial }, body };
-        let put = self.put(Run::new(Origin::Local { from, _room: room }, message));
+        let process = ProcessId { id: from.id, serial: from.serial };
+        let put = self.put(Run::single(Origin::Local { from, _room: room }, process, body));
         put.then_some(()).ok_or(RequestError::NoProcess)
     }
 
@@ -343,7 +410,7 @@ impl Inbox {
             if queue.closed {
                 return false;
             }
-            queue.waiting += run.messages.len();
+            queue.waiting += run.count;
             queue.runs.push_back(run);
             queue.waiting == 1
         };
@@ -365,8 +432,7 @@ impl Monitored for Inbox {
 
     fn put_down(&self, monitor: RefId, body: Bytes) {
         self.note_monitor(monitor, false);
-        let message = Stored { from: self.process, body };
-        self.put(Run::new(Origin::Down(monitor), message));
+        self.put(Run::single(Origin::Down(monitor), self.process, body));
     }
 
     fn note_monitor(&self, monitor: RefId, present: bool) {

@@ -77,12 +77,10 @@ impl Room {
         by_name: bool,
         credit: Credit,
     ) -> Entry {
-        let peer = session.name();
-        let first = self.placed.is_empty()
-            || self.placed.get(peer).is_none_or(|placed| placed[place(credit.class)].is_empty());
-        if first && self.shared.try_take(peer, credit.class, credit.bytes) {
+        if self.enter_at_once(session, credit) {
             return Entry::Roomy;
         }
+        let peer = session.name();
         let key = (session.number(), by_name);
         let window = self.by_session.entry(key).or_insert_with(|| Window::new(self.window));
         if !window.fits(credit.class, credit.bytes) {
@@ -93,6 +91,14 @@ impl Room {
         let placed = Placed { id: self.last_id, session: session.clone(), seq, by_name, credit };
         self.placed.entry(peer.clone()).or_default()[place(credit.class)].push_back(placed);
         Entry::Placed(self.last_id)
+    }
+
+    /// Messages come in, if there is room for all of them.
+    pub(super) fn enter_at_once(&mut self, session: &Arc<dyn Peer>, credit: Credit) -> bool {
+        let peer = session.name();
+        let first = self.placed.is_empty()
+            || self.placed.get(peer).is_none_or(|placed| placed[place(credit.class)].is_empty());
+        first && self.shared.try_take(peer, credit.class, credit.bytes)
     }
 
     /// What had room has been read: others may get it.

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{Delivery, Disposition, Outgoing, Sink};
+use teleport_proto::transfer::{Deliveries, Delivery, Disposition, Outgoing, Sink};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
 
@@ -100,7 +100,11 @@ impl<'a> Deliver<'a> {
     }
 
     fn put(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) -> Disposition {
-        match inbox.put_remote(delivery, &self.peer) {
+        self.was_put(inbox, inbox.put_remote(delivery, &self.peer))
+    }
+
+    fn was_put(&mut self, inbox: &Arc<Inbox>, put: Put) -> Disposition {
+        match put {
             Put::Waiting { first, disposition } => {
                 if first {
                     self.woken.push(inbox.clone());
@@ -186,6 +190,20 @@ impl<'a> Deliver<'a> {
 }
 
 impl Sink for Deliver<'_> {
+    fn deliver_all(&mut self, deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
+        if deliveries.kind != Kind::Data || self.session.core.hosting.is_some() {
+            return None;
+        }
+        let last = self.last.take().filter(|(to, _)| to == deliveries.to);
+        let found = last.or_else(|| Some((deliveries.to.clone(), self.find(deliveries.to)?)));
+        let Some((to, Taker::Inbox(inbox))) = found else { return Some(Disposition::NoProcess) };
+        let end = inbox.put_all_remote(deliveries, &self.peer).map(|put| self.was_put(&inbox, put));
+        if end != Some(Disposition::NoProcess) {
+            self.last = Some((to, Taker::Inbox(inbox))); // else its name may belong to another one by now
+        }
+        end
+    }
+
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
         let which = (delivery.seq, delivery.credit.class);
         match delivery.kind {

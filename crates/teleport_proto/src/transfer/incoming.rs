@@ -1,10 +1,11 @@
 //! Messages on their way in: fragments put together, order kept, deliveries counted.
 
 use super::assembly::{Assembly, Buffers, Region};
+use super::bodies::Blocks;
 use super::grants::{Granter, Grants};
 use super::numbers::NumberSet;
 use super::window::{class_of, cost};
-use super::{Credit, Delivery, Disposition, ReceiveError, Sink, Violation};
+use super::{Credit, Deliveries, Delivery, Disposition, ReceiveError, Sink, Violation};
 use crate::wire::WireError;
 use crate::wire::batch::{self, Run};
 use crate::wire::control::TransferFrame;
@@ -14,7 +15,6 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The most large messages that may be partial at the same time.
@@ -25,9 +25,6 @@ pub(super) const MAX_FRAGMENTS: u64 = 1 << 18;
 
 /// The largest message that can be carried: so much goes in that many fragments. Over TCP distributed Erlang has no limit either.
 pub(super) const MAX_CARRIED: u64 = MAX_FRAGMENTS * MAX_FRAGMENT_SIZE as u64;
-
-/// Bodies of a batch share blocks of up to this many bytes.
-const BLOCK: usize = 4 * 1024;
 
 /// A delivered message whose sender asked what became of it.
 pub(crate) struct Answer {
@@ -309,28 +306,29 @@ impl Inbox {
         self.ordinary.receive(Class::Express, bytes)?;
         self.messages += run.count;
         self.bytes += run.body_bytes;
-        let mut bodies =
-            Bodies { frame, places: run.bodies(frame), left: run.body_bytes as usize, block: Bytes::new() };
         let mut settled = Settled { first, count: 0, bytes: 0, unclaimed: 0, no_process: 0 };
-        for seq in first..=last {
-            let Some(body) = bodies.next() else { break };
-            let bytes = cost(body.len() as u64);
+        let mut seq = first;
+        for bodies in Blocks::new(frame, run.bodies(frame), run.body_bytes as usize) {
+            let count = bodies.len() as u64;
+            let bytes = bodies.bytes() as u64 + cost(0) * count;
             let credit = Credit { account, class: Class::Express, bytes };
-            let handed = Handed { seq, from, acknowledge: false, exempt: false, credit, placed: false };
-            match sink.deliver(Delivery { seq, from, to: to.clone(), kind, body, credit }) {
-                Disposition::Placed => self.begin(Handed { placed: true, ..handed })?,
-                Disposition::Deferred => self.begin(handed)?,
-                end => {
-                    if settled.first + settled.count != seq {
-                        self.settle_run(&mut settled, account);
-                        settled.first = seq;
+            let mut block = Deliveries { first: seq, from, to: &to, kind, bodies, credit };
+            match sink.deliver_all(&mut block) {
+                Some(end) => self.add_settled(&mut settled, (seq, count), credit, end),
+                None => {
+                    for (seq, body) in (seq..).zip(block.bodies) {
+                        let credit = Credit { bytes: cost(body.len() as u64), ..credit };
+                        let handed =
+                            Handed { seq, from, acknowledge: false, exempt: false, credit, placed: false };
+                        match sink.deliver(Delivery { seq, from, to: to.clone(), kind, body, credit }) {
+                            Disposition::Placed => self.begin(Handed { placed: true, ..handed })?,
+                            Disposition::Deferred => self.begin(handed)?,
+                            end => self.add_settled(&mut settled, (seq, 1), credit, end),
+                        }
                     }
-                    settled.count += 1;
-                    settled.bytes += bytes;
-                    settled.unclaimed += if end == Disposition::Delivered { 0 } else { bytes };
-                    settled.no_process += u64::from(end == Disposition::NoProcess);
                 }
             }
+            seq += count;
         }
         self.settle_run(&mut settled, account);
         if !self.held.is_empty() || !self.barriers.is_empty() {
@@ -341,6 +339,24 @@ impl Inbox {
                 .try_for_each(|seq| self.release(seq, sink))?;
         }
         Ok(())
+    }
+
+    /// `count` messages from `first` on have been delivered.
+    fn add_settled(
+        &mut self,
+        settled: &mut Settled,
+        (first, count): (Seq, u64),
+        credit: Credit,
+        end: Disposition,
+    ) {
+        if settled.first + settled.count != first {
+            self.settle_run(settled, credit.account);
+            settled.first = first;
+        }
+        settled.count += count;
+        settled.bytes += credit.bytes;
+        settled.unclaimed += if end == Disposition::Delivered { 0 } else { credit.bytes };
+        settled.no_process += if end == Disposition::NoProcess { count } else { 0 };
     }
 
     /// Messages that follow one another have been delivered.
@@ -580,42 +596,6 @@ struct Settled {
     no_process: u64,
 }
 
-/// Copies of the bodies of a run, so that a message which stays in a mailbox does not keep a whole read buffer alive.
-///
-/// They share blocks: a mailbox takes them in one after the other and gives them out likewise, so only what an application keeps,
-/// or what is next in a mailbox, keeps more than itself alive.
-struct Bodies<'a, P> {
-    frame: &'a [u8],
-    places: P,
-    /// Bytes that have not been copied.
-    left: usize,
-    block: Bytes,
-}
-
-impl<P: Iterator<Item = Range<usize>> + Clone> Iterator for Bodies<'_, P> {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        let len = self.places.clone().next()?.len();
-        if len > self.block.len() {
-            let mut block = Vec::with_capacity(self.left.min(BLOCK).max(len));
-            for place in self.places.clone().take_while({
-                let mut sum = 0;
-                move |place| {
-                    sum += place.len();
-                    sum <= BLOCK.max(len)
-                }
-            }) {
-                block.extend_from_slice(&self.frame[place]);
-            }
-            self.left -= block.len();
-            self.block = block.into();
-        }
-        self.places.next()?;
-        Some(self.block.split_to(len))
-    }
-}
-
 fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<Option<Envelope>, WireError> {
     if header.index != 0 {
         return Ok(None);
@@ -628,29 +608,4 @@ fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<O
         return Err(WireError::OutOfRange { field: "message number in an envelope", value, allowed });
     }
     Ok(Some(envelope))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bodies_of_a_run_share_blocks() {
-        let lens = [100, 200, BLOCK - 300, 1, 0, 50_000, 7, 8];
-        let frame: Vec<u8> = (0..lens.iter().sum::<usize>()).map(|i| (i % 251) as u8).collect();
-        let mut start = 0;
-        let places = lens.map(|len| {
-            start += len;
-            start - len..start
-        });
-        let (left, block) = (frame.len(), Bytes::new());
-        let bodies: Vec<_> =
-            Bodies { frame: &frame, places: places.clone().into_iter(), left, block }.collect();
-        assert_eq!(bodies.len(), lens.len());
-        bodies.iter().zip(places).for_each(|(body, place)| assert_eq!(body, &frame[place]));
-        // A body that has its memory to itself can be taken as a vector.
-        let next_to = |i: usize| bodies[i].as_ptr().wrapping_add(lens[i]) == bodies[i + 1].as_ptr();
-        assert!(next_to(0) && next_to(1) && next_to(6));
-        assert!(bodies[5].is_unique() && !bodies[0].is_unique());
-    }
 }

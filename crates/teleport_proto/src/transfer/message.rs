@@ -1,5 +1,6 @@
 //! What is sent and what is delivered.
 
+use super::bodies::Bodies;
 use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN, ProcessId, Seq};
 use crate::wire::pool::Class;
 use bytes::Bytes;
@@ -177,6 +178,23 @@ pub struct Delivery {
     pub credit: Credit,
 }
 
+/// Small messages of one pair that follow one another.
+#[derive(Debug)]
+pub struct Deliveries<'a> {
+    /// The number of the first.
+    pub first: Seq,
+    /// The sending process on the peer.
+    pub from: ProcessId,
+    /// The process or name they are for.
+    pub to: &'a Destination,
+    /// What they are for.
+    pub kind: Kind,
+    /// The encoded terms.
+    pub bodies: Bodies,
+    /// Of all of them.
+    pub credit: Credit,
+}
+
 /// What a message holds of its destination mailbox's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credit {
@@ -215,4 +233,10 @@ pub enum Disposition {
 pub trait Sink {
     /// Hands a message to its mailbox. Called in the order of each pair.
     fn deliver(&mut self, delivery: Delivery) -> Disposition;
+
+    /// Hands some messages to their mailbox, all or none, which takes the bodies: they are delivered, consumed or without a
+    /// process. `None`: nothing has changed, and each is to be [delivered](Self::deliver) by itself. Default: that.
+    fn deliver_all(&mut self, _deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
+        None
+    }
 }

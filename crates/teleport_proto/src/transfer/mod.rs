@@ -16,6 +16,7 @@ mod allowance;
 mod answers;
 mod assembly;
 mod batches;
+mod bodies;
 mod cap;
 mod charge;
 mod connection;
@@ -41,6 +42,7 @@ mod shares;
 mod window;
 
 pub use assembly::{Buffers, Foreign, Piece, PlainBuffers, Region};
+pub use bodies::Bodies;
 pub use cap::GrantCap;
 pub use error::{ReceiveError, Violation};
 #[cfg(feature = "planted-faults")]
@@ -48,7 +50,7 @@ pub use faults::Faults;
 pub use frame::Frame;
 pub use grants::{Granter, Renewal};
 pub use message::{
-    AckToken, Credit, Delivery, Disposition, Outcome, Outgoing, Posted, Refused, Sent, Sink,
+    AckToken, Credit, Deliveries, Delivery, Disposition, Outcome, Outgoing, Posted, Refused, Sent, Sink,
     Ticket,
 };
 pub use progress::{Progress, Seen};

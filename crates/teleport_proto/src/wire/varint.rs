@@ -12,7 +12,18 @@ pub(crate) fn put_varint(out: &mut BytesMut, mut value: u64) {
 }
 
 /// Takes one number off the front of `input`.
+#[inline]
 pub(crate) fn take_varint(input: &mut &[u8], what: &'static str) -> Result<u64, WireError> {
+    match **input {
+        [byte @ 0..0x80, ref rest @ ..] => {
+            *input = rest;
+            Ok(byte.into())
+        }
+        _ => take_long_varint(input, what),
+    }
+}
+
+fn take_long_varint(input: &mut &[u8], what: &'static str) -> Result<u64, WireError> {
     let mut value = 0u64;
     for (i, &byte) in input.iter().enumerate().take(10) {
         let group = u64::from(byte & 0x7f);

@@ -5,7 +5,7 @@ use super::session::Who;
 use super::{Micros, Rng};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use teleport_proto::transfer::{Credit, Delivery, Disposition, Sink};
+use teleport_proto::transfer::{Credit, Deliveries, Delivery, Disposition, MESSAGE_COST, Sink};
 use teleport_proto::wire::envelope::{Destination, ProcessId};
 use teleport_proto::wire::pool::EXPRESS_LIMIT;
 
@@ -52,9 +52,30 @@ pub(super) struct Arrivals<'a> {
     /// Pairs with a small message whose delivery takes longer: so do those of others behind it.
     pub(super) deferring: Vec<(ProcessId, Destination)>,
     pub(super) handed: Vec<(Delivery, Disposition)>,
+    /// How many of them came together with others.
+    pub(super) together: u64,
 }
 
 impl Sink for Arrivals<'_> {
+    fn deliver_all(&mut self, deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
+        let is_behind =
+            self.deferring.iter().any(|pair| (pair.0, &pair.1) == (deliveries.from, deliveries.to));
+        if is_behind || self.rng.chance(500) {
+            return None;
+        }
+        let disposition = match mailbox_of(deliveries.to) {
+            Some(_) => Disposition::Delivered,
+            None => Disposition::NoProcess,
+        };
+        let &mut Deliveries { first, from, to, kind, ref mut bodies, credit } = deliveries;
+        self.together += bodies.len() as u64;
+        for (seq, body) in (first..).zip(std::mem::take(bodies)) {
+            let credit = Credit { bytes: body.len() as u64 + MESSAGE_COST, ..credit };
+            self.handed.push((Delivery { seq, from, to: to.clone(), kind, body, credit }, disposition));
+        }
+        Some(disposition)
+    }
+
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
         let small = delivery.body.len() <= EXPRESS_LIMIT;
         let is_behind = |(from, to): &(ProcessId, Destination)| (*from, to) == (delivery.from, &delivery.to);

@@ -296,9 +296,11 @@ impl World {
         let Some(transfer) = session.sides[who.side].transfer.as_mut() else { return Ok(None) };
         let deferred = session.sides[who.side].deferred.values().filter(|deferred| deferred.is_small());
         let deferring = deferred.map(|deferred| (deferred.from, deferred.to.clone())).collect();
-        let mut arrivals = Arrivals { rng: &mut self.rng, defer_permille, deferring, handed: Vec::new() };
+        let mut arrivals =
+            Arrivals { rng: &mut self.rng, defer_permille, deferring, handed: Vec::new(), together: 0 };
         let before = transfer.stats().messages_received;
         let result = call(transfer, &mut arrivals);
+        self.coverage.together += arrivals.together;
         let handed = arrivals.handed;
         if transfer.stats().messages_received != before + handed.len() as u64 {
             return Err(Broken::new("messages_received does not count the messages delivered"));
