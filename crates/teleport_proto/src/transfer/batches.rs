@@ -34,6 +34,12 @@ pub(crate) const COPY_LIMIT: usize = 4 * 1024;
 /// The most segments by reference in one frame; `writev` takes 1,024.
 const MAX_REFERENCES: usize = 400;
 
+/// A batch of this many bytes has its block to itself, which is used again: fresh memory costs more than the copy into it.
+const OWN_BLOCK: usize = 16 * 1024;
+
+/// The most bytes of blocks that wait to be used again.
+const MOST_SPARE: usize = 1024 * 1024;
+
 /// A message's place in the stream of small messages.
 pub(crate) type Position = u64;
 
@@ -87,6 +93,8 @@ enum Owed {
 #[derive(Default)]
 struct Writer {
     block: BytesMut,
+    spare: Vec<BytesMut>,
+    spare_bytes: usize,
     /// Segments that go by reference, and their places in the block.
     references: SmallVec<[(usize, Bytes); 4]>,
     referenced: usize,
@@ -140,12 +148,34 @@ impl Writer {
         }
     }
 
+    fn take_block(&mut self) -> BytesMut {
+        if self.block.len() < OWN_BLOCK {
+            return self.block.split();
+        }
+        let next = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= next.capacity();
+        mem::replace(&mut self.block, next)
+    }
+
+    /// Takes back the block of a batch that has been delivered, if nothing else refers to it.
+    fn reuse(&mut self, chunks: SmallVec<[Bytes; 2]>) {
+        if chunks.len() == 1
+            && chunks[0].len() >= OWN_BLOCK
+            && let Some(Ok(mut block)) = chunks.into_iter().next().map(Bytes::try_into_mut)
+            && self.spare_bytes + block.capacity() <= MOST_SPARE
+        {
+            block.clear();
+            self.spare_bytes += block.capacity();
+            self.spare.push(block);
+        }
+    }
+
     /// Closes the batch.
     fn close(&mut self, position: Position) -> Batch {
         let len = self.block.len() + self.referenced;
         let messages = mem::take(&mut self.messages);
         put_header(&mut self.block[..BATCH_HEADER_LEN], len, messages as u16, position);
-        let bytes = self.block.split().freeze();
+        let bytes = self.take_block().freeze();
         let (mut chunks, mut done) = (SmallVec::new(), 0);
         for (at, segment) in self.references.drain(..) {
             if at > done {
@@ -300,6 +330,7 @@ impl Batches {
             for (first, _) in &batch.numbers {
                 self.runs.remove(first);
             }
+            self.open.reuse(batch.chunks);
             match batch.owed {
                 Owed::AtOnce(sums) => returned.append(sums),
                 Owed::Singly(rest) => rest.into_iter().for_each(|(_, charge)| returned.add(charge)),
@@ -310,6 +341,13 @@ impl Batches {
             if let Some(batch) = self.closed.get_mut(&position) {
                 batch.singly();
             }
+        }
+    }
+
+    /// Nothing is under way: no memory is kept.
+    pub(crate) fn rest(&mut self) {
+        if self.open.block.capacity() >= OWN_BLOCK || !self.open.spare.is_empty() {
+            self.open = Writer::default();
         }
     }
 
@@ -421,5 +459,34 @@ mod tests {
         delivered.insert(1);
         batches.settle(&delivered, &mut returned);
         assert_eq!((returned.messages, batches.entries()), (2, 0));
+    }
+
+    #[test]
+    fn the_memory_of_a_large_batch_is_used_again_until_nothing_is_under_way() {
+        let (mut batches, mut delivered) = (Batches::default(), NumberSet::default());
+        let from = ProcessId { id: 1, serial: 0 };
+        let (to, body) = (Destination::Process(from), [7u8; 1000]);
+        let mut begins = Vec::new();
+        for round in 0..3 {
+            let (first, last) = (100 * round + 1, 100 * round + 100);
+            for seq in first..=last {
+                let (kind, account) = (Kind::Data, 1);
+                let (predecessor, behind_all, acknowledge) = (None, false, false);
+                let head = Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to: &to };
+                batches.add_copied(&head, Charge::of_plain(1, 1000), &body);
+            }
+            let (frame, position) = batches.next().unwrap();
+            begins.push(frame.chunks()[0].as_ptr());
+            assert!(frame.len() > 100 * 1000);
+            drop(frame);
+            batches.received(position);
+            batches.delivered(first, last);
+            delivered.insert_run(first, last, |_| {});
+            batches.settle(&delivered, &mut Returned::default());
+            assert_eq!((batches.open.spare.len(), batches.entries()), (1, 0));
+        }
+        assert_eq!(begins[0], begins[2]);
+        batches.rest();
+        assert_eq!((batches.open.spare.len(), batches.open.block.capacity()), (0, 0));
     }
 }

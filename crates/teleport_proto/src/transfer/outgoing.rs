@@ -326,6 +326,7 @@ impl Outbox {
         self.answers -= returned.answers;
         if self.unconfirmed_bytes == 0 {
             self.pairs.clear();
+            self.small.rest();
         }
         for class in [Class::Express, Class::Bulk] {
             self.ordinary.allowance.give_back(class, returned.ordinary.of(class));
