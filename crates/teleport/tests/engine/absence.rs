@@ -38,6 +38,13 @@ async fn while_nothing_listens_the_session_and_what_was_sent_stay() {
     let (a, b, doors) = behind_proxies(hasty).await;
     let (mut at_a, mut at_b) = (a.register("inbox").unwrap(), b.register("inbox").unwrap());
     within(a.prime(b.name())).await.unwrap();
+    // Both sides have credit then, which only the control connection brings.
+    for i in 0..2 {
+        let body = payload(at(i), i);
+        within(a.send(("inbox", b.name()), &body)).await.unwrap();
+        within(b.send(("inbox", a.name()), &body)).await.unwrap();
+        assert!(receive::<Binary>(&mut at_a).await == body && receive::<Binary>(&mut at_b).await == body);
+    }
     let (mut events_a, mut events_b) = (a.monitor_nodes(), b.monitor_nodes());
     // The control connection alone, which is the first; and all of them.
     for control_alone in [true, false] {
