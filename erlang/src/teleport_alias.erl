@@ -65,9 +65,19 @@ handle_info({?MODULE, Alias, Message}, State) when is_reference(Alias), node(Ali
     _ = erlang:send(Alias, Message),
     {noreply, State, ?IDLE};
 handle_info({?MODULE, Alias, Message, priority}, State) when is_reference(Alias), node(Alias) =:= node() ->
-    _ = erlang:send(Alias, Message, [priority]),
+    _ = send_with_priority(Alias, Message),
     {noreply, State, ?IDLE};
 handle_info(timeout, State) ->
     {noreply, State, hibernate};
 handle_info(_Other, State) ->
     {noreply, State, ?IDLE}.
+
+%% Before OTP 28 there are no priority messages: one from a later release goes like any other.
+-dialyzer({nowarn_function, send_with_priority/2}).
+-spec send_with_priority(reference(), term()) -> ok.
+send_with_priority(Alias, Message) ->
+    try
+        erlang:send(Alias, Message, [priority])
+    catch
+        error:badarg -> _ = erlang:send(Alias, Message), ok
+    end.

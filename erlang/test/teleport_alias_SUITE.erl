@@ -6,8 +6,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([messages_of_any_size_reach_an_alias/1, sends_to_an_alias_are_acknowledged/1,
-         messages_to_an_alias_keep_their_order/1, with_priority/1, messages_to_an_inactive_alias_vanish/1,
-         of_a_node_that_is_gone/1]).
+         messages_to_an_alias_keep_their_order/1, priority_messages_come_first_from_otp_28_on/1,
+         messages_to_an_inactive_alias_vanish/1, of_a_node_that_is_gone/1]).
 -export([monitors_take_tags_of_any_term/1, monitors_take_aliases_as_of_otp/1, monitors_take_priority_from_otp_28_on/1,
          monitors_take_names_of_any_registry/1, bad_monitor_options_are_a_badarg/1]).
 -export([whereis_name/1]).
@@ -18,8 +18,8 @@ suite() ->
 
 all() ->
     [messages_of_any_size_reach_an_alias, sends_to_an_alias_are_acknowledged, messages_to_an_alias_keep_their_order,
-     with_priority, messages_to_an_inactive_alias_vanish, of_a_node_that_is_gone, monitors_take_tags_of_any_term,
-     monitors_take_aliases_as_of_otp, monitors_take_priority_from_otp_28_on, monitors_take_names_of_any_registry,
+     priority_messages_come_first_from_otp_28_on, messages_to_an_inactive_alias_vanish, of_a_node_that_is_gone,
+     monitors_take_tags_of_any_term, monitors_take_aliases_as_of_otp, monitors_take_priority_from_otp_28_on, monitors_take_names_of_any_registry,
      bad_monitor_options_are_a_badarg].
 
 init_per_suite(Config) ->
@@ -79,12 +79,15 @@ messages_to_an_alias_keep_their_order(Config) ->
     Relay ! stop.
 
 %% From OTP 28 on: ahead of what waits already, if the alias is one for that.
-with_priority(Config) ->
+priority_messages_come_first_from_otp_28_on(Config) ->
     HasPriority = list_to_integer(erlang:system_info(otp_release)) >= 28,
     [case HasPriority of
         false ->
             {Relay, Alias} = relay(Node, []),
             ?assertError(badarg, teleport:send(Alias, hello, [priority])),
+            %% As from a later release.
+            {teleport_alias, Node} ! {teleport_alias, Alias, urgent, priority},
+            ?assertEqual({relayed, urgent}, teleport_test:receive_one()),
             Relay ! stop;
         true ->
             Self = self(),
