@@ -19,8 +19,8 @@ suite() ->
 all() ->
     [messages_of_any_size_reach_an_alias, sends_to_an_alias_are_acknowledged, messages_to_an_alias_keep_their_order,
      priority_messages_come_first_from_otp_28_on, messages_to_an_inactive_alias_vanish, of_a_node_that_is_gone,
-     monitors_take_tags_of_any_term, monitors_take_aliases_as_of_otp, monitors_take_priority_from_otp_28_on, monitors_take_names_of_any_registry,
-     bad_monitor_options_are_a_badarg].
+     monitors_take_tags_of_any_term, monitors_take_aliases_as_of_otp, monitors_take_priority_from_otp_28_on,
+     monitors_take_names_of_any_registry, bad_monitor_options_are_a_badarg].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).

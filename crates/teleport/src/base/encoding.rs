@@ -14,7 +14,7 @@ pub(crate) fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Segments, Enc
     Ok(encode_unless(message, |_| false)?.unwrap_or_default())
 }
 
-/// The same, unless it is small and `take` takes it as it has just been written: then nothing is left to be done.
+/// Like [`encode`], unless the message is small and `take` takes it as it has just been written: then `None`.
 pub(crate) fn encode_unless<M: Serialize + ?Sized>(
     message: &M,
     take: impl FnOnce(&[u8]) -> bool,
