@@ -8,11 +8,11 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([calls_are_carried/1, links_and_monitors_end_as_they_should/1, remote_spawns_work/1,
-         names_and_aliases_keep_one_order/1, signals_stay_behind_a_large_message/1, ends_behind_what_was_sent/1,
-         spawn_replies_come_first/1, addresses_and_counts_are_told/1, the_ticktime_can_be_changed/1,
-         disconnected_nodes_connect_again/1, nodes_that_connect_at_once_are_connected/1,
-         killed_connections_lose_nothing/1, sends_use_the_carriers_session/1, a_killed_manager_is_no_nodedown/1,
-         a_killed_node_is_a_nodedown/1]).
+         names_and_aliases_keep_one_order/1, signals_stay_behind_a_large_message/1,
+         signals_without_a_message_keep_their_place/1, ends_behind_what_was_sent/1, spawn_replies_come_first/1,
+         addresses_and_counts_are_told/1, the_ticktime_can_be_changed/1, disconnected_nodes_connect_again/1,
+         nodes_that_connect_at_once_are_connected/1, killed_connections_lose_nothing/1, sends_use_the_carriers_session/1,
+         a_killed_manager_is_no_nodedown/1, a_killed_node_is_a_nodedown/1]).
 %% Run at nodes.
 -export([note/1]).
 
@@ -28,7 +28,8 @@ suite() ->
 
 all() ->
     [calls_are_carried, links_and_monitors_end_as_they_should, remote_spawns_work, names_and_aliases_keep_one_order,
-     signals_stay_behind_a_large_message, ends_behind_what_was_sent, spawn_replies_come_first,
+     signals_stay_behind_a_large_message, signals_without_a_message_keep_their_place, ends_behind_what_was_sent,
+     spawn_replies_come_first,
      addresses_and_counts_are_told, the_ticktime_can_be_changed, disconnected_nodes_connect_again,
      nodes_that_connect_at_once_are_connected, killed_connections_lose_nothing, sends_use_the_carriers_session,
      a_killed_manager_is_no_nodedown, a_killed_node_is_a_nodedown].
@@ -142,6 +143,34 @@ signals_stay_behind_a_large_message(Config) ->
              ?assertEqual({Kind, if Kind =:= monitor -> 8; true -> 7 end}, {Kind, length(Notes)})
          end || {Kind, Signal} <- Signals, _ <- lists:seq(1, 5)],
         exit(Sink, kill)
+    end).
+
+%% What leaves no message is behind the large messages that the same process has sent before, and before what it sends later.
+signals_without_a_message_keep_their_place(Config) ->
+    {A, B} = pair(Config),
+    at(A, fun() ->
+        Nothing = fun(_) -> none end,
+        Kinds = [{group_leader, fun(_) -> spawn(fun() -> receive stop -> ok end end) end,
+                  fun(Sink, Leader) -> group_leader(Leader, Sink) end},
+                 {link, Nothing, fun(Sink, none) -> link(Sink) end},
+                 {unlink, fun(Sink) -> link(Sink) end, fun(Sink, true) -> unlink(Sink) end},
+                 {monitor, Nothing, fun(Sink, none) -> is_reference(erlang:monitor(process, Sink)) end},
+                 {demonitor, fun(Sink) -> erlang:monitor(process, Sink) end, fun(_, Monitor) -> demonitor(Monitor) end}],
+        [begin
+             Self = self(),
+             Sink = spawn(name(B), fun() -> Self ! {self(), watch()} end),
+             Sender = spawn(fun() ->
+                 Made = Prepare(Sink),
+                 Sink ! {watch, self()},
+                 receive watched -> ok end,
+                 [Sink ! large() || _ <- [1, 2, 3, 4]],
+                 true = Signal(Sink, Made),
+                 Sink ! last,
+                 receive stop -> ok end
+             end),
+             ?assertEqual({Kind, 4}, receive {Sink, Seen} -> {Kind, Seen} after ?PATIENCE -> {Kind, nothing} end),
+             exit(Sender, kill)
+         end || {Kind, Prepare, Signal} <- Kinds, _ <- lists:seq(1, 5)]
     end).
 
 %% The DOWN of a monitor comes behind all that the process has sent, by whichever name the one knew the other.
@@ -318,3 +347,27 @@ note(Notes) ->
         {'EXIT', _, small} -> note([small | Notes]);
         {'DOWN', _, process, _, small} -> note([small | Notes])
     end.
+
+%% How many large messages are there when a signal of that process has taken effect; `late` if what was sent behind it is there first.
+watch() ->
+    receive
+        {watch, Sender} ->
+            Before = relations(Sender),
+            Sender ! watched,
+            watch(Sender, Before)
+    end.
+
+watch(Sender, Before) ->
+    {messages, There} = process_info(self(), messages),
+    receive nothing -> ok after 0 -> ok end, % signals take effect
+    Changed = relations(Sender) =/= Before,
+    {messages, Now} = process_info(self(), messages),
+    case lists:member(last, There) of
+        _ when Changed -> length([Large || Large <- Now, is_binary(Large)]);
+        true -> late;
+        false -> erlang:yield(), watch(Sender, Before)
+    end.
+
+relations(Process) ->
+    [{links, Links}, {monitored_by, Monitors}] = process_info(self(), [links, monitored_by]),
+    {group_leader(), lists:member(Process, Links), lists:member(Process, Monitors)}.
