@@ -8,7 +8,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
-use teleport::{Address, Config, Node, NodeEvent, SendError, SendOptions, StaticPeers};
+use teleport::{
+    Address, Caller, Config, Node, NodeEvent, Pid, Reference, SendError, SendOptions, StaticPeers, Term,
+};
 use teleport_proto::handshake::{
     ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, Dialler, Established, HELLO_LEN, Limits,
     LocalNode, NONCE_LEN, Opening, PROOF_LEN, Refusal, VERDICT_LEN,
@@ -569,4 +571,55 @@ async fn a_batch_that_no_credit_explains_ends_the_session() {
     }
     let event = timeout(5 * SECOND, events.recv()).await.expect("the session ends");
     assert!(matches!(event, Some(NodeEvent::Down { .. })), "{event:?}");
+}
+
+/// What a caller would be whose reference has these words.
+fn caller_with(node: &Node, words: [u32; 3]) -> Caller {
+    let own = node.process().pid();
+    let reference = Reference::new(own.node.clone(), own.creation, &words).unwrap();
+    let tag = Term::improper_list([Term::atom("alias")], reference.into());
+    teleport::etf::from_bytes(&teleport::etf::to_segments(&(own, tag)).unwrap().into_contiguous()).unwrap()
+}
+
+/// The words of the reference that a caller is answered by.
+fn words_of(caller: &Caller) -> [u32; 3] {
+    let encoded = teleport::etf::to_segments(caller).unwrap().into_contiguous();
+    let (_, tag): (Pid, Term) = teleport::etf::from_bytes(&encoded).unwrap();
+    let Term::ImproperList(tag) = &tag else { panic!("{tag:?}") };
+    tag.tail().as_reference().unwrap().words().try_into().unwrap()
+}
+
+#[tokio::test]
+async fn who_was_called_before_cannot_answer_a_call_that_was_made_to_another() {
+    let peers = StaticPeers::new();
+    let [asker, asked, hostile] =
+        ["a@127.0.0.1", "b@127.0.0.1", "x@127.0.0.1"].map(|name| start(name, &peers, Config::default()));
+    let (asker, asked, hostile) = tokio::join!(asker, asked, hostile);
+    let (mut server, mut spy) = (asked.register("server").unwrap(), hostile.register("server").unwrap());
+    let caller = asker.process();
+    let known = caller.send_request::<_, String>(("server", hostile.name()), "hello").await.unwrap();
+    let (spied, _) = spy.recv().await.unwrap().call().unwrap();
+    let call = caller.send_request::<_, String>(("server", asked.name()), "question").await.unwrap();
+    let mut watcher = asker.mailbox().unwrap();
+    let monitor = watcher.monitor(("server", asked.name())).await.unwrap();
+    let (honest, _) = server.recv().await.unwrap().call().unwrap();
+    // It tries all that come after what it was asked itself, and the first ones of any node.
+    let [first, second, third] = words_of(&spied);
+    let after = (1..=100).map(|more| [first + more, second, third]);
+    let forged: Vec<_> = after.chain((1..=100).map(|number| [number, 0, 0])).collect();
+    for words in &forged {
+        let forged = caller_with(&asker, *words);
+        hostile.process().reply(&forged, &"forged").unwrap();
+        hostile.process().reject(&forged, "forged");
+    }
+    hostile.process().reply(&spied, &"fine").unwrap();
+    assert_eq!(timeout(20 * SECOND, known).await.unwrap().unwrap(), "fine", "the only one of its own");
+    while asker.info().late_replies < forged.len() as u64 {
+        tokio::task::yield_now().await;
+    }
+    server.process().reply(&honest, &"honest").unwrap();
+    assert_eq!(timeout(20 * SECOND, call).await.unwrap().unwrap(), "honest");
+    server.exit(Term::atom("tired"));
+    let down = watcher.recv().await.unwrap().down().unwrap();
+    assert_eq!((down.reference, down.reason), (monitor, Term::atom("tired")));
 }

@@ -11,6 +11,7 @@ pub(crate) mod lock;
 pub(crate) mod meter;
 pub mod metrics;
 pub(crate) mod recorder;
+pub(crate) mod random;
 pub(crate) mod resolver;
 pub(crate) mod seldom;
 #[cfg(feature = "tls")]

@@ -3,6 +3,7 @@
 use super::{End, Purpose, Via, reason};
 use crate::base::down;
 use crate::base::lock::{Lock, Rank};
+use crate::base::random;
 use crate::base::recorder::Counter;
 use crate::local::{Monitored, Peer};
 use bytes::Bytes;
@@ -169,11 +170,12 @@ impl Watching {
         Self { last: AtomicU64::new(0), table, late: AtomicU64::new(0), late_meter, host }
     }
 
-    /// A reference that has not been used before.
+    /// A reference that has not been used before, and that nobody can guess: who has it can answer, from wherever.
     pub(crate) fn make_reference(&self) -> RefId {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let secret = random::number();
         // Erlang takes 18 bits in the first word of a reference.
-        let words = [(number & 0x3_ffff) as u32, (number >> 18) as u32, (number >> 50) as u32];
+        let words = [(number & 0x3_ffff) as u32, (secret >> 32) as u32, secret as u32];
         RefId::new(&words).unwrap_or_else(|| unreachable!("three words are a reference"))
     }
 
