@@ -377,6 +377,8 @@ report(Node) when is_atom(Node) ->
 %% <li>`unconfirmed': messages that were sent and are not confirmed yet. `waiting': messages that wait for
 %% room.</li>
 %% <li>`watched': calls and monitors that the node's processes have on processes of this node.</li>
+%% <li>`not_allowed': what of the node's the key `allow' refuses, or would refuse if it did more than log: a map with
+%% `messages', `calls', `monitors', `functions'.</li>
 %% <li>`messages_sent', `messages_received', `bytes_sent', `bytes_received'. `no_process': received messages
 %% whose process does not exist. `frames_resent': frames that were sent again after a connection broke.</li>
 %% <li>`carried': of these messages and bytes, those of distributed Erlang, if that goes over the session

@@ -16,7 +16,7 @@
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     Started = maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0,
-                           fun teleport_tls:check/0]),
+                           fun teleport_tls:check/0, fun teleport_allow:check/0]),
     ok = persistent_term:put(?START_ERROR, case Started of {error, Reason} -> Reason; {ok, _} -> none end),
     Started.
 

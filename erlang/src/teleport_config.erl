@@ -19,6 +19,7 @@
     | advertise
     | peers
     | tls
+    | allow
     | name.
 %% Where the key is read: on the Erlang side, with this default, or the engine, which has its own default.
 -type reader() :: {default, term()} | engine.
@@ -38,6 +39,8 @@
 -spec keys() -> [key()].
 keys() ->
     [{advertise, advertise, {default, undefined}, {"store.example.org", 4371}},
+     {allow, allow, {default, undefined}, teleport_allow:example()},
+     {allow_mode, {one_of, [enforce, log]}, {default, enforce}, log},
      {allow_plain, boolean, {default, false}, true},
      {apply, boolean, {default, true}, false},
      {fallback, {one_of, [error, disterl]}, {default, error}, disterl},
@@ -121,6 +124,7 @@ takes(advertise, Value) when is_integer(Value) -> 0 < Value andalso Value < 6553
 takes(advertise, Value) -> teleport_address:is_host(Value) orelse teleport_address:is_place(Value);
 takes(peers, Value) -> is_map(Value) andalso lists:all(fun is_peer/1, maps:to_list(Value));
 takes(tls, Value) -> teleport_tls:is_valid(Value);
+takes(allow, Value) -> teleport_allow:is_valid(Value);
 takes(name, Value) -> is_binary(Value) andalso Value =/= <<>> orelse Value =/= [] andalso io_lib:printable_latin1_list(Value).
 
 -spec is_address(term()) -> boolean().
@@ -151,6 +155,7 @@ form(peers) ->
     "a map of nodes, name@host, to {Host, Port}, or a list of those: a host name or an IP address as a tuple of numbers, and a port"
     " of 1 to 65535";
 form(tls) -> teleport_tls:form();
+form(allow) -> teleport_allow:form();
 form(name) -> "a string".
 
 -spec refusal(atom(), term(), form(), term()) -> string().

@@ -26,6 +26,8 @@
     identity = none :: identity(),
     address :: teleport_nif:address() | undefined,
     ticktime :: pos_integer() | undefined,
+    %% What peers may reach, or why that is not known.
+    allow = none :: teleport_allow:settings() | none | {error, term()},
     %% Whether distributed Erlang itself goes over the engine: then its identity is what it was started with.
     carries = false :: boolean(),
     %% Whether there is an engine for the sake of the application too.
@@ -193,9 +195,10 @@ start_engine(Identity, State) ->
 
 -spec start_engine({node(), non_neg_integer()}, pos_integer(), map(), #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine(Identity, Ticktime, Listen, State) ->
-    case teleport_tls:settings() of
-        {ok, Tls} -> start_engine(Identity, Ticktime, Listen, Tls, State);
-        {error, Reason} -> {error, Reason}
+    case {teleport_tls:settings(), teleport_allow:settings(State#state.carries)} of
+        {{ok, Tls}, {ok, Allow}} -> start_engine(Identity, Ticktime, Listen, Tls, State#state{allow = Allow});
+        {{error, Reason}, _} -> {error, Reason};
+        {_, {error, Reason}} -> {error, Reason}
     end.
 
 -spec start_engine({node(), non_neg_integer()}, pos_integer(), map(), plain | {term(), teleport_tls:settings()}, #state{}) ->
@@ -211,7 +214,11 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
         plain -> #{};
         {_Origin, Settings} -> #{tls => Settings}
     end,
-    Config = maps:merge(maps:merge(Defaults, maps:merge(Listen, Encryption)), teleport_config:engine()),
+    Allowed = case State#state.allow of
+        none -> #{};
+        Allow -> #{allow => Allow}
+    end,
+    Config = maps:merge(lists:foldl(fun maps:merge/2, Defaults, [Allowed, Encryption, Listen]), teleport_config:engine()),
     case teleport_nif:start(Config) of
         {ok, Address} ->
             ok = teleport_route:start(teleport_config:get(fallback)),
@@ -323,7 +330,7 @@ handle_info({forget_route, Node}, State) ->
     {noreply, State};
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
-    followed(follow(follow_ticktime(State)), State);
+    followed(follow(follow_allow(follow_ticktime(State))), State);
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
 handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{questions = Questions} = State) ->
@@ -365,6 +372,27 @@ follow_ticktime(#state{ticktime = Before} = State) ->
         Ticktime ->
             _ = teleport_nif:net_ticktime(Ticktime),
             State#state{ticktime = Ticktime}
+    end.
+
+%% Makes the engine follow the configuration. What cannot be used changes nothing, and is logged once.
+-spec follow_allow(#state{}) -> #state{}.
+follow_allow(#state{identity = none} = State) ->
+    State;
+follow_allow(#state{allow = Before, carries = Carries} = State) ->
+    case teleport_allow:settings(Carries) of
+        {ok, Before} ->
+            State;
+        {ok, none} ->
+            _ = teleport_nif:allow(teleport_allow:everything()),
+            State#state{allow = none};
+        {ok, Allow} ->
+            _ = teleport_nif:allow(Allow),
+            State#state{allow = Allow};
+        Before ->
+            State;
+        {error, {bad_value, allow, Text}} = Error ->
+            logger:error("peers may still reach what they could: ~ts", [Text], #{teleport => #{}}),
+            State#state{allow = Error}
     end.
 
 %% As configured: distributed Erlang may wait for the engine to start, and not answer.

@@ -4,7 +4,7 @@
 %% again, encoded as a list of binaries, of which those of more than 1 KiB are kept by reference.
 -module(teleport_nif).
 
--export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1,
+-export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, allow/1,
          close_gate/0, open_gate/0, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
@@ -17,7 +17,8 @@
 %% For tests.
 -export([makes_maps_anywhere/1]).
 
--nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, close_gate/0, open_gate/0, info/0]).
+-nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, allow/1, close_gate/0, open_gate/0,
+       info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
@@ -216,6 +217,11 @@ open_gate() ->
 %% Sets the ticktime, in seconds.
 -spec net_ticktime(pos_integer()) -> ok | system | {error, not_running}.
 net_ticktime(_Seconds) ->
+    erlang:nif_error(not_loaded).
+
+%% Says what peers may reach from now on. Runs on a dirty scheduler.
+-spec allow(teleport_allow:settings()) -> ok | {error, not_running}.
+allow(_Settings) ->
     erlang:nif_error(not_loaded).
 
 %% Answers the question for the addresses of a peer, which are tried in this order.

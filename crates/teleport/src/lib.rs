@@ -61,6 +61,7 @@ pub use api::process::{Acknowledgement, Process, SendOptions};
 #[cfg(feature = "test-util")]
 pub use api::test_util::Sever;
 pub use base::address::Address;
+pub use base::allow::{AllowList, Permits};
 pub use base::config::Config;
 pub use base::cookies::{Asking, Cookies};
 pub use base::down::Down;
@@ -68,7 +69,7 @@ pub use base::error::{
     CallError, ConnectError, DeliveryError, MonitorError, Outcome, RegisterError, ReplyError, SendError,
     StartError, TlsError, Tried,
 };
-pub use base::info::{Carried, ConnectionCheck, ConnectionKind, NodeInfo, PeerInfo, Tick};
+pub use base::info::{Carried, ConnectionCheck, ConnectionKind, NodeInfo, NotAllowed, PeerInfo, Tick};
 #[cfg(feature = "metrics")]
 pub use base::metrics;
 pub use base::resolver::{CallingBack, Resolver, Resolving, StaticPeers};

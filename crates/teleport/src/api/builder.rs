@@ -1,5 +1,6 @@
 //! Setting a node up.
 
+use crate::base::allow::AllowList;
 use crate::base::cookies::{Cookies, KnownCookies};
 use crate::base::resolver::{Resolver, StaticPeers};
 use crate::engine::control::TickObserver;
@@ -33,6 +34,7 @@ pub struct NodeBuilder {
     pub(super) observer: Option<TickObserver>,
     incarnation: Option<u32>,
     hosting: Option<Arc<Hosting>>,
+    allow: Option<AllowList>,
     #[cfg(feature = "tls")]
     tls: Option<crate::TlsConfig>,
 }
@@ -53,6 +55,7 @@ impl Node {
             observer: None,
             incarnation: None,
             hosting: None,
+            allow: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -124,6 +127,12 @@ impl NodeBuilder {
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: crate::TlsConfig) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// What each peer may reach at this node. Default: everything, for all of them. [`Node::set_allow`] changes it.
+    pub fn allow(mut self, list: AllowList) -> Self {
+        self.allow = Some(list);
         self
     }
 
@@ -206,7 +215,7 @@ impl NodeBuilder {
             lifecycle,
             hosting,
         };
-        let engine = Engine::start(parts, listener, address);
+        let engine = Engine::start(parts, self.allow, listener, address);
         Node::start(engine, runtime)
             .map_err(|error| StartError::System { what: "a process", cause: std::io::Error::other(error) })
     }

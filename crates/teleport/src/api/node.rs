@@ -1,6 +1,7 @@
 //! A node: the front door of the crate.
 
 use crate::api::check::{self, PeerCheck};
+use crate::base::allow::AllowList;
 use crate::base::encoding::atom_of;
 use crate::base::info::NodeInfo;
 use crate::engine::Engine;
@@ -109,6 +110,12 @@ impl Node {
     /// peers did before is not held against them: each has a whole new deadline. Erlang's `net_kernel:set_net_ticktime/1`.
     pub fn set_net_ticktime(&self, ticktime: Duration) {
         self.engine().set_net_ticktime(ticktime);
+    }
+
+    /// Another list says from now on what peers may reach, also those that have a session. What was let in before stays: messages,
+    /// calls and monitors.
+    pub fn set_allow(&self, list: AllowList) {
+        self.engine().core.allowed.set(list);
     }
 
     /// Reads the certificates and keys of TLS again. What the files have now is for new connections, and nothing of earlier ones is

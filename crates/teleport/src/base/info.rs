@@ -1,5 +1,6 @@
 //! What a node can say about itself, its peers and their ticks.
 
+use super::allow::What;
 use std::net::SocketAddr;
 use std::time::Duration;
 use teleport_proto::transfer::TransferStats;
@@ -52,10 +53,38 @@ pub struct PeerInfo {
     pub ticks_missed: u64,
     /// Calls and monitors that the peer's processes have on processes of this node.
     pub watched: usize,
+    /// What of the peer's the allow-list refuses, or would refuse if it did more than log.
+    pub not_allowed: NotAllowed,
     /// What was carried for the host, as connections of distributed Erlang. It is among the messages of `transfer` too.
     pub carried: Carried,
     /// Messages, queues, connections: counters and gauges.
     pub transfer: TransferStats,
+}
+
+/// What an [`AllowList`](crate::AllowList) refuses, or would refuse if it did more than log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotAllowed {
+    /// Messages; they vanish like those for nobody.
+    pub messages: u64,
+    /// Calls, which are rejected.
+    pub calls: u64,
+    /// Monitors, which end at once.
+    pub monitors: u64,
+    /// Calls and casts of functions.
+    pub functions: u64,
+}
+
+impl NotAllowed {
+    /// How many there were of these.
+    pub(crate) fn of(&self, what: What) -> u64 {
+        match what {
+            What::Message => self.messages,
+            What::Call => self.calls,
+            What::Monitor => self.monitors,
+            What::Function => self.functions,
+        }
+    }
 }
 
 /// What was carried for a host over a session.

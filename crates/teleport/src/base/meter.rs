@@ -1,6 +1,7 @@
 //! Brings the [`metrics`](super::metrics) of a node and of its sessions up to date.
 
-use super::info::Carried;
+use super::allow::What;
+use super::info::{Carried, NotAllowed};
 use super::lock::Lock;
 use super::metrics::*;
 use super::recorder::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
@@ -42,6 +43,7 @@ pub(crate) struct SessionMeter {
     carried_received: Counter,
     /// What was published of that last.
     carried: Lock<Carried>,
+    not_allowed: Lock<NotAllowed>,
     transfer: TransferMeter,
     /// What was published last; `None` once the session has ended, so that nobody late brings its gauges back.
     published: Lock<Option<TransferStats>>,
@@ -79,6 +81,7 @@ impl SessionMeter {
             carried_sent: counter(CARRIED_BYTES_SENT, &labels),
             carried_received: counter(CARRIED_BYTES_RECEIVED, &labels),
             carried: Lock::default(),
+            not_allowed: Lock::default(),
             transfer: TransferMeter::new(&labels),
             published: Lock::leaf(Some(TransferStats::default())),
             labels,
@@ -111,6 +114,18 @@ impl SessionMeter {
         let before = std::mem::replace(&mut *self.carried.lock(), *now);
         self.carried_sent.increment(now.bytes_sent.saturating_sub(before.bytes_sent));
         self.carried_received.increment(now.bytes_received.saturating_sub(before.bytes_received));
+    }
+
+    /// Publishes what was refused since the last time.
+    pub(crate) fn publish_not_allowed(&self, now: &NotAllowed) {
+        let before = std::mem::replace(&mut *self.not_allowed.lock(), *now);
+        for what in What::ALL {
+            let more = now.of(what).saturating_sub(before.of(what));
+            if more > 0 {
+                let labels = [&self.labels[..], &[Label::from_static_parts("what", what.as_str())]].concat();
+                counter(NOT_ALLOWED, &labels).increment(more);
+            }
+        }
     }
 
     /// The session has ended, with these last figures.

@@ -104,6 +104,8 @@ metrics! {
         "Of the bytes received, those of distributed Erlang.";
     NO_PROCESS = "teleport_no_process_total", Counter, Count, PEER,
         "Messages received for a process that does not exist.";
+    NOT_ALLOWED = "teleport_not_allowed_total", Counter, Count, &["node", "peer", "what"],
+        "What the allow-list refuses of a peer, or would refuse if it did more than log.";
     FRAMES_RESENT = "teleport_frames_resent_total", Counter, Count, PEER,
         "Frames queued again because their connection was lost.";
     CONNECTIONS_RETIRED = "teleport_connections_retired_total", Counter, Count, PEER,

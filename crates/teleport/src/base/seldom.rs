@@ -84,6 +84,8 @@ pub(crate) struct Warnings {
     peers: Seldom<(NodeName, OfPeer)>,
     /// Apart, since their names are what senders of this node have made up.
     unreached: Seldom<NodeName>,
+    /// What peers may not do: apart, since peers make the names in it up.
+    not_allowed: Seldom<(NodeName, String)>,
     node: Seldom<OfNode>,
 }
 
@@ -132,6 +134,11 @@ impl Warnings {
     /// Warns of a peer with which no session could be set up.
     pub(crate) fn of_unreached(&self, peer: &NodeName) -> Option<NotSaid> {
         self.unreached.note(peer.clone(), Instant::now())
+    }
+
+    /// Warns of a peer that does what it may not.
+    pub(crate) fn of_not_allowed(&self, peer: &NodeName, thing: &str) -> Option<NotSaid> {
+        self.not_allowed.note((peer.clone(), thing.to_owned()), Instant::now())
     }
 
     /// Warns of a peer that has a session.

@@ -15,6 +15,7 @@ mod peers;
 mod reached;
 pub(crate) mod strays;
 
+use crate::base::allow::AllowList;
 use crate::base::config;
 use crate::base::cookies::KnownCookies;
 use crate::base::lock::{Lock, Rank};
@@ -107,7 +108,12 @@ pub(crate) struct Parts {
 
 impl Engine {
     /// Starts accepting and dialling.
-    pub(crate) fn start(parts: Parts, listener: TcpListener, address: SocketAddr) -> Arc<Self> {
+    pub(crate) fn start(
+        parts: Parts,
+        allow: Option<AllowList>,
+        listener: TcpListener,
+        address: SocketAddr,
+    ) -> Arc<Self> {
         let Parts {
             local,
             config,
@@ -124,6 +130,7 @@ impl Engine {
         recorder::describe();
         let meter = NodeMeter::new(&local.name);
         let (core, told) = Core::new(local, config, handle, hosting, meter.late_replies.clone());
+        allow.into_iter().for_each(|list| core.allowed.set(list));
         let config = &core.config;
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(core.local.name.clone(), config)),
@@ -203,6 +210,7 @@ impl Engine {
             tick_round_trip,
             ticks_missed: ticks.missed,
             watched: session.watched().len(),
+            not_allowed: session.not_allowed(),
             carried: session.carried.so_far(),
             transfer: session.stats(),
         }

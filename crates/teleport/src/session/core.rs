@@ -1,6 +1,7 @@
 //! What a node has once, as far as its sessions need it; and what its sessions tell the node.
 
 use crate::Config;
+use crate::base::allow::Current;
 use crate::base::recorder::Counter;
 use crate::base::seldom::Warnings;
 use crate::host::Hosting;
@@ -70,6 +71,8 @@ pub(crate) struct Core {
     pub(super) readers: Arc<Readers>,
     pub(crate) events: Events,
     pub(crate) warnings: Warnings,
+    /// What peers may reach.
+    pub(crate) allowed: Current,
 }
 
 impl Core {
@@ -98,6 +101,7 @@ impl Core {
             readers: Readers::new(config.worker_threads),
             events: Events(events),
             warnings: Warnings::default(),
+            allowed: Current::default(),
             local,
             config,
             handle,

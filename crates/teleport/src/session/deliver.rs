@@ -1,6 +1,7 @@
 //! Received messages to where they belong: a mailbox of this node, or the host.
 
 use super::Session;
+use crate::base::allow::{APPLIES, Judge, Refusal};
 use crate::base::seldom::{OfPeer, warn_seldom};
 use crate::host::{Arriving, Carried, Hosting, Inbound, Origin, Receipt, Untaken, Watch, next_watch};
 use crate::local::Peer;
@@ -23,6 +24,8 @@ const MOST_UNTAKEN: usize = 1024 * 1024;
 pub(super) struct Deliver<'a> {
     session: &'a Arc<Session>,
     peer: Arc<dyn Peer>,
+    /// Judges what comes, if the peer may not reach everything.
+    judge: Option<Arc<Judge>>,
     /// Where the last message went: the next one often has the same destination.
     last: Option<(Destination, Taker)>,
     woken: SmallVec<[Arc<Inbox>; 4]>,
@@ -47,7 +50,8 @@ enum Taker {
 impl<'a> Deliver<'a> {
     pub(crate) fn new(session: &'a Arc<Session>) -> Self {
         let (woken, answers, over, refused) = Default::default();
-        Self { session, peer: session.clone(), last: None, woken, answers, over, refused }
+        let judge = session.permitted.judge(&session.core.allowed, &session.peer);
+        Self { session, peer: session.clone(), judge, last: None, woken, answers, over, refused }
     }
 
     /// Like [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
@@ -74,6 +78,42 @@ impl<'a> Deliver<'a> {
         match &self.session.core.hosting {
             None => self.session.core.registry.find(to).map(Taker::Inbox),
             Some(hosting) => hosting.host.find(to).map(Taker::Hosted),
+        }
+    }
+
+    /// What becomes of a message that the peer may not send. What is answered is answered at the end.
+    fn refuse(&mut self, delivery: &Delivery) -> Option<Disposition> {
+        let judge = self.judge.clone()?;
+        let Delivery { kind, ref to, ref body, .. } = *delivery;
+        let Refusal { what, thing } = judge.refuses(kind, to, self.applies_functions(to), body)?;
+        let (session, only_logs) = (self.session, judge.only_logs);
+        session.permitted.count(what);
+        let noted = session.core.warnings.of_not_allowed(&session.peer, &thing);
+        warn_seldom!(noted, parent: &session.span, refused = !only_logs, "the peer may not {thing}: it is not on its allow-list");
+        if only_logs {
+            return None;
+        }
+        let (purpose, reference, end) = match kind {
+            Kind::Request(reference) => (Purpose::Call, reference, Disposition::Consumed),
+            Kind::Monitor(reference) => (Purpose::Monitor, reference, Disposition::Delivered),
+            _ => return Some(Disposition::NoProcess),
+        };
+        let (peer, node) = (&session.peer, &session.core.local.name);
+        let why = format!("{peer} may not {thing} at {node}: it has to be on the allow-list there");
+        self.refused.push((delivery.from, reference, Refused::NotAllowed(purpose, why)));
+        Some(end)
+    }
+
+    /// Whether that is the server that applies functions for peers, by its name or pid.
+    fn applies_functions(&self, to: &Destination) -> bool {
+        let process = match to {
+            Destination::Name(name) => return **name == *APPLIES,
+            Destination::Process(process) => *process,
+        };
+        match self.find(&Destination::Name(APPLIES.into())) {
+            Some(Taker::Inbox(inbox)) => inbox.process == process,
+            Some(Taker::Hosted(hosted)) => hosted == process,
+            None => false,
         }
     }
 
@@ -191,8 +231,8 @@ impl<'a> Deliver<'a> {
 
 impl Sink for Deliver<'_> {
     fn deliver_all(&mut self, deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
-        if deliveries.kind != Kind::Data || self.session.core.hosting.is_some() {
-            return None;
+        if deliveries.kind != Kind::Data || self.session.core.hosting.is_some() || self.judge.is_some() {
+            return None; // one by one
         }
         let last = self.last.take().filter(|(to, _)| to == deliveries.to);
         let found = last.or_else(|| Some((deliveries.to.clone(), self.find(deliveries.to)?)));
@@ -205,6 +245,11 @@ impl Sink for Deliver<'_> {
     }
 
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        if self.judge.is_some()
+            && let Some(end) = self.refuse(&delivery)
+        {
+            return end;
+        }
         let which = (delivery.seq, delivery.credit.class);
         match delivery.kind {
             Kind::Data => {

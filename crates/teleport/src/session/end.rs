@@ -82,6 +82,7 @@ impl Ended {
             hosting.host.session_ended(&Origin(session.clone()));
         }
         session.meter.publish_carried(&session.carried.so_far());
+        session.meter.publish_not_allowed(&session.not_allowed());
         session.meter.end(&last, reason, unconfirmed);
         let peer = &session.peer;
         for waiting in grants {

@@ -13,6 +13,7 @@ mod end;
 mod express;
 mod linger;
 mod link;
+mod permitted;
 mod pool;
 mod probe;
 mod send;
@@ -23,6 +24,7 @@ mod writer;
 pub(crate) use self::core::{Core, SessionEvent};
 use crate::SendError;
 use crate::base::encoding::atom_of;
+use crate::base::info::NotAllowed;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::meter::SessionMeter;
 use crate::base::seldom::{NotSaid, OfPeer, warn_seldom};
@@ -36,6 +38,7 @@ pub(crate) use command::Command;
 use deliver::Deliver;
 pub(crate) use drain::drain;
 pub(crate) use end::Ended;
+use permitted::Permitted;
 use send::Denied;
 pub(crate) use send::{Confirmation, Offered, Patience};
 use state::State;
@@ -107,6 +110,8 @@ pub(crate) struct Session {
     pool_changed: Notify,
     /// Something has been delivered, maybe everything.
     drained: Notify,
+    /// What the peer may reach.
+    permitted: Permitted,
     /// Processes of this node that the peer's processes watch.
     watched: Watched,
     /// Bytes of carried messages that the host has not taken.
@@ -187,6 +192,7 @@ impl Session {
             grants_freed,
             pool_changed: Notify::new(),
             drained: Notify::new(),
+            permitted: Permitted::default(),
             watched: Watched::new(Some(core.watch_limit.clone())),
             untaken: Arc::default(),
             arrivals: Arrivals::default(),
@@ -219,6 +225,11 @@ impl Session {
     /// Whether that is to be said of the peer, and what was not.
     pub(crate) fn note(&self, what: OfPeer) -> Option<NotSaid> {
         self.core.warnings.of_peer(&self.peer, what)
+    }
+
+    /// What of the peer's was refused by the allow-list.
+    pub(crate) fn not_allowed(&self) -> NotAllowed {
+        self.permitted.not_allowed()
     }
 
     /// Something came from the peer.

@@ -133,6 +133,7 @@ impl Task {
             return;
         };
         self.session.meter.publish_carried(&self.session.carried.so_far());
+        self.session.meter.publish_not_allowed(&self.session.not_allowed());
         let frames = self.session.meter.publish(&stats);
         if frames > 0 {
             tracing::debug!(parent: &self.session.span, frames, "frames of lost connections go out again");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
 
 mod absence;
+mod allow;
 mod answers;
 mod bad_input;
 mod call_faults;

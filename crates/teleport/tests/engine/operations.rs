@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use teleport::metrics::{self, METRICS};
-use teleport::{ConnectError, DeliveryError, Node, NodeName, SendError, SendOptions, Sever, StaticPeers};
+use teleport::{
+    AllowList, ConnectError, DeliveryError, Node, NodeName, Permits, SendError, SendOptions, Sever,
+    StaticPeers,
+};
 use teleport_testkit::proxy::Proxy;
 
 /// Two nodes with names of their own, and the proxy through which the first opens their connections.
@@ -281,6 +284,13 @@ async fn two_nodes_move_every_metric() {
     sends.abort_all();
     while sends.join_next().await.is_some() {}
     eventually("nobody waits", || sum(metrics::WAITING_SENDS, &a) == 0.0).await;
+
+    // What may not be reached.
+    b.set_allow(AllowList::new());
+    within(a.send(("inbox", b.name()), &"refused")).await.unwrap();
+    let refused = || recorder.sum(metrics::NOT_ALLOWED, b.name(), &[("what", "message")]);
+    eventually("a message was refused", || refused() == 1.0).await;
+    b.set_allow(AllowList::new().peer("*", Permits::all()));
 
     // A broken pool, a broken control connection, a stranger, and the end.
     Kind::Express.of(&proxy).iter().for_each(|connection| connection.stall());

@@ -53,6 +53,18 @@ fn carried<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
     Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| rustler::types::map::map_new(env))
 }
 
+/// What the allow-list refuses.
+fn not_allowed<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
+    let refused = &peer.not_allowed;
+    let pairs = [
+        (atoms::messages(), refused.messages),
+        (atoms::calls(), refused.calls),
+        (atoms::monitors(), refused.monitors),
+        (atoms::functions(), refused.functions),
+    ];
+    Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| rustler::types::map::map_new(env))
+}
+
 pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
     let transfer = &peer.transfer;
     let round_trip = peer.tick_round_trip.map(|time| time.as_micros() as u64);
@@ -66,6 +78,7 @@ pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
         (atoms::ticks_missed(), peer.ticks_missed.encode(env)),
         (atoms::watched(), peer.watched.encode(env)),
         (atoms::carried(), carried(env, peer)),
+        (atoms::not_allowed(), not_allowed(env, peer)),
         (atoms::unconfirmed(), transfer.unconfirmed.encode(env)),
         (atoms::waiting(), transfer.waiting.encode(env)),
         (atoms::express_connections(), transfer.express_connections.encode(env)),

@@ -10,7 +10,7 @@ use crate::node::errors::start_error;
 use crate::node::notice::{later, runtime};
 use crate::node::questions::Questions;
 use crate::node::running::{self, Running};
-use crate::node::{address, logs};
+use crate::node::{address, allow, logs};
 use crate::terms::Terms;
 use crate::terms::budget::Budget;
 use crate::work::workers::Workers;
@@ -29,7 +29,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         settings => settings?,
     };
     let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
-    let Settings { node, creation, cookie, listen, ports, answers, config, tls, .. } = settings;
+    let Settings { node, creation, cookie, listen, ports, answers, config, tls, allow, .. } = settings;
     let atom = etf::Atom::new(&node).map_err(|_| Error::BadArg)?;
     let identity = Identity { node: atom, creation, any: env.pid() };
     let questions = Questions::default();
@@ -55,6 +55,9 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     }
     if let Some(tls) = tls {
         builder = builder.tls(tls);
+    }
+    if let Some(list) = allow {
+        builder = builder.allow(list);
     }
     let started = jobs
         .start(&running, &node)
@@ -144,6 +147,15 @@ fn net_ticktime(env: Env<'_>, seconds: u64) -> NifResult<Term<'_>> {
         // Not on a scheduler: it takes the lock of the node's sessions.
         let started = thread.spawn(move || node.set_net_ticktime(Duration::from_secs(seconds)));
         Ok(if started.is_ok() { atoms::ok() } else { atoms::system() }.encode(env))
+    })
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn allow<'a>(env: Env<'a>, list: Term<'a>) -> NifResult<Term<'a>> {
+    let list = allow::decode(list)?;
+    with_node(env, |_, node| {
+        node.set_allow(list);
+        Ok(atoms::ok().encode(env))
     })
 }
 

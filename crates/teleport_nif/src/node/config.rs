@@ -5,13 +5,13 @@
 
 use crate::node::address::{self, number};
 use crate::node::errors::bad_value;
-use crate::node::tls;
+use crate::node::{allow, tls};
 use rustler::{Binary, Encoder, Env, Error, LocalPid, MapIterator, NifResult, Term};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use teleport::{Config, TlsConfig};
+use teleport::{AllowList, Config, TlsConfig};
 
 /// Atoms that peers may add to the table together, unless it is said otherwise: a sixteenth of what it holds.
 const MAX_NEW_ATOMS: u64 = 65_536;
@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) max_term: usize,
     pub(crate) config: Config,
     pub(crate) tls: Option<TlsConfig>,
+    pub(crate) allow: Option<AllowList>,
 }
 
 /// The key whose value cannot be read.
@@ -72,6 +73,7 @@ impl Settings {
             max_term: MAX_TERM,
             config,
             tls: None,
+            allow: None,
         };
         for (key, value) in MapIterator::new(map).ok_or(Error::BadArg)? {
             let key = key.atom_to_string()?;
@@ -89,6 +91,7 @@ impl Settings {
             "listen" => self.listen = address::decode(value)?,
             "answers" => self.answers = Some(value.decode()?),
             "tls" => self.tls = Some(tls::decode(value)?),
+            "allow" => self.allow = Some(allow::decode(value)?),
             "ports" => {
                 let (first, last): (Term<'_>, Term<'_>) = value.decode()?;
                 self.ports = Some(number(first)?..=number(last)?);

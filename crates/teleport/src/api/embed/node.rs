@@ -5,6 +5,7 @@ use super::{Destination, ProcessId, RefId, RequestError};
 use crate::api::builder::NodeBuilder;
 use crate::api::node::Node;
 use crate::api::process::not_connected;
+use crate::base::allow::AllowList;
 use crate::base::lock::must_not_wait;
 use crate::engine::Engine;
 use crate::host::{Host, Hosting, Origin};
@@ -122,6 +123,11 @@ impl Embedded {
     /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`].
     pub async fn check(&self, peer: &NodeName) -> PeerCheck {
         self.node.check(peer).await
+    }
+
+    /// Another list says what peers may reach; see [`Node::set_allow`].
+    pub fn set_allow(&self, list: AllowList) {
+        self.node.set_allow(list);
     }
 
     /// Another `net_ticktime` holds; see [`Node::set_net_ticktime`].

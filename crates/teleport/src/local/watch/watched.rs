@@ -7,7 +7,7 @@ use crate::local::Monitored;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use teleport_etf::Segments;
+use teleport_etf::{Atom, Segments};
 use teleport_proto::wire::envelope::{Kind, ProcessId, RefId};
 
 /// How many watches peers hold on the processes of this node, all together.
@@ -42,7 +42,7 @@ impl WatchLimit {
 }
 
 /// Why a watch was not begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// The process has ended.
     NoProcess,
@@ -50,14 +50,16 @@ pub(crate) enum Refused {
     Limit,
     /// The request is compressed: no mailbox of Rust's can tell who asks, and so nobody would answer.
     Compressed,
+    /// The peer may not have that, for what is said there.
+    NotAllowed(Purpose, String),
 }
 
 impl Refused {
     /// What the watcher is told.
-    pub(crate) fn kind(self, reference: RefId) -> Kind {
+    pub(crate) fn kind(&self, reference: RefId) -> Kind {
         match self {
-            Self::NoProcess | Self::Limit => Kind::Down(reference),
-            Self::Compressed => Kind::Reject(reference),
+            Self::NoProcess | Self::Limit | Self::NotAllowed(Purpose::Monitor, _) => Kind::Down(reference),
+            Self::Compressed | Self::NotAllowed(Purpose::Call, _) => Kind::Reject(reference),
         }
     }
 
@@ -68,6 +70,10 @@ impl Refused {
             Self::Limit => reason::system_limit(),
             Self::Compressed => {
                 encode("the request is compressed, which this node does not take").unwrap_or_default()
+            }
+            Self::NotAllowed(Purpose::Call, why) => encode(&why).unwrap_or_default(),
+            Self::NotAllowed(Purpose::Monitor, why) => {
+                encode(&(Atom::from_static("rejected"), why)).unwrap_or_default()
             }
         }
     }

@@ -1,0 +1,111 @@
+%% @private
+%% What each peer may reach at this node: the keys `allow' and `allow_mode'. The engine judges; this has the form in which the lists
+%% are written, and in which the engine takes them.
+-module(teleport_allow).
+
+-export([is_valid/1, form/0, example/0]).
+-export([check/0, settings/1, everything/0]).
+
+-export_type([settings/0]).
+
+%% What the engine takes. In a pattern `*' stands for any characters.
+-type item() :: {name | monitor, Pattern :: binary()}
+              | {apply, Module :: binary(), Function :: binary(), any | 0..255}
+              | pids
+              | system.
+-type settings() :: {enforce | log, [{Peers :: binary(), all | [item()]}]}.
+
+%% Whether the key `allow' takes this value.
+-spec is_valid(term()) -> boolean().
+is_valid(Rules) when length(Rules) >= 0 -> lists:all(fun is_rule/1, Rules);
+is_valid(_NoList) -> false.
+
+-spec is_rule(term()) -> boolean().
+is_rule({Peers, all}) -> is_pattern(Peers);
+is_rule({Peers, Items}) when length(Items) >= 0 -> is_pattern(Peers) andalso lists:all(fun is_item/1, Items);
+is_rule(_Other) -> false.
+
+-spec is_item(term()) -> boolean().
+is_item(pids) -> true;
+is_item(system) -> true;
+is_item({name, Name}) -> is_pattern(Name);
+is_item({monitor, Name}) -> is_pattern(Name);
+is_item({apply, {Module, Function, Arity}}) ->
+    is_pattern(Module) andalso is_pattern(Function)
+        andalso (Arity =:= '_' orelse is_integer(Arity) andalso 0 =< Arity andalso Arity =< 255);
+is_item({apply, {Module, Function}}) -> is_pattern(Module) andalso is_pattern(Function);
+is_item({apply, Module}) -> is_pattern(Module);
+is_item(_Other) -> false.
+
+-spec is_pattern(term()) -> boolean().
+is_pattern(Name) ->
+    is_atom(Name) andalso Name =/= ''.
+
+%% What it takes, in words.
+-spec form() -> string().
+form() ->
+    "a list of {Peers, all} or {Peers, [Item, ...]}, of which the first counts whose Peers is the peer's name; an item is {name, Name},"
+    " {monitor, Name}, {apply, Module}, {apply, {Module, Function}}, {apply, {Module, Function, Arity}}, pids or system; all names are"
+    " atoms, in which * stands for any characters, and '_' is any name or arity".
+
+-spec example() -> term().
+example() ->
+    [{'worker@*', [{name, my_server}, {apply, {my_module, '_', '_'}}]}, {'_', all}].
+
+%% Whether the application can start.
+-spec check() -> ok | {error, {bad_value, allow, string()}}.
+check() ->
+    case settings(teleport_manager:carried() =/= none) of
+        {ok, _Settings} -> ok;
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% What the engine is to be told; `none': peers may reach everything. Carries: distributed Erlang goes over the engine.
+-spec settings(Carries :: boolean()) -> {ok, settings() | none} | {error, {bad_value, allow, string()}}.
+settings(Carries) ->
+    Rules = teleport_config:get(allow),
+    %% It may have been changed since the application was started, and is not checked where distributed Erlang goes over the engine.
+    case Rules =:= undefined orelse is_valid(Rules) of
+        false -> {error, unusable(["it takes ", form()])};
+        true when Rules =:= undefined -> {ok, none};
+        true ->
+            case Carries andalso [Items || {_Peers, Items} <- Rules, Items =/= all] of
+                false -> {ok, {mode(), [{text(Peers), items(Items)} || {Peers, Items} <- Rules]}};
+                [] when Rules =/= [] -> {ok, none};
+                _ -> {error, unusable("distributed Erlang, which has no such lists, goes over teleport on this node (-proto_dist"
+                                      " teleport), so by that peers reach everything")}
+            end
+    end.
+
+%% A list by which peers may reach everything.
+-spec everything() -> settings().
+everything() ->
+    {enforce, [{<<"*">>, all}]}.
+
+-spec mode() -> enforce | log.
+mode() ->
+    case teleport_config:get(allow_mode) of
+        log -> log;
+        _ -> enforce
+    end.
+
+-spec items(all | [term()]) -> all | [item()].
+items(all) -> all;
+items(Items) -> lists:map(fun item/1, Items).
+
+-spec item(term()) -> item().
+item({apply, {Module, Function, '_'}}) -> {apply, text(Module), text(Function), any};
+item({apply, {Module, Function, Arity}}) -> {apply, text(Module), text(Function), Arity};
+item({apply, {Module, Function}}) -> {apply, text(Module), text(Function), any};
+item({apply, Module}) -> {apply, text(Module), <<"*">>, any};
+item({What, Name}) -> {What, text(Name)};
+item(What) -> What.
+
+-spec text(atom()) -> binary().
+text('_') -> <<"*">>;
+text(Name) -> atom_to_binary(Name).
+
+-spec unusable(unicode:chardata()) -> {bad_value, allow, string()}.
+unusable(Why) ->
+    Text = io_lib:format("teleport's key allow cannot be used as it is set: ~ts; for example {allow, ~0tp}", [Why, example()]),
+    {bad_value, allow, unicode:characters_to_list(Text)}.
