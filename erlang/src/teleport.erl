@@ -376,7 +376,8 @@ report(Node) when is_atom(Node) ->
 %% larger ones.</li>
 %% <li>`unconfirmed': messages that were sent and are not confirmed yet. `waiting': messages that wait for
 %% room.</li>
-%% <li>`watched': calls and monitors that the node's processes have on processes of this node.</li>
+%% <li>`watched': calls and monitors that the node's processes have on processes of this node. `watches_refused': those
+%% that ended at once for the limit `max_watches'.</li>
 %% <li>`not_allowed': what of the node's the key `allow' refuses, or would refuse if it did more than log: a map with
 %% `messages', `calls', `monitors', `functions'.</li>
 %% <li>`messages_sent', `messages_received', `bytes_sent', `bytes_received'. `no_process': received messages

@@ -4,6 +4,7 @@ rustler::atoms! {
     ok,
     error,
     not_allowed,
+    watches_refused,
     messages,
     calls,
     monitors,

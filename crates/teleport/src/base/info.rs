@@ -53,6 +53,8 @@ pub struct PeerInfo {
     pub ticks_missed: u64,
     /// Calls and monitors that the peer's processes have on processes of this node.
     pub watched: usize,
+    /// Calls and monitors of the peer's that ended at once, since there were too many: see [`max_watches`](crate::Config::max_watches).
+    pub watches_refused: u64,
     /// What of the peer's the allow-list refuses, or would refuse if it did more than log.
     pub not_allowed: NotAllowed,
     /// What was carried for the host, as connections of distributed Erlang. It is among the messages of `transfer` too.

@@ -14,6 +14,10 @@ use teleport_proto::transfer::TransferStats;
 #[derive(Debug)]
 pub(crate) struct NodeMeter {
     pub(crate) handshakes_refused: Counter,
+    /// Newcomers dropped since there were too many.
+    pub(crate) newcomers_full: Counter,
+    /// Newcomers dropped since they took too long.
+    pub(crate) newcomers_slow: Counter,
     pub(crate) sessions_refused: Counter,
     pub(crate) late_replies: Counter,
 }
@@ -21,8 +25,14 @@ pub(crate) struct NodeMeter {
 impl NodeMeter {
     pub(crate) fn new(node: &NodeName) -> Self {
         let labels = [label("node", node)];
+        let dropped = |why| {
+            let labels = [label("node", node), Label::from_static_parts("reason", why)];
+            counter(NEWCOMERS_DROPPED, &labels)
+        };
         Self {
             handshakes_refused: counter(HANDSHAKES_REFUSED, &labels),
+            newcomers_full: dropped("full"),
+            newcomers_slow: dropped("slow"),
             sessions_refused: counter(SESSIONS_REFUSED, &labels),
             late_replies: counter(LATE_REPLIES, &labels),
         }
@@ -38,6 +48,7 @@ pub(crate) struct SessionMeter {
     tick_round_trip: Histogram,
     pub(crate) control_lost: Counter,
     pub(crate) connections_stalled: Counter,
+    pub(crate) watches_refused: Counter,
     unconfirmed: Counter,
     carried_sent: Counter,
     carried_received: Counter,
@@ -77,6 +88,7 @@ impl SessionMeter {
             tick_round_trip: histogram(TICK_ROUND_TRIP, &labels),
             control_lost: counter(CONTROL_LOST, &labels),
             connections_stalled: counter(CONNECTIONS_STALLED, &labels),
+            watches_refused: counter(WATCHES_REFUSED, &labels),
             unconfirmed: counter(UNCONFIRMED, &labels),
             carried_sent: counter(CARRIED_BYTES_SENT, &labels),
             carried_received: counter(CARRIED_BYTES_RECEIVED, &labels),

@@ -106,6 +106,8 @@ metrics! {
         "Messages received for a process that does not exist.";
     NOT_ALLOWED = "teleport_not_allowed_total", Counter, Count, &["node", "peer", "what"],
         "What the allow-list refuses of a peer, or would refuse if it did more than log.";
+    WATCHES_REFUSED = "teleport_watches_refused_total", Counter, Count, PEER,
+        "Calls and monitors of the peer beyond max_watches.";
     FRAMES_RESENT = "teleport_frames_resent_total", Counter, Count, PEER,
         "Frames queued again because their connection was lost.";
     CONNECTIONS_RETIRED = "teleport_connections_retired_total", Counter, Count, PEER,
@@ -124,6 +126,8 @@ metrics! {
         "Replies that were not kept since the peer does not take its answers, and calls of the peer that were rejected for that.";
     HANDSHAKES_REFUSED = "teleport_handshakes_refused_total", Counter, Count, NODE,
         "Inbound connections that did not prove themselves, such as those with another cookie.";
+    NEWCOMERS_DROPPED = "teleport_newcomers_dropped_total", Counter, Count, &["node", "reason"],
+        "Inbound connections given up before they had proved themselves, for max_handshakes, handshake_timeout or want of descriptors.";
     SESSIONS_REFUSED = "teleport_sessions_refused_total", Counter, Count, NODE,
         "Sessions that others wanted to open beyond max_sessions.";
     LATE_REPLIES = "teleport_late_replies_total", Counter, Count, NODE,

@@ -44,19 +44,20 @@ impl Unproven {
         Self(Lock::leaf(Inner { newcomers: Newcomers::new(most), tasks: FxHashMap::default() }))
     }
 
-    /// Enters the task that `spawn` starts; it waits for the lock if it is through at once. Another one may have to go.
-    fn add(&self, number: u64, source: Source, spawn: impl FnOnce() -> AbortHandle) {
+    /// Enters the task that `spawn` starts; it waits for the lock if it is through at once. Another one may have to go: `true`.
+    fn add(&self, number: u64, source: Source, spawn: impl FnOnce() -> AbortHandle) -> bool {
         let mut inner = self.0.lock();
         let victim = inner.newcomers.arrived(number, source);
-        inner.abort(victim);
+        let dropped = inner.abort(victim);
         inner.tasks.insert(number, spawn());
+        dropped
     }
 
-    /// Descriptors have run out: somebody who holds one without a proof gives it back.
-    fn drop_one(&self) {
+    /// Descriptors have run out: somebody who holds one without a proof gives it back. `false` if nobody does.
+    fn drop_one(&self) -> bool {
         let mut inner = self.0.lock();
         let victim = inner.newcomers.drop_one();
-        inner.abort(victim);
+        inner.abort(victim)
     }
 
     /// A connection has said a valid hello.
@@ -73,10 +74,9 @@ impl Unproven {
 }
 
 impl Inner {
-    fn abort(&mut self, victim: Option<u64>) {
-        if let Some(task) = victim.and_then(|victim| self.tasks.remove(&victim)) {
-            task.abort();
-        }
+    fn abort(&mut self, victim: Option<u64>) -> bool {
+        let task = victim.and_then(|victim| self.tasks.remove(&victim));
+        task.inspect(AbortHandle::abort).is_some()
     }
 }
 
@@ -96,14 +96,18 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
                 let (node, noted) =
                     (&engine.core.local.name, engine.core.warnings.of_node(OfNode::CannotAccept));
                 warn_seldom!(noted, %node, %error, "cannot accept; trying again");
-                engine.unproven.drop_one();
+                if engine.unproven.drop_one() {
+                    engine.meter.newcomers_full.increment(1);
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let proving = prove(engine.clone(), stream, source, number);
         let spawn = || tokio::spawn(proving).abort_handle();
-        engine.unproven.add(number, Source::of(source.ip()), spawn);
+        if engine.unproven.add(number, Source::of(source.ip()), spawn) {
+            engine.meter.newcomers_full.increment(1);
+        }
     }
 }
 
@@ -196,6 +200,7 @@ async fn prove(engine: Arc<Engine>, stream: TcpStream, source: SocketAddr, numbe
             tracing::debug!(node = %engine.core.local.name, %source, "inbound connection closed")
         }
         Err(_) => {
+            engine.meter.newcomers_slow.increment(1);
             tracing::debug!(node = %engine.core.local.name, %source, ?limit, "inbound connection took too long to prove itself")
         }
     }

@@ -210,6 +210,7 @@ impl Engine {
             tick_round_trip,
             ticks_missed: ticks.missed,
             watched: session.watched().len(),
+            watches_refused: session.watches_refused(),
             not_allowed: session.not_allowed(),
             carried: session.carried.so_far(),
             transfer: session.stats(),

@@ -136,6 +136,10 @@ impl<'a> Deliver<'a> {
                 begin(Subject::Hosted(process, number)).map(|()| Begun::Hosted(process, watch()))
             }
         };
+        if begun.as_ref().is_err_and(|refused| *refused == Refused::Limit) {
+            self.session.watches_refused.fetch_add(1, Ordering::Relaxed);
+            self.session.meter.watches_refused.increment(1);
+        }
         begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
     }
 

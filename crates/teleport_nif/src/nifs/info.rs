@@ -77,6 +77,7 @@ pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
         (atoms::tick_round_trip_us(), round_trip.map_or(atoms::undefined().encode(env), |us| us.encode(env))),
         (atoms::ticks_missed(), peer.ticks_missed.encode(env)),
         (atoms::watched(), peer.watched.encode(env)),
+        (atoms::watches_refused(), peer.watches_refused.encode(env)),
         (atoms::carried(), carried(env, peer)),
         (atoms::not_allowed(), not_allowed(env, peer)),
         (atoms::unconfirmed(), transfer.unconfirmed.encode(env)),

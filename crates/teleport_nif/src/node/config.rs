@@ -115,6 +115,8 @@ impl Settings {
             "bulk_connections" => config.bulk_connections = number(value)?,
             "net_ticktime" => config.net_ticktime = Duration::from_secs(number(value)?),
             "setup_timeout" => config.setup_timeout = Duration::from_millis(number(value)?),
+            "handshake_timeout" => config.handshake_timeout = Duration::from_millis(number(value)?),
+            "bulk_idle" => config.bulk_idle = Duration::from_millis(number(value)?),
             "stall_timeout" => config.stall_timeout = Duration::from_millis(number(value)?),
             "max_handshakes" => config.max_handshakes = number(value)?,
             "max_sessions" => config.max_sessions = number(value)?,
