@@ -8,7 +8,7 @@
          close_gate/0, open_gate/0, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
--export([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
+-export([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -export([sample/0, pad/1, make_maps_anywhere/1]).
@@ -21,7 +21,7 @@
        info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
--nifs([send/4, send_acknowledged/5, request/5, monitor/4, cancel/1, is_answered/1]).
+-nifs([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -nifs([sample/0, pad/1, make_maps_anywhere/1]).
@@ -316,14 +316,20 @@ send(_To, _Body, _How, _Tag) ->
 send_acknowledged(_To, _Encoded, _How, _Tag, _Acknowledgement) ->
     erlang:nif_error(not_loaded).
 
-%% Calls a process. The body's term is `{_, {self(), Tag}, _}'. Ref is a new reference of this node. Tag is
-%% `[alias|Ref]' if Mark is 'DOWN', and `[[alias|Ref]|Mark]' otherwise. Unless this returns an error, the
-%% calling process gets `{Tag, Reply}' or `{Mark, Ref, process, Object, Reason}'. If it returns `waiting' and
+%% A number that nobody can guess, for request/5: references of Erlang's can be guessed, and who knows what a request goes by can answer it.
+-spec secret() -> non_neg_integer().
+secret() ->
+    erlang:nif_error(not_loaded).
+
+%% Calls a process. The body's term is `{_, {self(), Tag}, _}', and Tag is `[[alias|Ref], Secret | _]'. Ref is a new reference of this node.
+%% Unless this returns an error, the calling process gets `{Answer, Reply}' or `{Mark, Ref, process, Object, Reason}'; Answer is
+%% `[alias|Ref]' if Mark is 'DOWN', and `[[alias|Ref]|Mark]' otherwise. If it returns `waiting' and
 %% Notice is a reference, the process also gets `{teleport_sent, Notice, ok}' when the request is accepted.
 %% With `nosuspend' it returns `{error, busy}' in place of `waiting'.
--spec request(destination(), reference(), Mark :: term(), body(), Notice :: reference() | nosuspend | undefined) ->
+-spec request(destination(), {reference(), Secret :: non_neg_integer()}, Mark :: term(), body(),
+              Notice :: reference() | nosuspend | undefined) ->
     ok | waiting | not_small | {error, error()}.
-request(_To, _Ref, _Mark, _Body, _Notice) ->
+request(_To, _RefAndSecret, _Mark, _Body, _Notice) ->
     erlang:nif_error(not_loaded).
 
 %% Monitors a process. Unless this returns an error, the calling process gets

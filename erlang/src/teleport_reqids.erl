@@ -57,7 +57,7 @@ check_response(_Message, Collection, Delete) when is_map(Collection), map_size(C
 check_response(Message, Collection, Delete) when is_map(Collection), is_boolean(Delete) ->
     case Message of
         {[alias | Id], _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
-        {[_, _, alias | Id], _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
+        {[_, _, [alias | Id], _Secret | _], _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
         {'DOWN', Id, _, _, _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
         _ -> no_reply
     end;
@@ -68,7 +68,7 @@ check_response(_Message, _Collection, _Delete) ->
 wait(Collection, Milliseconds, Delete) ->
     receive
         {[alias | Id], _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
-        {[_, _, alias | Id], _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
+        {[_, _, [alias | Id], _Secret | _], _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
         {'DOWN', Id, _, _, _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete)
     after Milliseconds ->
         timeout

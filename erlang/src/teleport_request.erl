@@ -31,7 +31,7 @@
 -type response() :: {reply, term()} | {error, {Reason :: term(), Object :: term()}}.
 
 %% `[alias|Id]' is what `gen:reply/2' takes for the alias of a caller; so is `[[alias|Id]|Mark]'.
--dialyzer({no_improper_lists, tag/2}).
+-dialyzer({no_improper_lists, [tag/2, tag/3]}).
 
 %% How long a reply that a server sent without `gen:reply/2' may arrive after its DOWN, in milliseconds.
 -define(BEHIND, 1000).
@@ -53,7 +53,7 @@
     {reply, term()} | {exit, term()}.
 call(To, Kind, Request, Timeout) ->
     Id = make_ref(),
-    case offer(To, Id, 'DOWN', message(Kind, Id, 'DOWN', Request), undefined) of
+    case offer(To, Id, 'DOWN', Kind, Request, undefined) of
         {error, Reason} ->
             {exit, call_reason(down_reason(Reason), To)};
         _Begun ->
@@ -85,19 +85,18 @@ send(Ref, Kind, Request) ->
 -spec request_remote(teleport_nif:destination(), term(), term()) -> request_id().
 request_remote(To, Kind, Request) ->
     Id = ?NEW_MARKED,
-    Message = message(Kind, Id, 'DOWN', Request),
-    case offer(To, Id, 'DOWN', Message, nosuspend) of
+    case offer(To, Id, 'DOWN', Kind, Request, nosuspend) of
         ok -> ok;
-        {error, busy} -> send_and_wait(To, Id, Message);
+        {error, busy} -> send_and_wait(To, Id, Kind, Request);
         {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
     end,
     Id.
 
 %% Begins a request for which there was no room, or no session.
--spec send_and_wait(teleport_nif:destination(), request_id(), {term, tuple()}) -> ok.
-send_and_wait(To, Id, Message) ->
+-spec send_and_wait(teleport_nif:destination(), request_id(), term(), term()) -> ok.
+send_and_wait(To, Id, Kind, Request) ->
     Notice = make_ref(),
-    case offer(To, Id, 'DOWN', Message, Notice) of
+    case offer(To, Id, 'DOWN', Kind, Request, Notice) of
         waiting -> accepted(Notice, Id, 'DOWN', To);
         ok -> ok;
         {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
@@ -159,7 +158,7 @@ begin_marked({otp, Process}, _Ref, Mark, Request) ->
     {here, Id};
 begin_marked({pool, To}, _Ref, Mark, Request) ->
     Id = teleport_ref:new(),
-    case offer(To, Id, Mark, message('$gen_call', Id, Mark, Request), undefined) of
+    case offer(To, Id, Mark, '$gen_call', Request, undefined) of
         {error, Reason} -> ok = ended(Id, Mark, To, down_reason(Reason));
         _Begun -> ok
     end,
@@ -191,7 +190,7 @@ wait_response(Id, Timeout) ->
 -spec check_response(Message :: term(), request_id()) -> response() | no_reply | badarg.
 check_response(_Message, Id) when not is_reference(Id) -> badarg;
 check_response({[alias | Id], Reply}, Id) -> finished(anywhere, Id, {reply, Reply}, 0);
-check_response({[_Alias, _Number, alias | Id], Reply}, Id) -> finished(anywhere, Id, {by_hand, Reply}, 0);
+check_response({[_Alias, _Number, [alias | Id], _Secret | _Mark], Reply}, Id) -> finished(anywhere, Id, {by_hand, Reply}, 0);
 check_response({'DOWN', Id, process, Object, Reason}, Id) -> {error, {Reason, Object}};
 check_response(_Message, _Id) -> no_reply.
 
@@ -260,33 +259,39 @@ down_reason({connect, _Why}) -> noconnection;
 down_reason(nodedown) -> noconnection;
 down_reason(Reason) -> Reason.
 
-%% The message to the server.
--spec message(term(), reference(), term(), term()) -> {term, tuple()}.
-message(Kind, Id, Mark, Request) ->
-    {term, {Kind, {self(), tag(Id, Mark)}, Request}}.
-
 %% Begins a request to another node; `{teleport_sent, Notice, _}' comes if Notice is a reference and this
-%% returns `waiting'. It calls the NIF itself, since a receive marker does not outlive a tail call to another
-%% function.
--spec offer(teleport_nif:destination(), reference(), term(), teleport_nif:body(), reference() | nosuspend | undefined) ->
+%% returns `waiting'.
+-spec offer(teleport_nif:destination(), reference(), term(), term(), term(), reference() | nosuspend | undefined) ->
     ok | waiting | {error, teleport_nif:error()}.
-offer(To, Id, Mark, Body, Notice) ->
+offer(To, Id, Mark, Kind, Request, Notice) ->
+    Secret = teleport_nif:secret(),
+    offer_body(To, {Id, Secret}, Mark, {term, {Kind, {self(), tag(Id, Secret, Mark)}, Request}}, Notice).
+
+%% Calls the NIF itself, since a receive marker does not outlive a tail call to another module.
+-spec offer_body(teleport_nif:destination(), {reference(), non_neg_integer()}, term(), teleport_nif:body(),
+                 reference() | nosuspend | undefined) ->
+    ok | waiting | {error, teleport_nif:error()}.
+offer_body(To, Id, Mark, Body, Notice) ->
     case teleport_nif:request(To, Id, Mark, Body, Notice) of
         not_small ->
             {term, Message} = Body,
             case teleport_send:encode(Message) of
-                {ok, Encoded} -> offer(To, Id, Mark, {encoded, Encoded}, Notice);
+                {ok, Encoded} -> offer_body(To, Id, Mark, {encoded, Encoded}, Notice);
                 {error, Reason} -> {error, Reason}
             end;
         Begun ->
             Begun
     end.
 
-%% The tag in the From of a request to this node. In a request to another node the engine replaces it by
-%% `[Alias, Number | Tag]'.
+%% The tag in the From of a request to this node, or over distributed Erlang.
 -spec tag(reference(), term()) -> nonempty_improper_list(term(), term()).
 tag(Id, 'DOWN') -> [alias | Id];
 tag(Id, Mark) -> [[alias | Id] | Mark].
+
+%% The tag in a request that goes over the pool. For a server in Erlang the engine replaces it by `[Alias, Number | Tag]'.
+-spec tag(reference(), non_neg_integer(), term()) -> nonempty_maybe_improper_list().
+tag(Id, Secret, 'DOWN') -> [[alias | Id], Secret];
+tag(Id, Secret, Mark) -> [[alias | Id], Secret | Mark].
 
 %% Waits for the response. After `timeout' no response comes any more.
 -spec receive_within(here | there | anywhere, request_id(), timeout()) -> response() | timeout.
@@ -332,7 +337,7 @@ stop_waiting(Id) ->
 wait(Id, Milliseconds) ->
     receive
         {[alias | Id], Reply} -> {reply, Reply};
-        {[_Alias, _Number, alias | Id], Reply} -> {by_hand, Reply};
+        {[_Alias, _Number, [alias | Id], _Secret | _], Reply} -> {by_hand, Reply};
         {'DOWN', Id, process, Object, Reason} -> {down, Object, Reason}
     after Milliseconds ->
         timeout
@@ -342,7 +347,7 @@ wait(Id, Milliseconds) ->
 wait_marked(Id, Mark, Milliseconds) ->
     receive
         {[[alias | Id] | Mark], Reply} -> {reply, Reply};
-        {[_Alias, _Number, [alias | Id] | Mark], Reply} -> {by_hand, Reply};
+        {[_Alias, _Number, [alias | Id], _Secret | Mark], Reply} -> {by_hand, Reply};
         {Mark, Id, process, Object, Reason} -> {down, Object, Reason}
     after Milliseconds ->
         timeout
@@ -371,8 +376,7 @@ flush(Id) ->
         {_Mark, Id, process, _Object, _Reason} -> flush(Id);
         {[alias | Id], _Reply} -> flush(Id);
         {[[alias | Id] | _Mark], _Reply} -> flush(Id);
-        {[_Alias, _Number, alias | Id], _Reply} -> flush(Id);
-        {[_Alias, _Number, [alias | Id] | _Mark], _Reply} -> flush(Id)
+        {[_Alias, _Number, [alias | Id], _Secret | _Mark], _Reply} -> flush(Id)
     after 0 ->
         ok
     end.
@@ -385,8 +389,7 @@ answer_before(Id, Object, Reason, Milliseconds) ->
     case is_in_order(Reason) andalso catch_up(Object, min(Milliseconds, ?BEHIND)) of
         true ->
             receive
-                {[_, _, alias | Id], Reply} -> {reply, Reply};
-                {[_, _, [alias | Id] | _Mark], Reply} -> {reply, Reply}
+                {[_, _, [alias | Id], _Secret | _Mark], Reply} -> {reply, Reply}
             after 0 ->
                 {error, {Reason, Object}}
             end;

@@ -116,6 +116,7 @@ a_monitor_of_what_may_not_be_reached_ends_as_rejected(Config) ->
     may(Node, [{monitor, ?NAME}]),
     Monitor = teleport:monitor({?NAME, Node}),
     {exit, {{rejected, _}, _}} = teleport_test:outcome(teleport, gs_call, [{?NAME, Node}, {echo, x}]),
+    teleport_test:eventually(fun() -> erpc:call(Node, teleport_test, watched, []) =:= 1 end),
     true = exit(Pid, kill),
     ?assertMatch({'DOWN', Monitor, process, _, killed}, teleport_test:receive_one()).
 

@@ -93,7 +93,7 @@ a_late_reply_by_hand_ends_nothing_else(Config) ->
     Server = ?config(server, Config),
     ?assertExit({timeout, _}, teleport:gs_call(Server, {by_hand_later, late}, 1)),
     ?assertEqual(released, teleport:gs_call(Server, release_by_hand)),
-    ?assertMatch({[_, _, alias | _], {ok, late}}, teleport_test:receive_one()),
+    ?assertMatch({[_, _, [alias | _], _Secret], {ok, late}}, teleport_test:receive_one()),
     ?assertEqual({ok, x}, teleport:gs_call(Server, {by_hand, x})).
 
 %% It has the caller's own reference, which only that knows.
@@ -101,7 +101,8 @@ the_tag_of_the_caller(Config) ->
     Id = teleport:send_request(?config(server, Config), {from, self()}),
     {from, {Caller, Tag}} = teleport_test:receive_one(),
     ?assertEqual(self(), Caller),
-    ?assertMatch([[alias | Relay], Number, alias | Id] when is_reference(Relay) andalso is_integer(Number), Tag),
+    ?assertMatch([[alias | Relay], Number, [alias | Id], Secret]
+                 when is_reference(Relay) andalso is_integer(Number) andalso is_integer(Secret), Tag),
     ?assertEqual(timeout, teleport:receive_response(Id, 0)).
 
 %% A binary of more than 4 GiB has no form in the external term format: the sender or caller is told, and others do not notice.

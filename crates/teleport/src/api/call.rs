@@ -46,17 +46,24 @@ impl Caller {
         &self.0
     }
 
-    /// What the answer goes to, for the tags `[alias|Ref]` and `[[alias|Ref]|_]`; `gen:reply/2` decides so too.
-    fn alias(&self) -> Option<&Reference> {
-        let Term::ImproperList(tag) = &self.1 else { return None };
-        match tag.elements() {
-            [Term::Atom(atom)] if atom.as_str() == ALIAS => tag.tail().as_reference(),
-            [Term::ImproperList(inner), ..] => match inner.elements() {
-                [Term::Atom(atom)] if atom.as_str() == ALIAS => inner.tail().as_reference(),
-                _ => None,
-            },
+    /// What the answer goes to, for the tags `[alias|Ref]` and `[[alias|Ref]|_]`; `gen:reply/2` decides so too. Nodes in Erlang put a
+    /// secret behind their references: `[[alias|Ref], Secret|_]`.
+    fn alias(&self) -> Option<RefId> {
+        let alias = |elements: &[Term], tail: &Term| match elements {
+            [Term::Atom(atom)] if atom.as_str() == ALIAS => RefId::new(tail.as_reference()?.words()),
             _ => None,
-        }
+        };
+        let elements = match &self.1 {
+            Term::ImproperList(tag) => match alias(tag.elements(), tag.tail()) {
+                None => tag.elements(),
+                found => return found,
+            },
+            tag => tag.as_list()?,
+        };
+        let (Term::ImproperList(first), rest) = elements.split_first()? else { return None };
+        let reference = alias(first.elements(), first.tail())?;
+        let secret = rest.first().and_then(Term::as_i64).and_then(|secret| u64::try_from(secret).ok());
+        secret.map_or(Some(reference), |secret| reference.sealed(secret))
     }
 }
 
@@ -341,11 +348,10 @@ impl Process {
     fn answer(
         &self,
         caller: &Pid,
-        alias: &Reference,
+        reference: RefId,
         kind: fn(RefId) -> Kind,
         body: Segments,
     ) -> Result<(), ReplyError> {
-        let Some(reference) = RefId::new(alias.words()) else { return Ok(()) };
         let engine = self.node().engine();
         if self.node().is_own(caller) {
             let (size, limit) = (body.len() as u64, engine.core.config.max_message.get());

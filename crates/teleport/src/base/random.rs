@@ -12,7 +12,7 @@ thread_local! {
 }
 
 /// A number that is not known from any others.
-pub(crate) fn number() -> u64 {
+pub fn number() -> u64 {
     LEFT.with(|left| {
         let mut left = left.borrow_mut();
         if left.is_empty() {

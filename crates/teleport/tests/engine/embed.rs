@@ -9,8 +9,8 @@ use teleport::embed::{
 };
 use teleport::etf::to_segments;
 use teleport::{
-    Atom, Binary, CallError, DeliveryError, Node, NodeEvent, NodeName, Pid, Reference, Resolver, Resolving,
-    Segments, SendError, SendOptions, StaticPeers, Term,
+    Atom, Binary, CallError, Caller, DeliveryError, Node, NodeEvent, NodeName, Pid, Reference, Resolver,
+    Resolving, Segments, SendError, SendOptions, StaticPeers, Term,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -566,4 +566,45 @@ async fn a_host_that_takes_no_distribution_is_handed_none() {
     stranger.write_all(b"\0\x15N").await.unwrap();
     let mut said = [0; 1];
     assert!(matches!(within(stranger.read(&mut said)).await, Ok(0) | Err(_)));
+}
+
+/// Who a caller would be with that reference, and that secret behind it.
+fn caller(hosted: &Hosted, words: &[u32], secret: Option<u64>) -> Caller {
+    let named = Reference::new(hosted.pid().node, CREATION, words).unwrap();
+    let alias = Term::improper_list([Term::atom("alias")], named.into());
+    let tag = secret.map_or(alias.clone(), |secret| Term::from(vec![alias, Term::from(secret)]));
+    let encoded = to_segments(&(hosted.pid(), tag)).unwrap().into_contiguous();
+    teleport::etf::from_bytes(&encoded).unwrap()
+}
+
+#[tokio::test]
+async fn a_call_of_a_host_s_is_answered_by_those_who_know_its_secret() {
+    let (mut hosted, node) = pair().await;
+    let peers = StaticPeers::new();
+    peers.insert(hosted.node.name().clone(), hosted.node.address());
+    let hostile = start("x@127.0.0.1", &peers).await;
+    peers.insert(node.name().clone(), node.address());
+    let mut server = node.register("server").unwrap();
+    within(hostile.prime(hosted.node.name())).await.unwrap();
+    // Erlang's references are easily guessed.
+    let words = [1, 2, 3];
+    for (number, secret) in [(1, 77), (2, u64::MAX >> 5)] {
+        let sealed = RefId::new(&words).unwrap().sealed(secret).unwrap();
+        let body = to_segments(&(Atom::from_static("$gen_call"), caller(&hosted, &words, Some(secret)), "?"));
+        let to = recipient(&node, "server");
+        let options = SendOptions::default();
+        hosted.node.request(SERVER, to, sealed, body.unwrap(), options, |_| {}).unwrap();
+        let (asked, _) = within(server.recv()).await.unwrap().call().unwrap();
+        for guess in [None, Some(0), Some(secret - 1), Some(secret + 1)] {
+            hostile.process().reply(&caller(&hosted, &words, guess), &"forged").unwrap();
+            hostile.process().reject(&caller(&hosted, &words, guess), "forged");
+        }
+        eventually("all have come", || hosted.node.info().late_replies == 4 * number).await;
+        // Who was called answers, or who has the call from it.
+        let answering = if number == 1 { &node } else { &hostile };
+        answering.process().reply(&asked, &"honest").unwrap();
+        let (reference, end) = hosted.next_end().await;
+        assert_eq!((reference, reference.unsealed().words()), (sealed, &words[..]));
+        assert!(matches!(end, End::Reply(body) if body == to_segments("honest").unwrap().into_contiguous()));
+    }
 }

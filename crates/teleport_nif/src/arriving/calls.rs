@@ -38,6 +38,8 @@ struct Call {
     id: ProcessId,
     /// The node that it waits on.
     running: Weak<Running>,
+    /// What it is for the node.
+    named: RefId,
     /// What was called or is monitored.
     recipient: Recipient,
     /// While it is not accepted.
@@ -124,7 +126,7 @@ impl Calls {
         env: Env<'_>,
         running: &Arc<Running>,
         id: ProcessId,
-        reference: RefId,
+        (reference, named): (RefId, RefId),
         recipient: Recipient,
         mark: Option<Mark>,
     ) {
@@ -147,7 +149,8 @@ impl Calls {
             waits.references.insert(reference);
         }
         let (running, mark) = (Arc::downgrade(running), mark.map(Arc::new));
-        table.calls.insert(reference, Call { process, id, running, recipient, waiting: None, mark });
+        let call = Call { process, id, running, named, recipient, waiting: None, mark };
+        table.calls.insert(reference, call);
     }
 
     /// Notes how it can be taken back, if it is still there. `false` if its node is over: nobody else ends it then.
@@ -182,13 +185,13 @@ impl Calls {
 
     /// Ends the waiting, and tells the node. `false` if the process has been told already.
     fn end(&self, reference: RefId) -> bool {
-        let Some(Call { running, waiting, .. }) = self.lock().take(reference) else { return false };
+        let Some(Call { running, named, waiting, .. }) = self.lock().take(reference) else { return false };
         // One that waits is taken back; if it was accepted just now it is ended. A node that is over knows of none.
         if !waiting.is_some_and(Waiting::cancel)
             && let Some(running) = running.upgrade()
             && let Some(node) = running.node()
         {
-            node.cancel(reference);
+            node.cancel(named);
         }
         true
     }

@@ -60,6 +60,7 @@ impl Host for Machine {
             }
             Arriving::Monitor(to) => running.lines.announce(Key::new(origin, to), !WATCHES.is_monitored(to)),
             Arriving::Ended(reference, body) => {
+                let reference = reference.unsealed();
                 let caller = || Some(Key::new(origin, CALLS.process(reference)?));
                 running.lines.announce_end(reference, caller, needs_builder(body))
             }
@@ -82,8 +83,11 @@ impl Host for Machine {
         CHANNELS.session_ended(origin.id());
     }
 
-    fn take(&self, inbound: Inbound) {
+    fn take(&self, mut inbound: Inbound) {
         let Some(running) = self.running.upgrade() else { return };
+        if let Inbound::Ended { reference, .. } = &mut inbound {
+            *reference = reference.unsealed();
+        }
         let receipt = match &inbound {
             Inbound::Message { receipt, .. }
             | Inbound::Request { receipt, .. }

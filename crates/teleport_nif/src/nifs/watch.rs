@@ -8,16 +8,25 @@ use crate::node::errors::request_error;
 use crate::node::notice::Notice;
 use crate::node::running::Running;
 use crate::{atoms, ids, library};
-use rustler::{Encoder, Env, NifResult, Term};
+use rustler::{Encoder, Env, Error, NifResult, Term};
 use std::sync::Arc;
 use teleport::SendOptions;
 use teleport::embed::{ProcessId, Recipient, RefId, RequestError, Sent};
+
+/// Integers of so many bits less than 64 take no memory of a process.
+const SMALL: u32 = 5;
+
+/// A number that nobody can guess, for a request.
+#[rustler::nif]
+fn secret() -> u64 {
+    teleport::embed::secret() >> SMALL
+}
 
 #[rustler::nif]
 fn request<'a>(
     env: Env<'a>,
     to: Term<'a>,
-    reference: Term<'a>,
+    (reference, secret): (Term<'a>, u64),
     mark: Term<'a>,
     body: Term<'a>,
     tag: Term<'a>,
@@ -29,8 +38,10 @@ fn request<'a>(
         let options = SendOptions::default();
         let options = if atoms::nosuspend() == tag { options.nosuspend() } else { options };
         let notice = Notice::new(env, tag);
-        begin(env, running, to, (reference, mark), |running, from, to, reference| {
-            node.request(from, to, reference, body, options, move |result| {
+        let reference = ids::ref_id(reference)?;
+        let sealed = reference.sealed(secret).ok_or(Error::BadArg)?;
+        begin(env, running, to, (reference, sealed, mark), |running, from, to| {
+            node.request(from, to, sealed, body, options, move |result| {
                 told::not_begun(&running, reference, &result);
                 notice.give(Ok(())); // how it ended is told as for any other
             })
@@ -48,7 +59,9 @@ fn monitor<'a>(
 ) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
         let notice = Notice::new(env, tag);
-        begin(env, running, to, (reference, mark), |running, from, to, reference| {
+        // The end of a monitor is taken only from who was asked.
+        let reference = ids::ref_id(reference)?;
+        begin(env, running, to, (reference, reference, mark), |running, from, to| {
             node.monitor(from, to, reference, move |result| {
                 told::not_begun(&running, reference, &result);
                 notice.give(Ok(()));
@@ -57,19 +70,19 @@ fn monitor<'a>(
     })
 }
 
-/// The calling process begins to wait for the end of a call or monitor.
+/// The calling process begins to wait for the end of a call or monitor, which has a reference of its own and one for the node.
 fn begin<'a>(
     env: Env<'a>,
     running: &Arc<Running>,
     to: Term<'a>,
-    (reference, mark): (Term<'a>, Term<'a>),
-    ask: impl FnOnce(Arc<Running>, ProcessId, Recipient, RefId) -> Result<Sent, RequestError>,
+    (reference, named, mark): (RefId, RefId, Term<'a>),
+    ask: impl FnOnce(Arc<Running>, ProcessId, Recipient) -> Result<Sent, RequestError>,
 ) -> NifResult<Term<'a>> {
-    let (to, reference) = (ids::recipient(to)?, ids::ref_id(reference)?);
+    let to = ids::recipient(to)?;
     let from = ids::process_of(env, env.pid())?;
     let mark = (atoms::down() != mark).then(|| Mark::new(mark));
-    CALLS.begin(env, running, from, reference, to.clone(), mark);
-    Ok(match ask(running.clone(), from, to, reference) {
+    CALLS.begin(env, running, from, (reference, named), to.clone(), mark);
+    Ok(match ask(running.clone(), from, to) {
         Ok(Sent::Accepted) => atoms::ok().encode(env),
         Ok(Sent::Waiting(waiting)) => match CALLS.note_waiting(running, reference, waiting) {
             true => atoms::waiting().encode(env),

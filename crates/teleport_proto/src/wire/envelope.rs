@@ -144,6 +144,9 @@ pub struct RefId {
 /// Words of the longest reference.
 pub const MAX_REF_WORDS: usize = 5;
 
+/// In the first word of a sealed reference, of which Erlang takes 18 bits.
+const SEALED: u32 = 1 << 31;
+
 impl RefId {
     /// A reference of 1 to 5 words.
     ///
@@ -157,6 +160,33 @@ impl RefId {
         let mut all = [0; MAX_REF_WORDS];
         all.get_mut(..words.len()).filter(|_| !words.is_empty())?.copy_from_slice(words);
         Some(Self { len: words.len() as u8, words: all })
+    }
+
+    /// The reference that a request goes by whose own can be guessed: with a secret behind its words. `None` if it has more than three,
+    /// or others than Erlang takes.
+    ///
+    /// ```
+    /// use teleport_proto::wire::envelope::RefId;
+    ///
+    /// let reference = RefId::new(&[1, 2, 3]).unwrap();
+    /// let sealed = reference.sealed(4 << 32 | 5).unwrap();
+    /// assert_eq!(sealed.words(), [1 | 1 << 31, 2, 3, 4, 5]);
+    /// assert_eq!(sealed.unsealed(), reference);
+    /// ```
+    pub fn sealed(self, secret: u64) -> Option<Self> {
+        let [first, second, third] = *self.words() else { return None };
+        let words = [first | SEALED, second, third, (secret >> 32) as u32, secret as u32];
+        (first & SEALED == 0).then_some(Self { len: MAX_REF_WORDS as u8, words })
+    }
+
+    /// The reference that was sealed; one that was not is itself.
+    pub fn unsealed(self) -> Self {
+        match self.words {
+            [first, second, third, _, _] if usize::from(self.len) == MAX_REF_WORDS && first & SEALED != 0 => {
+                Self { len: 3, words: [first & !SEALED, second, third, 0, 0] }
+            }
+            _ => self,
+        }
     }
 
     /// Its words, in the order in which the external term format has them.

@@ -18,6 +18,7 @@ mod node;
 mod told;
 
 pub use crate::base::error::RequestError;
+pub use crate::base::random::number as secret;
 pub use crate::host::{
     Arriving, Carried, Carry, End, Foreign, Host, Inbound, Origin, Piece, Receipt, Untaken, Watch,
 };

@@ -265,7 +265,8 @@ impl Embedded {
     }
 
     /// Calls a process on a peer. `body` is a tuple of three, the second of which is `{Pid, [alias|Ref]}` with the caller's
-    /// pid and the reference, which must be one of this life of the node that was not used before.
+    /// pid and the reference, which must be one of this life of the node that was not used before. Who can guess it can answer:
+    /// so it is better [sealed](RefId::sealed), with a [secret](super::secret()), in `{Pid, [[alias|Ref], Secret]}`.
     ///
     /// The end comes as [`Inbound::Ended`](super::Inbound::Ended), unless this, or the completion, says that nothing was
     /// sent.
