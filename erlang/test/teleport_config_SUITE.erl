@@ -43,6 +43,8 @@ values_that_keys_do_not_take_are_refused(_Config) ->
                                    #{'a@' => {{127, 0, 0, 1}, 1}}, #{"a@b" => {{127, 0, 0, 1}, 1}}]},
                           {setup_timeout, [-1, 0, 86400001, 1.5, infinity]},
                           {stall_timeout, [-1, 0, 1 bsl 64]},
+                          {handshake_timeout, [0]},
+                          {bulk_idle, [0, 86400001]},
                           {stop_timeout, [-1, infinity, 1 bsl 32]},
                           {net_ticktime, [0, -1, often, 1 bsl 62]},
                           {max_message, [0, -1, 1 bsl 64]},
@@ -57,6 +59,8 @@ values_that_keys_do_not_take_are_refused(_Config) ->
                           {relays, [0, 1025]},
                           {congestion, ["", <<>>, [cubic], 7]},
                           {fallback, [sometimes]},
+                          {allow, [all, [all], [{"a@b", all}], [{'_', [{name, "x"}]}], [{'_', [{apply, {m, f, -1}}]}]]},
+                          {allow_mode, [sometimes]},
                           {log_level, [loud]},
                           {apply, [yes]}],
         Value <- Values].
@@ -78,6 +82,7 @@ examples_are_taken(_Config) ->
 values_at_the_edges_are_taken(_Config) ->
     [?assertEqual({Key, Value, ok}, {Key, Value, started(Key, Value)})
      || {Key, Value} <- [{net_ticktime, 1}, {net_ticktime, 30 * 86400}, {setup_timeout, 86400000}, {stall_timeout, 86400000},
+                         {bulk_idle, 86400000}, {handshake_timeout, 1}, {allow, []}, {allow, [{'_', []}]},
                          {fragment_size, 16384}, {fragment_size, 16777216}, {max_watches, 2}, {max_watches, 1 bsl 32},
                          {max_message, 1}, {max_message, 1 bsl 62}, {peer_window, 1 bsl 62}, {node_window, 1 bsl 62},
                          {answers_window, 1 bsl 62}, {buffer_pool, 0}, {buffer_pool, 1 bsl 62}, {max_term, 1 bsl 62},

@@ -234,6 +234,37 @@ fn the_table_of_metrics_is_that_of_the_code() {
 }
 
 #[tokio::test]
+async fn limits_that_bite_are_counted() {
+    let recorder = Recorder::install();
+    let peers = StaticPeers::new();
+    let b = start_with("limits-b@127.0.0.1", &peers, |config| {
+        config.max_watches = 2;
+        config.max_handshakes = 3;
+        config.handshake_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let a = start_apart("limits-a@127.0.0.1", &peers, |_| {}).await;
+    let _server = b.register("server").unwrap();
+    let mut watcher = a.mailbox().unwrap();
+    for _ in 0..3 {
+        within(watcher.monitor(("server", b.name()))).await.unwrap();
+    }
+    for _ in 0..2 {
+        let down = within(watcher.recv()).await.unwrap().down().unwrap();
+        assert_eq!(down.reason, teleport::Term::atom("system_limit"));
+    }
+    assert_eq!(peer_of(&b, a.name()).unwrap().watches_refused, 2);
+    assert_eq!(recorder.sum(metrics::WATCHES_REFUSED, b.name(), &[]), 2.0);
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.push(tokio::net::TcpStream::connect(b.address()).await.unwrap());
+    }
+    let dropped = |reason| recorder.sum(metrics::NEWCOMERS_DROPPED, b.name(), &[("reason", reason)]);
+    eventually("all are given up", || dropped("full") + dropped("slow") == 10.0).await;
+    assert!(dropped("full") >= 1.0 && dropped("slow") >= 1.0, "{} were too many", dropped("full"));
+}
+
+#[tokio::test]
 async fn two_nodes_move_every_metric() {
     let recorder = Recorder::install();
     let (a, b, proxy) = through_proxy("meter", |config| {
