@@ -104,14 +104,15 @@ impl Permits {
         self
     }
 
-    /// System messages to what may be reached otherwise: those of `sys`, which replace a server's state by what a function says, and
-    /// `gen_server:stop`.
+    /// System messages to what may be reached otherwise: those of `sys`, which replace a server's state by what a function says,
+    /// `gen_server:stop`, and exits that are sent as messages.
     pub fn system(mut self) -> Self {
         self.system = true;
         self
     }
 
-    /// Functions that a node in Erlang applies, by patterns of module and function, and of any arity if there is none.
+    /// Functions that a node in Erlang applies, by patterns of module and function, and of any arity if there is none. With an arity,
+    /// arguments of more than 65,536 terms are not let in: they are not counted.
     pub fn apply(mut self, module: &str, function: &str, arity: Option<u8>) -> Self {
         let (module, function) = (Pattern::new(module), Pattern::new(function));
         self.applied.push(AppliedPattern { module, function, arity });
@@ -128,7 +129,7 @@ impl Permits {
             Thing::Function { module, function, arity } => self.applied.iter().any(|pattern| {
                 pattern.module.matches(module)
                     && pattern.function.matches(function)
-                    && pattern.arity.is_none_or(|allowed| usize::from(allowed) == *arity)
+                    && pattern.arity.is_none_or(|allowed| *arity == Some(allowed.into()))
             }),
             Thing::Unknown => false,
         }
@@ -184,7 +185,8 @@ enum Thing<'a> {
     Function {
         module: Cow<'a, str>,
         function: Cow<'a, str>,
-        arity: usize,
+        /// `None` if that cannot be found out.
+        arity: Option<usize>,
     },
     /// What is sent to the server that applies functions, and does not name one.
     Unknown,
@@ -198,7 +200,11 @@ impl fmt::Display for Thing<'_> {
             Self::Pid => f.write_str("reach processes by their pids"),
             Self::System => f.write_str("send system messages, or what cannot be looked into"),
             Self::Function { module, function, arity } => {
-                write!(f, "apply the function {module}:{function}/{arity}")
+                write!(f, "apply the function {module}:{function}")?;
+                match arity {
+                    Some(arity) => write!(f, "/{arity}"),
+                    None => f.write_str(" to so much"),
+                }
             }
             Self::Unknown => f.write_str("send anything but functions to apply to teleport_apply"),
         }
@@ -283,14 +289,15 @@ impl Judge {
     }
 }
 
-/// Whether a message is one of `sys`, or may be one, since it cannot be looked into.
+/// Whether a message is one of `sys` or an exit, or may be one, since it cannot be looked into.
 fn may_be_system(body: &[u8]) -> bool {
     let Some(mut peek) = Peek::new(body) else { return true };
     match peek.next() {
         None => true,
         Some(Seen::Tuple(arity)) if arity > 0 => match peek.next() {
             None => true,
-            Some(Seen::Atom(name)) => name == "system",
+            // A server takes the second for the end of its parent.
+            Some(Seen::Atom(name)) => name == "system" || name == "EXIT",
             Some(_) => false,
         },
         Some(_) => false,
@@ -310,9 +317,9 @@ fn applied(body: &[u8]) -> Option<Thing<'_>> {
         (Seen::Tuple(5), Seen::Atom(kind)) if kind == "apply" => peek.skip()?,
         _ => return None,
     }
-    match (peek.next()?, peek.next()?, peek.next()?) {
-        (Seen::Atom(module), Seen::Atom(function), Seen::List(arity)) => {
-            Some(Thing::Function { module, function, arity })
+    match (peek.next()?, peek.next()?) {
+        (Seen::Atom(module), Seen::Atom(function)) => {
+            Some(Thing::Function { module, function, arity: peek.list() })
         }
         _ => None,
     }
@@ -446,7 +453,8 @@ mod tests {
         let replace = body(&(atom("system"), Term::from(1), atom("get_state")));
         let compressed = [&[131, 80][..], &replace[1..]].concat();
         let (plain, with) = (judge(Permits::none().name("x")), judge(Permits::none().name("x").system()));
-        for body in [&replace, &compressed, &vec![131, 121, 0, 0], &vec![]] {
+        let exit = body(&(atom("EXIT"), Term::from(1), atom("kill")));
+        for body in [&replace, &exit, &compressed, &vec![131, 121, 0, 0], &vec![]] {
             assert!(plain.refuses(Kind::Data, &name("x"), false, body).is_some(), "{body:?}");
             assert!(with.refuses(Kind::Data, &name("x"), false, body).is_none(), "{body:?}");
         }
@@ -480,6 +488,10 @@ mod tests {
                 assert_eq!(refuses(permits, body).unwrap(), "apply the function lists:sum/1");
             }
         }
+        // A list may go on in its tail: [[[1000]] | [2]] is two arguments.
+        let split = [&cast[..cast.len() - 1], &b"\x6c\0\0\0\x01\x61\x02\x6a"[..]].concat();
+        let two = |arity| refuses(Permits::none().apply("lists", "sum", Some(arity)), &split);
+        assert_eq!((two(1).unwrap(), two(2)), ("apply the function lists:sum/2".to_owned(), None));
         let (_, leader, module, function, args) = apply;
         let elsewhere = (atom("apply_at"), leader, atom("c@d"), module, function, args);
         for other in

@@ -11,7 +11,7 @@ use crate::tags;
 static LIMITS: Limits = Limits {
     max_depth: Limits::MAX_DEPTH,
     max_recursion: Limits::MAX_RECURSION,
-    max_elements: 4096,
+    max_elements: 1 << 16,
     max_memory: 0,
     max_heap: usize::MAX,
     max_inflated: 0,
@@ -23,11 +23,11 @@ static LIMITS: Limits = Limits {
 /// ```
 /// use teleport_etf::{Peek, Seen};
 ///
-/// // {system, [1, 2]}
-/// let mut peek = Peek::new(b"\x83\x68\x02\x77\x06system\x6b\x00\x02\x01\x02").unwrap();
+/// // {sum, [1, 2]}
+/// let mut peek = Peek::new(b"\x83\x68\x02\x77\x03sum\x6b\x00\x02\x01\x02").unwrap();
 /// assert_eq!(peek.next(), Some(Seen::Tuple(2)));
-/// assert_eq!(peek.next(), Some(Seen::Atom("system".into())));
-/// assert_eq!(peek.next(), Some(Seen::List(2)));
+/// assert_eq!(peek.next(), Some(Seen::Atom("sum".into())));
+/// assert_eq!(peek.list(), Some(2));
 /// assert_eq!(peek.next(), None);
 /// ```
 pub struct Peek<'a>(Reader<'a>);
@@ -39,8 +39,6 @@ pub enum Seen<'a> {
     Atom(Cow<'a, str>),
     /// A tuple: this many elements follow.
     Tuple(usize),
-    /// A list of this many elements. They follow, and then its tail, unless they are bytes or there are none.
-    List(usize),
     /// Anything else.
     Other,
 }
@@ -55,7 +53,7 @@ impl<'a> Peek<'a> {
         }
     }
 
-    /// The next token. `None` if there is none, it is malformed, or there were 4,096 elements before.
+    /// The next token. `None` if there is none, it is malformed, or there were 65,536 elements before.
     #[allow(clippy::should_implement_trait, reason = "it is not to be iterated over")]
     pub fn next(&mut self) -> Option<Seen<'a>> {
         if self.0.is_done() {
@@ -64,11 +62,26 @@ impl<'a> Peek<'a> {
         Some(match self.0.token().ok()? {
             Token::Atom(name) => Seen::Atom(name.text()),
             Token::Tuple(arity) => Seen::Tuple(arity),
-            Token::List(len) => Seen::List(len),
-            Token::String(bytes) => Seen::List(bytes.len()),
-            Token::Nil => Seen::List(0),
             _ => Seen::Other,
         })
+    }
+
+    /// Passes over a list, and tells its length. `None` if it is none, an improper one, or that cannot be found out.
+    pub fn list(&mut self) -> Option<usize> {
+        let mut whole = 0;
+        while !self.0.is_done() {
+            match self.0.token().ok()? {
+                Token::Nil => return Some(whole),
+                Token::String(bytes) => return Some(whole + bytes.len()),
+                // Its tail may be a list again.
+                Token::List(len) => {
+                    (0..len).try_for_each(|_| self.skip())?;
+                    whole += len;
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// Passes over the next term, however deep it is. `None` if that is not possible.
@@ -108,7 +121,21 @@ mod tests {
             assert_eq!(peek.next(), Some(Seen::Tuple(2)));
             peek.skip().and_then(|()| peek.next()) == Some(Seen::Atom("behind".into()))
         };
-        assert!(is_reached(&of(4000)));
-        assert!(!is_reached(&of(5000)));
+        assert!(is_reached(&of(65_000)));
+        assert!(!is_reached(&of(66_000)));
+    }
+
+    #[test]
+    fn a_list_is_as_long_as_it_is_with_its_tails() {
+        let len = |list: &[u8]| Peek::new(&[b"\x83", list].concat()).expect("a document").list();
+        let (one, tuple) = (b"\x6c\0\0\0\x01\x61\x07", b"\x68\0");
+        assert_eq!(len(b"\x6a"), Some(0));
+        assert_eq!(len(b"\x6b\0\x03abc"), Some(3));
+        assert_eq!(len(&[&one[..], b"\x6a"].concat()), Some(1));
+        assert_eq!(len(&[&one[..], &one[..], b"\x6b\0\x01a"].concat()), Some(3));
+        assert_eq!(len(&[b"\x6c\0\0\0\0", &one[..], b"\x6a"].concat()), Some(1));
+        assert_eq!(len(&[&one[..], &tuple[..]].concat()), None);
+        assert_eq!(len(tuple), None);
+        assert_eq!(len(&one[..]), None);
     }
 }
