@@ -185,9 +185,9 @@ impl<J> Place<J> {
 
 impl<J> Drop for Turn<J> {
     fn drop(&mut self) {
-        {
+        let others_wait = {
             let mut state = self.turns.lock();
-            let State { busy, all, .. } = &mut *state;
+            let State { order, busy, all, .. } = &mut *state;
             all.jobs -= 1;
             all.bytes -= self.bytes;
             if let Some(of_place) = busy.get_mut(&self.place) {
@@ -197,7 +197,11 @@ impl<J> Drop for Turn<J> {
                     busy.remove(&self.place);
                 }
             }
+            !order.is_empty()
+        };
+        // Threads that wait for nothing but more jobs are woken by those.
+        if others_wait {
+            self.turns.more.notify_all();
         }
-        self.turns.more.notify_all();
     }
 }
