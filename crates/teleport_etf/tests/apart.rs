@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
-use teleport_etf::{Apart, Binary, Leaves, Limits, Parts, Term, has_many_atoms, take_all_apart, take_apart};
+use teleport_etf::{
+    Apart, Binary, Leaves, Limits, Parts, Term, has_few_terms, has_many_atoms, take_all_apart, take_apart,
+};
 use teleport_testkit::terms::apart::Assembly;
 
 const LARGE: usize = 1000;
@@ -313,5 +315,25 @@ fn many_atoms_are_a_tenth_of_the_first_terms() {
     }
     for none in [&[][..], &[131], &[131, 119], &[131, 104, 2, 119, 1, b'a'], &[131, 80, 0, 0, 0, 1, 120]] {
         assert!(!has_many_atoms(none, &limits), "{none:?}");
+    }
+}
+
+#[test]
+fn large_binaries_and_few_terms_are_built_at_once() {
+    const LARGE: usize = 64 * 1024;
+    let limits = Limits::default();
+    let binary = |len: usize| Term::from(Binary::from(vec![7; len]));
+    let has_few = |term: Term| has_few_terms(&document(&term), LARGE, &limits);
+    assert!(has_few(binary(10 * LARGE)));
+    assert!(has_few(Term::Tuple(vec![Term::from(1), binary(LARGE), Term::list(vec![binary(2 * LARGE)])])));
+    // The number of terms counts, and so do bytes that are copied.
+    assert!(has_few(Term::Tuple([vec![binary(LARGE)], vec![Term::from(1); 62]].concat())));
+    assert!(!has_few(Term::Tuple([vec![binary(LARGE)], vec![Term::from(1); 63]].concat())));
+    assert!(has_few(Term::Tuple(vec![binary(LARGE), binary(LARGE - 100)])));
+    assert!(!has_few(Term::Tuple(vec![binary(LARGE), binary(LARGE - 1), binary(LARGE - 1)])));
+    // What cannot be read is left to those who say why.
+    let whole = document(&Term::Tuple(vec![binary(LARGE), Term::from(1)]));
+    for none in [&whole[..whole.len() - 1], &[&whole[..], &[0]].concat(), &[], &[131, 80, 0, 0, 0, 1, 120]] {
+        assert!(!has_few_terms(none, LARGE, &limits));
     }
 }

@@ -4,7 +4,7 @@
 //! all: so nothing overtakes.
 
 use super::{Carried, Hosting, Inbound, Origin};
-use crate::base::lock::{Lock, Rank};
+use crate::base::lock::{Held, Lock, Rank};
 use std::collections::VecDeque;
 
 /// The most that may wait for another thread to hand them over before a reader waits too.
@@ -38,8 +38,13 @@ impl Arrivals {
         }
     }
 
-    /// Whether nothing is on its way.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether something is on its way that no thread hands over.
+    pub(crate) fn are_left(&self) -> bool {
+        // A thread that is at it looks once more when its turn is over.
+        !self.is_empty() && self.turn.try_lock().is_some()
+    }
+
+    fn is_empty(&self) -> bool {
         self.queue.lock().is_empty()
     }
 
@@ -47,7 +52,7 @@ impl Arrivals {
     pub(crate) fn hand_over(&self, hosting: &Hosting) {
         loop {
             match self.turn.try_lock() {
-                Some(_turn) => self.hand_over_now(hosting),
+                Some(turn) => self.hand_over_now(hosting, turn),
                 None => return,
             }
             // What came at the end of the turn was left to it.
@@ -67,11 +72,11 @@ impl Arrivals {
 
     /// Returns when everything that is there now has been handed over. Never to be called by the host.
     pub(crate) fn hand_over_all(&self, hosting: &Hosting) {
-        let _turn = self.turn.lock();
-        self.hand_over_now(hosting);
+        self.hand_over_now(hosting, self.turn.lock());
+        self.hand_over(hosting);
     }
 
-    fn hand_over_now(&self, hosting: &Hosting) {
+    fn hand_over_now(&self, hosting: &Hosting, _turn: Held<'_, ()>) {
         loop {
             let arrived = std::mem::take(&mut *self.queue.lock());
             if arrived.is_empty() {

@@ -443,7 +443,7 @@ impl Peer for Session {
         let mut sink = Deliver::new(&self);
         let finished = self.change(|t| t.finish_delivery(seq, end, &mut sink));
         sink.finish();
-        if self.core.hosting.is_some() && !self.arrivals.is_empty() {
+        if self.core.hosting.is_some() && self.arrivals.are_left() {
             // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
             let session = self.clone();
             self.core.handle.spawn(async move {

@@ -16,7 +16,7 @@ mod values;
 pub use apart::{Apart, Parts, take_apart};
 pub(crate) use de::from_term_with;
 pub use de::{from_bytes, from_bytes_with};
-pub use leaves::{Leaves, has_many_atoms, take_all_apart};
+pub use leaves::{Leaves, has_few_terms, has_many_atoms, take_all_apart};
 pub use peek::{Peek, Seen};
 pub(crate) use reader::Reader;
 pub use validate::{Summary, validate, validate_with};

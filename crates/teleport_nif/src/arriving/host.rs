@@ -1,6 +1,7 @@
 //! The virtual machine as a host of the crate's: what comes from peers is found an addressee, and lines up or is delivered.
 //!
-//! What can be delivered at once is, on the thread that it has come by. What needs a process first, a builder or a relay,
+//! What can be delivered at once is, on the thread that it has come by: what is small, or has little in it but large binaries, which
+//! stay where they are. What is large takes long, and goes to threads for that. What needs a process first, a builder or a relay,
 //! is left to it, goes on when that has done its part, and nobody waits meanwhile: see [`lines`](crate::work::lines) for what has
 //! to come behind.
 
@@ -96,9 +97,11 @@ impl Host for Machine {
             Inbound::Unwatched { .. } | Inbound::Carried { .. } => None,
         };
         if receipt.is_some_and(Receipt::is_large)
-            && let Some((whose, bytes)) = measure(&inbound)
+            && let Some((whose, body)) = measure(&inbound)
+            && !running.terms.is_soon_built(body)
         {
-            return running.workers.large(whose, bytes.saturating_mul(SWELLS), |running| {
+            let bytes = body.len().saturating_mul(SWELLS);
+            return running.workers.large(whose, bytes, |running| {
                 deliver(running, inbound, None);
             });
         }
@@ -124,8 +127,8 @@ impl Host for Machine {
     }
 }
 
-/// Whose it is, and how much; `None` for what has no body of a peer's.
-fn measure(inbound: &Inbound) -> Option<(Whose, usize)> {
+/// Whose it is, and its body; `None` for what has no body of a peer's.
+fn measure(inbound: &Inbound) -> Option<(Whose, &[u8])> {
     let (origin, body) = match inbound {
         Inbound::Message { origin, body, .. } | Inbound::Request { origin, body, .. } => (origin, body),
         Inbound::Ended {
@@ -138,5 +141,5 @@ fn measure(inbound: &Inbound) -> Option<(Whose, usize)> {
         | Inbound::Unwatched { .. }
         | Inbound::Carried { .. } => return None,
     };
-    Some((whose(origin), body.len()))
+    Some((whose(origin), body))
 }

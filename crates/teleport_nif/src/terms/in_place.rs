@@ -14,7 +14,7 @@ use std::ops::Range;
 use teleport::etf::{Apart, Leaves, Limits, Parts, has_many_atoms, take_all_apart, take_apart};
 
 /// A binary of at least this many bytes is not copied, unless most of its message is other things: it keeps all of it.
-const LARGE: usize = 64 * 1024;
+pub(crate) const LARGE: usize = 64 * 1024;
 
 /// A document that is shorter has no map of more than [`maps::MAX_MAP`] pairs in it.
 const SHORT: usize = 2 + 4 + 2 * maps::MAX_MAP;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rustler::{Env, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport::NodeName;
-use teleport::etf::{Limits, validate_with};
+use teleport::etf::{Limits, has_few_terms, validate_with};
 
 /// What a term may take for its bytes: an empty list in a list is one byte and two words.
 pub(crate) const SWELLS: usize = 16;
@@ -49,6 +49,11 @@ impl Terms {
     /// What terms are checked against.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether a large document takes no longer to build than a small one.
+    pub(crate) fn is_soon_built(&self, document: &[u8]) -> bool {
+        has_few_terms(document, in_place::LARGE, &self.limits)
     }
 
     /// The term, unless it is none, is compressed, takes too much memory, or has more new atoms than are
