@@ -152,6 +152,9 @@ impl Part {
             self.window =
                 if wanted == self.wanted { wants } else { self.window.saturating_mul(2).max(wants) };
             self.window = self.window.min(self.most);
+        } else if wanted > 0 && wanted != self.wanted {
+            // It has been granted meanwhile, and yet had to wait: the window is too small for the way there and back.
+            self.window = self.window.saturating_mul(2).min(self.most);
         }
         (self.needed, self.wanted) = (needed, wanted);
         Ok(())
@@ -287,5 +290,45 @@ impl Grants {
             Class::Express => &mut self.express,
             Class::Bulk => &mut self.bulk,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
+mod tests {
+    use super::*;
+
+    /// Has room for whatever is wanted, and gives nobody more at rest than others.
+    struct Roomy;
+
+    impl Granter for Roomy {
+        fn renew(&self, _: Lane, _: Class, renewal: Renewal) -> u64 {
+            renewal.wanted
+        }
+    }
+
+    /// A sender runs out of its window, and what it says of that crosses the next grant.
+    #[test]
+    fn a_window_grows_though_the_grant_is_on_its_way() {
+        const WINDOW: u64 = 32 << 20;
+        let at_rest = at_rest(Class::Bulk, part_of(WINDOW, Class::Bulk));
+        let mut grants = Grants::new(Lane::Ordinary, WINDOW, 1 << 20, &Roomy);
+        let mut waits = |before: u64| {
+            let _ = grants.take_unsaid(0, &Roomy); // nothing once the window is as large as can be
+            let bytes = grants.bulk.granted - grants.bulk.received;
+            assert_eq!(grants.bulk.outstanding(), before);
+            grants.receive(Class::Bulk, bytes).unwrap();
+            grants.delivered(Class::Bulk, bytes);
+            let needed = grants.bulk.granted + 1;
+            grants.take_unsaid(0, &Roomy).unwrap();
+            grants.heard(Need::default(), Need { needed, wanted: needed, waived: 0 }).unwrap();
+            // It is said again when the control connection was lost.
+            grants.heard(Need::default(), Need { needed, wanted: needed, waived: 0 }).unwrap();
+        };
+        for times in 0..5 {
+            waits(at_rest << times);
+        }
+        waits(part_of(WINDOW, Class::Bulk));
+        waits(part_of(WINDOW, Class::Bulk));
     }
 }
