@@ -83,7 +83,8 @@ pub enum Arriving<'a> {
 /// What comes to a [`Host`].
 ///
 /// A host may keep a body, or slices of it, for as long as it likes, also after the node has stopped: a body owns its memory.
-/// That of a large one goes back to the node's pool of buffers when the last slice is dropped.
+/// That of a large one goes back to the node's pool of buffers when the last slice is dropped. That of a small one may be much more
+/// than the body, and should be copied to be kept, unless the host has [deferred](Host::defers) it.
 #[derive(Debug)]
 pub enum Inbound {
     /// A message.

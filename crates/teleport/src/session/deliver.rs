@@ -179,12 +179,15 @@ impl<'a> Deliver<'a> {
     ) -> Disposition {
         let origin = Origin(self.peer.clone());
         let defers = |hosting: &Hosting| hosting.host.defers(&origin, &arriving(&body));
-        let (receipt, disposition) =
-            if class == Class::Bulk || self.session.core.hosting.as_deref().is_some_and(defers) {
-                (Receipt(Some((self.peer.clone(), seq, class))), Disposition::Deferred)
-            } else {
-                (Receipt::none(), Disposition::Consumed)
-            };
+        let deferred = || (Receipt(Some((self.peer.clone(), seq, class))), Disposition::Deferred);
+        let (body, (receipt, disposition)) = if class == Class::Bulk {
+            (body, deferred())
+        } else if self.session.core.hosting.as_deref().is_some_and(defers) {
+            // It may wait for long, and is not to keep what it has come with.
+            (Bytes::copy_from_slice(&body), deferred())
+        } else {
+            (body, (Receipt::none(), Disposition::Consumed))
+        };
         self.session.arrivals.push(inbound(body, origin, receipt));
         disposition
     }
@@ -234,6 +237,10 @@ impl<'a> Deliver<'a> {
 }
 
 impl Sink for Deliver<'_> {
+    fn copies(&self, kind: Kind) -> bool {
+        self.session.core.hosting.is_some() && matches!(kind, Kind::Data | Kind::Request(_))
+    }
+
     fn deliver_all(&mut self, deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
         if deliveries.kind != Kind::Data || self.session.core.hosting.is_some() || self.judge.is_some() {
             return None; // one by one

@@ -1,7 +1,7 @@
 //! Messages on their way in: fragments put together, order kept, deliveries counted.
 
 use super::assembly::{Assembly, Buffers, Region};
-use super::bodies::Blocks;
+use super::bodies::{Blocks, body_at};
 use super::grants::{Granter, Grants};
 use super::numbers::NumberSet;
 use super::window::{class_of, cost};
@@ -265,7 +265,7 @@ impl Inbox {
     /// All messages of a batch whose turn it is.
     fn take_in(
         &mut self,
-        frame: &[u8],
+        frame: &Bytes,
         runs: &mut Vec<Run>,
         sink: &mut dyn Sink,
     ) -> Result<(), ReceiveError> {
@@ -284,9 +284,11 @@ impl Inbox {
                 continue;
             }
             let mut envelope = run.envelope.clone();
-            for body in run.bodies(frame) {
-                self.reserve(envelope.kind.is_exempt(), body.len() as u64)?;
-                self.complete(envelope.clone(), Bytes::copy_from_slice(&frame[body]), sink)?;
+            for place in run.bodies(frame) {
+                self.reserve(envelope.kind.is_exempt(), place.len() as u64)?;
+                let in_place = !self.has_to_wait(&envelope) && sink.copies(envelope.kind);
+                let body = body_at(frame, place, in_place);
+                self.complete(envelope.clone(), body, sink)?;
                 envelope.seq += 1;
             }
         }
@@ -294,7 +296,7 @@ impl Inbox {
     }
 
     /// Messages of one pair that wait for nothing.
-    fn complete_run(&mut self, frame: &[u8], run: Run, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
+    fn complete_run(&mut self, frame: &Bytes, run: Run, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
         let (first, last) = (run.envelope.seq, run.last());
         let bytes = run.body_bytes + cost(0) * run.count;
         let is_new = self.delivered.gaps(first, last).next() == Some((first, last))
@@ -308,7 +310,8 @@ impl Inbox {
         self.bytes += run.body_bytes;
         let mut settled = Settled { first, count: 0, bytes: 0, unclaimed: 0, no_process: 0 };
         let mut seq = first;
-        for bodies in Blocks::new(frame, run.bodies(frame), run.body_bytes as usize) {
+        let in_place = sink.copies(kind);
+        for bodies in Blocks::new(frame, run.bodies(frame), run.body_bytes as usize, in_place) {
             let count = bodies.len() as u64;
             let bytes = bodies.bytes() as u64 + cost(0) * count;
             let credit = Credit { account, class: Class::Express, bytes };
@@ -469,6 +472,12 @@ impl Inbox {
             None
         };
         before.map_or(Ok(()), |_| Err(Violation::Duplicate { seq }.into()))
+    }
+
+    /// Whether a message that has come will be kept until others have been delivered.
+    fn has_to_wait(&self, envelope: &Envelope) -> bool {
+        envelope.behind_all && !self.is_next(envelope.seq)
+            || envelope.predecessor.is_some_and(|seq| !self.may_be_followed(seq))
     }
 
     /// Whether everything before that message has been delivered.

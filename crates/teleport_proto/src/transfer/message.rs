@@ -239,4 +239,10 @@ pub trait Sink {
     fn deliver_all(&mut self, _deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
         None
     }
+
+    /// Whether a body of that kind is copied, or gone, soon after it has been delivered. Then it may be a part of what has been read
+    /// from the connection, all of which it keeps. Default: no, and it keeps nothing but itself, or a small block.
+    fn copies(&self, _kind: Kind) -> bool {
+        false
+    }
 }
