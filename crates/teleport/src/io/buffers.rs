@@ -14,7 +14,7 @@ use teleport_proto::transfer::{Buffers, Foreign};
 use tokio::sync::Notify;
 
 /// Messages from this size on are received into pooled buffers; below it the allocator reuses memory well enough.
-const POOLED: usize = 256 * 1024;
+const POOLED: usize = 64 * 1024;
 
 /// Gives a host's memory for this many bytes, if it has any.
 pub(crate) type Provider = Box<dyn Fn(usize) -> Option<Box<dyn Foreign>> + Send + Sync>;

@@ -12,13 +12,26 @@ use teleport_proto::transfer::{ReceiveError, Region};
 use teleport_proto::wire::WireError;
 use teleport_proto::wire::pool::{BULK_PROBE, FRAGMENT_HEADER_LEN, FragmentHeader};
 
+/// What is read with a fragment's header: the envelope, and the first bytes of the data, which are copied. A read less costs more.
+const AHEAD: usize = 1024;
+
+/// A reader or writer of so many bytes lets other connections of its thread have their turn.
+pub(super) const MUCH: usize = 256 * 1024;
+
 pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
     session.begun().await;
-    let mut head = BytesMut::with_capacity(1024);
+    let mut ahead = BytesMut::with_capacity(AHEAD);
+    let mut in_a_row = 0;
     loop {
-        match read_fragment(&session, &link, &mut head).await {
-            Ok(true) => {}
-            Ok(false) => return session.stop_reading(&link, None),
+        match read_fragment(&session, &link, &mut ahead).await {
+            Ok(Some(bytes)) => {
+                in_a_row += bytes;
+                if in_a_row >= MUCH {
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+            Ok(None) => return session.stop_reading(&link, None),
             Err((error, region)) => {
                 tracing::debug!(parent: &session.span, connection = link.id, %error, "bulk connection failed");
                 return session.stop_reading(&link, region);
@@ -27,68 +40,89 @@ pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
     }
 }
 
-/// Reads one fragment: its header, and its data straight into the message. `false` ends the reader.
+/// Reads one fragment: its header, and its data straight into the message; how many bytes these are. `None` ends the reader.
+///
+/// `ahead` is what has been read and not used.
 async fn read_fragment(
     session: &Arc<Session>,
     link: &Link,
-    head: &mut BytesMut,
-) -> Result<bool, (io::Error, Option<Region>)> {
-    head.clear();
+    ahead: &mut BytesMut,
+) -> Result<Option<usize>, (io::Error, Option<Region>)> {
     let plain = |error| (error, None);
-    if !read_exact(link, head, FRAGMENT_HEADER_LEN).await.map_err(plain)? {
-        return Ok(false);
+    if !read_ahead(link, ahead, FRAGMENT_HEADER_LEN).await.map_err(plain)? {
+        return Ok(None);
     }
+    let head = ahead.split_to(FRAGMENT_HEADER_LEN);
     if head[..] == BULK_PROBE {
         session.heard(session.core.clock.now());
         let taken = session.change(|transfer| transfer.receive_bulk_probe(link.id));
-        tokio::task::yield_now().await;
-        return Ok(taken == Some(true));
+        return Ok((taken == Some(true)).then_some(MUCH));
     }
     let decoded = head.first_chunk::<FRAGMENT_HEADER_LEN>().map(FragmentHeader::decode);
     let header = match decoded {
         Some(Ok(header)) => header,
         Some(Err(error)) => {
             session.out_of_step(link, error);
-            return Ok(false);
+            return Ok(None);
         }
-        None => return Ok(false),
+        None => return Ok(None),
     };
-    head.clear();
-    if !read_exact(link, head, header.envelope_len.into()).await.map_err(plain)? {
-        return Ok(false);
+    drop(head); // the buffer can be used again
+    let envelope_len = usize::from(header.envelope_len);
+    if !read_ahead(link, ahead, envelope_len).await.map_err(plain)? {
+        return Ok(None);
     }
-    let begun = session.change(|transfer| transfer.begin_fragment(link.id, &header, head));
+    let envelope = ahead.split_to(envelope_len);
+    let begun = session.change(|transfer| transfer.begin_fragment(link.id, &header, &envelope));
+    drop(envelope);
     let mut region = match begun {
-        None | Some(Ok(None)) => return Ok(false),
+        None | Some(Ok(None)) => return Ok(None),
         Some(Ok(Some(region))) => region,
         Some(Err(error)) => {
             session.receive_failed(error);
-            return Ok(false);
+            return Ok(None);
         }
     };
-    let mut missing = region.missing();
+    let len = region.missing();
+    let first = ahead.split_to(ahead.len().min(len));
+    region.buffer().put_slice(&first);
+    drop(first);
+    let missing = region.missing();
     match read_exact(link, region.buffer(), missing).await {
         Ok(true) => {}
         Ok(false) => return Err((io::ErrorKind::UnexpectedEof.into(), Some(region))),
         Err(error) => return Err((error, Some(region))),
     }
-    missing = region.missing();
-    debug_assert_eq!(missing, 0);
+    debug_assert_eq!(region.missing(), 0);
     session.heard(session.core.clock.now());
     let mut sink = Deliver::new(session);
     let ended = session.change(|transfer| transfer.end_fragment(link.id, region, &mut sink));
     sink.finish_reading();
     match ended {
-        None => Ok(false),
-        Some(Ok(())) => {
-            tokio::task::yield_now().await;
-            Ok(true)
-        }
+        None => Ok(None),
+        Some(Ok(())) => Ok(Some(len)),
         Some(Err(error)) => {
             session.receive_failed(error);
-            Ok(false)
+            Ok(None)
         }
     }
+}
+
+/// Reads until there are `len` bytes, and some more if they are there; `false` at the end of the stream.
+async fn read_ahead(link: &Link, ahead: &mut BytesMut, len: usize) -> io::Result<bool> {
+    while ahead.len() < len {
+        ahead.reserve(AHEAD.max(len) - ahead.len());
+        match link.stream.try_read_buf(ahead) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                link.wake_at(len - ahead.len())?;
+                link.stream.readable().await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Appends exactly `len` bytes to `buffer`; `false` at the end of the stream.

@@ -181,6 +181,11 @@ impl From<Frame> for Unwritten {
 }
 
 impl Unwritten {
+    /// Bytes of it.
+    pub(super) fn len(&self) -> usize {
+        self.chunks[self.whole..].iter().map(Bytes::len).sum::<usize>() - self.part
+    }
+
     /// Writes until everything is out, or the kernel takes no more: `false`.
     pub(super) fn write(&mut self, link: &Link) -> io::Result<bool> {
         while self.whole < self.chunks.len() {

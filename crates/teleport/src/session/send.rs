@@ -150,7 +150,7 @@ impl Session {
     }
 
     fn offered_first(&self, mut after: After) {
-        let link = after.take_express();
+        let link = after.take_idle();
         after.act(self);
         if let Some(link) = link {
             writer::write_now(self, &link);

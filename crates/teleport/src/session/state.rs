@@ -112,10 +112,9 @@ pub(super) struct After {
 }
 
 impl After {
-    /// Leaves an express connection that has something to be written to the caller, which writes it itself.
-    pub(super) fn take_express(&mut self) -> Option<Arc<Link>> {
-        let at = self.wake.iter().rposition(|link| link.class == Class::Express)?;
-        Some(self.wake.swap_remove(at))
+    /// Leaves a connection that has something to be written to the caller, which writes it itself.
+    pub(super) fn take_idle(&mut self) -> Option<Arc<Link>> {
+        self.wake.pop()
     }
 
     pub(super) fn act(self, session: &Session) {

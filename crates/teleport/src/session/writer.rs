@@ -5,10 +5,12 @@
 //! saves a change of threads; but not message by message when it sends many in a row.
 
 use super::Session;
+use super::bulk::MUCH;
 use super::linger::{Linger, MANY};
 use super::link::{Link, Unwritten};
 use std::io;
 use std::sync::Arc;
+use teleport_proto::wire::pool::Class;
 
 /// What a connection is to write next.
 #[allow(clippy::large_enum_variant, reason = "it is made to be taken apart at once")]
@@ -24,9 +26,13 @@ enum Next {
 /// on.
 const FRAMES_AT_ONCE: usize = 2;
 
+/// A sender writes at most so many bytes at once, in some 20 µs. The kernel takes no more at a time anyway (`notsent_lowat`).
+const MOST_AT_ONCE: usize = 128 * 1024;
+
 /// The task of a connection: writes whatever the session has for it, until it is retired.
 pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
     let mut linger = Linger::default();
+    let mut in_a_row = 0;
     loop {
         let next = match link.take_left() {
             Some(rest) => rest,
@@ -36,14 +42,18 @@ pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
                 Next::Nothing | Next::Ended => return,
             },
         };
-        let messages = next.messages;
+        let (messages, len) = (next.messages, next.len());
         if let Err(error) = write_all(&link, next).await {
             return session.write_failed(&link, &error);
         }
         if messages >= MANY {
             linger.rest().await;
-        } else {
-            // One frame at a time: other tasks that are ready come first.
+            continue;
+        }
+        in_a_row += len;
+        // Other tasks that are ready come first; not on account of each of many frames of middle size.
+        if link.class == Class::Express || in_a_row >= MUCH {
+            in_a_row = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -51,11 +61,15 @@ pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
 
 /// Writes at once, on behalf of a sender who got the wake-up of an idle connection.
 pub(super) fn write_now(session: &Session, link: &Link) {
-    if !link.is_rested() {
+    // A large message is a write of its own anyway.
+    if link.class == Class::Express && !link.is_rested() {
         return link.wake();
     }
     for _ in 0..FRAMES_AT_ONCE {
         let Next::Frame(mut frame) = session.next_frame(link) else { return };
+        if frame.len() > MOST_AT_ONCE {
+            return link.leave(frame);
+        }
         match frame.write(link) {
             Ok(true) => {}
             Ok(false) => return link.leave(frame),
