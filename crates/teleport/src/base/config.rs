@@ -133,7 +133,7 @@ pub struct Config {
     /// Default 20 ms: one control frame then speaks for thousands of messages, and a sender's copy is kept 20 ms longer.
     /// When an eighth of a window has been delivered, it does not wait.
     pub flush_delay: Duration,
-    /// Received buffers of 256 KiB and more that are kept for reuse, in bytes.
+    /// Received buffers of 64 KiB and more that are kept for reuse, in bytes.
     ///
     /// Default 128 MiB: a fresh buffer of 10 MiB costs 2,560 page faults, a used one none. What lies idle for long is
     /// freed.

@@ -1,8 +1,8 @@
 //! Writing: what goes out next is pulled when the last is out.
 //!
 //! The task or thread that takes a connection's wake-up writes alone until nothing is left to write. Usually that is the
-//! connection's own task. A sender of small messages that finds an express connection idle writes at once instead, which
-//! saves a change of threads; but not message by message when it sends many in a row.
+//! connection's own task. A sender of something not too large that finds a connection idle writes at once instead, which
+//! saves a change of threads; but not message by message when it sends many small ones in a row.
 
 use super::Session;
 use super::bulk::MUCH;
