@@ -9,6 +9,10 @@
 %% What is garbage refers to messages, and hardly anything else is on their heaps.
 -define(OPTIONS, [link, {message_queue_data, off_heap}, {fullsweep_after, 0}]).
 
+%% Words. What is received is freed when garbage is collected, and the fewer times that is the better: it wakes a thread of the virtual
+%% machine's.
+-define(TAKER_HEAP, 4096).
+
 %% The most messages, and the most bytes, that are handed on at once.
 -define(MESSAGES, 64).
 -define(BYTES, 262144).
@@ -36,7 +40,7 @@ init(Channel, Owner) ->
     receive
         {up, Owner, Tag, Handle} ->
             %% What has come goes before what is to be done about it. What pulls has no priority: it would pull each message alone.
-            Taker = spawn_opt(?MODULE, take, [Channel, Handle], [{priority, high} | ?OPTIONS]),
+            Taker = spawn_opt(?MODULE, take, [Channel, Handle], [{priority, high}, {min_heap_size, ?TAKER_HEAP} | ?OPTIONS]),
             true = erlang:link(Taker),
             ok = erlang:dist_ctrl_input_handler(Handle, Taker),
             Taker ! {self(), up},
@@ -50,7 +54,7 @@ init(Channel, Owner) ->
 pull(Channel, Handle) ->
     receive
         dist_data -> pull_all(Channel, Handle);
-        teleport_carrier_room -> pull_all(Channel, Handle);
+        {teleport_carrier, room} -> pull_all(Channel, Handle);
         %% OTP's own suites, and nothing else, have messages of their making sent.
         {send, From, Tag, Message} ->
             From ! {Tag, ok},
@@ -87,7 +91,7 @@ put_out(Channel, Messages) ->
 
 wait_for_room(Channel, Handle) ->
     receive
-        teleport_carrier_room -> pull_all(Channel, Handle)
+        {teleport_carrier, room} -> pull_all(Channel, Handle)
     end.
 
 pulled(_Handle, Messages, Count, Bytes) when Count >= ?MESSAGES; Bytes >= ?BYTES ->
@@ -108,7 +112,7 @@ take_all(Channel, Handle) ->
     case teleport_nif:carrier_take(Channel) of
         waiting ->
             receive
-                teleport_carrier_data -> take_all(Channel, Handle)
+                {teleport_carrier, data} -> take_all(Channel, Handle)
             end;
         closed ->
             exit(connection_closed);

@@ -429,13 +429,13 @@ carrier_own(_Channel) ->
 carrier_packet(_Channel, _Packet) ->
     erlang:nif_error(not_loaded).
 
-%% Sends messages of the virtual machine's. `busy': more should not be put before the calling process gets `teleport_carrier_room'.
+%% Sends messages of the virtual machine's. `busy': more should not be put before the calling process gets `{teleport_carrier, room}'.
 -spec carrier_put(channel(), [[binary()]]) -> ok | busy | closed | {error, Text :: binary()}.
 carrier_put(_Channel, _Messages) ->
     erlang:nif_error(not_loaded).
 
 %% Some of the messages that have come for the virtual machine. `waiting': there are none, and the calling process gets
-%% `teleport_carrier_data' when it has to look again. `closed': and none comes any more.
+%% `{teleport_carrier, data}' when it has to look again. `closed': and none comes any more.
 -spec carrier_take(channel()) -> [binary(), ...] | waiting | closed.
 carrier_take(_Channel) ->
     erlang:nif_error(not_loaded).

@@ -259,7 +259,7 @@ impl Channel {
             leaving.waiting -= len as isize;
             if leaving.waiting > most_waiting() / 2 { None } else { leaving.puller.take() }
         };
-        tell(puller, |env| atoms::teleport_carrier_room().encode(env));
+        tell(puller, |env| (atoms::teleport_carrier(), atoms::room()).encode(env));
     }
 
     /// Messages have come for the virtual machine.
@@ -269,7 +269,7 @@ impl Channel {
             coming.data.extend(messages);
             coming.taker.take()
         };
-        tell(taker, |env| atoms::teleport_carrier_data().encode(env));
+        tell(taker, |env| (atoms::teleport_carrier(), atoms::data()).encode(env));
     }
 
     /// A packet of the handshake has come. A peer that sends more or longer ones than a handshake has loses the channel.
@@ -312,7 +312,7 @@ impl Channel {
             coming.ended = true;
             (coming.owner, coming.taker.take())
         };
-        tell(taker, |env| atoms::teleport_carrier_data().encode(env));
+        tell(taker, |env| (atoms::teleport_carrier(), atoms::data()).encode(env));
         tell(owner, |env| (atoms::teleport_carrier(), atoms::closed()).encode(env));
     }
 
@@ -384,7 +384,8 @@ pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> rustler::Term<'a> {
     binary.into()
 }
 
-/// Not on a scheduler.
+/// Not on a scheduler. What is told should be no lone atom: the virtual machine frees the message of one as soon as it is received, and
+/// wakes its thread for that twice, while all others are freed together when the process collects its garbage.
 fn tell(process: Option<LocalPid>, message: impl for<'a> FnOnce(Env<'a>) -> rustler::Term<'a>) {
     if let Some(process) = process {
         // It may have ended.
