@@ -89,9 +89,10 @@ impl AtomCache {
             }
         }
         let end = message.len() - input.0.len();
-        let (mut input, mut written, mut is_long) = (Cursor(entries), BytesMut::new(), false);
-        let mut places = Vec::with_capacity(count);
-        for i in 0..count {
+        let (mut input, mut is_long) = (Cursor(entries), false);
+        let mut places = [0; u8::MAX as usize];
+        let places = &mut places[..count];
+        for (i, named) in places.iter_mut().enumerate() {
             let four = four_bits(i);
             let place = usize::from(four & 7) << 8 | usize::from(input.u8()?);
             if four & NEW_ENTRY != 0 {
@@ -100,18 +101,7 @@ impl AtomCache {
             }
             let atom = self.atoms[place].as_ref().ok_or(DistError::NoAtom(place))?;
             is_long |= atom.len() > u8::MAX.into();
-            places.push(place);
-        }
-        for &place in &places {
-            // All of them were there a moment ago.
-            let atom = self.atoms[place].as_deref().unwrap_or_default();
-            written.put_u8(place as u8);
-            if is_long {
-                written.put_u16(atom.len() as u16);
-            } else {
-                written.put_u8(atom.len() as u8);
-            }
-            written.put_slice(atom);
+            *named = place;
         }
         out.put_slice(&[VERSION, DIST_HEADER, count as u8]);
         let four_bits_of = |i: usize| match places.get(i) {
@@ -120,7 +110,17 @@ impl AtomCache {
             None => 0,
         };
         (0..=count / 2).for_each(|byte| out.put_u8(four_bits_of(2 * byte) | four_bits_of(2 * byte + 1) << 4));
-        out.put_slice(&written);
+        for &place in &*places {
+            // All of them were there a moment ago.
+            let atom = self.atoms[place].as_deref().unwrap_or_default();
+            out.put_u8(place as u8);
+            if is_long {
+                out.put_u16(atom.len() as u16);
+            } else {
+                out.put_u8(atom.len() as u8);
+            }
+            out.put_slice(atom);
+        }
         Ok(end)
     }
 }

@@ -12,7 +12,7 @@ use teleport_proto::transfer::{
 };
 use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::ControlFrame;
-use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use teleport_proto::wire::pool::Class;
 
 /// A part of the way.
@@ -163,7 +163,7 @@ impl Pair {
         let to = Destination::Process(ProcessId { id: 2, serial: 0 });
         for _ in 0..BATCH {
             assert_ne!(
-                self.sender.post(from, &to, black_box(&self.body[..])),
+                self.sender.post(Kind::Data, from, &to, black_box(&self.body[..])),
                 Posted::No,
                 "there is room for it"
             );

@@ -8,6 +8,7 @@ use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
 pub use crate::local::watch::End;
 use crate::local::watch::{HostedWaiters, Purpose, Via, reason};
+pub use crate::local::{Accepted, Carry, CarryBody};
 use crate::local::{Peer, Unsent};
 use crate::{Incarnation, NodeName, ReplyError, SendError};
 use bytes::Bytes;
@@ -195,38 +196,21 @@ impl Origin {
     }
 
     /// Sends messages of a connection of distributed Erlang, which come as [`Inbound::Carried`], one behind the other as far as
-    /// they say so. `accepted` is called, on a thread of the node, for each that waits for room, with its length, when it
-    /// does no longer; returns the length of all those.
+    /// they say so. `accepted` is called, on a thread of the node, for what waits for room, with how many bytes do no
+    /// longer; returns how many wait.
     ///
     /// # Errors
     ///
     /// [`SendError::NodeDown`] when the session has ended, [`SendError::TooLarge`] when one is larger than both nodes take,
     /// and [`SendError::NotRunning`] while the node stops. Those before it are sent.
-    pub fn carry(
+    pub fn carry<'a>(
         &self,
-        messages: impl IntoIterator<Item = Carry>,
-        accepted: &Arc<dyn Fn(usize) + Send + Sync>,
+        messages: impl IntoIterator<Item = Carry<'a>>,
+        accepted: &Accepted,
     ) -> Result<usize, SendError> {
         let _hurry = must_not_wait();
-        let outgoing = |Carry { from, to, body, behind_all }| {
-            let message = Outgoing::of_kind(Kind::Carried, from, Destination::Process(to), body);
-            Outgoing { behind_all, ..message }
-        };
-        self.0.clone().carry(messages.into_iter().map(outgoing).collect(), accepted)
+        self.0.clone().carry(&mut messages.into_iter(), accepted)
     }
-}
-
-/// A message of a connection of distributed Erlang that is sent by [`Origin::carry`].
-#[derive(Debug)]
-pub struct Carry {
-    /// What comes from the same process, for the same destination, keeps its order.
-    pub from: ProcessId,
-    /// Which connection, and what it is, for the peer's host.
-    pub to: ProcessId,
-    /// What is sent.
-    pub body: Segments,
-    /// It comes behind all that was sent before, and before all that is carried later.
-    pub behind_all: bool,
 }
 
 /// A message of a connection of distributed Erlang that has come.
@@ -427,6 +411,21 @@ impl Receipt {
         Self(None)
     }
 
+    /// Says of all of them that they have been delivered: with less effort than one by one.
+    pub fn finish_all(receipts: impl IntoIterator<Item = Self>) {
+        let mut finished: Option<(Arc<dyn Peer>, Vec<Seq>)> = None;
+        let tell = |(session, seqs): (Arc<dyn Peer>, Vec<Seq>)| {
+            session.finish_deliveries(&seqs, Disposition::Consumed);
+        };
+        for (session, seq, _) in receipts.into_iter().filter_map(|mut receipt| receipt.0.take()) {
+            match &mut finished {
+                Some((last, seqs)) if Arc::ptr_eq(last, &session) => seqs.push(seq),
+                other => other.replace((session, vec![seq])).into_iter().for_each(tell),
+            }
+        }
+        finished.into_iter().for_each(tell);
+    }
+
     /// Whether the message is a large one, above 64 KiB. Others that have to come behind it come when this is dropped.
     pub fn is_large(&self) -> bool {
         matches!(self.0, Some((_, _, Class::Bulk)))
@@ -441,7 +440,7 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some((session, seq, _)) = self.0.take() {
-            session.finish_delivery(seq, Disposition::Consumed);
+            session.finish_deliveries(&[seq], Disposition::Consumed);
         }
     }
 }

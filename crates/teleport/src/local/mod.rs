@@ -2,6 +2,7 @@
 //!
 //! Sessions, hosts and the face use them; they know of those only what the traits here say.
 
+mod carry;
 pub(crate) mod inbox;
 pub(crate) mod registry;
 mod room;
@@ -11,6 +12,7 @@ use crate::base::lock::Held;
 use crate::io::source::Source;
 use crate::{ReplyError, SendError};
 use bytes::Bytes;
+pub use carry::{Accepted, Carry, CarryBody};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use teleport_etf::Pid;
@@ -39,12 +41,12 @@ pub(crate) trait Peer: Send + Sync {
     /// Sends what waits for no credit.
     fn send_exempt(&self, message: Outgoing) -> Result<(), Unsent>;
 
-    /// Sends what is carried. `accepted` is called, on a thread of the node, for each message that waits for room, with its
-    /// length, when it does no longer; returns the length of all those.
+    /// Sends what is carried. `accepted` is called, on a thread of the node, for what waits for room, with how many bytes do
+    /// no longer; returns how many wait.
     fn carry(
         self: Arc<Self>,
-        messages: Vec<Outgoing>,
-        accepted: &Arc<dyn Fn(usize) + Send + Sync>,
+        messages: &mut dyn Iterator<Item = Carry<'_>>,
+        accepted: &Accepted,
     ) -> Result<usize, SendError>;
 
     /// Warns that something carried was given up, for what the peer has done.
@@ -62,8 +64,8 @@ pub(crate) trait Peer: Send + Sync {
     /// A message has left its mailbox.
     fn consumed(&self, credit: Credit);
 
-    /// A delivery that was deferred, or placed, has ended.
-    fn finish_delivery(self: Arc<Self>, seq: Seq, end: Disposition);
+    /// Deliveries that were deferred, or placed, have ended.
+    fn finish_deliveries(self: Arc<Self>, seqs: &[Seq], end: Disposition);
 
     /// Whether what has come over the session may still be delivered to a host. That does not change while this is held.
     fn up(&self) -> Held<'_, bool>;

@@ -53,7 +53,7 @@ pub(super) struct Settled(SmallVec<[(Arc<dyn Peer>, Seq); 4]>);
 
 impl Settled {
     pub(super) fn tell(self, end: Disposition) {
-        self.0.into_iter().for_each(|(session, seq)| session.finish_delivery(seq, end));
+        self.0.into_iter().for_each(|(session, seq)| session.finish_deliveries(&[seq], end));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The last part of a session whose node shuts down: what it has accepted is seen through, and nothing more is accepted.
 
 use super::Session;
+use super::state::Grant;
 use crate::base::error::SendError;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
@@ -34,10 +35,9 @@ impl Session {
             Some(sealed) => Some(sealed?.iter().filter_map(|ticket| state.grants.remove(ticket)).collect()),
         });
         let Some(failed) = failed else { return false };
-        for send in failed {
-            let _ = send
-                .send(Err(SendError::NodeDown { peer: self.peer.clone(), reason: EndReason::Disconnected }));
-        }
+        Grant::tell_all(failed, self, || {
+            Err(SendError::NodeDown { peer: self.peer.clone(), reason: EndReason::Disconnected })
+        });
         true
     }
 

@@ -85,9 +85,7 @@ impl Ended {
         session.meter.publish_not_allowed(&session.not_allowed());
         session.meter.end(&last, reason, unconfirmed);
         let peer = &session.peer;
-        for waiting in grants {
-            let _ = waiting.send(Err(SendError::NodeDown { peer: peer.clone(), reason }));
-        }
+        Grant::tell_all(grants, &session, || Err(SendError::NodeDown { peer: peer.clone(), reason }));
         for waiting in outcomes {
             let _ = waiting.send(Err(DeliveryError::Unconfirmed { peer: peer.clone(), reason }));
         }

@@ -28,11 +28,11 @@ use crate::base::info::NotAllowed;
 use crate::base::lock::{Held, Lock, Rank};
 use crate::base::meter::SessionMeter;
 use crate::base::seldom::{NotSaid, OfPeer, warn_seldom};
-use crate::host::Arrivals;
+use crate::host::{Arrivals, Carry};
 use crate::io::clock::Moment;
 use crate::io::source::Source;
 use crate::local::watch::Watched;
-use crate::local::{Peer, Unsent};
+use crate::local::{Accepted, Peer, Unsent};
 use carried::CarriedCounts;
 pub(crate) use command::Command;
 use deliver::Deliver;
@@ -41,7 +41,7 @@ pub(crate) use end::Ended;
 use permitted::Permitted;
 use send::Denied;
 pub(crate) use send::{Confirmation, Offered, Patience};
-use state::State;
+use state::{Grant, State};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -49,9 +49,11 @@ use std::time::Duration;
 use teleport_etf::{Atom, Pid};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
-use teleport_proto::transfer::{Credit, Disposition, Outgoing, Transfer, TransferConfig, TransferStats};
+use teleport_proto::transfer::{
+    Credit, Disposition, Outgoing, Sent, Transfer, TransferConfig, TransferStats,
+};
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::{ProcessId, Seq};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, Seq};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc};
 
@@ -391,31 +393,29 @@ impl Peer for Session {
 
     fn carry(
         self: Arc<Self>,
-        messages: Vec<Outgoing>,
-        accepted: &Arc<dyn Fn(usize) + Send + Sync>,
+        messages: &mut dyn Iterator<Item = Carry<'_>>,
+        accepted: &Accepted,
     ) -> Result<usize, SendError> {
-        let mut waiting = Vec::new();
-        let offered = self.offering(|state, after| {
-            messages.into_iter().try_for_each(|message| {
-                let len = message.body.len();
+        let mut waiting = 0;
+        self.offering(|state, after| {
+            for Carry { from, to, body, behind_all } in messages {
+                let (to, len) = (Destination::Process(to), body.len());
                 self.carried.sent(len);
-                let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
-                if let Offered::Waiting(pending) = self.offered(state, sent, None) {
-                    waiting.push((len, pending));
+                let is_posted = |small: &[u8]| state.post(after, Kind::Carried, from, &to, small);
+                if !behind_all && body.as_contiguous().is_some_and(is_posted) {
+                    continue;
                 }
-                Ok(())
-            })
-        });
-        let bytes = waiting.iter().map(|(len, _)| len).sum();
-        for (len, pending) in waiting {
-            let accepted = accepted.clone();
-            self.core.handle.spawn(async move {
-                // Or the session has ended, and all that it carries.
-                let _ = pending.accepted(Patience::ENDLESS).await;
-                accepted(len);
-            });
-        }
-        offered.map(|()| bytes)
+                let message = Outgoing::of_kind(Kind::Carried, from, to, body.into_segments());
+                let message = Outgoing { behind_all, ..message };
+                let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
+                if let Sent::Waiting(ticket) = sent {
+                    state.grants.insert(ticket, Grant::Carried(accepted.clone(), len));
+                    self.show_soon();
+                    waiting += len;
+                }
+            }
+            Ok(waiting)
+        })
     }
 
     fn warn_of_carried(&self, why: &str) {
@@ -439,9 +439,11 @@ impl Peer for Session {
         self.change(|transfer| transfer.consumed(credit));
     }
 
-    fn finish_delivery(self: Arc<Self>, seq: Seq, end: Disposition) {
+    fn finish_deliveries(self: Arc<Self>, seqs: &[Seq], end: Disposition) {
         let mut sink = Deliver::new(&self);
-        let finished = self.change(|t| t.finish_delivery(seq, end, &mut sink));
+        let finished = self.change(|transfer| {
+            seqs.iter().try_for_each(|&seq| transfer.finish_delivery(seq, end, &mut sink))
+        });
         sink.finish();
         if self.core.hosting.is_some() && self.arrivals.are_left() {
             // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.

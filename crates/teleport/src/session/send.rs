@@ -1,6 +1,6 @@
 //! Sending: a message is offered to the machine, and accepted, refused or told to wait.
 
-use super::state::{After, State};
+use super::state::{After, Grant, State};
 use super::{Session, writer};
 use crate::base::error::{DeliveryError, SendError};
 use crate::local::Unsent;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{AckToken, Outgoing, Posted, Refused, Sent, Ticket};
-use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::transfer::{AckToken, Outgoing, Refused, Sent, Ticket};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -97,23 +97,13 @@ pub(crate) type Confirmation = oneshot::Receiver<Result<(), DeliveryError>>;
 impl Session {
     /// Sends a small ordinary message at once, if nothing is in its way: `false` if there is, or may be.
     pub(crate) fn post(&self, from: ProcessId, to: &Destination, body: &[u8]) -> bool {
-        let mut after = After::default();
-        {
-            let state = &mut *self.lock();
-            let Some(transfer) = &mut state.transfer else { return false };
-            match transfer.post(from, to, body) {
-                Posted::No => return false,
-                Posted::Behind => return true,
-                Posted::First => drop(state.change(&mut after, |_| ())),
-            }
-        }
-        self.offered_first(after);
-        true
+        self.offering(|state, after| state.post(after, Kind::Data, from, to, body))
     }
 
     /// Offers a message.
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
         if message.is_plain()
+            && message.kind == Kind::Data
             && let Some(body) = message.body.as_contiguous()
             && self.post(message.from, &message.to, body)
         {
@@ -179,7 +169,7 @@ impl Session {
             Sent::Accepted => Offered::Accepted,
             Sent::Waiting(ticket) => {
                 let (sender, granted) = oneshot::channel();
-                state.grants.insert(ticket, sender);
+                state.grants.insert(ticket, Grant::Sender(sender));
                 self.show_soon();
                 Offered::Waiting(Pending { session: self.clone(), ticket, token, granted })
             }

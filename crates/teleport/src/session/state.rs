@@ -3,6 +3,7 @@
 use super::link::Link;
 use super::{Session, SessionEvent};
 use crate::base::error::{DeliveryError, SendError};
+use crate::local::Accepted;
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -10,12 +11,43 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{AckToken, Action, Outcome, Ticket, Transfer, Urgency};
+use teleport_proto::transfer::{AckToken, Action, Outcome, Posted, Ticket, Transfer, Urgency};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use teleport_proto::wire::pool::Class;
 use tokio::sync::oneshot;
 
 /// Waits for a message to be accepted.
-pub(super) type Grant = oneshot::Sender<Result<(), SendError>>;
+pub(super) enum Grant {
+    Sender(oneshot::Sender<Result<(), SendError>>),
+    /// Something that is carried, of so many bytes.
+    Carried(Accepted, usize),
+}
+
+impl Grant {
+    /// Tells them what has become of it; with the lock released.
+    pub(super) fn tell_all(
+        grants: impl IntoIterator<Item = Self>,
+        session: &Session,
+        result: impl Fn() -> Result<(), SendError>,
+    ) {
+        let mut carried: SmallVec<[(Accepted, usize); 1]> = SmallVec::new();
+        for grant in grants {
+            match grant {
+                Self::Sender(sender) => drop(sender.send(result())), // it may have given up
+                Self::Carried(accepted, len) => match carried.last_mut() {
+                    Some((last, sum)) if Arc::ptr_eq(last, &accepted) => *sum += len,
+                    _ => carried.push((accepted, len)),
+                },
+            }
+        }
+        if !carried.is_empty() {
+            // This may be a thread of the host's, which must not be called on those.
+            session.core.handle.spawn(async move {
+                carried.into_iter().for_each(|(accepted, len)| accepted(len));
+            });
+        }
+    }
+}
 
 /// Waits for what becomes of an accepted message.
 pub(super) type Fate = oneshot::Sender<Result<(), DeliveryError>>;
@@ -93,6 +125,22 @@ impl State {
         }
         Some(result)
     }
+
+    /// Accepts a small message at once, if nothing is in its way: `false` if there is, or may be.
+    pub(super) fn post(
+        &mut self,
+        after: &mut After,
+        kind: Kind,
+        from: ProcessId,
+        to: &Destination,
+        body: &[u8],
+    ) -> bool {
+        match self.transfer.as_mut().map(|transfer| transfer.post(kind, from, to, body)) {
+            None | Some(Posted::No) => false,
+            Some(Posted::Behind) => true,
+            Some(Posted::First) => self.change(after, |_| ()).is_some(),
+        }
+    }
 }
 
 /// What changes have asked for.
@@ -123,9 +171,7 @@ impl After {
             tracing::debug!(parent: &session.span, connection = link.id, "pool connection retired");
             link.close();
         }
-        for waiting in self.granted {
-            let _ = waiting.send(Ok(())); // the sender may have given up
-        }
+        Grant::tell_all(self.granted, session, || Ok(()));
         for (waiting, result) in self.told {
             let _ = waiting.send(result);
         }

@@ -1,13 +1,13 @@
 //! One connection of distributed Erlang, over a session: two queues, and which processes wait for them.
 
+use super::pulled::{NOBODY, Pulled};
 use crate::atoms;
-use bytes::{Bytes, BytesMut};
-use rustler::{Encoder, Env, LocalPid, OwnedEnv};
+use bytes::Bytes;
+use rustler::{Encoder, Env, LocalPid, NifResult, OwnedEnv, Term};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use teleport::embed::{Carried, Carry, Origin, ProcessId, Receipt, Untaken};
-use teleport::etf::dist::{AtomCache, DistError, Order};
+use teleport::embed::{Carried, Carry, CarryBody, Origin, ProcessId, Receipt, Untaken};
 use teleport::{Segments, SendError};
 
 /// The most bytes that wait for room in the peer's window. Beyond it nothing more is pulled from the virtual machine, which then
@@ -26,10 +26,6 @@ fn most_waiting() -> isize {
     (MOST_AHEAD - AHEAD.load(Ordering::Relaxed)).clamp(0, MOST_WAITING)
 }
 
-/// Bytes of a message in which a header is looked for, at first and then: 255 atoms of 255 characters.
-const HEADER: usize = 4 * 1024;
-const LONGEST_HEADER: usize = 1024 * 1024;
-
 /// The most messages, and the most bytes of messages, that are taken at once.
 const TAKEN_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 256 * 1024;
@@ -38,9 +34,6 @@ const BYTES_AT_ONCE: usize = 256 * 1024;
 /// sends: it needs four.
 const LONGEST_PACKET: usize = 65_535;
 const MOST_PACKETS: usize = 16;
-
-/// What is sent by distributed Erlang itself.
-const NOBODY: ProcessId = ProcessId { id: 0, serial: 0 };
 
 /// Names a channel within its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,8 +83,8 @@ impl Name {
 pub(crate) struct Channel {
     origin: Origin,
     name: Name,
-    /// The atoms that the virtual machine has named: it is pulled from by one process.
-    atoms: Mutex<AtomCache>,
+    /// What one process pulls out of the virtual machine.
+    pulled: Mutex<Pulled>,
     leaving: Mutex<Leaving>,
     coming: Mutex<Coming>,
     sent: AtomicU64,
@@ -148,13 +141,13 @@ pub(crate) enum Taken {
 impl Channel {
     pub(super) fn new(origin: Origin, name: Name) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
-            let (atoms, leaving, coming, sent, this) =
+            let (pulled, leaving, coming, sent, this) =
                 (<_>::default(), <_>::default(), <_>::default(), <_>::default(), this.clone());
             let has_room = Arc::new(move |len| {
                 AHEAD.fetch_sub(len as isize, Ordering::Relaxed);
                 this.upgrade().iter().for_each(|channel| channel.has_room(len));
             });
-            Self { origin, name, atoms, leaving, coming, sent, has_room }
+            Self { origin, name, pulled, leaving, coming, sent, has_room }
         })
     }
 
@@ -178,7 +171,7 @@ impl Channel {
 
     /// Sends a packet of the handshake.
     pub(crate) fn send_packet(&self, packet: Bytes) -> Result<(), SendError> {
-        self.carry([self.message(Part::Packet, NOBODY, Segments::from(packet), false)])
+        self.carry([self.message(Part::Packet, Segments::from(packet), false)])
     }
 
     /// Sends messages of the virtual machine's, as it hands them over.
@@ -186,29 +179,22 @@ impl Channel {
     /// # Errors
     ///
     /// If one is none that a carrier can take.
-    pub(crate) fn put(&self, messages: &[Segments]) -> Result<Put, DistError> {
-        let mut bytes = 0;
-        let unbound = messages.iter().map(|message| {
-            let (body, order) = self.unbound(message)?;
-            bytes += body.len();
-            Ok(match order {
-                Order::Behind { id, serial } => {
-                    self.message(Part::Data, ProcessId { id, serial }, body, false)
-                }
-                Order::BehindAll => self.message(Part::Data, NOBODY, body, true),
-                Order::Free => self.message(Part::Data, NOBODY, body, false),
-            })
-        });
-        let messages = unbound.collect::<Result<Vec<_>, _>>()?;
-        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(if self.carry(messages).is_ok() { Put::Ok } else { Put::Ended })
+    pub(crate) fn put<'a>(&self, messages: impl Iterator<Item = Term<'a>>) -> NifResult<Put> {
+        let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        pulled.clear();
+        for message in messages {
+            pulled.add(message)?;
+        }
+        self.sent.fetch_add(pulled.bytes() as u64, Ordering::Relaxed);
+        let sent = self.carry(pulled.drain(self.name.to_wire(Part::Data)));
+        Ok(if sent.is_ok() { Put::Ok } else { Put::Ended })
     }
 
-    fn message(&self, part: Part, from: ProcessId, body: Segments, behind_all: bool) -> Carry {
-        Carry { from, to: self.name.to_wire(part), body, behind_all }
+    fn message(&self, part: Part, body: Segments, behind_all: bool) -> Carry<'static> {
+        Carry { from: NOBODY, to: self.name.to_wire(part), body: CarryBody::Kept(body), behind_all }
     }
 
-    fn carry(&self, messages: impl IntoIterator<Item = Carry>) -> Result<(), SendError> {
+    fn carry<'a>(&self, messages: impl IntoIterator<Item = Carry<'a>>) -> Result<(), SendError> {
         let waiting = self.origin.carry(messages, &self.has_room)?;
         if waiting > 0 {
             AHEAD.fetch_add(waiting as isize, Ordering::Relaxed);
@@ -223,33 +209,6 @@ impl Channel {
         let full = leaving.waiting > most_waiting();
         leaving.puller = full.then_some(puller);
         full
-    }
-
-    /// The message with a header that needs nothing of the messages before, and its order.
-    fn unbound(&self, message: &Segments) -> Result<(Segments, Order), DistError> {
-        let mut header = BytesMut::new();
-        let mut atoms = self.atoms.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut at_most = HEADER;
-        let len = loop {
-            let beginning = beginning_of(message, 0, at_most);
-            match atoms.unbind(&beginning, &mut header) {
-                Err(DistError::Truncated) if beginning.len() < message.len() && at_most < LONGEST_HEADER => {
-                    at_most = LONGEST_HEADER;
-                }
-                result => break result?,
-            }
-        };
-        drop(atoms);
-        let order = Order::of(&beginning_of(message, len, HEADER));
-        let mut body = Segments::new();
-        if message.len() <= HEADER {
-            header.extend_from_slice(&message.slice(len..message.len()).into_contiguous());
-            body.push(header.freeze());
-        } else {
-            body.push(header.freeze());
-            message.slice(len..message.len()).iter().for_each(|segment| body.push(segment.clone()));
-        }
-        Ok((body, order))
     }
 
     /// Something that waited does no longer.
@@ -345,7 +304,7 @@ impl Channel {
             }
         };
         drop(coming);
-        drop(done); // which calls the session, and so not under the lock
+        Receipt::finish_all(done.into_iter().map(|(receipt, _)| receipt)); // which calls the session, and so not under the lock
         taken
     }
 
@@ -355,7 +314,7 @@ impl Channel {
         let closed = std::mem::replace(&mut self.leaving().closed, true);
         if !ended && !closed {
             // If the session has ended, the peer knows.
-            let _ = self.carry([self.message(Part::Close, NOBODY, Segments::new(), true)]);
+            let _ = self.carry([self.message(Part::Close, Segments::new(), true)]);
         }
     }
 
@@ -368,17 +327,8 @@ impl Channel {
     }
 }
 
-/// Some of a message's bytes; not copied where they lie together.
-fn beginning_of(message: &Segments, from: usize, at_most: usize) -> Bytes {
-    let end = message.len().min(from + at_most);
-    match message.iter().next() {
-        Some(first) if end <= first.len() => first.slice(from..end),
-        _ => message.slice(from..end).into_contiguous(),
-    }
-}
-
 /// A copy of the bytes.
-pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> rustler::Term<'a> {
+pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     let mut binary = rustler::NewBinary::new(env, bytes.len());
     binary.as_mut_slice().copy_from_slice(bytes);
     binary.into()
@@ -386,7 +336,7 @@ pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> rustler::Term<'a> {
 
 /// Not on a scheduler. What is told should be no lone atom: the virtual machine frees the message of one as soon as it is received, and
 /// wakes its thread for that twice, while all others are freed together when the process collects its garbage.
-fn tell(process: Option<LocalPid>, message: impl for<'a> FnOnce(Env<'a>) -> rustler::Term<'a>) {
+fn tell(process: Option<LocalPid>, message: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
     if let Some(process) = process {
         // It may have ended.
         let _ = OwnedEnv::new().send_and_clear(&process, message);

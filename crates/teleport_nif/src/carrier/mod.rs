@@ -3,6 +3,7 @@
 mod channel;
 pub(crate) mod memory;
 mod plain;
+mod pulled;
 mod table;
 
 pub(crate) use channel::{Channel, Put, Taken, binary};

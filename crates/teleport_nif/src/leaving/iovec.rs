@@ -118,17 +118,25 @@ pub(crate) fn segments(body: Term<'_>) -> NifResult<Segments> {
             .map(|gathered| gathered.0.clone())
             .map_err(|_| ended());
     }
-    let (mut copied, mut rest) = (BytesMut::new(), body);
+    let mut copied = BytesMut::new();
+    if copy(body, &mut copied)? { Ok(Segments::from(copied.freeze())) } else { by_reference(body) }
+}
+
+/// Appends the message that a list of binaries makes. `false` if it is longer than is to be copied; then some of it may have been
+/// appended.
+pub(crate) fn copy(list: Term<'_>, copied: &mut BytesMut) -> NifResult<bool> {
+    let most = copied.len() + COPY_WHOLE;
+    let mut rest = list;
     while let Ok((part, tail)) = rest.list_get_cell() {
         let part: Binary<'_> = part.decode()?;
-        if copied.len() + part.len() > COPY_WHOLE {
-            return by_reference(body);
+        if copied.len() + part.len() > most {
+            return Ok(false);
         }
         copied.extend_from_slice(&part);
         rest = tail;
     }
     // What ends in anything else is no proper list.
-    if rest.is_empty_list() { Ok(Segments::from(copied.freeze())) } else { Err(Error::BadArg) }
+    if rest.is_empty_list() { Ok(true) } else { Err(Error::BadArg) }
 }
 
 /// A binary by reference. Of the process's memory it takes a cell of a list.
@@ -137,7 +145,8 @@ pub(crate) fn share(binary: Term<'_>) -> NifResult<Bytes> {
     by_reference(list).map(Segments::into_contiguous)
 }
 
-fn by_reference(list: Term<'_>) -> NifResult<Segments> {
+/// The message that a list of binaries makes, none of which is copied but for small ones between others.
+pub(crate) fn by_reference(list: Term<'_>) -> NifResult<Segments> {
     let mut segments = Segments::new();
     let mut rest = list.as_c_arg();
     loop {

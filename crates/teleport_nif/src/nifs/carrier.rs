@@ -1,7 +1,6 @@
 //! Distributed Erlang's connections are carried: see the Erlang module `teleport_dist`.
 
 use crate::carrier::{self, Channel, Handle, Put, Taken, memory};
-use crate::leaving::iovec;
 use crate::nifs::with_node;
 use crate::node::errors::{carrier_error, send_error};
 use crate::node::notice::Notice;
@@ -55,11 +54,8 @@ fn carrier_packet(handle: ResourceArc<Handle>, packet: Binary<'_>) -> NifResult<
 #[rustler::nif]
 fn carrier_put<'a>(env: Env<'a>, handle: ResourceArc<Handle>, messages: Term<'a>) -> NifResult<Atom> {
     let channel = channel(&handle)?;
-    let messages = messages.into_list_iterator()?.map(iovec::segments).collect::<NifResult<Vec<_>>>()?;
-    match channel.put(&messages) {
-        Ok(Put::Ok) => {}
-        Ok(Put::Ended) => return Ok(atoms::closed()),
-        Err(error) => return Err(Error::Term(Box::new(error.to_string()))),
+    if channel.put(messages.into_list_iterator()?)? == Put::Ended {
+        return Ok(atoms::closed());
     }
     Ok(if channel.is_full(env.pid()) { atoms::busy() } else { atoms::ok() })
 }

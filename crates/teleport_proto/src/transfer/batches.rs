@@ -473,7 +473,7 @@ mod tests {
                 let (kind, account) = (Kind::Data, 1);
                 let (predecessor, behind_all, acknowledge) = (None, false, false);
                 let head = Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to: &to };
-                batches.add_copied(&head, Charge::of_plain(1, 1000), &body);
+                batches.add_copied(&head, Charge::of_plain(Kind::Data, 1, 1000), &body);
             }
             let (frame, position) = batches.next().unwrap();
             begins.push(frame.chunks()[0].as_ptr());

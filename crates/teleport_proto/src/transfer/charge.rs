@@ -35,10 +35,11 @@ impl Charge {
         }
     }
 
-    /// Of a small [`Kind::Data`] with a body of this length.
-    pub(crate) fn of_plain(account: AccountId, len: u64) -> Self {
+    /// Of a small message that is [no more than a body](Kind::is_plain), of this length.
+    pub(crate) fn of_plain(kind: Kind, account: AccountId, len: u64) -> Self {
         let (class, lane, bytes) = (Class::Express, Lane::Ordinary, cost(len));
-        Self { account, class, lane, bytes, is_message: true, is_carried: false, is_answer: false }
+        let is_carried = kind == Kind::Carried;
+        Self { account, class, lane, bytes, is_message: true, is_carried, is_answer: false }
     }
 
     /// What it adds to what this side has answered by itself, in bytes.

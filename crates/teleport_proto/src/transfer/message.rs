@@ -85,10 +85,10 @@ impl Outgoing {
         }
     }
 
-    /// Whether it is no more than a term for a mailbox, in order, of which nothing is asked: what
+    /// Whether it is no more than a body for a destination, in the order of its pair, of which nothing is asked: what
     /// [`Transfer::post`](super::Transfer::post) sends.
     pub fn is_plain(&self) -> bool {
-        self.kind == Kind::Data && !self.unordered && !self.behind_all && self.acknowledge.is_none()
+        self.kind.is_plain() && !self.unordered && !self.behind_all && self.acknowledge.is_none()
     }
 
     pub(super) fn body_len(&self) -> u64 {

@@ -201,10 +201,7 @@ impl Transfer {
         if self.sealed {
             return Err(Refused::Sealed);
         }
-        let limit = match message.kind {
-            Kind::Carried => self.inbox.largest_carried(),
-            _ => self.config.max_message,
-        };
+        let limit = self.largest(message.kind);
         let size = message.body_len();
         if size > limit {
             return Err(Refused::TooLarge { size, limit });
@@ -231,12 +228,13 @@ impl Transfer {
         }
     }
 
-    /// Accepts a small message at once, if nothing at all is in its way: an ordinary one, whose body is copied into the open
-    /// batch. Otherwise nothing has changed, and [`send`](Self::send) has an answer.
-    pub fn post(&mut self, from: ProcessId, to: &Destination, body: &[u8]) -> Posted {
+    /// Accepts a small message at once, if nothing at all is in its way: a [plain](Outgoing::is_plain) one, whose body is copied
+    /// into the open batch. Otherwise nothing has changed, and [`send`](Self::send) has an answer.
+    pub fn post(&mut self, kind: Kind, from: ProcessId, to: &Destination, body: &[u8]) -> Posted {
+        debug_assert!(kind.is_plain(), "others are more than a body for a destination");
         let len = body.len() as u64;
         let is_too_long = matches!(to, Destination::Name(name) if name.len() > MAX_NAME_LEN);
-        if self.sealed || body.len() > COPY_LIMIT || len > self.config.max_message || is_too_long {
+        if self.sealed || body.len() > COPY_LIMIT || len > self.largest(kind) || is_too_long {
             return Posted::No;
         }
         if !self.outbox.passes(len) {
@@ -247,12 +245,20 @@ impl Transfer {
         self.messages_sent += 1;
         self.bytes_sent += len;
         let others_wait = self.outbox.has_work(Class::Express);
-        self.outbox.post(from, to, body, account);
+        self.outbox.post(kind, from, to, body, account);
         if others_wait {
             return Posted::Behind; // the writer that was woken for those writes this one, too
         }
         self.serve(Class::Express);
         Posted::First
+    }
+
+    /// The largest body of that kind.
+    fn largest(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Carried => self.inbox.largest_carried(),
+            _ => self.config.max_message,
+        }
     }
 
     /// Takes back a message that is still waiting; `false` if it has been accepted.

@@ -80,19 +80,28 @@ impl Outbox {
     }
 
     /// Numbers a plain message that [passes](Self::passes), and writes it into the open batch.
-    pub(crate) fn post(&mut self, from: ProcessId, to: &Destination, body: &[u8], account: AccountId) {
+    pub(crate) fn post(
+        &mut self,
+        kind: Kind,
+        from: ProcessId,
+        to: &Destination,
+        body: &[u8],
+        account: AccountId,
+    ) {
         let seq = self.next;
         self.next += 1;
         let len = body.len() as u64;
-        let charge = Charge::of_plain(account, len);
+        let charge = Charge::of_plain(kind, account, len);
         let passes = self.ordinary.passes(Class::Express, charge.bytes);
         debug_assert!(passes, "it has been asked before");
         self.unconfirmed_bytes += charge.bytes;
         self.unconfirmed += 1;
+        self.carried += u64::from(kind == Kind::Carried);
         let pair = self.pairs.entry(from, to, &self.delivered);
         let before = pair.accept(seq, &self.delivered);
+        let before = if kind == Kind::Carried { before.max(self.barrier) } else { before };
         let predecessor = pair.write(seq, before, false, &self.delivered);
-        let (behind_all, kind, acknowledge) = (false, Kind::Data, false);
+        let (behind_all, acknowledge) = (false, false);
         let head = Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to };
         self.small.add_copied(&head, charge, body);
     }

@@ -85,7 +85,7 @@ impl World {
             && message.is_plain()
             && message.body.as_contiguous().is_some_and(|body| {
                 let waiting = transfer.stats().waiting;
-                let posted = transfer.post(from, &to, body) != Posted::No;
+                let posted = transfer.post(message.kind, from, &to, body) != Posted::No;
                 debug_assert_eq!(waiting, transfer.stats().waiting, "posting never waits");
                 posted
             });

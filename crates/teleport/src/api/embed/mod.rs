@@ -20,7 +20,8 @@ mod told;
 pub use crate::base::error::RequestError;
 pub use crate::base::random::number as secret;
 pub use crate::host::{
-    Arriving, Carried, Carry, End, Foreign, Host, Inbound, Origin, Piece, Receipt, Untaken, Watch,
+    Accepted, Arriving, Carried, Carry, CarryBody, End, Foreign, Host, Inbound, Origin, Piece, Receipt,
+    Untaken, Watch,
 };
 pub use crate::io::runtime::stand_back;
 pub use node::{Embedded, Recipient, Sent, Waiting};
