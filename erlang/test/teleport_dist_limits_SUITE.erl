@@ -60,7 +60,7 @@ what_waits_for_all_peers(_Config) ->
         Names = [name(Peer) || Peer <- Peers],
         Senders = at(A, fun() ->
             Message = binary:copy(<<7>>, 1048576),
-            Sending = fun(Node) -> fun() -> [{nobody, Node} ! Message || _ <- lists:seq(1, 150)] end end,
+            Sending = fun(Node) -> fun() -> [{nobody, Node} ! Message || _ <- lists:seq(1, 200)] end end,
             [spawn(Sending(Node)) || Node <- Names]
         end),
         Waiting = fun() ->
@@ -70,10 +70,10 @@ what_waits_for_all_peers(_Config) ->
         teleport_test:eventually(fun() ->
             Before = Waiting(),
             [{status, suspended}] =:= lists:usort([at(A, erlang, process_info, [Sender, status]) || Sender <- Senders])
-                andalso Before > 200 andalso Waiting() =:= Before
+                andalso Before > 400 andalso Waiting() =:= Before
         end),
         %% In MiB: what all may have, and one pull of each.
-        ?assert(Waiting() =< 256 + length(Peers)),
+        ?assert(Waiting() =< 512 + length(Peers)),
         [teleport_test:signal(cont, Pid) || Pid <- Pids],
         teleport_test:eventually(fun() -> not lists:any(fun(Sender) -> at(A, erlang, is_process_alive, [Sender]) end, Senders) end),
         teleport_test:eventually(fun() -> Waiting() =:= 0 end)

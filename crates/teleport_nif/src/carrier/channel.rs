@@ -12,7 +12,10 @@ use teleport::{Segments, SendError};
 
 /// The most bytes that wait for room in the peer's window. Beyond it nothing more is pulled from the virtual machine, which then
 /// suspends senders.
-const MOST_WAITING: isize = 64 * 1024 * 1024;
+const MOST_WAITING: isize = 128 * 1024 * 1024;
+
+/// When so much less waits more is pulled: what is in the virtual machine's queue meanwhile waits for it, small or large.
+const ROOM: isize = 1024 * 1024;
 
 /// The most bytes of all channels that wait. One channel may have as much as is left free, and one pull at a time in any
 /// case.
@@ -216,7 +219,8 @@ impl Channel {
         let puller = {
             let mut leaving = self.leaving();
             leaving.waiting -= len as isize;
-            if leaving.waiting > most_waiting() / 2 { None } else { leaving.puller.take() }
+            let most = most_waiting();
+            if leaving.waiting > (most - ROOM).max(most / 2) { None } else { leaving.puller.take() }
         };
         tell(puller, |env| (atoms::teleport_carrier(), atoms::room()).encode(env));
     }
