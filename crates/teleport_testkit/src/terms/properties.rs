@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use teleport_etf::{Atom, Binary, DecodeError, Limits, Pid, RawTerm, Segments, Term};
+use teleport_etf::{Atom, Binary, DecodeError, Limits, Peek, Pid, RawTerm, Seen, Segments, Term};
 use teleport_etf::{from_bytes, from_bytes_with, to_segments, validate, validate_with};
 
 use super::{apart, generate};
@@ -24,6 +24,7 @@ pub fn any_bytes(bytes: &[u8]) -> bool {
         (a, b) => panic!("decode says {a:?}, validate says {b:?}"),
     }
     as_serde_types(&document, &limits);
+    peeked(bytes, decoded.as_ref().ok(), summary.as_ref().is_ok_and(|summary| summary.elements < 60_000));
     for large in [1, 7, 100, 1024] {
         apart::agrees(&document, large, &decoded, summary.as_ref().ok());
     }
@@ -42,6 +43,24 @@ pub fn any_bytes(bytes: &[u8]) -> bool {
     assert!(atoms_refused == summary || matches!(atoms_refused, Err(DecodeError::AtomRefused { .. })));
     round_trip(&term);
     true
+}
+
+/// Who looks at the first tokens sees what is decoded; or nothing, if there is no term or it is large.
+fn peeked(bytes: &[u8], term: Option<&Term>, is_small: bool) {
+    let (Some(mut peek), Some(mut list)) = (Peek::new(bytes), Peek::new(bytes)) else { return };
+    let (first, second, len) = (peek.next(), peek.next(), list.list());
+    let Some(term) = term.filter(|_| is_small) else { return };
+    assert_eq!(len, term.as_list().map(<[Term]>::len), "{term}");
+    let seen = |term: &Term| match term {
+        Term::Atom(atom) => Some(Seen::Atom(atom.as_str().to_owned().into())),
+        term => term.as_tuple().map(|elements| Seen::Tuple(elements.len())),
+    };
+    if let Some(expected) = seen(term) {
+        assert_eq!(first, Some(expected));
+        let element = term.as_tuple().and_then(<[Term]>::first);
+        assert_eq!(second.is_some(), element.is_some(), "{term}");
+        assert!(element.and_then(seen).is_none_or(|expected| second == Some(expected)), "{term}");
+    }
 }
 
 /// What a term takes in its containers is counted, whatever it is made of; a limit below that refuses it.
