@@ -101,6 +101,8 @@ impl Allowance {
     }
 
     /// Gives up what was of no use since the last time: twice what was is kept. `true` if there is more to give up next time.
+    ///
+    /// What a message is waiting for is of use: without it the message would need as much more again, and never be granted enough.
     pub(crate) fn rest(&mut self) -> bool {
         let mut more = false;
         for class in [Class::Express, Class::Bulk] {
@@ -108,7 +110,8 @@ impl Allowance {
             let part = self.part_mut(class);
             let keep = part.at_rest.max(part.peak.saturating_mul(2));
             part.peak = used;
-            let excess = (used + part.left()).saturating_sub(keep).min(part.left());
+            let waits = part.needed > part.granted;
+            let excess = if waits { 0 } else { (used + part.left()).saturating_sub(keep).min(part.left()) };
             part.waived += excess;
             more |= used + part.left() > part.at_rest;
             self.say |= excess > 0;
@@ -137,5 +140,27 @@ impl Allowance {
             Class::Express => &mut self.express,
             Class::Bulk => &mut self.bulk,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_message_waits_for_is_not_given_up_meanwhile() {
+        let mut allowance = Allowance::new(Lane::Ordinary, 1 << 20);
+        allowance.granted(0, 100_000);
+        assert!(!allowance.try_take(Class::Bulk, 300_000, 300_000));
+        let Some(TransferFrame::Needed { bulk, .. }) = allowance.take_unsaid() else {
+            panic!("nothing is needed")
+        };
+        (0..3).for_each(|_| drop(allowance.rest()));
+        allowance.granted(0, bulk.needed);
+        assert!(allowance.try_take(Class::Bulk, 300_000, 300_000));
+        allowance.give_back(Class::Bulk, 300_000);
+        allowance.granted(0, bulk.needed + 400_000);
+        (0..3).for_each(|_| drop(allowance.rest()));
+        assert!(!allowance.try_take(Class::Bulk, 300_000, 300_000), "what nothing waits for is given up");
     }
 }
