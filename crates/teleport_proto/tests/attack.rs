@@ -33,6 +33,7 @@ fn config() -> TransferConfig {
         fragment_size: 16 * 1024,
         express_connections: 1,
         bulk_connections: 1,
+        most_bulk_connections: 1,
     }
 }
 

@@ -132,6 +132,7 @@ impl Pair {
                 fragment_size: 256 * 1024,
                 express_connections: 1,
                 bulk_connections: 1,
+                most_bulk_connections: 1,
             };
             let unlimited = || Arc::new(Unlimited);
             Transfer::new(config, unlimited(), unlimited(), unlimited(), Arc::new(PlainBuffers))

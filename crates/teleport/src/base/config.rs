@@ -13,7 +13,7 @@ pub(crate) const LONGEST_TICKTIME: Duration = Duration::from_secs(30 * 24 * 3600
 /// ```
 /// let mut config = teleport::Config::default();
 /// config.net_ticktime = std::time::Duration::from_secs(20); // notice dead peers sooner
-/// config.bulk_connections = 4; // a network that limits single flows
+/// config.most_bulk_connections = 16; // a network that limits single flows to little
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -77,11 +77,21 @@ pub struct Config {
     /// Default 1: messages of one pair then need no waiting for each other. One connection moves millions of small
     /// messages per second.
     pub express_connections: u32,
-    /// The most bulk connections per peer; they are opened as large messages queue up.
+    /// Bulk connections per peer that are opened as soon as large messages queue up.
     ///
     /// Default: half the cores, 1 to 4. A busy connection keeps a core busy at either end; more of them than cores cost
-    /// 5 to 10 % of throughput in switching between them. Networks that limit single flows want more.
+    /// 5 to 10 % of throughput in switching between them.
     pub bulk_connections: u32,
+    /// The most bulk connections per peer. More than [`bulk_connections`](Self::bulk_connections) are opened while messages wait for
+    /// them, twice as many each time, and used as long as that brings at least 1.4 times as much: networks limit single flows. At most
+    /// as many as there are without this if that is more.
+    ///
+    /// Default 8: where a flow gets a fifth of the link, five fill it.
+    pub most_bulk_connections: u32,
+    /// The most bytes per second that one pool connection sends (`SO_MAX_PACING_RATE`, on Linux); calls and ticks go over others.
+    ///
+    /// Default `None`: what TCP finds out. A limit leaves others of the same link their share.
+    pub max_pacing_rate: Option<NonZeroU64>,
     /// Erlang's `net_ticktime`: a peer that has been silent for this long is down.
     ///
     /// Default 60 s, as in Erlang.
@@ -173,6 +183,8 @@ impl Default for Config {
             fragment_size: 1024 * 1024,
             express_connections: 1,
             bulk_connections: (cores as u32 / 2).clamp(1, 4),
+            most_bulk_connections: 8,
+            max_pacing_rate: None,
             net_ticktime: Duration::from_secs(60),
             tick_interval: None,
             setup_timeout: Duration::from_secs(7),
@@ -209,8 +221,11 @@ impl Config {
         if !fragment.contains(&self.fragment_size) {
             return Some(("fragment_size", "16 KiB to 16 MiB"));
         }
-        let connections =
-            [("express_connections", self.express_connections), ("bulk_connections", self.bulk_connections)];
+        let connections = [
+            ("express_connections", self.express_connections),
+            ("bulk_connections", self.bulk_connections),
+            ("most_bulk_connections", self.most_bulk_connections),
+        ];
         if let Some((field, _)) = connections.into_iter().find(|(_, count)| !(1..=1024).contains(count)) {
             return Some((field, "1 to 1024"));
         }

@@ -68,7 +68,7 @@ pub(crate) fn prepare_pool(stream: &TcpStream, class: Class, config: &Config) ->
             socket.set_tcp_notsent_lowat(config.notsent_lowat)?;
         }
     }
-    Ok(())
+    config.max_pacing_rate.map_or(Ok(()), |rate| set_max_pacing_rate(stream, rate.get()))
 }
 
 fn set_priority(socket: &SockRef<'_>, priority: u32) -> io::Result<()> {
@@ -77,10 +77,16 @@ fn set_priority(socket: &SockRef<'_>, priority: u32) -> io::Result<()> {
     Ok(())
 }
 
+fn set_max_pacing_rate(stream: &TcpStream, rate: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    nix::sys::socket::setsockopt(stream, options::MaxPacingRate, &rate)?;
+    Ok(())
+}
+
 /// Lets a reader sleep until this many bytes are there (`SO_RCVLOWAT`).
 pub(crate) fn wake_at(stream: &TcpStream, bytes: usize) -> io::Result<()> {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
-    nix::sys::socket::setsockopt(stream, lowat::ReceiveLowWater, &bytes).map_err(Into::into)
+    nix::sys::socket::setsockopt(stream, options::ReceiveLowWater, &bytes).map_err(Into::into)
 }
 
 /// Bytes written that the peer's TCP has not acknowledged, unsent ones included (`SIOCOUTQ`).
@@ -105,9 +111,14 @@ mod out_queue {
     }
 }
 
-#[allow(unsafe_code, reason = "the macro declares a socket option that is an int, which SO_RCVLOWAT is")]
-mod lowat {
+#[allow(
+    unsafe_code,
+    reason = "the macro declares socket options: SO_RCVLOWAT is an int, SO_MAX_PACING_RATE a u64 (Linux 5.0)"
+)]
+mod options {
     use nix::{libc, setsockopt_impl, sockopt_impl};
 
     sockopt_impl!(ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32);
+    #[cfg(target_os = "linux")]
+    sockopt_impl!(MaxPacingRate, SetOnly, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, u64);
 }

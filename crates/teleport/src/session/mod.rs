@@ -169,6 +169,7 @@ impl Session {
             fragment_size: core.config.fragment_size,
             express_connections: core.config.express_connections,
             bulk_connections: core.config.bulk_connections,
+            most_bulk_connections: core.config.most_bulk_connections,
         };
         let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
         let [budget, answers] = core.session_budgets(number, source, &budget_freed);

@@ -88,7 +88,14 @@ async fn write_all(link: &Link, mut frame: Unwritten) -> io::Result<()> {
 
 impl Session {
     fn next_frame(&self, link: &Link) -> Next {
-        match self.change(|transfer| transfer.next_frame(link.id)) {
+        let next = self.change(|transfer| {
+            let frame = transfer.next_frame(link.id)?;
+            if link.class == Class::Bulk {
+                transfer.weigh(frame.len(), self.core.clock.now());
+            }
+            Some(frame)
+        });
+        match next {
             Some(Some(frame)) => Next::Frame(frame.into()),
             Some(None) => Next::Nothing,
             None => Next::Ended,

@@ -113,6 +113,8 @@ impl Settings {
             "fragment_size" => config.fragment_size = number(value)?,
             "express_connections" => config.express_connections = number(value)?,
             "bulk_connections" => config.bulk_connections = number(value)?,
+            "most_bulk_connections" => config.most_bulk_connections = number(value)?,
+            "max_pacing_rate" => config.max_pacing_rate = Some(bytes(value)?),
             "net_ticktime" => config.net_ticktime = Duration::from_secs(number(value)?),
             "setup_timeout" => config.setup_timeout = Duration::from_millis(number(value)?),
             "handshake_timeout" => config.handshake_timeout = Duration::from_millis(number(value)?),

@@ -75,8 +75,7 @@ impl Transfer {
             }
             TransferFrame::Needed { lane, express, bulk } => self.inbox.grants(lane).heard(express, bulk)?,
             TransferFrame::Wanted { express, bulk } => {
-                let (most_express, most_bulk) =
-                    (self.config.express_connections, self.config.bulk_connections);
+                let (most_express, most_bulk) = (self.config.express_connections, self.config.most_bulk());
                 self.peer_target = PoolSize { express: express.min(most_express), bulk: bulk.min(most_bulk) };
             }
         }

@@ -28,6 +28,7 @@ mod faults;
 mod frame;
 mod gate;
 mod grants;
+mod growth;
 mod incoming;
 mod large;
 mod message;
@@ -67,6 +68,7 @@ use answers::Answers;
 use batches::COPY_LIMIT;
 use connection::Connection;
 use credit::{Admission, Admitted, Offer, Wish};
+use growth::Growth;
 use incoming::Inbox;
 use numbers::NumberSet;
 use outgoing::Outbox;
@@ -116,6 +118,7 @@ pub struct Transfer {
     /// The pool that this side has use for, and the one that the peer asked for.
     target: PoolSize,
     peer_target: PoolSize,
+    growth: Growth,
     /// What the peer has consumed is counted per account, in bytes: express and bulk. The peer chooses the numbers of
     /// accounts, so they are not hashed.
     consumed: BTreeMap<AccountId, (u64, u64)>,
@@ -156,6 +159,7 @@ impl Transfer {
             answers: Answers::new(answers),
             outbox: Outbox::new(config.fragment_size, config.send_window),
             inbox: Inbox::new(buffers, config.max_message, config.receive_window, granter),
+            growth: Growth::new(config.most_bulk(), config.fragment_size),
             config,
             connections: Vec::new(),
             joining: FxHashMap::default(),

@@ -5,8 +5,8 @@ use super::connection::Connection;
 use super::frame::Frame;
 use super::outgoing::Record;
 use super::{Action, Transfer};
-use crate::ConnectionId;
 use crate::wire::pool::Class;
+use crate::{ConnectionId, Time};
 
 /// A size for each class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -143,11 +143,16 @@ impl Transfer {
             (self.target.bulk, self.peer_target.bulk) = (0, 0);
         }
         idle.into_iter().for_each(|id| self.retire(id));
-        self.live(Class::Bulk) > 0
+        let left = self.live(Class::Bulk) > 0;
+        if !left {
+            self.growth.rest();
+        }
+        left
     }
 
     /// The next frame to write on a connection; `None` puts its writer to sleep until [`Action::Wake`].
     pub fn next_frame(&mut self, id: ConnectionId) -> Option<Frame> {
+        let in_use = self.is_in_use(id);
         let connection = self.connections.iter_mut().find(|c| c.id == id && c.live)?;
         if std::mem::take(&mut connection.probe) {
             (connection.idle, connection.sent) = (false, connection.sent + 1);
@@ -155,8 +160,14 @@ impl Transfer {
             connection.log.push_back(Record::Probe);
             return Some(Frame::probe(connection.class));
         }
-        let Some((frame, record)) = self.outbox.next_frame(connection.class) else {
+        let next = if in_use { self.outbox.next_frame(connection.class) } else { None };
+        let Some((frame, record)) = next else {
             connection.idle = true;
+            match connection.class {
+                Class::Express => {}
+                Class::Bulk if in_use => self.growth.idle(),
+                Class::Bulk => self.serve(Class::Bulk), // it was woken when it still was in use
+            }
             return None;
         };
         connection.idle = false;
@@ -166,6 +177,28 @@ impl Transfer {
             self.serve(Class::Bulk);
         }
         Some(frame)
+    }
+
+    /// A frame of that length is being written on a bulk connection: time to see whether another number of them would do better.
+    pub fn weigh(&mut self, bytes: usize, now: Time) {
+        let (wanted, live) = (self.growth.width(), self.live(Class::Bulk) as u32);
+        if live < wanted {
+            return self.growth.idle(); // what is being tried is not there yet
+        }
+        if self.growth.wrote(bytes as u64, live.min(self.usable_bulk()), now) {
+            self.serve(Class::Bulk);
+        }
+    }
+
+    /// How many of the live bulk connections, the oldest first, are written to.
+    fn usable_bulk(&self) -> u32 {
+        self.growth.width().max(self.config.bulk_connections)
+    }
+
+    /// Whether messages go over a connection; a bulk one that has been given up is left to be closed as idle.
+    fn is_in_use(&self, id: ConnectionId) -> bool {
+        let mut bulk = self.connections.iter().filter(|c| c.live && c.class == Class::Bulk);
+        bulk.position(|c| c.id == id).is_none_or(|place| place < self.usable_bulk() as usize)
     }
 
     /// Asks on every connection whether it passes anything on: sends a frame with nothing in it, before all that is queued. Returns
@@ -219,14 +252,22 @@ impl Transfer {
         if !self.outbox.has_work(class) {
             return;
         }
-        if let Some(connection) = self.connections.iter_mut().find(|c| c.live && c.idle && c.class == class) {
+        let usable = match class {
+            Class::Express => usize::MAX,
+            Class::Bulk => self.usable_bulk() as usize,
+        };
+        let mut live = self.connections.iter_mut().filter(|c| c.live && c.class == class).take(usable);
+        if let Some(connection) = live.find(|c| c.idle) {
             connection.idle = false;
             self.actions.push_back(Action::Wake(connection.id));
             return;
         }
         let wanted = match class {
             Class::Express => 1,
-            Class::Bulk => self.outbox.queued_bulk().min(self.config.bulk_connections as usize) as u32,
+            Class::Bulk => {
+                let at_once = self.outbox.queued_bulk().min(self.config.bulk_connections as usize) as u32;
+                at_once.max(self.growth.width())
+            }
         };
         self.raise_target(class, wanted.max(1));
     }

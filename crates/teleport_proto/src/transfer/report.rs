@@ -21,8 +21,16 @@ pub struct TransferConfig {
     pub fragment_size: u32,
     /// The most express connections.
     pub express_connections: u32,
-    /// The most bulk connections.
+    /// Bulk connections that are opened as soon as messages queue up.
     pub bulk_connections: u32,
+    /// The most bulk connections: those above [`bulk_connections`](Self::bulk_connections) are for as long as they bring something.
+    pub most_bulk_connections: u32,
+}
+
+impl TransferConfig {
+    pub(super) fn most_bulk(&self) -> u32 {
+        self.most_bulk_connections.max(self.bulk_connections)
+    }
 }
 
 /// Counters and gauges of a session.

@@ -29,6 +29,7 @@ pub(crate) fn config(dialler: bool) -> TransferConfig {
         fragment_size: 16 * 1024,
         express_connections: 2,
         bulk_connections: 2,
+        most_bulk_connections: 2,
     }
 }
 

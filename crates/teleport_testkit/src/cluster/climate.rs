@@ -10,6 +10,9 @@ pub(super) struct Climate {
     pub(super) max_message: u64,
     pub(super) express_connections: u32,
     pub(super) bulk_connections: u32,
+    pub(super) most_bulk_connections: u32,
+    /// How many times faster than other things it is found out how many bulk connections are worth having.
+    pub(super) haste: u32,
     /// The size of every node's mailboxes, `None` if unbounded.
     pub(super) mailbox_windows: Vec<Option<u64>>,
     /// How much of each node's memory one peer may fill.
@@ -61,6 +64,8 @@ impl Climate {
             max_message: 500 * kib,
             express_connections: rng.between(1, 2) as u32,
             bulk_connections: rng.between(1, 3) as u32,
+            most_bulk_connections: rng.between(1, 5) as u32,
+            haste: rng.pick(&[1, 1_000, 10_000]),
             mailbox_windows: (0..nodes).map(|_| rng.pick(&mailboxes)).collect(),
             receive_windows: (0..nodes).map(|_| rng.pick(&windows)).collect(),
             budgets: (0..nodes)

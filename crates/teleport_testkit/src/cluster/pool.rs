@@ -6,6 +6,7 @@ use super::link::Pipe;
 use super::session::{Connection, Life, Reader, Who};
 use super::world::World;
 use bytes::Bytes;
+use std::time::Duration;
 use teleport_proto::ConnectionId;
 use teleport_proto::transfer::ReceiveError;
 use teleport_proto::wire::batch::{Front, split_batch};
@@ -130,7 +131,7 @@ impl World {
 
     /// A writer writes until its frame is done or the pipe is full.
     pub(super) fn write(&mut self, who: Who, id: ConnectionId) -> Result<(), Broken> {
-        let now = self.now;
+        let (now, haste) = (self.now, self.climate.haste);
         let Some(session) = self.session(who) else { return Ok(()) };
         let Some(connection) = session.connections.get_mut(&id) else { return Ok(()) };
         let Some(transfer) = &mut session.sides[who.side].transfer else { return Ok(()) };
@@ -141,7 +142,12 @@ impl World {
         }
         if end.writing.is_empty() {
             match transfer.next_frame(id) {
-                Some(frame) => end.writing.extend(frame.into_chunks()),
+                Some(frame) => {
+                    if connection.class == Class::Bulk {
+                        transfer.weigh(frame.len() * haste as usize, Duration::from_micros(now) * haste);
+                    }
+                    end.writing.extend(frame.into_chunks());
+                }
                 None => end.awake = false,
             }
         }

@@ -238,6 +238,7 @@ impl World {
                 fragment_size: self.climate.fragment_size,
                 express_connections: self.climate.express_connections,
                 bulk_connections: self.climate.bulk_connections,
+                most_bulk_connections: self.climate.most_bulk_connections,
             };
             let budget = SessionBudget { node: self.nodes[here].budget.clone(), session };
             let answers = SessionBudget { node: self.nodes[here].answers.clone(), session };

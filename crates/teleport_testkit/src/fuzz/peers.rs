@@ -165,6 +165,7 @@ fn machine(dialler: bool) -> Transfer {
         fragment_size: 16 * 1024,
         express_connections: 1,
         bulk_connections: 2,
+        most_bulk_connections: 2,
     };
     let unlimited = || Arc::new(Unlimited);
     let mut transfer =
