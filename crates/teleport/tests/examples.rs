@@ -138,6 +138,14 @@ async fn fan_out_sends_one_copy_to_all() {
     assert!(complains("fan_out", &["0", "x"]).await.contains("1 to 100 nodes"));
 }
 
+#[tokio::test]
+async fn flows_sends_over_as_many_connections_as_it_says() {
+    let shown = says("flows", &["4", "none", "1"]).await;
+    let rows: Vec<_> = shown.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(rows, ["1", "2", "4", "8", "16", "1"], "{shown}");
+    assert!(complains("flows", &["0", "100", "1"]).await.contains("1 to 4000 MiB"));
+}
+
 /// A receiver with an empty directory, and a file to hand off.
 struct Partition {
     directory: tempfile::TempDir,

@@ -17,6 +17,7 @@ mod embed;
 mod faults;
 mod follow;
 mod gen_server;
+mod growth;
 mod idle;
 mod memory;
 mod monitor_faults;
