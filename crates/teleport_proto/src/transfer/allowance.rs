@@ -147,6 +147,12 @@ impl Allowance {
 mod tests {
     use super::*;
 
+    fn rest(allowance: &mut Allowance) {
+        for _ in 0..3 {
+            allowance.rest();
+        }
+    }
+
     #[test]
     fn what_a_message_waits_for_is_not_given_up_meanwhile() {
         let mut allowance = Allowance::new(Lane::Ordinary, 1 << 20);
@@ -155,12 +161,12 @@ mod tests {
         let Some(TransferFrame::Needed { bulk, .. }) = allowance.take_unsaid() else {
             panic!("nothing is needed")
         };
-        (0..3).for_each(|_| drop(allowance.rest()));
+        rest(&mut allowance);
         allowance.granted(0, bulk.needed);
         assert!(allowance.try_take(Class::Bulk, 300_000, 300_000));
         allowance.give_back(Class::Bulk, 300_000);
         allowance.granted(0, bulk.needed + 400_000);
-        (0..3).for_each(|_| drop(allowance.rest()));
+        rest(&mut allowance);
         assert!(!allowance.try_take(Class::Bulk, 300_000, 300_000), "what nothing waits for is given up");
     }
 }

@@ -167,15 +167,15 @@ mod tests {
 
     #[test]
     fn where_each_connection_is_limited_all_are_used_within_a_second() {
-        let mut growth = Growth::new(8, FRAGMENT);
-        let widths = widths(&mut growth, &mut Time::ZERO, 1, 1e8, 1e10);
+        let (mut growth, mut now) = (Growth::new(8, FRAGMENT), Time::ZERO);
+        let widths = widths(&mut growth, &mut now, 1, 1e8, 1e10);
         assert_eq!(widths, [1, 2, 4, 8]);
     }
 
     #[test]
     fn where_nothing_is_gained_trials_are_undone_and_become_rare() {
-        let mut growth = Growth::new(8, FRAGMENT);
-        let widths = widths(&mut growth, &mut Time::ZERO, 300, 3e9, 3e9);
+        let (mut growth, mut now) = (Growth::new(8, FRAGMENT), Time::ZERO);
+        let widths = widths(&mut growth, &mut now, 300, 3e9, 3e9);
         assert!(widths.iter().all(|&width| width <= 2), "{widths:?}");
         assert_eq!(growth.width(), 1);
         // Pauses of 1, 2, 4, 8, 16, 32 and 60 seconds; between two that try more, there is one for fewer.
