@@ -3,6 +3,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([a_small_term_of_every_kind_arrives_as_it_was/1,
+         strings_are_small_however_many_characters_they_have/1,
          large_binaries_in_small_terms_arrive_as_they_were/1,
          with_a_long_mailbox_everything_arrives_as_it_was/1,
          what_is_too_much_or_may_hide_anything_comes_encoded/1,
@@ -23,6 +24,7 @@ suite() ->
 
 all() ->
     [a_small_term_of_every_kind_arrives_as_it_was,
+     strings_are_small_however_many_characters_they_have,
      large_binaries_in_small_terms_arrive_as_they_were,
      with_a_long_mailbox_everything_arrives_as_it_was,
      what_is_too_much_or_may_hide_anything_comes_encoded,
@@ -66,9 +68,17 @@ what_is_too_much_or_may_hide_anything_comes_encoded(Config) ->
         ?assert(same(Term, there_and_back(Node, Term)))
     end, [fun lists:sort/1, fun() -> Large end, [fun erlang:self/0], 1 bsl 64, -(1 bsl 64), #{big => 1 bsl 30000},
           <<1:1>>, <<Large/binary, 5:3>>, lists:duplicate(9, Large),
-          lists:seq(1, 100000), lists:duplicate(1000, $a), list_to_tuple(lists:seq(1, 100000)),
+          lists:seq(1, 100000), lists:duplicate(1024, $a), list_to_tuple(lists:seq(1, 100000)),
           nested(100000), [lists:seq(1, 300), lists:seq(1, 300)],
           [binary:copy(<<1>>, 200) || _ <- lists:seq(1, 100)], lists:seq(1, 1000) ++ improper]).
+
+strings_are_small_however_many_characters_they_have(Config) ->
+    Node = ?config(node, Config),
+    Bytes = lists:seq(0, 255),
+    lists:foreach(fun(Term) ->
+        ?assertEqual({Term, ok}, {Term, teleport_nif:send({?ECHO, Node}, {term, {self(), Term}}, 2, undefined)}),
+        ?assert(same(Term, echoed()))
+    end, [Bytes ++ Bytes ++ Bytes, lists:duplicate(1023, 0), [[Bytes, $a] || _ <- Bytes -- lists:seq(12, 255)], [Bytes | Bytes]]).
 
 large_binaries_in_small_terms_arrive_as_they_were(Config) ->
     Node = ?config(node, Config),
@@ -108,7 +118,8 @@ around_the_bounds_everything_arrives_as_it_was(Config) ->
         ++ [list_to_tuple(lists:seq(1, N)) || N <- Around(255) ++ Around(500)]
         ++ [maps:from_list([{I, I} || I <- lists:seq(1, N)]) || N <- Around(32)]
         ++ [nested(N) || N <- Around(32)]
-        ++ [lists:duplicate(N, $a) || N <- Around(256) ++ Around(500)],
+        ++ [lists:duplicate(N, $a) || N <- Around(256) ++ Around(500) ++ Around(1024)]
+        ++ [lists:duplicate(N, 255) ++ Rest || N <- Around(1024), Rest <- [[256], [-1], [a], b]],
     lists:foreach(fun(Term) -> ?assert(same(Term, there_and_back(Node, Term))) end, Terms).
 
 random_terms_arrive_as_they_were(Config) ->

@@ -115,6 +115,20 @@ impl Assembly {
         self.writer.put_u8(tags::NIL_EXT);
     }
 
+    /// A list of bytes, at least one and at most 65,535.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] if there are more.
+    pub fn put_string(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let len = u16::try_from(bytes.len());
+        let [high, low] =
+            len.map_err(|_| EncodeError::TooLong { what: "string", len: bytes.len() })?.to_be_bytes();
+        self.writer.put_slice(&[tags::STRING_EXT, high, low]);
+        self.writer.put_slice(bytes);
+        Ok(())
+    }
+
     /// Begins a list of at least one element.
     pub fn begin_list(&mut self) -> OpenList {
         self.writer.put_tag_u32(tags::LIST_EXT, 0);

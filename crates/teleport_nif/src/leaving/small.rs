@@ -47,8 +47,12 @@ const WHOLE: Bounds = Bounds {
 /// Binaries from this size on are not copied, however many there are.
 const LARGE: usize = 64 * 1024;
 
+/// Lists of bytes that are shorter are encoded as strings: the virtual machine copies such a list at once.
+const TEXT: usize = 1024;
+
 thread_local! {
-    static ENCODER: RefCell<Encoder> = RefCell::default();
+    /// And room for a text.
+    static ENCODER: RefCell<(Encoder, Vec<u8>)> = RefCell::default();
 }
 
 /// The message that `{term, Term}` or `{encoded, [binary()]}` stands for; `None` if the term has to come encoded, as all have to
@@ -82,10 +86,9 @@ pub(crate) fn whole(identity: &Identity, term: Term<'_>) -> Option<Segments> {
 fn encode(identity: &Identity, term: Term<'_>, bounds: Bounds) -> Option<Segments> {
     let depth = bounds.depth;
     ENCODER.with(|encoder| {
-        encoder
-            .try_borrow_mut()
-            .ok()?
-            .assemble(|assembly| Walk { identity, assembly, left: bounds }.put(term, depth))
+        let (encoder, text) = &mut *encoder.try_borrow_mut().ok()?;
+        text.resize(TEXT, 0);
+        encoder.assemble(|assembly| Walk { identity, assembly, text, left: bounds }.put(term, depth))
     })
 }
 
@@ -93,6 +96,8 @@ fn encode(identity: &Identity, term: Term<'_>, bounds: Bounds) -> Option<Segment
 struct Walk<'a> {
     identity: &'a Identity,
     assembly: &'a mut Assembly,
+    /// Room for a string.
+    text: &'a mut [u8],
     left: Bounds,
 }
 
@@ -173,6 +178,16 @@ impl Walk<'_> {
             self.assembly.put_nil();
             return Some(());
         }
+        match raw::text(rest, self.text) {
+            Text::Of(bytes) => {
+                let bytes = &self.text[..bytes];
+                self.room_for(bytes.len())?;
+                return self.assembly.put_string(bytes).ok();
+            }
+            // `term_to_iovec` is faster with it, and this would find out late that it is too much.
+            Text::Long if !self.left.whatever => return None,
+            Text::Long | Text::None => {}
+        }
         let (list, mut elements) = (self.assembly.begin_list(), 0);
         while let Ok((head, tail)) = rest.list_get_cell() {
             self.put(head, depth)?;
@@ -193,13 +208,23 @@ impl Walk<'_> {
     }
 }
 
+/// What a list is, as a string.
+enum Text {
+    /// So many bytes.
+    Of(usize),
+    /// It begins with more bytes than there is room for.
+    Long,
+    None,
+}
+
 mod raw {
     #![allow(
         unsafe_code,
         reason = "rustler copies all the elements of a tuple, which may have millions, and panics for terms without a form"
     )]
 
-    use rustler::sys::{enif_get_tuple, enif_term_to_binary};
+    use super::Text;
+    use rustler::sys::{ErlNifCharEncoding, enif_get_string, enif_get_tuple, enif_term_to_binary};
     use rustler::{OwnedBinary, Term};
     use std::mem::MaybeUninit;
     use std::ptr;
@@ -212,6 +237,21 @@ mod raw {
             unsafe { enif_term_to_binary(term.get_env().as_c_arg(), term.as_c_arg(), binary.as_mut_ptr()) };
         // SAFETY: the call has filled the binary in, and leaves it to the caller.
         (made != 0).then(|| unsafe { OwnedBinary::from_raw(binary.assume_init()) })
+    }
+
+    /// Whether a list is one of bytes, which are copied to `room`, behind them a 0.
+    pub(super) fn text(list: Term<'_>, room: &mut [u8]) -> Text {
+        let len = u32::try_from(room.len()).unwrap_or(u32::MAX);
+        let latin1 = ErlNifCharEncoding::ERL_NIF_LATIN1;
+        // SAFETY: the term is one of the environment, which is that of the call under way, and there is room for so many bytes.
+        let written = unsafe {
+            enif_get_string(list.get_env().as_c_arg(), list.as_c_arg(), room.as_mut_ptr().cast(), len, latin1)
+        };
+        match usize::try_from(written) {
+            Ok(0) => Text::None,
+            Ok(written) => Text::Of(written - 1),
+            Err(_) => Text::Long,
+        }
     }
 
     /// The elements of a tuple.
