@@ -5,6 +5,7 @@ ARGS ?=
 OTP ?=
 RELEASES ?= 25 27 29
 FUZZ_SECONDS ?= 60
+SEEDS ?= 100000
 
 .PHONY: help
 help: ## This list.
@@ -103,6 +104,10 @@ siege: ## One holder of the cookie against a node in Rust, and one in Erlang; AR
 .PHONY: chaos
 chaos: ## Messages of all sizes while connections are killed.
 	cargo run --release $(CARGO_FLAGS) -- ring --chaos $(ARGS)
+
+.PHONY: simulate
+simulate: ## The virtual cluster for SEEDS (100000) seeds, with the numbers of what they reached; ARGS="--seed N" runs one, with every step.
+	cargo run -q --release -p teleport_testkit --example simulate $(CARGO_FLAGS) -- $(if $(ARGS),$(ARGS),--seeds $(SEEDS))
 
 .PHONY: rate
 rate: ## Small messages per second, and calls; ARGS="--help" lists its options.

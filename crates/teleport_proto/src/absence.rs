@@ -28,12 +28,26 @@ pub struct Absence {
     last: Option<Time>,
     /// How long they have gone on.
     absent: Duration,
+    #[cfg(feature = "planted-faults")]
+    faults: crate::Faults,
 }
 
 impl Absence {
     /// Of a peer that is there. It is gone when there is no sign of it for `patience`: a tick interval.
     pub fn new(patience: Duration) -> Self {
-        Self { patience, last: None, absent: Duration::ZERO }
+        Self {
+            patience,
+            last: None,
+            absent: Duration::ZERO,
+            #[cfg(feature = "planted-faults")]
+            faults: crate::Faults::default(),
+        }
+    }
+
+    /// Plants faults.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant(&mut self, faults: crate::Faults) {
+        self.faults = faults;
     }
 
     /// All of the peer's addresses have refused a connection. Says whether the peer is gone.
@@ -51,6 +65,10 @@ impl Absence {
                 self.absent += now.saturating_sub(last).min(most);
             }
             _ => self.absent = Duration::ZERO,
+        }
+        #[cfg(feature = "planted-faults")]
+        if self.faults.gone_at_once {
+            return true;
         }
         self.absent >= self.patience
     }

@@ -13,6 +13,8 @@
 //! * [`wire`]: what the bytes on an established connection mean.
 
 pub mod absence;
+#[cfg(feature = "planted-faults")]
+mod faults;
 pub mod handshake;
 pub mod liveness;
 pub mod membership;
@@ -21,6 +23,8 @@ pub mod newcomers;
 pub mod transfer;
 pub mod wire;
 
+#[cfg(feature = "planted-faults")]
+pub use faults::Faults;
 pub use name::{Incarnation, InvalidNodeName, MAX_NODE_NAME, NodeName, SessionId};
 
 /// A moment: the time since some start, the same one for all moments that meet. Taken from a monotonic clock.

@@ -117,6 +117,8 @@ pub struct Liveness {
     wake: Time,
     down: bool,
     counts: Counts,
+    #[cfg(feature = "planted-faults")]
+    faults: crate::Faults,
 }
 
 impl Liveness {
@@ -139,9 +141,17 @@ impl Liveness {
             wake: now,
             down: false,
             counts: Counts::default(),
+            #[cfg(feature = "planted-faults")]
+            faults: crate::Faults::default(),
         };
         liveness.wake = liveness.next_wake(now);
         liveness
+    }
+
+    /// Plants faults.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant(&mut self, faults: crate::Faults) {
+        self.faults = faults;
     }
 
     /// Says what is to be done by now. `last_heard` is when the last byte came from the peer on any connection,
@@ -152,6 +162,8 @@ impl Liveness {
             return actions;
         }
         let late = now.saturating_sub(self.wake);
+        #[cfg(feature = "planted-faults")]
+        let late = if self.faults.absence_counts { Duration::ZERO } else { late };
         self.note_lateness(now, late);
         self.any.heard(last_heard.max(control_last_heard), late);
         if self.control_is_up && self.control.heard(control_last_heard, late) {
@@ -284,6 +296,10 @@ impl Liveness {
     }
 
     fn control_alone_is_silent(&self, now: Time) -> bool {
+        #[cfg(feature = "planted-faults")]
+        if self.faults.keep_silent_control {
+            return false;
+        }
         self.control_is_up
             && !self.reconnect_asked
             && now >= self.reconnect_at()

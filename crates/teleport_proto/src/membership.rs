@@ -159,6 +159,8 @@ pub struct Outcome {
 pub enum Failure {
     /// The peer has refused the connection.
     Refused(Refusal),
+    /// Who was reached says that the peer does not have the session, without a proof.
+    Unproved,
     /// Anything else.
     Other,
 }
@@ -168,7 +170,7 @@ impl From<&crate::handshake::HandshakeError> for Failure {
         use crate::handshake::HandshakeError::*;
         match error {
             Refused { refusal, .. } => Failure::Refused(*refusal),
-            UnknownSession { .. } => Failure::Refused(Refusal::UnknownSession),
+            UnknownSession { .. } => Failure::Unproved,
             _ => Failure::Other,
         }
     }
@@ -202,9 +204,7 @@ pub struct Membership {
     sessions: FxHashMap<SessionId, NodeName>,
     shutting_down: bool,
     #[cfg(feature = "planted-faults")]
-    trusts_claims: bool,
-    #[cfg(feature = "planted-faults")]
-    impatient: bool,
+    faults: crate::Faults,
 }
 
 impl Membership {
@@ -219,22 +219,14 @@ impl Membership {
             sessions: FxHashMap::default(),
             shutting_down: false,
             #[cfg(feature = "planted-faults")]
-            trusts_claims: false,
-            #[cfg(feature = "planted-faults")]
-            impatient: false,
+            faults: crate::Faults::default(),
         }
     }
 
-    /// Plants a fault: a claim of a session's incarnation with a larger dial number is believed.
+    /// Plants faults.
     #[cfg(feature = "planted-faults")]
-    pub fn trust_claims(&mut self) {
-        self.trusts_claims = true;
-    }
-
-    /// Plants a fault: a session that is doubted has two seconds to resume, whether or not its pool lives.
-    #[cfg(feature = "planted-faults")]
-    pub fn hurry(&mut self) {
-        self.impatient = true;
+    pub fn plant(&mut self, faults: crate::Faults) {
+        self.faults = faults;
     }
 
     /// A session with `peer` is wanted. Dials, now or when the back-off allows, and again until there is one or
@@ -275,7 +267,7 @@ impl Membership {
                     let session = living.session.id;
                     let heard = heard(session);
                     #[cfg(feature = "planted-faults")]
-                    let heard = heard.filter(|_| !self.impatient);
+                    let heard = heard.filter(|_| !self.faults.impatient);
                     if !living.put_off(heard, now, patience) {
                         actions.extend(self.end(session, EndReason::ProbeUnanswered));
                     }
@@ -396,13 +388,15 @@ impl Membership {
         }
         living.resume = Resume::Idle;
         living.resume_failures = 0;
+        living.disowned = false;
         living.session.generation = generation;
         living.connected();
         outcome.keep = true;
         outcome
     }
 
-    /// A resume has failed. It is tried again until the session ends, unless the peer does not have the session.
+    /// A resume has failed. It is tried again until the session ends, unless the peer does not have the session: that is proved,
+    /// or said twice in a row.
     pub fn resume_failed(
         &mut self,
         session: SessionId,
@@ -412,13 +406,20 @@ impl Membership {
         random: u64,
     ) -> Vec<Action> {
         let backoff = self.backoff;
+        #[cfg(feature = "planted-faults")]
+        let faults = self.faults;
         let Some((_, living)) = self.living(session) else {
             return Vec::new();
         };
         if living.resume != Resume::UnderWay || living.last_generation != generation {
             return Vec::new();
         }
-        if failure == Failure::Refused(Refusal::UnknownSession) {
+        // What nobody has proved may be another's word, or a frame that was changed on the way: it counts when it is said again.
+        let unproved = failure == Failure::Unproved;
+        let again = std::mem::replace(&mut living.disowned, unproved);
+        #[cfg(feature = "planted-faults")]
+        let again = again || faults.believe_unproved;
+        if failure == Failure::Refused(Refusal::UnknownSession) || (unproved && again) {
             return self.end(session, EndReason::PeerGaveUp);
         }
         living.resume_failures = living.resume_failures.saturating_add(1);
@@ -473,7 +474,7 @@ impl Membership {
         let patience = self.patience(linked);
         let mut actions = Vec::new();
         #[cfg(feature = "planted-faults")]
-        let trusts_claims = self.trusts_claims;
+        let faults = self.faults;
         match self.peers.get_mut(&request.peer).map(|known| &mut known.state) {
             None | Some(State::Waiting { .. }) => {}
             Some(State::Dialling { refused_inbound, .. }) => {
@@ -493,7 +494,11 @@ impl Membership {
                 let jumps = same && request.connection - living.peer_dial > MOST_DIALS;
                 let asked = session.control_connected || jumps || linked;
                 #[cfg(feature = "planted-faults")]
-                let asked = asked && !(trusts_claims && same);
+                let asked = asked && !(faults.trust_claims && same);
+                #[cfg(feature = "planted-faults")]
+                if faults.keep_old_lives && !same {
+                    return Decision::refuse(Refusal::NameInUse);
+                }
                 if asked {
                     return living.doubt(request.peer.clone(), now, patience);
                 }
@@ -517,10 +522,15 @@ impl Membership {
 
     fn inbound_resume(&mut self, request: &Request) -> Decision {
         let last_dial = self.last_dial;
+        #[cfg(feature = "planted-faults")]
+        let faults = self.faults;
         let Some(living) = self.joined(request) else {
             return Decision::refuse(Refusal::UnknownSession);
         };
-        if request.connection <= living.session.generation {
+        let stale = request.connection <= living.session.generation;
+        #[cfg(feature = "planted-faults")]
+        let stale = stale && !faults.stale_resumes;
+        if stale {
             return Decision::refuse(Refusal::StaleResume);
         }
         living.session.generation = request.connection;
@@ -530,10 +540,15 @@ impl Membership {
 
     fn inbound_join(&mut self, request: &Request) -> Decision {
         let last_dial = self.last_dial;
+        #[cfg(feature = "planted-faults")]
+        let faults = self.faults;
         let Some(living) = self.joined(request) else {
             return Decision::refuse(Refusal::UnknownSession);
         };
-        if !living.pool_ids.take(request.connection) {
+        let fresh = living.pool_ids.take(request.connection);
+        #[cfg(feature = "planted-faults")]
+        let fresh = fresh || faults.ids_twice;
+        if !fresh {
             return Decision::refuse(Refusal::ConnectionIdUsed);
         }
         Decision { verdict: Ok(last_dial), actions: Vec::new() }
@@ -543,7 +558,7 @@ impl Membership {
     /// long enough for one attempt by the side that dialled it, which may be the peer.
     fn patience(&self, linked: bool) -> Duration {
         #[cfg(feature = "planted-faults")]
-        let linked = linked && !self.impatient;
+        let linked = linked && !self.faults.impatient;
         if linked {
             RESUME_PATIENCE.max(self.backoff.most.saturating_add(self.attempt))
         } else {

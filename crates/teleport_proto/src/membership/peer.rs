@@ -50,6 +50,8 @@ pub(super) struct Living {
     pub(super) last_generation: u64,
     pub(super) resume: Resume,
     pub(super) resume_failures: u32,
+    /// The last attempt to resume was told, without a proof, that the peer does not have the session.
+    pub(super) disowned: bool,
     pub(super) probing: bool,
     /// Doubted while it has no control connection.
     pub(super) doubt: Option<Doubt>,
@@ -85,6 +87,7 @@ impl Living {
             last_generation: 0,
             resume: Resume::Idle,
             resume_failures: 0,
+            disowned: false,
             probing: false,
             doubt: None,
             pool_ids: Taken::default(),

@@ -83,7 +83,7 @@ pub(crate) struct Inbox {
     pub(crate) bytes: u64,
     pub(crate) no_process: u64,
     #[cfg(feature = "planted-faults")]
-    pub(crate) faults: super::Faults,
+    pub(crate) faults: crate::Faults,
     /// The last: what has been granted comes back when the memory has.
     granter: Arc<dyn Granter>,
 }
@@ -122,7 +122,7 @@ impl Inbox {
             bytes: 0,
             no_process: 0,
             #[cfg(feature = "planted-faults")]
-            faults: super::Faults::default(),
+            faults: crate::Faults::default(),
             granter,
         }
     }

@@ -23,8 +23,6 @@ mod connection;
 mod control;
 mod credit;
 mod error;
-#[cfg(feature = "planted-faults")]
-mod faults;
 mod frame;
 mod gate;
 mod grants;
@@ -46,8 +44,6 @@ pub use assembly::{Buffers, Foreign, Piece, PlainBuffers, Region};
 pub use bodies::Bodies;
 pub use cap::GrantCap;
 pub use error::{ReceiveError, Violation};
-#[cfg(feature = "planted-faults")]
-pub use faults::Faults;
 pub use frame::Frame;
 pub use grants::{Granter, Renewal};
 pub use message::{
@@ -62,6 +58,8 @@ pub use window::{Budget, MESSAGE_COST, Unlimited, Window};
 pub(crate) use message::Pair;
 
 use crate::ConnectionId;
+#[cfg(feature = "planted-faults")]
+use crate::Faults;
 use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN, ProcessId};
 use crate::wire::pool::Class;
 use answers::Answers;

@@ -1,7 +1,7 @@
 //! A window that many share, and that none of them can take from the others.
 
 #[cfg(feature = "planted-faults")]
-use super::Faults;
+use crate::Faults;
 use crate::wire::pool::Class;
 use std::collections::BTreeMap;
 

@@ -2,10 +2,11 @@
 
 use std::panic::catch_unwind;
 
+use teleport_proto::Faults;
 use teleport_proto::handshake::{ConnectionKind, Request};
 use teleport_proto::membership::EndReason;
 
-use crate::model::{Faults, Wire, World};
+use crate::model::{Losses, Wire, World};
 use crate::secs;
 
 const SEEDS: u64 = 500;
@@ -29,7 +30,7 @@ fn claim(world: &mut World, at: usize, whom: usize, number: u64) {
 
 /// Nodes whose control connections are cut now and then, and one that claims to be either of them all the while.
 fn besieged(seed: u64, resumes_fail: bool, prepare: impl Fn(&mut World)) {
-    let mut world = World::new(seed, 2, Faults::NONE);
+    let mut world = World::new(seed, 2, Losses::NONE);
     world.pools = true;
     prepare(&mut world);
     world.everybody_wants();
@@ -66,14 +67,16 @@ fn an_impostor_ends_no_session_whose_peer_lives() {
 
 #[test]
 fn believing_a_larger_dial_number_is_caught() {
-    let trusting = |world: &mut World| world.nodes.iter_mut().for_each(|node| node.membership.trust_claims());
+    let faults = Faults { trust_claims: true, ..Faults::default() };
+    let trusting = |world: &mut World| world.nodes.iter_mut().for_each(|node| node.membership.plant(faults));
     let caught = (0..20).any(|seed| catch_unwind(|| besieged(seed, false, trusting)).is_err());
     assert!(caught, "the fault was not noticed");
 }
 
 #[test]
 fn ending_a_doubted_session_whose_pool_lives_is_caught() {
-    let hurried = |world: &mut World| world.nodes.iter_mut().for_each(|node| node.membership.hurry());
+    let faults = Faults { impatient: true, ..Faults::default() };
+    let hurried = |world: &mut World| world.nodes.iter_mut().for_each(|node| node.membership.plant(faults));
     let caught = (0..20).any(|seed| catch_unwind(|| besieged(seed, true, hurried)).is_err());
     assert!(caught, "the fault was not noticed");
 }
@@ -82,7 +85,7 @@ fn ending_a_doubted_session_whose_pool_lives_is_caught() {
 fn a_peer_that_has_given_its_session_up_gets_in_within_seconds() {
     for seed in 0..SEEDS {
         for half_open in [false, true] {
-            let mut world = World::new(seed, 2, Faults::NONE);
+            let mut world = World::new(seed, 2, Losses::NONE);
             world.everybody_wants();
             world.run(|_| {});
             // It ends the session, and the other side may never learn that its connections are gone.

@@ -17,7 +17,7 @@ const SEEDS: u64 = 3_000;
 #[test]
 fn dials_that_cross_give_one_session_and_end_none() {
     for seed in 0..SEEDS {
-        let mut world = World::new(seed, 2, Faults::NONE);
+        let mut world = World::new(seed, 2, Losses::NONE);
         world.everybody_wants();
         world.run(|_| {});
         world.assert_settled();
@@ -30,7 +30,7 @@ fn dials_that_cross_give_one_session_and_end_none() {
 #[test]
 fn a_mesh_that_dials_all_at_once_settles() {
     for seed in 0..SEEDS / 10 {
-        let mut world = World::new(seed, 5, Faults::NONE);
+        let mut world = World::new(seed, 5, Losses::NONE);
         world.everybody_wants();
         world.run(|_| {});
         world.assert_settled();
@@ -42,7 +42,7 @@ fn a_mesh_that_dials_all_at_once_settles() {
 fn whatever_was_lost_in_the_end_both_have_the_same_session() {
     let mut sessions = 0;
     for seed in 0..SEEDS {
-        let mut world = World::new(seed, 2, Faults { loss: true, restarts: false });
+        let mut world = World::new(seed, 2, Losses { loss: true, restarts: false });
         for _ in 0..world.random.below(200) {
             world.disturb();
             world.step();
@@ -59,7 +59,7 @@ fn after_restarts_both_have_the_same_session_in_the_end() {
     let mut restarts = 0;
     for seed in 0..SEEDS {
         let nodes = 2 + usize::try_from(seed % 2).unwrap();
-        let mut world = World::new(seed, nodes, Faults { loss: true, restarts: true });
+        let mut world = World::new(seed, nodes, Losses { loss: true, restarts: true });
         for _ in 0..world.random.below(300) {
             world.disturb();
             world.step();
@@ -74,7 +74,7 @@ fn after_restarts_both_have_the_same_session_in_the_end() {
 #[test]
 fn a_lost_control_connection_alone_ends_no_session() {
     for seed in 0..SEEDS {
-        let mut world = World::new(seed, 2, Faults::NONE);
+        let mut world = World::new(seed, 2, Losses::NONE);
         world.everybody_wants();
         world.run(|_| {});
         for _ in 0..3 {
@@ -92,7 +92,7 @@ fn a_lost_control_connection_alone_ends_no_session() {
 #[test]
 fn a_restarted_node_gets_in_without_waiting_for_the_deadline() {
     for seed in 0..SEEDS {
-        let mut world = World::new(seed, 2, Faults::NONE);
+        let mut world = World::new(seed, 2, Losses::NONE);
         world.everybody_wants();
         world.run(|_| {});
         let before = world.now;
@@ -107,7 +107,7 @@ fn a_restarted_node_gets_in_without_waiting_for_the_deadline() {
 #[test]
 fn nodes_behind_a_wall_get_in_though_the_greater_cannot_reach_them() {
     for seed in 0..SEEDS / 10 {
-        let mut world = World::new(seed, 2, Faults::NONE);
+        let mut world = World::new(seed, 2, Losses::NONE);
         // The greater name dials in vain, each time for as long as a connect takes to time out.
         world.unreachable.insert(0);
         world.run(|world| {
@@ -122,13 +122,13 @@ fn nodes_behind_a_wall_get_in_though_the_greater_cannot_reach_them() {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Faults {
+pub(crate) struct Losses {
     loss: bool,
     restarts: bool,
 }
 
-impl Faults {
-    pub(crate) const NONE: Faults = Faults { loss: false, restarts: false };
+impl Losses {
+    pub(crate) const NONE: Losses = Losses { loss: false, restarts: false };
 }
 
 /// A control connection.
@@ -164,7 +164,7 @@ enum Flight {
 pub(crate) struct World {
     seed: u64,
     pub(crate) random: SplitMix,
-    faults: Faults,
+    faults: Losses,
     pub(crate) now: Time,
     pub(crate) nodes: Vec<Node>,
     /// With the node, in the life, that each is for.
@@ -194,7 +194,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, nodes: usize, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, faults: Losses) -> Self {
         let mut world = World {
             seed,
             random: SplitMix(seed),
@@ -299,7 +299,7 @@ impl World {
 
     /// From here on nothing fails, and somebody goes on wanting.
     fn settle(&mut self) {
-        self.faults = Faults::NONE;
+        self.faults = Losses::NONE;
         let until = self.now + secs(600);
         let wanting = self.random.below(3);
         self.run(|world| {

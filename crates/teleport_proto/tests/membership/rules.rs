@@ -337,14 +337,29 @@ fn the_dialler_resumes_with_ever_greater_generations() {
 
 #[test]
 fn a_peer_that_does_not_know_the_session_has_given_it_up() {
-    let error = HandshakeError::UnknownSession { peer: name("z"), session: id(1) };
-    for failure in [Failure::from(&error), Failure::Refused(Refusal::UnknownSession)] {
-        let mut m = dialled();
-        m.control_lost(id(1), 0);
-        let actions = m.resume_failed(id(1), 1, failure, secs(0), 0);
-        assert_eq!(actions, [ended("z", 1, EndReason::PeerGaveUp)]);
-        assert_eq!(m.next_deadline(), None);
-    }
+    let mut m = dialled();
+    m.control_lost(id(1), 0);
+    let actions = m.resume_failed(id(1), 1, Failure::Refused(Refusal::UnknownSession), secs(0), 0);
+    assert_eq!(actions, [ended("z", 1, EndReason::PeerGaveUp)]);
+    assert_eq!(m.next_deadline(), None);
+}
+
+#[test]
+fn what_is_said_without_a_proof_ends_a_session_when_it_is_said_again() {
+    let unproved = Failure::from(&HandshakeError::UnknownSession { peer: name("z"), session: id(1) });
+    let mut m = dialled();
+    m.control_lost(id(1), 0);
+    let mut generation = 0;
+    let mut fails = |failure| {
+        generation += 1;
+        let actions = m.resume_failed(id(1), generation, failure, secs(generation), 0);
+        m.poll(secs(generation + 10), silent);
+        actions
+    };
+    assert_eq!(fails(unproved), []);
+    assert_eq!(fails(Failure::Other), [], "something else was said meanwhile");
+    assert_eq!(fails(unproved), []);
+    assert_eq!(fails(unproved), [ended("z", 1, EndReason::PeerGaveUp)]);
 }
 
 #[test]

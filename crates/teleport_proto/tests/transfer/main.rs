@@ -5,7 +5,6 @@
 
 mod answers;
 mod bytes;
-mod cluster;
 mod hostile;
 mod isolation;
 mod misbehaviour;

@@ -1,7 +1,39 @@
 //! What a run is like: drawn from the seed once, so that runs differ as much as their steps do.
 
 use super::{Micros, Rng};
+use std::time::Duration;
 use teleport_proto::transfer::Sharing;
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A pool connection is cut.
+    Cut,
+    /// A pool connection stands still.
+    Stall,
+    /// The control connection is cut.
+    Control,
+    /// The control connection dies, and neither side is told.
+    Silent,
+    /// A mailbox's reader pauses.
+    Slow,
+    /// A side closes what is idle.
+    Sweep,
+    /// A side ends the session.
+    HangUp,
+    /// Nothing gets from one node to another.
+    Dark,
+    /// Nothing listens at a node's address.
+    Deaf,
+    /// A node is stopped, and goes on.
+    Stop,
+    /// A node's clock jumps.
+    Jump,
+    /// A recorded handshake is played.
+    Replay,
+    /// A node ends, and is started again.
+    Restart,
+}
 
 /// The sizes, speeds and troubles of one run.
 #[derive(Debug, Clone)]
@@ -41,12 +73,16 @@ pub(super) struct Climate {
     /// Between two faults, and when they stop.
     pub(super) fault_gap: Micros,
     pub(super) faults_until: Micros,
-    pub(super) cut_weight: u64,
-    pub(super) stall_weight: u64,
-    pub(super) control_weight: u64,
-    pub(super) slow_weight: u64,
-    pub(super) sweep_weight: u64,
-    pub(super) restart_weight: u64,
+    /// How often each fault happens, beside the others.
+    pub(super) weights: Vec<(Trouble, u64)>,
+    /// What is out of order stays so for this long at most.
+    longest_outage: Micros,
+    /// A frame of a handshake is this late at most.
+    pub(super) longest_delay: Micros,
+    /// How fast the nodes' clocks run, in thousandths.
+    pub(super) clock_rates: Vec<u64>,
+    /// How long a peer may be silent.
+    pub(super) ticktime: Duration,
     pub(super) join_trouble_permille: u64,
     pub(super) defer_permille: u64,
     pub(super) cancel_permille: u64,
@@ -59,6 +95,15 @@ impl Climate {
         let windows = [64 * kib, 128 * kib, 256 * kib, 1024 * kib];
         let budgets = [96 * kib, 256 * kib, 1024 * kib, u64::MAX / 4, u64::MAX / 4];
         let restarts = rng.chance(200);
+        // Trouble within the times of messages, or within those of deadlines.
+        let slow = rng.chance(400);
+        let second = 1_000_000;
+        let ticktime = match slow {
+            true => rng.pick(&[4_000, 8_000, 60_000]),
+            false => rng.pick(&[400, 4_000, 60_000]),
+        };
+        let ticktime = Duration::from_millis(ticktime);
+        let outages = [second, 5 * second, 2 * ticktime.as_micros() as Micros];
         Self {
             fragment_size: rng.pick(&[16 * 1024, 16 * 1024, 24 * 1024, 64 * 1024]),
             max_message: 500 * kib,
@@ -89,20 +134,53 @@ impl Climate {
             middling_permille: rng.pick(&[0, 60, 250]),
             bulk_permille: rng.pick(&[0, 80, 200, 350]),
             largest: rng.pick(&[80 * kib, 130 * kib, 200 * kib, 499 * kib]),
-            pause: rng.pick(&[5, 100, 1_000]),
+            pause: if slow { rng.pick(&[1_000, second / 2, 3 * second]) } else { rng.pick(&[5, 100, 1_000]) },
             consume: rng.pick(&[1, 50, 2_000]),
-            fault_gap: rng.pick(&[300, 1_000, 4_000, 20_000]),
-            faults_until: rng.pick(&[10_000, 60_000, 200_000]),
-            cut_weight: rng.pick(&[2, 6, 10]),
-            stall_weight: rng.pick(&[0, 2, 5]),
-            control_weight: rng.pick(&[0, 2, 5]),
-            slow_weight: rng.pick(&[0, 2, 4]),
-            sweep_weight: rng.pick(&[0, 1, 3]),
-            restart_weight: u64::from(restarts),
+            fault_gap: match slow {
+                true => rng.pick(&[second / 2, 2 * second, 8 * second]),
+                false => rng.pick(&[300, 1_000, 4_000, 20_000]),
+            },
+            faults_until: match slow {
+                true => rng.pick(&[20 * second, 60 * second, 200 * second]),
+                false => rng.pick(&[10_000, 60_000, 200_000]),
+            },
+            longest_outage: if slow { rng.pick(&outages) } else { rng.pick(&[5_000, 30_000, 100_000]) },
+            longest_delay: if slow { rng.pick(&[second, 20 * second]) } else { 5_000 },
+            weights: vec![
+                (Trouble::Cut, rng.pick(&[2, 6, 10])),
+                (Trouble::Stall, rng.pick(&[0, 2, 5])),
+                (Trouble::Control, rng.pick(&[0, 2, 5])),
+                (Trouble::Silent, rng.pick(&[0, 0, 1])),
+                (Trouble::Slow, rng.pick(&[0, 2, 4])),
+                (Trouble::Sweep, rng.pick(&[0, 1, 3])),
+                (Trouble::HangUp, u64::from(restarts && rng.chance(500))),
+                (Trouble::Dark, rng.pick(&[0, 0, 2])),
+                (Trouble::Deaf, rng.pick(&[0, 0, 2])),
+                (Trouble::Stop, rng.pick(&[0, 0, 2])),
+                (Trouble::Jump, rng.pick(&[0, 0, 2])),
+                (Trouble::Replay, 1),
+                (Trouble::Restart, u64::from(restarts)),
+            ],
+            clock_rates: (0..nodes).map(|_| rng.pick(&[1000, 1000, 1000, 900, 1100, 500, 2000])).collect(),
+            ticktime,
             join_trouble_permille: rng.pick(&[0, 100, 400]),
             defer_permille: rng.pick(&[0, 200, 600]),
             cancel_permille: rng.pick(&[0, 100, 300]),
         }
+    }
+
+    /// For nodes that stand still, and have their sessions all the while.
+    pub(super) fn stand_still(&mut self) {
+        let kept = [Trouble::Cut, Trouble::Stall, Trouble::Slow, Trouble::Sweep];
+        self.weights.retain(|(trouble, _)| kept.contains(trouble));
+        self.ticktime = Duration::from_secs(1 << 20);
+        self.one_source = false; // what it shares can be held by those who stand still
+    }
+
+    /// How long something is out of order.
+    pub(super) fn outage(&self, rng: &mut Rng) -> Micros {
+        let most = rng.pick(&[self.longest_outage / 20, self.longest_outage]);
+        1 + rng.below(most)
     }
 
     /// The size of the next message's body, in bytes.

@@ -1,6 +1,7 @@
 //! Counts of the states that runs have reached: a property that was never put to the test has not been shown.
 
 use std::fmt;
+use teleport_proto::membership::EndReason;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
@@ -109,10 +110,81 @@ counters! {
     swept,
     /// What was put off at nodes that stood still.
     put_off,
-    /// Sessions that ended with a node's restart.
+    /// Connections that nodes have begun to open, of every kind.
+    dials,
+    /// Those that took too long.
+    dials_late,
+    /// Attempts at an address where nothing listened.
+    dials_refused,
+    /// Frames of handshakes that were changed on the way.
+    frames_changed,
+    /// Handshakes that proved nothing.
+    handshakes_rejected,
+    /// Recorded handshakes played again.
+    replays,
+    /// Dials refused for the sake of the peer's own, or since they were late.
+    refused_simultaneous,
+    /// Dials of another life of a peer with a session.
+    refused_name_in_use,
+    /// Resumes that a later one had overtaken.
+    refused_stale,
+    /// Joins with an id that was taken.
+    refused_twice,
+    /// Joins of sessions that the acceptor had ended, or never had.
+    refused_unknown,
+    /// Joins that were opened twice of which the wrong one was accepted.
+    twins_accepted,
+    /// Verdicts that came when there was another session.
+    late_verdicts,
+    /// Sessions that were asked whether they live.
+    probes,
+    /// Ticks and answers to them.
+    ticks,
+    /// Control connections replaced since they were silent and the pool was not.
+    control_silent,
+    /// Directions in which nothing got through for a while.
+    darkened,
+    /// Nodes at whose address nothing listened for a while.
+    deafened,
+    /// Nodes that were stopped.
+    stops,
+    /// Clocks that jumped.
+    jumps,
+    /// Nodes that were started anew.
+    restarts,
+    /// Sessions ended by one side of its own accord.
+    hang_ups,
+    /// Sides of sessions that began.
+    sessions_begun,
+    /// Sides that ended since nothing was heard.
+    ended_silent,
+    /// Sides that ended since nothing listened.
+    ended_gone,
+    /// Sides that ended since the peer was in another life.
+    ended_restarted,
+    /// Sides that ended since the peer had given the session up.
+    ended_given_up,
+    /// Sides that ended since a probe was not answered.
+    ended_unanswered,
+    /// Sides that ended with the peer's goodbye.
+    ended_shut_down,
+    /// Sides of sessions that ended for whatever reason, but for their node's own end.
     sessions_ended,
     /// Messages that were unconfirmed when their session ended.
     unconfirmed,
+}
+
+impl Coverage {
+    pub(super) fn ended(&mut self, reason: EndReason) {
+        *match reason {
+            EndReason::Silent => &mut self.ended_silent,
+            EndReason::Gone => &mut self.ended_gone,
+            EndReason::Restarted => &mut self.ended_restarted,
+            EndReason::ProbeUnanswered => &mut self.ended_unanswered,
+            EndReason::PeerShutDown => &mut self.ended_shut_down,
+            _ => &mut self.ended_given_up,
+        } += 1;
+    }
 }
 
 impl fmt::Display for Coverage {

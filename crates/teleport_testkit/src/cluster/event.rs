@@ -2,11 +2,13 @@
 
 use super::Micros;
 use super::session::Who;
+use bytes::Bytes;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use teleport_proto::ConnectionId;
 use teleport_proto::transfer::{Disposition, Ticket};
 use teleport_proto::wire::envelope::Seq;
+use teleport_proto::wire::pool::Class;
 
 #[derive(Debug, Clone)]
 pub(super) enum Event {
@@ -26,14 +28,32 @@ pub(super) enum Event {
     Finish(Who, Seq, Disposition),
     /// The control connection has room for what there is to say.
     Flush(Who, Micros),
-    /// Bytes arrive on the control connection of that number.
-    Control(Who, u32),
-    /// The control connection of that number is up on one side.
-    ControlUp(Who, u32),
+    /// Bytes arrive on the control connection of that generation.
+    Control(Who, u64),
+    /// One side uses the control connection of that generation from now on.
+    Attach(Who, u64),
+    /// One side learns that it is gone.
+    ControlGone(Who, u64),
+    /// Liveness is asked what is due.
+    Live(Who, Micros),
+    /// The side that does not dial looks whether anything listens where its peer is.
+    Look(Who, Micros),
+    /// Membership is asked what is due.
+    Due(usize, Micros),
+    /// A node wants a session with another.
+    Want(usize, usize),
+    /// A node is started.
+    Start(usize),
+    /// A frame of a handshake arrives: which step of which.
+    Shake { shake: u64, step: usize, bytes: Bytes },
+    /// A connection for a handshake could not be opened, or broke; whether it was refused.
+    ShakeFailed(u64, bool),
+    /// The dialler does not wait any longer.
+    ShakeLate(u64),
+    /// A pool connection is opened.
+    Join(Who, ConnectionId, Class),
     /// A pool connection has proved itself, on one side.
     Up(Who, ConnectionId),
-    /// A pool connection could not be opened.
-    JoinFailed(Who, ConnectionId),
     /// A writer goes on.
     Write(Who, ConnectionId),
     /// A reader goes on.
@@ -46,10 +66,46 @@ pub(super) enum Event {
     Fault,
     /// A side closes what is idle.
     Sweep(Who),
-    /// A side learns that its peer's incarnation is gone.
-    NodeDown(Who),
-    /// Two nodes have agreed on a session anew.
-    SessionUp(usize),
+}
+
+impl Event {
+    /// The node at which it happens, given the nodes of a session.
+    pub(super) fn node(&self, nodes_of: impl Fn(usize) -> [usize; 2]) -> Option<usize> {
+        match self {
+            Event::Send { node, .. }
+            | Event::Consume { node, .. }
+            | Event::Due(node, _)
+            | Event::Want(node, _) => Some(*node),
+            Event::Fault
+            | Event::Start(_)
+            | Event::Shake { .. }
+            | Event::ShakeFailed(..)
+            | Event::ShakeLate(_) => None,
+            Event::Cancel(who, _)
+            | Event::BudgetFreed(who)
+            | Event::GrantsFreed(who)
+            | Event::Rest(who)
+            | Event::Finish(who, ..)
+            | Event::Flush(who, _)
+            | Event::Control(who, _)
+            | Event::Attach(who, _)
+            | Event::ControlGone(who, _)
+            | Event::Live(who, _)
+            | Event::Look(who, _)
+            | Event::Up(who, _)
+            | Event::Join(who, ..)
+            | Event::Write(who, _)
+            | Event::Read(who, _)
+            | Event::Notice(who, _)
+            | Event::ReaderStop(who, _)
+            | Event::Sweep(who) => Some(nodes_of(who.session)[who.side]),
+        }
+    }
+
+    /// What only waits for time to pass: nothing is left to do once there is nothing else.
+    fn is_timer(&self) -> bool {
+        matches!(self, Event::Live(..) | Event::Look(..) | Event::Due(..) | Event::ShakeLate(_))
+    }
 }
 
 /// Events to come, by time, and in the order in which they were planned.
@@ -57,23 +113,48 @@ pub(super) enum Event {
 pub(super) struct Agenda {
     heap: BinaryHeap<Reverse<Planned>>,
     planned: u64,
+    /// How many of them do not only wait for time to pass.
+    work: usize,
 }
 
 #[derive(Debug)]
 struct Planned {
     at: Micros,
     order: u64,
+    idle: bool,
     event: Event,
 }
 
 impl Agenda {
     pub(super) fn plan(&mut self, at: Micros, event: Event) {
+        let idle = event.is_timer();
+        self.put(at, event, idle);
+    }
+
+    /// What recurs, such as a tick, and is nothing to wait for.
+    pub(super) fn plan_idle(&mut self, at: Micros, event: Event) {
+        self.put(at, event, true);
+    }
+
+    fn put(&mut self, at: Micros, event: Event, idle: bool) {
         self.planned += 1;
-        self.heap.push(Reverse(Planned { at, order: self.planned, event }));
+        self.work += usize::from(!idle);
+        self.heap.push(Reverse(Planned { at, order: self.planned, idle, event }));
     }
 
     pub(super) fn next(&mut self) -> Option<(Micros, Event)> {
-        self.heap.pop().map(|Reverse(planned)| (planned.at, planned.event))
+        let Reverse(planned) = self.heap.pop()?;
+        self.work -= usize::from(!planned.idle);
+        Some((planned.at, planned.event))
+    }
+
+    pub(super) fn next_at(&self) -> Option<Micros> {
+        self.heap.peek().map(|Reverse(planned)| planned.at)
+    }
+
+    /// Whether anything is to come that does not only wait for time to pass.
+    pub(super) fn has_work(&self) -> bool {
+        self.work > 0
     }
 }
 

@@ -1,7 +1,8 @@
-//! A cluster in virtual time: real session machines, simulated connections, mailboxes and faults.
+//! A cluster in virtual time: all of a node's machines in one world, with simulated connections, clocks and faults.
 //!
-//! [`run`] takes a seed and lets a few nodes send one another messages over connections that are slow, cut, stalled and
-//! replaced, all of it decided by that seed. The bytes really go through the encoders and decoders of `teleport_proto`,
+//! [`run`] takes a seed and lets a few nodes dial, prove themselves, tick and send one another messages. Connections are slow,
+//! cut, stalled, half dead and opened twice; nodes are stopped and restarted, their clocks run at different rates and jump, all of
+//! it decided by that seed. The bytes really go through the encoders and decoders of `teleport_proto`,
 //! in pieces of any size. Every promise of the session is checked all the while, and once the faults have stopped
 //! everything has to come to its end. There is no clock and no thread in here, so a seed is always the same run.
 //!
@@ -12,24 +13,31 @@
 //! assert!(coverage.delivered > 0);
 //! ```
 
+mod alive;
 mod budget;
 mod chaos;
 mod climate;
+mod clock;
 mod control;
 mod coverage;
 mod event;
+mod handshake;
 mod ledger;
 mod link;
+mod many;
 mod node;
+mod peers;
 mod pool;
 mod quiet;
 mod rng;
 mod session;
+mod shake;
 mod still;
 mod traffic;
 mod world;
 
 pub use coverage::Coverage;
+pub use many::{Report, kept_seeds, outcome, run_many};
 pub use rng::Rng;
 
 use std::fmt;
@@ -50,7 +58,7 @@ pub struct Scenario {
     pub trace: bool,
     /// Faults planted in the session machines.
     #[cfg(feature = "planted-faults")]
-    pub planted: teleport_proto::transfer::Faults,
+    pub planted: teleport_proto::Faults,
 }
 
 impl Scenario {
@@ -62,6 +70,16 @@ impl Scenario {
     /// Six nodes, fifteen sessions.
     pub fn six_nodes() -> Self {
         Self { nodes: 6, messages: 60, ..Self::default() }
+    }
+
+    /// The scenario that is run with a seed where many are run.
+    pub fn of(seed: u64) -> Self {
+        match seed % 8 {
+            0..=4 => Self::two_nodes(),
+            5 => Self { nodes: 3, ..Self::two_nodes() },
+            6 => Self::six_nodes(),
+            _ => Self::standing_still(),
+        }
     }
 
     /// Six nodes, of which three are no good to the others until they are done.

@@ -1,25 +1,49 @@
 //! A node: its processes, mailboxes and budget.
 
 use super::budget::{NodeBudget, NodeGrants};
+use super::clock::Clock;
 use super::session::Who;
 use super::{Micros, Rng};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use teleport_proto::membership::Membership;
 use teleport_proto::transfer::{Credit, Deliveries, Delivery, Disposition, MESSAGE_COST, Sink};
 use teleport_proto::wire::envelope::{Destination, ProcessId};
 use teleport_proto::wire::pool::EXPRESS_LIMIT;
+use teleport_proto::{Incarnation, NodeName};
 
 /// Mailboxes per node; the odd ones have a name.
 pub(super) const MAILBOXES: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Node {
+    pub(super) name: NodeName,
+    pub(super) incarnation: Incarnation,
+    pub(super) clock: Clock,
+    pub(super) membership: Membership,
+    /// The sessions that it has, by peer.
+    pub(super) up: BTreeMap<usize, usize>,
+    /// When membership is asked next.
+    pub(super) due: Option<Micros>,
+    /// Its process does not exist until then, and whether connections are refused meanwhile.
+    pub(super) down: Option<(Micros, bool)>,
+    /// It does nothing until then.
+    pub(super) stopped_until: Micros,
+    /// Nothing listens at its address, from when until when.
+    pub(super) deaf: (Micros, Micros),
     pub(super) budget: Arc<NodeBudget>,
     pub(super) answers: Arc<NodeBudget>,
     pub(super) grants: Arc<NodeGrants>,
     pub(super) mailboxes: Vec<Mailbox>,
     /// How many messages each process has still to offer.
     pub(super) to_send: Vec<usize>,
+}
+
+impl Node {
+    /// Whether a connection to it is refused.
+    pub(super) fn refuses(&self, now: Micros) -> bool {
+        self.down.is_some_and(|(_, refuses)| refuses) || (self.deaf.0..self.deaf.1).contains(&now)
+    }
 }
 
 /// A bounded mailbox, and the process that reads it.

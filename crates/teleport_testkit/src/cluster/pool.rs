@@ -1,23 +1,24 @@
 //! The pool connections: opening, writing, reading, dying.
 
-use super::Broken;
 use super::event::Event;
 use super::link::Pipe;
 use super::session::{Connection, Life, Reader, Who};
-use super::world::World;
+use super::world::{BACKOFF, World};
+use super::{Broken, Micros};
 use bytes::Bytes;
 use std::time::Duration;
 use teleport_proto::ConnectionId;
+use teleport_proto::handshake::ConnectionKind;
 use teleport_proto::transfer::ReceiveError;
 use teleport_proto::wire::batch::{Front, split_batch};
 use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader};
 
 impl World {
     pub(super) fn connection(&mut self, who: Who, id: ConnectionId) -> Option<&mut Connection> {
-        self.session(who)?.connections.get_mut(&id)
+        self.sessions.get_mut(who.session)?.connections.get_mut(&id)
     }
 
-    fn life(&mut self, who: Who, id: ConnectionId) -> Life {
+    pub(super) fn life(&mut self, who: Who, id: ConnectionId) -> Life {
         self.connection(who, id).map_or(Life::Gone, |connection| connection.ends[who.side].life)
     }
 
@@ -26,55 +27,39 @@ impl World {
         self.now >= self.climate.faults_until
     }
 
-    /// Begins to open what the dialler misses, and decides how that will turn out.
+    /// Begins to open what the dialler misses; after failures not at once.
     pub(super) fn open_connections(&mut self, who: Who) {
         while let Some((id, class)) = self.transfer(who).and_then(|transfer| transfer.next_join()) {
-            let pipes = [0, 1].map(|_| {
-                let capacity = self.climate.pipe_capacity as usize;
-                Pipe::new(capacity, self.rng.below(self.climate.latency + 1))
-            });
-            let acceptor = who.other();
-            let early = 1 + self.rng.below(self.climate.latency + 1);
-            let late = early + 1 + self.rng.below(5_000);
-            let trouble = !self.calm() && self.rng.chance(self.climate.join_trouble_permille);
-            let outcome = if trouble { self.rng.below(4) } else { 4 };
-            if outcome == 0 || self.sessions[who.session].ending {
-                self.plan(late, Event::JoinFailed(who, id));
-                continue;
-            }
-            if let Some(session) = self.session(who) {
-                session.connections.insert(id, Connection::new(class, pipes));
-            }
-            match outcome {
-                1 => {
-                    // The verdict is lost on its way to the dialler.
-                    self.coverage.joins_half += 1;
-                    self.cut(who, id, [true, true]);
-                    let after = self.rng.below(3_000);
-                    self.plan(early, Event::Up(acceptor, id));
-                    self.plan(early + after, Event::JoinFailed(who, id));
-                }
-                2 => {
-                    self.coverage.joins_acceptor_late += 1;
-                    self.plan(early, Event::Up(who, id));
-                    self.plan(late, Event::Up(acceptor, id));
-                    if self.rng.chance(500) {
-                        self.plan(early + 60, Event::Notice(who, id));
-                    }
-                }
-                3 => {
-                    // It dies before the dialler knows that it is up.
-                    self.plan(early, Event::Up(acceptor, id));
-                    self.plan(early + 1, Event::Notice(acceptor, id));
-                    self.plan(late, Event::Up(who, id));
-                }
-                _ => {
-                    let then = early + self.rng.below(self.climate.latency + 1);
-                    self.plan(early, Event::Up(acceptor, id));
-                    self.plan(then, Event::Up(who, id));
+            let failures = self.side(who).map_or(0, |side| side.join_failures);
+            match failures.checked_sub(1) {
+                None => self.plan(0, Event::Join(who, id, class)),
+                Some(failures) => {
+                    let pause = (BACKOFF.first * 2u32.pow(failures.min(6))).min(BACKOFF.most);
+                    let at = self.now + pause.as_micros() as Micros;
+                    self.agenda.plan_idle(at, Event::Join(who, id, class));
                 }
             }
         }
+    }
+
+    pub(super) fn join(&mut self, who: Who, id: ConnectionId, class: Class) -> Result<(), Broken> {
+        if self.transfer(who).is_none() {
+            return Ok(());
+        }
+        let kind = match class {
+            Class::Express => ConnectionKind::Express,
+            Class::Bulk => ConnectionKind::Bulk,
+        };
+        let (node, peer) = (self.node_of(who), self.node_of(who.other()));
+        self.dial(node, peer, kind, Some(who.session), id)
+    }
+
+    /// What a new connection has towards a side.
+    pub(super) fn new_pipe(&mut self, who: Who) -> Pipe {
+        let capacity = self.climate.pipe_capacity as usize;
+        let mut pipe = Pipe::new(capacity, self.rng.below(self.climate.latency + 1));
+        pipe.stalled_until = self.dark_until[self.node_of(who.other())][self.node_of(who)];
+        pipe
     }
 
     pub(super) fn join_failed(&mut self, who: Who, id: ConnectionId) -> Result<(), Broken> {
@@ -82,6 +67,9 @@ impl World {
         transfer.join_failed(id);
         self.coverage.joins_failed += 1;
         self.gone(who, id);
+        if self.life(who.other(), id) == Life::Up {
+            self.plan_within(5_000, Event::Notice(who.other(), id));
+        }
         self.settle(who)
     }
 
@@ -132,7 +120,7 @@ impl World {
     /// A writer writes until its frame is done or the pipe is full.
     pub(super) fn write(&mut self, who: Who, id: ConnectionId) -> Result<(), Broken> {
         let (now, haste) = (self.now, self.climate.haste);
-        let Some(session) = self.session(who) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(who.session) else { return Ok(()) };
         let Some(connection) = session.connections.get_mut(&id) else { return Ok(()) };
         let Some(transfer) = &mut session.sides[who.side].transfer else { return Ok(()) };
         let end = &mut connection.ends[who.side];
@@ -185,6 +173,7 @@ impl World {
         }
         if let Some(bytes) = connection.pipes[who.side].read(now, max) {
             self.coverage.read_after_retirement += u64::from(life != Life::Up);
+            self.heard(who, false);
             self.take_in(who, id, bytes)?;
         }
         self.plan_read(who, id);

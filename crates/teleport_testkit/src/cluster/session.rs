@@ -1,20 +1,23 @@
 //! A session between two nodes: its two machines and what lies between them.
 
 use super::Micros;
+use super::clock::Moment;
 use super::ledger::{Id, Ledger};
 use super::link::Pipe;
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use teleport_proto::ConnectionId;
+use teleport_proto::absence::Absence;
+use teleport_proto::handshake::SessionKey;
+use teleport_proto::liveness::Liveness;
 use teleport_proto::transfer::{Credit, Region, Transfer};
 use teleport_proto::wire::envelope::{AccountId, Destination, ProcessId, Seq};
 use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader};
+use teleport_proto::{ConnectionId, Incarnation, SessionId};
 
-/// One side of one incarnation of a session. Side 0 is the dialler.
+/// One side of a session. Side 0 is the dialler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Who {
     pub(super) session: usize,
-    pub(super) generation: u32,
     pub(super) side: usize,
 }
 
@@ -25,14 +28,14 @@ impl Who {
 }
 
 pub(super) struct Session {
-    /// The nodes of side 0 and side 1.
+    pub(super) id: SessionId,
+    /// The nodes of side 0 and side 1, and the lives they were in.
     pub(super) nodes: [usize; 2],
-    pub(super) generation: u32,
+    pub(super) lives: [Incarnation; 2],
     pub(super) sides: [Side; 2],
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
-    pub(super) control: Control,
-    /// One of its nodes has been restarted.
-    pub(super) ending: bool,
+    /// By their generations.
+    pub(super) controls: BTreeMap<u64, Control>,
 }
 
 #[derive(Default)]
@@ -41,6 +44,13 @@ pub(super) struct Side {
     pub(super) transfer: Option<Transfer>,
     /// What this side has sent.
     pub(super) ledger: Option<Ledger>,
+    /// What further connections prove themselves with.
+    pub(super) key: Option<SessionKey>,
+    pub(super) watch: Option<Watch>,
+    /// It has ended the session without being asked to.
+    pub(super) hung_up: bool,
+    /// Pool connections in a row that could not be opened.
+    pub(super) join_failures: u32,
     /// Deliveries that take longer.
     pub(super) deferred: HashMap<Seq, Deferred>,
     /// What the peer's messages hold of each mailbox's window here: count and bytes, express and bulk.
@@ -48,7 +58,7 @@ pub(super) struct Side {
     /// The last account that was seen for each destination.
     pub(super) accounts: HashMap<Destination, AccountId>,
     /// The control connection that this side uses.
-    pub(super) link: Option<u32>,
+    pub(super) link: Option<u64>,
     /// When it will be written to.
     pub(super) flush_at: Option<Micros>,
     /// Something that was said has been lost.
@@ -56,6 +66,23 @@ pub(super) struct Side {
     pub(super) control_frames: u64,
     /// The largest cost of an accepted message, express and bulk, with credit and without.
     pub(super) largest: [[u64; 2]; 2],
+}
+
+/// How one side knows whether the other one lives.
+pub(super) struct Watch {
+    pub(super) liveness: Liveness,
+    pub(super) absence: Absence,
+    /// When any byte came from the peer, and when the last one did over control.
+    pub(super) heard: Moment,
+    pub(super) control_heard: Moment,
+    /// Since when there is no control connection.
+    pub(super) alone: Option<Moment>,
+    /// When another life of the peer first wanted in.
+    pub(super) claimed: Option<Moment>,
+    /// When liveness is asked next.
+    pub(super) planned: Option<Micros>,
+    /// It is looked whether anything listens where the peer is.
+    pub(super) looked_for: bool,
 }
 
 /// A delivery that has begun.
@@ -75,15 +102,17 @@ impl Deferred {
     }
 }
 
-/// The session's control connection.
+/// A control connection of the session's.
 #[derive(Default)]
 pub(super) struct Control {
-    /// The one that works; older ones lose everything.
-    pub(super) link: u32,
     /// Under way to each side.
     pub(super) streams: [VecDeque<(Micros, Bytes)>; 2],
     /// Arrived and not decoded.
     pub(super) received: [BytesMut; 2],
+    /// What is written from now on is lost.
+    pub(super) dead: bool,
+    /// And nobody is told so.
+    pub(super) silent: bool,
 }
 
 /// A pool connection with both of its ends.

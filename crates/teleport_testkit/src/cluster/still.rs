@@ -2,7 +2,6 @@
 
 use super::Broken;
 use super::event::Event;
-use super::session::Who;
 use super::world::World;
 use std::collections::BTreeMap;
 use teleport_proto::transfer::MESSAGE_COST;
@@ -11,36 +10,16 @@ use teleport_proto::wire::pool::EXPRESS_LIMIT;
 impl World {
     /// Whether something happens at a node that stands still. Every other one of them goes on but for saying anything, so
     /// it acknowledges nothing.
-    pub(super) fn stands_still(&self, event: &Event) -> bool {
+    pub(super) fn stands_still(&self, event: &Event, node: usize) -> bool {
         let first = self.nodes.len() - self.standing_still;
-        let node_of = |who: &Who| self.sessions[who.session].nodes[who.side];
-        let (node, says) = match event {
-            Event::Send { node, .. } | Event::Consume { node, .. } => (*node, false),
-            Event::Fault | Event::SessionUp(_) => return false,
-            Event::Flush(who, _) => (node_of(who), true),
-            Event::Cancel(who, _)
-            | Event::BudgetFreed(who)
-            | Event::GrantsFreed(who)
-            | Event::Rest(who)
-            | Event::Finish(who, ..)
-            | Event::Control(who, _)
-            | Event::ControlUp(who, _)
-            | Event::Up(who, _)
-            | Event::JoinFailed(who, _)
-            | Event::Write(who, _)
-            | Event::Read(who, _)
-            | Event::Notice(who, _)
-            | Event::ReaderStop(who, _)
-            | Event::Sweep(who)
-            | Event::NodeDown(who) => (node_of(who), false),
-        };
+        let says = matches!(event, Event::Flush(..));
         node >= first && (says || (node - first).is_multiple_of(2))
     }
 
     /// Those that move have come to the end of what is between them; now the others move on, too.
     pub(super) fn let_all_move(&mut self) -> Result<(), Broken> {
         let first = self.nodes.len() - std::mem::take(&mut self.standing_still);
-        for session in &self.sessions {
+        for session in self.live.iter().map(|&session| &self.sessions[session]) {
             if session.nodes.iter().any(|&node| node >= first) {
                 continue;
             }
@@ -65,7 +44,7 @@ impl World {
         let guaranteed = 2 * (window / 4).min(EXPRESS_LIMIT as u64 + MESSAGE_COST);
         let (mut granted, mut most) = (0, self.climate.grants[node]);
         let mut guests = BTreeMap::new();
-        for session in &self.sessions {
+        for session in self.live.iter().map(|&session| &self.sessions[session]) {
             let Some(here) = session.nodes.iter().position(|&n| n == node) else { continue };
             let peer = &session.sides[1 - here];
             granted += session.sides[here].transfer.as_ref().map_or(0, |t| t.stats().granted_bytes);
@@ -96,7 +75,7 @@ impl World {
     /// A node has no more under way than it wants to.
     pub(super) fn check_budget(&self, node: usize) -> Result<(), Broken> {
         let sharing = self.climate.budgets[node];
-        let mine = self.sessions.iter().filter_map(|session| {
+        let mine = self.live.iter().map(|&session| &self.sessions[session]).filter_map(|session| {
             let side = session.nodes.iter().position(|&n| n == node)?;
             Some(&session.sides[side])
         });

@@ -25,12 +25,13 @@ impl World {
     pub(super) fn send_some(&mut self, node: usize, process: usize) -> Result<(), Broken> {
         let burst = self.rng.pick(&[1, 1, 2, 8]).min(self.nodes[node].to_send[process]);
         for _ in 0..burst {
-            let session = self.some_session_of(node);
-            let side = usize::from(self.sessions[session].nodes[1] == node);
-            let who = self.both(session)[side];
-            if self.transfer(who).is_none() {
-                continue; // it waits until the nodes have a session again
-            }
+            let peer = (node + 1 + self.rng.below(self.nodes.len() as u64 - 1) as usize) % self.nodes.len();
+            let Some(&session) = self.nodes[node].up.get(&peer) else {
+                self.want(node, peer)?; // it waits until the nodes have a session again
+                self.plan_within(20_000, Event::Send { node, process });
+                return Ok(());
+            };
+            let who = Who { session, side: self.side_of(session, node) };
             self.nodes[node].to_send[process] -= 1;
             self.offer(who, ProcessId { id: process as u32, serial: node as u32 })?;
         }
@@ -38,12 +39,6 @@ impl World {
             self.plan_within(self.climate.pause + 1, Event::Send { node, process });
         }
         Ok(())
-    }
-
-    fn some_session_of(&mut self, node: usize) -> usize {
-        let sessions: Vec<usize> =
-            (0..self.sessions.len()).filter(|&s| self.sessions[s].nodes.contains(&node)).collect();
-        self.rng.pick(&sessions)
     }
 
     fn offer(&mut self, who: Who, from: ProcessId) -> Result<(), Broken> {

@@ -2,20 +2,33 @@
 
 use super::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
 use super::climate::Climate;
+use super::clock::Clock;
 use super::event::{Agenda, Event};
-use super::ledger::Ledger;
 use super::node::{Arrivals, MAILBOXES, Mailbox, Node, mailbox_of};
-use super::session::{Control, Deferred, Session, Side, Who};
+use super::session::{Deferred, Session, Side, Who};
+use super::shake::{Recording, Shake};
 use super::{Broken, Coverage, Micros, Rng, Scenario};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+use teleport_proto::membership::{Backoff, Membership};
 use teleport_proto::transfer::{
     Action, Delivery, Disposition, FairWindow, Outcome, PlainBuffers, Transfer, TransferConfig, Urgency,
 };
 use teleport_proto::wire::pool::{Class, EXPRESS_LIMIT};
+use teleport_proto::{Incarnation, NodeName, SessionId};
 
 /// More events than any run needs that makes progress.
 const MOST_EVENTS: u64 = 400_000;
+
+/// How long a dialler waits for a connection and its handshake.
+pub(super) const ATTEMPT: Duration = Duration::from_secs(7);
+
+/// How long a session has to answer when another life of its peer wants in.
+pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) };
 
 pub(super) struct World {
     pub(super) scenario: Scenario,
@@ -25,7 +38,22 @@ pub(super) struct World {
     pub(super) agenda: Agenda,
     pub(super) climate: Climate,
     pub(super) nodes: Vec<Node>,
+    /// All that there were, and those that one side at least has now.
     pub(super) sessions: Vec<Session>,
+    pub(super) live: BTreeSet<usize>,
+    pub(super) ids: HashMap<SessionId, usize>,
+    pub(super) shakes: BTreeMap<u64, Shake>,
+    pub(super) last_shake: u64,
+    pub(super) recordings: Vec<Recording>,
+    /// Sessions of which a resume was changed on its way.
+    pub(super) changed: BTreeSet<usize>,
+    /// Until when nothing gets from one node to another.
+    pub(super) dark_until: Vec<Vec<Micros>>,
+    last_life: u32,
+    /// Until when something is out of order.
+    pub(super) trouble_until: Micros,
+    /// When faults have stopped and nothing is the matter any more, at the latest.
+    pub(super) settled_by: Micros,
     pub(super) coverage: Coverage,
     pub(super) last_id: u64,
     /// How many of the last nodes stand still.
@@ -48,53 +76,83 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut climate = Climate::draw(&mut rng, scenario.nodes);
         if scenario.standing_still > 0 {
-            climate.restart_weight = 0;
-            climate.one_source = false; // what it shares can be held by those who stand still
+            climate.stand_still();
         }
-        let nodes = (0..scenario.nodes).map(|node| {
-            let processes = rng.between(1, 3) as usize;
-            let each = (rng.between(1, scenario.messages.max(1) as u64) as usize).div_ceil(processes);
-            #[allow(unused_mut)]
-            let mut budget = FairWindow::new(climate.budgets[node]);
-            #[cfg(feature = "planted-faults")]
-            budget.plant(scenario.planted);
-            Node {
-                budget: NodeBudget::new(budget),
-                answers: NodeBudget::new(FairWindow::new(climate.answers[node])),
-                grants: NodeGrants::new(climate.grants[node]),
-                mailboxes: (0..MAILBOXES).map(|_| Mailbox::default()).collect(),
-                to_send: vec![each; processes],
-            }
-        });
-        let nodes = nodes.collect();
-        let mut sessions = Vec::new();
-        for low in 0..scenario.nodes {
-            for high in low + 1..scenario.nodes {
-                let nodes = if rng.chance(500) { [low, high] } else { [high, low] };
-                sessions.push(Session {
-                    nodes,
-                    generation: 0,
-                    sides: [Side::default(), Side::default()],
-                    connections: BTreeMap::new(),
-                    control: Control::default(),
-                    ending: false,
-                });
-            }
-        }
-        Self {
+        let mut world = Self {
             scenario: scenario.clone(),
             seed,
             rng,
             now: 0,
             agenda: Agenda::default(),
             climate,
-            nodes,
-            sessions,
+            nodes: Vec::new(),
+            sessions: Vec::new(),
+            live: BTreeSet::new(),
+            ids: HashMap::new(),
+            shakes: BTreeMap::new(),
+            last_shake: 0,
+            recordings: Vec::new(),
+            changed: BTreeSet::new(),
+            dark_until: vec![vec![0; scenario.nodes]; scenario.nodes],
+            last_life: 0,
+            trouble_until: 0,
+            settled_by: Micros::MAX,
             coverage: Coverage::default(),
             last_id: 0,
-            standing_still: scenario.standing_still,
+            standing_still: 0,
             put_off: Vec::new(),
+        };
+        for node in 0..scenario.nodes {
+            let node = world.new_node(node);
+            world.nodes.push(node);
         }
+        world
+    }
+
+    fn new_node(&mut self, node: usize) -> Node {
+        let (scenario, rng, climate) = (&self.scenario, &mut self.rng, &self.climate);
+        let processes = rng.between(1, 3) as usize;
+        let each = (rng.between(1, scenario.messages.max(1) as u64) as usize).div_ceil(processes);
+        #[allow(unused_mut)]
+        let mut budget = FairWindow::new(climate.budgets[node]);
+        #[cfg(feature = "planted-faults")]
+        budget.plant(scenario.planted);
+        let clock = Clock::new(self.now, rng.below(1 << 40), climate.clock_rates[node]);
+        let (budget, answers) =
+            (NodeBudget::new(budget), NodeBudget::new(FairWindow::new(climate.answers[node])));
+        let grants = NodeGrants::new(climate.grants[node]);
+        // The host's name is there for all, so this is one.
+        let name: NodeName = NodeName::new(&format!("node{node}@host")).expect("a node's name");
+        let incarnation = self.new_life();
+        Node {
+            membership: self.new_membership(&name),
+            name,
+            incarnation,
+            clock,
+            up: BTreeMap::new(),
+            due: None,
+            down: None,
+            stopped_until: 0,
+            deaf: (0, 0),
+            budget,
+            answers,
+            grants,
+            mailboxes: (0..MAILBOXES).map(|_| Mailbox::default()).collect(),
+            to_send: vec![each; processes],
+        }
+    }
+
+    pub(super) fn new_life(&mut self) -> Incarnation {
+        self.last_life += 1;
+        Incarnation::new(self.last_life).expect("lives are counted from one")
+    }
+
+    pub(super) fn new_membership(&self, name: &NodeName) -> Membership {
+        #[allow(unused_mut)]
+        let mut membership = Membership::new(name.clone(), BACKOFF, ATTEMPT);
+        #[cfg(feature = "planted-faults")]
+        membership.plant(self.scenario.planted);
+        membership
     }
 
     pub(super) fn now(&self) -> Micros {
@@ -107,12 +165,28 @@ impl World {
 
     pub(super) fn run(&mut self) -> Result<(), Broken> {
         trace!(self, "seed {}: {:?}", self.seed, self.climate);
-        for session in 0..self.sessions.len() {
-            self.plan(0, Event::SessionUp(session));
+        for low in 0..self.nodes.len() {
+            for high in low + 1..self.nodes.len() {
+                let (node, peer) = if self.rng.chance(500) { (low, high) } else { (high, low) };
+                self.plan_within(1_000, Event::Want(node, peer));
+                if self.rng.chance(300) {
+                    self.plan_within(1_000, Event::Want(peer, node));
+                }
+            }
+        }
+        if self.scenario.standing_still > 0 {
+            // They are connected before they stand still.
+            let length = std::mem::take(&mut self.climate.faults_until);
+            self.run_until_sessions_stand()?;
+            self.climate.faults_until = self.now + length;
+            self.standing_still = self.scenario.standing_still;
         }
         for node in 0..self.nodes.len() {
             for process in 0..self.nodes[node].to_send.len() {
                 self.plan_within(self.climate.pause, Event::Send { node, process });
+            }
+            for peer in (0..self.nodes.len()).filter(|&peer| peer > node) {
+                self.agenda.plan(self.climate.faults_until, Event::Want(node, peer));
             }
         }
         self.plan_within(self.climate.fault_gap, Event::Fault);
@@ -127,7 +201,7 @@ impl World {
     /// Time goes by, and every node that moves gives up grants for which it has no use.
     fn rest(&mut self) -> Result<(), Broken> {
         for _ in 0..3 {
-            for session in 0..self.sessions.len() {
+            for session in self.live.clone() {
                 self.both(session).into_iter().for_each(|who| self.plan(0, Event::Rest(who)));
             }
             self.run_until_quiet()?;
@@ -135,23 +209,90 @@ impl World {
         Ok(())
     }
 
-    /// Handles events until there are none left.
+    /// Handles events until all that is left is to wait, and nothing is the matter.
     pub(super) fn run_until_quiet(&mut self) -> Result<(), Broken> {
-        while let Some((at, event)) = self.agenda.next() {
-            self.now = self.now.max(at);
-            self.coverage.events += 1;
-            if self.coverage.events > MOST_EVENTS * self.sessions.len() as u64 {
-                return Err(Broken::new(format!("no end after {} events", self.coverage.events)));
+        // What was the matter when faults stopped may take some deadlines to be noticed, and some back-offs to be mended.
+        let ticktime = self.climate.ticktime.min(Duration::from_secs(60)).as_micros() as Micros;
+        self.settled_by = self.now.max(self.climate.faults_until) + 8 * ticktime + 120_000_000;
+        self.run_until(|world| {
+            world.calm() && world.now >= world.trouble_until && world.unsettled().is_none()
+        })
+    }
+
+    fn run_until_sessions_stand(&mut self) -> Result<(), Broken> {
+        self.settled_by = 600_000_000;
+        self.run_until(|world| world.unconnected().is_none())
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), Broken> {
+        let mut rests = self.now;
+        while self.agenda.has_work() || !done(self) {
+            if !self.agenda.has_work() && self.now >= rests {
+                // Engines say now and then that time has gone by.
+                rests = self.now + 1_000_000;
+                for session in self.live.clone() {
+                    for who in self.both(session) {
+                        self.plan_within(1_000_000, Event::Rest(who));
+                    }
+                }
             }
-            if self.stands_still(&event) {
-                self.put_off.push(event);
-                continue;
-            }
-            trace!(self, "{event:?}");
-            self.handle(event)?;
-            self.tell_freed_budgets();
+            self.step()?;
         }
         Ok(())
+    }
+
+    /// Time passes in which nothing has to happen.
+    pub(super) fn wait(&mut self, time: Micros) -> Result<(), Broken> {
+        let until = self.now + time;
+        self.settled_by = Micros::MAX;
+        while self.agenda.next_at().is_some_and(|at| at <= until) {
+            self.step()?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), Broken> {
+        let Some((at, event)) = self.agenda.next() else {
+            return Err(Broken::new(format!("nothing is left to happen, but {:?}", self.unsettled())));
+        };
+        self.now = self.now.max(at);
+        self.coverage.events += 1;
+        if self.now > self.settled_by.saturating_add(self.trouble_until) {
+            return Err(Broken::new(format!("long after the last fault: {:?}", self.unsettled())));
+        }
+        if self.coverage.events > MOST_EVENTS * (self.nodes.len() * self.nodes.len()) as u64 {
+            return Err(Broken::new(format!("no end after {} events", self.coverage.events)));
+        }
+        if let Some(node) = self.node_of_event(&event) {
+            if self.stands_still(&event, node) {
+                self.put_off.push(event);
+                return Ok(());
+            }
+            if self.nodes[node].stopped_until > self.now {
+                self.agenda.plan(self.nodes[node].stopped_until, event);
+                return Ok(());
+            }
+            if let Some((until, _)) = self.nodes[node].down
+                && matches!(event, Event::Send { .. } | Event::Consume { .. } | Event::Want(..))
+            {
+                self.agenda.plan(until, event);
+                return Ok(());
+            }
+        }
+        trace!(self, "{event:?}");
+        self.handle(event)?;
+        self.tell_freed_budgets();
+        Ok(())
+    }
+
+    fn node_of_event(&self, event: &Event) -> Option<usize> {
+        event.node(|session| self.sessions[session].nodes).or_else(|| self.shake_node(event))
+    }
+
+    /// Until when nothing gets from one node to another, if so.
+    pub(super) fn dark(&self, from: usize, to: usize) -> Option<Micros> {
+        Some(self.dark_until[from][to]).filter(|&until| until > self.now)
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Broken> {
@@ -176,18 +317,28 @@ impl World {
             }
             Event::Finish(who, seq, end) => self.finish(who, seq, end),
             Event::Flush(who, at) => self.flush(who, at),
-            Event::Control(who, link) => self.control_arrives(who, link),
-            Event::ControlUp(who, link) => self.control_up(who, link),
+            Event::Control(who, generation) => self.control_arrives(who, generation),
+            Event::Attach(who, generation) => self.attach(who, generation),
+            Event::ControlGone(who, generation) => self.control_gone(who, generation),
+            Event::Live(who, at) => self.live(who, at),
+            Event::Look(who, pause) => self.look(who, pause),
+            Event::Due(node, at) => self.due(node, at),
+            Event::Want(node, peer) => self.want(node, peer),
+            Event::Start(node) => {
+                self.start(node);
+                Ok(())
+            }
+            Event::Shake { shake, step, bytes } => self.shake(shake, step, bytes),
+            Event::ShakeFailed(shake, refused) => self.shake_failed(shake, refused),
+            Event::ShakeLate(shake) => self.shake_late(shake),
+            Event::Join(who, id, class) => self.join(who, id, class),
             Event::Up(who, id) => self.connection_up(who, id),
-            Event::JoinFailed(who, id) => self.join_failed(who, id),
             Event::Write(who, id) => self.write(who, id),
             Event::Read(who, id) => self.read(who, id),
             Event::Notice(who, id) => self.notice(who, id),
             Event::ReaderStop(who, id) => self.reader_stop(who, id),
             Event::Fault => self.fault(),
             Event::Sweep(who) => self.sweep(who),
-            Event::NodeDown(who) => self.node_down(who),
-            Event::SessionUp(session) => self.session_up(session),
         }
     }
 
@@ -201,80 +352,54 @@ impl World {
         self.plan(delay, event);
     }
 
-    /// That side's machine, if that incarnation of the session still exists there.
+    /// That side's machine, if it has the session.
     pub(super) fn transfer(&mut self, who: Who) -> Option<&mut Transfer> {
         self.side(who)?.transfer.as_mut()
     }
 
     pub(super) fn side(&mut self, who: Who) -> Option<&mut Side> {
-        self.session(who).map(|session| &mut session.sides[who.side])
+        self.sessions.get_mut(who.session).map(|session| &mut session.sides[who.side])
     }
 
-    pub(super) fn session(&mut self, who: Who) -> Option<&mut Session> {
-        Some(&mut self.sessions[who.session]).filter(|session| session.generation == who.generation)
-    }
-
-    /// Both sides of a session as it is now.
     pub(super) fn both(&self, session: usize) -> [Who; 2] {
-        let generation = self.sessions[session].generation;
-        [0, 1].map(|side| Who { session, generation, side })
+        [0, 1].map(|side| Who { session, side })
     }
 
-    pub(super) fn session_up(&mut self, session: usize) -> Result<(), Broken> {
-        let it = &mut self.sessions[session];
-        it.generation += 1;
-        it.ending = false;
-        it.connections.clear();
-        it.control = Control::default();
-        let [a, b] = it.nodes;
-        for (side, here, there) in [(0, a, b), (1, b, a)] {
-            let config = TransferConfig {
-                dialler: side == 0,
-                max_message: self.climate.max_message,
-                send_window: self.climate.receive_windows[there],
-                receive_window: self.climate.receive_windows[here],
-                mailbox_window: self.climate.mailbox_windows[there],
-                own_mailbox_window: self.climate.mailbox_windows[here],
-                fragment_size: self.climate.fragment_size,
-                express_connections: self.climate.express_connections,
-                bulk_connections: self.climate.bulk_connections,
-                most_bulk_connections: self.climate.most_bulk_connections,
-            };
-            let budget = SessionBudget { node: self.nodes[here].budget.clone(), session };
-            let answers = SessionBudget { node: self.nodes[here].answers.clone(), session };
-            let source = if self.climate.one_source { 0 } else { there };
-            let grants = SessionGrants { node: self.nodes[here].grants.clone(), session, source };
-            let (budget, answers, grants) = (Arc::new(budget), Arc::new(answers), Arc::new(grants));
-            #[allow(unused_mut)]
-            let mut transfer = Transfer::new(config, budget, answers, grants, Arc::new(PlainBuffers));
-            #[cfg(feature = "planted-faults")]
-            transfer.plant(self.scenario.planted);
-            let tag = (session as u64) << 40 | u64::from(it.generation) << 8 | side as u64;
-            let ledger = Some(Ledger::new(tag));
-            it.sides[side] = Side { transfer: Some(transfer), ledger, ..Side::default() };
-        }
-        for who in self.both(session) {
-            self.plan_within(1_000, Event::ControlUp(who, 0));
-            if self.rng.chance(100) {
-                if let Some(transfer) = self.transfer(who) {
-                    transfer.prime();
-                }
-                self.settle(who)?;
-            }
-        }
-        Ok(())
+    pub(super) fn new_transfer(&self, who: Who) -> Transfer {
+        let (here, there, session) = (self.node_of(who), self.node_of(who.other()), who.session);
+        let config = TransferConfig {
+            dialler: who.side == 0,
+            max_message: self.climate.max_message,
+            send_window: self.climate.receive_windows[there],
+            receive_window: self.climate.receive_windows[here],
+            mailbox_window: self.climate.mailbox_windows[there],
+            own_mailbox_window: self.climate.mailbox_windows[here],
+            fragment_size: self.climate.fragment_size,
+            express_connections: self.climate.express_connections,
+            bulk_connections: self.climate.bulk_connections,
+            most_bulk_connections: self.climate.most_bulk_connections,
+        };
+        let node = &self.nodes[here];
+        let budget = SessionBudget { node: node.budget.clone(), session };
+        let answers = SessionBudget { node: node.answers.clone(), session };
+        let source = if self.climate.one_source { 0 } else { there };
+        let grants = SessionGrants { node: node.grants.clone(), session, source };
+        let (budget, answers, grants) = (Arc::new(budget), Arc::new(answers), Arc::new(grants));
+        #[allow(unused_mut)]
+        let mut transfer = Transfer::new(config, budget, answers, grants, Arc::new(PlainBuffers));
+        #[cfg(feature = "planted-faults")]
+        transfer.plant(self.scenario.planted);
+        transfer
     }
 
     fn tell_freed_budgets(&mut self) {
         for node in 0..self.nodes.len() {
             for session in self.nodes[node].budget.to_tell() {
-                let side = usize::from(self.sessions[session].nodes[1] == node);
-                let who = self.both(session)[side];
+                let who = Who { session, side: self.side_of(session, node) };
                 self.plan_within(50, Event::BudgetFreed(who));
             }
             for session in self.nodes[node].grants.to_tell() {
-                let side = usize::from(self.sessions[session].nodes[1] == node);
-                let who = self.both(session)[side];
+                let who = Who { session, side: self.side_of(session, node) };
                 self.coverage.grants_freed += 1;
                 self.plan_within(50, Event::GrantsFreed(who));
             }
@@ -291,9 +416,6 @@ impl World {
     ) -> Result<Option<R>, Broken> {
         let defer_permille = self.climate.defer_permille;
         let session = &mut self.sessions[who.session];
-        if session.generation != who.generation {
-            return Ok(None);
-        }
         let Some(transfer) = session.sides[who.side].transfer.as_mut() else { return Ok(None) };
         let deferred = session.sides[who.side].deferred.values().filter(|deferred| deferred.is_small());
         let deferring = deferred.map(|deferred| (deferred.from, deferred.to.clone())).collect();

@@ -29,4 +29,24 @@ pub struct Faults {
     pub reopen_idle: bool,
     /// The final count is said while the reader is still running.
     pub count_before_stopped: bool,
+    /// What a node misses while it is absent itself is held against its peer.
+    pub absence_counts: bool,
+    /// A control connection that is silent while the pool is heard is kept.
+    pub keep_silent_control: bool,
+    /// One refused attempt to connect is enough for a peer to be taken for gone.
+    pub gone_at_once: bool,
+    /// A resume is taken whatever its generation.
+    pub stale_resumes: bool,
+    /// A session ends when somebody says without a proof that the peer does not have it.
+    pub believe_unproved: bool,
+    /// The id of a pool connection may be taken again.
+    pub ids_twice: bool,
+    /// A restarted peer does not get in while the session with its former life is up.
+    pub keep_old_lives: bool,
+    /// A claim of a session's incarnation with a larger dial number is believed.
+    pub trust_claims: bool,
+    /// A session that is doubted has two seconds to resume, whether or not its pool lives.
+    pub impatient: bool,
+    /// Acceptors use the same nonce again and again.
+    pub same_nonce: bool,
 }
