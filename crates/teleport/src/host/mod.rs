@@ -8,7 +8,7 @@ use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
 pub use crate::local::watch::End;
 use crate::local::watch::{HostedWaiters, Purpose, Via, reason};
-pub use crate::local::{Accepted, Carry, CarryBody};
+pub use crate::local::{Accepted, Carry};
 use crate::local::{Peer, Unsent};
 use crate::{Incarnation, NodeName, ReplyError, SendError};
 use bytes::Bytes;

@@ -2,7 +2,7 @@
 //!
 //! Sessions, hosts and the face use them; they know of those only what the traits here say.
 
-mod carry;
+pub(crate) mod carry;
 pub(crate) mod inbox;
 pub(crate) mod registry;
 mod room;
@@ -12,7 +12,7 @@ use crate::base::lock::Held;
 use crate::io::source::Source;
 use crate::{ReplyError, SendError};
 use bytes::Bytes;
-pub use carry::{Accepted, Carry, CarryBody};
+pub use carry::{Accepted, Carry};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use teleport_etf::Pid;

@@ -20,9 +20,9 @@ mod told;
 pub use crate::base::error::RequestError;
 pub use crate::base::random::number as secret;
 pub use crate::host::{
-    Accepted, Arriving, Carried, Carry, CarryBody, End, Foreign, Host, Inbound, Origin, Piece, Receipt,
-    Untaken, Watch,
+    Accepted, Arriving, Carried, Carry, End, Foreign, Host, Inbound, Origin, Piece, Receipt, Untaken, Watch,
 };
 pub use crate::io::runtime::stand_back;
+pub use crate::local::carry::CarryBody;
 pub use node::{Embedded, Recipient, Sent, Waiting};
 pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
