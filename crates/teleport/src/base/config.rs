@@ -88,7 +88,7 @@ pub struct Config {
     ///
     /// Default 8: where a flow gets a fifth of the link, five fill it.
     pub most_bulk_connections: u32,
-    /// The most bytes per second that one pool connection sends (`SO_MAX_PACING_RATE`, on Linux); calls and ticks go over others.
+    /// The most bytes per second that each express or bulk connection sends (`SO_MAX_PACING_RATE`, on Linux). Ticks go over another.
     ///
     /// Default `None`: what TCP finds out. A limit leaves others of the same link their share.
     pub max_pacing_rate: Option<NonZeroU64>,
