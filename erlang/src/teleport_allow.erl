@@ -71,11 +71,23 @@ settings(Carries) ->
         true ->
             case Carries andalso [Items || {_Peers, Items} <- Rules, Items =/= all] of
                 false -> {ok, {mode(), [{text(Peers), items(Items)} || {Peers, Items} <- Rules]}};
-                [] when Rules =/= [] -> {ok, none};
-                _ -> {error, unusable("distributed Erlang, which has no such lists, goes over teleport on this node (-proto_dist"
-                                      " teleport), so by that peers reach everything")}
+                [] -> everybody_or_nothing(Rules);
+                _ -> carried()
             end
     end.
+
+%% Of rules that are all `all': whether some peer matches none of them, and so may reach nothing.
+-spec everybody_or_nothing([{atom(), all}]) -> {ok, none} | {error, {bad_value, allow, string()}}.
+everybody_or_nothing(Rules) ->
+    case lists:any(fun({Peers, all}) -> text(Peers) =:= <<"*">> end, Rules) of
+        true -> {ok, none};
+        false -> carried()
+    end.
+
+-spec carried() -> {error, {bad_value, allow, string()}}.
+carried() ->
+    {error, unusable("distributed Erlang, which has no such lists, goes over teleport on this node (-proto_dist teleport), so by that"
+                     " peers reach everything")}.
 
 %% A list by which peers may reach everything.
 -spec everything() -> settings().

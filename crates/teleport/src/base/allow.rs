@@ -292,16 +292,20 @@ impl Judge {
 /// Whether a message is one of `sys` or an exit, or may be one, since it cannot be looked into.
 fn may_be_system(body: &[u8]) -> bool {
     let Some(mut peek) = Peek::new(body) else { return true };
-    match peek.next() {
-        None => true,
-        Some(Seen::Tuple(arity)) if arity > 0 => match peek.next() {
-            None => true,
+    // What has no first tokens is malformed, or too long a list, map or tuple for them to be counted: it is neither.
+    while let Some(Seen::Tuple(_)) = peek.next() {
+        match peek.next() {
             // A server takes the second for the end of its parent.
-            Some(Seen::Atom(name)) => name == "system" || name == "EXIT",
-            Some(_) => false,
-        },
-        Some(_) => false,
+            Some(Seen::Atom(name)) if name == "system" || name == "EXIT" => return true,
+            // It goes on to an alias: `{teleport_alias, Alias, Message}`.
+            Some(Seen::Atom(name)) if name == ALIASES => match peek.skip() {
+                Some(()) => {}
+                None => return true,
+            },
+            _ => return false,
+        }
     }
+    false
 }
 
 /// The function that a message to the server that applies them names: `{'$gen_call', From, {apply, Leader, Module, Function, Args}}`,
@@ -454,11 +458,17 @@ mod tests {
         let compressed = [&[131, 80][..], &replace[1..]].concat();
         let (plain, with) = (judge(Permits::none().name("x")), judge(Permits::none().name("x").system()));
         let exit = body(&(atom("EXIT"), Term::from(1), atom("kill")));
-        for body in [&replace, &exit, &compressed, &vec![131, 121, 0, 0], &vec![]] {
+        let to_alias =
+            body(&(atom(ALIASES), Term::from(1), (atom("system"), Term::from(1), atom("get_state"))));
+        for body in [&replace, &exit, &to_alias, &compressed, &vec![131, 121, 0, 0], &vec![]] {
             assert!(plain.refuses(Kind::Data, &name("x"), false, body).is_some(), "{body:?}");
             assert!(with.refuses(Kind::Data, &name("x"), false, body).is_none(), "{body:?}");
         }
-        for body in [body(&atom("system")), body(&("system", 1)), body(&(1, atom("system"))), body(&"x")] {
+        let long = vec![Term::from(1000); 100_000];
+        let harmless = [body(&atom("system")), body(&("system", 1)), body(&(1, atom("system"))), body(&"x")];
+        for body in
+            harmless.into_iter().chain([body(&long), body(&(long.clone(), 1)), body(&(atom(ALIASES), 1, 2))])
+        {
             assert!(plain.refuses(Kind::Data, &name("x"), false, &body).is_none(), "{body:?}");
         }
     }

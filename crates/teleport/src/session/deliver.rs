@@ -19,6 +19,10 @@ use teleport_proto::wire::pool::Class;
 /// The host may be slow to take this many bytes of small carried messages before they keep their room in the peer's window.
 const MOST_UNTAKEN: usize = 1024 * 1024;
 
+/// Bytes of the text that says what is not allowed. A peer chooses how often it hears that, so it may not be longer than what is
+/// reckoned with for an answer of a node's own (`most_untaken` in `teleport_proto`).
+const LONGEST_WHY: usize = 110;
+
 /// Delivers what one read has brought. What that sets off happens at the end, when no lock is held: waking the mailboxes'
 /// owners, ending calls, telling the host, and telling the peer of processes that do not exist.
 pub(super) struct Deliver<'a> {
@@ -85,7 +89,8 @@ impl<'a> Deliver<'a> {
     fn refuse(&mut self, delivery: &Delivery) -> Option<Disposition> {
         let judge = self.judge.clone()?;
         let Delivery { kind, ref to, ref body, .. } = *delivery;
-        let Refusal { what, thing } = judge.refuses(kind, to, self.applies_functions(to), body)?;
+        let applies = matches!(kind, Kind::Data | Kind::Request(_)) && self.applies_functions(to);
+        let Refusal { what, thing } = judge.refuses(kind, to, applies, body)?;
         let (session, only_logs) = (self.session, judge.only_logs);
         session.permitted.count(what);
         let noted = session.core.warnings.of_not_allowed(&session.peer, &thing);
@@ -98,8 +103,8 @@ impl<'a> Deliver<'a> {
             Kind::Monitor(reference) => (Purpose::Monitor, reference, Disposition::Delivered),
             _ => return Some(Disposition::NoProcess),
         };
-        let (peer, node) = (&session.peer, &session.core.local.name);
-        let why = format!("{peer} may not {thing} at {node}: it has to be on the allow-list there");
+        let mut why = format!("not on the allow-list: {thing}, at {}", session.core.local.name);
+        why.truncate(why.floor_char_boundary(LONGEST_WHY));
         self.refused.push((delivery.from, reference, Refused::NotAllowed(purpose, why)));
         Some(end)
     }
