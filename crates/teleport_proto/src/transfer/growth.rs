@@ -27,6 +27,9 @@ const AS_GOOD: f64 = 0.85;
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long a trial waits for its connections, which the peer may be unable to open, or not want.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Watches how much goes out, and says over how many connections it should.
 #[derive(Debug)]
 pub(super) struct Growth {
@@ -55,6 +58,7 @@ struct Epoch {
 struct Trial {
     width: u32,
     rate: f64,
+    since: Time,
 }
 
 impl Growth {
@@ -79,6 +83,18 @@ impl Growth {
     /// A connection had nothing to write: what has been counted says nothing about connections.
     pub(super) fn idle(&mut self) {
         self.epoch = None;
+    }
+
+    /// There are fewer connections than wanted: more may still come. A trial waits for them only for a while. Says whether another number
+    /// is wanted now.
+    pub(super) fn lacks_some(&mut self, now: Time) -> bool {
+        self.epoch = None;
+        let Some(trial) = self.trial.take_if(|trial| now.saturating_sub(trial.since) >= PATIENCE) else {
+            return false;
+        };
+        self.width = trial.width;
+        self.pause_from(now);
+        true
     }
 
     /// Nothing has gone out for long: begins anew.
@@ -119,7 +135,7 @@ impl Growth {
             self.pause_from(now);
             return;
         }
-        self.trial = Some(Trial { width: self.width, rate });
+        self.trial = Some(Trial { width: self.width, rate, since: now });
         self.width = width;
     }
 
@@ -190,6 +206,18 @@ mod tests {
         let after = widths(&mut growth, &mut now, 200, 3e9, 3e9);
         assert_eq!(*after.iter().max().unwrap(), 8, "{after:?}");
         assert_eq!(growth.width(), 1, "{after:?}");
+    }
+
+    #[test]
+    fn a_trial_whose_connections_do_not_come_is_undone() {
+        let (mut growth, mut now) = (Growth::new(8, FRAGMENT), Time::ZERO);
+        while growth.width() == 1 {
+            now += Duration::from_millis(10);
+            growth.wrote(FRAGMENT.into(), 1, now);
+        }
+        assert!(!growth.lacks_some(now));
+        assert!(growth.lacks_some(now + PATIENCE));
+        assert_eq!(growth.width(), 1);
     }
 
     #[test]

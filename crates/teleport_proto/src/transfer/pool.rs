@@ -182,10 +182,15 @@ impl Transfer {
     /// A frame of that length is being written on a bulk connection: time to see whether another number of them would do better.
     pub fn weigh(&mut self, bytes: usize, now: Time) {
         let (wanted, live) = (self.growth.width(), self.live(Class::Bulk) as u32);
-        if live < wanted {
-            return self.growth.idle(); // what is being tried is not there yet
-        }
-        if self.growth.wrote(bytes as u64, live.min(self.usable_bulk()), now) {
+        let other = match live < wanted {
+            true => self.growth.lacks_some(now),
+            false => self.growth.wrote(bytes as u64, live.min(self.usable_bulk()), now),
+        };
+        if other {
+            // What is not in use is not to be opened again when it has been closed.
+            let usable = self.usable_bulk();
+            self.say_wanted |= !self.config.dialler && usable < self.target.bulk;
+            self.target.bulk = self.target.bulk.min(usable);
             self.serve(Class::Bulk);
         }
     }
