@@ -165,8 +165,8 @@ impl Liveness {
         #[cfg(feature = "planted-faults")]
         let late = if self.faults.absence_counts { Duration::ZERO } else { late };
         self.note_lateness(now, late);
-        self.any.heard(last_heard.max(control_last_heard), late);
-        if self.control_is_up && self.control.heard(control_last_heard, late) {
+        self.any.heard(last_heard.max(control_last_heard), now, late);
+        if self.control_is_up && self.control.heard(control_last_heard, now, late) {
             self.reconnect_asked = false;
         } else if !self.control_is_up {
             self.control.excused = self.control.excused.saturating_add(late);
@@ -253,7 +253,7 @@ impl Liveness {
         self.control_is_up = true;
         self.reconnect_asked = false;
         self.control = Silence::since(now);
-        self.any.heard(now, Duration::ZERO);
+        self.any.heard(now, now, Duration::ZERO);
     }
 
     /// The control connection is gone. It has the deadline to come back, even if the pool is heard meanwhile:
@@ -401,13 +401,14 @@ impl Silence {
         Silence { last: now, excused: Duration::ZERO }
     }
 
-    /// Whether something new was heard. `late` is how late we noticed.
-    fn heard(&mut self, last: Time, late: Duration) -> bool {
+    /// Whether something new was heard. `late` is how late we noticed. What we missed before it was heard is no excuse for the
+    /// silence since.
+    fn heard(&mut self, last: Time, now: Time, late: Duration) -> bool {
         let new = last > self.last;
         if new {
             *self = Silence::since(last);
         }
-        self.excused = self.excused.saturating_add(late);
+        self.excused = self.excused.saturating_add(late.min(now.saturating_sub(self.last)));
         new
     }
 

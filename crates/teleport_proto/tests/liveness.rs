@@ -99,6 +99,16 @@ fn any_byte_on_any_connection_is_life() {
 }
 
 #[test]
+fn an_absence_before_the_peer_was_heard_is_no_excuse_for_its_silence_since() {
+    let mut liveness = Liveness::new(Config::default(), s(0));
+    // Its machine has slept for a day; what the peer has sent is read before anything else.
+    let woken = s(86_400);
+    assert!(!liveness.poll(woken, woken, woken).contains(&Action::NodeDown));
+    let (at, _) = run_until_down(&mut liveness, |_| (woken, woken));
+    assert_eq!(at, woken + s(60));
+}
+
+#[test]
 fn an_observer_that_was_stopped_does_not_blame_the_peer() {
     for silent_before in [0, 14, 50, 59] {
         let mut liveness = Liveness::new(Config::default(), s(1000));

@@ -276,8 +276,8 @@ impl World {
             return Ok(());
         }
         Err(Broken::new(format!(
-            "{who:?} ended although its peer has it ({has_it}, heard {:?}): {reason}",
-            watch.heard
+            "{who:?} ended although its peer has it ({has_it}, heard {:?}, without control since {:?}): {reason}",
+            watch.heard, watch.alone
         )))
     }
 
