@@ -83,7 +83,7 @@ pub struct Config {
     /// 5 to 10 % of throughput in switching between them.
     pub bulk_connections: u32,
     /// The most bulk connections per peer. More than [`bulk_connections`](Self::bulk_connections) are opened while messages wait for
-    /// them, twice as many each time, and used as long as that brings at least 1.4 times as much: networks limit single flows. At most
+    /// them, twice as many each time, and used as long as that brings at least 1.6 times as much: networks limit single flows. At most
     /// as many as there are without this if that is more.
     ///
     /// Default 8: where a flow gets a fifth of the link, five fill it.
