@@ -237,7 +237,7 @@ another_list_holds_without_a_restart(Config) ->
     #{creation := Creation} = teleport:info(Node),
     ok = erpc:call(Node, application, set_env, [teleport, allow, [{'nobody@*', all}]]),
     Call = fun() -> teleport_test:outcome(teleport, gs_call, [{?NAME, Node}, {echo, x}]) end,
-    teleport_test:eventually(fun() -> timer:sleep(100), element(1, Call()) =:= exit end),
+    teleport_test:eventually(fun() -> element(1, Call()) =:= exit end),
     ok = erpc:call(Node, application, unset_env, [teleport, allow]),
     look(Node),
     ?assertEqual({ok, x}, teleport:gs_call({?NAME, Node}, {echo, x})),
