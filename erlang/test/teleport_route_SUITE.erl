@@ -77,8 +77,9 @@ nodes_are_asked_at_the_same_time(Config) ->
          ?assert(Micros < 2 * ?ASKING * 1000, Micros)
      end || {Call, Expected} <-
         [{fun() -> teleport:multi_call(Nodes, x, hello, ?ASKING + 1000) end, {[], Nodes}},
-         {fun() -> teleport:abcast(Nodes, x, hello, [{timeout, ?ASKING + 1000}]) end,
-          [{Node, {error, timeout}} || Node <- Nodes]}]],
+         %% The reason depends on whether the connection that the first call began is given up before this one's time is.
+         {fun() -> [{Node, error} || {Node, {error, _}} <- teleport:abcast(Nodes, x, hello, [{timeout, ?ASKING + 1000}])] end,
+          [{Node, error} || Node <- Nodes]}]],
     ok = teleport_test:signal(cont, OsPid),
     teleport_test:stop_peer(Other).
 
