@@ -43,6 +43,8 @@ pub struct Faults {
     pub ids_twice: bool,
     /// A restarted peer does not get in while the session with its former life is up.
     pub keep_old_lives: bool,
+    /// Whoever answers what was sent before a session began is taken for a later life than the session's.
+    pub late_lives: bool,
     /// A claim of a session's incarnation with a larger dial number is believed.
     pub trust_claims: bool,
     /// A session that is doubted has two seconds to resume, whether or not its pool lives.

@@ -4,6 +4,10 @@
 //! back in the verdict; so each side of a session knows which of the peer's dials are older than the session.
 //! A late one of those is recognised, whereas a newer one says that the peer does not have the session any more. Any
 //! holder of the cookie can say so: a session of which a connection lives is asked first.
+//!
+//! Lives of one name have no numbers and no clock in common, and what a life has sent may arrive after it is gone. Their order
+//! follows from what answers what: who has answered something that this node sent after it had a session has lived since then,
+//! and is of the same life or a later one. Whoever has answered what is older than the session may be an earlier one.
 
 mod limit;
 mod peer;
@@ -122,11 +126,17 @@ pub enum EndReason {
     PeerShutDown,
 }
 
-/// What [`Membership::inbound`] cannot know itself.
+/// How many sessions a node has begun by some moment: the order of what it has sent and of its sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Begun(u64);
+
+/// What [`Membership`] cannot know itself of a connection that has proved itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Circumstances {
     /// When the connection comes.
     pub now: Time,
+    /// [`Membership::begun`] from before what the peer has answered was sent: the challenge, or as the dialler the proof.
+    pub asked: Begun,
     /// A pool connection of the session with that peer lives.
     pub linked: bool,
     /// There is room for one more of the sessions that others open.
@@ -200,6 +210,7 @@ pub struct Membership {
     backoff: Backoff,
     attempt: Duration,
     last_dial: u64,
+    begun: Begun,
     peers: BTreeMap<NodeName, Peer>,
     sessions: FxHashMap<SessionId, NodeName>,
     shutting_down: bool,
@@ -215,6 +226,7 @@ impl Membership {
             backoff,
             attempt,
             last_dial: 0,
+            begun: Begun::default(),
             peers: BTreeMap::new(),
             sessions: FxHashMap::default(),
             shutting_down: false,
@@ -289,17 +301,33 @@ impl Membership {
     }
 
     /// A dial has ended with an acceptance.
-    pub fn dial_succeeded(&mut self, established: &Established) -> Outcome {
-        let number = established.connection;
+    pub fn dial_succeeded(&mut self, established: &Established, circumstances: Circumstances) -> Outcome {
+        let Circumstances { now, asked, linked, .. } = circumstances;
+        let (number, patience) = (established.connection, self.patience(linked));
+        #[cfg(feature = "planted-faults")]
+        let faults = self.faults;
         let discard = Outcome { keep: false, actions: Vec::new() };
         if self.shutting_down {
             return discard;
         }
-        let replaced = match self.peers.get(&established.peer).map(|known| &known.state) {
+        let replaced = match self.peers.get_mut(&established.peer).map(|known| &mut known.state) {
             None | Some(State::Waiting { .. }) => None,
             Some(State::Dialling { number: current, .. }) if *current == number => None,
             // The peer replaces this session by the one of the newer dial.
             Some(State::Dialling { .. }) => return discard,
+            Some(State::Up(living)) if living.session.incarnation != established.peer_incarnation => {
+                let late = living.may_be_later_than(asked);
+                #[cfg(feature = "planted-faults")]
+                let late = late && !faults.late_lives;
+                if late {
+                    return discard;
+                }
+                if living.session.control_connected || linked {
+                    let actions = living.doubt(established.peer.clone(), now, patience).actions;
+                    return Outcome { actions, ..discard };
+                }
+                Some((living.session, established.peer_incarnation))
+            }
             Some(State::Up(living)) if living.is_newer_than(established) => return discard,
             Some(State::Up(living)) => Some((living.session, established.peer_incarnation)),
         };
@@ -314,7 +342,7 @@ impl Membership {
             control_connected: true,
             generation: 0,
         };
-        actions.push(self.up(&established.peer, Living::new(session, Some(number), established.peer_dial)));
+        actions.push(self.up(&established.peer, session, Some(number), established.peer_dial));
         Outcome { keep: true, actions }
     }
 
@@ -469,8 +497,13 @@ impl Membership {
         self.last_dial
     }
 
+    /// How many sessions have begun by now: to be asked before a challenge is sent, or a proof, and to be told with what comes of it.
+    pub fn begun(&self) -> Begun {
+        self.begun
+    }
+
     fn inbound_session(&mut self, request: &Request, circumstances: Circumstances) -> Decision {
-        let Circumstances { now, linked, room } = circumstances;
+        let Circumstances { now, asked, linked, room } = circumstances;
         let patience = self.patience(linked);
         let mut actions = Vec::new();
         #[cfg(feature = "planted-faults")]
@@ -491,15 +524,22 @@ impl Membership {
                     // Dialled before the session began, and late.
                     return Decision::refuse(Refusal::Simultaneous);
                 }
-                let jumps = same && request.connection - living.peer_dial > MOST_DIALS;
-                let asked = session.control_connected || jumps || linked;
+                let late = !same && living.may_be_later_than(asked);
                 #[cfg(feature = "planted-faults")]
-                let asked = asked && !(faults.trust_claims && same);
+                let late = late && !faults.late_lives;
+                if late {
+                    // If it is not of an earlier life, it tries again, and is challenged anew.
+                    return Decision::refuse(Refusal::NameInUse);
+                }
+                let jumps = same && request.connection - living.peer_dial > MOST_DIALS;
+                let doubtful = session.control_connected || jumps || linked;
+                #[cfg(feature = "planted-faults")]
+                let doubtful = doubtful && !(faults.trust_claims && same);
                 #[cfg(feature = "planted-faults")]
                 if faults.keep_old_lives && !same {
                     return Decision::refuse(Refusal::NameInUse);
                 }
-                if asked {
+                if doubtful {
                     return living.doubt(request.peer.clone(), now, patience);
                 }
                 actions = self.end(session.id, replacement_reason(&session, request.peer_incarnation));
@@ -516,7 +556,7 @@ impl Membership {
             control_connected: true,
             generation: 0,
         };
-        actions.push(self.up(&request.peer, Living::new(session, None, request.connection)));
+        actions.push(self.up(&request.peer, session, None, request.connection));
         Decision { verdict: Ok(self.last_dial), actions }
     }
 
@@ -591,11 +631,12 @@ impl Membership {
         vec![Action::Dial { peer, number }]
     }
 
-    fn up(&mut self, peer: &NodeName, living: Living) -> Action {
-        let session = living.session.id;
-        self.sessions.insert(session, peer.clone());
-        self.peers.insert(peer.clone(), Peer { wanted: false, failures: 0, state: State::Up(living) });
-        Action::Up { peer: peer.clone(), session }
+    fn up(&mut self, peer: &NodeName, session: Session, dial: Option<u64>, peer_dial: u64) -> Action {
+        self.begun.0 += 1;
+        let state = State::Up(Living::new(session, self.begun, dial, peer_dial));
+        self.sessions.insert(session.id, peer.clone());
+        self.peers.insert(peer.clone(), Peer { wanted: false, failures: 0, state });
+        Action::Up { peer: peer.clone(), session: session.id }
     }
 }
 

@@ -137,6 +137,11 @@ fn keeping_the_former_life_of_a_peer_is_caught() {
 }
 
 #[test]
+fn believing_an_earlier_life_is_caught() {
+    caught("late_lives", Faults { late_lives: true, ..Faults::default() });
+}
+
+#[test]
 fn challenging_with_the_same_nonce_is_caught() {
     caught("same_nonce", Faults { same_nonce: true, ..Faults::default() });
 }

@@ -170,9 +170,9 @@ async fn prove(engine: Arc<Engine>, stream: TcpStream, source: SocketAddr, numbe
             _ => stream.into(),
         };
         let spoke = || engine.unproven.spoke(number);
-        let authenticated = handshake::accept(&stream, &engine.core.local, &*engine, spoke).await?;
+        let (authenticated, asked) = handshake::accept(&stream, &engine.core.local, &*engine, spoke).await?;
         match engine.check_tls(&stream, &authenticated.request().peer, authenticated.features()) {
-            Ok(()) => Ok((stream, authenticated)),
+            Ok(()) => Ok((stream, authenticated, asked)),
             Err(failure) => {
                 let _ = stream.write_all(&authenticated.refuse(Refusal::NotAllowed)).await; // if it still listens
                 Err(failure)
@@ -184,8 +184,8 @@ async fn prove(engine: Arc<Engine>, stream: TcpStream, source: SocketAddr, numbe
         return;
     }
     match result {
-        Ok(Ok((stream, authenticated))) => {
-            engine.inbound(stream, authenticated, Source::of(source.ip())).await
+        Ok(Ok((stream, authenticated, asked))) => {
+            engine.inbound(stream, authenticated, asked, Source::of(source.ip())).await
         }
         Ok(Err(Failure::Refused(error))) => {
             note_refused(&engine, source, OfStranger::Handshake(discriminant(&error)), &error)

@@ -1,7 +1,7 @@
 //! Opening connections: a peer's addresses race. The next one begins when one has failed or takes its time, and the first behind
 //! which the peer itself is wins.
 
-use super::handshake::{self, Failure, Greeted};
+use super::handshake::{self, Failure, Greeted, Known};
 use super::{ADVICE, Engine};
 use crate::TlsError;
 use crate::base::error::{ConnectError, Outcome, Tried};
@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use teleport_proto::handshake::{Established, Opening};
+use teleport_proto::membership::Begun;
 use teleport_proto::{NodeName, membership};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -38,6 +39,15 @@ pub(crate) enum Purpose {
     NewSession(u64),
     /// One more of a session.
     Join(Opening),
+}
+
+/// A connection that has been opened, and accepted by the peer.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    pub(crate) established: Established,
+    /// What had begun before the peer was given a proof.
+    pub(crate) asked: Begun,
 }
 
 /// Why a connection could not be opened.
@@ -84,7 +94,7 @@ pub(super) async fn open_or_be_called(
     peer: &NodeName,
     number: u64,
     lost: impl Fn(&ConnectError),
-) -> Result<Option<(Stream, Established)>, Failed> {
+) -> Result<Option<Opened>, Failed> {
     let (limit, progress) = (engine.core.config.setup_timeout, Progress::default());
     let (until, in_vain) = (Instant::now() + limit, Notify::new());
     let opening = reach_in_time(engine, peer, Purpose::NewSession(number), &progress);
@@ -122,11 +132,7 @@ pub(super) async fn open_or_be_called(
 /// Connects to a peer and runs the handshake, all within the set-up time.
 ///
 /// Addresses behind which somebody else answers, or nobody that makes sense, lose. What the peer itself says is final.
-pub(crate) async fn open(
-    engine: &Engine,
-    peer: &NodeName,
-    purpose: Purpose,
-) -> Result<(Stream, Established), Failed> {
+pub(crate) async fn open(engine: &Engine, peer: &NodeName, purpose: Purpose) -> Result<Opened, Failed> {
     reach_in_time(engine, peer, purpose, &Progress::default()).await
 }
 
@@ -135,7 +141,7 @@ async fn reach_in_time(
     peer: &NodeName,
     purpose: Purpose,
     progress: &Progress,
-) -> Result<(Stream, Established), Failed> {
+) -> Result<Opened, Failed> {
     let limit = engine.core.config.setup_timeout;
     let deadline = Instant::now() + limit;
     let reaching = reach(engine, peer, &purpose, progress);
@@ -158,7 +164,7 @@ async fn reach(
     peer: &NodeName,
     purpose: &Purpose,
     progress: &Progress,
-) -> Result<(Stream, Established), Failed> {
+) -> Result<Opened, Failed> {
     let addresses = addresses(engine, peer).await;
     let mut attempts =
         Attempts::new(addresses, |address| Box::pin(greet(engine, peer, purpose, address, progress)));
@@ -246,13 +252,14 @@ async fn prove(
     address: SocketAddr,
     stream: Stream,
     greeted: Greeted,
-) -> Result<(Stream, Established), Failed> {
+) -> Result<Opened, Failed> {
+    let asked = engine.begun();
     let proved = match handshake::prove(&stream, greeted).await {
         Ok(established) => engine.check_tls(&stream, peer, established.features).map(|()| established),
         Err(failure) => Err(failure),
     };
     match proved {
-        Ok(established) => Ok((stream, established)),
+        Ok(established) => Ok(Opened { stream, established, asked }),
         Err(failure) => Err(Tried { address, outcome: failure.into() }.alone(peer).into()),
     }
 }

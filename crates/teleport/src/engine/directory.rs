@@ -2,7 +2,7 @@
 //! [`lifecycle`](super::lifecycle).
 
 use super::control;
-use super::dial::{self, Failed, Purpose};
+use super::dial::{self, Failed, Opened, Purpose};
 use super::{ADVICE, Engine};
 use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use teleport_proto::absence::Absence;
 use teleport_proto::handshake::{Established, HandshakeError, Opening, Refusal, Request};
 use teleport_proto::membership::{
-    Action, Circumstances, Decision, EndReason, Failure, Membership, SessionLimit,
+    Action, Begun, Circumstances, Decision, EndReason, Failure, Membership, SessionLimit,
 };
 use teleport_proto::{NodeName, SessionId, Time};
 use tokio::sync::mpsc;
@@ -85,11 +85,15 @@ impl Directory {
     }
 
     /// Decides on an inbound connection that has proved itself.
-    pub(super) fn inbound(&mut self, request: &Request, source: Source, now: Time) -> Decision {
-        let session = self.membership.session(&request.peer).and_then(|session| self.session(session.id));
-        let linked = session.is_some_and(|session| session.has_links());
-        let circumstances = Circumstances { now, linked, room: self.limit.has_room(source) };
+    pub(super) fn inbound(&mut self, request: &Request, source: Source, asked: Begun, now: Time) -> Decision {
+        let circumstances = self.circumstances(&request.peer, source, asked, now);
         self.membership.inbound(request, circumstances)
+    }
+
+    fn circumstances(&self, peer: &NodeName, source: Source, asked: Begun, now: Time) -> Circumstances {
+        let session = self.membership.session(peer).and_then(|session| self.session(session.id));
+        let linked = session.is_some_and(|session| session.has_links());
+        Circumstances { now, asked, linked, room: self.limit.has_room(source) }
     }
 
     /// Notes an attempt to connect to the peer of a session. `true` if that shows that it is gone.
@@ -203,11 +207,13 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
     let opened = dial::open_or_be_called(&engine, &peer, number, lost).await;
     let mut directory = engine.directory.lock();
     match opened {
-        Ok(Some((stream, established))) => {
-            let outcome = directory.membership.dial_succeeded(&established);
+        Ok(Some(Opened { stream, established, asked })) => {
             // Without an address it is gone already.
             let address = stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-            directory.apply(&engine, outcome.actions, Some((&established, Source::of(address))));
+            let (source, now) = (Source::of(address), engine.core.clock.now());
+            let circumstances = directory.circumstances(&peer, source, asked, now);
+            let outcome = directory.membership.dial_succeeded(&established, circumstances);
+            directory.apply(&engine, outcome.actions, Some((&established, source)));
             let session = directory.session(established.session).filter(|_| outcome.keep);
             if let Some(session) = session {
                 engine.reached.note(&peer, &stream);
@@ -259,7 +265,7 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
     let opened = dial::open(&engine, &peer, Purpose::Join(opening)).await;
     let mut directory = engine.directory.lock();
     match opened {
-        Ok((stream, _)) => {
+        Ok(Opened { stream, .. }) => {
             let outcome = directory.membership.resume_succeeded(id, generation);
             directory.apply(&engine, outcome.actions, None);
             if outcome.keep {

@@ -11,6 +11,7 @@ use teleport_proto::handshake::{
     Established, HELLO_LEN, HandshakeError, LocalNode, NONCE_LEN, Opening, PROOF_LEN, Rejection, SessionKey,
     VERDICT_LEN, check_first_bytes,
 };
+use teleport_proto::membership::Begun;
 use teleport_proto::{NodeName, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,12 +55,14 @@ impl From<HandshakeError> for Failure {
     }
 }
 
-/// The secrets that inbound connections are checked against.
-pub(crate) trait Secrets {
+/// What inbound connections are checked against.
+pub(crate) trait Known {
     /// The cookie shared with that peer.
     fn cookie(&self, peer: &NodeName) -> impl Future<Output = Option<Cookie>> + Send;
     /// The key of a living session.
     fn session_key(&self, session: SessionId) -> Option<SessionKey>;
+    /// How many sessions have begun by now.
+    fn begun(&self) -> Begun;
 }
 
 /// The acceptor has said who it is, and waits for the proof of the dialler.
@@ -87,14 +90,14 @@ pub(crate) async fn prove(stream: &Stream, greeted: Greeted) -> Result<Establish
     Ok(dialler.verdict(&verdict)?)
 }
 
-/// Runs the acceptor's side up to the dialler's proof, and tells when it has said a valid hello. The caller decides, and
-/// sends the verdict.
+/// Runs the acceptor's side up to the dialler's proof, and tells when it has said a valid hello. The caller decides, with what
+/// had begun when it was challenged, and sends the verdict.
 pub(crate) async fn accept(
     stream: &Stream,
     local: &LocalNode,
-    secrets: &impl Secrets,
+    known: &impl Known,
     spoke: impl FnOnce(),
-) -> Result<Authenticated, Failure> {
+) -> Result<(Authenticated, Begun), Failure> {
     let random = random::<ACCEPTOR_RANDOM_LEN>()?;
     let hello = read_frame::<HELLO_LEN>(stream).await?;
     let claim = match Acceptor::new(local, stream.binding(), random).hello(&hello) {
@@ -104,18 +107,19 @@ pub(crate) async fn accept(
     spoke();
     let (acceptor, challenge) = match claim {
         Claim::New(claim) => {
-            let cookie = secrets.cookie(claim.peer()).await;
+            let cookie = known.cookie(claim.peer()).await;
             claim.challenge(cookie.as_ref())
         }
         Claim::Join(claim) => {
-            let key = secrets.session_key(claim.session());
+            let key = known.session_key(claim.session());
             claim.challenge(key.as_ref())
         }
     };
+    let asked = known.begun();
     stream.write_all(&challenge).await?;
     let proof = read_frame::<PROOF_LEN>(stream).await?;
     match acceptor.proof(&proof) {
-        Ok(authenticated) => Ok(authenticated),
+        Ok(authenticated) => Ok((authenticated, asked)),
         Err(rejection) => Err(reject(stream, rejection).await),
     }
 }

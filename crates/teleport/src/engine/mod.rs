@@ -34,7 +34,7 @@ use crate::session::{Command, Core, Session, SessionEvent};
 use crate::{Config, ConnectError, PeerInfo, SendError, TlsError};
 use accept::Unproven;
 use control::TickObserver;
-use dial::{Failed, Purpose};
+use dial::{Failed, Opened, Purpose};
 use directory::Directory;
 use handshake::Failure;
 pub(crate) use handshake::random;
@@ -49,7 +49,7 @@ use strays::Strays;
 use teleport_proto::handshake::{
     Authenticated, ConnectionKind, Cookie, FEATURE_TLS, LocalNode, Opening, Refusal, SessionKey,
 };
-use teleport_proto::membership::EndReason;
+use teleport_proto::membership::{Begun, EndReason};
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::net::TcpListener;
@@ -320,7 +320,7 @@ impl Engine {
             tokio::time::sleep(pause.min(backoff.most)).await;
         }
         match dial::open(&self, &session.peer, Purpose::Join(opening)).await {
-            Ok((stream, _)) => {
+            Ok(Opened { stream, .. }) => {
                 self.directory.lock().is_there(id);
                 session.joined(true);
                 self.attach(&session, connection, class, stream);
@@ -337,11 +337,17 @@ impl Engine {
     }
 
     /// An inbound connection that has proved itself.
-    async fn inbound(self: &Arc<Self>, stream: Stream, authenticated: Authenticated, source: Source) {
+    async fn inbound(
+        self: &Arc<Self>,
+        stream: Stream,
+        authenticated: Authenticated,
+        asked: Begun,
+        source: Source,
+    ) {
         let request = authenticated.request().clone();
         let (verdict, session) = {
             let mut directory = self.directory.lock();
-            let decision = directory.inbound(&request, source, self.core.clock.now());
+            let decision = directory.inbound(&request, source, asked, self.core.clock.now());
             match decision.verdict {
                 Ok(last_dial) => {
                     let (verdict, established) = authenticated.accept(last_dial);
@@ -462,12 +468,16 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl handshake::Secrets for Engine {
+impl handshake::Known for Engine {
     async fn cookie(&self, peer: &NodeName) -> Option<Cookie> {
         self.cookies.of(peer).await
     }
 
     fn session_key(&self, session: SessionId) -> Option<SessionKey> {
         self.directory.lock().session(session).map(|session| session.key.clone())
+    }
+
+    fn begun(&self) -> Begun {
+        self.directory.lock().membership.begun()
     }
 }

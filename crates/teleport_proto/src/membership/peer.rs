@@ -1,6 +1,6 @@
 //! What a node knows of one peer: that it dials it, waits to do so, or has a session with it.
 
-use super::{Action, Decision, Session};
+use super::{Action, Begun, Decision, Session};
 use crate::handshake::{Established, Refusal};
 use crate::{NodeName, Time};
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Living {
     pub(super) session: Session,
+    /// Its place among the sessions that this node has begun.
+    begun: Begun,
     /// Our dial, if it came about by one.
     pub(super) dial: Option<u64>,
     /// The newest of the peer's dials that is older than the session.
@@ -79,9 +81,10 @@ pub(super) enum Resume {
 }
 
 impl Living {
-    pub(super) fn new(session: Session, dial: Option<u64>, peer_dial: u64) -> Self {
+    pub(super) fn new(session: Session, begun: Begun, dial: Option<u64>, peer_dial: u64) -> Self {
         Living {
             session,
+            begun,
             dial,
             peer_dial,
             last_generation: 0,
@@ -140,11 +143,13 @@ impl Living {
         lives
     }
 
-    /// Whether this session began after one whose verdict came late.
+    /// Whether the peer's life may be a later one than that of somebody who answers what this node sent when so much had begun.
+    pub(super) fn may_be_later_than(&self, asked: Begun) -> bool {
+        asked < self.begun
+    }
+
+    /// Whether this session began after one of the same life whose verdict came late.
     pub(super) fn is_newer_than(&self, late: &Established) -> bool {
-        if self.session.incarnation != late.peer_incarnation {
-            return self.session.control_connected;
-        }
         match self.dial {
             Some(dial) => dial > late.connection,
             None => self.peer_dial > late.peer_dial,

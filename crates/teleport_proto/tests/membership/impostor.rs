@@ -21,7 +21,8 @@ fn claim(world: &mut World, at: usize, whom: usize, number: u64) {
         session,
         connection: number,
     };
-    let decision = world.inbound(at, &request);
+    let asked = world.nodes[at].membership.begun();
+    let decision = world.inbound(at, &request, asked);
     if decision.verdict.is_ok() {
         world.impostors.insert(session);
     }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use teleport_proto::handshake::{ConnectionKind, Refusal, Request};
-use teleport_proto::membership::{Action, Backoff, Circumstances, Decision, EndReason, Failure, Membership};
+use teleport_proto::membership::{
+    Action, Backoff, Begun, Circumstances, Decision, EndReason, Failure, Membership,
+};
 use teleport_proto::{Incarnation, NodeName, SessionId, Time};
 
 use crate::{SplitMix, established, secs};
@@ -140,17 +142,25 @@ pub(crate) struct Node {
     pub(crate) membership: Membership,
     /// The session that it has been told of, by the peer.
     up: BTreeMap<NodeName, SessionId>,
+    /// The lives of the peers that it has, or had, sessions with.
+    lives: BTreeMap<SessionId, Incarnation>,
     /// Since when a session is without control.
     alone: BTreeMap<SessionId, Time>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    dialler: Begun,
+    acceptor: Begun,
 }
 
 /// Something on its way.
 #[derive(Debug, Clone)]
 enum Flight {
-    /// The dialler's proof, to the acceptor.
-    Proof { from: (usize, Incarnation), request: Request },
+    /// The dialler's proof, to the acceptor. `asked`: what either had begun when it was given.
+    Proof { from: (usize, Incarnation), request: Request, asked: Asked },
     /// The verdict, back.
-    Verdict { request: Request, verdict: Result<u64, Refusal>, acceptor: (usize, Incarnation) },
+    Verdict { request: Request, asked: Begun, verdict: Result<u64, Refusal>, acceptor: (usize, Incarnation) },
     /// The dialler's connect or handshake has failed.
     Failed { request: Request },
     /// A connection is gone, as seen by one of its ends.
@@ -390,11 +400,21 @@ impl World {
                 }
                 Action::Up { peer, session } => {
                     self.began += 1;
+                    let life = self.nodes[node].membership.session(&peer).unwrap().incarnation;
+                    self.nodes[node].lives.insert(session, life);
                     let before = self.nodes[node].up.insert(peer, session);
                     assert_eq!(before, None, "seed {}: two sessions with one peer", self.seed);
                 }
-                Action::Ended { peer, session, .. } => {
+                Action::Ended { peer, session, reason } => {
                     self.ended += 1;
+                    let (now, then) =
+                        (self.nodes[self.index(&peer)].incarnation, self.nodes[node].lives[&session]);
+                    let wrong = reason == EndReason::Restarted && now == then;
+                    assert!(
+                        !wrong,
+                        "seed {}: an earlier life has taken the place of the present one",
+                        self.seed
+                    );
                     let before = self.nodes[node].up.remove(&peer);
                     assert_eq!(before, Some(session), "seed {}: ended what was not", self.seed);
                     self.nodes[node].alone.remove(&session);
@@ -478,7 +498,9 @@ impl World {
             self.given_up.insert(wire(&request));
         }
         let acceptor_life = self.nodes[acceptor].incarnation;
-        self.flights.push((acceptor, acceptor_life, Flight::Proof { from: (node, life), request }));
+        let [dialler, acceptor_begun] = [node, acceptor].map(|node| self.nodes[node].membership.begun());
+        let asked = Asked { dialler, acceptor: acceptor_begun };
+        self.flights.push((acceptor, acceptor_life, Flight::Proof { from: (node, life), request, asked }));
     }
 
     fn deliver(&mut self, node: usize, life: Incarnation, flight: Flight) {
@@ -486,8 +508,10 @@ impl World {
             return self.stray(node, flight);
         }
         match flight {
-            Flight::Proof { from, request } => self.proof(node, from, request),
-            Flight::Verdict { request, verdict, acceptor } => self.verdict(node, request, verdict, acceptor),
+            Flight::Proof { from, request, asked } => self.proof(node, from, request, asked),
+            Flight::Verdict { request, asked, verdict, acceptor } => {
+                self.verdict(node, request, asked, verdict, acceptor)
+            }
             Flight::Failed { request } => self.failed(node, &request, Failure::Other),
             Flight::Gone { wire } => {
                 let actions = self.nodes[node].membership.control_lost(wire.0, wire.1);
@@ -526,19 +550,19 @@ impl World {
     /// What was for an earlier life of a node meets nobody; who waits for an answer learns so.
     fn stray(&mut self, node: usize, flight: Flight) {
         match flight {
-            Flight::Proof { from, request } if !self.given_up.contains(&wire(&request)) => {
+            Flight::Proof { from, request, .. } if !self.given_up.contains(&wire(&request)) => {
                 let request = dialled(&request, &self.nodes[node].name);
                 self.flights.push((from.0, from.1, Flight::Failed { request }));
             }
-            Flight::Verdict { request, verdict: Ok(_), acceptor } => {
+            Flight::Verdict { request, verdict: Ok(_), acceptor, .. } => {
                 self.flights.push((acceptor.0, acceptor.1, Flight::Gone { wire: wire(&request) }));
             }
             _ => {}
         }
     }
 
-    fn proof(&mut self, node: usize, from: (usize, Incarnation), request: Request) {
-        let decision = self.inbound(node, &request);
+    fn proof(&mut self, node: usize, from: (usize, Incarnation), request: Request, asked: Asked) {
+        let decision = self.inbound(node, &request, asked.acceptor);
         self.act(node, decision.actions);
         let acceptor = (node, self.nodes[node].incarnation);
         if decision.verdict.is_ok() {
@@ -558,15 +582,19 @@ impl World {
             }
             return;
         }
-        let verdict = Flight::Verdict { request, verdict: decision.verdict, acceptor };
+        let verdict = Flight::Verdict { request, asked: asked.dialler, verdict: decision.verdict, acceptor };
         self.flights.push((from.0, from.1, verdict));
     }
 
-    pub(crate) fn inbound(&mut self, node: usize, request: &Request) -> Decision {
-        let linked =
-            request_session(&self.nodes[node], request).is_some_and(|session| self.is_linked(session));
-        let circumstances = Circumstances { now: self.now, linked, room: true };
+    pub(crate) fn inbound(&mut self, node: usize, request: &Request, asked: Begun) -> Decision {
+        let circumstances = self.circumstances(node, &request.peer, asked);
         self.nodes[node].membership.inbound(request, circumstances)
+    }
+
+    fn circumstances(&self, node: usize, peer: &NodeName, asked: Begun) -> Circumstances {
+        let session = self.nodes[node].membership.session(peer);
+        let linked = session.is_some_and(|session| self.is_linked(session.id));
+        Circumstances { now: self.now, asked, linked, room: true }
     }
 
     /// Whether pool connections of a session live: while both of its ends do, whatever happens to control.
@@ -579,6 +607,7 @@ impl World {
         &mut self,
         node: usize,
         request: Request,
+        asked: Begun,
         verdict: Result<u64, Refusal>,
         acceptor: (usize, Incarnation),
     ) {
@@ -591,7 +620,8 @@ impl World {
         let outcome = match request.kind {
             ConnectionKind::NewSession => {
                 let established = established(&request, &peer, acceptor.1, peer_dial);
-                self.nodes[node].membership.dial_succeeded(&established)
+                let circumstances = self.circumstances(node, &peer, asked);
+                self.nodes[node].membership.dial_succeeded(&established, circumstances)
             }
             _ => self.nodes[node].membership.resume_succeeded(request.session, request.connection),
         };
@@ -675,13 +705,15 @@ impl World {
 impl Node {
     fn new(name: NodeName, incarnation: Incarnation) -> Self {
         let membership = Membership::new(name.clone(), Backoff::default(), secs(7));
-        Node { name, incarnation, membership, up: BTreeMap::new(), alone: BTreeMap::new() }
+        Node {
+            name,
+            incarnation,
+            membership,
+            up: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            alone: BTreeMap::new(),
+        }
     }
-}
-
-/// The session with the peer that a request names.
-fn request_session(node: &Node, request: &Request) -> Option<SessionId> {
-    node.membership.session(&request.peer).map(|session| session.id)
 }
 
 /// A request as its dialler sees it: with the peer that it dialled.

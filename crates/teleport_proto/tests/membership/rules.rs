@@ -177,15 +177,52 @@ fn of_our_own_dials_the_newest_counts() {
 }
 
 #[test]
-fn a_verdict_of_an_earlier_life_does_not_touch_a_connected_session() {
+fn a_proof_from_before_the_session_is_of_no_later_life() {
+    for dialled in [false, true] {
+        let mut m = membership();
+        let asked = m.begun();
+        if dialled {
+            m.want(&name("a"));
+            assert!(succeed(&mut m, "a", 1, 1, 0).0);
+        } else {
+            let _ = inbound(&mut m, &new("a", 1, 1, 4));
+        }
+        // Whether or not the session has a connection: somebody who was challenged before it may have been gone by then.
+        let late = new("a", 2, 2, 1);
+        for linked in [true, false] {
+            let circumstances = Circumstances { now: secs(9), asked, linked, room: true };
+            assert_eq!(m.inbound(&late, circumstances), refused(Refusal::NameInUse), "not asked");
+            m.control_lost(id(1), 0);
+        }
+        assert_eq!((m.next_deadline(), m.session(&name("a")).map(|session| session.id)), (None, Some(id(1))));
+        // Challenged anew, it is a later one.
+        let (last_dial, actions) = (m.last_dial(), vec![ended("a", 1, EndReason::Restarted), up("a", 3)]);
+        assert_eq!(inbound(&mut m, &new("a", 2, 3, 2)), accepted(last_dial, actions));
+    }
+}
+
+#[test]
+fn a_verdict_of_another_life_counts_if_the_session_was_there_before_the_proof() {
+    let verdict = |m: &mut Membership, session, asked, linked| {
+        let established = established(&new("m", 77, session, 1), &name("z"), life(1), 9);
+        let circumstances = Circumstances { now: secs(9), asked, linked, room: true };
+        let outcome = m.dial_succeeded(&established, circumstances);
+        (outcome.keep, outcome.actions)
+    };
     let mut m = membership();
     m.want(&name("z"));
+    let before = m.begun();
     let _ = inbound(&mut m, &new("z", 2, 1, 1));
-    assert_eq!(succeed(&mut m, "z", 1, 2, 9), (false, vec![]));
-    // But one without control is the earlier one.
+    // Whoever was given the proof before may be an earlier life.
+    assert_eq!(verdict(&mut m, 2, before, false), (false, vec![]));
+    // Who was given it since is a later one, or says so: the session is asked.
+    let since = m.begun();
+    assert_eq!(verdict(&mut m, 3, since, false), (false, doubted("z", 1).actions));
     m.control_lost(id(1), 0);
-    let actions = vec![ended("z", 1, EndReason::Restarted), up("z", 3)];
-    assert_eq!(succeed(&mut m, "z", 1, 3, 9), (true, actions));
+    assert_eq!(verdict(&mut m, 4, before, false), (false, vec![]));
+    assert_eq!((verdict(&mut m, 5, since, true), m.next_deadline()), ((false, vec![]), Some(secs(21))));
+    let actions = vec![ended("z", 1, EndReason::Restarted), up("z", 6)];
+    assert_eq!(verdict(&mut m, 6, since, false), (true, actions));
 }
 
 #[test]
@@ -426,7 +463,8 @@ fn the_id_of_a_pool_connection_is_taken_once() {
 fn without_room_others_begin_no_session_and_what_stands_stays() {
     let mut m = membership();
     let _ = inbound(&mut m, &new("a", 1, 1, 4));
-    let full = Circumstances { now: secs(0), linked: false, room: false };
+    let asked = m.begun();
+    let full = Circumstances { now: secs(0), asked, linked: false, room: false };
     assert_eq!(m.inbound(&new("b", 1, 2, 1), full), refused(Refusal::TooManySessions));
     for request in [join(ConnectionKind::Bulk, "a", 1, 1, 1), join(ConnectionKind::Resume, "a", 1, 1, 1)] {
         assert!(m.inbound(&request, full).verdict.is_ok(), "{request:?}");
@@ -488,20 +526,22 @@ fn session_dialled() -> Session {
     Session { id: id(1), incarnation: life(1), we_dialled: true, control_connected: true, generation: 0 }
 }
 
-/// The verdict on our dial, by incarnation 1 of the peer.
+/// The verdict on our dial, by incarnation 1 of the peer, for a proof that was given just now.
 fn succeed(m: &mut Membership, peer: &str, number: u64, session: u8, last_dial: u64) -> (bool, Vec<Action>) {
     let request = new("m", 77, session, number);
-    let outcome = m.dial_succeeded(&established(&request, &name(peer), life(1), last_dial));
+    let circumstances = Circumstances { now: secs(0), asked: m.begun(), linked: false, room: true };
+    let outcome = m.dial_succeeded(&established(&request, &name(peer), life(1), last_dial), circumstances);
     (outcome.keep, outcome.actions)
 }
 
-/// A connection comes at the start of time; no pool connection lives.
+/// A connection comes at the start of time, challenged just now; no pool connection lives.
 fn inbound(m: &mut Membership, request: &Request) -> Decision {
     inbound_at(m, request, 0, false)
 }
 
 fn inbound_at(m: &mut Membership, request: &Request, second: u64, linked: bool) -> Decision {
-    m.inbound(request, Circumstances { now: secs(second), linked, room: true })
+    let asked = m.begun();
+    m.inbound(request, Circumstances { now: secs(second), asked, linked, room: true })
 }
 
 fn new(peer: &str, incarnation: u32, session: u8, dial: u64) -> Request {

@@ -191,7 +191,7 @@ impl World {
     }
 
     /// A node's process ends without a word, and is started again after a while.
-    fn restart(&mut self, node: usize) -> Result<(), Broken> {
+    pub(super) fn restart(&mut self, node: usize) -> Result<(), Broken> {
         self.coverage.restarts += 1;
         // Its machine is off, so that nobody is told and nothing answers; or only the process is gone.
         let off = self.rng.chance(300);

@@ -73,6 +73,8 @@ pub(super) struct Climate {
     /// Between two faults, and when they stop.
     pub(super) fault_gap: Micros,
     pub(super) faults_until: Micros,
+    /// Nodes are started anew, also in the middle of a handshake.
+    pub(super) restarts: bool,
     /// How often each fault happens, beside the others.
     pub(super) weights: Vec<(Trouble, u64)>,
     /// What is out of order stays so for this long at most.
@@ -146,6 +148,7 @@ impl Climate {
             },
             longest_outage: if slow { rng.pick(&outages) } else { rng.pick(&[5_000, 30_000, 100_000]) },
             longest_delay: if slow { rng.pick(&[second, 20 * second]) } else { 5_000 },
+            restarts,
             weights: vec![
                 (Trouble::Cut, rng.pick(&[2, 6, 10])),
                 (Trouble::Stall, rng.pick(&[0, 2, 5])),
@@ -172,6 +175,7 @@ impl Climate {
     /// For nodes that stand still, and have their sessions all the while.
     pub(super) fn stand_still(&mut self) {
         let kept = [Trouble::Cut, Trouble::Stall, Trouble::Slow, Trouble::Sweep];
+        self.restarts = false;
         self.weights.retain(|(trouble, _)| kept.contains(trouble));
         self.ticktime = Duration::from_secs(1 << 20);
         self.one_source = false; // what it shares can be held by those who stand still

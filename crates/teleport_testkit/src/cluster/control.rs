@@ -174,6 +174,7 @@ impl World {
         let looked_for = watch.looked_for;
         self.close_control(who, generation);
         self.plan_live(who);
+        self.release(self.node_of(who.other()), node);
         let id = self.sessions[who.session].id;
         let actions = self.nodes[node].membership.control_lost(id, generation);
         self.act(node, actions, None)?;

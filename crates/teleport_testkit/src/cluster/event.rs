@@ -44,6 +44,8 @@ pub(super) enum Event {
     Want(usize, usize),
     /// A node is started.
     Start(usize),
+    /// A node ends without a word.
+    Crash(usize),
     /// A frame of a handshake arrives: which step of which.
     Shake { shake: u64, step: usize, bytes: Bytes },
     /// A connection for a handshake could not be opened, or broke; whether it was refused.
@@ -78,6 +80,7 @@ impl Event {
             | Event::Want(node, _) => Some(*node),
             Event::Fault
             | Event::Start(_)
+            | Event::Crash(_)
             | Event::Shake { .. }
             | Event::ShakeFailed(..)
             | Event::ShakeLate(_) => None,

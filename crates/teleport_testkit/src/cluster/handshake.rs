@@ -13,7 +13,7 @@ use teleport_proto::handshake::{
     ACCEPTOR_RANDOM_LEN, Acceptor, Authenticated, AwaitingProof, CHALLENGE_LEN, Claim, ConnectionKind,
     Cookie, Dialler, Established, Limits, LocalNode, NONCE_LEN, Opening, Refusal, Rejection, SessionKey,
 };
-use teleport_proto::membership::{Circumstances, EndReason, Failure};
+use teleport_proto::membership::{Begun, Circumstances, EndReason, Failure};
 use teleport_proto::wire::pool::Class;
 
 impl World {
@@ -105,10 +105,12 @@ impl World {
                 session,
                 number,
                 dialling: Some(Dialling::Hello(Box::new(dialler))),
+                asked: Default::default(),
                 accepting: None,
                 known: false,
                 accepted: false,
                 changed: false,
+                held_up: false,
                 twin,
                 frames: Default::default(),
             },
@@ -129,7 +131,8 @@ impl World {
 
     /// Sends one of the four frames, which may meet with an accident.
     fn send_frame(&mut self, shake: u64, step: usize, bytes: Bytes) {
-        let mut accident = if self.trouble() { 1 + self.rng.below(3) } else { 0 };
+        let kinds = if self.climate.restarts { 4 } else { 3 };
+        let mut accident = if self.trouble() { 1 + self.rng.below(kinds) } else { 0 };
         let bit = self.rng.below(bytes.len() as u64 * 8) as usize;
         let mut delay = 1 + self.rng.below(self.climate.latency + 1);
         let Some(it) = self.shakes.get_mut(&shake) else { return };
@@ -162,6 +165,12 @@ impl World {
                 self.coverage.frames_changed += 1;
             }
             3 => delay += self.rng.below(self.climate.longest_delay),
+            // Who has said that ends.
+            4 if it.kind == ConnectionKind::NewSession => {
+                let to_acceptor = step.is_multiple_of(2);
+                let node = if to_acceptor { it.dialler } else { it.acceptor };
+                self.plan_within(delay, Event::Crash(node));
+            }
             _ => {}
         }
         self.plan(delay, Event::Shake { shake, step, bytes });
@@ -185,7 +194,13 @@ impl World {
         let Some(it) = self.shakes.get_mut(&shake) else { return Ok(()) };
         let to_acceptor = step.is_multiple_of(2);
         let (from, to) = if to_acceptor { (it.dialler, it.acceptor) } else { (it.acceptor, it.dialler) };
-        let life = if to_acceptor { it.acceptor_life } else { it.dialler_life };
+        let lives = [it.dialler_life, it.acceptor_life];
+        let [sender, life] = if to_acceptor { lives } else { [lives[1], lives[0]] };
+        if self.nodes[from].incarnation != sender && !std::mem::replace(&mut it.held_up, true) {
+            // What a process has sent before its end may come long after it, or never.
+            self.held_up.push((from, to, Event::Shake { shake, step, bytes }));
+            return Ok(());
+        }
         if let Some(until) = self.dark(from, to) {
             self.agenda.plan(until, Event::Shake { shake, step, bytes });
             return Ok(());
@@ -206,6 +221,15 @@ impl World {
         }
     }
 
+    /// A node loses its connection to another: it is now that what was held up comes.
+    pub(super) fn release(&mut self, from: usize, to: usize) {
+        if self.rng.chance(500) {
+            let comes = |held: &mut (usize, usize, Event)| (held.0, held.1) == (from, to);
+            let released: Vec<_> = self.held_up.extract_if(.., comes).collect();
+            released.into_iter().for_each(|(.., event)| self.plan_within(self.climate.latency, event));
+        }
+    }
+
     fn hello(&mut self, shake: u64, bytes: &[u8]) -> Result<(), Broken> {
         let Some(acceptor) = self.shakes.get(&shake).map(|it| it.acceptor) else { return Ok(()) };
         let random = self.acceptor_random();
@@ -214,8 +238,9 @@ impl World {
             Err(rejection) => return self.rejected(shake, 1, rejection),
         };
         let ((accepting, challenge), known) = self.challenged(acceptor, claim)?;
+        let begun = self.nodes[acceptor].membership.begun();
         if let Some(it) = self.shakes.get_mut(&shake) {
-            (it.accepting, it.known) = (Some(accepting), known);
+            (it.accepting, it.known, it.asked[0]) = (Some(accepting), known, begun);
         }
         self.send_frame(shake, 1, Bytes::copy_from_slice(&challenge));
         Ok(())
@@ -262,6 +287,7 @@ impl World {
         match dialler.challenge(bytes) {
             Ok((awaiting, proof)) => {
                 it.dialling = Some(Dialling::Proof(Box::new(awaiting)));
+                it.asked[1] = self.nodes[it.dialler].membership.begun();
                 self.send_frame(shake, 2, Bytes::copy_from_slice(&proof));
                 Ok(())
             }
@@ -283,11 +309,9 @@ impl World {
         let Some(it) = self.shakes.get(&shake) else { return Ok(()) };
         let (from, to, lives) = (it.dialler, it.acceptor, [it.dialler_life, it.acceptor_life]);
         let request = authenticated.request().clone();
-        let linked = self.nodes[to].up.get(&from).copied().is_some_and(|session| {
-            let side = self.side_of(session, to);
-            self.is_linked(Who { session, side })
-        });
+        let asked = it.asked[0];
         if request.kind == ConnectionKind::NewSession
+            && self.nodes[from].incarnation == request.peer_incarnation
             && let Some(&session) = self.nodes[to].up.get(&from)
         {
             let moment = self.nodes[to].clock.moment(self.now);
@@ -298,8 +322,7 @@ impl World {
                 watch.claimed.get_or_insert(moment);
             }
         }
-        let now = self.nodes[to].clock.shows(self.now);
-        let circumstances = Circumstances { now, linked, room: true };
+        let circumstances = self.circumstances(to, from, asked);
         let decision = self.nodes[to].membership.inbound(&request, circumstances);
         trace!(self, "node {to} decides on {request:?}: {decision:?}");
         let last_dial = match decision.verdict {
@@ -375,6 +398,15 @@ impl World {
         Ok(())
     }
 
+    fn circumstances(&self, node: usize, peer: usize, asked: Begun) -> Circumstances {
+        let session = self.nodes[node].up.get(&peer).copied();
+        let linked = session.is_some_and(|session| {
+            let side = self.side_of(session, node);
+            self.is_linked(Who { session, side })
+        });
+        Circumstances { now: self.nodes[node].clock.shows(self.now), asked, linked, room: true }
+    }
+
     fn verdict(&mut self, shake: u64, bytes: &[u8]) -> Result<(), Broken> {
         let Some(it) = self.shakes.get_mut(&shake) else { return Ok(()) };
         let Some(Dialling::Proof(awaiting)) = it.dialling.take() else {
@@ -411,8 +443,11 @@ impl World {
             self.acceptor_loses(shake);
             return Ok(());
         }
+        let circumstances = self.circumstances(node, it.acceptor, it.asked[1]);
         let outcome = match kind {
-            ConnectionKind::NewSession => self.nodes[node].membership.dial_succeeded(established),
+            ConnectionKind::NewSession => {
+                self.nodes[node].membership.dial_succeeded(established, circumstances)
+            }
             ConnectionKind::Resume => {
                 self.nodes[node].membership.resume_succeeded(established.session, number)
             }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use teleport_proto::Incarnation;
 use teleport_proto::handshake::{AwaitingProof, AwaitingVerdict, ConnectionKind, Dialler};
+use teleport_proto::membership::Begun;
 
 /// A connection that proves itself.
 pub(super) struct Shake {
@@ -15,12 +16,16 @@ pub(super) struct Shake {
     pub(super) number: u64,
     /// `None` once the dialler is through with it.
     pub(super) dialling: Option<Dialling>,
+    /// What the acceptor had begun before its challenge, and the dialler before its proof.
+    pub(super) asked: [Begun; 2],
     pub(super) accepting: Option<AwaitingProof>,
     /// The acceptor had the secret that it asked for.
     pub(super) known: bool,
     pub(super) accepted: bool,
     /// A bit of a frame was changed on the way.
     pub(super) changed: bool,
+    /// A frame was held up on its way, since its sender was gone.
+    pub(super) held_up: bool,
     /// The dialler has opened the same connection twice; this is the one that it makes nothing of.
     pub(super) twin: bool,
     pub(super) frames: [Bytes; 4],

@@ -45,6 +45,8 @@ pub(super) struct World {
     pub(super) shakes: BTreeMap<u64, Shake>,
     pub(super) last_shake: u64,
     pub(super) recordings: Vec<Recording>,
+    /// Frames of handshakes that are still on their way, from one node to another, though who has sent them is gone.
+    pub(super) held_up: Vec<(usize, usize, Event)>,
     /// Sessions of which a resume was changed on its way.
     pub(super) changed: BTreeSet<usize>,
     /// Until when nothing gets from one node to another.
@@ -92,6 +94,7 @@ impl World {
             shakes: BTreeMap::new(),
             last_shake: 0,
             recordings: Vec::new(),
+            held_up: Vec::new(),
             changed: BTreeSet::new(),
             dark_until: vec![vec![0; scenario.nodes]; scenario.nodes],
             last_life: 0,
@@ -338,6 +341,8 @@ impl World {
             Event::Notice(who, id) => self.notice(who, id),
             Event::ReaderStop(who, id) => self.reader_stop(who, id),
             Event::Fault => self.fault(),
+            Event::Crash(node) if self.calm() || self.nodes[node].down.is_some() => Ok(()),
+            Event::Crash(node) => self.restart(node),
             Event::Sweep(who) => self.sweep(who),
         }
     }
