@@ -57,7 +57,8 @@ pub use api::embed;
 pub use api::gen_server;
 pub use api::mailbox::{Mailbox, Message};
 pub use api::node::{Node, ShutdownReport};
-pub use api::process::{Acknowledgement, Process, SendOptions};
+pub use api::process::{Acknowledgement, Process};
+pub use api::send_options::SendOptions;
 #[cfg(feature = "test-util")]
 pub use api::test_util::Sever;
 pub use base::address::Address;

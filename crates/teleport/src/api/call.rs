@@ -2,8 +2,9 @@
 
 use crate::api::mailbox::Message;
 use crate::api::node::Node;
-use crate::api::process::{Process, Route, SendOptions};
-use crate::base::address::Address;
+use crate::api::process::{Process, Route};
+use crate::api::send_options::SendOptions;
+use crate::base::address::{Address, Recipient};
 use crate::base::encoding::encode;
 use crate::base::error::{CallError, ReplyError, SendError};
 use crate::local::watch::{End, HERE, Path, Purpose, Subject, Via, Waiter};
@@ -74,12 +75,12 @@ impl Caller {
 /// it up, like `gen_server:wait_response/2`.
 #[must_use = "the answer is given up when this is dropped"]
 pub struct Response<R> {
-    waiting: Waiting,
+    waiting: PendingCall,
     reply: PhantomData<fn() -> R>,
 }
 
 /// A call in the node's table; dropping it takes the call back.
-struct Waiting {
+struct PendingCall {
     node: Node,
     reference: RefId,
     answer: oneshot::Receiver<End>,
@@ -89,7 +90,7 @@ struct Waiting {
     asked: bool,
 }
 
-impl Drop for Waiting {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         let watching = &self.node.engine().core.watches.watching;
         self.answer.close();
@@ -182,7 +183,7 @@ impl Process {
         let (engine, node) = (self.node().engine(), self.node());
         let (session, to, peer) = match route {
             Route::Here(to) => (None, to, node.name().clone()),
-            Route::There(peer, to, incarnation) => {
+            Route::There(Recipient { peer, incarnation, to }) => {
                 let session = self.session(&peer, SendOptions::default()).await?;
                 if session.is_stale(incarnation) {
                     return Err(CallError::NoProcess);
@@ -200,7 +201,7 @@ impl Process {
         let (caller, answer) = oneshot::channel();
         let path = Path { via: via.clone(), from: self.id(), to: to.clone() };
         engine.core.watches.watching.begin(reference, path, Waiter::Call(caller));
-        let mut waiting = Waiting { node: node.clone(), reference, answer, peer, asked: false };
+        let mut waiting = PendingCall { node: node.clone(), reference, answer, peer, asked: false };
         match session {
             None => self.ask_here(&via, &mut waiting, to, body).await?,
             Some(session) => self.ask_there(&session, &mut waiting, to, body).await?,
@@ -313,7 +314,7 @@ impl Process {
     async fn ask_here(
         &self,
         via: &Via,
-        waiting: &mut Waiting,
+        waiting: &mut PendingCall,
         to: Destination,
         body: Segments,
     ) -> Result<(), CallError> {
@@ -330,7 +331,7 @@ impl Process {
     async fn ask_there(
         &self,
         session: &Arc<Session>,
-        waiting: &mut Waiting,
+        waiting: &mut PendingCall,
         to: Destination,
         body: Segments,
     ) -> Result<(), CallError> {
@@ -367,7 +368,9 @@ impl Process {
                 _ => End::Rejected(body),
             };
             let answer = engine.core.watches.watching.end(reference, end, HERE);
-            answer.into_iter().for_each(|answer| answer.give(&engine.core.watches.watching));
+            if let Some(answer) = answer {
+                answer.give(&engine.core.watches.watching);
+            }
             return Ok(());
         }
         let peer = NodeName::new(caller.node.as_str())?;

@@ -7,7 +7,9 @@ pub(crate) mod check;
 pub mod embed;
 pub mod gen_server;
 pub(crate) mod mailbox;
+mod monitor;
 pub(crate) mod node;
 pub(crate) mod process;
+pub(crate) mod send_options;
 #[cfg(feature = "test-util")]
 pub(crate) mod test_util;

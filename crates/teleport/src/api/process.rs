@@ -1,77 +1,21 @@
 //! Sending, as a process.
 
 use crate::api::node::Node;
-use crate::base::address::{Address, Target};
-use crate::base::down;
-use crate::base::encoding::{atom_of, encode, encode_unless};
-use crate::base::error::{DeliveryError, MonitorError, RequestError, SendError};
-use crate::local::watch::{HERE, Path, Purpose, Refused, Subject, Via, Waiter, reason};
-use crate::local::{Monitored, inbox::Inbox};
-use crate::session::{Confirmation, Offered, Patience, Session};
+use crate::api::send_options::SendOptions;
+use crate::base::address::{Address, Recipient, Target};
+use crate::base::encoding::{Encoded, encode, post_or_encode};
+use crate::base::error::{DeliveryError, SendError};
+use crate::local::inbox::{Inbox, LocalError};
+use crate::session::{Confirmation, Offered, Session};
 use serde::Serialize;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use teleport_etf::{Atom, Pid, Reference, Segments, Term};
+use teleport_etf::{Pid, Segments};
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use teleport_proto::{InvalidNodeName, NodeName};
-
-/// How a message is sent. The default is Erlang's `!`: in order, and waiting while the way is full.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SendOptions {
-    unordered: bool,
-    nosuspend: bool,
-    noconnect: bool,
-    timeout: Option<Duration>,
-}
-
-impl SendOptions {
-    /// Neither wait for earlier messages of the same pair of processes, nor be waited for by later ones.
-    pub fn unordered(self) -> Self {
-        Self { unordered: true, ..self }
-    }
-
-    /// Answer [`SendError::Busy`] rather than wait: for room in a window, or for the first session to be set up (which
-    /// is begun).
-    pub fn nosuspend(self) -> Self {
-        Self { nosuspend: true, ..self }
-    }
-
-    /// Answer [`SendError::NotConnected`] rather than set up a session with the peer.
-    pub fn noconnect(self) -> Self {
-        Self { noconnect: true, ..self }
-    }
-
-    /// Wait no longer than that, for the session and for room together: then [`SendError::Timeout`] is the answer, and nothing
-    /// was sent.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout: Some(timeout), ..self }
-    }
-
-    pub(crate) fn is_nosuspend(self) -> bool {
-        self.nosuspend
-    }
-
-    pub(crate) fn is_noconnect(self) -> bool {
-        self.noconnect
-    }
-
-    /// What is offered now waits so long.
-    pub(crate) fn patience(self) -> Patience {
-        Patience::new(self.timeout)
-    }
-
-    /// The message, sent like that.
-    pub(crate) fn outgoing(self, from: ProcessId, to: Destination, body: Segments) -> Outgoing {
-        let mut message = Outgoing::new(from, to, body);
-        (message.unordered, message.nosuspend) = (self.unordered, self.nosuspend);
-        message
-    }
-}
 
 /// The sender of one process's messages. Cheap to clone; messages sent through clones count as one process's.
 #[derive(Clone)]
@@ -101,6 +45,18 @@ enum Ack {
     Later(Confirmation, NodeName),
 }
 
+impl Acknowledgement {
+    /// Known already.
+    pub(crate) fn now(result: Result<(), DeliveryError>) -> Self {
+        Self(Ack::Now(result))
+    }
+
+    /// Of a message to that peer.
+    pub(crate) fn later(confirmation: Confirmation, peer: NodeName) -> Self {
+        Self(Ack::Later(confirmation, peer))
+    }
+}
+
 impl Future for Acknowledgement {
     type Output = Result<(), DeliveryError>;
 
@@ -119,7 +75,7 @@ impl Future for Acknowledgement {
 /// Where an address leads.
 pub(crate) enum Route {
     Here(Destination),
-    There(NodeName, Destination, Option<u32>),
+    There(Recipient),
 }
 
 impl Node {
@@ -189,29 +145,26 @@ impl Process {
         options: SendOptions,
     ) -> Result<(), SendError> {
         let route = self.route(to.into())?;
-        let body = match &route {
-            Route::There(peer, to, incarnation) if !options.unordered => {
-                encode_unless(message, |body| self.post(peer, to, *incarnation, body))?
-            }
-            _ => Some(encode(message)?),
+        let encoded = match &route {
+            Route::There(to) if !options.unordered => post_or_encode(message, |body| self.post(to, body))?,
+            _ => Encoded::Body(encode(message)?),
         };
-        match body {
-            Some(body) => self.send_routed(route, body, options).await,
-            None => {
-                tokio::task::coop::consume_budget().await; // see `session`
+        match encoded {
+            Encoded::Body(body) => self.send_routed(route, body, options).await,
+            Encoded::Posted => {
+                // A task that sends without a pause must not keep the thread from those that write.
+                tokio::task::coop::consume_budget().await;
                 Ok(())
             }
         }
     }
 
     /// Sends a small message at once, if there is a session and nothing is in the way.
-    fn post(&self, peer: &NodeName, to: &Destination, incarnation: Option<u32>, body: &[u8]) -> bool {
+    fn post(&self, to: &Recipient, body: &[u8]) -> bool {
         let engine = self.node.engine();
-        !engine.is_stopped()
-            && engine
-                .peers
-                .session(peer)
-                .is_some_and(|session| !session.is_stale(incarnation) && session.post(self.id, to, body))
+        let post =
+            |session: Arc<Session>| !session.is_stale(to.incarnation) && session.post(self.id, &to.to, body);
+        !engine.is_stopped() && engine.peers.session(&to.peer).is_some_and(post)
     }
 
     /// Sends a term that is encoded already, such as the [`body`](crate::Message::body) of a message passed on.
@@ -233,16 +186,16 @@ impl Process {
         match route {
             Route::Here(to) => {
                 match patience.within(self.send_here(to, body, options)).await {
-                    Ok(()) | Err(RequestError::NoProcess) => Ok(()), // it vanishes, as in Erlang
-                    Err(RequestError::Send(error)) => Err(error),
+                    Ok(()) | Err(LocalError::NoProcess) => Ok(()), // it vanishes, as in Erlang
+                    Err(LocalError::Send(error)) => Err(error),
                 }
             }
-            Route::There(peer, to, incarnation) => {
+            Route::There(Recipient { peer, incarnation, to }) => {
                 let session = patience.within(self.session(&peer, options)).await?;
                 if session.is_stale(incarnation) {
                     return Ok(());
                 }
-                match session.send(options.outgoing(self.id, to, body))? {
+                match session.send(options.outgoing(Kind::Data, self.id, to, body))? {
                     Offered::Accepted => Ok(()),
                     Offered::Waiting(pending) => pending.accepted(patience).await,
                 }
@@ -264,83 +217,22 @@ impl Process {
         let (body, patience) = (encode(message)?, options.patience());
         match self.route(to.into())? {
             Route::Here(to) => match patience.within(self.send_here(to, body, options)).await {
-                Ok(()) => Ok(Acknowledgement(Ack::Now(Ok(())))),
-                Err(RequestError::NoProcess) => Ok(Acknowledgement(Ack::Now(Err(DeliveryError::NoProcess)))),
-                Err(RequestError::Send(error)) => Err(error),
+                Ok(()) => Ok(Acknowledgement::now(Ok(()))),
+                Err(LocalError::NoProcess) => Ok(Acknowledgement::now(Err(DeliveryError::NoProcess))),
+                Err(LocalError::Send(error)) => Err(error),
             },
-            Route::There(peer, to, incarnation) => {
+            Route::There(Recipient { peer, incarnation, to }) => {
                 let session = patience.within(self.session(&peer, options)).await?;
                 if session.is_stale(incarnation) {
-                    return Ok(Acknowledgement(Ack::Now(Err(DeliveryError::NoProcess))));
+                    return Ok(Acknowledgement::now(Err(DeliveryError::NoProcess)));
                 }
-                let (offered, answer) = session.send_acknowledged(options.outgoing(self.id, to, body))?;
+                let (offered, answer) =
+                    session.send_acknowledged(options.outgoing(Kind::Data, self.id, to, body))?;
                 if let Offered::Waiting(pending) = offered {
                     pending.accepted(patience).await?;
                 }
-                Ok(Acknowledgement(Ack::Later(answer, peer)))
+                Ok(Acknowledgement::later(answer, peer))
             }
-        }
-    }
-
-    /// Watches a process on behalf of the one that the inbox is of. There is always an answer, in the inbox.
-    pub(crate) async fn watch(&self, to: Address, inbox: &Arc<Inbox>) -> Result<Reference, MonitorError> {
-        let engine = self.node.engine();
-        if engine.is_stopped() {
-            return Err(MonitorError::NotRunning);
-        }
-        let id = engine.core.watches.watching.make_reference();
-        let reference = self.node.reference_of(id);
-        let object = self.object(&to)?;
-        let here = Via::Here(engine.core.watches.clone());
-        let (via, to) = match self.route(to)? {
-            Route::Here(to) => (here, to),
-            Route::There(peer, to, incarnation) => match self.session(&peer, SendOptions::default()).await {
-                Ok(session) if session.is_stale(incarnation) => (here, NOBODY),
-                Ok(session) => (Via::There(session), to),
-                Err(_) => {
-                    inbox.put_down(
-                        id,
-                        down::message(&reference, &object, reason::no_connection().into_contiguous()),
-                    );
-                    return Ok(reference);
-                }
-            },
-        };
-        let waiter = Waiter::Monitor { process: inbox.clone(), reference: reference.clone(), object };
-        let path = Path { via: via.clone(), from: inbox.process, to: to.clone() };
-        engine.core.watches.watching.begin(id, path, waiter);
-        match &via {
-            Via::Here(_) => {
-                let found = engine.core.registry.find(&to).ok_or(Refused::NoProcess);
-                if let Err(refused) = found
-                    .and_then(|watched| via.begin(Purpose::Monitor, id, self.id, Subject::Inbox(watched)))
-                {
-                    engine.core.watches.watching.down(id, refused.reason().into_contiguous(), HERE);
-                }
-            }
-            Via::There(session) => {
-                if session
-                    .send_exempt(Outgoing::of_kind(Kind::Monitor(id), self.id, to, Segments::default()))
-                    .is_err()
-                {
-                    let reason = reason::no_connection().into_contiguous();
-                    engine.core.watches.watching.down(id, reason, session.number());
-                }
-            }
-        }
-        Ok(reference)
-    }
-
-    /// What DOWN calls the process: the pid, or the name with its node.
-    fn object(&self, to: &Address) -> Result<Term, MonitorError> {
-        let named = |name: &str, node: &NodeName| {
-            let name = Atom::new(name).map_err(|_| MonitorError::NameTooLong(name.len()))?;
-            Ok(Term::tuple([name.into(), atom_of(node).into()]))
-        };
-        match &to.0 {
-            Target::Local(name) => named(name, self.node.name()),
-            Target::Remote(name, node) => named(name, node),
-            Target::Pid(pid) => Ok(pid.clone().into()),
         }
     }
 
@@ -353,11 +245,14 @@ impl Process {
         Ok(match to.0 {
             Target::Local(name) => Route::Here(Destination::Name(name)),
             Target::Remote(name, node) if node == *own => Route::Here(Destination::Name(name)),
-            Target::Remote(name, node) => Route::There(node, Destination::Name(name), None),
+            Target::Remote(name, peer) => {
+                Route::There(Recipient { peer, incarnation: None, to: Destination::Name(name) })
+            }
             Target::Pid(pid) => {
                 let to = Destination::Process(ProcessId { id: pid.id, serial: pid.serial });
                 if pid.node.as_str() != own.as_str() {
-                    Route::There(NodeName::new(pid.node.as_str())?, to, Some(pid.creation))
+                    let peer = NodeName::new(pid.node.as_str())?;
+                    Route::There(Recipient { peer, incarnation: Some(pid.creation), to })
                 } else if pid.creation == self.node.incarnation().as_u32() {
                     Route::Here(to)
                 } else {
@@ -378,10 +273,9 @@ impl Process {
         }
         // A task that sends without a pause must not keep the thread from those that write.
         tokio::task::coop::consume_budget().await;
-        match options {
-            _ if options.noconnect => engine.peers.session(peer).ok_or_else(|| not_connected(peer)),
-            _ if options.nosuspend => engine.session_now(peer),
-            _ => Ok(engine.session(peer).await?),
+        match options.session_now(engine, peer)? {
+            Some(session) => Ok(session),
+            None => Ok(engine.session(peer).await?),
         }
     }
 
@@ -390,13 +284,13 @@ impl Process {
         to: Destination,
         body: Segments,
         options: SendOptions,
-    ) -> Result<(), RequestError> {
+    ) -> Result<(), LocalError> {
         let inbox = self.inbox_for(&to, &body)?;
         inbox.put_local(self.pid(), body.into_contiguous(), !options.nosuspend).await
     }
 
     /// The inbox on this node that a message goes to, if it may.
-    pub(crate) fn inbox_for(&self, to: &Destination, body: &Segments) -> Result<Arc<Inbox>, RequestError> {
+    pub(crate) fn inbox_for(&self, to: &Destination, body: &Segments) -> Result<Arc<Inbox>, LocalError> {
         let engine = self.node.engine();
         let (size, limit) = (body.len() as u64, engine.core.config.max_message.get());
         if size > limit {
@@ -405,16 +299,12 @@ impl Process {
         if engine.is_stopped() {
             return Err(SendError::NotRunning.into());
         }
-        engine.core.registry.find(to).ok_or(RequestError::NoProcess)
+        engine.core.registry.find(to).ok_or(LocalError::NoProcess)
     }
 }
 
-const NOBODY: Destination = Destination::Process(ProcessId::NOBODY);
-
-/// There is no session with the peer, and none was to be set up.
-pub(crate) fn not_connected(peer: &NodeName) -> SendError {
-    SendError::NotConnected { peer: peer.clone() }
-}
+/// Where no process is.
+pub(crate) const NOBODY: Destination = Destination::Process(ProcessId::NOBODY);
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,8 @@
-//! Where a message goes.
+//! [`Address`]: the destination of a message.
 
 use std::sync::Arc;
 use teleport_etf::Pid;
+use teleport_proto::wire::envelope::Destination;
 use teleport_proto::{InvalidNodeName, NodeName};
 
 /// A destination: a registered name, here or on another node, or a pid.
@@ -28,6 +29,17 @@ pub(crate) enum Target {
     Local(Arc<str>),
     Remote(Arc<str>, NodeName),
     Pid(Pid),
+}
+
+/// A process or name on a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The peer.
+    pub peer: NodeName,
+    /// For a pid, the life of the peer that it belongs to: in another one there is no such process.
+    pub incarnation: Option<u32>,
+    /// The process or name.
+    pub to: Destination,
 }
 
 impl std::fmt::Display for Address {

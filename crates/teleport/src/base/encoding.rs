@@ -9,23 +9,35 @@ thread_local! {
     static ENCODER: RefCell<Encoder> = RefCell::default();
 }
 
-/// Encodes a message to be sent, as good as without an allocation if it is small.
-pub(crate) fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Segments, EncodeError> {
-    Ok(encode_unless(message, |_| false)?.unwrap_or_default())
+/// What has become of a message that was to be posted or encoded.
+pub(crate) enum Encoded {
+    /// It was taken as it had just been written.
+    Posted,
+    Body(Segments),
 }
 
-/// Like [`encode`], unless the message is small and `take` takes it as it has just been written: then `None`.
-pub(crate) fn encode_unless<M: Serialize + ?Sized>(
+/// Encodes a message to be sent, as good as without an allocation if it is small.
+pub(crate) fn encode<M: Serialize + ?Sized>(message: &M) -> Result<Segments, EncodeError> {
+    ENCODER.with(|encoder| match encoder.try_borrow_mut() {
+        Ok(mut encoder) => Ok(encoder.encode(message)?.into_segments()),
+        Err(_) => teleport_etf::to_segments(message), // within the encoding of another one
+    })
+}
+
+/// Offers a message to `post` if it is small, as it has just been written; its encoded form if that does not take it.
+pub(crate) fn post_or_encode<M: Serialize + ?Sized>(
     message: &M,
-    take: impl FnOnce(&[u8]) -> bool,
-) -> Result<Option<Segments>, EncodeError> {
+    post: impl FnOnce(&[u8]) -> bool,
+) -> Result<Encoded, EncodeError> {
     ENCODER.with(|encoder| match encoder.try_borrow_mut() {
         Ok(mut encoder) => {
             let encoded = encoder.encode(message)?;
-            let taken = encoded.as_small().is_some_and(take);
-            Ok((!taken).then(|| encoded.into_segments()))
+            if encoded.as_small().is_some_and(post) {
+                return Ok(Encoded::Posted);
+            }
+            Ok(Encoded::Body(encoded.into_segments()))
         }
-        Err(_) => teleport_etf::to_segments(message).map(Some), // within the encoding of another one
+        Err(_) => teleport_etf::to_segments(message).map(Encoded::Body), // within the encoding of another one
     })
 }
 

@@ -515,15 +515,6 @@ impl From<SendError> for CallError {
     }
 }
 
-impl From<RequestError> for CallError {
-    fn from(error: RequestError) -> Self {
-        match error {
-            RequestError::NoProcess => Self::NoProcess,
-            RequestError::Send(error) => Self::Send(error),
-        }
-    }
-}
-
 impl CallError {
     /// What a DOWN in place of a reply means.
     pub(crate) fn from_reason(reason: &Bytes) -> Self {

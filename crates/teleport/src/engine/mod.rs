@@ -130,7 +130,9 @@ impl Engine {
         recorder::describe();
         let meter = NodeMeter::new(&local.name);
         let (core, told) = Core::new(local, config, handle, hosting, meter.late_replies.clone());
-        allow.into_iter().for_each(|list| core.allowed.set(list));
+        if let Some(list) = allow {
+            core.allowed.set(list);
+        }
         let config = &core.config;
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(core.local.name.clone(), config)),

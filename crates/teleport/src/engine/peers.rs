@@ -10,7 +10,7 @@ use teleport_proto::NodeName;
 use tokio::sync::oneshot;
 
 /// Waits for a session, or the reason why there is none.
-pub(crate) type Waiting = oneshot::Receiver<Result<Arc<Session>, ConnectError>>;
+pub(crate) type SessionWait = oneshot::Receiver<Result<Arc<Session>, ConnectError>>;
 
 #[derive(Default)]
 pub(crate) struct Peers {
@@ -64,7 +64,7 @@ impl Peers {
     }
 
     /// The session if there is one by now, or a place in the queue for it.
-    pub(crate) fn wait_for(&self, peer: &NodeName) -> Result<Arc<Session>, Waiting> {
+    pub(crate) fn wait_for(&self, peer: &NodeName) -> Result<Arc<Session>, SessionWait> {
         let mut table = self.table.write();
         let entry = table
             .entry(peer.clone())

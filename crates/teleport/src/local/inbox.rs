@@ -2,8 +2,7 @@
 
 use super::room::{Entry, PlacedId, Room, Settled};
 use super::{Monitored, Peer};
-use crate::SendError;
-use crate::base::error::RequestError;
+use crate::base::error::{CallError, SendError};
 use crate::base::lock::{Held, Lock, Rank};
 use crate::local::watch::Watchers;
 use bytes::Bytes;
@@ -176,6 +175,28 @@ pub(crate) enum Put {
     Gone,
     /// It is more than the peer may have waiting here.
     Overrun,
+}
+
+/// Why a message was not put into a mailbox of its own node.
+#[derive(Debug)]
+pub(crate) enum LocalError {
+    NoProcess,
+    Send(SendError),
+}
+
+impl From<SendError> for LocalError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<LocalError> for CallError {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::NoProcess => Self::NoProcess,
+            LocalError::Send(error) => Self::Send(error),
+        }
+    }
 }
 
 impl Queue {
@@ -374,7 +395,7 @@ impl Inbox {
     }
 
     /// Takes a message from this node, when there is room.
-    pub(crate) async fn put_local(&self, from: Pid, body: Bytes, wait: bool) -> Result<(), RequestError> {
+    pub(crate) async fn put_local(&self, from: Pid, body: Bytes, wait: bool) -> Result<(), LocalError> {
         let units = u32::try_from((body.len() as u64 + MESSAGE_COST).div_ceil(ROOM_UNIT))
             .unwrap_or(u32::MAX)
             .min(self.room_units);
@@ -384,11 +405,11 @@ impl Inbox {
             taken => taken.ok(),
         };
         if room.is_none() && !self.unbounded.load(Ordering::Relaxed) {
-            return Err(RequestError::NoProcess); // it is gone
+            return Err(LocalError::NoProcess); // it is gone
         }
         let process = ProcessId { id: from.id, serial: from.serial };
         let put = self.put(Run::single(Origin::Local { from, _room: room }, process, body));
-        put.then_some(()).ok_or(RequestError::NoProcess)
+        put.then_some(()).ok_or(LocalError::NoProcess)
     }
 
     /// Wakes the owner.

@@ -438,6 +438,21 @@ async fn what_waits_can_be_taken_back() {
     assert!(matches!(sent, Err(SendError::NotRunning)));
 }
 
+#[tokio::test]
+async fn what_is_sent_behind_begins_no_session_unless_it_may() {
+    let (hosted, node) = pair().await;
+    let mut server = node.register("server").unwrap();
+    let send = |options| {
+        let body = to_segments("behind").unwrap();
+        hosted.node.send_behind(SERVER, recipient(&node, "server"), body, options)
+    };
+    let plain = SendOptions::default();
+    assert!(matches!(send(plain.noconnect()), Err(SendError::NotConnected { .. })));
+    assert!(matches!(send(plain), Err(SendError::Busy)));
+    eventually("the session is up", || send(plain.noconnect()).is_ok()).await;
+    assert_eq!(receive::<String>(&mut server).await, "behind");
+}
+
 /// What the host is told of a message.
 #[derive(Debug)]
 enum Told {

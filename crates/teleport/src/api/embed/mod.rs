@@ -17,6 +17,7 @@
 mod node;
 mod told;
 
+pub use crate::base::address::Recipient;
 pub use crate::base::error::RequestError;
 pub use crate::base::random::number as secret;
 pub use crate::host::{
@@ -24,5 +25,5 @@ pub use crate::host::{
 };
 pub use crate::io::runtime::stand_back;
 pub use crate::local::carry::CarryBody;
-pub use node::{Embedded, Recipient, Sent, Waiting};
+pub use node::{Embedded, Sent, Waiting};
 pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};

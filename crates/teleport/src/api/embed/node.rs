@@ -1,10 +1,10 @@
 //! The host's side of the node: sending in the names of its processes.
 
-use super::told::{Answer, Told};
-use super::{Destination, ProcessId, RefId, RequestError};
+use super::told::Told;
+use super::{Destination, ProcessId, Recipient, RefId, RequestError};
 use crate::api::builder::NodeBuilder;
 use crate::api::node::Node;
-use crate::api::process::not_connected;
+use crate::api::process::Acknowledgement;
 use crate::base::allow::AllowList;
 use crate::base::lock::must_not_wait;
 use crate::engine::Engine;
@@ -22,17 +22,6 @@ use teleport_etf::Segments;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::Kind;
 use tokio::sync::oneshot;
-
-/// A process or name on a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipient {
-    /// The peer.
-    pub peer: NodeName,
-    /// For a pid, the life of the peer that it belongs to: in another one there is no such process.
-    pub incarnation: Option<u32>,
-    /// The process or name.
-    pub to: Destination,
-}
 
 /// What became of something that was to be sent.
 #[derive(Debug)]
@@ -192,13 +181,14 @@ impl Embedded {
             if session.is_stale(incarnation) {
                 return Ok(Offered::Accepted); // vanishes, as its process has
             }
-            session.send(options.outgoing(from, to, body))
+            session.send(options.outgoing(Kind::Data, from, to, body))
         };
         self.offer(peer, options, None, offer, accepted)
     }
 
     /// Sends, but waits neither for room nor for a session: without room the message has its place behind what waits, without
-    /// a bound, and nobody is told when it is accepted. Without a session it is not sent, but one is begun: [`SendError::Busy`].
+    /// a bound, and nobody is told when it is accepted. Without a session it is not sent, but one is begun, unless the options
+    /// forbid that: [`SendError::Busy`].
     ///
     /// # Errors
     ///
@@ -216,11 +206,14 @@ impl Embedded {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        let session = engine.session_now(&peer)?;
+        let session = match options.session_now(engine, &peer)? {
+            Some(session) => session,
+            None => engine.session_now(&peer)?,
+        };
         if session.is_stale(incarnation) {
             return Ok(());
         }
-        match session.send(options.outgoing(from, to, body))? {
+        match session.send(options.outgoing(Kind::Data, from, to, body))? {
             Offered::Accepted => {}
             // Dropped, it would be taken back.
             waiting => drop(wait(
@@ -254,10 +247,11 @@ impl Embedded {
         let asked = peer.clone();
         let offer = move |session: &Arc<Session>| {
             if session.is_stale(incarnation) {
-                return Ok((Offered::Accepted, Answer::Now(Err(DeliveryError::NoProcess))));
+                return Ok((Offered::Accepted, Acknowledgement::now(Err(DeliveryError::NoProcess))));
             }
-            let (offered, answer) = session.send_acknowledged(options.outgoing(from, to, body))?;
-            Ok((offered, Answer::Later(answer)))
+            let message = options.outgoing(Kind::Data, from, to, body);
+            let (offered, answer) = session.send_acknowledged(message)?;
+            Ok((offered, Acknowledgement::later(answer, session.peer.clone())))
         };
         let handle = self.engine().core.handle.clone();
         let then = move |answer| drop(handle.spawn(Told::new(told, asked).when_it_comes(answer)));
@@ -283,11 +277,7 @@ impl Embedded {
         options: SendOptions,
         accepted: impl FnOnce(Result<(), RequestError>) + Send + 'static,
     ) -> Result<Sent, RequestError> {
-        let message = move |to| {
-            let mut message = options.outgoing(from, to, body);
-            message.kind = Kind::Request(reference);
-            message
-        };
+        let message = move |to| options.outgoing(Kind::Request(reference), from, to, body);
         self.watch(from, to, reference, Purpose::Call, options, message, accepted)
     }
 
@@ -380,12 +370,7 @@ impl Embedded {
             return Err(SendError::NotRunning.into());
         }
         let patience = options.patience();
-        let session = match engine.peers.session(&peer) {
-            None if options.is_noconnect() => return Err(not_connected(&peer).into()),
-            None if options.is_nosuspend() => Some(engine.session_now(&peer)?),
-            session => session,
-        };
-        let Some(session) = session else {
+        let Some(session) = options.session_now(engine, &peer)? else {
             let dialling = engine.clone();
             let waiting = async move {
                 let dialled = async { Ok::<_, SendError>(dialling.session(&peer).await?) };

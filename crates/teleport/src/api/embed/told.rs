@@ -1,13 +1,6 @@
 //! Tells a host what became of an acknowledged message.
 
-use crate::session::Confirmation;
-use crate::{DeliveryError, EndReason, NodeName};
-
-/// What becomes of an acknowledged message.
-pub(super) enum Answer {
-    Now(Result<(), DeliveryError>),
-    Later(Confirmation),
-}
+use crate::{Acknowledgement, DeliveryError, EndReason, NodeName};
 
 /// Tells once: what became of the message, or when it is dropped, since the node has stopped, that nothing is known.
 pub(super) struct Told<F: FnOnce(Result<(), DeliveryError>)> {
@@ -21,14 +14,9 @@ impl<F: FnOnce(Result<(), DeliveryError>)> Told<F> {
         Self { told: Some(told), peer }
     }
 
-    pub(super) async fn when_it_comes(mut self, answer: Answer) {
-        let result = match answer {
-            Answer::Now(result) => Ok(result),
-            Answer::Later(confirmation) => confirmation.await,
-        };
-        if let Ok(result) = result {
-            self.tell(result);
-        }
+    pub(super) async fn when_it_comes(mut self, answer: Acknowledgement) {
+        let result = answer.await;
+        self.tell(result);
     }
 
     fn tell(&mut self, result: Result<(), DeliveryError>) {
