@@ -67,7 +67,7 @@ pub use base::config::Config;
 pub use base::cookies::{Asking, Cookies};
 pub use base::down::Down;
 pub use base::error::{
-    CallError, ConnectError, DeliveryError, MonitorError, Outcome, RegisterError, ReplyError, SendError,
+    AddressError, CallError, ConnectError, DeliveryError, MonitorError, RegisterError, ReplyError, SendError,
     StartError, TlsError, Tried,
 };
 pub use base::info::{Carried, ConnectionCheck, ConnectionKind, NodeInfo, NotAllowed, PeerInfo, Tick};

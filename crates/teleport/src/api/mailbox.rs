@@ -5,7 +5,7 @@ use crate::api::process::Process;
 use crate::base::address::Address;
 use crate::base::down::Down;
 use crate::local::Monitored;
-use crate::local::inbox::{Inbox, Origin, Taken};
+use crate::local::inbox::{Inbox, RunOrigin, Taken};
 use crate::local::watch::reason;
 use crate::{MonitorError, RegisterError, SendError};
 use bytes::Bytes;
@@ -133,9 +133,9 @@ impl Mailbox {
         let run = self.run.as_mut()?;
         let (from, body) = run.next()?; // a run goes with its last message
         let from = match &run.origin {
-            Origin::Local { from, .. } => from.clone(),
-            Origin::Down(_) => self.process.pid(),
-            Origin::Remote { session, .. } => session.pid_of(from),
+            RunOrigin::Local { from, .. } => from.clone(),
+            RunOrigin::Down(_) => self.process.pid(),
+            RunOrigin::Remote { session, .. } => session.pid_of(from),
         };
         if run.len() == 0
             && let Some(Taken { origin, .. }) = self.run.take()
@@ -215,7 +215,7 @@ impl Drop for Mailbox {
         }
         self.inbox.watchers().tell(self.inbox.process, &reason::encode(&self.exit_reason));
         self.run.take().into_iter().for_each(|run| run.origin.consumed());
-        left.into_iter().for_each(Origin::consumed);
+        left.into_iter().for_each(RunOrigin::consumed);
     }
 }
 

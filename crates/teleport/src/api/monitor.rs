@@ -8,7 +8,7 @@ use crate::base::encoding::atom_of;
 use crate::base::error::MonitorError;
 use crate::local::Monitored;
 use crate::local::inbox::Inbox;
-use crate::local::watch::{HERE, Path, Purpose, Refused, Subject, Via, Waiter, reason};
+use crate::local::watch::{HERE, Path, Purpose, Subject, Via, Waiter, WatchRefused, reason};
 use std::sync::Arc;
 use teleport_etf::{Atom, Reference, Segments, Term};
 use teleport_proto::NodeName;
@@ -47,7 +47,7 @@ impl Process {
         engine.core.watches.watching.begin(id, path, waiter);
         match &via {
             Via::Here(_) => {
-                let found = engine.core.registry.find(&to).ok_or(Refused::NoProcess);
+                let found = engine.core.registry.find(&to).ok_or(WatchRefused::NoProcess);
                 if let Err(refused) = found
                     .and_then(|watched| via.begin(Purpose::Monitor, id, self.id(), Subject::Inbox(watched)))
                 {

@@ -223,20 +223,20 @@ pub enum ConnectError {
     },
 }
 
-/// One of a peer's addresses, and what has become of it.
+/// One of a peer's addresses, and why it was not the way.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Tried {
     /// The address.
     pub address: SocketAddr,
-    /// What has become of it.
-    pub outcome: Outcome,
+    /// Why it was not the way.
+    pub error: AddressError,
 }
 
 /// Why an address was not the way to a peer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum AddressError {
     /// No answer has come at all, as where packets are dropped.
     #[error("no answer")]
     Unanswered,
@@ -257,7 +257,7 @@ pub enum Outcome {
     Tls(TlsError),
 }
 
-impl Outcome {
+impl AddressError {
     /// Nothing listens there.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Failed(cause) if cause.kind() == io::ErrorKind::ConnectionRefused)
@@ -268,12 +268,14 @@ impl Tried {
     /// As the one reason why there is no connection.
     pub(crate) fn alone(self, peer: &NodeName) -> ConnectError {
         let (peer, address) = (peer.clone(), self.address);
-        match self.outcome {
-            Outcome::Failed(cause) => ConnectError::Connect { peer, address, cause },
-            Outcome::Closed => ConnectError::Closed { peer, address },
-            Outcome::Handshake(cause) => ConnectError::Handshake { peer, address, cause },
-            Outcome::Tls(cause) => ConnectError::Tls { peer, address, cause },
-            Outcome::Unanswered | Outcome::Mute => ConnectError::Nowhere { peer, tried: vec![self] },
+        match self.error {
+            AddressError::Failed(cause) => ConnectError::Connect { peer, address, cause },
+            AddressError::Closed => ConnectError::Closed { peer, address },
+            AddressError::Handshake(cause) => ConnectError::Handshake { peer, address, cause },
+            AddressError::Tls(cause) => ConnectError::Tls { peer, address, cause },
+            AddressError::Unanswered | AddressError::Mute => {
+                ConnectError::Nowhere { peer, tried: vec![self] }
+            }
         }
     }
 }
@@ -294,12 +296,15 @@ impl ConnectError {
     /// Whether somebody listens at an address of the peer who has hung up at the first bytes, or has said something that is not of
     /// this protocol.
     pub fn is_foreign(&self) -> bool {
-        let foreign = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Closed | Outcome::Handshake(HandshakeError::NotTeleport { .. }))
+        let foreign = |error: &AddressError| {
+            matches!(
+                error,
+                AddressError::Closed | AddressError::Handshake(HandshakeError::NotTeleport { .. })
+            )
         };
         match self {
             Self::Closed { .. } | Self::Handshake { cause: HandshakeError::NotTeleport { .. }, .. } => true,
-            Self::Nowhere { tried, .. } => tried.iter().any(|tried| foreign(&tried.outcome)),
+            Self::Nowhere { tried, .. } => tried.iter().any(|tried| foreign(&tried.error)),
             _ => false,
         }
     }
@@ -317,8 +322,7 @@ fn listed(tried: &[Tried]) -> String {
     if tried.is_empty() {
         return "nobody has said in time where it listens".into();
     }
-    let said: Vec<_> =
-        tried.iter().map(|Tried { address, outcome }| format!("{address}: {outcome}")).collect();
+    let said: Vec<_> = tried.iter().map(|Tried { address, error }| format!("{address}: {error}")).collect();
     said.join("; ")
 }
 

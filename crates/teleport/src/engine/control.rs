@@ -8,6 +8,7 @@ use crate::base::seldom::{OfNode, OfPeer, if_any, warn_seldom};
 use crate::io::runtime::Thread;
 use crate::io::socket;
 use crate::io::stream::Stream;
+use crate::local::Peer;
 use crate::session::{self, Command, Session, SessionEvent};
 use bytes::BytesMut;
 use socket2::SockRef;

@@ -4,7 +4,7 @@
 use super::handshake::{self, Failure, Greeted, Known};
 use super::{ADVICE, Engine};
 use crate::TlsError;
-use crate::base::error::{ConnectError, Outcome, Tried};
+use crate::base::error::{AddressError, ConnectError, Tried};
 use crate::base::lock::{Held, Lock};
 use crate::base::seldom::warn_seldom;
 use crate::io::socket;
@@ -34,7 +34,7 @@ const YIELD_AFTER: u32 = 2;
 
 /// What a connection is to become.
 #[derive(Debug)]
-pub(crate) enum Purpose {
+pub(crate) enum DialFor {
     /// The control connection of a new session: the number of the dial.
     NewSession(u64),
     /// One more of a session.
@@ -78,11 +78,11 @@ impl Progress {
         self.0.lock()
     }
 
-    fn note(&self, address: SocketAddr, outcome: Outcome) {
+    fn note(&self, address: SocketAddr, error: AddressError) {
         let mut tried = self.lock();
         match tried.iter_mut().find(|tried| tried.address == address) {
-            Some(tried) => tried.outcome = outcome,
-            None => tried.push(Tried { address, outcome }),
+            Some(tried) => tried.error = error,
+            None => tried.push(Tried { address, error }),
         }
     }
 }
@@ -97,7 +97,7 @@ pub(super) async fn open_or_be_called(
 ) -> Result<Option<Opened>, Failed> {
     let (limit, progress) = (engine.core.config.setup_timeout, Progress::default());
     let (until, in_vain) = (Instant::now() + limit, Notify::new());
-    let opening = reach_in_time(engine, peer, Purpose::NewSession(number), &progress);
+    let opening = reach_in_time(engine, peer, DialFor::NewSession(number), &progress);
     let calling = async {
         let _ = timeout(limit / CALL_AFTER, in_vain.notified()).await;
         timeout_at(until, engine.resolver.call_back(peer)).await.unwrap_or(false)
@@ -132,25 +132,25 @@ pub(super) async fn open_or_be_called(
 /// Connects to a peer and runs the handshake, all within the set-up time.
 ///
 /// Addresses behind which somebody else answers, or nobody that makes sense, lose. What the peer itself says is final.
-pub(crate) async fn open(engine: &Engine, peer: &NodeName, purpose: Purpose) -> Result<Opened, Failed> {
-    reach_in_time(engine, peer, purpose, &Progress::default()).await
+pub(crate) async fn open(engine: &Engine, peer: &NodeName, what_for: DialFor) -> Result<Opened, Failed> {
+    reach_in_time(engine, peer, what_for, &Progress::default()).await
 }
 
 async fn reach_in_time(
     engine: &Engine,
     peer: &NodeName,
-    purpose: Purpose,
+    what_for: DialFor,
     progress: &Progress,
 ) -> Result<Opened, Failed> {
     let limit = engine.core.config.setup_timeout;
     let deadline = Instant::now() + limit;
-    let reaching = reach(engine, peer, &purpose, progress);
+    let reaching = reach(engine, peer, &what_for, progress);
     tokio::pin!(reaching);
     tokio::select! {
         reached = &mut reaching => return reached,
         () = sleep(EXPLAIN_AFTER.min(limit)) => {}
     }
-    if matches!(purpose, Purpose::NewSession(_)) && EXPLAIN_AFTER < limit {
+    if matches!(what_for, DialFor::NewSession(_)) && EXPLAIN_AFTER < limit {
         let (node, noted) = (&engine.core.local.name, engine.core.warnings.of_unreached(peer));
         let error = progress.late(peer, EXPLAIN_AFTER);
         warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
@@ -162,22 +162,22 @@ async fn reach_in_time(
 async fn reach(
     engine: &Engine,
     peer: &NodeName,
-    purpose: &Purpose,
+    what_for: &DialFor,
     progress: &Progress,
 ) -> Result<Opened, Failed> {
     let addresses = addresses(engine, peer).await;
     let mut attempts =
-        Attempts::new(addresses, |address| Box::pin(greet(engine, peer, purpose, address, progress)));
+        Attempts::new(addresses, |address| Box::pin(greet(engine, peer, what_for, address, progress)));
     while let Some(attempt) = attempts.next().await {
         match attempt {
             // The others stand still meanwhile: one alone is given a proof.
             Ok((address, stream, greeted)) => return prove(engine, peer, address, stream, greeted).await,
-            Err(Lost::Here(address, outcome)) => progress.note(address, outcome),
+            Err(Lost::Here(address, error)) => progress.note(address, error),
             Err(Lost::Everywhere(error)) => return Err(error.into()),
         }
     }
     let tried = progress.lock().clone();
-    let refused = tried.iter().all(|tried| tried.outcome.is_refusal());
+    let refused = tried.iter().all(|tried| tried.error.is_refusal());
     match ConnectError::of_all(peer, tried) {
         Some(error) => Err(Failed { error, refused }),
         None => Err(ConnectError::UnknownNode(peer.clone()).into()),
@@ -187,7 +187,7 @@ async fn reach(
 /// Why an attempt is over.
 enum Lost {
     /// The address is not the way.
-    Here(SocketAddr, Outcome),
+    Here(SocketAddr, AddressError),
     /// None is.
     Everywhere(ConnectError),
 }
@@ -196,18 +196,18 @@ enum Lost {
 async fn greet(
     engine: &Engine,
     peer: &NodeName,
-    purpose: &Purpose,
+    what_for: &DialFor,
     address: SocketAddr,
     progress: &Progress,
 ) -> Result<(SocketAddr, Stream, Greeted), Lost> {
-    let here = |outcome| Lost::Here(address, outcome);
-    progress.note(address, Outcome::Unanswered);
-    let stream = connect(engine, peer, purpose, address, progress).await;
+    let here = |error| Lost::Here(address, error);
+    progress.note(address, AddressError::Unanswered);
+    let stream = connect(engine, peer, what_for, address, progress).await;
     let stream = stream.map_err(|failure| here(failure.into()))?;
-    let opening = match purpose {
-        Purpose::Join(opening) => opening.clone(),
+    let opening = match what_for {
+        DialFor::Join(opening) => opening.clone(),
         // Only now: it may have changed since somebody wanted the session.
-        Purpose::NewSession(dial) => match engine.cookies.of(peer).await {
+        DialFor::NewSession(dial) => match engine.cookies.of(peer).await {
             Some(cookie) => Opening::NewSession { cookie, dial: *dial },
             None => return Err(Lost::Everywhere(ConnectError::NoCookie(peer.clone()))),
         },
@@ -222,19 +222,19 @@ async fn greet(
 async fn connect(
     engine: &Engine,
     peer: &NodeName,
-    purpose: &Purpose,
+    what_for: &DialFor,
     address: SocketAddr,
     progress: &Progress,
 ) -> Result<Stream, Failure> {
     let connected = async || {
         let tcp = socket::connect(address, &engine.core.config).await.map_err(Failure::Io)?;
-        progress.note(address, Outcome::Mute);
+        progress.note(address, AddressError::Mute);
         Ok::<_, Failure>(tcp)
     };
     let Some(tls) = &engine.tls else { return Ok(connected().await?.into()) };
     // A session that has begun without TLS goes on so.
     let is_plain = tls.upgrades()
-        && matches!(purpose, Purpose::Join(_))
+        && matches!(what_for, DialFor::Join(_))
         && engine.reached.of(peer).is_some_and(|way| !way.encrypted);
     if !is_plain {
         match tls.dial(connected().await?, peer).await {
@@ -260,11 +260,11 @@ async fn prove(
     };
     match proved {
         Ok(established) => Ok(Opened { stream, established, asked }),
-        Err(failure) => Err(Tried { address, outcome: failure.into() }.alone(peer).into()),
+        Err(failure) => Err(Tried { address, error: failure.into() }.alone(peer).into()),
     }
 }
 
-impl From<Failure> for Outcome {
+impl From<Failure> for AddressError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Closed => Self::Closed,

@@ -2,10 +2,11 @@
 //! [`lifecycle`](super::lifecycle).
 
 use super::control;
-use super::dial::{self, Failed, Opened, Purpose};
+use super::dial::{self, DialFor, Failed, Opened};
 use super::{ADVICE, Engine};
 use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
+use crate::local::Peer;
 use crate::session::{Command, Session, SessionEvent};
 use crate::{Config, ConnectError};
 use rustc_hash::FxHashMap;
@@ -262,7 +263,7 @@ fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Op
 async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: u64) {
     let Some(session) = engine.directory.lock().session(id) else { return };
     let opening = Opening::Resume { session: id, key: session.key.clone(), generation };
-    let opened = dial::open(&engine, &peer, Purpose::Join(opening)).await;
+    let opened = dial::open(&engine, &peer, DialFor::Join(opening)).await;
     let mut directory = engine.directory.lock();
     match opened {
         Ok(Opened { stream, .. }) => {

@@ -34,7 +34,7 @@ use crate::session::{Command, Core, Session, SessionEvent};
 use crate::{Config, ConnectError, PeerInfo, SendError, TlsError};
 use accept::Unproven;
 use control::TickObserver;
-use dial::{Failed, Opened, Purpose};
+use dial::{DialFor, Failed, Opened};
 use directory::Directory;
 use handshake::Failure;
 pub(crate) use handshake::random;
@@ -321,7 +321,7 @@ impl Engine {
             let pause = backoff.first.saturating_mul(2u32.pow(failures.min(6)));
             tokio::time::sleep(pause.min(backoff.most)).await;
         }
-        match dial::open(&self, &session.peer, Purpose::Join(opening)).await {
+        match dial::open(&self, &session.peer, DialFor::Join(opening)).await {
             Ok(Opened { stream, .. }) => {
                 self.directory.lock().is_there(id);
                 session.joined(true);

@@ -3,7 +3,7 @@
 //! The order is made while the session is locked; the host is called when it is not. One thread at a time hands over, for
 //! all: so nothing overtakes.
 
-use super::{Carried, Hosting, Inbound, Origin};
+use super::{CarriedMessage, Hosting, Inbound, Origin};
 use crate::base::lock::{Held, Lock, Rank};
 use std::collections::VecDeque;
 
@@ -29,7 +29,7 @@ impl Arrivals {
     }
 
     /// Adds a carried message to those before it. Called with the session locked.
-    pub(crate) fn push_carried(&self, origin: impl FnOnce() -> Origin, message: Carried) {
+    pub(crate) fn push_carried(&self, origin: impl FnOnce() -> Origin, message: CarriedMessage) {
         let mut queue = self.queue.lock();
         match queue.back_mut() {
             // All that is queued here is of the same session.

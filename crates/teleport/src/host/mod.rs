@@ -132,7 +132,7 @@ pub enum Inbound {
         /// The session that they come from.
         origin: Origin,
         /// In their order.
-        messages: Vec<Carried>,
+        messages: Vec<CarriedMessage>,
     },
     /// A call or monitor of one of the host's processes has ended. Comes once for each that was begun and not cancelled.
     Ended {
@@ -145,6 +145,19 @@ pub enum Inbound {
         /// To be dropped when the process has been told.
         receipt: Receipt,
     },
+}
+
+impl Inbound {
+    /// What is to be dropped when it is done, if there is one such thing for all of it.
+    pub fn receipt(&self) -> Option<&Receipt> {
+        match self {
+            Self::Message { receipt, .. }
+            | Self::Request { receipt, .. }
+            | Self::Monitor { receipt, .. }
+            | Self::Ended { receipt, .. } => Some(receipt),
+            Self::Unwatched { .. } | Self::Carried { .. } => None,
+        }
+    }
 }
 
 /// The session that something came over.
@@ -215,7 +228,7 @@ impl Origin {
 
 /// A message of a connection of distributed Erlang that has come.
 #[derive(Debug)]
-pub struct Carried {
+pub struct CarriedMessage {
     /// Which connection, and what it is, as its sender said.
     pub to: ProcessId,
     /// What was sent.
@@ -288,11 +301,6 @@ impl Watch {
     /// The process that waits.
     pub fn watcher(&self) -> Pid {
         self.peer.pid_of(self.watcher)
-    }
-
-    /// The process that waits, as the peer knows it. What [`watcher`](Self::watcher) says, in short.
-    pub fn watcher_id(&self) -> ProcessId {
-        self.watcher
     }
 
     /// The process that is watched.
@@ -420,10 +428,16 @@ impl Receipt {
         for (session, seq, _) in receipts.into_iter().filter_map(|mut receipt| receipt.0.take()) {
             match &mut finished {
                 Some((last, seqs)) if Arc::ptr_eq(last, &session) => seqs.push(seq),
-                other => other.replace((session, vec![seq])).into_iter().for_each(tell),
+                other => {
+                    if let Some(last) = other.replace((session, vec![seq])) {
+                        tell(last);
+                    }
+                }
             }
         }
-        finished.into_iter().for_each(tell);
+        if let Some(last) = finished {
+            tell(last);
+        }
     }
 
     /// Whether the message is a large one, above 64 KiB. Others that have to come behind it come when this is dropped.

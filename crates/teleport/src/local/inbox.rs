@@ -59,7 +59,7 @@ struct Queue {
 
 /// Messages one behind the other that came the same way: what they have in common, they share.
 struct Run {
-    origin: Origin,
+    origin: RunOrigin,
     messages: SmallVec<[Stored; 1]>,
     /// There was no room for its only message.
     placed: Option<PlacedId>,
@@ -69,7 +69,7 @@ struct Run {
 
 /// A run that is being read. It holds its credit until its last message has been taken.
 pub(crate) struct Taken {
-    pub(crate) origin: Origin,
+    pub(crate) origin: RunOrigin,
     open: Stored,
     rest: smallvec::IntoIter<[Stored; 1]>,
     left: usize,
@@ -100,7 +100,7 @@ impl Taken {
 }
 
 /// Where a run came from, and what it keeps of its sender's window.
-pub(crate) enum Origin {
+pub(crate) enum RunOrigin {
     Local {
         from: Pid,
         /// `None` if it needs none.
@@ -115,7 +115,7 @@ pub(crate) enum Origin {
     },
 }
 
-impl Origin {
+impl RunOrigin {
     /// Whether it is the DOWN of that monitor.
     pub(crate) fn is_down(&self, monitor: RefId) -> bool {
         matches!(self, Self::Down(down) if *down == monitor)
@@ -132,12 +132,12 @@ impl Origin {
 }
 
 impl Run {
-    fn new(origin: Origin, messages: Stored) -> Self {
+    fn new(origin: RunOrigin, messages: Stored) -> Self {
         let count = messages.bodies.len();
         Self { origin, messages: SmallVec::from_buf([messages]), placed: None, count }
     }
 
-    fn single(origin: Origin, from: ProcessId, body: Bytes) -> Self {
+    fn single(origin: RunOrigin, from: ProcessId, body: Bytes) -> Self {
         Self::new(origin, Stored { from, bodies: Bodies::one(body) })
     }
 
@@ -150,7 +150,7 @@ impl Run {
         messages: Stored,
     ) -> Result<(), Stored> {
         match &mut self.origin {
-            Origin::Remote { session, by_name, credit }
+            RunOrigin::Remote { session, by_name, credit }
                 if self.placed.is_none()
                     && Arc::ptr_eq(session, from)
                     && (*by_name, credit.account, credit.class) == (to_name, more.account, more.class)
@@ -212,13 +212,13 @@ impl Queue {
     }
 
     /// Takes the next run out; the last one has been read, and leaves room.
-    fn next_run(&mut self, last: Option<&Origin>, settled: &mut Settled) -> Option<Taken> {
-        if let Some(Origin::Remote { session, credit, .. }) = last {
+    fn next_run(&mut self, last: Option<&RunOrigin>, settled: &mut Settled) -> Option<Taken> {
+        if let Some(RunOrigin::Remote { session, credit, .. }) = last {
             self.room.leave(session.name(), *credit, settled);
         }
         let Run { origin, messages, placed, count } = self.runs.pop_front()?;
         self.waiting -= count;
-        if let (Some(id), Origin::Remote { session, credit, .. }) = (placed, &origin) {
+        if let (Some(id), RunOrigin::Remote { session, credit, .. }) = (placed, &origin) {
             self.room.read(session.name(), credit.class, id, settled);
         }
         let mut rest = messages.into_iter();
@@ -241,7 +241,7 @@ impl Queue {
             _ => Some(messages),
         };
         if let Some(messages) = apart {
-            let origin = Origin::Remote { session: session.clone(), by_name, credit };
+            let origin = RunOrigin::Remote { session: session.clone(), by_name, credit };
             self.runs.push_back(Run { placed, ..Run::new(origin, messages) });
         }
         first
@@ -276,7 +276,7 @@ impl Inbox {
     }
 
     /// Takes the next run out; the last one has been read, and leaves room.
-    pub(crate) fn next_run(&self, last: Option<&Origin>) -> Option<Taken> {
+    pub(crate) fn next_run(&self, last: Option<&RunOrigin>) -> Option<Taken> {
         let mut settled = Settled::default();
         let taken = self.lock().next_run(last, &mut settled);
         settled.tell(Disposition::Delivered);
@@ -329,7 +329,7 @@ impl Inbox {
     }
 
     /// The process is gone: nothing is put in any more. Gives what was there, and the monitors that the process had.
-    pub(crate) fn close(&self) -> (Vec<Origin>, FxHashSet<RefId>) {
+    pub(crate) fn close(&self) -> (Vec<RunOrigin>, FxHashSet<RefId>) {
         let mut settled = Settled::default();
         let (runs, monitors) = {
             let mut queue = self.lock();
@@ -408,7 +408,7 @@ impl Inbox {
             return Err(LocalError::NoProcess); // it is gone
         }
         let process = ProcessId { id: from.id, serial: from.serial };
-        let put = self.put(Run::single(Origin::Local { from, _room: room }, process, body));
+        let put = self.put(Run::single(RunOrigin::Local { from, _room: room }, process, body));
         put.then_some(()).ok_or(LocalError::NoProcess)
     }
 
@@ -453,7 +453,7 @@ impl Monitored for Inbox {
 
     fn put_down(&self, monitor: RefId, body: Bytes) {
         self.note_monitor(monitor, false);
-        self.put(Run::single(Origin::Down(monitor), self.process, body));
+        self.put(Run::single(RunOrigin::Down(monitor), self.process, body));
     }
 
     fn note_monitor(&self, monitor: RefId, present: bool) {

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use std::io;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{ReceiveError, Region};
+use teleport_proto::transfer::{ReceiveError, Region, Transfer};
 use teleport_proto::wire::WireError;
 use teleport_proto::wire::pool::{BULK_PROBE, FRAGMENT_HEADER_LEN, FragmentHeader};
 
@@ -73,16 +73,10 @@ async fn read_fragment(
         return Ok(None);
     }
     let envelope = ahead.split_to(envelope_len);
-    let begun = session.change(|transfer| transfer.begin_fragment(link.id, &header, &envelope));
-    drop(envelope);
-    let mut region = match begun {
-        None | Some(Ok(None)) => return Ok(None),
-        Some(Ok(Some(region))) => region,
-        Some(Err(error)) => {
-            session.receive_failed(error);
-            return Ok(None);
-        }
+    let begin = |transfer: &mut Transfer, envelope: &mut BytesMut| {
+        transfer.begin_fragment(link.id, &header, envelope)
     };
+    let Some(Some(mut region)) = session.receive(envelope, begin, drop) else { return Ok(None) };
     let len = region.missing();
     let first = ahead.split_to(ahead.len().min(len));
     region.buffer().put_slice(&first);
@@ -95,17 +89,9 @@ async fn read_fragment(
     }
     debug_assert_eq!(region.missing(), 0);
     session.heard(session.core.clock.now());
-    let mut sink = Deliver::new(session);
-    let ended = session.change(|transfer| transfer.end_fragment(link.id, region, &mut sink));
-    sink.finish_reading();
-    match ended {
-        None => Ok(None),
-        Some(Ok(())) => Ok(Some(len)),
-        Some(Err(error)) => {
-            session.receive_failed(error);
-            Ok(None)
-        }
-    }
+    let end = |transfer: &mut Transfer, sink: &mut Deliver<'_>| transfer.end_fragment(link.id, region, sink);
+    let ended = session.receive(Deliver::new(session), end, Deliver::finish_reading);
+    Ok(ended.map(|()| len))
 }
 
 /// Reads until there are `len` bytes, and some more if they are there; `false` at the end of the stream.
@@ -167,8 +153,21 @@ impl Session {
         }
     }
 
+    /// Takes in what has come from the peer; with the lock released, `finish` does what is left to do. `None` if the session has
+    /// ended, or what has come does not fit.
+    pub(super) fn receive<S, T, E: Into<ReceiveError>>(
+        &self,
+        mut sink: S,
+        take: impl FnOnce(&mut Transfer, &mut S) -> Result<T, E>,
+        finish: impl FnOnce(S),
+    ) -> Option<T> {
+        let taken = self.change(|transfer| take(transfer, &mut sink));
+        finish(sink);
+        taken?.map_err(|error| self.receive_failed(error.into())).ok()
+    }
+
     /// What a reader got could not be taken.
-    pub(super) fn receive_failed(&self, error: ReceiveError) {
+    fn receive_failed(&self, error: ReceiveError) {
         warn_seldom!(self.note(OfPeer::OutOfStep), parent: &self.span, %error, "received what does not fit");
         if let ReceiveError::Session(_) = error {
             self.core.events.end(self.id, EndReason::ProtocolError);

@@ -3,10 +3,10 @@
 use super::Session;
 use crate::base::allow::{APPLIES, Judge, Refusal};
 use crate::base::seldom::{OfPeer, warn_seldom};
-use crate::host::{Arriving, Carried, Hosting, Inbound, Origin, Receipt, Untaken, Watch, next_watch};
+use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Watch, next_watch};
 use crate::local::Peer;
 use crate::local::inbox::{Inbox, Put};
-use crate::local::watch::{Answer, End, Over, Purpose, Refused, Subject, Via};
+use crate::local::watch::{End, Ending, Over, Purpose, Subject, Via, WatchRefused};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -15,9 +15,6 @@ use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{Deliveries, Delivery, Disposition, Outgoing, Sink};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
-
-/// The host may be slow to take this many bytes of small carried messages before they keep their room in the peer's window.
-const MOST_UNTAKEN: usize = 1024 * 1024;
 
 /// Bytes of the text that says what is not allowed. A peer chooses how often it hears that, so it may not be longer than what is
 /// reckoned with for an answer of a node's own (`most_untaken` in `teleport_proto`).
@@ -33,9 +30,9 @@ pub(super) struct Deliver<'a> {
     /// Where the last message went: the next one often has the same destination.
     last: Option<(Destination, Taker)>,
     woken: SmallVec<[Arc<Inbox>; 4]>,
-    answers: SmallVec<[Answer; 4]>,
+    endings: SmallVec<[Ending; 4]>,
     over: SmallVec<[Over; 1]>,
-    refused: SmallVec<[(ProcessId, RefId, Refused); 4]>,
+    refused: SmallVec<[(ProcessId, RefId, WatchRefused); 4]>,
 }
 
 /// A watch that has begun, and of whom.
@@ -53,9 +50,9 @@ enum Taker {
 
 impl<'a> Deliver<'a> {
     pub(crate) fn new(session: &'a Arc<Session>) -> Self {
-        let (woken, answers, over, refused) = Default::default();
+        let (woken, endings, over, refused) = Default::default();
         let judge = session.permitted.judge(&session.core.allowed, &session.peer);
-        Self { session, peer: session.clone(), judge, last: None, woken, answers, over, refused }
+        Self { session, peer: session.clone(), judge, last: None, woken, endings, over, refused }
     }
 
     /// Like [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
@@ -63,13 +60,15 @@ impl<'a> Deliver<'a> {
     pub(crate) fn finish_reading(self) {
         let session = self.session;
         self.finish();
-        session.core.hosting.iter().for_each(|hosting| session.arrivals.hand_over_and_wait(hosting));
+        if let Some(hosting) = &session.core.hosting {
+            session.arrivals.hand_over_and_wait(hosting);
+        }
     }
 
     /// Does what is left to do; after the session's lock has been released.
     pub(crate) fn finish(self) {
         self.woken.iter().for_each(|inbox| inbox.wake());
-        self.answers.into_iter().for_each(|answer| answer.give(&self.session.core.watches.watching));
+        self.endings.into_iter().for_each(|ending| ending.give(&self.session.core.watches.watching));
         self.over.into_iter().for_each(Over::end);
         for (watcher, reference, refused) in self.refused {
             let (kind, to) = (refused.kind(reference), Destination::Process(watcher));
@@ -83,6 +82,12 @@ impl<'a> Deliver<'a> {
             None => self.session.core.registry.find(to).map(Taker::Inbox),
             Some(hosting) => hosting.host.find(to).map(Taker::Hosted),
         }
+    }
+
+    /// Who takes what goes there: the last one, if it is the same destination.
+    fn taker(&mut self, to: &Destination) -> Option<(Destination, Taker)> {
+        let last = self.last.take().filter(|(last, _)| last == to);
+        last.or_else(|| Some((to.clone(), self.find(to)?)))
     }
 
     /// What becomes of a message that the peer may not send. What is answered is answered at the end.
@@ -105,7 +110,7 @@ impl<'a> Deliver<'a> {
         };
         let mut why = format!("not on the allow-list: {thing}, at {}", session.core.local.name);
         why.truncate(why.floor_char_boundary(LONGEST_WHY));
-        self.refused.push((delivery.from, reference, Refused::NotAllowed(purpose, why)));
+        self.refused.push((delivery.from, reference, WatchRefused::NotAllowed(purpose, why)));
         Some(end)
     }
 
@@ -132,7 +137,7 @@ impl<'a> Deliver<'a> {
     ) -> Option<Begun> {
         let begin = |subject| Via::There(self.peer.clone()).begin(purpose, reference, watcher, subject);
         let begun = match self.find(to) {
-            None => Err(Refused::NoProcess),
+            None => Err(WatchRefused::NoProcess),
             Some(Taker::Inbox(inbox)) => begin(Subject::Inbox(inbox.clone())).map(|()| Begun::Inbox(inbox)),
             Some(Taker::Hosted(process)) => {
                 let number = next_watch();
@@ -141,7 +146,7 @@ impl<'a> Deliver<'a> {
                 begin(Subject::Hosted(process, number)).map(|()| Begun::Hosted(process, watch()))
             }
         };
-        if begun.as_ref().is_err_and(|refused| *refused == Refused::Limit) {
+        if begun.as_ref().is_err_and(|refused| *refused == WatchRefused::Limit) {
             self.session.watches_refused.fetch_add(1, Ordering::Relaxed);
             self.session.meter.watches_refused.increment(1);
         }
@@ -197,34 +202,13 @@ impl<'a> Deliver<'a> {
         disposition
     }
 
-    /// Distributed Erlang's own goes to the host, which takes it out of a queue. What the host is slow to take keeps its room in
-    /// the peer's window.
-    fn carried(&mut self, delivery: Delivery) -> Disposition {
-        let Delivery { seq, to, body, credit, .. } = delivery;
-        let Destination::Process(to) = to else { return Disposition::NoProcess };
-        if self.session.core.hosting.is_none() {
-            return Disposition::NoProcess;
-        }
-        self.session.carried.received(body.len());
-        let untaken = Untaken::new(&self.session.untaken, body.len());
-        let placed =
-            credit.class == Class::Bulk || self.session.untaken.load(Ordering::Relaxed) > MOST_UNTAKEN;
-        let (receipt, disposition) = match placed {
-            true => (Receipt(Some((self.peer.clone(), seq, credit.class))), Disposition::Placed),
-            false => (Receipt::none(), Disposition::Consumed),
-        };
-        let message = Carried { to, body, receipt, untaken };
-        self.session.arrivals.push_carried(|| Origin(self.peer.clone()), message);
-        disposition
-    }
-
     /// A call or a monitor has ended.
     fn ended(&mut self, delivery: Delivery, reference: RefId, how: fn(Bytes) -> End) -> Disposition {
         let which = (delivery.seq, delivery.credit.class);
         let core = &self.session.core;
         match core.watches.watching.end(reference, how(delivery.body), self.session.number()) {
-            Some(answer) if core.hosting.is_some() => {
-                let (end, over) = answer.for_host();
+            Some(ending) if core.hosting.is_some() => {
+                let (end, over) = ending.for_host();
                 self.over.extend(over);
                 self.hand_over(
                     which,
@@ -233,8 +217,8 @@ impl<'a> Deliver<'a> {
                     |_, origin, receipt| Inbound::Ended { reference, end, origin: Some(origin), receipt },
                 )
             }
-            answer => {
-                self.answers.extend(answer);
+            ending => {
+                self.endings.extend(ending);
                 Disposition::Delivered
             }
         }
@@ -250,9 +234,9 @@ impl Sink for Deliver<'_> {
         if deliveries.kind != Kind::Data || self.session.core.hosting.is_some() || self.judge.is_some() {
             return None; // one by one
         }
-        let last = self.last.take().filter(|(to, _)| to == deliveries.to);
-        let found = last.or_else(|| Some((deliveries.to.clone(), self.find(deliveries.to)?)));
-        let Some((to, Taker::Inbox(inbox))) = found else { return Some(Disposition::NoProcess) };
+        let Some((to, Taker::Inbox(inbox))) = self.taker(deliveries.to) else {
+            return Some(Disposition::NoProcess);
+        };
         let end = inbox.put_all_remote(deliveries, &self.peer).map(|put| self.was_put(&inbox, put));
         if end != Some(Disposition::NoProcess) {
             self.last = Some((to, Taker::Inbox(inbox))); // else its name may belong to another one by now
@@ -269,9 +253,7 @@ impl Sink for Deliver<'_> {
         let which = (delivery.seq, delivery.credit.class);
         match delivery.kind {
             Kind::Data => {
-                let last = self.last.take().filter(|(to, _)| *to == delivery.to);
-                let found = last.or_else(|| Some((delivery.to.clone(), self.find(&delivery.to)?)));
-                let Some((to, taker)) = found else { return Disposition::NoProcess };
+                let Some((to, taker)) = self.taker(&delivery.to) else { return Disposition::NoProcess };
                 let end = match &taker {
                     Taker::Inbox(inbox) => self.put(inbox, delivery),
                     Taker::Hosted(process) => {
@@ -292,7 +274,7 @@ impl Sink for Deliver<'_> {
             Kind::Request(reference)
                 if self.session.core.hosting.is_none() && is_compressed(&delivery.body) =>
             {
-                self.refused.push((delivery.from, reference, Refused::Compressed));
+                self.refused.push((delivery.from, reference, WatchRefused::Compressed));
                 Disposition::Consumed
             }
             // If the process ends before it has the message, it tells its watchers.
@@ -328,7 +310,7 @@ impl Sink for Deliver<'_> {
             Kind::Reply(reference) => self.ended(delivery, reference, End::Reply),
             Kind::Reject(reference) => self.ended(delivery, reference, End::Rejected),
             Kind::Down(reference) => self.ended(delivery, reference, End::Down),
-            Kind::Carried => self.carried(delivery),
+            Kind::Carried => self.session.take_carried(&self.peer, delivery),
             // The session's own.
             Kind::Outcome => Disposition::Delivered,
         }

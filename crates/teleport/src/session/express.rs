@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use teleport_proto::transfer::Transfer;
 use teleport_proto::wire::batch::{BATCH_HEADER_LEN, Front, split_batch};
 
 /// Room for one read: grows with what comes, so that a quiet connection costs little.
@@ -104,17 +105,18 @@ fn take_in(session: &Arc<Session>, link: &Link, input: &mut Input) -> bool {
             }
         }
     }
-    let mut sink = Deliver::new(session);
-    let result = session.change(|transfer| {
-        frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, &mut sink))?;
+    let take = |transfer: &mut Transfer, sink: &mut Deliver<'_>| {
+        frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, sink))?;
         begun.map_or(Ok(()), |len| transfer.begin_batch(link.id, len))
-    });
-    sink.finish_reading();
-    match (result, out_of_step) {
-        (None, _) => {}
-        (Some(Ok(())), None) => return true,
-        (Some(Ok(())), Some(error)) => session.out_of_step(link, error),
-        (Some(Err(error)), _) => session.receive_failed(error),
+    };
+    if session.receive(Deliver::new(session), take, Deliver::finish_reading).is_none() {
+        return false;
     }
-    false
+    match out_of_step {
+        None => true,
+        Some(error) => {
+            session.out_of_step(link, error);
+            false
+        }
+    }
 }

@@ -41,7 +41,7 @@ pub(crate) use end::Ended;
 use permitted::Permitted;
 use send::Denied;
 pub(crate) use send::{Confirmation, Offered, Patience};
-use state::{Grant, State};
+use state::State;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -49,11 +49,9 @@ use std::time::Duration;
 use teleport_etf::{Atom, Pid};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
-use teleport_proto::transfer::{
-    Credit, Disposition, Outgoing, Sent, Transfer, TransferConfig, TransferStats,
-};
+use teleport_proto::transfer::{Credit, Disposition, Outgoing, Transfer, TransferConfig, TransferStats};
 use teleport_proto::wire::control::TransferFrame;
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, Seq};
+use teleport_proto::wire::envelope::{ProcessId, Seq};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc};
 
@@ -254,11 +252,6 @@ impl Session {
         self.heard(now);
     }
 
-    /// When the last byte came, by any connection.
-    pub(crate) fn last_heard(&self) -> teleport_proto::Time {
-        self.last_heard.read()
-    }
-
     /// Tells the session's task.
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.events.send(event); // it ends with the session
@@ -397,26 +390,7 @@ impl Peer for Session {
         messages: &mut dyn Iterator<Item = Carry<'_>>,
         accepted: &Accepted,
     ) -> Result<usize, SendError> {
-        let mut waiting = 0;
-        self.offering(|state, after| {
-            for Carry { from, to, body, behind_all } in messages {
-                let (to, len) = (Destination::Process(to), body.len());
-                self.carried.sent(len);
-                let is_posted = |small: &[u8]| state.post(after, Kind::Carried, from, &to, small);
-                if !behind_all && body.as_contiguous().is_some_and(is_posted) {
-                    continue;
-                }
-                let message = Outgoing::of_kind(Kind::Carried, from, to, body.into_segments());
-                let message = Outgoing { behind_all, ..message };
-                let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
-                if let Sent::Waiting(ticket) = sent {
-                    state.grants.insert(ticket, Grant::Carried(accepted.clone(), len));
-                    self.show_soon();
-                    waiting += len;
-                }
-            }
-            Ok(waiting)
-        })
+        self.carry_all(messages, accepted)
     }
 
     fn warn_of_carried(&self, why: &str) {
@@ -441,21 +415,21 @@ impl Peer for Session {
     }
 
     fn finish_deliveries(self: Arc<Self>, seqs: &[Seq], end: Disposition) {
-        let mut sink = Deliver::new(&self);
-        let finished = self.change(|transfer| {
-            seqs.iter().try_for_each(|&seq| transfer.finish_delivery(seq, end, &mut sink))
+        let finish = |transfer: &mut Transfer, sink: &mut Deliver<'_>| {
+            seqs.iter().try_for_each(|&seq| transfer.finish_delivery(seq, end, sink))
+        };
+        self.receive(Deliver::new(&self), finish, |sink| {
+            sink.finish();
+            if self.core.hosting.is_some() && self.arrivals.are_left() {
+                // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
+                let session = self.clone();
+                self.core.handle.spawn(async move {
+                    if let Some(hosting) = &session.core.hosting {
+                        session.arrivals.hand_over(hosting);
+                    }
+                });
+            }
         });
-        sink.finish();
-        if self.core.hosting.is_some() && self.arrivals.are_left() {
-            // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
-            let session = self.clone();
-            self.core.handle.spawn(async move {
-                session.core.hosting.iter().for_each(|hosting| session.arrivals.hand_over(hosting));
-            });
-        }
-        if let Some(Err(error)) = finished {
-            self.receive_failed(error);
-        }
     }
 
     fn up(&self) -> Held<'_, bool> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{Progress, Urgency};
+use teleport_proto::transfer::{Progress, Transfer, Urgency};
 use teleport_proto::wire::pool::Class;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -84,18 +84,15 @@ impl Task {
                 }
             }
             Event::Control { frames, bytes } => {
-                let mut spent = Vec::new();
-                let result = self.session.change(|transfer| {
+                let take = |transfer: &mut Transfer, spent: &mut Vec<_>| {
                     frames.into_iter().try_for_each(|frame| {
                         let taken = transfer.control(frame);
                         spent.append(&mut transfer.take_spent());
                         taken
                     })
-                });
-                drop(spent); // with the lock released
-                if let Some(Err(violation)) = result {
-                    self.session.receive_failed(violation.into());
-                }
+                };
+                // What is spent is dropped with the lock released.
+                self.session.receive(Vec::new(), take, drop);
                 self.session.drained.notify_waiters();
                 self.session.handled(bytes);
                 self.publish();

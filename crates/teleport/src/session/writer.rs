@@ -89,17 +89,13 @@ async fn write_all(link: &Link, mut frame: Unwritten) -> io::Result<()> {
 impl Session {
     fn next_frame(&self, link: &Link) -> Next {
         let next = self.change(|transfer| {
-            let frame = transfer.next_frame(link.id)?;
+            let Some(frame) = transfer.next_frame(link.id) else { return Next::Nothing };
             if link.class == Class::Bulk {
                 transfer.weigh(frame.len(), self.core.clock.now());
             }
-            Some(frame)
+            Next::Frame(frame.into())
         });
-        match next {
-            Some(Some(frame)) => Next::Frame(frame.into()),
-            Some(None) => Next::Nothing,
-            None => Next::Ended,
-        }
+        next.unwrap_or(Next::Ended)
     }
 
     fn write_failed(&self, link: &Link, error: &io::Error) {

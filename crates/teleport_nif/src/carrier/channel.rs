@@ -7,7 +7,7 @@ use rustler::{Encoder, Env, LocalPid, NifResult, OwnedEnv, Term};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use teleport::embed::{Carried, Carry, CarryBody, Origin, ProcessId, Receipt, Untaken};
+use teleport::embed::{CarriedMessage, Carry, CarryBody, Origin, ProcessId, Receipt, Untaken};
 use teleport::{Segments, SendError};
 
 /// The most bytes that wait for room in the peer's window. Beyond it nothing more is pulled from the virtual machine, which then
@@ -113,7 +113,7 @@ struct Coming {
     packets_so_far: usize,
     /// The process that gets packets.
     owner: Option<LocalPid>,
-    data: VecDeque<Carried>,
+    data: VecDeque<CarriedMessage>,
     /// What was taken last: it counts as taken when more is asked for.
     taken: Vec<(Receipt, Untaken)>,
     /// The process that takes data, while it waits for some.
@@ -226,7 +226,7 @@ impl Channel {
     }
 
     /// Messages have come for the virtual machine.
-    pub(super) fn data_came(&self, messages: impl Iterator<Item = Carried>) {
+    pub(super) fn data_came(&self, messages: impl Iterator<Item = CarriedMessage>) {
         let taker = {
             let mut coming = self.coming();
             coming.data.extend(messages);
@@ -294,7 +294,7 @@ impl Channel {
         std::mem::swap(&mut coming.taken, &mut done);
         let (mut bodies, mut bytes) = (Vec::new(), 0);
         while bodies.len() < TAKEN_AT_ONCE && bytes < BYTES_AT_ONCE {
-            let Some(Carried { body, receipt, untaken, .. }) = coming.data.pop_front() else { break };
+            let Some(CarriedMessage { body, receipt, untaken, .. }) = coming.data.pop_front() else { break };
             bytes += body.len();
             bodies.push(body);
             coming.taken.push((receipt, untaken));

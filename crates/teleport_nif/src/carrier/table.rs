@@ -7,7 +7,7 @@ use rustler::{Encoder, LocalPid, OwnedEnv, Resource, ResourceArc};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teleport::embed::{Carried, Origin};
+use teleport::embed::{CarriedMessage, Origin};
 
 /// The channels of this virtual machine.
 pub(crate) static CHANNELS: Channels = Channels(Mutex::new(BTreeMap::new()));
@@ -61,7 +61,7 @@ pub(crate) fn connect(origin: Origin) -> Arc<Channel> {
 
 impl Channels {
     /// Messages have come over the session.
-    pub(crate) fn take(&self, origin: &Origin, messages: Vec<Carried>) {
+    pub(crate) fn take(&self, origin: &Origin, messages: Vec<CarriedMessage>) {
         let mut messages = messages.into_iter().peekable();
         while let Some(message) = messages.next() {
             let Some((name, part)) = Name::from_wire(message.to) else { continue };

@@ -9,7 +9,8 @@ use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::io;
 use teleport::{
-    AddressCheck, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, Outcome, PeerCheck, Tried,
+    AddressCheck, AddressError, ConnectError, ConnectionCheck, ConnectionKind, HandshakeError, PeerCheck,
+    Tried,
 };
 
 #[rustler::nif]
@@ -68,9 +69,10 @@ fn reason(error: &ConnectError) -> Atom {
         ConnectError::Timeout { .. } => atoms::timeout(),
         ConnectError::Nowhere { tried, .. } => {
             // A node that answers says more than one that does not.
-            let said = |tried: &&Tried| matches!(tried.outcome, Outcome::Handshake(_) | Outcome::Tls(_));
+            let said =
+                |tried: &&Tried| matches!(tried.error, AddressError::Handshake(_) | AddressError::Tls(_));
             let answered = tried.iter().find(said);
-            answered.or(tried.first()).map_or_else(atoms::connect, |tried| outcome(&tried.outcome))
+            answered.or(tried.first()).map_or_else(atoms::connect, |tried| address_error(&tried.error))
         }
         ConnectError::OwnName(_) => atoms::own_name(),
         ConnectError::NoCookie(_) => atoms::cookie(),
@@ -83,13 +85,13 @@ fn reason(error: &ConnectError) -> Atom {
     }
 }
 
-fn outcome(outcome: &Outcome) -> Atom {
-    match outcome {
-        Outcome::Failed(cause) => posix(cause),
-        Outcome::Closed => atoms::closed(),
-        Outcome::Handshake(cause) => handshake(cause),
-        Outcome::Tls(_) => atoms::tls(),
-        Outcome::Unanswered | Outcome::Mute => atoms::timeout(),
+fn address_error(error: &AddressError) -> Atom {
+    match error {
+        AddressError::Failed(cause) => posix(cause),
+        AddressError::Closed => atoms::closed(),
+        AddressError::Handshake(cause) => handshake(cause),
+        AddressError::Tls(_) => atoms::tls(),
+        AddressError::Unanswered | AddressError::Mute => atoms::timeout(),
         // The enum may grow.
         _ => atoms::connect(),
     }

@@ -79,7 +79,9 @@ async fn live<S: GenServer>(server: &mut S, context: &mut Context) -> Result<Ter
         if let Some(reason) = context.stopping.take() {
             return finish(server, context, reason, reply).await;
         }
-        reply.into_iter().for_each(|(caller, reply)| answer(context, &caller, &reply));
+        if let Some((caller, reply)) = reply {
+            answer(context, &caller, &reply);
+        }
     }
 }
 
@@ -91,7 +93,9 @@ async fn finish<S: GenServer>(
     reply: Option<(Caller, S::Reply)>,
 ) -> Result<Term, Term> {
     let terminated = caught(server.terminate(&reason, context)).await;
-    reply.into_iter().for_each(|(caller, reply)| answer(context, &caller, &reply));
+    if let Some((caller, reply)) = reply {
+        answer(context, &caller, &reply);
+    }
     terminated.map(|()| reason)
 }
 

@@ -9,8 +9,8 @@
 mod watched;
 mod watcher;
 
-pub(crate) use watched::{Refused, Subject, WatchLimit, Watched, Watchers};
-pub(crate) use watcher::{Answer, HostedWaiters, Over, Path, Waiter, Watching};
+pub(crate) use watched::{Subject, WatchLimit, WatchRefused, Watched, Watchers};
+pub(crate) use watcher::{Ending, HostedWaiters, Over, Path, Waiter, Watching};
 
 use super::{Peer, Unsent};
 use crate::base::recorder::Counter;
@@ -94,8 +94,10 @@ impl Via {
         match self {
             Self::Here(watches) => {
                 if let Kind::Down(reference) = kind {
-                    let told = watches.watching.down(reference, reason.into_contiguous(), HERE);
-                    told.into_iter().for_each(|answer| answer.give(&watches.watching));
+                    let ending = watches.watching.down(reference, reason.into_contiguous(), HERE);
+                    if let Some(ending) = ending {
+                        ending.give(&watches.watching);
+                    }
                 }
             }
             Self::There(peer) => {

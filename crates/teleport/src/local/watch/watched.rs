@@ -43,7 +43,7 @@ impl WatchLimit {
 
 /// Why a watch was not begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum WatchRefused {
     /// The process has ended.
     NoProcess,
     /// There are too many, or there is one of that reference.
@@ -54,7 +54,7 @@ pub(crate) enum Refused {
     NotAllowed(Purpose, String),
 }
 
-impl Refused {
+impl WatchRefused {
     /// What the watcher is told.
     pub(crate) fn kind(&self, reference: RefId) -> Kind {
         match self {
@@ -111,13 +111,13 @@ impl Watched {
         self.table.lock().as_ref().map_or(0, BTreeMap::len)
     }
 
-    fn insert(&self, reference: RefId, purpose: Purpose, subject: Subject) -> Result<(), Refused> {
+    fn insert(&self, reference: RefId, purpose: Purpose, subject: Subject) -> Result<(), WatchRefused> {
         let mut table = self.table.lock();
-        let table = table.as_mut().ok_or(Refused::Limit)?;
+        let table = table.as_mut().ok_or(WatchRefused::Limit)?;
         if table.contains_key(&reference)
             || self.limit.as_ref().is_some_and(|limit| !limit.try_take(table.len()))
         {
-            return Err(Refused::Limit);
+            return Err(WatchRefused::Limit);
         }
         table.insert(reference, (purpose, subject));
         Ok(())
@@ -141,7 +141,9 @@ impl Watched {
     }
 
     fn given_back(&self, subject: Subject) -> Subject {
-        self.limit.iter().for_each(|limit| limit.give_back(1));
+        if let Some(limit) = &self.limit {
+            limit.give_back(1);
+        }
         subject
     }
 
@@ -157,7 +159,9 @@ impl Watched {
 
     fn close(&self) -> Table {
         let table = self.table.lock().take().unwrap_or_default();
-        self.limit.iter().for_each(|limit| limit.give_back(table.len()));
+        if let Some(limit) = &self.limit {
+            limit.give_back(table.len());
+        }
         table
     }
 }
@@ -193,7 +197,7 @@ impl Via {
         reference: RefId,
         process: ProcessId,
         subject: Subject,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), WatchRefused> {
         self.watched().insert(reference, purpose, subject.clone())?;
         let Subject::Inbox(inbox) = subject else { return Ok(()) };
         let begun = inbox.watchers().0.lock().as_mut().map(|watchers| {
@@ -201,7 +205,7 @@ impl Via {
         });
         if begun.is_none() {
             self.watched().remove(reference);
-            return Err(Refused::NoProcess);
+            return Err(WatchRefused::NoProcess);
         }
         Ok(())
     }
@@ -285,16 +289,16 @@ mod tests {
         let begin =
             |watched: &Watched, number| watched.insert(reference(number), Purpose::Monitor, inbox.clone());
         (1..=4).for_each(|number| begin(&first, number).unwrap());
-        assert_eq!(begin(&first, 5), Err(Refused::Limit));
+        assert_eq!(begin(&first, 5), Err(WatchRefused::Limit));
         (1..=2).for_each(|number| begin(&second, number).unwrap());
-        assert_eq!((begin(&second, 3), first.len(), second.len()), (Err(Refused::Limit), 4, 2));
+        assert_eq!((begin(&second, 3), first.len(), second.len()), (Err(WatchRefused::Limit), 4, 2));
         // What ends makes room for its owner.
         assert!(first.remove(reference(2)).is_some());
         begin(&second, 3).unwrap();
         assert_eq!((first.close().len(), second.close().len()), (3, 3));
         assert_eq!(limit.held.load(Ordering::Relaxed), 0);
         assert_eq!(
-            Term::decode(&Refused::Limit.reason().into_contiguous()).unwrap(),
+            Term::decode(&WatchRefused::Limit.reason().into_contiguous()).unwrap(),
             Term::atom("system_limit")
         );
     }
@@ -319,7 +323,7 @@ mod tests {
     fn a_reference_that_is_taken_is_refused_and_the_first_watch_stays() {
         let (watched, first, second) = (Watched::new(None), inbox(), inbox());
         watched.insert(reference(1), Purpose::Monitor, first.clone()).unwrap();
-        assert_eq!(watched.insert(reference(1), Purpose::Monitor, second.clone()), Err(Refused::Limit));
+        assert_eq!(watched.insert(reference(1), Purpose::Monitor, second.clone()), Err(WatchRefused::Limit));
         assert!(is_same(watched.remove(reference(1)), &first));
         assert!(watched.remove(reference(1)).is_none(), "it can be taken out once");
     }
@@ -345,7 +349,7 @@ mod tests {
         let (watched, inbox) = (Watched::new(None), inbox());
         watched.insert(reference(1), Purpose::Monitor, inbox.clone()).unwrap();
         assert_eq!(watched.close().len(), 1);
-        assert_eq!(watched.insert(reference(2), Purpose::Monitor, inbox.clone()), Err(Refused::Limit));
+        assert_eq!(watched.insert(reference(2), Purpose::Monitor, inbox.clone()), Err(WatchRefused::Limit));
         assert_eq!((watched.len(), watched.close().len()), (0, 0));
     }
 }

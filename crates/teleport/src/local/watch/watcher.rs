@@ -35,24 +35,24 @@ pub(crate) struct Watching {
 
 #[derive(Default)]
 struct Table {
-    watches: FxHashMap<RefId, Watch>,
+    watches: FxHashMap<RefId, OpenWatch>,
     /// Those that end with a session, by that session.
     sessions: FxHashMap<u64, FxHashSet<RefId>>,
 }
 
 impl Table {
-    fn get(&self, reference: RefId) -> Option<&Watch> {
+    fn get(&self, reference: RefId) -> Option<&OpenWatch> {
         self.watches.get(&reference)
     }
 
-    fn insert(&mut self, reference: RefId, watch: Watch) {
+    fn insert(&mut self, reference: RefId, watch: OpenWatch) {
         if let Via::There(_) = watch.path.via {
             self.sessions.entry(watch.path.via.number()).or_default().insert(reference);
         }
         self.watches.insert(reference, watch);
     }
 
-    fn remove(&mut self, reference: RefId) -> Option<Watch> {
+    fn remove(&mut self, reference: RefId) -> Option<OpenWatch> {
         let watch = self.watches.remove(&reference)?;
         let session = watch.path.via.number();
         if let Some(references) = self.sessions.get_mut(&session) {
@@ -65,7 +65,7 @@ impl Table {
     }
 }
 
-struct Watch {
+struct OpenWatch {
     path: Path,
     waiter: Waiter,
 }
@@ -107,11 +107,11 @@ impl Waiter {
     }
 
     /// DOWN goes to the mailbox while the table is locked, so that a thread that finds no watch in it finds the DOWN there. A
-    /// caller's answer is given later.
-    fn end(self, id: RefId, end: End) -> Option<Answer> {
+    /// caller is told later.
+    fn end(self, id: RefId, end: End) -> Option<Ending> {
         match self {
-            Self::Call(caller) => Some(Answer { reference: id, caller: Some(caller), end, over: None }),
-            Self::Host(_) => Some(Answer { reference: id, caller: None, end, over: None }),
+            Self::Call(caller) => Some(Ending { reference: id, caller: Some(caller), end, over: None }),
+            Self::Host(_) => Some(Ending { reference: id, caller: None, end, over: None }),
             Self::Monitor { process, reference, object } => {
                 let reason = match end {
                     End::Reply(reason) | End::Down(reason) | End::Rejected(reason) => reason,
@@ -125,7 +125,7 @@ impl Waiter {
 }
 
 /// How a call of this node, or something that a host's process waits for, has ended; for who waits, when no lock is held.
-pub(crate) struct Answer {
+pub(crate) struct Ending {
     reference: RefId,
     /// `None` if it is one of the host's processes that waits.
     caller: Option<oneshot::Sender<End>>,
@@ -143,7 +143,7 @@ impl Over {
     }
 }
 
-impl Answer {
+impl Ending {
     /// For who hands over to the host what has come, in its place.
     pub(crate) fn for_host(self) -> (End, Option<Over>) {
         (self.end, self.over)
@@ -160,7 +160,9 @@ impl Answer {
             (None, Some(host)) => host.ended(self.reference, self.end),
             (None, None) => {}
         }
-        self.over.into_iter().for_each(Over::end);
+        if let Some(over) = self.over {
+            over.end();
+        }
     }
 }
 
@@ -184,12 +186,12 @@ impl Watching {
         if let Waiter::Monitor { process, .. } = &waiter {
             process.note_monitor(reference, true);
         }
-        self.table.lock().insert(reference, Watch { path, waiter });
+        self.table.lock().insert(reference, OpenWatch { path, waiter });
     }
 
     /// What is waited for has ended, as is said over that session or from [`HERE`](super::HERE). A process that a call was handed on to may
     /// answer it, too. Late replies are counted.
-    pub(crate) fn end(&self, reference: RefId, end: End, from: u64) -> Option<Answer> {
+    pub(crate) fn end(&self, reference: RefId, end: End, from: u64) -> Option<Ending> {
         let is_reply = matches!(end, End::Reply(_));
         let answer = match end {
             End::Down(reason) => self.down(reference, reason, from),
@@ -202,7 +204,7 @@ impl Watching {
     }
 
     /// What is watched has ended. DOWN is in the mailbox when this returns.
-    pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: u64) -> Option<Answer> {
+    pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: u64) -> Option<Ending> {
         let mut table = self.table.lock();
         // Only the node that it is on can say that a process has ended.
         let watch = table.get(reference).filter(|watch| watch.path.via.number() == from)?;
@@ -227,7 +229,8 @@ impl Watching {
 
     /// Ends a monitor of that process. `false` if it had ended already, or is none of its monitors.
     pub(crate) fn cancel_monitor(&self, reference: RefId, of: ProcessId) -> bool {
-        let is_it = |watch: &Watch| watch.path.from == of && matches!(watch.waiter, Waiter::Monitor { .. });
+        let is_it =
+            |watch: &OpenWatch| watch.path.from == of && matches!(watch.waiter, Waiter::Monitor { .. });
         // Only the process itself ends its monitors, or its own end does.
         let found = self.table.lock().get(reference).is_some_and(is_it);
         found && self.cancel(reference)
@@ -243,14 +246,14 @@ impl Watching {
         let session = session.number();
         loop {
             // Some at a time: processes that call others meanwhile need the table too.
-            let answers: Vec<_> = {
+            let endings: Vec<_> = {
                 let mut table = self.table.lock();
                 let Some(references) = table.sessions.get(&session) else { return };
                 let some: Vec<_> = references.iter().copied().take(ENDED_AT_ONCE).collect();
                 let ended = some.into_iter().filter_map(|id| Some((id, table.remove(id)?)));
                 ended.filter_map(|(id, watch)| watch.waiter.end(id, End::NodeDown(reason))).collect()
             };
-            answers.into_iter().for_each(|answer| answer.give(self));
+            endings.into_iter().for_each(|ending| ending.give(self));
         }
     }
 
@@ -271,18 +274,18 @@ impl Watching {
     }
 
     /// The call that this ends, if it is one that somebody waits for.
-    fn take_call(&self, reference: RefId, from: u64, end: End) -> Option<Answer> {
+    fn take_call(&self, reference: RefId, from: u64, end: End) -> Option<Ending> {
         let mut table = self.table.lock();
         if !table.get(reference)?.waiter.is_call() {
             return None; // an answer to what was no call
         }
-        let Watch { path, waiter } = table.remove(reference)?;
+        let OpenWatch { path, waiter } = table.remove(reference)?;
         let elsewhere = path.via.number() != from;
         let over = elsewhere.then_some(Over(reference, path));
-        Some(Answer { over, ..waiter.end(reference, end)? })
+        Some(Ending { over, ..waiter.end(reference, end)? })
     }
 
-    fn forget(&self, reference: RefId) -> Option<Watch> {
+    fn forget(&self, reference: RefId) -> Option<OpenWatch> {
         let watch = self.table.lock().remove(reference)?;
         if let Waiter::Monitor { process, .. } = &watch.waiter {
             process.note_monitor(reference, false);
