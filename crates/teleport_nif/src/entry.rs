@@ -14,7 +14,7 @@
     reason = "rustler takes no module that is loaded anew, and knows no library before its own"
 )]
 
-use crate::arriving::builders::Job;
+use crate::arriving::builders::BuildJob;
 use crate::arriving::calls::{CALLS, Caller};
 use crate::carrier::{Handle, Plain};
 use crate::ids;
@@ -116,7 +116,7 @@ fn open_types(env: Env<'_>) -> bool {
     if !OPEN.load(Ordering::Acquire) {
         let opened = open(env, Caller::nobody)
             && CString::new(format!("held of {:x}", THIS.number())).is_ok_and(|name| held::open(env, &name))
-            && open(env, Job::nothing)
+            && open(env, BuildJob::nothing)
             && open(env, Gathered::nothing)
             && open(env, Handle::nothing)
             && open(env, Plain::nothing);

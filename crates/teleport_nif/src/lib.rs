@@ -13,6 +13,7 @@ mod entry;
 mod ids;
 mod leaving;
 mod library;
+mod lock;
 mod nifs;
 mod node;
 mod terms;

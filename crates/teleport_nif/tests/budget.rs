@@ -3,6 +3,9 @@
 #[path = "../src/terms/budget.rs"]
 #[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
 mod budget;
+#[path = "../src/lock.rs"]
+#[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
+mod lock;
 
 use budget::{Budget, Used};
 use teleport::NodeName;

@@ -1,10 +1,13 @@
 //! Questions of the engine's, which know nothing of the virtual machine and so can be tested without one.
 
+#[path = "../src/lock.rs"]
+#[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
+mod lock;
 #[path = "../src/node/questions.rs"]
 #[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
 mod questions;
 
-use questions::{Questions, What};
+use questions::{Question, Questions};
 use teleport::NodeName;
 
 fn name(number: usize) -> NodeName {
@@ -14,10 +17,10 @@ fn name(number: usize) -> NodeName {
 #[test]
 fn who_answers_is_told_once_and_asked_once_for_all_who_wait() {
     let questions = Questions::default();
-    let ask = |number| questions.ask(What::Cookie, &name(number), |asked| &mut asked.cookies);
+    let ask = |number| questions.ask(Question::Cookie, &name(number), |asked| &mut asked.cookies);
     let ((mut first, tell), (mut second, again)) = (ask(1), ask(1));
     assert!(tell && !again);
-    assert_eq!(questions.fetch(), (vec![(What::Cookie, name(1))], false));
+    assert_eq!(questions.fetch(), (vec![(Question::Cookie, name(1))], false));
     questions.cookie_is(&name(1), &b"cookie".to_vec());
     assert_eq!(first.try_recv().as_deref(), Ok(&b"cookie"[..]));
     assert_eq!(second.try_recv().as_deref(), Ok(&b"cookie"[..]));
@@ -26,7 +29,7 @@ fn who_answers_is_told_once_and_asked_once_for_all_who_wait() {
 #[test]
 fn what_is_asked_again_and_again_is_queued_once() {
     let questions = Questions::default();
-    let ask = || questions.ask(What::Cookie, &name(1), |asked| &mut asked.cookies);
+    let ask = || questions.ask(Question::Cookie, &name(1), |asked| &mut asked.cookies);
     (0..1000).for_each(|_| drop(ask()));
     let _waiting = ask();
     assert_eq!(questions.fetch().0.len(), 1);
@@ -38,7 +41,7 @@ fn what_is_asked_again_and_again_is_queued_once() {
 fn what_nobody_waits_for_any_more_is_forgotten() {
     let questions = Questions::default();
     for number in 0..100_000 {
-        drop(questions.ask(What::Cookie, &name(number), |asked| &mut asked.cookies));
+        drop(questions.ask(Question::Cookie, &name(number), |asked| &mut asked.cookies));
     }
     assert!(questions.len() < 100, "{}", questions.len());
 }

@@ -1,5 +1,8 @@
 //! Whose term is built next, which knows nothing of the virtual machine and so can be tested without one.
 
+#[path = "../src/lock.rs"]
+#[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
+mod lock;
 #[path = "../src/work/turns.rs"]
 #[allow(unreachable_pub, dead_code, reason = "it is a module of the library")]
 mod turns;

@@ -5,10 +5,11 @@
 //! runtime's queue wakes another thread.
 
 use super::source::Source;
+use crate::base::lock::Lock;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// With this many readers or fewer none waits for its turn: each is done in a millisecond or two.
@@ -19,7 +20,7 @@ const FEW: usize = 8;
 pub(crate) struct Readers {
     /// How many there are, whether or not they have something to read.
     count: AtomicUsize,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub(crate) struct Turn(Option<Arc<Readers>>);
 impl Readers {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let (order, waiting) = Default::default();
-        let state = Mutex::new(State { free: most.max(1), order, waiting });
+        let state = Lock::leaf(State { free: most.max(1), order, waiting });
         Arc::new(Self { count: AtomicUsize::new(0), state })
     }
 
@@ -59,7 +60,7 @@ impl Readers {
 
     /// The next that waits; if nobody does the turn is free.
     fn next(&self) -> Option<oneshot::Sender<Turn>> {
-        let state = &mut *self.lock();
+        let state = &mut *self.state.lock();
         let Some((source, queue)) =
             state.order.pop_front().and_then(|source| Some((source, state.waiting.get_mut(&source)?)))
         else {
@@ -74,10 +75,6 @@ impl Readers {
         }
         next
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Reader {
@@ -88,7 +85,7 @@ impl Reader {
             return Turn(None);
         }
         let given = {
-            let mut state = readers.lock();
+            let mut state = readers.state.lock();
             if state.free > 0 {
                 state.free -= 1;
                 return Turn(Some(readers.clone()));
@@ -171,8 +168,8 @@ mod tests {
         assert!(poll(others[0].as_mut()).is_some(), "a turn comes back from a reader that has ended");
         others.clear();
         assert!(poll(pin!(another.turn())).is_some());
-        assert!(readers.lock().waiting.is_empty());
-        assert_eq!(readers.lock().free, 1);
+        assert!(readers.state.lock().waiting.is_empty());
+        assert_eq!(readers.state.lock().free, 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::arriving::places::Places;
 use crate::atoms;
+use crate::lock::Lock;
 use crate::node::running::{self, Running};
 use crate::terms::{Atoms, SWELLS, in_place};
 use crate::work::turns::{Turn, Turns, Whose};
@@ -13,13 +14,13 @@ use bytes::Bytes;
 use rustler::env::SavedTerm;
 use rustler::{Atom, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::thread::available_parallelism;
 
 /// Larger documents are built on dirty schedulers.
 const SMALL: usize = 64 * 1024;
 
-/// A term that so many builders have ended over is none.
+/// A term is given up after builders have ended over it this many times.
 const MOST_TRIES: u8 = 3;
 
 /// The builder processes. The first one is for small documents.
@@ -47,20 +48,20 @@ pub(crate) type Built = (OwnedEnv, SavedTerm);
 
 /// How a term was to be built: from those atoms, and by the how manieth builder.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tried {
+pub(crate) struct Attempts {
     pub(crate) atoms: Atoms,
     pub(crate) tries: u8,
 }
 
 /// What becomes of a term that was built, or of none.
-type Then = Box<dyn FnOnce(&Arc<Running>, Tried, Option<Built>) + Send>;
+type Then = Box<dyn FnOnce(&Arc<Running>, Attempts, Option<Built>) + Send>;
 
 /// A term to be built, and what then becomes of it.
 pub(crate) struct Work {
     running: Weak<Running>,
     whose: Whose,
     document: Bytes,
-    tried: Tried,
+    attempts: Attempts,
     then: Then,
     /// A builder is at it.
     begun: bool,
@@ -88,10 +89,10 @@ impl Drop for Held {
 }
 
 /// The work in the hands of a builder. If that ends before it is done, another one gets it.
-pub(crate) struct Job(Mutex<Option<Work>>);
+pub(crate) struct BuildJob(Lock<Option<Work>>);
 
 #[rustler::resource_impl(register = false)]
-impl Resource for Job {}
+impl Resource for BuildJob {}
 
 /// A builder has started, at that place of this many.
 pub(crate) fn add(place: usize, count: usize, builder: LocalPid) {
@@ -104,7 +105,7 @@ pub(crate) fn are_there() -> bool {
     BUILDERS.are_taken()
 }
 
-/// What a document of so many bytes may take of the room, if a term may take so many bytes of memory.
+/// What a document of `len` bytes may take of the room, if a term may take `max_term` bytes of memory.
 fn share(len: usize, max_term: usize) -> usize {
     let share = len as u128 * SWELLS as u128 * ROOM as u128 / (max_term.max(1) as u128);
     usize::try_from(share).unwrap_or(usize::MAX)
@@ -116,7 +117,7 @@ pub(crate) fn submit(work: Work) {
     hand_out();
 }
 
-/// The same as [`hand_out`], on a thread of each node.
+/// Like [`hand_out`], on a thread of each node.
 fn hand_out_soon() {
     running::all().iter().for_each(|running| running.workers.short(|_| hand_out()));
 }
@@ -133,7 +134,7 @@ fn hand(turns: &Arc<Turns<Work>>, how: Atom, place: fn(usize) -> Option<usize>) 
         && let Some((work, turn)) = turns.try_next()
     {
         let turn = Some(Held(Some(turn)));
-        let job = ResourceArc::new(Job(Mutex::new(Some(Work { turn, ..work }))));
+        let job = ResourceArc::new(BuildJob(Lock::new(Some(Work { turn, ..work }))));
         let told = job.clone();
         if OwnedEnv::new().send_and_clear(&builder, |_| (how, told)).is_err() {
             // It has ended, and its supervisor starts another one.
@@ -158,11 +159,11 @@ impl Work {
         running: &Arc<Running>,
         whose: Whose,
         document: Bytes,
-        tried: Tried,
-        then: impl FnOnce(&Arc<Running>, Tried, Option<Built>) + Send + 'static,
+        attempts: Attempts,
+        then: impl FnOnce(&Arc<Running>, Attempts, Option<Built>) + Send + 'static,
     ) -> Self {
         let (running, then) = (Arc::downgrade(running), Box::new(then));
-        Self { running, whose, document, tried, then, begun: false, turn: None }
+        Self { running, whose, document, attempts, then, begun: false, turn: None }
     }
 
     /// Lines it up for the builders.
@@ -180,8 +181,8 @@ impl Work {
     /// A builder has not done it: another one may.
     fn retry(mut self) {
         self.turn = None;
-        self.tried.tries += u8::from(std::mem::take(&mut self.begun));
-        if self.tried.tries > MOST_TRIES { self.done(None) } else { self.submit_later() }
+        self.attempts.tries += u8::from(std::mem::take(&mut self.begun));
+        if self.attempts.tries > MOST_TRIES { self.done(None) } else { self.submit_later() }
     }
 
     fn submit_later(self) {
@@ -191,29 +192,29 @@ impl Work {
     }
 
     fn done(self, built: Option<Built>) {
-        let Self { running, tried, then, turn, document, .. } = self;
+        let Self { running, attempts, then, turn, document, .. } = self;
         // What takes memory has its share until it is delivered.
         let turn = turn.filter(|_| document.len() > SMALL);
         if let Some(running) = running.upgrade() {
             running.workers.short(move |running| {
-                then(running, tried, built);
+                then(running, attempts, built);
                 drop(turn);
             });
         }
     }
 }
 
-impl Job {
+impl BuildJob {
     /// One that has been done.
     pub(crate) fn nothing() -> Self {
-        Self(Mutex::default())
+        Self(Lock::default())
     }
 
     /// The document, and which atoms there may be in it; `None` if the term has been built.
     pub(crate) fn document(&self) -> Option<(Bytes, Atoms)> {
-        self.work().as_mut().map(|work| {
+        self.0.lock().as_mut().map(|work| {
             work.begun = true;
-            (work.document.clone(), work.tried.atoms)
+            (work.document.clone(), work.attempts.atoms)
         })
     }
 
@@ -233,7 +234,7 @@ impl Job {
         let Some(running) = work.running.upgrade() else { return };
         let owned = OwnedEnv::new();
         let built = owned.run(|env| {
-            let (document, atoms) = (&work.document, work.tried.atoms);
+            let (document, atoms) = (&work.document, work.attempts.atoms);
             let term = in_place::build_on_scheduler(env, document, running.terms.limits(), atoms)?;
             Some(owned.save(term))
         });
@@ -241,23 +242,15 @@ impl Job {
     }
 
     fn take(&self) -> Option<Work> {
-        self.work().take()
-    }
-
-    fn work(&self) -> MutexGuard<'_, Option<Work>> {
-        lock(&self.0)
+        self.0.lock().take()
     }
 }
 
-impl Drop for Job {
+impl Drop for BuildJob {
     /// Wherever the builder's memory is collected.
     fn drop(&mut self) {
         if let Some(work) = self.take() {
             work.retry();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

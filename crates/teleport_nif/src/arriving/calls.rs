@@ -9,17 +9,18 @@
 //! A process is monitored from its first call until it ends. To end a monitor with every call would wake a thread of the
 //! virtual machine each time.
 
+use crate::lock::Lock;
 use crate::node::running::{self, Running};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustler::env::SavedTerm;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use std::collections::VecDeque;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use teleport::embed::{ProcessId, Recipient, RefId, Waiting};
 
 #[derive(Default)]
 pub(crate) struct Calls {
-    table: Mutex<Table>,
+    table: Lock<Table>,
 }
 
 /// Those of this virtual machine, where no reference is made twice.
@@ -49,17 +50,17 @@ struct Call {
 
 /// A term that the process wants to be in the message about its call or monitor: so it finds that without looking through its
 /// mailbox, or knows it by that.
-pub(crate) struct Mark(Mutex<(OwnedEnv, SavedTerm)>);
+pub(crate) struct Mark(Lock<(OwnedEnv, SavedTerm)>);
 
 impl Mark {
     pub(crate) fn new(term: Term<'_>) -> Self {
         let own = OwnedEnv::new();
         let term = own.save(term);
-        Self(Mutex::new((own, term)))
+        Self(Lock::new((own, term)))
     }
 
     pub(crate) fn term<'a>(&self, env: Env<'a>) -> Term<'a> {
-        let own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.0.lock();
         own.0.run(|inner| own.1.load(inner).in_env(env))
     }
 }
@@ -74,7 +75,7 @@ pub(crate) struct Asked<'a> {
 impl Asked<'_> {
     /// What was called or is monitored.
     pub(crate) fn recipient(&self) -> Option<Recipient> {
-        Some(self.calls.lock().calls.get(&self.reference)?.recipient.clone())
+        Some(self.calls.table.lock().calls.get(&self.reference)?.recipient.clone())
     }
 }
 
@@ -100,7 +101,7 @@ pub(crate) struct Caller(ProcessId);
 impl Resource for Caller {
     fn down<'a>(&'a self, _env: Env<'a>, _process: LocalPid, _monitor: Monitor) {
         // Dropped after the table's lock is: this resource may be the last of its kind.
-        let waits = CALLS.lock().callers.remove(&self.0);
+        let waits = CALLS.table.lock().callers.remove(&self.0);
         let left: Vec<_> = waits.iter().flat_map(|waits| &waits.references).copied().collect();
         match running::all().first() {
             // This may be a scheduler.
@@ -131,13 +132,13 @@ impl Calls {
         mark: Option<Mark>,
     ) {
         let process = env.pid();
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         if !table.callers.contains_key(&id) {
             // No other thread can add it meanwhile: it is here.
             drop(table);
             let caller = ResourceArc::new(Caller(id));
             let is_monitored = env.monitor(&caller, &process).is_some();
-            table = self.lock();
+            table = self.table.lock();
             if is_monitored {
                 table.callers.insert(
                     id,
@@ -155,7 +156,7 @@ impl Calls {
 
     /// Notes how it can be taken back, if it is still there. `false` if its node is over: nobody else ends it then.
     pub(crate) fn note_waiting(&self, running: &Running, reference: RefId, waiting: Waiting) -> bool {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         if running.is_over() {
             return table.take(reference).is_none();
         }
@@ -167,7 +168,7 @@ impl Calls {
 
     /// Nothing was sent. `false` if the process has been told that it ended.
     pub(crate) fn withdraw(&self, reference: RefId) -> bool {
-        self.lock().take(reference).is_some()
+        self.table.lock().take(reference).is_some()
     }
 
     /// The process that waited for these has ended.
@@ -179,13 +180,15 @@ impl Calls {
 
     /// The process does not want to wait any more. `false` if it has been told already, or it is another's.
     pub(crate) fn cancel(&self, reference: RefId, of: ProcessId) -> bool {
-        let is_its = self.lock().calls.get(&reference).is_some_and(|call| call.id == of);
+        let is_its = self.table.lock().calls.get(&reference).is_some_and(|call| call.id == of);
         is_its && self.end(reference)
     }
 
     /// Ends the waiting, and tells the node. `false` if the process has been told already.
     fn end(&self, reference: RefId) -> bool {
-        let Some(Call { running, named, waiting, .. }) = self.lock().take(reference) else { return false };
+        let Some(Call { running, named, waiting, .. }) = self.table.lock().take(reference) else {
+            return false;
+        };
         // One that waits is taken back; if it was accepted just now it is ended. A node that is over knows of none.
         if !waiting.is_some_and(Waiting::cancel)
             && let Some(running) = running.upgrade()
@@ -206,7 +209,7 @@ impl Calls {
         // What is begun from now on finds that the node is over.
         running.set_over();
         let of_it = |(reference, call): (&RefId, &Call)| call.running.ptr_eq(&over).then_some(*reference);
-        let left: Vec<_> = self.lock().calls.iter().filter_map(of_it).collect();
+        let left: Vec<_> = self.table.lock().calls.iter().filter_map(of_it).collect();
         let mut env = OwnedEnv::new();
         for reference in left {
             self.tell(&mut env, reference, |env, asked| make(env, reference, asked));
@@ -223,13 +226,13 @@ impl Calls {
         reference: RefId,
         make: impl for<'a> FnOnce(Env<'a>, &Asked<'_>) -> Option<Term<'a>>,
     ) -> bool {
-        let mark = match self.lock().calls.get(&reference) {
+        let mark = match self.table.lock().calls.get(&reference) {
             Some(call) => call.mark.clone(),
             None => return false,
         };
         let asked = Asked { calls: self, reference, mark };
         let Some(message) = env.run(|inner| Some(env.save(make(inner, &asked)?))) else { return false };
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let Some(call) = table.take(reference) else { return false };
         table.answered(call.id, reference);
         let _ = env.send_and_clear(&call.process, |env| message.load(env)); // it may have ended
@@ -238,20 +241,16 @@ impl Calls {
 
     /// Whether a process has been told of it, not long ago. Then nothing of it comes any more.
     pub(crate) fn is_answered(&self, reference: RefId, process: ProcessId) -> bool {
-        self.lock().callers.get(&process).is_some_and(|waits| waits.answered.contains(&reference))
+        self.table.lock().callers.get(&process).is_some_and(|waits| waits.answered.contains(&reference))
     }
 
     /// The process that waits.
     pub(crate) fn process(&self, reference: RefId) -> Option<ProcessId> {
-        Some(self.lock().calls.get(&reference)?.id)
+        Some(self.table.lock().calls.get(&reference)?.id)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().calls.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().calls.len()
     }
 }
 

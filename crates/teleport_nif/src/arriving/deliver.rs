@@ -1,6 +1,6 @@
 //! The way of what has come to its process: a term is read or built, and sent.
 
-use crate::arriving::builders::{self, Built, Tried, Work};
+use crate::arriving::builders::{self, Attempts, Built, Work};
 use crate::arriving::ending::{self, Unwatched};
 use crate::arriving::relays;
 use crate::arriving::told;
@@ -79,8 +79,10 @@ fn go_on(running: &Arc<Running>, parcel: Box<Parcel>) {
         });
     }
     let line = parcel.line;
-    if read(running, parcel) == Delivered::Yes {
-        line.into_iter().for_each(|line| advance(running, line));
+    if read(running, parcel) == Delivered::Yes
+        && let Some(line) = line
+    {
+        advance(running, line);
     }
 }
 
@@ -90,38 +92,41 @@ pub(super) fn whose(origin: &Origin) -> Whose {
 }
 
 /// Has a builder build the term.
-fn build(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried) {
+fn build(running: &Arc<Running>, parcel: Box<Parcel>, attempts: Attempts) {
     let (whose, document) = (whose(&parcel.origin), parcel.body.clone());
-    let then = move |running: &Arc<Running>, tried, term| built(running, parcel, tried, term);
-    builders::submit(Work::new(running, whose, document, tried, then));
+    let then = move |running: &Arc<Running>, attempts, term| built(running, parcel, attempts, term);
+    builders::submit(Work::new(running, whose, document, attempts, then));
 }
 
 /// Goes on with a term that a builder has built, or has not.
-fn built(running: &Arc<Running>, parcel: Box<Parcel>, tried: Tried, built: Option<Built>) {
+fn built(running: &Arc<Running>, parcel: Box<Parcel>, attempts: Attempts, built: Option<Built>) {
     let line = parcel.line;
     match built {
         Some((mut env, term)) => complete(running, &mut env, *parcel, Some(term)),
         None => {
             let peer = parcel.origin.peer();
             let again = with_env(|env| {
-                let read =
-                    env.run(|inner| match running.terms.read_again(inner, &parcel.body, tried.atoms, peer) {
+                let read = env.run(|inner| {
+                    match running.terms.read_again(inner, &parcel.body, attempts.atoms, peer) {
                         Read::Needs(atoms) => Some(atoms),
                         _ => None,
-                    });
+                    }
+                });
                 env.clear();
                 read
             });
             if let Some(atoms) = again {
-                return build(running, parcel, Tried { atoms, ..tried });
+                return build(running, parcel, Attempts { atoms, ..attempts });
             }
             with_env(|env| complete(running, env, *parcel, None));
         }
     }
-    line.into_iter().for_each(|line| advance(running, line));
+    if let Some(line) = line {
+        advance(running, line);
+    }
 }
 
-/// Not on a scheduler; so everything here.
+/// Delivers what has come, or parks it until a relay or builder is done. Runs off the schedulers, like all of this module.
 pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key>) -> Delivered {
     let parcel = |body, to, origin, receipt| Box::new(Parcel { body, to, origin, receipt, line });
     match inbound {
@@ -224,7 +229,7 @@ fn read(running: &Arc<Running>, parcel: Box<Parcel>) -> Delivered {
             }
             Err(atoms) => {
                 env.clear();
-                build(running, parcel, Tried { atoms, tries: 0 });
+                build(running, parcel, Attempts { atoms, tries: 0 });
                 Delivered::Later
             }
         }
@@ -278,26 +283,29 @@ fn complete(running: &Running, env: &mut OwnedEnv, parcel: Parcel, term: Option<
                 told::no_connection(running, env, reference);
             }
         }
-        Addressee::Down(reference) => {
-            let ended = origin.while_up(|| {
-                told::end(running, env, reference, |env| {
-                    term.map_or_else(|| atoms::undefined().encode(env), |term| term.load(env))
-                })
-            });
-            ended.unwrap_or_else(|| told::no_connection(running, env, reference));
-        }
-        Addressee::Rejected(reference) => {
-            let ended = origin.while_up(|| {
-                told::end(running, env, reference, |env| match term {
-                    Some(why) => (atoms::rejected(), why.load(env)).encode(env),
-                    None => atoms::rejected().encode(env),
-                })
-            });
-            ended.unwrap_or_else(|| told::no_connection(running, env, reference));
-        }
+        Addressee::Down(reference) => end_with(running, env, &origin, reference, |env| {
+            term.map_or_else(|| atoms::undefined().encode(env), |term| term.load(env))
+        }),
+        Addressee::Rejected(reference) => end_with(running, env, &origin, reference, |env| match term {
+            Some(why) => (atoms::rejected(), why.load(env)).encode(env),
+            None => atoms::rejected().encode(env),
+        }),
     }
     env.clear();
     drop(receipt);
+}
+
+/// Tells who waits that a call or monitor has ended, and why; or that its session has, if that has been told.
+fn end_with(
+    running: &Running,
+    env: &mut OwnedEnv,
+    origin: &Origin,
+    reference: RefId,
+    reason: impl for<'a> FnOnce(Env<'a>) -> Term<'a>,
+) {
+    if origin.while_up(|| told::end(running, env, reference, reason)).is_none() {
+        told::no_connection(running, env, reference);
+    }
 }
 
 /// The environment of this thread, or a fresh one within its use.

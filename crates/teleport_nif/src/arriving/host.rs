@@ -1,4 +1,4 @@
-//! The virtual machine as a host of the crate's: what comes from peers is found an addressee, and lines up or is delivered.
+//! The virtual machine as host: finds the addressee of what comes from peers, and delivers it or lines it up.
 //!
 //! What can be delivered at once is, on the thread that it has come by: what is small, or has little in it but large binaries, which
 //! stay where they are. What is large takes long, and goes to threads for that. What needs a process first, a builder or a relay,
@@ -89,13 +89,7 @@ impl Host for Machine {
         if let Inbound::Ended { reference, .. } = &mut inbound {
             *reference = reference.unsealed();
         }
-        let receipt = match &inbound {
-            Inbound::Message { receipt, .. }
-            | Inbound::Request { receipt, .. }
-            | Inbound::Monitor { receipt, .. }
-            | Inbound::Ended { receipt, .. } => Some(receipt),
-            Inbound::Unwatched { .. } | Inbound::Carried { .. } => None,
-        };
+        let receipt = inbound.receipt();
         if receipt.is_some_and(Receipt::is_large)
             && let Some((whose, body)) = measure(&inbound)
             && !running.terms.is_soon_built(body)

@@ -4,11 +4,12 @@
 //! mailbox but what its process answers, and a watch that ends before its answer costs it nothing.
 
 use crate::arriving::relays::{self, Alias};
+use crate::lock::Lock;
 use crate::node::running::Running;
 use crate::work::workers::Job;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use teleport::embed::{ProcessId, Watch};
 
 const PARTS: usize = 64;
@@ -18,7 +19,7 @@ pub(crate) static WATCHES: LazyLock<Watches> = LazyLock::new(Watches::default);
 
 #[derive(Default)]
 pub(crate) struct Watches {
-    table: Mutex<Table>,
+    table: Lock<Table>,
 }
 
 impl Default for Table {
@@ -106,7 +107,7 @@ pub(crate) enum Begun {
 impl Watches {
     /// Whether what comes for a process may come at once, since a relay monitors it, and goes on doing so for a while.
     pub(crate) fn is_monitored(&self, process: ProcessId) -> bool {
-        match self.lock().process_mut(process) {
+        match self.table.lock().process_mut(process) {
             None | Some(Process { state: State::Asked, .. }) => false,
             Some(process) => {
                 process.is_fresh = true;
@@ -117,7 +118,7 @@ impl Watches {
 
     /// The alias of the process's relay, if it has one.
     pub(crate) fn alias(&self, process: ProcessId) -> Option<Alias> {
-        match &self.lock().part(process).known.get(&process)?.state {
+        match &self.table.lock().part(process).known.get(&process)?.state {
             State::Monitored(alias) => Some(*alias),
             State::Asked | State::Ended => None,
         }
@@ -126,7 +127,7 @@ impl Watches {
     /// A watch begins.
     pub(crate) fn add(&self, watch: Watch) -> Begun {
         let (number, id) = (watch.id(), watch.watched());
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         table.watches.insert(number, watch);
         let (process, begun) = match table.part_mut(id).known.entry(id) {
             Entry::Vacant(entry) => {
@@ -146,7 +147,9 @@ impl Watches {
 
     /// Goes on with something when a relay monitors the process: at once if one does, or none ever will.
     pub(crate) fn park(&self, process: ProcessId, parked: Parked) {
-        if let Some(Process { state: State::Asked, parked: waiting, .. }) = self.lock().process_mut(process) {
+        if let Some(Process { state: State::Asked, parked: waiting, .. }) =
+            self.table.lock().process_mut(process)
+        {
             return waiting.push(parked);
         }
         parked.go_on();
@@ -164,7 +167,7 @@ impl Watches {
     }
 
     fn enter(&self, process: ProcessId, state: State) -> Option<Vec<Parked>> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let process = table.process_mut(process)?;
         process.state = state;
         Some(std::mem::take(&mut process.parked))
@@ -172,13 +175,13 @@ impl Watches {
 
     /// The watch of that number, for the one that answers it; `None` if no process waits any more.
     pub(crate) fn take(&self, number: u64) -> Option<Watch> {
-        self.lock().take(number)
+        self.table.lock().take(number)
     }
 
     /// Takes a process out: it has ended, or nobody monitors it. Those who watch it remain to be told.
     pub(crate) fn remove(&self, process: ProcessId) -> Left {
         let mut left = Left::default();
-        let removed = self.lock().part_mut(process).known.remove(&process);
+        let removed = self.table.lock().part_mut(process).known.remove(&process);
         removed.into_iter().for_each(|process| left.add(process));
         left
     }
@@ -188,7 +191,7 @@ impl Watches {
     pub(crate) fn remove_all(&self, is_at: impl Fn(ProcessId) -> bool, starter: u64) -> Left {
         let mut left = Left::default();
         for part in 0..PARTS {
-            let mut table = self.lock();
+            let mut table = self.table.lock();
             let of_it = |id: &ProcessId, process: &mut Process| is_at(*id) && process.starter < starter;
             let gone = table.processes[part].known.extract_if(of_it);
             gone.for_each(|(_, process)| left.add(process));
@@ -201,7 +204,7 @@ impl Watches {
     pub(crate) fn sweep(&self, is_at: impl Fn(ProcessId) -> bool) -> Vec<ProcessId> {
         let mut swept = Vec::new();
         for part in 0..PARTS {
-            let mut table = self.lock();
+            let mut table = self.table.lock();
             let Processes { known, idle } = &mut table.processes[part];
             idle.retain(|id| {
                 let Some(process) = known.get_mut(id).filter(|process| process.watches.is_empty()) else {
@@ -219,10 +222,6 @@ impl Watches {
             });
         }
         swept
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

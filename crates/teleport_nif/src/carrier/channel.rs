@@ -2,11 +2,12 @@
 
 use super::pulled::{NOBODY, Pulled};
 use crate::atoms;
+use crate::lock::Lock;
 use bytes::Bytes;
 use rustler::{Encoder, Env, LocalPid, NifResult, OwnedEnv, Term};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use teleport::embed::{CarriedMessage, Carry, CarryBody, Origin, ProcessId, Receipt, Untaken};
 use teleport::{Segments, SendError};
 
@@ -87,9 +88,9 @@ pub(crate) struct Channel {
     origin: Origin,
     name: Name,
     /// What one process pulls out of the virtual machine.
-    pulled: Mutex<Pulled>,
-    leaving: Mutex<Leaving>,
-    coming: Mutex<Coming>,
+    pulled: Lock<Pulled>,
+    leaving: Lock<Leaving>,
+    coming: Lock<Coming>,
     sent: AtomicU64,
     /// Called for what waited for room.
     has_room: Arc<dyn Fn(usize) + Send + Sync>,
@@ -183,7 +184,7 @@ impl Channel {
     ///
     /// If one is none that a carrier can take.
     pub(crate) fn put<'a>(&self, messages: impl Iterator<Item = Term<'a>>) -> NifResult<Put> {
-        let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pulled = self.pulled.lock();
         pulled.clear();
         for message in messages {
             pulled.add(message)?;
@@ -323,11 +324,11 @@ impl Channel {
     }
 
     fn leaving(&self) -> MutexGuard<'_, Leaving> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leaving.lock()
     }
 
     fn coming(&self) -> MutexGuard<'_, Coming> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+        self.coming.lock()
     }
 }
 

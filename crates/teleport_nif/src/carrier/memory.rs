@@ -5,20 +5,21 @@
     reason = "rustler has no binaries that are filled by several threads, and become terms later"
 )]
 
+use crate::lock::Lock;
 use bytes::buf::UninitSlice;
 use bytes::{BufMut, Bytes};
 use rustler::sys::{ErlNifBinary, enif_alloc_binary, enif_make_binary, enif_release_binary};
 use rustler::{Env, Term};
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use teleport::embed::{Foreign, Piece};
 
 /// The complete ones, by where their bytes are: so a message's binary is found by its bytes.
-static COMPLETE: Mutex<BTreeMap<usize, Arc<Memory>>> = Mutex::new(BTreeMap::new());
+static COMPLETE: Lock<BTreeMap<usize, Arc<Memory>>> = Lock::new(BTreeMap::new());
 
 fn complete() -> MutexGuard<'static, BTreeMap<usize, Arc<Memory>>> {
-    COMPLETE.lock().unwrap_or_else(PoisonError::into_inner)
+    COMPLETE.lock()
 }
 
 /// A binary that is no term yet.
@@ -27,7 +28,7 @@ struct Memory {
     base: *mut u8,
     len: usize,
     /// `None` once it is a term's.
-    binary: Mutex<Option<Binary>>,
+    binary: Lock<Option<Binary>>,
 }
 
 // SAFETY: the memory belongs to this alone until it is a term's, and each byte to one piece until it is complete.
@@ -45,8 +46,7 @@ impl std::fmt::Debug for Binary {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(Binary(mut binary)) = self.binary.get_mut().unwrap_or_else(PoisonError::into_inner).take()
-        {
+        if let Some(Binary(mut binary)) = self.binary.get_mut().take() {
             // SAFETY: it was allocated, and has become no term's.
             unsafe { enif_release_binary(&mut binary) }
         }
@@ -64,7 +64,7 @@ pub(crate) fn allocate(len: usize) -> Option<Box<dyn Foreign>> {
         binary.assume_init()
     };
     let base = binary.data;
-    Some(Box::new(Whole(Arc::new(Memory { base, len, binary: Mutex::new(Some(Binary(binary))) }))))
+    Some(Box::new(Whole(Arc::new(Memory { base, len, binary: Lock::new(Some(Binary(binary))) }))))
 }
 
 /// The message as a term of the virtual machine's, if it was received into a binary, and nobody else has it.
@@ -78,7 +78,7 @@ pub(crate) fn term<'a>(env: Env<'a>, message: Bytes) -> Result<Term<'a>, Bytes> 
     if Arc::strong_count(&memory) > 1 {
         return Err(Bytes::from_owner(Complete(memory)));
     }
-    let taken = memory.binary.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let taken = memory.binary.lock().take();
     let Some(Binary(mut binary)) = taken else { return Err(Bytes::new()) };
     // SAFETY: it was allocated and filled, and nothing refers to it but this; the term owns it from now on.
     Ok(unsafe { Term::new(env, enif_make_binary(env.as_c_arg(), &mut binary)) })

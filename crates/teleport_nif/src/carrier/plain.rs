@@ -2,14 +2,15 @@
 
 use super::table::acceptor;
 use crate::atoms;
+use crate::lock::Lock;
 use rustler::{Encoder, OwnedEnv, Resource, ResourceArc};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 /// A connection. It is closed when that is asked for, or no process holds it any more: a port that is opened with a descriptor does
 /// not close it.
-pub(crate) struct Plain(Mutex<Option<OwnedFd>>);
+pub(crate) struct Plain(Lock<Option<OwnedFd>>);
 
 #[rustler::resource_impl(register = false)]
 impl Resource for Plain {}
@@ -17,7 +18,7 @@ impl Resource for Plain {}
 impl Plain {
     /// Of no connection.
     pub(crate) fn nothing() -> Self {
-        Self(Mutex::new(None))
+        Self(Lock::new(None))
     }
 
     /// The descriptor, as long as it is open.
@@ -32,14 +33,14 @@ impl Plain {
     }
 
     fn open(&self) -> MutexGuard<'_, Option<OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
 /// Hands a connection on. It is closed if nobody accepts.
 pub(crate) fn hand_on(connection: TcpStream) {
     let Some(acceptor) = acceptor() else { return };
-    let plain = ResourceArc::new(Plain(Mutex::new(Some(connection.into()))));
+    let plain = ResourceArc::new(Plain(Lock::new(Some(connection.into()))));
     // It may have ended.
     let _ = OwnedEnv::new()
         .send_and_clear(&acceptor, |env| (atoms::teleport_carrier(), atoms::plain(), plain).encode(env));

@@ -2,18 +2,19 @@
 
 use super::channel::{Channel, Name, Part};
 use crate::atoms;
+use crate::lock::Lock;
 use rustc_hash::FxHashMap;
 use rustler::{Encoder, LocalPid, OwnedEnv, Resource, ResourceArc};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport::embed::{CarriedMessage, Origin};
 
 /// The channels of this virtual machine.
-pub(crate) static CHANNELS: Channels = Channels(Mutex::new(BTreeMap::new()));
+pub(crate) static CHANNELS: Channels = Channels(Lock::new(BTreeMap::new()));
 
 /// The process that accepts connections.
-static ACCEPTOR: Mutex<Option<LocalPid>> = Mutex::new(None);
+static ACCEPTOR: Lock<Option<LocalPid>> = Lock::new(None);
 
 /// The last channel that was opened here.
 static LAST: AtomicU32 = AtomicU32::new(0);
@@ -22,7 +23,7 @@ static LAST: AtomicU32 = AtomicU32::new(0);
 const MOST_UNFINISHED: usize = 4;
 
 /// By the number of the session.
-pub(crate) struct Channels(Mutex<BTreeMap<u64, OfSession>>);
+pub(crate) struct Channels(Lock<BTreeMap<u64, OfSession>>);
 
 #[derive(Default)]
 struct OfSession {
@@ -33,12 +34,12 @@ struct OfSession {
 
 /// Tells that process of channels that peers open from now on.
 pub(crate) fn set_acceptor(process: LocalPid) {
-    *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+    *ACCEPTOR.lock() = Some(process);
 }
 
 /// Refuses channels from now on: no process accepts them.
 pub(crate) fn set_no_acceptor() {
-    *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *ACCEPTOR.lock() = None;
 }
 
 /// Whether a process accepts channels.
@@ -48,7 +49,7 @@ pub(crate) fn accepts() -> bool {
 
 /// The process that accepts channels.
 pub(super) fn acceptor() -> Option<LocalPid> {
-    *ACCEPTOR.lock().unwrap_or_else(PoisonError::into_inner)
+    *ACCEPTOR.lock()
 }
 
 /// Opens a channel to the peer. It learns of it with what it is sent first.
@@ -84,24 +85,24 @@ impl Channels {
 
     /// The session has ended, and with it all that it carries.
     pub(crate) fn session_ended(&self, session: u64) {
-        let ended = self.lock().remove(&session);
+        let ended = self.0.lock().remove(&session);
         ended.iter().flat_map(|ended| ended.open.values()).for_each(|channel| channel.end());
     }
 
     /// A channel is of no use any more.
     fn forget(&self, session: u64, name: Name) {
-        if let Some(of_session) = self.lock().get_mut(&session) {
+        if let Some(of_session) = self.0.lock().get_mut(&session) {
             of_session.open.remove(&name);
         }
     }
 
     fn find(&self, session: u64, name: Name) -> Option<Arc<Channel>> {
-        self.lock().get(&session)?.open.get(&name).cloned()
+        self.0.lock().get(&session)?.open.get(&name).cloned()
     }
 
     /// If the session has ended meanwhile, what is sent says so.
     fn add(&self, channel: &Arc<Channel>) {
-        let mut channels = self.lock();
+        let mut channels = self.0.lock();
         channels.entry(channel.session()).or_default().open.insert(channel.name(), channel.clone());
     }
 
@@ -113,7 +114,7 @@ impl Channels {
         let acceptor = acceptor()?;
         let channel = Channel::new(origin.clone(), name);
         {
-            let mut channels = self.lock();
+            let mut channels = self.0.lock();
             let of_session = channels.entry(origin.id()).or_default();
             if name.number <= of_session.last_of_peer {
                 return None;
@@ -135,10 +136,6 @@ impl Channels {
         });
         // Without an acceptor its handle is gone, and it with that.
         told.is_ok().then_some(channel)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, OfSession>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
-//! What the engine asks is fetched, and answered.
+//! Question the engine asks is fetched, and answered.
 
 use crate::atoms;
 use crate::node::address;
-use crate::node::questions::What;
+use crate::node::questions::Question;
 use crate::node::running::{self, Running};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, NifResult, Term};
@@ -40,11 +40,11 @@ fn questions(env: Env<'_>) -> Term<'_> {
     (questions, more).encode(env)
 }
 
-fn name(what: What) -> Atom {
+fn name(what: Question) -> Atom {
     match what {
-        What::Addresses => atoms::addresses(),
-        What::Cookie => atoms::cookie(),
-        What::CallBack => atoms::call_back(),
+        Question::Addresses => atoms::addresses(),
+        Question::Cookie => atoms::cookie(),
+        Question::CallBack => atoms::call_back(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Builders take terms that only a scheduler can build.
 
-use crate::arriving::builders::{self, Job};
+use crate::arriving::builders::{self, BuildJob};
 use crate::atoms;
 use crate::nifs::shared::MOST_PLACES;
 use crate::terms::Atoms;
@@ -17,7 +17,7 @@ fn builder(env: Env<'_>, place: usize, count: usize) -> NifResult<Atom> {
 }
 
 /// The job, unless it is one of a library that was loaded before.
-fn job(job: Term<'_>) -> NifResult<Option<ResourceArc<Job>>> {
+fn job(job: Term<'_>) -> NifResult<Option<ResourceArc<BuildJob>>> {
     if job.is_ref() { Ok(job.decode().ok()) } else { Err(Error::BadArg) }
 }
 

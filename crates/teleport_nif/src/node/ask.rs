@@ -1,7 +1,7 @@
 //! The engine asks: for addresses and cookies, by messages to the process that answers.
 
 use crate::atoms;
-use crate::node::questions::{Asked, Open, Questions, What};
+use crate::node::questions::{Asked, Open, Question, Questions};
 use rustler::{LocalPid, OwnedEnv};
 use teleport::{Asking, CallingBack, Cookies, NodeName, Resolver, Resolving};
 
@@ -17,7 +17,7 @@ impl Ask {
     /// `None` if there is nobody to answer.
     async fn ask<T: Clone>(
         &self,
-        what: What,
+        what: Question,
         peer: &NodeName,
         open: impl FnOnce(&mut Asked) -> &mut Open<T>,
     ) -> Option<T> {
@@ -33,18 +33,20 @@ impl Ask {
 impl Resolver for Ask {
     fn resolve<'a>(&'a self, peer: &'a NodeName) -> Resolving<'a> {
         Box::pin(async {
-            let asked = self.ask(What::Addresses, peer, |asked| &mut asked.addresses);
+            let asked = self.ask(Question::Addresses, peer, |asked| &mut asked.addresses);
             asked.await.unwrap_or_default()
         })
     }
 
     fn call_back<'a>(&'a self, peer: &'a NodeName) -> CallingBack<'a> {
-        Box::pin(async { self.ask(What::CallBack, peer, |asked| &mut asked.calls).await.unwrap_or(false) })
+        Box::pin(async {
+            self.ask(Question::CallBack, peer, |asked| &mut asked.calls).await.unwrap_or(false)
+        })
     }
 }
 
 impl Cookies for Ask {
     fn cookie<'a>(&'a self, peer: &'a NodeName) -> Asking<'a> {
-        Box::pin(self.ask(What::Cookie, peer, |asked| &mut asked.cookies))
+        Box::pin(self.ask(Question::Cookie, peer, |asked| &mut asked.cookies))
     }
 }

@@ -4,12 +4,13 @@
 //! room for; a thread tells the process that logs, and that fetches it. What finds no room is counted.
 
 use crate::atoms;
+use crate::lock::Lock;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, Term};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Condvar, Once};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -22,8 +23,8 @@ const MOST_WAITING: usize = 256;
 /// Bytes of one value: peers have a say in some of them.
 const MOST_BYTES: usize = 1024;
 
-static WAITING: Mutex<Waiting> =
-    Mutex::new(Waiting { records: VecDeque::new(), dropped: 0, logger: None, told: false, last: 0 });
+static QUEUE: Lock<LogQueue> =
+    Lock::new(LogQueue { records: VecDeque::new(), dropped: 0, logger: None, told: false, last: 0 });
 
 /// Something waits, or the process that logs is another one.
 static CHANGED: Condvar = Condvar::new();
@@ -34,7 +35,7 @@ static LEVEL: AtomicU8 = AtomicU8::new(0);
 const LEVELS: [LevelFilter; 5] =
     [LevelFilter::OFF, LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG];
 
-struct Waiting {
+struct LogQueue {
     records: VecDeque<Record>,
     dropped: u64,
     logger: Option<Logger>,
@@ -68,11 +69,11 @@ struct Fields {
 fn log_from(env: Env<'_>, level: Atom) -> NifResult<Atom> {
     let level = level_of(level).ok_or(Error::BadArg)?;
     install();
-    let mut waiting = lock();
-    waiting.last += 1;
-    let logger = Logger { number: waiting.last, process: env.pid() };
-    (waiting.logger, waiting.told) = (Some(logger), false);
-    drop(waiting);
+    let mut queue = QUEUE.lock();
+    queue.last += 1;
+    let logger = Logger { number: queue.last, process: env.pid() };
+    (queue.logger, queue.told) = (Some(logger), false);
+    drop(queue);
     set_level(level);
     let thread = std::thread::Builder::new().name("teleport logs".to_owned());
     let started = thread.spawn(move || tell(logger));
@@ -89,19 +90,19 @@ fn log_nothing() -> Atom {
 /// Ends the logging: records that wait are dropped.
 pub(crate) fn stop() {
     set_level(0);
-    let mut waiting = lock();
-    waiting.records.clear();
-    waiting.logger = None;
+    let mut queue = QUEUE.lock();
+    queue.records.clear();
+    queue.logger = None;
     CHANGED.notify_all();
 }
 
 /// What waits, and how many found no room since the last time.
 #[rustler::nif]
 fn logs(env: Env<'_>) -> Term<'_> {
-    let mut waiting = lock();
-    waiting.told = false;
-    let (records, dropped) = (std::mem::take(&mut waiting.records), std::mem::take(&mut waiting.dropped));
-    drop(waiting);
+    let mut queue = QUEUE.lock();
+    queue.told = false;
+    let (records, dropped) = (std::mem::take(&mut queue.records), std::mem::take(&mut queue.dropped));
+    drop(queue);
     let records: Vec<_> = records
         .into_iter()
         .map(|Record { level, fields }| (otp_level(level), fields.message, fields.others))
@@ -111,7 +112,7 @@ fn logs(env: Env<'_>) -> Term<'_> {
 
 /// Whether there is a process that logs, be it one that has ended.
 pub(crate) fn are_logged() -> bool {
-    lock().logger.is_some()
+    QUEUE.lock().logger.is_some()
 }
 
 fn level_of(level: Atom) -> Option<u8> {
@@ -149,26 +150,22 @@ fn install() {
 
 /// Tells a logger whenever something waits, until another one takes its place.
 fn tell(logger: Logger) {
-    let mut waiting = lock();
+    let mut queue = QUEUE.lock();
     loop {
-        let Some(Logger { number, process }) = waiting.logger else { return };
+        let Some(Logger { number, process }) = queue.logger else { return };
         if number != logger.number {
             return;
         }
-        if !waiting.told && !waiting.records.is_empty() {
-            waiting.told = true;
-            drop(waiting);
+        if !queue.told && !queue.records.is_empty() {
+            queue.told = true;
+            drop(queue);
             // If it has ended, the next one is told.
             let _ = OwnedEnv::new().send_and_clear(&process, |_| atoms::teleport_logs());
-            waiting = lock();
+            queue = QUEUE.lock();
         } else {
-            waiting = CHANGED.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            queue = Lock::wait(queue, &CHANGED);
         }
     }
-}
-
-fn lock() -> MutexGuard<'static, Waiting> {
-    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Bridge;
@@ -198,15 +195,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Bridge {
                 fields.others.extend_from_slice(&of_span.others);
             }
         }
-        let mut waiting = lock();
-        if waiting.logger.is_none() {
+        let mut queue = QUEUE.lock();
+        if queue.logger.is_none() {
             return;
         }
-        if waiting.records.len() >= MOST_WAITING {
-            waiting.dropped += 1;
+        if queue.records.len() >= MOST_WAITING {
+            queue.dropped += 1;
             return;
         }
-        waiting.records.push_back(Record { level: *event.metadata().level(), fields });
+        queue.records.push_back(Record { level: *event.metadata().level(), fields });
         CHANGED.notify_all();
     }
 }

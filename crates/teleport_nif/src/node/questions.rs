@@ -1,20 +1,21 @@
-//! What the engine asks when it needs to know: where a peer is, and which cookie is shared with it.
+//! Question the engine asks when it needs to know: where a peer is, and which cookie is shared with it.
 //!
 //! The process that answers has one message at a time, and fetches what is asked then: so a stranger who says hello under many names
 //! fills no mailbox.
 
+use crate::lock::Lock;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use teleport::NodeName;
 use tokio::sync::oneshot;
 
 /// The most questions in one fetch, which runs on a scheduler.
 const FETCHED_AT_ONCE: usize = 64;
 
-/// What is asked about a peer.
+/// Question is asked about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum What {
+pub(crate) enum Question {
     Addresses,
     Cookie,
     CallBack,
@@ -23,7 +24,7 @@ pub(crate) enum What {
 /// Those that have not been answered. A clone is the same.
 #[derive(Clone, Default)]
 pub(crate) struct Questions {
-    asked: Arc<Mutex<Asked>>,
+    asked: Arc<Lock<Asked>>,
 }
 
 #[derive(Default)]
@@ -32,9 +33,9 @@ pub(crate) struct Asked {
     pub(crate) cookies: Open<Vec<u8>>,
     pub(crate) calls: Open<bool>,
     /// Not fetched yet, each once.
-    new: VecDeque<(What, NodeName)>,
-    /// What `new` holds, to find it in.
-    queued: HashSet<(What, NodeName)>,
+    new: VecDeque<(Question, NodeName)>,
+    /// Question `new` holds, to find it in.
+    queued: HashSet<(Question, NodeName)>,
     /// The process that answers has been told that there are some.
     told: bool,
 }
@@ -77,22 +78,22 @@ impl<T: Clone> Open<T> {
 impl Questions {
     /// Gives the addresses to all that have asked.
     pub(crate) fn located(&self, peer: &NodeName, addresses: &Vec<SocketAddr>) {
-        self.lock().addresses.answer(peer, addresses);
+        self.asked.lock().addresses.answer(peer, addresses);
     }
 
     /// Gives the cookie to all that have asked.
     pub(crate) fn cookie_is(&self, peer: &NodeName, cookie: &Vec<u8>) {
-        self.lock().cookies.answer(peer, cookie);
+        self.asked.lock().cookies.answer(peer, cookie);
     }
 
     /// Tells all that have asked whether the peer has connected to this node.
     pub(crate) fn called_back(&self, peer: &NodeName, has: bool) {
-        self.lock().calls.answer(peer, &has);
+        self.asked.lock().calls.answer(peer, &has);
     }
 
     /// Some that are new, and whether there are more.
-    pub(crate) fn fetch(&self) -> (Vec<(What, NodeName)>, bool) {
-        let mut asked = self.lock();
+    pub(crate) fn fetch(&self) -> (Vec<(Question, NodeName)>, bool) {
+        let mut asked = self.asked.lock();
         let mut fetched = Vec::new();
         for _ in 0..FETCHED_AT_ONCE {
             let Some(question) = asked.new.pop_front() else { break };
@@ -108,11 +109,11 @@ impl Questions {
     /// Notes a question. `true` if the process that answers has to be told.
     pub(crate) fn ask<T: Clone>(
         &self,
-        what: What,
+        what: Question,
         peer: &NodeName,
         open: impl FnOnce(&mut Asked) -> &mut Open<T>,
     ) -> (oneshot::Receiver<T>, bool) {
-        let mut asked = self.lock();
+        let mut asked = self.asked.lock();
         let (answer, is_new) = open(&mut asked).ask(peer);
         if is_new {
             asked.queue((what, peer.clone()));
@@ -123,33 +124,29 @@ impl Questions {
 
     /// The process that answers could not be told.
     pub(crate) fn not_told(&self) {
-        self.lock().told = false;
+        self.asked.lock().told = false;
     }
 
-    /// What is kept of them, be it wanted or not.
+    /// Question is kept of them, be it wanted or not.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        let asked = self.lock();
+        let asked = self.asked.lock();
         asked.new.len().max(asked.addresses.0.len() + asked.cookies.0.len())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Asked {
-    fn is_wanted(&mut self, what: What, peer: &NodeName) -> bool {
+    fn is_wanted(&mut self, what: Question, peer: &NodeName) -> bool {
         match what {
-            What::Addresses => self.addresses.is_wanted(peer),
-            What::Cookie => self.cookies.is_wanted(peer),
-            What::CallBack => self.calls.is_wanted(peer),
+            Question::Addresses => self.addresses.is_wanted(peer),
+            Question::Cookie => self.cookies.is_wanted(peer),
+            Question::CallBack => self.calls.is_wanted(peer),
         }
     }
 
-    /// Adds a question that is not there yet. What nobody waits for any more is forgotten when the queue would grow: so it is at
+    /// Adds a question that is not there yet. Question nobody waits for any more is forgotten when the queue would grow: so it is at
     /// most twice as long as there are names that somebody waits for.
-    fn queue(&mut self, question: (What, NodeName)) {
+    fn queue(&mut self, question: (Question, NodeName)) {
         if self.queued.contains(&question) {
             return;
         }

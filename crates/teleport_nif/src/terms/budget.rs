@@ -1,8 +1,9 @@
 //! How many atoms peers may add to the table of atoms, which never shrinks: so many each, and so many together.
 
+use crate::lock::Lock;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teleport::NodeName;
 
 /// The most peers with an account of their own. It is kept for the node's life: a peer that comes again finds it as it was.
@@ -15,7 +16,7 @@ pub(crate) struct Budget {
     limit: u64,
     limit_together: u64,
     together: Account,
-    peers: Mutex<HashMap<NodeName, Arc<Account>>>,
+    peers: Lock<HashMap<NodeName, Arc<Account>>>,
     /// Of the peers without one of their own: peers choose their names.
     shared: Arc<Account>,
 }
@@ -56,7 +57,7 @@ impl Budget {
 
     /// By one peer, or by all that share an account with it.
     pub(crate) fn used_by(&self, peer: &NodeName) -> Used {
-        let peers = self.lock();
+        let peers = self.peers.lock();
         match peers.get(peer) {
             Some(account) => account.used(),
             None if peers.len() < MOST_ACCOUNTS => Used::default(),
@@ -70,15 +71,11 @@ impl Budget {
     }
 
     fn account(&self, peer: &NodeName) -> Arc<Account> {
-        let mut peers = self.lock();
+        let mut peers = self.peers.lock();
         if peers.len() >= MOST_ACCOUNTS {
             return peers.get(peer).unwrap_or(&self.shared).clone();
         }
         peers.entry(peer.clone()).or_default().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeName, Arc<Account>>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

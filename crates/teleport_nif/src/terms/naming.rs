@@ -5,9 +5,10 @@
 //! told before the name goes, closes the gate; the manager opens it when the name has gone.
 
 use crate::atoms;
+use crate::lock::Lock;
 use rustler::types::atom::Atom;
+use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,14 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Gate {
     closed: AtomicBool,
     inside: AtomicUsize,
-    turn: Mutex<()>,
+    turn: Lock<()>,
     opened: Condvar,
 }
 
 static GATE: Gate = Gate {
     closed: AtomicBool::new(false),
     inside: AtomicUsize::new(0),
-    turn: Mutex::new(()),
+    turn: Lock::new(()),
     opened: Condvar::new(),
 };
 
@@ -62,13 +63,13 @@ impl Drop for Inside {
 impl Gate {
     fn wait(&self) {
         let until = Instant::now() + LONGEST;
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn.lock();
         while self.closed.load(Ordering::SeqCst) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            (turn, _) = self.opened.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner);
+            turn = Lock::wait_for(turn, &self.opened, left);
         }
     }
 }
@@ -86,7 +87,7 @@ fn close_gate() -> Atom {
 #[rustler::nif]
 fn open_gate() -> Atom {
     GATE.closed.store(false, Ordering::SeqCst);
-    drop(GATE.turn.lock().unwrap_or_else(PoisonError::into_inner)); // none is between looking and waiting
+    drop(GATE.turn.lock()); // none is between looking and waiting
     GATE.opened.notify_all();
     atoms::ok()
 }

@@ -4,11 +4,11 @@
 //! that: what comes behind, for the same process and over the same session, lines up. It is not confirmed to the peer before it
 //! has been delivered, so the peer's window bounds what is in a line.
 
+use crate::lock::Lock;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use teleport::embed::{Inbound, Origin, ProcessId, RefId};
 
 /// A session and a process of this node.
@@ -28,9 +28,9 @@ impl Key {
 pub(crate) struct Lines {
     /// How many there are: nearly always none.
     count: AtomicUsize,
-    table: Mutex<FxHashMap<Key, Line>>,
+    table: Lock<FxHashMap<Key, Line>>,
     /// Ends of calls and monitors that were announced: the process may not wait any more when they come.
-    ends: Mutex<FxHashMap<RefId, Key>>,
+    ends: Lock<FxHashMap<RefId, Key>>,
 }
 
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Lines {
         if !opens && self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
-        match self.lock().entry(key) {
+        match self.table.lock().entry(key) {
             Entry::Occupied(mut line) => line.get_mut().announced += 1,
             Entry::Vacant(_) if !opens => return false,
             Entry::Vacant(entry) => {
@@ -67,19 +67,19 @@ impl Lines {
         let Some(key) = key() else { return false };
         let announced = self.announce(key, opens);
         if announced {
-            self.ends.lock().unwrap_or_else(PoisonError::into_inner).insert(end, key);
+            self.ends.lock().insert(end, key);
         }
         announced
     }
 
     /// The line that the end of a call or a monitor was announced for.
     pub(crate) fn announced_end(&self, end: RefId) -> Option<Key> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(&end)
+        self.ends.lock().remove(&end)
     }
 
     /// What was announced has come. `true`: the line stood still, and the caller moves it on, by [`Lines::next`].
     pub(crate) fn enter(&self, key: Key, inbound: Inbound) -> bool {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let Some(line) = table.get_mut(&key) else { return false };
         line.announced -= 1; // a line stays for what was announced
         line.waiting.push_back(inbound);
@@ -88,7 +88,7 @@ impl Lines {
 
     /// The next of a line, when the one before has been delivered. After the last one the line stands still.
     pub(crate) fn next(&self, key: Key) -> Option<Inbound> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let line = table.get_mut(&key)?;
         let next = line.waiting.pop_front();
         if next.is_none() {
@@ -99,9 +99,5 @@ impl Lines {
             }
         }
         next
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<Key, Line>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

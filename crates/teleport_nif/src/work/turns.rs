@@ -1,10 +1,11 @@
 //! What takes long, in turns: however much of it comes from one address, the next of every other one is begun before its second;
 //! and so it is with the sessions of an address.
 
+use crate::lock::Lock;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 
 /// Whose job it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(crate) struct Whose {
 /// beside the others; while one waits for room no other passes it. No address has all of the threads, or more than three quarters of the
 /// room with more than one job.
 pub(crate) struct Turns<J> {
-    state: Mutex<State<J>>,
+    state: Lock<State<J>>,
     more: Condvar,
     threads: usize,
     room: usize,
@@ -58,11 +59,11 @@ pub(crate) struct Turn<J> {
 }
 
 impl<J> Turns<J> {
-    /// For so many threads, and this many bytes of memory.
+    /// For `threads` threads, and `room` bytes of memory.
     pub(crate) fn new(threads: usize, room: usize) -> Self {
         let (order, places, busy, all) = Default::default();
         let state = State { order, places, busy, all, closed: false };
-        Self { state: Mutex::new(state), more: Condvar::new(), threads, room }
+        Self { state: Lock::new(state), more: Condvar::new(), threads, room }
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -71,7 +72,7 @@ impl<J> Turns<J> {
 
     /// One more job of a session, which may take this many bytes.
     pub(crate) fn push(&self, whose: Whose, job: J, bytes: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return; // there is no node any more
         }
@@ -88,7 +89,7 @@ impl<J> Turns<J> {
 
     /// Waits for the next job. `None` when there will be none.
     pub(crate) fn next(self: &Arc<Self>) -> Option<(J, Turn<J>)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.closed {
                 return None;
@@ -96,19 +97,19 @@ impl<J> Turns<J> {
             if let Some(next) = self.take(&mut state) {
                 return Some(next);
             }
-            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = Lock::wait(state, &self.more);
         }
     }
 
     /// The next job, if one may be begun now.
     pub(crate) fn try_next(self: &Arc<Self>) -> Option<(J, Turn<J>)> {
-        self.take(&mut self.lock())
+        self.take(&mut self.state.lock())
     }
 
     /// No more jobs are done. Those that are left are dropped.
     pub(crate) fn close(&self) {
         let left = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.closed = true;
             state.order.clear();
             std::mem::take(&mut state.places)
@@ -145,14 +146,10 @@ impl<J> Turns<J> {
         Some((job, Turn { turns: self.clone(), place, bytes }))
     }
 
-    /// Whether an address of which so much is being done may have so much more.
+    /// Whether an address with that under way may have a job of `bytes` more.
     fn has_a_share_left(&self, busy: Busy, bytes: usize) -> bool {
         let most = (self.threads - 1).max(1);
         busy.jobs < most && busy.bytes.saturating_add(bytes) <= self.room / 4 * 3
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<J>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,7 +183,7 @@ impl<J> Place<J> {
 impl<J> Drop for Turn<J> {
     fn drop(&mut self) {
         let others_wait = {
-            let mut state = self.turns.lock();
+            let mut state = self.turns.state.lock();
             let State { order, busy, all, .. } = &mut *state;
             all.jobs -= 1;
             all.bytes -= self.bytes;
