@@ -56,7 +56,7 @@
 %% Why a message was not sent. `not_running': teleport does not run here. `{not_running, Node}': it does not
 %% run there, or there is no such node. `{connect, Text}': there is no connection, and Text says why.
 %% `{badarg, Text}': the name is invalid, and Text says why. `system': {@link prime/1} could not start a
-%% thread.
+%% thread. `{unexpected, Text}': anything else, and Text says what.
 
 -type request_id() :: teleport_request:request_id().
 %% A request under way.
@@ -422,7 +422,7 @@ info() ->
 %% term, not copied; small parts are joined.
 -spec term_to_iolist(term()) -> [binary()].
 term_to_iolist(Term) ->
-    teleport_send:parts(Term).
+    teleport_encode:parts(Term).
 
 -spec send_options([option()]) -> {teleport_send:how(), teleport_send:ack()} | badarg.
 send_options(Options) ->

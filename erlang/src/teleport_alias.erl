@@ -7,7 +7,7 @@
 -module(teleport_alias).
 -behaviour(gen_server).
 
--export([start_link/0, send/4, message/2, message/3]).
+-export([start_link/0, send/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How long the process waits for a message before it hibernates, to free its garbage. In milliseconds.
@@ -40,10 +40,6 @@ send(Alias, Message, How, Ack) ->
     end.
 
 %% The message to the forwarding process.
--spec message(reference(), term()) -> term().
-message(Alias, Message) ->
-    message(Alias, Message, false).
-
 -spec message(reference(), term(), boolean()) -> term().
 message(Alias, Message, false) -> {?MODULE, Alias, Message};
 message(Alias, Message, true) -> {?MODULE, Alias, Message, priority}.

@@ -9,7 +9,7 @@
 
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
--export([is_carrier/0, is_carried/1, connection/1, listens/0, goes_on/0, look_at/1, addresses/1, end_if_gone/1]).
+-export([is_carried/1, connection/1, listens/0, goes_on/0, look_at/1, addresses/1, end_if_gone/1]).
 -export([accept_loop/1, hold/2, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").

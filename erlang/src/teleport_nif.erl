@@ -34,7 +34,8 @@
 -include_lib("kernel/include/file.hrl").
 
 -export_type([channel/0, plain/0]).
--export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, report/0, start_error/0, question/0]).
+-export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, question/0, reply_error/0,
+              report/0, start_error/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
 -type question() :: {addresses | cookie | call_back, Peer :: binary()}.
@@ -52,7 +53,11 @@
 -opaque job() :: reference().
 -type error() ::
     not_running | {not_running, binary()} | {connect, binary()} | nodedown | busy | noconnect | timeout | noproc | system
-    | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {error, binary()}.
+    | {too_large, non_neg_integer(), non_neg_integer()} | {badarg, binary()} | {unexpected, binary()}.
+
+%% Why an answer was not sent; `not_taken': too many bytes of answers wait for the peer already; their number.
+-type reply_error() :: not_running | {too_large, non_neg_integer(), non_neg_integer()} | {not_taken, non_neg_integer()}
+    | {badarg, binary()} | {unexpected, binary()}.
 
 %% Why the engine does not start; the text says what to do.
 -type start_error() ::
@@ -312,8 +317,8 @@ send(_To, _Body, _How, _Tag) ->
 
 %% Sends a message like send/4. Unless the result, or the one that comes with the Tag, is an error, the
 %% process also gets `{teleport, Acknowledgement, delivered | {unconfirmed, Reason}}', once.
--spec send_acknowledged(destination(), encoded(), how(), reference() | undefined, term()) -> ok | waiting | {error, error()}.
-send_acknowledged(_To, _Encoded, _How, _Tag, _Acknowledgement) ->
+-spec send_acknowledged(destination(), body(), how(), reference() | undefined, term()) -> ok | waiting | not_small | {error, error()}.
+send_acknowledged(_To, _Body, _How, _Tag, _Acknowledgement) ->
     erlang:nif_error(not_loaded).
 
 %% A number that nobody can guess, for request/5: references of Erlang's can be guessed, and who knows what a request goes by can answer it.
@@ -354,7 +359,7 @@ is_answered(_Ref) ->
 
 %% Sends the reply of a call to its caller, unless this returns `not_small'. A call takes one reply; further
 %% ones, and replies to calls that have ended, are dropped.
--spec reply(non_neg_integer(), body()) -> ok | not_small | {error, error()}.
+-spec reply(non_neg_integer(), body()) -> ok | not_small | {error, reply_error()}.
 reply(_Number, _Body) ->
     erlang:nif_error(not_loaded).
 

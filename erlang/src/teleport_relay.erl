@@ -64,9 +64,9 @@ reply(_NoNumber, _Reply) ->
     ok.
 
 %% Does not fail with any reply, since other callers wait for this relay.
--spec reply_encoded(non_neg_integer(), term()) -> ok | {error, teleport_nif:error()}.
+-spec reply_encoded(non_neg_integer(), term()) -> ok | {error, teleport_nif:reply_error()}.
 reply_encoded(Number, Reply) ->
-    try teleport_send:encode(Reply) of
+    try teleport_encode:encode(Reply) of
         {ok, Encoded} -> teleport_nif:reply(Number, {encoded, Encoded});
         {error, _Reason} -> teleport_nif:reject(Number)
     catch
@@ -86,7 +86,7 @@ down(Process, Reason) ->
 
 -spec encode(term()) -> teleport_nif:encoded().
 encode(Reason) ->
-    try teleport_send:encode(Reason) of
+    try teleport_encode:encode(Reason) of
         {ok, Encoded} -> Encoded;
         {error, _Reason} -> encode(too_large)
     catch

@@ -275,7 +275,7 @@ offer_body(To, Id, Mark, Body, Notice) ->
     case teleport_nif:request(To, Id, Mark, Body, Notice) of
         not_small ->
             {term, Message} = Body,
-            case teleport_send:encode(Message) of
+            case teleport_encode:encode(Message) of
                 {ok, Encoded} -> offer_body(To, Id, Mark, {encoded, Encoded}, Notice);
                 {error, Reason} -> {error, Reason}
             end;

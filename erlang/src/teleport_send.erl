@@ -1,8 +1,8 @@
 %% @private
-%% Sends messages: over the pool or by OTP, with or without waiting; and encodes terms for other nodes.
+%% Sends messages: over the pool or by OTP, with or without waiting.
 -module(teleport_send).
 
--export([send/4, resolve/2, message/3, by_otp/3, has_priority/1, to_each/4, to_all/3, prime/1, encode/1, parts/1]).
+-export([send/4, resolve/2, message/3, by_otp/3, has_priority/1, to_each/4, to_all/3, prime/1]).
 
 -include("teleport_nif.hrl").
 
@@ -10,13 +10,16 @@
 
 -type error() :: nodedown | busy | noconnect | timeout | noproc | not_running | {not_running, node()}
                | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()}
-               | {badarg, binary()} | system | {error, binary()}.
+               | {badarg, binary()} | system | {unexpected, binary()}.
 
 %% A sum of the flags in teleport_nif.hrl.
 -type flags() :: 0..(?ALL_FLAGS bor ?PRIORITY).
 
 %% The flags, and a limit in milliseconds for the waiting, if there is one.
 -type how() :: flags() | {flags(), non_neg_integer()}.
+
+%% Like how(), with a deadline in place of the limit.
+-type until() :: flags() | {flags(), {abs, integer()}}.
 
 %% Whether the sender wants the outcome of the message.
 -type ack() :: none | {ack, Tag :: term()}.
@@ -25,20 +28,8 @@
 
 -dialyzer({no_improper_lists, wait_for_all/4}).
 
-%% Binaries of at least this size stay apart; smaller ones in a row are joined. In bytes.
--define(JOIN, 1024).
-%% Like JOIN, for lists of more than MANY parts: each part costs the engine time.
--define(JOIN_MANY, 65536).
-%% A longer list of parts is handed over on a dirty scheduler.
--define(MANY, 512).
-%% The external term format has no larger ones.
--define(LARGEST_BINARY, 16#ffffffff).
-%% From this many messages in the mailbox on, another scheduler costs less than garbage collections.
--define(LONG_MAILBOX, 1000).
 %% How long to_all/3 waits for room, in milliseconds.
 -define(MOMENT, 100).
-%% A joined binary of at least this many bytes is complete, and the next one begins.
--define(BLOCK, 1048576).
 
 %% Sends a message to a process or an alias. `badarg': it is no reference, or the name is not registered.
 -spec send(teleport_ref:ref() | reference(), term(), how(), ack()) -> ok | {error, error()} | badarg.
@@ -47,12 +38,8 @@ send(Alias, Message, How, Ack) when is_reference(Alias) ->
 send(Ref, Message, How, Ack) ->
     Until = until(ordinary(How)),
     case {resolve(Ref, How), Ack} of
-        {{pool, To}, none} when is_integer(Until) ->
-            message(To, Message, Until);
-        {{pool, To}, none} ->
-            limited(To, Message, Until);
         {{pool, To}, _} ->
-            encoded(Message, fun(Encoded) -> offer(To, Encoded, left(Until), Ack) end);
+            message(To, Message, Until, Ack);
         {{otp, Process}, none} ->
             by_otp(Process, Message, How);
         {{otp, Process}, {ack, Tag}} ->
@@ -99,92 +86,70 @@ patience(How) ->
     end.
 
 %% The limit for the waiting as a deadline.
--spec until(how()) -> flags() | {flags(), {abs, integer()}}.
+-spec until(how()) -> until().
 until({Flags, Timeout}) -> {Flags, teleport_timeout:deadline(Timeout)};
 until(Flags) -> Flags.
 
--spec left(flags() | {flags(), {abs, integer()}}) -> how().
+-spec left(until()) -> how().
 left({Flags, Deadline}) -> {Flags, teleport_timeout:left(Deadline)};
 left(Flags) -> Flags.
 
 %% Sends a message to another node.
--spec message(teleport_nif:destination(), term(), flags()) -> ok | {error, error()}.
-message(To, Message, Flags) ->
-    %% Nearly always the message is small, and there is room.
-    case teleport_nif:send(To, {term, Message}, at_once(Flags), undefined) of
-        ok -> ok;
-        not_small -> encoded(Message, fun(Encoded) -> body(To, {encoded, Encoded}, Flags) end);
-        {error, busy} when ?MAY_WAIT(Flags) -> encoded(Message, fun(Encoded) -> wait(To, {encoded, Encoded}, Flags) end);
-        Error -> result(Error)
-    end.
+-spec message(teleport_nif:destination(), term(), until()) -> ok | {error, error()}.
+message(To, Message, Until) ->
+    message(To, Message, Until, none).
 
-%% Sends a message to another node, with a limit for the waiting. It is small as often as any other.
--spec limited(teleport_nif:destination(), term(), {flags(), {abs, integer()}}) -> ok | {error, error()}.
-limited(To, Message, {Flags, _Deadline} = Until) ->
-    case teleport_nif:send(To, {term, Message}, at_once(Flags), undefined) of
-        ok ->
-            ok;
+%% Nearly always the message is small, and there is room: so it is offered as it is, and the reference for the notice is made only when
+%% it is needed (see teleport_request).
+-spec message(teleport_nif:destination(), term(), until(), ack()) -> ok | {error, error()}.
+message(To, Message, Until, Ack) ->
+    Flags = flags(Until),
+    case offer(To, {term, Message}, at_once(Flags), undefined, Ack) of
         not_small ->
-            encoded(Message, fun(Encoded) -> offer(To, Encoded, left(Until), none) end);
+            encoded(Message, fun(Encoded) -> body(To, {encoded, Encoded}, left(Until), Ack) end);
         {error, busy} when ?MAY_WAIT(Flags) ->
-            encoded(Message, fun(Encoded) -> offer_and_wait(To, Encoded, without_async(left(Until)), none) end);
-        Error ->
-            result(Error)
+            encoded(Message, fun(Encoded) -> wait(To, {encoded, Encoded}, left(Until), Ack) end);
+        Result ->
+            result(Result)
     end.
 
 -spec encoded(term(), fun((teleport_nif:encoded()) -> ok | {error, error()})) -> ok | {error, error()}.
 encoded(Message, Send) ->
-    case encode(Message) of
+    case teleport_encode:encode(Message) of
         {ok, Encoded} -> Send(Encoded);
         {error, Reason} -> {error, Reason}
     end.
 
--spec body(teleport_nif:destination(), teleport_nif:body(), flags()) -> ok | {error, error()}.
-body(To, Body, Flags) ->
-    case teleport_nif:send(To, Body, at_once(Flags), undefined) of
-        {error, busy} when ?MAY_WAIT(Flags) -> wait(To, Body, Flags);
+-spec body(teleport_nif:destination(), teleport_nif:body(), how(), ack()) -> ok | {error, error()}.
+body(To, Body, How, Ack) ->
+    Flags = flags(How),
+    case offer(To, Body, at_once(Flags), undefined, Ack) of
+        {error, busy} when ?MAY_WAIT(Flags) -> wait(To, Body, How, Ack);
         Result -> result(Result)
     end.
 
-%% Waits for room, or for a session.
--spec wait(teleport_nif:destination(), teleport_nif:body(), flags()) -> ok | {error, error()}.
-wait(To, Body, Flags) ->
-    IsAsync = Flags band ?ASYNC =/= 0 orelse is_async(),
-    case IsAsync andalso teleport_nif:send(To, Body, Flags bor ?ASYNC, undefined) of
+%% Waits for room, or for a session. An asynchronous sender does not, unless it has set a limit or wants the outcome.
+-spec wait(teleport_nif:destination(), teleport_nif:body(), how(), ack()) -> ok | {error, error()}.
+wait(To, Body, How, Ack) ->
+    IsAsync = is_integer(How) andalso Ack =:= none andalso (How band ?ASYNC =/= 0 orelse is_async()),
+    case IsAsync andalso teleport_nif:send(To, Body, How bor ?ASYNC, undefined) of
         Sent when Sent =:= false; Sent =:= {error, busy} ->
             Tag = make_ref(),
-            accepted(Tag, teleport_nif:send(To, Body, without_async(Flags), Tag));
+            accepted(Tag, offer(To, Body, without_async(How), Tag, Ack));
         Sent ->
             result(Sent)
     end.
 
-%% Sends an encoded message with an acknowledgement or a time limit. Nearly always there is room, so the
-%% reference for the notice is made only when it is needed (see teleport_request).
--spec offer(teleport_nif:destination(), teleport_nif:encoded(), how(), ack()) -> ok | {error, error()}.
-offer(To, Encoded, How, Ack) ->
-    Flags = flags(How),
-    Offered = case Ack of
-        none -> teleport_nif:send(To, {encoded, Encoded}, at_once(Flags), undefined);
-        {ack, Told} -> teleport_nif:send_acknowledged(To, Encoded, at_once(Flags), undefined, Told)
-    end,
-    case Offered of
-        {error, busy} when ?MAY_WAIT(Flags) -> offer_and_wait(To, Encoded, without_async(How), Ack);
-        Result -> result(Result)
-    end.
-
--spec offer_and_wait(teleport_nif:destination(), teleport_nif:encoded(), how(), ack()) -> ok | {error, error()}.
-offer_and_wait(To, Encoded, How, none) ->
-    Tag = make_ref(),
-    accepted(Tag, teleport_nif:send(To, {encoded, Encoded}, How, Tag));
-offer_and_wait(To, Encoded, How, {ack, Told}) ->
-    Tag = make_ref(),
-    accepted(Tag, teleport_nif:send_acknowledged(To, Encoded, How, Tag, Told)).
+-spec offer(teleport_nif:destination(), teleport_nif:body(), how(), reference() | undefined, ack()) ->
+    ok | waiting | not_small | {error, teleport_nif:error()}.
+offer(To, Body, How, Notice, none) -> teleport_nif:send(To, Body, How, Notice);
+offer(To, Body, How, Notice, {ack, Tag}) -> teleport_nif:send_acknowledged(To, Body, How, Notice, Tag).
 
 %% Sends a message to the processes with a name on several nodes. First it is offered to all of them without
 %% waiting; then the caller waits for those that had no room, all at the same time.
 -spec to_each([node()], atom(), term(), how()) -> [{node(), ok | {error, error()}}].
 to_each(Nodes, Name, Message, How) ->
-    to_each(Nodes, Name, Message, encode(Message), How).
+    to_each(Nodes, Name, Message, teleport_encode:encode(Message), How).
 
 -spec to_each([node()], atom(), term(), {ok, teleport_nif:encoded()} | {error, error()}, how()) ->
     [{node(), ok | {error, error()}}].
@@ -201,7 +166,7 @@ to_each(Nodes, Name, Message, Encoded, How) ->
 %% queue messages faster than that.
 -spec to_all([node()], atom(), term()) -> ok.
 to_all(Nodes, Name, Message) ->
-    Encoded = encode(Message),
+    Encoded = teleport_encode:encode(Message),
     case [Node || {Node, {error, timeout}} <- to_each(Nodes, Name, Message, Encoded, {0, ?MOMENT})] of
         [] ->
             ok;
@@ -348,69 +313,3 @@ send_local(Process, Message) ->
 tell(Tag, Outcome) ->
     self() ! {teleport, Tag, Outcome},
     ok.
-
-%% Encodes a term for the engine. A term with a binary of more than 4 GiB cannot be encoded.
--spec encode(term()) -> {ok, teleport_nif:encoded()} | {error, {too_large, pos_integer(), pos_integer()}}.
-encode(Term) ->
-    case has_long_mailbox() andalso teleport_nif:encode(Term) of
-        {ok, Encoded} -> {ok, Encoded};
-        _ -> encode_interruptibly(Term)
-    end.
-
-%% `term_to_iovec' takes memory of the process, so that it collects garbage more often. Each collection reads all messages in the
-%% mailbox.
--spec has_long_mailbox() -> boolean().
-has_long_mailbox() ->
-    {message_queue_len, Messages} = process_info(self(), message_queue_len),
-    Messages >= ?LONG_MAILBOX.
-
--spec encode_interruptibly(term()) -> {ok, teleport_nif:encoded()} | {error, {too_large, pos_integer(), pos_integer()}}.
-encode_interruptibly(Term) ->
-    try parts(Term) of
-        [_] = Single -> {ok, Single};
-        Parts when length(Parts) =< ?MANY -> {ok, Parts};
-        Parts -> {ok, teleport_nif:gather(Parts)}
-    catch
-        error:system_limit -> {error, {too_large, ?LARGEST_BINARY + 1, ?LARGEST_BINARY}}
-    end.
-
-%% Like `teleport:term_to_iolist/1'.
--spec parts(term()) -> [binary()].
-parts(Term) ->
-    case erlang:term_to_iovec(Term) of
-        [_] = Single -> Single;
-        Parts ->
-            case length(Parts) > ?MANY andalso all_small(Parts) of
-                true ->
-                    [iolist_to_binary(Parts)];
-                false ->
-                    case join(Parts, ?JOIN) of
-                        Joined when length(Joined) =< ?MANY -> Joined;
-                        Many -> join(Many, ?JOIN_MANY)
-                    end
-            end
-    end.
-
--spec all_small([binary()]) -> boolean().
-all_small([]) -> true;
-all_small([Part | Rest]) -> byte_size(Part) < ?JOIN andalso all_small(Rest).
-
-%% Joins small binaries that follow each other: to hand over a small part costs more than to copy it.
--spec join([binary()], pos_integer()) -> [binary()].
-join(Parts, Smallest) ->
-    join(Parts, [], 0, Smallest).
-
--spec join([binary()], [binary()], non_neg_integer(), pos_integer()) -> [binary()].
-join([], Small, _Size, _Smallest) ->
-    joined(Small, []);
-join([Part | Rest], Small, Size, Smallest) when byte_size(Part) < Smallest, Size < ?BLOCK ->
-    join(Rest, [Part | Small], Size + byte_size(Part), Smallest);
-join([Part | Rest], Small, _Size, Smallest) when byte_size(Part) < Smallest ->
-    joined(Small, join(Rest, [Part], byte_size(Part), Smallest));
-join([Part | Rest], Small, _Size, Smallest) ->
-    joined(Small, [Part | join(Rest, [], 0, Smallest)]).
-
--spec joined([binary()], [binary()]) -> [binary()].
-joined([], Rest) -> Rest;
-joined([Single], Rest) -> [Single | Rest];
-joined(Small, Rest) -> [iolist_to_binary(lists:reverse(Small)) | Rest].

@@ -58,13 +58,23 @@ a_small_term_of_every_kind_arrives_as_it_was(Config) ->
         ?assert(same(Term, echoed()))
     end, Terms),
     Whole = lists:sublist(Terms, 40),
-    ?assert(same(Whole, there_and_back(Node, Whole))).
+    ?assert(same(Whole, there_and_back(Node, Whole))),
+    %% With an acknowledgement as without.
+    ?assertEqual(ok, teleport_nif:send_acknowledged({?ECHO, Node}, {term, {self(), Whole}}, 2, undefined, whole)),
+    ?assert(same(Whole, echoed())),
+    receive
+        {teleport, whole, Outcome} -> ?assertEqual(delivered, Outcome)
+    after ?PATIENCE ->
+        ct:fail("not acknowledged")
+    end.
 
 what_is_too_much_or_may_hide_anything_comes_encoded(Config) ->
     Node = ?config(node, Config),
     Large = binary:copy(<<1>>, 1 bsl 20),
     lists:foreach(fun(Term) ->
         ?assertEqual({Term, not_small}, {Term, teleport_nif:send({?ECHO, Node}, {term, {self(), Term}}, 2, undefined)}),
+        ?assertEqual({Term, not_small},
+                     {Term, teleport_nif:send_acknowledged({?ECHO, Node}, {term, {self(), Term}}, 2, undefined, never)}),
         ?assert(same(Term, there_and_back(Node, Term)))
     end, [fun lists:sort/1, fun() -> Large end, [fun erlang:self/0], 1 bsl 64, -(1 bsl 64), #{big => 1 bsl 30000},
           <<1:1>>, <<Large/binary, 5:3>>, lists:duplicate(9, Large),
@@ -103,7 +113,7 @@ with_a_long_mailbox_everything_arrives_as_it_was(Config) ->
     {_, Monitor} = spawn_monitor(fun() ->
         [self() ! {number, I} || I <- lists:seq(1, 5000)],
         lists:foreach(fun(Term) ->
-            {ok, Encoded} = teleport_send:encode(Term),
+            {ok, Encoded} = teleport_encode:encode(Term),
             ?assert(is_reference(Encoded)),
             ?assert(same(Term, there_and_back(Node, Term)))
         end, Terms)

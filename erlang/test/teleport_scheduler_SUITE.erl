@@ -67,7 +67,7 @@ a_long_call_is_noticed(Config) ->
 %% Whatever the term, there are no more than the engine takes on a scheduler, or the list goes by a dirty one.
 parts_stay_few(_Config) ->
     Few = fun(Term) ->
-        case teleport_send:encode(Term) of
+        case teleport_encode:encode(Term) of
             {ok, Parts} when is_list(Parts) -> length(Parts) =< 512;
             {ok, _Gathered} -> dirty
         end

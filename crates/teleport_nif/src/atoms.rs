@@ -54,6 +54,8 @@ rustler::atoms! {
     term,
     encoded,
     not_small,
+    not_taken,
+    unexpected,
     nosuspend,
     bad_node_name,
     bad_cookie,

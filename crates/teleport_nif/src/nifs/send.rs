@@ -1,6 +1,6 @@
 //! Sends messages.
 
-use crate::leaving::iovec::{self, Gathered};
+use crate::leaving::iovec::Gathered;
 use crate::leaving::small;
 use crate::nifs::shared::{ASYNC, NOCONNECT, NOSUSPEND, UNORDERED};
 use crate::nifs::with_node;
@@ -85,8 +85,11 @@ fn send_acknowledged<'a>(
     tag: Term<'a>,
     acknowledgement: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    with_node(env, |_, node| {
-        let (to, body) = (ids::recipient(to)?, iovec::segments(body)?);
+    with_node(env, |running, node| {
+        let Some(body) = small::body(Some(&running.identity), body)? else {
+            return Ok(atoms::not_small().encode(env));
+        };
+        let to = ids::recipient(to)?;
         let from = ids::process_of(env, env.pid())?;
         let notice = Notice::new(env, tag);
         let (accepted, told) = (move |result| notice.give(result), acknowledge(env, acknowledgement));

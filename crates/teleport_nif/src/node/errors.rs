@@ -24,7 +24,7 @@ pub(crate) fn send_error<'a>(env: Env<'a>, error: &SendError) -> Term<'a> {
             (atoms::badarg(), error.to_string()).encode(env)
         }
         // The enum may grow.
-        _ => (atoms::error(), error.to_string()).encode(env),
+        _ => (atoms::unexpected(), error.to_string()).encode(env),
     }
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn delivery_error<'a>(env: Env<'a>, error: &DeliveryError) -> Term<'a
         DeliveryError::NoProcess => atoms::noproc().encode(env),
         DeliveryError::Unconfirmed { .. } => atoms::nodedown().encode(env),
         // The enum may grow.
-        _ => (atoms::error(), error.to_string()).encode(env),
+        _ => (atoms::unexpected(), error.to_string()).encode(env),
     }
 }
 
@@ -42,10 +42,11 @@ pub(crate) fn delivery_error<'a>(env: Env<'a>, error: &DeliveryError) -> Term<'a
 pub(crate) fn reply_error<'a>(env: Env<'a>, error: &ReplyError) -> Term<'a> {
     match error {
         ReplyError::TooLarge { size, limit } => (atoms::too_large(), size, limit).encode(env),
+        ReplyError::NotTaken { waiting } => (atoms::not_taken(), waiting).encode(env),
         ReplyError::NotRunning => atoms::not_running().encode(env),
         ReplyError::Name(_) | ReplyError::Encode(_) => (atoms::badarg(), error.to_string()).encode(env),
         // The enum may grow.
-        _ => (atoms::error(), error.to_string()).encode(env),
+        _ => (atoms::unexpected(), error.to_string()).encode(env),
     }
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn request_error<'a>(env: Env<'a>, error: &RequestError) -> Term<'a> 
         RequestError::NoProcess => atoms::noproc().encode(env),
         RequestError::Send(error) => send_error(env, error),
         // The enum may grow.
-        _ => (atoms::error(), error.to_string()).encode(env),
+        _ => (atoms::unexpected(), error.to_string()).encode(env),
     }
 }
 
