@@ -1,4 +1,4 @@
-//! Frames of the control connection.
+//! Layout of the control connection's frames.
 //!
 //! Every count in them is absolute, so that a resumed control connection just repeats them.
 
@@ -65,18 +65,18 @@ pub enum TransferFrame {
         /// The pool connection.
         connection: ConnectionId,
     },
-    /// The answer to a [`TransferFrame::Retired`] of a connection that this side never used, or has done with: read
-    /// it as noted and, if no final count has been heard yet, as a final count of 0. It is never answered.
-    RetireUnknown {
-        /// The pool connection.
-        connection: ConnectionId,
-    },
     /// The session's acceptor asks its dialler for a pool of at least this size.
     Wanted {
         /// Express connections.
         express: u32,
         /// Bulk connections.
         bulk: u32,
+    },
+    /// The answer to a [`TransferFrame::Retired`] of a connection that this side never used, or has done with: read
+    /// it as noted and, if no final count has been heard yet, as a final count of 0. It is never answered.
+    RetireUnknown {
+        /// The pool connection.
+        connection: ConnectionId,
     },
     /// How many bytes may have been sent in a lane since the session began, those given up included.
     Granted {
@@ -115,19 +115,38 @@ pub const MAX_RANGES: usize = 256;
 /// The longest control frame, in bytes.
 pub const MAX_CONTROL_LEN: usize = 2 + 1 + 10 + 10 + MAX_RANGES * 20;
 
+/// The types of frames, as they stand in them. Of messages and the pool from 16 on.
+mod kind {
+    pub(super) const TICK: u8 = 1;
+    pub(super) const TICK_ANSWER: u8 = 2;
+    pub(super) const GOODBYE: u8 = 3;
+    pub(super) const RECEIVED: u8 = 16;
+    pub(super) const DELIVERED: u8 = 17;
+    pub(super) const CONSUMED: u8 = 18;
+    pub(super) const ACCOUNT_CLOSED: u8 = 19;
+    pub(super) const RETIRED: u8 = 20;
+    pub(super) const RETIRE_NOTED: u8 = 21;
+    pub(super) const WANTED: u8 = 22;
+    pub(super) const RETIRE_UNKNOWN: u8 = 23;
+    pub(super) const GRANTED: u8 = 24;
+    pub(super) const NEEDED: u8 = 25;
+}
+
 impl ControlFrame {
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         let start = out.len();
         out.put_u16(0);
         match self {
-            Self::Tick(number) => put(out, 1, &[*number]),
-            Self::TickAnswer(number) => put(out, 2, &[*number]),
-            Self::Goodbye => put(out, 3, &[]),
+            Self::Tick(number) => put(out, kind::TICK, &[*number]),
+            Self::TickAnswer(number) => put(out, kind::TICK_ANSWER, &[*number]),
+            Self::Goodbye => put(out, kind::GOODBYE, &[]),
             Self::Transfer(frame) => match frame {
-                TransferFrame::Received { connection, frames } => put(out, 16, &[*connection, *frames]),
+                TransferFrame::Received { connection, frames } => {
+                    put(out, kind::RECEIVED, &[*connection, *frames])
+                }
                 TransferFrame::Delivered { watermark, above } => {
-                    put(out, 17, &[*watermark, above.len() as u64]);
+                    put(out, kind::DELIVERED, &[*watermark, above.len() as u64]);
                     let mut last = *watermark;
                     for (first, end) in above {
                         put_varint(out, first - last);
@@ -136,19 +155,27 @@ impl ControlFrame {
                     }
                 }
                 TransferFrame::Consumed { account, express, bulk } => {
-                    put(out, 18, &[*account, *express, *bulk])
+                    put(out, kind::CONSUMED, &[*account, *express, *bulk])
                 }
-                TransferFrame::AccountClosed { account } => put(out, 19, &[*account]),
-                TransferFrame::Retired { connection, frames } => put(out, 20, &[*connection, *frames]),
-                TransferFrame::RetireNoted { connection } => put(out, 21, &[*connection]),
-                TransferFrame::RetireUnknown { connection } => put(out, 23, &[*connection]),
-                TransferFrame::Wanted { express, bulk } => put(out, 22, &[(*express).into(), (*bulk).into()]),
+                TransferFrame::AccountClosed { account } => put(out, kind::ACCOUNT_CLOSED, &[*account]),
+                TransferFrame::Retired { connection, frames } => {
+                    put(out, kind::RETIRED, &[*connection, *frames])
+                }
+                TransferFrame::RetireNoted { connection } => put(out, kind::RETIRE_NOTED, &[*connection]),
+                TransferFrame::Wanted { express, bulk } => {
+                    put(out, kind::WANTED, &[(*express).into(), (*bulk).into()])
+                }
+                TransferFrame::RetireUnknown { connection } => put(out, kind::RETIRE_UNKNOWN, &[*connection]),
                 TransferFrame::Granted { lane, express, bulk } => {
-                    put(out, 24, &[lane_code(*lane), *express, *bulk]);
+                    put(out, kind::GRANTED, &[lane_code(*lane), *express, *bulk]);
                 }
                 TransferFrame::Needed { lane, express: e, bulk: b } => {
                     let lane = lane_code(*lane);
-                    put(out, 25, &[lane, e.needed, e.wanted, e.waived, b.needed, b.wanted, b.waived]);
+                    put(
+                        out,
+                        kind::NEEDED,
+                        &[lane, e.needed, e.wanted, e.waived, b.needed, b.wanted, b.waived],
+                    );
                 }
             },
         }
@@ -182,11 +209,13 @@ impl ControlFrame {
         let (kind, mut input) = (body[0], &body[1..]);
         let mut next = || take_varint(&mut input, "control frame");
         let frame = match kind {
-            1 => Self::Tick(next()?),
-            2 => Self::TickAnswer(next()?),
-            3 => Self::Goodbye,
-            16 => Self::Transfer(TransferFrame::Received { connection: next()?, frames: next()? }),
-            17 => {
+            kind::TICK => Self::Tick(next()?),
+            kind::TICK_ANSWER => Self::TickAnswer(next()?),
+            kind::GOODBYE => Self::Goodbye,
+            kind::RECEIVED => {
+                Self::Transfer(TransferFrame::Received { connection: next()?, frames: next()? })
+            }
+            kind::DELIVERED => {
                 let (watermark, count) = (next()?, next()?);
                 if count > MAX_RANGES as u64 {
                     let allowed = MAX_RANGES as u64;
@@ -214,22 +243,22 @@ impl ControlFrame {
                 }
                 Self::Transfer(TransferFrame::Delivered { watermark, above })
             }
-            18 => {
+            kind::CONSUMED => {
                 Self::Transfer(TransferFrame::Consumed { account: next()?, express: next()?, bulk: next()? })
             }
-            19 => Self::Transfer(TransferFrame::AccountClosed { account: next()? }),
-            20 => Self::Transfer(TransferFrame::Retired { connection: next()?, frames: next()? }),
-            21 => Self::Transfer(TransferFrame::RetireNoted { connection: next()? }),
-            22 => {
+            kind::ACCOUNT_CLOSED => Self::Transfer(TransferFrame::AccountClosed { account: next()? }),
+            kind::RETIRED => Self::Transfer(TransferFrame::Retired { connection: next()?, frames: next()? }),
+            kind::RETIRE_NOTED => Self::Transfer(TransferFrame::RetireNoted { connection: next()? }),
+            kind::WANTED => {
                 let mut small = || Ok(u32::try_from(next()?).unwrap_or(u32::MAX));
                 Self::Transfer(TransferFrame::Wanted { express: small()?, bulk: small()? })
             }
-            23 => Self::Transfer(TransferFrame::RetireUnknown { connection: next()? }),
-            24 => {
+            kind::RETIRE_UNKNOWN => Self::Transfer(TransferFrame::RetireUnknown { connection: next()? }),
+            kind::GRANTED => {
                 let lane = lane(next()?)?;
                 Self::Transfer(TransferFrame::Granted { lane, express: next()?, bulk: next()? })
             }
-            25 => {
+            kind::NEEDED => {
                 let lane = lane(next()?)?;
                 let mut need = || Ok(Need { needed: next()?, wanted: next()?, waived: next()? });
                 Self::Transfer(TransferFrame::Needed { lane, express: need()?, bulk: need()? })
@@ -272,30 +301,36 @@ mod tests {
     use proptest::prelude::*;
     use smallvec::smallvec;
 
+    /// An example of the type behind that of `last`. A new type does not compile before it has its place here.
+    fn next_example(last: &ControlFrame) -> Option<ControlFrame> {
+        use TransferFrame::*;
+        let of_messages = match last {
+            ControlFrame::Tick(_) => return Some(ControlFrame::TickAnswer(u64::MAX)),
+            ControlFrame::TickAnswer(_) => return Some(ControlFrame::Goodbye),
+            ControlFrame::Goodbye => Received { connection: 3, frames: 1 << 40 },
+            ControlFrame::Transfer(last) => match last {
+                Received { .. } => Delivered { watermark: 7, above: smallvec![(9, 9), (11, 400)] },
+                Delivered { .. } => Consumed { account: 1, express: 2, bulk: 3 },
+                Consumed { .. } => AccountClosed { account: 1 },
+                AccountClosed { .. } => Retired { connection: 3, frames: 9 },
+                Retired { .. } => RetireNoted { connection: 3 },
+                RetireNoted { .. } => Wanted { express: 1, bulk: 2 },
+                Wanted { .. } => RetireUnknown { connection: 4 },
+                RetireUnknown { .. } => Granted { lane: Lane::Exempt, express: 3, bulk: 1 << 50 },
+                Granted { .. } => Needed {
+                    lane: Lane::Ordinary,
+                    express: Need { needed: 0, wanted: 1, waived: 2 },
+                    bulk: Need { needed: 1 << 50, wanted: u64::MAX, waived: 3 },
+                },
+                Needed { .. } => return None,
+            },
+        };
+        Some(ControlFrame::Transfer(of_messages))
+    }
+
     #[test]
     fn frames_survive_the_wire_whatever_the_cut() {
-        let frames = [
-            ControlFrame::Tick(0),
-            ControlFrame::TickAnswer(u64::MAX),
-            ControlFrame::Goodbye,
-            ControlFrame::Transfer(TransferFrame::Received { connection: 3, frames: 1 << 40 }),
-            ControlFrame::Transfer(TransferFrame::Delivered {
-                watermark: 7,
-                above: smallvec![(9, 9), (11, 400)],
-            }),
-            ControlFrame::Transfer(TransferFrame::Consumed { account: 1, express: 2, bulk: 3 }),
-            ControlFrame::Transfer(TransferFrame::AccountClosed { account: 1 }),
-            ControlFrame::Transfer(TransferFrame::Retired { connection: 3, frames: 9 }),
-            ControlFrame::Transfer(TransferFrame::RetireNoted { connection: 3 }),
-            ControlFrame::Transfer(TransferFrame::RetireUnknown { connection: 4 }),
-            ControlFrame::Transfer(TransferFrame::Wanted { express: 1, bulk: 2 }),
-            ControlFrame::Transfer(TransferFrame::Granted { lane: Lane::Exempt, express: 3, bulk: 1 << 50 }),
-            ControlFrame::Transfer(TransferFrame::Needed {
-                lane: Lane::Ordinary,
-                express: Need { needed: 0, wanted: 1, waived: 2 },
-                bulk: Need { needed: 1 << 50, wanted: u64::MAX, waived: 3 },
-            }),
-        ];
+        let frames: Vec<_> = std::iter::successors(Some(ControlFrame::Tick(0)), next_example).collect();
         let mut stream = BytesMut::new();
         frames.iter().for_each(|frame| frame.encode(&mut stream));
         for step in 1..stream.len() {
