@@ -18,6 +18,7 @@ use teleport_proto::handshake::{
 use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Lane, ProcessId};
 use teleport_proto::{Incarnation, NodeName};
+use teleport_testkit::wait::eventually;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -401,11 +402,7 @@ async fn a_hundred_names_fill_no_more_than_a_mailboxs_total() {
         let received: u64 = peers.iter().map(|peer| peer.transfer.messages_received).sum();
         (received, peers.iter().map(|peer| peer.transfer.undelivered_bytes).sum::<u64>())
     };
-    let begun = Instant::now();
-    while sum(&node).0 < 700 {
-        assert!(begun.elapsed() < 20 * SECOND, "{:?}", sum(&node));
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("all is received", || sum(&node).0 >= 700).await;
     let delivered = 700 * (32 * 1024 + 128) - sum(&node).1;
     assert!(delivered <= window, "{delivered} bytes delivered into a mailbox that takes {window} small ones");
     for _ in 0..350 {
@@ -415,11 +412,8 @@ async fn a_hundred_names_fill_no_more_than_a_mailboxs_total() {
     for i in 0..100 {
         node.disconnect(&format!("x{i}@127.0.0.1").parse().unwrap());
     }
-    let begun = Instant::now();
-    while inbox.len() as u64 * 32 * 1024 > window {
-        assert!(begun.elapsed() < 20 * SECOND, "{} messages are left of sessions that are gone", inbox.len());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("messages of sessions that are gone are dropped", || inbox.len() as u64 * 32 * 1024 <= window)
+        .await;
 }
 
 #[tokio::test]
@@ -539,11 +533,7 @@ async fn however_many_sessions_ask_for_all_there_is_their_windows_stay_within_th
     // What each has in any case, one large message of each kind, and one for whom the cap was empty.
     let most = CAP + 100 * 2 * (64 * 1024 + 128) + (4 + 2) * (8 << 20);
     let granted = |node: &Node| node.info().peers.iter().map(|peer| peer.transfer.granted_bytes).sum::<u64>();
-    let begun = Instant::now();
-    while granted(&node) < 8 << 20 {
-        assert!(begun.elapsed() < 20 * SECOND, "nothing is granted: {}", granted(&node));
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("something is granted", || granted(&node) >= 8 << 20).await;
     assert!(granted(&node) <= most, "{} bytes are granted, {most} are allowed", granted(&node));
     // An honest peer still gets small messages through, and their answers.
     let honest = start("h@127.0.0.1", &peers, Config::default()).await;

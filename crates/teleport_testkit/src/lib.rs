@@ -5,3 +5,4 @@ pub mod erl;
 pub mod fuzz;
 pub mod proxy;
 pub mod terms;
+pub mod wait;

@@ -4,7 +4,8 @@ use crate::common::child::Child;
 use crate::common::faulty::Kind;
 use crate::common::servers::{self, KILLED, Reply, Request, SERVERS, WORKER, Wish, body, hasty, watched};
 use crate::common::{
-    MIB, eventually, name, pair, pair_with, payload, peer_of, receive, start_apart, start_with, within,
+    MIB, eventually, eventually_async, name, pair, pair_with, payload, peer_of, receive, start_apart,
+    start_with, within,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -185,9 +186,7 @@ async fn a_hundred_thousand_calls_end_once_each_while_connections_are_cut_and_pe
     let restarting = async {
         // At shares of the work rather than of time: so that it is as often on every machine.
         for at in (1..32).map(|part| part * CALLS / 32) {
-            while done.load(Ordering::Relaxed) < at {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            eventually("calls end", || done.load(Ordering::Relaxed) >= at).await;
             if restarts % 2 == 0 {
                 child = restart_child(Some(child), &steady, &peers).await;
             } else {
@@ -217,9 +216,7 @@ async fn a_hundred_thousand_calls_end_once_each_while_connections_are_cut_and_pe
     // Nothing is left of them, once what is late has come.
     eventually("nobody waits", || a.info().watching == 0).await;
     eventually("nobody is watched", || watched(&steady) + watched(&dropped.0) == 0).await;
-    while child.ask("watched?").await != "0" {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually_async("nobody is watched in the child", async || child.ask("watched?").await == "0").await;
     eventually("nothing is under way", || {
         let at_rest = |node: &Node| node.info().peers.iter().all(|peer| peer.transfer.unconfirmed == 0);
         at_rest(&steady) && at_rest(&dropped.0) && at_rest(&a)

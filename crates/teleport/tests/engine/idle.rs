@@ -12,9 +12,13 @@ fn idle(i: usize) -> String {
     format!("idle{i}@127.0.0.1")
 }
 
-/// Ticks far apart, so that nothing else has a reason.
+/// The threads of a node have nothing left to do if they did not wake up for this long.
+const REST: Duration = Duration::from_millis(500);
+
+/// Ticks far apart, so that nothing else has a reason; and each session looks once more soon after its last use.
 fn seldom(config: &mut Config) {
     config.net_ticktime = Duration::from_secs(600);
+    config.stall_timeout = REST;
 }
 
 /// A child's part: many nodes that do nothing. Tells their addresses.
@@ -57,8 +61,11 @@ pub(crate) fn hub_process() {
         let threads = status("Threads") - before;
         let watched = ["io hub", "ctl hub", "bulk"];
         // Each session looks once more after its last use, an eighth of `stall_timeout` later: from then on there is nothing.
-        std::thread::sleep(Duration::from_secs(2));
-        let (begin, _) = switches(&watched);
+        let (mut begin, mut before) = (switches(&watched).0, 0);
+        while begin != before {
+            std::thread::sleep(REST);
+            (begin, before) = (switches(&watched).0, begin);
+        }
         std::thread::sleep(WATCHED); // this is a measurement: the node's threads are others
         let (end, count) = switches(&watched);
         child::tell(format!("{threads} {} {count}", end - begin));

@@ -128,7 +128,7 @@ pub struct Connection {
 type Plan = Box<dyn FnMut(&Opening<'_>) -> Faults + Send>;
 
 struct Shared {
-    target: Mutex<SocketAddr>,
+    target: SocketAddr,
     plan: Mutex<Plan>,
     connections: Mutex<Vec<Connection>>,
     accepted: AtomicU64,
@@ -145,7 +145,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            target: Mutex::new(target),
+            target,
             plan: Mutex::new(Box::new(|_| Faults::default())),
             connections: Mutex::default(),
             accepted: AtomicU64::new(0),
@@ -175,11 +175,6 @@ impl Proxy {
         let (done, turned) = oneshot::channel();
         let _ = self.door.send(Door { open, done });
         turned.await.expect("the proxy can listen on its own port");
-    }
-
-    /// Connections that come from now on go there.
-    pub fn set_target(&self, target: SocketAddr) {
-        *lock(&self.shared.target) = target;
     }
 
     /// Chooses the faults of connections that come from now on.
@@ -337,8 +332,7 @@ async fn serve(client: TcpStream, number: u64, shared: Arc<Shared>) {
     let Ok(len) = client.peek(&mut first).await else { return };
     let first = &first[..len];
     let faults = (lock(&shared.plan))(&Opening { number, first });
-    let target = *lock(&shared.target);
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(shared.target).await else { return };
     let (flow, mut orders) = watch::channel(Flow::Open);
     let connection = Connection {
         number,

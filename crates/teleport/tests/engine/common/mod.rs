@@ -7,13 +7,12 @@ pub(crate) mod script;
 pub(crate) mod servers;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use teleport::{Binary, Config, Mailbox, Node, NodeEvent, NodeMonitor, NodeName, PeerInfo, StaticPeers};
+use teleport_testkit::wait::PATIENCE;
+pub(crate) use teleport_testkit::wait::{eventually, eventually_async};
 
 pub(crate) const COOKIE: &str = "XVTqZ3vF0cYbN7sLk2Rw";
-
-/// Far above what anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -70,15 +69,6 @@ pub(crate) fn payload(len: usize, seed: u64) -> Binary {
 /// The result, which has to come.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing came in time")
-}
-
-/// Returns when the condition holds, which it has to.
-pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 /// A peer with a session, as a node sees it.
