@@ -178,12 +178,22 @@ fn order(control: &[u8], place_of_sender: impl Fn(u8) -> Option<usize>) -> Optio
     for _ in 0..place_of_sender(operation)? {
         input.skip_term()?;
     }
-    match input.process()? {
-        Some((id, serial)) => Some(Order::Behind { id, serial }),
+    match input.sender()? {
+        Sender::Process { id, serial } => Some(Order::Behind { id, serial }),
         // There is no child that could send anything.
-        None if SPAWN_REPLY.contains(&operation) => Some(Order::Free),
-        None => None,
+        Sender::Other if SPAWN_REPLY.contains(&operation) => Some(Order::Free),
+        Sender::Other => None,
     }
+}
+
+/// What stands where a control message has its sender.
+enum Sender {
+    /// The number and serial of a pid.
+    Process {
+        id: u32,
+        serial: u32,
+    },
+    Other,
 }
 
 struct Cursor<'a>(&'a [u8]);
@@ -216,14 +226,14 @@ impl<'a> Cursor<'a> {
         if long { self.u16().ok_or(DistError::Truncated) } else { Ok(self.u8()?.into()) }
     }
 
-    /// The number and serial of a pid; `Some(None)` if there is something else.
-    fn process(&mut self) -> Option<Option<(u32, u32)>> {
+    /// Reads who sends. `None` if the message ends before.
+    fn sender(&mut self) -> Option<Sender> {
         if !matches!(self.peek()?, 88 | 103) {
-            return Some(None);
+            return Some(Sender::Other);
         }
         self.bytes(1).ok()?;
         self.skip_term()?;
-        Some(Some((self.u32()?, self.u32()?)))
+        Some(Sender::Process { id: self.u32()?, serial: self.u32()? })
     }
 
     /// Goes over a term of the kinds that stand before a sender: numbers, atoms, identifiers.

@@ -73,4 +73,7 @@ pub use segments::Segments;
 pub use term::{BitString, Export, Fun, ImproperList, Map, Term};
 
 /// Integers of any size, as in [`Term::BigInt`].
+///
+/// The type of the crate `num-bigint`, shown here so that no application has to name the same version. One of our own would have to
+/// do all its arithmetic, which is what such integers are for; so another major version of that crate is one of this, too.
 pub use num_bigint::BigInt;

@@ -128,10 +128,10 @@ async fn start(
                 for flags in variants(&options.erl_flags) {
                     progress.note(&format!("starting the nodes of {}", disterl::label(flags)));
                     match disterl::start(options, flags).await? {
-                        Ok((cluster, environment)) => {
+                        disterl::Started::Ring(cluster, environment) => {
                             contenders.push(Contender::new(transport, cluster, Some(environment)));
                         }
-                        Err(unavailable) => {
+                        disterl::Started::Unavailable(unavailable) => {
                             let reason = unavailable.to_string();
                             progress.note(&format!("disterl is left out: {reason}"));
                             left_out.push(LeftOut { transport: disterl::label(flags), reason });

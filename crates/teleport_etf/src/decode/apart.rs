@@ -135,6 +135,13 @@ impl From<Token<'_>> for Next {
     }
 }
 
+/// Of a document that is too deep the rest is only looked over, for maps.
+pub(super) fn look_for_maps(reader: &mut Reader<'_>, max_map: usize) -> Result<Apart, DecodeError> {
+    reader.skip_rest()?;
+    reader.finish()?;
+    Ok(if reader.largest_map() > max_map { Apart::LargeMap } else { Apart::Whole })
+}
+
 struct Walk<'a, P> {
     document: &'a [u8],
     large: usize,
@@ -192,7 +199,7 @@ impl<P: Parts> Walk<'_, P> {
                 Some((shape, terms)) if depth < MAX_OPEN => {
                     self.enter(shape, terms, start, reader.position());
                 }
-                Some(_) => return self.give_up(reader),
+                Some(_) => return look_for_maps(reader, self.max_map),
                 None => innermost.run_count += 1,
             }
         }
@@ -204,13 +211,6 @@ impl<P: Parts> Walk<'_, P> {
             return Ok(Apart::Whole);
         }
         Ok(if self.tell_run(reader.position()) { Apart::Told } else { Apart::Stopped })
-    }
-
-    /// It is too deep; the rest is only looked over for maps.
-    fn give_up(&mut self, reader: &mut Reader<'_>) -> Result<Apart, DecodeError> {
-        reader.skip_rest()?;
-        reader.finish()?;
-        Ok(if reader.largest_map() > self.max_map { Apart::LargeMap } else { Apart::Whole })
     }
 
     fn enter(&mut self, shape: Shape, left: usize, start: usize, first: usize) {

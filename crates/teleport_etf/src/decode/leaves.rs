@@ -1,6 +1,6 @@
 //! Takes a document apart down to its leaves, in one pass.
 
-use super::apart::{Apart, MAX_OPEN, Parts, Shape};
+use super::apart::{Apart, MAX_OPEN, Parts, Shape, look_for_maps};
 use super::reader::Reader;
 use super::token::{Token, Usual};
 use crate::error::DecodeError;
@@ -10,7 +10,7 @@ use crate::tags;
 /// Terms that are looked at to tell whether a document has many atoms.
 const SAMPLE: usize = 1000;
 
-/// So many terms are few, and so many bytes little to copy.
+/// Up to this many terms are few, and up to this many bytes little to copy.
 const FEW: usize = 64;
 const LITTLE: usize = 64 * 1024;
 
@@ -105,6 +105,24 @@ struct Open {
     left: usize,
 }
 
+/// How the walk goes on behind a term.
+enum Step {
+    GoOn,
+    /// The receiver has stopped it.
+    Stop,
+    /// With nothing to be told.
+    End(Apart),
+}
+
+impl From<bool> for Step {
+    /// From what the receiver says.
+    fn from(going_on: bool) -> Self {
+        if going_on { Self::GoOn } else { Self::Stop }
+    }
+}
+
+/// Of its own, beside the one of [`take_apart`](super::take_apart): that one keeps for each open container what has not been told of it,
+/// since most of a document is told in runs. Here everything is told at once, and there is nothing to keep.
 struct Walk<'a, L> {
     document: &'a [u8],
     large: usize,
@@ -130,8 +148,9 @@ impl<L: Leaves> Walk<'_, L> {
                 match reader.usual() {
                     Some(usual) => self.tell_run(start) && self.usual(usual, reader.position()),
                     None => match self.term(reader, start)? {
-                        Ok(going_on) => going_on,
-                        Err(why) => return Ok(why),
+                        Step::GoOn => true,
+                        Step::Stop => false,
+                        Step::End(apart) => return Ok(apart),
                     },
                 }
             };
@@ -139,10 +158,7 @@ impl<L: Leaves> Walk<'_, L> {
                 return Ok(Apart::Stopped);
             }
             if self.open.len() > MAX_OPEN {
-                // It is too deep; the rest is only looked over for maps.
-                reader.skip_rest()?;
-                reader.finish()?;
-                return Ok(if reader.largest_map() > self.max_map { Apart::LargeMap } else { Apart::Whole });
+                return look_for_maps(reader, self.max_map);
             }
         }
         reader.finish()?;
@@ -178,8 +194,8 @@ impl<L: Leaves> Walk<'_, L> {
         true
     }
 
-    /// Any term. The inner result is whether to go on, or why there is nothing to be told.
-    fn term(&mut self, reader: &mut Reader<'_>, start: usize) -> Result<Result<bool, Apart>, DecodeError> {
+    /// Any term.
+    fn term(&mut self, reader: &mut Reader<'_>, start: usize) -> Result<Step, DecodeError> {
         let token = reader.token()?;
         let end = reader.position();
         let usual = match token {
@@ -191,24 +207,24 @@ impl<L: Leaves> Walk<'_, L> {
             Token::Tuple(arity) => Usual::Tuple(arity),
             Token::List(len) => Usual::List(len),
             Token::Map(len) if reader.largest_map() <= self.max_map => {
-                return Ok(Ok(self.tell_run(start) && self.enter(Shape::Map(len), 2 * len)));
+                return Ok(Step::from(self.tell_run(start) && self.enter(Shape::Map(len), 2 * len)));
             }
-            Token::Map(_) | Token::Local(_) => return Ok(Err(Apart::LargeMap)),
+            Token::Map(_) | Token::Local(_) => return Ok(Step::End(Apart::LargeMap)),
             other => {
                 if let Token::Fun(head) = other {
                     reader.fun_body(&head)?;
                     if reader.largest_map() > self.max_map {
-                        return Ok(Err(Apart::LargeMap));
+                        return Ok(Step::End(Apart::LargeMap));
                     }
                 }
                 if self.run_count == 0 {
                     self.run = start;
                 }
                 self.run_count += 1;
-                return Ok(Ok(true));
+                return Ok(Step::GoOn);
             }
         };
-        Ok(Ok(self.tell_run(start) && self.usual(usual, end)))
+        Ok(Step::from(self.tell_run(start) && self.usual(usual, end)))
     }
 
     fn tell_run(&mut self, end: usize) -> bool {

@@ -64,21 +64,26 @@ pub(crate) fn label(flags: &str) -> String {
     if flags.trim().is_empty() { "disterl".to_owned() } else { format!("disterl {}", flags.trim()) }
 }
 
-/// Starts Erlang nodes; `Ok(Err(_))` if this machine cannot.
-pub(crate) async fn start(
-    options: &RingOptions,
-    flags: &str,
-) -> Result<Result<(Ring, Environment), Unavailable>, BenchError> {
+/// What came of starting Erlang nodes.
+#[allow(clippy::large_enum_variant, reason = "it is made to be taken apart at once")]
+pub(crate) enum Started {
+    Ring(Ring, Environment),
+    /// This machine cannot have any.
+    Unavailable(Unavailable),
+}
+
+/// Starts Erlang nodes.
+pub(crate) async fn start(options: &RingOptions, flags: &str) -> Result<Started, BenchError> {
     let environment = match Environment::new().await {
         Ok(environment) => environment,
-        Err(unavailable) => return Ok(Err(unavailable)),
+        Err(unavailable) => return Ok(Started::Unavailable(unavailable)),
     };
     let mut cookie = [0; 16];
     rand::rng().fill_bytes(&mut cookie);
     let cookie: String = cookie.iter().map(|byte| format!("{byte:02x}")).collect();
     let programs = (0..options.nodes).map(|index| environment.node(options, flags, index, &cookie)).collect();
     let cluster = Ring::start(label(flags), to_erlang, options.deadline, programs).await?;
-    Ok(Ok((cluster, environment)))
+    Ok(Started::Ring(cluster, environment))
 }
 
 impl Environment {
