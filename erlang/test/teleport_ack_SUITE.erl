@@ -22,14 +22,10 @@ all() ->
      what_is_not_sent_is_not_acknowledged].
 
 init_per_suite(Config) ->
-    ok = teleport_test:distribute(),
-    ok = teleport:start(),
-    {Peer, Node} = teleport_test:start_peer(),
-    [{peer, Peer}, {node, Node} | Config].
+    teleport_test:init_pair(Config).
 
 end_per_suite(Config) ->
-    teleport_test:stop_peer(?config(peer, Config)),
-    ok = application:stop(teleport).
+    teleport_test:end_pair(Config).
 
 init_per_testcase(Case, Config) ->
     [{server, teleport_test_server:start_at(?config(node, Config), Case)} | Config].

@@ -7,7 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([messages_of_any_size_reach_an_alias/1, sends_to_an_alias_are_acknowledged/1,
          messages_to_an_alias_keep_their_order/1, priority_messages_come_first_from_otp_28_on/1,
-         messages_to_an_inactive_alias_vanish/1, of_a_node_that_is_gone/1]).
+         messages_to_an_inactive_alias_vanish/1, an_alias_of_a_gone_node_is_an_error/1]).
 -export([monitors_take_tags_of_any_term/1, monitors_take_aliases_as_of_otp/1, monitors_take_priority_from_otp_28_on/1,
          monitors_take_names_of_any_registry/1, bad_monitor_options_are_a_badarg/1]).
 -export([whereis_name/1]).
@@ -18,7 +18,7 @@ suite() ->
 
 all() ->
     [messages_of_any_size_reach_an_alias, sends_to_an_alias_are_acknowledged, messages_to_an_alias_keep_their_order,
-     priority_messages_come_first_from_otp_28_on, messages_to_an_inactive_alias_vanish, of_a_node_that_is_gone,
+     priority_messages_come_first_from_otp_28_on, messages_to_an_inactive_alias_vanish, an_alias_of_a_gone_node_is_an_error,
      monitors_take_tags_of_any_term, monitors_take_aliases_as_of_otp, monitors_take_priority_from_otp_28_on,
      monitors_take_names_of_any_registry, bad_monitor_options_are_a_badarg].
 
@@ -123,7 +123,7 @@ messages_to_an_inactive_alias_vanish(Config) ->
     ?assertEqual({relayed, last}, teleport_test:receive_one()),
     [Pid ! stop || Pid <- [Relay, Once, Last]].
 
-of_a_node_that_is_gone(_Config) ->
+an_alias_of_a_gone_node_is_an_error(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     {_Relay, Alias} = relay(Node, []),
     teleport_test:stop_peer(Peer),

@@ -9,13 +9,13 @@
          terms_of_all_kinds_arrive_as_they_were/1, messages_of_a_pair_keep_their_order/1,
          messages_to_no_process_vanish/1, an_unknown_node_is_named_in_the_error/1,
          a_message_that_is_too_large_is_refused/1, local_processes_are_reached_as_by_otp/1]).
--export([a_gen_server_answers_calls/1, calls_to_pids_and_names/1, a_timeout_leaves_the_mailbox_clean/1,
+-export([a_gen_server_answers_calls/1, pids_and_names_are_called/1, a_timeout_leaves_the_mailbox_clean/1,
          calls_and_monitors_of_nobody_end_with_noproc/1, a_call_ends_with_the_servers_exit_reason/1,
-         a_call_takes_a_large_reply/1, a_reply_before_the_end/1, casts_arrive_like_otps/1]).
--export([monitors_end_like_otps/1, an_ended_monitor_sends_no_down/1, down_after_what_was_sent/1,
+         a_call_takes_a_large_reply/1, a_reply_wins_over_the_end/1, casts_arrive_like_otps/1]).
+-export([monitors_end_like_otps/1, an_ended_monitor_sends_no_down/1, down_comes_after_what_was_sent/1,
          callers_that_die_leave_nothing_behind/1, a_relay_that_dies_ends_its_calls/1]).
 -export([calls_work_after_the_manager_has_died/1, calls_and_monitors_end_at_nodedown/1,
-         restarted_under_the_same_name/1]).
+         a_restarted_node_is_another_one/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -25,11 +25,11 @@ all() ->
     [a_name_is_reached, a_pid_is_reached, a_large_binary_arrives_as_it_was, terms_of_all_kinds_arrive_as_they_were,
      messages_of_a_pair_keep_their_order, messages_to_no_process_vanish, an_unknown_node_is_named_in_the_error,
      a_message_that_is_too_large_is_refused, local_processes_are_reached_as_by_otp, a_gen_server_answers_calls,
-     calls_to_pids_and_names, a_timeout_leaves_the_mailbox_clean, calls_and_monitors_of_nobody_end_with_noproc,
-     a_call_ends_with_the_servers_exit_reason, a_call_takes_a_large_reply, a_reply_before_the_end,
-     casts_arrive_like_otps, monitors_end_like_otps, an_ended_monitor_sends_no_down, down_after_what_was_sent,
+     pids_and_names_are_called, a_timeout_leaves_the_mailbox_clean, calls_and_monitors_of_nobody_end_with_noproc,
+     a_call_ends_with_the_servers_exit_reason, a_call_takes_a_large_reply, a_reply_wins_over_the_end, casts_arrive_like_otps,
+     monitors_end_like_otps, an_ended_monitor_sends_no_down, down_comes_after_what_was_sent,
      callers_that_die_leave_nothing_behind, a_relay_that_dies_ends_its_calls, calls_work_after_the_manager_has_died,
-     calls_and_monitors_end_at_nodedown, restarted_under_the_same_name].
+     calls_and_monitors_end_at_nodedown, a_restarted_node_is_another_one].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -136,7 +136,7 @@ a_gen_server_answers_calls(Config) ->
     ?assertEqual({ok, later}, teleport:gs_call(Server, {later, 10, later})),
     ?assertEqual([], teleport_test:mailbox()).
 
-calls_to_pids_and_names(Config) ->
+pids_and_names_are_called(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     yes = global:register_name(teleport_api, Server),
@@ -187,7 +187,7 @@ a_call_takes_a_large_reply(Config) ->
     ?assertEqual(50 bsl 20, byte_size(Reply)).
 
 %% The server answers and ends at once: the reply wins.
-a_reply_before_the_end(Config) ->
+a_reply_wins_over_the_end(Config) ->
     Node = ?config(node, Config),
     [begin
          Server = teleport_test_server:start_at(Node, undefined),
@@ -240,7 +240,7 @@ an_ended_monitor_sends_no_down(Config) ->
     ?assertEqual([], teleport_test:mailbox()),
     teleport_test:eventually(fun() -> erpc:call(Node, teleport_test, watched, []) =:= 0 end).
 
-down_after_what_was_sent(Config) ->
+down_comes_after_what_was_sent(Config) ->
     Node = ?config(node, Config),
     Self = self(),
     Large = binary:copy(<<1>>, 2000000),
@@ -309,7 +309,7 @@ calls_and_monitors_end_at_nodedown(Config) ->
     teleport_test:eventually(fun() -> maps:get(peers, teleport:info()) =:= #{} end),
     ?assertMatch({error, {not_running, Node}}, teleport:send(Server, hello)).
 
-restarted_under_the_same_name(Config) ->
+a_restarted_node_is_another_one(Config) ->
     Node = ?config(node, Config),
     ok = teleport_test:echo(Node, echo),
     Old = erpc:call(Node, erlang, whereis, [echo]),

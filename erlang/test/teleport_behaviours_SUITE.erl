@@ -11,7 +11,7 @@
          supervised_event_handlers_are_those_of_gen_event/1, a_failing_event_handler_fails_alone/1,
          event_requests_are_those_of_gen_event/1, a_gen_fsm_answers_as_to_gen_fsm/1, exits_are_those_of_gen_fsm/1]).
 -export([a_stop_ends_as_that_of_otp/1, failing_stops_exit_as_those_of_otp/1, a_stop_that_takes_too_long/1,
-         a_server_can_call_and_be_called_back/1, a_caller_with_a_large_mailbox/1,
+         a_server_can_call_and_be_called_back/1, a_large_mailbox_is_left_alone/1,
          multi_call_of_those_that_do_not_answer/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -20,11 +20,10 @@ suite() ->
 
 all() ->
     [a_gen_statem_answers_as_to_gen_statem, timeouts_are_those_of_gen_statem, requests_are_those_of_gen_statem,
-     event_handlers_answer_as_to_gen_event, supervised_event_handlers_are_those_of_gen_event,
-     a_failing_event_handler_fails_alone, event_requests_are_those_of_gen_event, a_gen_fsm_answers_as_to_gen_fsm,
-     exits_are_those_of_gen_fsm, a_stop_ends_as_that_of_otp, failing_stops_exit_as_those_of_otp,
-     a_stop_that_takes_too_long, a_server_can_call_and_be_called_back, a_caller_with_a_large_mailbox,
-     multi_call_of_those_that_do_not_answer].
+     event_handlers_answer_as_to_gen_event, supervised_event_handlers_are_those_of_gen_event, a_failing_event_handler_fails_alone,
+     event_requests_are_those_of_gen_event, a_gen_fsm_answers_as_to_gen_fsm, exits_are_those_of_gen_fsm,
+     a_stop_ends_as_that_of_otp, failing_stops_exit_as_those_of_otp, a_stop_that_takes_too_long,
+     a_server_can_call_and_be_called_back, a_large_mailbox_is_left_alone, multi_call_of_those_that_do_not_answer].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -286,7 +285,7 @@ a_server_can_call_and_be_called_back(Config) ->
     ?assertEqual({ok, back}, Back),
     [exit(Pid, kill) || Pid <- [Here, Second, Server]].
 
-a_caller_with_a_large_mailbox(Config) ->
+a_large_mailbox_is_left_alone(Config) ->
     Server = teleport_test_server:start_at(?config(node, Config), undefined),
     Count = 200000,
     [self() ! {number, I} || I <- lists:seq(1, Count)],

@@ -6,7 +6,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([a_message_over_max_message_is_carried/1, what_waits_for_all_peers/1, too_long_handshakes_end_the_channel/1,
-         handshakes_that_do_not_go_on/1]).
+         handshakes_that_stall_are_bounded/1]).
 
 -import(teleport_test_carrier, [carrier/0, start/1, with/2, name/1, at/2, at/4, is_carried/2, watcher/2, told/1,
                                 told_of/2, next/0]).
@@ -19,7 +19,7 @@ suite() ->
 
 all() ->
     [a_message_over_max_message_is_carried, what_waits_for_all_peers, too_long_handshakes_end_the_channel,
-     handshakes_that_do_not_go_on].
+     handshakes_that_stall_are_bounded].
 
 init_per_suite(Config) ->
     ok = teleport_test:epmd(),
@@ -112,7 +112,7 @@ too_long_handshakes_end_the_channel(_Config) ->
         teleport_test:eventually(fun() -> at(B, net_adm, ping, [name(A)]) =:= pong end)
     end).
 
-handshakes_that_do_not_go_on(_Config) ->
+handshakes_that_stall_are_bounded(_Config) ->
     with([carrier(), carrier()], fun([A, B]) ->
         ok = at(A, teleport_test_log, note, []),
         ok = at(A, sys, suspend, [net_kernel]),

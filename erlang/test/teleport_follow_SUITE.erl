@@ -9,10 +9,10 @@
          renaming_again_and_again_hangs_nothing/1]).
 -export([told_before_the_name_goes/1, nothing_is_decoded_while_the_name_changes/1,
          what_comes_after_an_unnoticed_stop_arrives/1]).
--export([it_rests_without_a_name/1, a_name_from_the_first_peer/1, hidden_nodes_are_reached/1]).
--export([it_follows_cookies/1, a_cookie_for_one_node/1, nobody_guesses_the_cookie_at_the_end/1]).
+-export([it_rests_without_a_name/1, a_node_takes_its_name_from_the_first_peer/1, hidden_nodes_are_reached/1]).
+-export([it_follows_cookies/1, a_cookie_for_one_node_is_used/1, nobody_guesses_the_cookie_at_the_end/1]).
 -export([questions_of_strangers_are_bounded/1]).
--export([it_follows_the_ticktime/1, a_ticktime_of_its_own/1, encrypted_clusters_are_not_downgraded/1]).
+-export([it_follows_the_ticktime/1, a_configured_ticktime_wins/1, encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2]).
 
@@ -22,12 +22,11 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [it_follows_to_the_same_name, it_follows_to_another_name, those_who_wait_are_told,
-     renaming_again_and_again_hangs_nothing, told_before_the_name_goes, nothing_is_decoded_while_the_name_changes,
-     what_comes_after_an_unnoticed_stop_arrives, it_rests_without_a_name, a_name_from_the_first_peer,
-     hidden_nodes_are_reached, it_follows_cookies, a_cookie_for_one_node, nobody_guesses_the_cookie_at_the_end,
-     questions_of_strangers_are_bounded, it_follows_the_ticktime, a_ticktime_of_its_own,
-     encrypted_clusters_are_not_downgraded].
+    [it_follows_to_the_same_name, it_follows_to_another_name, those_who_wait_are_told, renaming_again_and_again_hangs_nothing,
+     told_before_the_name_goes, nothing_is_decoded_while_the_name_changes, what_comes_after_an_unnoticed_stop_arrives,
+     it_rests_without_a_name, a_node_takes_its_name_from_the_first_peer, hidden_nodes_are_reached, it_follows_cookies,
+     a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
+     it_follows_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -186,7 +185,7 @@ it_rests_without_a_name(_Config) ->
 requested(Module, Server) ->
     Module:receive_response(Module:send_request(Server, hello), 1000).
 
-a_name_from_the_first_peer(_Config) ->
+a_node_takes_its_name_from_the_first_peer(_Config) ->
     Cookie = atom_to_list(erlang:get_cookie()),
     Args = ["-sname", "undefined", "-setcookie", Cookie | teleport_test:code_path()],
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args}),
@@ -234,7 +233,7 @@ it_follows_cookies(_Config) ->
     ?assertMatch({handshake, {error, cookie}, _}, lists:keyfind(handshake, 1, Steps)),
     [stop(At) || {At, _} <- Pair].
 
-a_cookie_for_one_node(_Config) ->
+a_cookie_for_one_node_is_used(_Config) ->
     Pair = [{Peer, Node}, {Other, Away}] = start_pair(),
     true = peer:call(Peer, erlang, set_cookie, [Away, ?OTHER]),
     true = peer:call(Other, erlang, set_cookie, [Node, ?OTHER]),
@@ -324,7 +323,7 @@ it_follows_the_ticktime(_Config) ->
     teleport_test:eventually(fun() -> maps:get(net_ticktime, peer:call(Peer, teleport, info, [])) =:= 17 end),
     stop(Peer).
 
-a_ticktime_of_its_own(_Config) ->
+a_configured_ticktime_wins(_Config) ->
     {Peer, _Node} = teleport_test:start_peer(peer:random_name(), [{net_ticktime, 20}]),
     _ = peer:call(Peer, net_kernel, set_net_ticktime, [17, 0]),
     %% As if the time had come to look.

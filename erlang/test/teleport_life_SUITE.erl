@@ -5,20 +5,20 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([a_stop_ends_what_is_under_way/1, a_hundred_starts_leave_nothing_behind/1, a_manager_that_is_killed/1,
+-export([a_stop_ends_what_is_under_way/1, a_hundred_starts_leave_nothing_behind/1, a_killed_manager_is_replaced/1,
          the_first_calls_after_a_start_are_answered/1, all_modules_are_loaded/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1, stopped_before_there_is_a_session/1]).
--export([a_missing_library_is_named_in_the_error/1, a_library_that_is_none/1, older_releases_are_refused/1]).
+-export([a_missing_library_is_named_in_the_error/1, a_file_that_is_no_library_is_named/1, older_releases_are_refused/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [a_stop_ends_what_is_under_way, a_hundred_starts_leave_nothing_behind, a_manager_that_is_killed,
-     the_first_calls_after_a_start_are_answered, all_modules_are_loaded, a_supervisor_that_gives_up,
-     calls_that_begin_at_the_end, stopped_before_there_is_a_session, a_missing_library_is_named_in_the_error,
-     a_library_that_is_none, older_releases_are_refused].
+    [a_stop_ends_what_is_under_way, a_hundred_starts_leave_nothing_behind, a_killed_manager_is_replaced,
+     the_first_calls_after_a_start_are_answered, all_modules_are_loaded, a_supervisor_that_gives_up, calls_that_begin_at_the_end,
+     stopped_before_there_is_a_session, a_missing_library_is_named_in_the_error, a_file_that_is_no_library_is_named,
+     older_releases_are_refused].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -111,7 +111,7 @@ resources() ->
     end || Directory <- ["task", "fd"]].
 
 %% Both here and there, again and again: nothing hangs, and all works again.
-a_manager_that_is_killed(_Config) ->
+a_killed_manager_is_replaced(_Config) ->
     ok = teleport:start(),
     {Peer, Node} = teleport_test:start_peer(),
     Server = teleport_test_server:start_at(Node, server),
@@ -228,7 +228,7 @@ a_missing_library_is_named_in_the_error(Config) ->
     ?assertNotEqual(nomatch, string:find(File, atom_to_list(?FUNCTION_NAME))),
     ?assertNotEqual(nomatch, string:find(Text, "teleport_nif")).
 
-a_library_that_is_none(Config) ->
+a_file_that_is_no_library_is_named(Config) ->
     Root = copy(Config, ?FUNCTION_NAME),
     Library = filename:join([Root, "priv", "teleport_nif.so"]),
     ok = filelib:ensure_dir(Library),

@@ -8,7 +8,7 @@
 -export([check_takes_all_steps_to_a_peer/1, check_names_an_unknown_node/1, check_says_that_the_peer_has_no_teleport/1,
          check_names_a_closed_port/1, check_names_another_cookie/1, check_says_that_it_is_this_node/1,
          info_tells_of_a_session/1]).
--export([a_cookie_of_its_own/1, a_wrong_cookie_is_logged/1, events_without_room_are_counted/1]).
+-export([a_cookie_of_one_node_is_used/1, a_wrong_cookie_is_logged/1, events_without_room_are_counted/1]).
 -export([without_a_fallback_a_plain_node_is_not_running/1, the_fallback_goes_by_distributed_erlang/1,
          fallback_of_apply_and_acknowledgements/1, the_way_changes_in_order/1,
          what_began_over_distributed_erlang_ends_there/1, a_cluster_is_upgraded_node_by_node/1,
@@ -25,11 +25,11 @@ suite() ->
 all() ->
     [check_takes_all_steps_to_a_peer, check_names_an_unknown_node, check_says_that_the_peer_has_no_teleport,
      check_names_a_closed_port, check_names_another_cookie, check_says_that_it_is_this_node, info_tells_of_a_session,
-     a_cookie_of_its_own, a_wrong_cookie_is_logged, events_without_room_are_counted,
+     a_cookie_of_one_node_is_used, a_wrong_cookie_is_logged, events_without_room_are_counted,
      without_a_fallback_a_plain_node_is_not_running, the_fallback_goes_by_distributed_erlang,
      fallback_of_apply_and_acknowledgements, the_way_changes_in_order, what_began_over_distributed_erlang_ends_there,
-     a_cluster_is_upgraded_node_by_node, a_peer_that_stops_and_starts_is_reached_again,
-     a_late_nodedown_ends_no_later_session, restarts_quicker_than_the_manager_are_told_apart].
+     a_cluster_is_upgraded_node_by_node, a_peer_that_stops_and_starts_is_reached_again, a_late_nodedown_ends_no_later_session,
+     restarts_quicker_than_the_manager_are_told_apart].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -119,7 +119,7 @@ info_tells_of_a_session(Config) ->
 %% Cookies.
 
 %% Distributed Erlang's own, for one node.
-a_cookie_of_its_own(_Config) ->
+a_cookie_of_one_node_is_used(_Config) ->
     {Peer, Node} = start_foreign(),
     application:unset_env(teleport, peers),
     true = erlang:set_cookie(Node, ?OTHER_COOKIE),

@@ -6,20 +6,22 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([hosts_with_ipv6_only_reach_each_other/1, an_inner_address_behind_an_outer_one/1,
-         translated_ports_are_reached_as_advertised/1, a_name_of_an_epmd_module/1]).
+-export([hosts_with_ipv6_only_reach_each_other/1, an_inner_address_is_reached_by_an_outer_one/1,
+         translated_ports_are_reached_as_advertised/1, names_of_an_epmd_module_are_resolved_by_it/1]).
 -export([called/1]).
--export([a_resolver_that_never_answers/1, names_are_looked_up_when_they_are_used/1, a_loopback_of_another_host/1,
-         a_port_that_is_dropped/1, one_that_is_not_reached/1, nodes_that_distributed_erlang_does_not_reach/1]).
+-export([a_resolver_that_never_answers_is_not_needed/1, names_are_looked_up_when_they_are_used/1,
+         a_loopback_of_another_host_is_not_the_peer/1, a_dropped_port_is_named_in_the_log/1,
+         a_node_that_is_not_reached_connects_when_asked/1, nodes_are_reached_over_what_they_have_set_up/1]).
 
 suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [hosts_with_ipv6_only_reach_each_other, an_inner_address_behind_an_outer_one,
-     translated_ports_are_reached_as_advertised, a_name_of_an_epmd_module, a_resolver_that_never_answers,
-     names_are_looked_up_when_they_are_used, a_loopback_of_another_host, a_port_that_is_dropped,
-     one_that_is_not_reached, nodes_that_distributed_erlang_does_not_reach].
+    [hosts_with_ipv6_only_reach_each_other, an_inner_address_is_reached_by_an_outer_one,
+     translated_ports_are_reached_as_advertised, names_of_an_epmd_module_are_resolved_by_it,
+     a_resolver_that_never_answers_is_not_needed, names_are_looked_up_when_they_are_used,
+     a_loopback_of_another_host_is_not_the_peer, a_dropped_port_is_named_in_the_log,
+     a_node_that_is_not_reached_connects_when_asked, nodes_are_reached_over_what_they_have_set_up].
 
 init_per_suite(Config) ->
     Spaces = [name(Number) || Number <- [1, 2]],
@@ -61,7 +63,7 @@ hosts_with_ipv6_only_reach_each_other(Config) ->
     [stop(Node) || Node <- Nodes].
 
 %% The second host's name leads to an address that it does not have: what comes there is sent on to it (1:1 NAT).
-an_inner_address_behind_an_outer_one(Config) ->
+an_inner_address_is_reached_by_an_outer_one(Config) ->
     Spaces = [_, Second] = with_ipv4(Config),
     translate(Second, ["-d 10.77.0.2 -p tcp -j DNAT --to-destination 10.88.0.2"]),
     Inner = ["-kernel", "inet_dist_use_interface", "{10,88,0,2}"],
@@ -89,7 +91,7 @@ translated_ports_are_reached_as_advertised(Config) ->
      end || Advertised <- [19101, {{10, 77, 0, 2}, 19101}, {"10.77.0.2", 19101}]].
 
 %% The host in a node's name means nothing to anybody but the module that distributed Erlang asks.
-a_name_of_an_epmd_module(Config) ->
+names_of_an_epmd_module_are_resolved_by_it(Config) ->
     Spaces = with_ipv4(Config),
     Nodes = [start(Space, "n" ++ digit(Number) ++ "@host" ++ digit(Number) ++ ".invalid", ["-epmd_module", "teleport_test_epmd"], [])
              || {Number, Space} <- numbered(Spaces)],
@@ -97,7 +99,7 @@ a_name_of_an_epmd_module(Config) ->
     [stop(Node) || Node <- Nodes].
 
 %% The first node reaches the second, which cannot look up the name of the first, and need not.
-a_resolver_that_never_answers(Config) ->
+a_resolver_that_never_answers_is_not_needed(Config) ->
     [{Peer, _} = A, {_, Away} = B] = [start(Space, Name, ["-epmd_module", "teleport_test_epmd"], [])
         || {Space, Name} <- lists:zip(with_ipv4(Config), ["n1@silent1.invalid", "n2@host2.invalid"])],
     true = peer:call(Peer, net_kernel, connect_node, [Away]),
@@ -119,7 +121,7 @@ names_are_looked_up_when_they_are_used(Config) ->
     [stop(Started) || Started <- [A, B]].
 
 %% What is there is not the peer, but a node of the own host.
-a_loopback_of_another_host(Config) ->
+a_loopback_of_another_host_is_not_the_peer(Config) ->
     [First, Second] = with_ipv4(Config),
     A = start(First, "n1@10.77.0.1", [], []),
     {_, Node} = B = start(Second, "n2@10.77.0.2", [], [{listen, {{127, 0, 0, 1}, 4371}}]),
@@ -141,7 +143,7 @@ a_loopback_of_another_host(Config) ->
     [stop(Started) || Started <- [A, B, C]].
 
 %% A call's time ends before the node gives up; the log has the reason by then.
-a_port_that_is_dropped(Config) ->
+a_dropped_port_is_named_in_the_log(Config) ->
     Spaces = with_ipv4(Config),
     [close(Space, "DROP") || Space <- Spaces],
     [{Peer, _}, {_, Node}] = Nodes = start_both(Spaces, [], []),
@@ -151,7 +153,7 @@ a_port_that_is_dropped(Config) ->
     [stop(Started) || Started <- Nodes].
 
 %% Distributed Erlang needs no more than that either of two nodes reaches the other. The one that is not reached is asked to connect.
-one_that_is_not_reached(Config) ->
+a_node_that_is_not_reached_connects_when_asked(Config) ->
     Spaces = [First, Second] = with_ipv4(Config),
     [begin
         close(Closed, Target),
@@ -170,7 +172,7 @@ one_that_is_not_reached(Config) ->
      end || Target <- ["REJECT", "DROP"], Closed <- Spaces].
 
 %% They reach others, and so does teleport; others reach them over what they have set up.
-nodes_that_distributed_erlang_does_not_reach(Config) ->
+nodes_are_reached_over_what_they_have_set_up(Config) ->
     [First, Second] = with_ipv4(Config),
     Nodes = [{Peer, _}, {_, Node}] = [start(First, "n1@10.77.0.1", ["-dist_listen", "false"], []), start(Second, "n2@10.77.0.2", [], [])],
     true = peer:call(Peer, net_kernel, connect_node, [Node]),

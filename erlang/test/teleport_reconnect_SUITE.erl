@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([a_node_that_ends_comes_back/1, a_node_that_is_stopped_comes_back/1, a_node_that_is_killed/1,
+-export([a_node_that_ends_comes_back/1, a_node_that_is_stopped_comes_back/1, a_killed_node_comes_back/1,
          a_node_disconnected_by_hand_comes_back/1]).
 
 -define(PATIENCE, 30000).
@@ -16,7 +16,7 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [a_node_that_ends_comes_back, a_node_that_is_stopped_comes_back, a_node_that_is_killed,
+    [a_node_that_ends_comes_back, a_node_that_is_stopped_comes_back, a_killed_node_comes_back,
      a_node_disconnected_by_hand_comes_back].
 
 init_per_suite(Config) ->
@@ -41,7 +41,7 @@ a_node_that_ends_comes_back(Config) ->
 a_node_that_is_stopped_comes_back(Config) ->
     comes_back(Config, fun(Peer, _Node) -> teleport_test:stop_peer(Peer) end).
 
-a_node_that_is_killed(Config) ->
+a_killed_node_comes_back(Config) ->
     comes_back(Config, fun(_Peer, Node) -> teleport_test:signal(kill, erpc:call(Node, os, getpid, [])) end).
 
 comes_back(Config, End) ->

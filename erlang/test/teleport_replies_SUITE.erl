@@ -6,18 +6,18 @@
 
 -export([suite/0, all/0, a_term_without_a_form_harms_its_sender_only/0, init_per_suite/1, end_per_suite/1,
          init_per_testcase/2, end_per_testcase/2]).
--export([replies_by_hand_end_calls/1, by_hand_in_all_ways/1, a_reply_by_hand_comes_before_the_end/1,
+-export([replies_by_hand_end_calls/1, answers_by_hand_end_requests_in_all_ways/1, a_reply_by_hand_comes_before_the_end/1,
          another_process_may_reply/1, a_late_reply_by_hand_ends_nothing_else/1, the_tag_of_the_caller/1,
-         a_term_without_a_form_harms_its_sender_only/1, a_relay_that_is_killed/1]).
+         a_term_without_a_form_harms_its_sender_only/1, callers_are_told_of_a_killed_relay/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [replies_by_hand_end_calls, by_hand_in_all_ways, a_reply_by_hand_comes_before_the_end, another_process_may_reply,
-     a_late_reply_by_hand_ends_nothing_else, the_tag_of_the_caller, a_term_without_a_form_harms_its_sender_only,
-     a_relay_that_is_killed].
+    [replies_by_hand_end_calls, answers_by_hand_end_requests_in_all_ways, a_reply_by_hand_comes_before_the_end,
+     another_process_may_reply, a_late_reply_by_hand_ends_nothing_else, the_tag_of_the_caller,
+     a_term_without_a_form_harms_its_sender_only, callers_are_told_of_a_killed_relay].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -42,7 +42,7 @@ replies_by_hand_end_calls(Config) ->
      || To <- [Server, {?FUNCTION_NAME, node(Server)}], Term <- [x, Large]],
     ?assertEqual({ok, x}, teleport:gs_call(Server, {echo, x})).
 
-by_hand_in_all_ways(Config) ->
+answers_by_hand_end_requests_in_all_ways(Config) ->
     Server = ?config(server, Config),
     {ok, Here} = teleport_test_server:start(?FUNCTION_NAME),
     Id = fun() -> teleport:send_request(Server, {by_hand, x}) end,
@@ -148,7 +148,7 @@ available_memory() ->
     end.
 
 %% Those who wait are told, and what comes next is answered.
-a_relay_that_is_killed(Config) ->
+callers_are_told_of_a_killed_relay(Config) ->
     {Node, Server} = {?config(node, Config), ?config(server, Config)},
     Ids = [teleport:send_request(Server, never) || _ <- [1, 2]],
     {ok, x} = teleport:gs_call(Server, {echo, x}),

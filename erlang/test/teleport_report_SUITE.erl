@@ -7,7 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([check_sees_that_nothing_gets_through/1, the_side_that_was_dialled_can_check/1, a_report_fits_a_terminal/1,
          a_report_says_that_teleport_does_not_run/1]).
--export([a_stopped_peer_with_a_session/1, an_address_that_is_not_the_way_of_a_session/1,
+-export([check_says_since_when_a_peer_is_silent/1, an_address_that_is_not_the_way_is_a_warning/1,
          hosts_that_do_not_resolve_are_named/1]).
 -export([a_start_that_failed_says_why/1, a_rest_is_said_once/1, a_call_that_ends_first_is_explained/1]).
 -export([a_call_in_vain_is_warned_of_once/1, nodes_that_are_not_there_are_not_warned_of/1,
@@ -18,11 +18,10 @@ suite() ->
     [{timetrap, {minutes, 2}}].
 
 all() ->
-    [check_sees_that_nothing_gets_through, a_stopped_peer_with_a_session, an_address_that_is_not_the_way_of_a_session,
-     hosts_that_do_not_resolve_are_named, a_start_that_failed_says_why, a_rest_is_said_once,
-     a_call_that_ends_first_is_explained, the_side_that_was_dialled_can_check, a_report_fits_a_terminal,
-     a_report_says_that_teleport_does_not_run, a_call_in_vain_is_warned_of_once,
-     nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of].
+    [check_sees_that_nothing_gets_through, check_says_since_when_a_peer_is_silent, an_address_that_is_not_the_way_is_a_warning,
+     hosts_that_do_not_resolve_are_named, a_start_that_failed_says_why, a_rest_is_said_once, a_call_that_ends_first_is_explained,
+     the_side_that_was_dialled_can_check, a_report_fits_a_terminal, a_report_says_that_teleport_does_not_run,
+     a_call_in_vain_is_warned_of_once, nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -59,7 +58,7 @@ check_sees_that_nothing_gets_through(_Config) ->
     teleport_test:stop_peer(Peer).
 
 %% It says nothing over distributed Erlang either; the session says since when.
-a_stopped_peer_with_a_session(_Config) ->
+check_says_since_when_a_peer_is_silent(_Config) ->
     ok = teleport_test:start_here([{setup_timeout, 1000}]),
     {Peer, Node} = teleport_test:start_peer(),
     ok = teleport:prime(Node),
@@ -74,7 +73,7 @@ a_stopped_peer_with_a_session(_Config) ->
     teleport_test:stop_peer(Peer).
 
 %% The peer has dialled, through a translation of addresses, say.
-an_address_that_is_not_the_way_of_a_session(_Config) ->
+an_address_that_is_not_the_way_is_a_warning(_Config) ->
     ok = teleport_test:start_here([]),
     {Peer, Node} = teleport_test:start_peer(),
     ok = teleport:prime(Node),

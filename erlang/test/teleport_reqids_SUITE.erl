@@ -5,8 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([in_the_order_of_answers/1, responses_are_checked_by_message/1, collections_are_those_of_otp/1,
-         late_replies_reach_no_mailbox/1, that_are_waited_for_again/1, servers_that_end_end_their_requests/1,
+-export([responses_come_in_the_order_of_answers/1, responses_are_checked_by_message/1, collections_are_those_of_otp/1,
+         late_replies_reach_no_mailbox/1, requests_can_be_waited_for_again/1, servers_that_end_end_their_requests/1,
          all_behaviours_have_collections/1, functions_of_otp_take_the_ids/1, bad_input_fails_as_that_of_otp/1]).
 
 -define(BOTH, [teleport_gen_server, gen_server]).
@@ -16,8 +16,8 @@ suite() ->
     [{timetrap, {minutes, 1}}].
 
 all() ->
-    [in_the_order_of_answers, responses_are_checked_by_message, collections_are_those_of_otp,
-     late_replies_reach_no_mailbox, that_are_waited_for_again, servers_that_end_end_their_requests,
+    [responses_come_in_the_order_of_answers, responses_are_checked_by_message, collections_are_those_of_otp,
+     late_replies_reach_no_mailbox, requests_can_be_waited_for_again, servers_that_end_end_their_requests,
      all_behaviours_have_collections, functions_of_otp_take_the_ids, bad_input_fails_as_that_of_otp].
 
 init_per_suite(Config) ->
@@ -36,7 +36,7 @@ end_per_testcase(_Case, Config) ->
     ?assertMatch(#{waiting_for := 0}, teleport:info()),
     ?assertEqual([], teleport_test:mailbox()).
 
-in_the_order_of_answers(Config) ->
+responses_come_in_the_order_of_answers(Config) ->
     M = teleport_gen_server,
     Ids = ask(M, [{{Server, I}, Server, {echo, {Server, I}}} || Server <- ?config(servers, Config), I <- [1, 2]]),
     ?assertEqual(4, M:reqids_size(Ids)),
@@ -95,7 +95,7 @@ abandon(M, Ids, Timeout) ->
         no_request -> ok
     end.
 
-that_are_waited_for_again(Config) ->
+requests_can_be_waited_for_again(Config) ->
     M = teleport_gen_server,
     Servers = ?config(servers, Config),
     Ids = ask(M, [{Server, Server, {held, x}} || Server <- Servers]),

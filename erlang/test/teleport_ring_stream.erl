@@ -90,7 +90,7 @@ term({large_map, Bytes}) ->
 term({Kind, Bytes}) ->
     terms(fun(Number) -> one(Kind, Number) end, Bytes).
 
-%% As many as take so many bytes, at least one.
+%% As many messages as take that many bytes, at least one.
 terms(Make, Bytes) ->
     Each = erlang:external_size([Make(Number) || Number <- lists:seq(1000, 1099)]) div 100,
     [Make(Number) || Number <- lists:seq(1, max(1, Bytes div Each))].

@@ -6,8 +6,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([a_stopped_peer_holds_up_no_other/1, a_slow_process_holds_up_no_other/1,
-         asynchronous_sends_do_not_wait_and_keep_order/1, a_peer_stopped_for_longer_than_the_ticktime/1]).
--export([a_stopped_peer_among_others/1, a_stopped_peer_is_not_waited_for/1]).
+         asynchronous_sends_do_not_wait_and_keep_order/1, all_who_wait_are_told_of_a_peer_that_stays_stopped/1]).
+-export([a_send_to_several_nodes_says_how_long_one_may_take/1, a_stopped_peer_is_not_waited_for/1]).
 
 -define(PATIENCE, 30000).
 -define(WINDOW, (16 bsl 20)).
@@ -20,7 +20,8 @@ suite() ->
 
 all() ->
     [a_stopped_peer_holds_up_no_other, a_slow_process_holds_up_no_other, asynchronous_sends_do_not_wait_and_keep_order,
-     a_peer_stopped_for_longer_than_the_ticktime, a_stopped_peer_among_others, a_stopped_peer_is_not_waited_for].
+     all_who_wait_are_told_of_a_peer_that_stays_stopped, a_send_to_several_nodes_says_how_long_one_may_take,
+     a_stopped_peer_is_not_waited_for].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -32,7 +33,7 @@ end_per_suite(_Config) ->
 %% This node takes no part: what is measured at the sender is the sender's.
 init_per_testcase(Case, Config) ->
     Ticktime = case Case of
-        a_peer_stopped_for_longer_than_the_ticktime -> [{net_ticktime, 2}];
+        all_who_wait_are_told_of_a_peer_that_stays_stopped -> [{net_ticktime, 2}];
         _ -> []
     end,
     [{SenderPeer, Sender}, {Peer, Node}, {OtherPeer, Other}] =
@@ -133,7 +134,7 @@ follows_the_flag() ->
 
 
 %% All who wait are told; distributed Erlang, with its own ticktime, keeps its connections.
-a_peer_stopped_for_longer_than_the_ticktime(Config) ->
+all_who_wait_are_told_of_a_peer_that_stays_stopped(Config) ->
     {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
     Sink = teleport_test:sink(Node),
     Server = teleport_test_server:start_at(Node, server),
@@ -166,7 +167,7 @@ a_peer_stopped_for_longer_than_the_ticktime(Config) ->
     ?assert(Count =< Accepted).
 
 %% A send to several nodes says how long one of them may take.
-a_stopped_peer_among_others(Config) ->
+a_send_to_several_nodes_says_how_long_one_may_take(Config) ->
     {Sender, Node, Other} = {?config(sender, Config), ?config(node, Config), ?config(other, Config)},
     Sink = teleport_test:sink(Node),
     [Held, Server] = [teleport_test_server:start_at(N, server) || N <- [Node, Other]],

@@ -6,16 +6,21 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([calls_messages_and_monitors/1, nothing_can_be_read/1, plain_nodes_are_refused/1, node_by_node/1, another_authority/1,
-         an_expired_certificate/1, names_of_certificates/1, new_files/1, files_that_cannot_be_used/1, carried_distribution/1]).
--export([a_cluster_over_tls/1, options_of_a_file/1, options_that_are_not_taken_over/1, what_is_taken_over/1]).
+-export([calls_and_monitors_go_over_tls/1, nothing_can_be_read/1, plain_nodes_are_refused/1, a_cluster_changes_to_tls_node_by_node/1,
+         a_certificate_of_another_authority_is_refused/1, an_expired_certificate_is_refused/1,
+         certificates_have_to_name_their_node/1, new_files_hold_for_new_sessions/1,
+         files_that_cannot_be_used_are_named_in_the_error/1, carried_distribution_is_encrypted/1]).
+-export([an_encrypted_cluster_encrypts_teleport/1, options_of_a_file_are_taken_over/1, options_that_are_not_taken_over_prevent_the_start/1,
+         options_of_distributed_erlang_become_those_of_the_engine/1]).
 
 -define(MARKER, <<"a marker that nobody on the way may read">>).
 
 all() ->
-    [calls_messages_and_monitors, nothing_can_be_read, plain_nodes_are_refused, node_by_node, another_authority, an_expired_certificate,
-     names_of_certificates, new_files, files_that_cannot_be_used, carried_distribution,
-     a_cluster_over_tls, options_of_a_file, options_that_are_not_taken_over, what_is_taken_over].
+    [calls_and_monitors_go_over_tls, nothing_can_be_read, plain_nodes_are_refused, a_cluster_changes_to_tls_node_by_node,
+     a_certificate_of_another_authority_is_refused, an_expired_certificate_is_refused, certificates_have_to_name_their_node,
+     new_files_hold_for_new_sessions, files_that_cannot_be_used_are_named_in_the_error, carried_distribution_is_encrypted,
+     an_encrypted_cluster_encrypts_teleport, options_of_a_file_are_taken_over, options_that_are_not_taken_over_prevent_the_start,
+     options_of_distributed_erlang_become_those_of_the_engine].
 
 suite() -> [{timetrap, {minutes, 3}}].
 
@@ -35,7 +40,7 @@ end_per_testcase(_Case, _Config) ->
 
 %% With certificates of its own.
 
-calls_messages_and_monitors(Config) ->
+calls_and_monitors_go_over_tls(Config) ->
     {{PeerA, A}, {PeerB, B}} = {start(Config, []), start(Config, [])},
     Server = teleport_test_server:start_at(B, served),
     Exchange = fun() ->
@@ -77,7 +82,7 @@ plain_nodes_are_refused(Config) ->
     stop([PeerA, PeerB]).
 
 %% First each node gets certificates and lets plain peers in; when all have them plain ones are refused.
-node_by_node(Config) ->
+a_cluster_changes_to_tls_node_by_node(Config) ->
     {PeerA, A} = start(Config, [{allow_plain, true}]),
     {PeerB, B} = start_with([]),
     [begin
@@ -93,7 +98,7 @@ node_by_node(Config) ->
     ?assertMatch(#{encrypted := true}, erpc:call(B, teleport, info, [A])),
     stop([PeerA, PeerB]).
 
-another_authority(Config) ->
+a_certificate_of_another_authority_is_refused(Config) ->
     {PeerA, A} = start(Config, []),
     Other = teleport_test_tls:write(folder(Config), teleport_test_tls:authority(), of_host(Config)),
     {PeerB, B} = start_with([{tls, teleport_test_tls:options(Other)}]),
@@ -103,14 +108,14 @@ another_authority(Config) ->
     ?assertMatch({handshake, {error, tls}, _}, lists:keyfind(handshake, 1, Steps)),
     stop([PeerA, PeerB]).
 
-an_expired_certificate(Config) ->
+an_expired_certificate_is_refused(Config) ->
     {PeerA, A} = start(Config, []),
     Expired = teleport_test_tls:write(folder(Config), ?config(authority, Config), of_host(Config), {{2001, 1, 1}, {2002, 1, 1}}),
     {PeerB, B} = start_with([{tls, teleport_test_tls:options(Expired)}]),
     assert_refused(A, B, "expired"),
     stop([PeerA, PeerB]).
 
-names_of_certificates(Config) ->
+certificates_have_to_name_their_node(Config) ->
     {PeerA, A} = start(Config, []),
     Of = fun(Names) -> teleport_test_tls:options(teleport_test_tls:write(folder(Config), ?config(authority, Config), Names)) end,
     {PeerB, B} = start_with([{tls, Of([{dNSName, "elsewhere.example"}])}]),
@@ -125,7 +130,7 @@ names_of_certificates(Config) ->
     ok = erpc:call(A, teleport, prime, [B]),
     stop([PeerA, PeerB]).
 
-new_files(Config) ->
+new_files_hold_for_new_sessions(Config) ->
     Folder = teleport_test_tls:write(folder(Config), ?config(authority, Config), of_host(Config)),
     {PeerA, A} = start_with([{tls, [{reload_every, 0} | teleport_test_tls:options(Folder)]}]),
     {PeerB, B} = start(Config, []),
@@ -141,7 +146,7 @@ new_files(Config) ->
     ok = erpc:call(B, teleport, prime, [A]),
     stop([PeerA, PeerB]).
 
-files_that_cannot_be_used(Config) ->
+files_that_cannot_be_used_are_named_in_the_error(Config) ->
     {Peer, Node} = start_with([]),
     Options = own(Config),
     Key = filename:join(?config(priv_dir, Config), "locked.pem"),
@@ -158,7 +163,7 @@ files_that_cannot_be_used(Config) ->
     stop([Peer]).
 
 %% Distributed Erlang that goes over teleport is encrypted too. A file may be named from the current folder on.
-carried_distribution(Config) ->
+carried_distribution_is_encrypted(Config) ->
     Options = own(Config),
     Folder = filename:dirname(proplists:get_value(certfile, Options)),
     Relative = [{Option, filename:basename(File)} || {Option, File} <- Options],
@@ -179,7 +184,7 @@ in_folder(Folder) ->
 
 %% As distributed Erlang has it.
 
-a_cluster_over_tls(Config) ->
+an_encrypted_cluster_encrypts_teleport(Config) ->
     [Certificate, Key, Authority] = [File || {_, File} <- own(Config)],
     Args = ["-ssl_dist_opt", "server_certfile", Certificate, "server_keyfile", Key, "server_cacertfile", Authority, "server_verify",
             "verify_peer", "server_fail_if_no_peer_cert", "true", "server_secure_renegotiate", "true", "client_certfile", Certificate,
@@ -187,7 +192,7 @@ a_cluster_over_tls(Config) ->
     in_a_cluster(Config, Args).
 
 %% Without a name in the certificate, which a client is told not to look for, where OTP takes that.
-options_of_a_file(Config) ->
+options_of_a_file_are_taken_over(Config) ->
     Names = case erlang:system_info(otp_release) of
         "25" -> of_host(Config);
         _ -> []
@@ -216,7 +221,7 @@ in_a_cluster(Config, Args) ->
     ?assertMatch(#{encrypted := true}, peer:call(PeerB, teleport, info, [A])),
     stop([PeerA, PeerB]).
 
-options_that_are_not_taken_over(Config) ->
+options_that_are_not_taken_over_prevent_the_start(Config) ->
     [Certificate, Key, Authority] = [File || {_, File} <- own(Config)],
     Args = ["-ssl_dist_opt", "server_certfile", Certificate, "server_keyfile", Key, "client_cacertfile", Authority, "client_verify",
             "verify_peer", "client_depth", "1"],
@@ -236,7 +241,7 @@ options_that_are_not_taken_over(Config) ->
     stop([Peer]).
 
 %% Of each option what becomes of it, without a node.
-what_is_taken_over(_Config) ->
+options_of_distributed_erlang_become_those_of_the_engine(_Config) ->
     Files = [{certfile, "/c.pem"}, {keyfile, "/k.pem"}, {cacertfile, "/ca.pem"}],
     Peers = [{verify, verify_peer} | Files],
     Side = #{identity => {{file, <<"/c.pem">>}, {file, <<"/k.pem">>}}, authorities => {file, <<"/ca.pem">>}},
