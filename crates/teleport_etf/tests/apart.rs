@@ -212,7 +212,7 @@ fn depth_costs_time_and_no_stack_and_has_a_limit() {
 }
 
 #[test]
-fn whoever_builds_can_stop() {
+fn a_builder_can_stop() {
     struct Stops(usize);
     impl Parts for Stops {
         fn terms(&mut self, _: usize, _: &[u8]) -> bool {

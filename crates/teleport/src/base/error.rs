@@ -416,7 +416,7 @@ pub enum ReplyError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// The caller's node does not take its answers: so many wait that this one is not kept. The caller is told.
+    /// The caller's node does not take its answers: too many wait for this one to be kept. The caller is told.
     #[error(
         "the answers to the caller's node are not being taken: {waiting} bytes wait; find out why, or raise answers_window"
     )]

@@ -144,7 +144,7 @@ mod order {
         static HURRY: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// That this thread holds a lock of that rank.
+    /// A proof that this thread holds a lock of that rank.
     pub(super) struct Place(Rank);
 
     impl Place {

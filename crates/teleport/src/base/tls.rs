@@ -61,7 +61,7 @@ pub enum Names {
     /// The node's host as DNS name or IP address.
     #[default]
     Host,
-    /// The same; without alternative names the common name of the subject counts, as in OTP.
+    /// Like `Host`; without alternative names the common name of the subject counts, as in OTP.
     HostOrCommonName,
     /// None: a certificate by an authority that is trusted is for all nodes. For authorities of one cluster alone.
     Any,

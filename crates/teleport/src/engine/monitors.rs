@@ -1,4 +1,4 @@
-//! Nodes that come and go.
+//! Monitors of nodes: events when sessions begin and end.
 
 use super::peers::make_room;
 use crate::base::lock::Lock;

@@ -128,7 +128,7 @@ impl Stream {
         Ok(())
     }
 
-    /// A reader that misses this many bytes can sleep until so many are at the socket.
+    /// How many bytes a reader that misses `missing` can wait for at the socket.
     pub(crate) fn at_the_socket(&self, missing: usize) -> usize {
         match &self.tls {
             None => missing,

@@ -15,7 +15,7 @@ use teleport_proto::wire::pool::{BULK_PROBE, FRAGMENT_HEADER_LEN, FragmentHeader
 /// What is read with a fragment's header: the envelope, and the first bytes of the data, which are copied. A read less costs more.
 const AHEAD: usize = 1024;
 
-/// A reader or writer of so many bytes lets other connections of its thread have their turn.
+/// After this many bytes a reader or writer lets other connections of its thread have their turn.
 pub(super) const MUCH: usize = 256 * 1024;
 
 pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 /// Waits for a message to be accepted.
 pub(super) enum Grant {
     Sender(oneshot::Sender<Result<(), SendError>>),
-    /// Something that is carried, of so many bytes.
+    /// Something that is carried, with its length in bytes.
     Carried(Accepted, usize),
 }
 

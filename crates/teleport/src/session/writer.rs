@@ -26,7 +26,7 @@ enum Next {
 /// on.
 const FRAMES_AT_ONCE: usize = 2;
 
-/// A sender writes at most so many bytes at once, in some 20 µs. The kernel takes no more at a time anyway (`notsent_lowat`).
+/// The most bytes that a sender writes at once, in some 20 µs. The kernel takes no more at a time anyway (`notsent_lowat`).
 const MOST_AT_ONCE: usize = 128 * 1024;
 
 /// The task of a connection: writes whatever the session has for it, until it is retired.

@@ -135,7 +135,7 @@ impl Assembly {
         OpenList(self.writer.position() - 4)
     }
 
-    /// Ends the elements of a list, of which there were so many. Its tail comes next.
+    /// Ends the elements of a list, and notes how many there were. Its tail comes next.
     pub fn end_list(&mut self, list: OpenList, elements: u32) {
         self.writer.patch_u32(list.0, elements);
     }

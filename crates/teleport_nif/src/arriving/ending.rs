@@ -10,12 +10,12 @@ use teleport::embed::ProcessId;
 /// Watches that end at a time.
 const ENDED_AT_ONCE: usize = 64;
 
-/// Whose relays have ended without a word.
+/// Relays that have ended without a word.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unwatched {
-    /// That of a process.
+    /// The relay of a process.
     Process(ProcessId),
-    /// Those at a place, since what starts them there is another process, of that number.
+    /// The relays at a place, since another process, of that number, starts them there now.
     At(usize, u64),
 }
 

@@ -210,7 +210,7 @@ impl Walk<'_> {
 
 /// What a list is, as a string.
 enum Text {
-    /// So many bytes.
+    /// The length in bytes.
     Of(usize),
     /// It begins with more bytes than there is room for.
     Long,
@@ -243,7 +243,7 @@ mod raw {
     pub(super) fn text(list: Term<'_>, room: &mut [u8]) -> Text {
         let len = u32::try_from(room.len()).unwrap_or(u32::MAX);
         let latin1 = ErlNifCharEncoding::ERL_NIF_LATIN1;
-        // SAFETY: the term is one of the environment, which is that of the call under way, and there is room for so many bytes.
+        // SAFETY: the term is one of the environment, which is that of the call under way, and there is room for `len` bytes.
         let written = unsafe {
             enif_get_string(list.get_env().as_c_arg(), list.as_c_arg(), room.as_mut_ptr().cast(), len, latin1)
         };

@@ -1,4 +1,4 @@
-//! Numbers that Erlang uses too: `erlang/src/teleport_nif.hrl` has the same names and values.
+//! Send flags and limits that Erlang has too: `erlang/src/teleport_nif.hrl` has the same names and values.
 
 // Flags of a send, which Erlang passes as their sum.
 pub(crate) const UNORDERED: u32 = 1;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use teleport::SendOptions;
 use teleport::embed::{ProcessId, Recipient, RefId, RequestError, Sent};
 
-/// Integers of so many bits less than 64 take no memory of a process.
+/// Integers that are shorter than 64 bits by this take no memory of a process.
 const SMALL: u32 = 5;
 
 /// A number that nobody can guess, for a request.

@@ -73,7 +73,7 @@ impl<'a> Values<'a> {
         });
     }
 
-    /// Pops so many, the last one first, and pushes the tuple of them.
+    /// Pops the elements of a tuple, the last one first, and pushes the tuple.
     pub(crate) fn make_tuple(&mut self, arity: usize) -> Option<()> {
         let (start, count) = self.last(arity)?;
         let elements = &self.raw[start..];

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::{io, thread};
 use teleport::embed::stand_back;
 
-/// At most so many threads do what takes long, and at least three: an address has all of them but one at the most.
+/// The most threads for what takes long. There are at least three, and an address has all but one of them at the most.
 const MOST_THREADS: usize = 4;
 
 /// What is done for a node.

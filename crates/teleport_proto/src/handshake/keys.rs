@@ -96,7 +96,7 @@ impl fmt::Debug for SessionKey {
 pub(super) enum Secret {
     /// The key of a cookie.
     Cookie(Key),
-    /// That of a session.
+    /// The key of a session.
     Session(SessionKey),
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Batches {
 
 struct Batch {
     messages: u64,
-    /// Of which so many have not been delivered.
+    /// How many of them have not been delivered.
     left: u64,
     numbers: SmallVec<[(Seq, u64); 2]>,
     /// Gone once they are of no more use.

@@ -1,4 +1,4 @@
-//! What goes over the control connection, in both directions.
+//! Reads the peer's control frames, and says this side's counts.
 
 use super::charge::Returned;
 use super::error::{MOST_REMEMBERED, Violation, allow};

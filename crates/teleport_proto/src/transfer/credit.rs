@@ -69,7 +69,7 @@ pub(crate) struct Admission {
     ids: FxHashMap<Destination, AccountId>,
     accounts: FxHashMap<AccountId, Account>,
     last_account: AccountId,
-    /// That of the message before: the next one often goes the same way.
+    /// The account of the message before: the next one often goes the same way.
     recent: AccountId,
     waiting: FxHashMap<Ticket, Waiter>,
     last_ticket: Ticket,

@@ -27,7 +27,7 @@ impl NumberSet {
         self.runs.len()
     }
 
-    /// Takes out the lowest runs above a number, at most so many, and all that is not above it.
+    /// Takes out the lowest runs above a number, up to `most`, and all that is not above it.
     pub(crate) fn take_above(&mut self, number: Seq, most: usize) -> impl Iterator<Item = (Seq, Seq)> + '_ {
         let mut taken = 0;
         std::iter::from_fn(move || {

@@ -15,7 +15,7 @@ pub(crate) struct Pairs {
     /// Answers go to processes that the peer chooses, so they are not hashed.
     ids: BTreeMap<Pair, usize>,
     entries: Slab<Entry>,
-    /// That of the message before: the next one is often of the same.
+    /// The pair of the message before: the next one is often of the same.
     recent: usize,
     /// How many there were when those without messages were last forgotten, twice.
     most: usize,

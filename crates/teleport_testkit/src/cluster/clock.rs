@@ -7,7 +7,7 @@ use teleport_proto::Time;
 /// Virtual time as a node's machines are given it.
 #[derive(Debug, Clone)]
 pub(super) struct Clock {
-    /// It showed so many microseconds then.
+    /// What it showed then, in microseconds.
     base: (Micros, u64),
     permille: u64,
     /// When the node was absent (its clock jumped, or it was stopped), and for how long by its clock.

@@ -1,4 +1,4 @@
-//! What happens next.
+//! Events of the simulation, in order of time.
 
 use super::Micros;
 use super::session::Who;

@@ -1,3 +1,5 @@
+//! What the proxy does to connections, and what their ends see of it.
+
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

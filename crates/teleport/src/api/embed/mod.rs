@@ -6,6 +6,9 @@
 //!
 //! Mailboxes of a host have no bounds: a message is consumed when it has been delivered.
 //!
+//! What a host takes apart ([`Inbound`], [`Arriving`], [`End`], [`Sent`]) is not `#[non_exhaustive]`: a host has to do something with each
+//! kind, and what it did not know it would lose.
+//!
 //! | from peers, [`Host::take`] | to peers |
 //! |---|---|
 //! | [`Inbound::Message`] | [`Embedded::send`], [`Embedded::send_acknowledged`] |

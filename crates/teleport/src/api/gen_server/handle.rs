@@ -1,4 +1,4 @@
-//! Servers as others see them.
+//! Handles of servers: calls and casts by type.
 
 use super::GenServer;
 use crate::api::call::Response;

@@ -13,7 +13,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use std::sync::Arc;
 
-/// Tickets that an acceptor gives for each connection: a dialler opens so many more without another full handshake.
+/// Tickets that an acceptor gives for each connection: each saves a dialler one full handshake.
 const TICKETS: usize = 8;
 
 /// Peers whose tickets are kept.

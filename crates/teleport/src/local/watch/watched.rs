@@ -22,7 +22,7 @@ pub(crate) struct WatchLimit {
     held: AtomicUsize,
 }
 
-/// Of so many watches one is in each session's share: 256 of the default's 262,144.
+/// Each session has one of this many watches as its share: 256 of the default's 262,144.
 const SHARES: usize = 1024;
 
 impl WatchLimit {
@@ -30,7 +30,7 @@ impl WatchLimit {
         Arc::new(Self { most, share: (most / SHARES).max(1), held: AtomicUsize::new(0) })
     }
 
-    /// One more, for a session that holds so many.
+    /// One more, for a session that holds `own`.
     fn try_take(&self, own: usize) -> bool {
         let fits = |held: usize| (own < self.share.max(self.most.saturating_sub(held))).then_some(held + 1);
         self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
