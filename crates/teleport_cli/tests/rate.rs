@@ -37,7 +37,7 @@ fn check_run(run: &Value, transport: &str) {
 
 /// More pairs than cores.
 #[test]
-fn messages() {
+fn a_round_of_messages_has_all_transports() {
     let (table, results) = short_round(&["--pairs", "3", "--size", "100B"]);
     assert!(table.contains("messages/s") && table.contains("x raw"), "{table}");
     let config = &results["config"];
@@ -51,7 +51,7 @@ fn messages() {
 }
 
 #[test]
-fn with_tls() {
+fn tls_is_measured_beside_plain() {
     let (table, results) = short_round(&["--transport", "teleport", "--tls"]);
     assert!(table.contains("tls"), "{table}");
     let runs = results["runs"].as_array().unwrap();
@@ -71,7 +71,7 @@ fn a_node_may_share_its_threads_with_the_application() {
 }
 
 #[test]
-fn calls() {
+fn a_round_of_calls_has_all_transports() {
     let (table, results) = short_round(&["--mode", "call", "--pairs", "2"]);
     assert!(table.contains("calls/s") && table.contains("p99"), "{table}");
     let runs = results["runs"].as_array().unwrap();

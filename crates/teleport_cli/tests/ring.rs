@@ -52,7 +52,7 @@ fn check_run(run: &Value, transport: &str) {
 }
 
 #[test]
-fn raw() {
+fn a_small_ring_of_raw_sockets_ends() {
     let (table, results) = small_ring("raw", &["--nodes", "3", "--rounds", "1"]);
     assert!(table.contains("raw") && table.contains("CPU s/GB"), "{table}");
     assert_eq!(results["config"]["size_bytes"], 65536);
@@ -67,7 +67,7 @@ fn two_nodes_are_a_ring() {
 }
 
 #[test]
-fn chaos() {
+fn nothing_is_lost_under_chaos() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("results.json");
     let output = teleport()
@@ -104,7 +104,7 @@ fn chaos_is_for_teleport_alone() {
 
 /// Needs Erlang; the failure tells how to install it.
 #[test]
-fn disterl() {
+fn a_small_ring_of_erlang_nodes_ends() {
     let (_, results) = small_ring(
         "raw,disterl",
         &["--nodes", "3", "--rounds", "1", "--erl-flags", "", "--erl-flags", "+zdbbl 131072"],

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn status_line() {
+    fn the_peak_is_read_from_the_status() {
         assert_eq!(peak_rss_kib("Name:\tx\nVmHWM:\t   12345 kB\nVmRSS:\t 1 kB\n"), Some(12345));
         assert_eq!(peak_rss_kib("Name:\tx\n"), None);
     }

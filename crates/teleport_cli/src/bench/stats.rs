@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians() {
+    fn a_median_lies_in_the_middle() {
         assert_eq!(Spread::of([]), None);
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);

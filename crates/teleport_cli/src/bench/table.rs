@@ -82,7 +82,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn sparkline_levels() {
+    fn sparklines_begin_at_the_least_level() {
         assert_eq!([0.0, 1.0, 50.0, 100.0].map(|figure| level(figure, 100.0)), ['▁', '▁', '▄', '█']);
         assert_eq!(level(0.0, 0.0), '▁');
     }
@@ -94,7 +94,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn ratios_of_medians() {
+    fn ratios_are_of_medians() {
         let (own, other) = (Spread::of([1.0, 2.0, 9.0]), Spread::of([4.0]));
         assert_eq!(ratio(own, other), "0.50");
         assert_eq!(ratio(own, None), "-");

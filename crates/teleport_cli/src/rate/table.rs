@@ -99,7 +99,7 @@ mod tests {
     use crate::bench::table::tests::wider_than_a_terminal;
 
     #[test]
-    fn medians_spreads_and_ratios() {
+    fn rates_have_medians_spreads_and_ratios() {
         let text = render(&example(&[]));
         let teleport = text.lines().find(|line| line.contains("1000000 (500000 - 1500000)")).unwrap();
         assert!(teleport.contains("0.25"), "{teleport}");

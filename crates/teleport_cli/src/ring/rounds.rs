@@ -73,7 +73,7 @@ mod tests {
 
     /// Nodes played by a shell script.
     #[tokio::test]
-    async fn a_round() {
+    async fn a_round_ends_when_all_nodes_are_done() {
         let script = r#"echo '{"event":"ready","address":"a","version":"1"}'
             read peers; echo '{"event":"connected"}'
             read go; echo '{"event":"done","round":7,"sender_seconds":[0.5]}'

@@ -173,7 +173,7 @@ mod tests {
     use crate::bench::table::tests::wider_than_a_terminal;
 
     #[test]
-    fn medians_spreads_and_ratios() {
+    fn throughput_has_medians_spreads_and_ratios() {
         let text = render(&example());
         assert!(text.contains("2000 (1667 - 2222)"), "{text}");
         assert!(text.contains("1000 (833 - 1111)"), "{text}");
