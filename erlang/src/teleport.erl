@@ -381,7 +381,11 @@ report(Node) when is_atom(Node) ->
 %% <li>`not_allowed': what of the node's the key `allow' refuses, or would refuse if it did more than log: a map with
 %% `messages', `calls', `monitors', `functions'.</li>
 %% <li>`messages_sent', `messages_received', `bytes_sent', `bytes_received'. `no_process': received messages
-%% whose process does not exist. `frames_resent': frames that were sent again after a connection broke.</li>
+%% whose process does not exist. `frames_resent': frames that were sent again after a connection broke.
+%% `control_lost': how often the control connection broke. `connections_retired': pool connections that were
+%% given up, idle, stalled or broken; `connections_stalled': those of them on which nothing got through.
+%% `answers_refused': replies that were not kept since the node does not take its answers, and calls of the
+%% node that were rejected for that.</li>
 %% <li>`carried': of these messages and bytes, those of distributed Erlang, if that goes over the session
 %% (`-proto_dist teleport'): a map with `messages_sent', `messages_received', `bytes_sent', `bytes_received'.</li>
 %% <li>`new_atoms': atoms that the node's messages have added to the atom table since teleport was started
@@ -405,6 +409,11 @@ info(Node) when is_atom(Node) ->
 %% arrived after their call had ended, since the start. `unreadable': messages, requests and replies that were
 %% refused: they are no terms, are compressed, have too many new atoms, or need more memory than
 %% `max_term'.</li>
+%% <li>`sessions_ended': sessions that have ended, a map of counters by reason: `silent', `gone', `restarted',
+%% `peer_gave_up', `probe_unanswered', `protocol_error', `disconnected' (by this node), `peer_shut_down'.
+%% `sessions_refused': those that nodes wanted to open beyond `max_sessions'. `handshakes_refused': inbound
+%% connections that did not prove themselves. `newcomers_dropped': those given up before that, since there
+%% were too many (`full') or since they took too long (`slow').</li>
 %% <li>`new_atoms', `atoms_refused': as in {@link info/1}, for all peers together; see `max_new_atoms'.</li>
 %% <li>`peers': {@link info/1} of each peer, by node.</li>
 %% </ul>

@@ -15,7 +15,7 @@
 -export([monitors_end_like_otps/1, an_ended_monitor_sends_no_down/1, down_comes_after_what_was_sent/1,
          callers_that_die_leave_nothing_behind/1, a_relay_that_dies_ends_its_calls/1]).
 -export([calls_work_after_the_manager_has_died/1, calls_and_monitors_end_at_nodedown/1,
-         a_restarted_node_is_another_one/1]).
+         a_restarted_node_is_another_one/1, what_is_refused_or_ends_is_counted/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -29,7 +29,7 @@ all() ->
      a_call_ends_with_the_servers_exit_reason, a_call_takes_a_large_reply, a_reply_wins_over_the_end, casts_arrive_like_otps,
      monitors_end_like_otps, an_ended_monitor_sends_no_down, down_comes_after_what_was_sent,
      callers_that_die_leave_nothing_behind, a_relay_that_dies_ends_its_calls, calls_work_after_the_manager_has_died,
-     calls_and_monitors_end_at_nodedown, a_restarted_node_is_another_one].
+     calls_and_monitors_end_at_nodedown, a_restarted_node_is_another_one, what_is_refused_or_ends_is_counted].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -326,3 +326,19 @@ a_restarted_node_is_another_one(Config) ->
     ?assertExit({noproc, _}, teleport:gs_call(Old, hello)),
     ?assertEqual([], teleport_test:mailbox()),
     teleport_test:stop_peer(Peer).
+
+what_is_refused_or_ends_is_counted(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport:prime(Node),
+    #{address := {Ip, Port}, handshakes_refused := Refused, sessions_ended := #{disconnected := Ended}} = Before = teleport:info(),
+    ?assertMatch(#{sessions_refused := 0, newcomers_dropped := #{full := 0, slow := 0}}, Before),
+    ?assertEqual([disconnected, gone, peer_gave_up, peer_shut_down, probe_unanswered, protocol_error, restarted, silent],
+                 lists:sort(maps:keys(maps:get(sessions_ended, Before)))),
+    ?assertMatch(#{control_lost := 0, connections_stalled := 0, connections_retired := 0, answers_refused := 0},
+                 teleport:info(Node)),
+    {ok, Stranger} = gen_tcp:connect(Ip, Port, []),
+    ok = gen_tcp:send(Stranger, "GET / HTTP/1.1\r\n\r\n"),
+    teleport_test:eventually(fun() -> maps:get(handshakes_refused, teleport:info()) =:= Refused + 1 end),
+    ok = gen_tcp:close(Stranger),
+    true = teleport_nif:disconnect(Node),
+    teleport_test:eventually(fun() -> maps:get(disconnected, maps:get(sessions_ended, teleport:info())) =:= Ended + 1 end).

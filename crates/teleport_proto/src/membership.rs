@@ -126,6 +126,34 @@ pub enum EndReason {
     PeerShutDown,
 }
 
+impl EndReason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Silent,
+        Self::Gone,
+        Self::Restarted,
+        Self::PeerGaveUp,
+        Self::ProbeUnanswered,
+        Self::ProtocolError,
+        Self::Disconnected,
+        Self::PeerShutDown,
+    ];
+
+    /// Its name, as in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Gone => "gone",
+            Self::Restarted => "restarted",
+            Self::PeerGaveUp => "peer_gave_up",
+            Self::ProbeUnanswered => "probe_unanswered",
+            Self::ProtocolError => "protocol_error",
+            Self::Disconnected => "disconnected",
+            Self::PeerShutDown => "peer_shut_down",
+        }
+    }
+}
+
 /// How many sessions a node has begun by some moment: the order of what it has sent and of its sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Begun(u64);

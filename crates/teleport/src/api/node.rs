@@ -159,6 +159,7 @@ impl Node {
         let mut peers: Vec<_> =
             engine.peers.sessions().iter().map(|session| engine.peer_info(session)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
+        let meter = &engine.core.meter;
         NodeInfo {
             name: self.name().clone(),
             incarnation: self.incarnation(),
@@ -167,6 +168,10 @@ impl Node {
             bytes_in_flight: engine.core.bytes_in_flight(),
             watching: engine.core.watches.watching.len(),
             late_replies: engine.core.watches.watching.late_replies(),
+            sessions_ended: meter.sessions_ended(),
+            sessions_refused: meter.sessions_refused.so_far(),
+            handshakes_refused: meter.handshakes_refused.so_far(),
+            newcomers_dropped: (meter.newcomers_full.so_far(), meter.newcomers_slow.so_far()),
             tls_handshakes: engine.tls.as_ref().map_or((0, 0), |tls| tls.handshakes()),
             peers,
         }

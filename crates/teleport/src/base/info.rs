@@ -3,6 +3,7 @@
 use super::allow::What;
 use std::net::SocketAddr;
 use std::time::Duration;
+use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::TransferStats;
 use teleport_proto::{Incarnation, NodeName};
 
@@ -24,6 +25,14 @@ pub struct NodeInfo {
     pub watching: usize,
     /// Answers to calls that came after the caller had given up, or a second time; they were dropped.
     pub late_replies: u64,
+    /// Sessions that have ended, by reason: all reasons.
+    pub sessions_ended: Vec<(EndReason, u64)>,
+    /// Sessions that others wanted to open beyond [`max_sessions`](crate::Config::max_sessions).
+    pub sessions_refused: u64,
+    /// Inbound connections that did not prove themselves, such as those with another cookie.
+    pub handshakes_refused: u64,
+    /// Inbound connections given up before they had proved themselves: since there were too many, and since they took too long.
+    pub newcomers_dropped: (u64, u64),
     /// TLS handshakes with a certificate, of connections in both directions, and resumed ones, which need none.
     pub tls_handshakes: (u64, u64),
     /// Its peers, by name.
@@ -51,6 +60,10 @@ pub struct PeerInfo {
     pub tick_round_trip: Option<Duration>,
     /// Ticks not answered within an interval.
     pub ticks_missed: u64,
+    /// Control connections lost; the session goes on if one is back in time.
+    pub control_lost: u64,
+    /// Pool connections replaced because what was written on them got nowhere. Those retired are counted in `transfer`.
+    pub connections_stalled: u64,
     /// Calls and monitors that the peer's processes have on processes of this node.
     pub watched: usize,
     /// Calls and monitors of the peer's that ended at once, since there were too many: see [`max_watches`](crate::Config::max_watches).

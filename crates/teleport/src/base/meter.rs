@@ -5,21 +5,49 @@ use super::info::{Carried, NotAllowed};
 use super::lock::Lock;
 use super::metrics::*;
 use super::recorder::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use teleport_proto::NodeName;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::TransferStats;
 
+/// A counter that is published, and shown by [`Node::info`](crate::Node::info).
+#[derive(Debug)]
+pub(crate) struct Tally {
+    count: AtomicU64,
+    published: Counter,
+}
+
+impl Tally {
+    fn new(name: &'static str, labels: &[Label]) -> Self {
+        Self { count: AtomicU64::new(0), published: counter(name, labels) }
+    }
+
+    /// One more.
+    pub(crate) fn count(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.published.increment(1);
+    }
+
+    /// How many so far.
+    pub(crate) fn so_far(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
 /// What has to do with no particular peer.
 #[derive(Debug)]
 pub(crate) struct NodeMeter {
-    pub(crate) handshakes_refused: Counter,
+    pub(crate) handshakes_refused: Tally,
     /// Newcomers dropped since there were too many.
-    pub(crate) newcomers_full: Counter,
+    pub(crate) newcomers_full: Tally,
     /// Newcomers dropped since they took too long.
-    pub(crate) newcomers_slow: Counter,
-    pub(crate) sessions_refused: Counter,
-    pub(crate) late_replies: Counter,
+    pub(crate) newcomers_slow: Tally,
+    pub(crate) sessions_refused: Tally,
+    pub(crate) late_replies: Arc<Tally>,
+    /// Sessions by why they have ended; published by peer.
+    ended: [AtomicU64; EndReason::ALL.len()],
 }
 
 impl NodeMeter {
@@ -27,15 +55,22 @@ impl NodeMeter {
         let labels = [label("node", node)];
         let dropped = |why| {
             let labels = [label("node", node), Label::from_static_parts("reason", why)];
-            counter(NEWCOMERS_DROPPED, &labels)
+            Tally::new(NEWCOMERS_DROPPED, &labels)
         };
         Self {
-            handshakes_refused: counter(HANDSHAKES_REFUSED, &labels),
+            handshakes_refused: Tally::new(HANDSHAKES_REFUSED, &labels),
             newcomers_full: dropped("full"),
             newcomers_slow: dropped("slow"),
-            sessions_refused: counter(SESSIONS_REFUSED, &labels),
-            late_replies: counter(LATE_REPLIES, &labels),
+            sessions_refused: Tally::new(SESSIONS_REFUSED, &labels),
+            late_replies: Arc::new(Tally::new(LATE_REPLIES, &labels)),
+            ended: Default::default(),
         }
+    }
+
+    /// How many sessions have ended for each reason.
+    pub(crate) fn sessions_ended(&self) -> Vec<(EndReason, u64)> {
+        let counts = self.ended.iter().map(|count| count.load(Ordering::Relaxed));
+        EndReason::ALL.into_iter().zip(counts).collect()
     }
 }
 
@@ -46,9 +81,9 @@ pub(crate) struct SessionMeter {
     up: Gauge,
     ticks_missed: Counter,
     tick_round_trip: Histogram,
-    pub(crate) control_lost: Counter,
-    pub(crate) connections_stalled: Counter,
-    pub(crate) watches_refused: Counter,
+    pub(crate) control_lost: Tally,
+    pub(crate) connections_stalled: Tally,
+    pub(crate) watches_refused: Tally,
     unconfirmed: Counter,
     carried_sent: Counter,
     carried_received: Counter,
@@ -86,9 +121,9 @@ impl SessionMeter {
             up: gauge(SESSION_UP, &labels),
             ticks_missed: counter(TICKS_MISSED, &labels),
             tick_round_trip: histogram(TICK_ROUND_TRIP, &labels),
-            control_lost: counter(CONTROL_LOST, &labels),
-            connections_stalled: counter(CONNECTIONS_STALLED, &labels),
-            watches_refused: counter(WATCHES_REFUSED, &labels),
+            control_lost: Tally::new(CONTROL_LOST, &labels),
+            connections_stalled: Tally::new(CONNECTIONS_STALLED, &labels),
+            watches_refused: Tally::new(WATCHES_REFUSED, &labels),
             unconfirmed: counter(UNCONFIRMED, &labels),
             carried_sent: counter(CARRIED_BYTES_SENT, &labels),
             carried_received: counter(CARRIED_BYTES_RECEIVED, &labels),
@@ -141,7 +176,7 @@ impl SessionMeter {
     }
 
     /// The session has ended, with these last figures.
-    pub(crate) fn end(&self, last: &TransferStats, reason: EndReason, unconfirmed: u64) {
+    pub(crate) fn end(&self, node: &NodeMeter, last: &TransferStats, reason: EndReason, unconfirmed: u64) {
         let Some(before) = self.published.lock().take() else {
             return;
         };
@@ -149,7 +184,8 @@ impl SessionMeter {
         self.transfer.gauges(&TransferStats::default());
         self.up.set(0.0);
         let with_reason = |name| [&self.labels[..], &[Label::from_static_parts("reason", name)]].concat();
-        counter(NODEDOWNS, &with_reason(name_of(reason))).increment(1);
+        counter(NODEDOWNS, &with_reason(reason.as_str())).increment(1);
+        node.ended[reason as usize].fetch_add(1, Ordering::Relaxed);
         self.unconfirmed.increment(unconfirmed);
     }
 }
@@ -206,19 +242,4 @@ impl TransferMeter {
 
 fn label(key: &'static str, name: &NodeName) -> Label {
     Label::new(key, name.to_string())
-}
-
-/// A reason as the value of a label.
-fn name_of(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Silent => "silent",
-        EndReason::Gone => "gone",
-        EndReason::Restarted => "restarted",
-        EndReason::PeerGaveUp => "peer_gave_up",
-        EndReason::ProbeUnanswered => "probe_unanswered",
-        EndReason::ProtocolError => "protocol_error",
-        EndReason::Disconnected => "disconnected",
-        EndReason::PeerShutDown => "peer_shut_down",
-        _ => "other",
-    }
 }

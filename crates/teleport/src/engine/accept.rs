@@ -82,7 +82,7 @@ impl Inner {
 
 /// Counts and logs that a connection was refused.
 fn note_refused(engine: &Engine, source: SocketAddr, what: OfStranger, error: &dyn Display) {
-    engine.meter.handshakes_refused.increment(1);
+    engine.core.meter.handshakes_refused.count();
     let (node, noted) = (&engine.core.local.name, engine.core.warnings.of_stranger(source.ip(), what));
     warn_seldom!(noted, %node, %source, %error, "inbound connection refused");
 }
@@ -97,7 +97,7 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
                     (&engine.core.local.name, engine.core.warnings.of_node(OfNode::CannotAccept));
                 warn_seldom!(noted, %node, %error, "cannot accept; trying again");
                 if engine.unproven.drop_one() {
-                    engine.meter.newcomers_full.increment(1);
+                    engine.core.meter.newcomers_full.count();
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -106,7 +106,7 @@ pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
         let proving = prove(engine.clone(), stream, source, number);
         let spawn = || tokio::spawn(proving).abort_handle();
         if engine.unproven.add(number, Source::of(source.ip()), spawn) {
-            engine.meter.newcomers_full.increment(1);
+            engine.core.meter.newcomers_full.count();
         }
     }
 }
@@ -200,7 +200,7 @@ async fn prove(engine: Arc<Engine>, stream: TcpStream, source: SocketAddr, numbe
             tracing::debug!(node = %engine.core.local.name, %source, "inbound connection closed")
         }
         Err(_) => {
-            engine.meter.newcomers_slow.increment(1);
+            engine.core.meter.newcomers_slow.count();
             tracing::debug!(node = %engine.core.local.name, %source, ?limit, "inbound connection took too long to prove itself")
         }
     }

@@ -331,7 +331,7 @@ impl Control {
             return; // to resume would only be refused, and might be before the session has come to the goodbye
         }
         tracing::info!(parent: &self.session.span, why, "control connection lost");
-        self.session.meter.control_lost.increment(1);
+        self.session.meter.control_lost.count();
         let (session, generation) = (self.session.id, connection.generation);
         self.session.core.events.send(SessionEvent::ControlLost { session, generation });
     }

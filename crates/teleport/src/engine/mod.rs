@@ -19,7 +19,6 @@ use crate::base::allow::AllowList;
 use crate::base::config;
 use crate::base::cookies::KnownCookies;
 use crate::base::lock::{Lock, Rank};
-use crate::base::meter::NodeMeter;
 use crate::base::recorder;
 use crate::base::resolver::Resolver;
 use crate::base::seldom::{OfPeer, say_seldom, warn_seldom};
@@ -68,7 +67,6 @@ pub(crate) struct Engine {
     pub(crate) address: SocketAddr,
     bulk: BulkThreads,
     pub(crate) monitors: Monitors,
-    meter: NodeMeter,
     pub(crate) strays: Strays,
     resolver: Arc<dyn Resolver>,
     pub(crate) cookies: KnownCookies,
@@ -128,8 +126,7 @@ impl Engine {
             hosting,
         } = parts;
         recorder::describe();
-        let meter = NodeMeter::new(&local.name);
-        let (core, told) = Core::new(local, config, handle, hosting, meter.late_replies.clone());
+        let (core, told) = Core::new(local, config, handle, hosting);
         if let Some(list) = allow {
             core.allowed.set(list);
         }
@@ -140,7 +137,6 @@ impl Engine {
             net_ticktime: AtomicU64::new(millis(config.net_ticktime)),
             core,
             monitors: Monitors::default(),
-            meter,
             strays: Strays::default(),
             peers: Peers::default(),
             deadline_changed: Notify::new(),
@@ -211,8 +207,10 @@ impl Engine {
             last_heard: self.core.clock.now().saturating_sub(session.last_heard()),
             tick_round_trip,
             ticks_missed: ticks.missed,
+            control_lost: session.meter.control_lost.so_far(),
+            connections_stalled: session.meter.connections_stalled.so_far(),
             watched: session.watched().len(),
-            watches_refused: session.watches_refused(),
+            watches_refused: session.meter.watches_refused.so_far(),
             not_allowed: session.not_allowed(),
             carried: session.carried.so_far(),
             transfer: session.stats(),
@@ -362,7 +360,7 @@ impl Engine {
                 }
                 Err(refusal) => {
                     if refusal == Refusal::TooManySessions {
-                        self.meter.sessions_refused.increment(1);
+                        self.core.meter.sessions_refused.count();
                     }
                     let (node, peer, kind) = (&self.core.local.name, &request.peer, request.kind);
                     let noted = self.core.warnings.of_peer(peer, OfPeer::Refused);

@@ -2,7 +2,7 @@
 
 use crate::Config;
 use crate::base::allow::Current;
-use crate::base::recorder::Counter;
+use crate::base::meter::NodeMeter;
 use crate::base::seldom::Warnings;
 use crate::host::Hosting;
 use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
@@ -73,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) warnings: Warnings,
     /// What peers may reach.
     pub(crate) allowed: Current,
+    pub(crate) meter: NodeMeter,
 }
 
 impl Core {
@@ -82,17 +83,18 @@ impl Core {
         config: Config,
         handle: Handle,
         hosting: Option<Arc<Hosting>>,
-        late_replies: Counter,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<SessionEvent>) {
         let (events, told) = mpsc::unbounded_channel();
         let waiters = hosting.clone().map(|hosting| -> Arc<dyn HostedWaiters> { hosting });
         let share = (config.peer_window.get() / 8).max(1);
         let foreign =
             hosting.clone().map(|hosting| -> Provider { Box::new(move |len| hosting.host.memory(len)) });
+        let meter = NodeMeter::new(&local.name);
         let core = Self {
             clock: Clock::start(),
             registry: Registry::default(),
-            watches: Watches::new(late_replies, waiters),
+            watches: Watches::new(meter.late_replies.clone(), waiters),
+            meter,
             watch_limit: WatchLimit::new(config.max_watches),
             buffers: BufferPool::new(config.buffer_pool, foreign),
             budget: NodeBudget::for_sends(config.node_window.get(), share),

@@ -147,8 +147,7 @@ impl<'a> Deliver<'a> {
             }
         };
         if begun.as_ref().is_err_and(|refused| *refused == WatchRefused::Limit) {
-            self.session.watches_refused.fetch_add(1, Ordering::Relaxed);
-            self.session.meter.watches_refused.increment(1);
+            self.session.meter.watches_refused.count();
         }
         begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
     }

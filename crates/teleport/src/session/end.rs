@@ -83,7 +83,7 @@ impl Ended {
         }
         session.meter.publish_carried(&session.carried.so_far());
         session.meter.publish_not_allowed(&session.not_allowed());
-        session.meter.end(&last, reason, unconfirmed);
+        session.meter.end(&core.meter, &last, reason, unconfirmed);
         let peer = &session.peer;
         Grant::tell_all(grants, &session, || Err(SendError::NodeDown { peer: peer.clone(), reason }));
         for waiting in outcomes {

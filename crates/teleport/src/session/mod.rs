@@ -112,8 +112,6 @@ pub(crate) struct Session {
     drained: Notify,
     /// What the peer may reach.
     permitted: Permitted,
-    /// Calls and monitors of the peer's for which there was no room.
-    watches_refused: AtomicU64,
     /// Processes of this node that the peer's processes watch.
     watched: Watched,
     /// Bytes of carried messages that the host has not taken.
@@ -196,7 +194,6 @@ impl Session {
             pool_changed: Notify::new(),
             drained: Notify::new(),
             permitted: Permitted::default(),
-            watches_refused: AtomicU64::new(0),
             watched: Watched::new(Some(core.watch_limit.clone())),
             untaken: Arc::default(),
             arrivals: Arrivals::default(),
@@ -229,11 +226,6 @@ impl Session {
     /// Whether that is to be said of the peer, and what was not.
     pub(crate) fn note(&self, what: OfPeer) -> Option<NotSaid> {
         self.core.warnings.of_peer(&self.peer, what)
-    }
-
-    /// How many calls and monitors of the peer's were beyond `max_watches`.
-    pub(crate) fn watches_refused(&self) -> u64 {
-        self.watches_refused.load(Ordering::Relaxed)
     }
 
     /// What of the peer's was refused by the allow-list.

@@ -214,7 +214,7 @@ impl Task {
                     let (connection, class, waited) = (link.id, link.class, looked_at.waited());
                     let noted = session.note(OfPeer::PoolStalled);
                     warn_seldom!(noted, parent: &session.span, connection, ?class, ?waited, "pool connection stands still; replacing it");
-                    session.meter.connections_stalled.increment(1);
+                    session.meter.connections_stalled.count();
                     state.change(after, |transfer| transfer.retire(link.id));
                 } else {
                     progress.insert(link.id, looked_at);

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use teleport::metrics::{self, METRICS};
 use teleport::{
-    AllowList, ConnectError, DeliveryError, Node, NodeName, Permits, SendError, SendOptions, Sever,
-    StaticPeers,
+    AllowList, ConnectError, DeliveryError, EndReason, Node, NodeName, Permits, SendError, SendOptions,
+    Sever, StaticPeers,
 };
 use teleport_testkit::proxy::Proxy;
 
@@ -262,6 +262,8 @@ async fn limits_that_bite_are_counted() {
     let dropped = |reason| recorder.sum(metrics::NEWCOMERS_DROPPED, b.name(), &[("reason", reason)]);
     eventually("all are given up", || dropped("full") + dropped("slow") == 10.0).await;
     assert!(dropped("full") >= 1.0 && dropped("slow") >= 1.0, "{} were too many", dropped("full"));
+    let (full, slow) = b.info().newcomers_dropped;
+    assert_eq!((full as f64, slow as f64), (dropped("full"), dropped("slow")));
 }
 
 #[tokio::test]
@@ -332,9 +334,13 @@ async fn two_nodes_move_every_metric() {
     })
     .await;
     eventually("control was lost", || sum(metrics::CONTROL_LOST, &a) > 0.0).await;
+    let control_lost = peer_of(&a, b.name()).unwrap().control_lost;
+    assert_eq!(control_lost as f64, sum(metrics::CONTROL_LOST, &a));
     let mut stranger = tokio::net::TcpStream::connect(b.address()).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     eventually("a stranger was refused", || sum(metrics::HANDSHAKES_REFUSED, &b) == 1.0).await;
+    assert_eq!((b.info().handshakes_refused, b.info().sessions_refused), (1, 0));
+    assert!(a.info().sessions_ended.iter().all(|&(_, ended)| ended == 0));
 
     eventually("the control connection is back", || {
         peer_of(&a, b.name()).is_some_and(|peer| peer.control_connected && peer.transfer.unconfirmed == 0)
@@ -345,6 +351,8 @@ async fn two_nodes_move_every_metric() {
     within(a.send(("inbox", b.name()), &"lost")).await.unwrap();
     eventually("nodedown", || recorder.sum(metrics::NODEDOWNS, a.name(), &[("reason", "silent")]) == 1.0)
         .await;
+    let ended: Vec<_> = a.info().sessions_ended.into_iter().filter(|&(_, ended)| ended > 0).collect();
+    assert_eq!(ended, [(EndReason::Silent, 1)]);
     assert!(sum(metrics::TICKS_MISSED, &a) > 0.0);
     assert_eq!(sum(metrics::UNCONFIRMED, &a), 1.0);
     for gauge in [metrics::SESSION_UP, metrics::CONNECTIONS, metrics::BYTES_IN_FLIGHT, metrics::WAITING_SENDS]

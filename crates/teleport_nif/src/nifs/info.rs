@@ -5,9 +5,10 @@ use crate::atoms;
 use crate::nifs::with_node;
 use crate::node::address;
 use crate::terms::budget::Used;
+use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::collections::HashMap;
-use teleport::PeerInfo;
+use teleport::{EndReason, NodeInfo, PeerInfo};
 
 #[rustler::nif]
 fn info(env: Env<'_>) -> NifResult<Term<'_>> {
@@ -28,6 +29,10 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
             (atoms::bytes_in_flight(), info.bytes_in_flight.encode(env)),
             (atoms::waiting_for(), CALLS.len().encode(env)),
             (atoms::late_replies(), info.late_replies.encode(env)),
+            (atoms::sessions_ended(), sessions_ended(env, &info)?),
+            (atoms::sessions_refused(), info.sessions_refused.encode(env)),
+            (atoms::handshakes_refused(), info.handshakes_refused.encode(env)),
+            (atoms::newcomers_dropped(), newcomers_dropped(env, &info)?),
             (atoms::unreadable(), running.terms.unreadable().encode(env)),
             (atoms::peers(), peers.encode(env)),
         ];
@@ -39,6 +44,18 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
 fn with_atoms<'a>(env: Env<'a>, info: Term<'a>, used: Used) -> NifResult<Term<'a>> {
     info.map_put(atoms::new_atoms().encode(env), used.atoms.encode(env))?
         .map_put(atoms::atoms_refused().encode(env), used.refused.encode(env))
+}
+
+/// How many, by reason.
+fn sessions_ended<'a>(env: Env<'a>, info: &NodeInfo) -> NifResult<Term<'a>> {
+    let pair = |(reason, count): &(EndReason, u64)| Ok((Atom::from_str(env, reason.as_str())?, *count));
+    Term::map_from_pairs(env, &info.sessions_ended.iter().map(pair).collect::<NifResult<Vec<_>>>()?)
+}
+
+/// How many, by reason.
+fn newcomers_dropped<'a>(env: Env<'a>, info: &NodeInfo) -> NifResult<Term<'a>> {
+    let (full, slow) = info.newcomers_dropped;
+    Term::map_from_pairs(env, &[(atoms::full(), full), (atoms::slow(), slow)])
 }
 
 /// What distributed Erlang has had carried.
@@ -76,6 +93,10 @@ pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
         (atoms::last_heard_ms(), (peer.last_heard.as_millis() as u64).encode(env)),
         (atoms::tick_round_trip_us(), round_trip.map_or(atoms::undefined().encode(env), |us| us.encode(env))),
         (atoms::ticks_missed(), peer.ticks_missed.encode(env)),
+        (atoms::control_lost(), peer.control_lost.encode(env)),
+        (atoms::connections_stalled(), peer.connections_stalled.encode(env)),
+        (atoms::connections_retired(), transfer.connections_retired.encode(env)),
+        (atoms::answers_refused(), transfer.answers_refused.encode(env)),
         (atoms::watched(), peer.watched.encode(env)),
         (atoms::watches_refused(), peer.watches_refused.encode(env)),
         (atoms::carried(), carried(env, peer)),

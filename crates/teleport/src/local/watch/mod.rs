@@ -13,7 +13,7 @@ pub(crate) use watched::{Subject, WatchLimit, WatchRefused, Watched, Watchers};
 pub(crate) use watcher::{Ending, HostedWaiters, Over, Path, Waiter, Watching};
 
 use super::{Peer, Unsent};
-use crate::base::recorder::Counter;
+use crate::base::meter::Tally;
 use bytes::Bytes;
 use std::sync::Arc;
 use teleport_etf::{Atom, Segments, Term};
@@ -63,8 +63,8 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// There are none. Late replies are also counted by the meter; what a host's processes wait for is told to `host`.
-    pub(crate) fn new(late_meter: Counter, host: Option<Arc<dyn HostedWaiters>>) -> Arc<Self> {
-        Arc::new(Self { watching: Watching::new(late_meter, host), watched: Watched::new(None) })
+    pub(crate) fn new(late: Arc<Tally>, host: Option<Arc<dyn HostedWaiters>>) -> Arc<Self> {
+        Arc::new(Self { watching: Watching::new(late, host), watched: Watched::new(None) })
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{End, Purpose, Via, reason};
 use crate::base::down;
 use crate::base::lock::{Lock, Rank};
+use crate::base::meter::Tally;
 use crate::base::random;
-use crate::base::recorder::Counter;
 use crate::local::{Monitored, Peer};
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -28,8 +28,7 @@ pub(crate) trait HostedWaiters: Send + Sync {
 pub(crate) struct Watching {
     last: AtomicU64,
     table: Lock<Table>,
-    late: AtomicU64,
-    late_meter: Counter,
+    late: Arc<Tally>,
     host: Option<Arc<dyn HostedWaiters>>,
 }
 
@@ -167,9 +166,9 @@ impl Ending {
 }
 
 impl Watching {
-    pub(super) fn new(late_meter: Counter, host: Option<Arc<dyn HostedWaiters>>) -> Self {
+    pub(super) fn new(late: Arc<Tally>, host: Option<Arc<dyn HostedWaiters>>) -> Self {
         let table = Lock::new(Rank::Watching, Table::default());
-        Self { last: AtomicU64::new(0), table, late: AtomicU64::new(0), late_meter, host }
+        Self { last: AtomicU64::new(0), table, late, host }
     }
 
     /// A reference that has not been used before, and that nobody can guess: who has it can answer, from wherever.
@@ -264,13 +263,12 @@ impl Watching {
 
     /// Replies that came after their caller had given up, or a second time.
     pub(crate) fn late_replies(&self) -> u64 {
-        self.late.load(Ordering::Relaxed)
+        self.late.so_far()
     }
 
     /// A reply has come, and nobody has looked at it.
     pub(crate) fn count_late(&self) {
-        self.late.fetch_add(1, Ordering::Relaxed);
-        self.late_meter.increment(1);
+        self.late.count();
     }
 
     /// The call that this ends, if it is one that somebody waits for.
