@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::base::allow::{APPLIES, Judge, Refusal};
-use crate::base::seldom::{OfPeer, warn_seldom};
+use crate::base::seldom::{NotSaid, OfPeer, warn_seldom};
 use crate::host::{Arriving, Hosting, Inbound, Origin, Receipt, Watch, next_watch};
 use crate::local::Peer;
 use crate::local::inbox::{Inbox, Put};
@@ -33,6 +33,14 @@ pub(super) struct Deliver<'a> {
     endings: SmallVec<[Ending; 4]>,
     over: SmallVec<[Over; 1]>,
     refused: SmallVec<[(ProcessId, RefId, WatchRefused); 4]>,
+    not_allowed: SmallVec<[NotAllowed; 1]>,
+}
+
+/// Something that the peer may not do, to be said: `thing`, which is refused or only noted.
+struct NotAllowed {
+    thing: String,
+    refused: bool,
+    noted: Option<NotSaid>,
 }
 
 /// A watch that has begun, and of whom.
@@ -50,9 +58,9 @@ enum Taker {
 
 impl<'a> Deliver<'a> {
     pub(crate) fn new(session: &'a Arc<Session>) -> Self {
-        let (woken, endings, over, refused) = Default::default();
+        let (woken, endings, over, refused, not_allowed) = Default::default();
         let judge = session.permitted.judge(&session.core.allowed, &session.peer);
-        Self { session, peer: session.clone(), judge, last: None, woken, endings, over, refused }
+        Self { session, peer: session.clone(), judge, last: None, woken, endings, over, refused, not_allowed }
     }
 
     /// Like [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
@@ -67,13 +75,17 @@ impl<'a> Deliver<'a> {
 
     /// Does what is left to do; after the session's lock has been released.
     pub(crate) fn finish(self) {
+        let session = self.session;
         self.woken.iter().for_each(|inbox| inbox.wake());
-        self.endings.into_iter().for_each(|ending| ending.give(&self.session.core.watches.watching));
+        self.endings.into_iter().for_each(|ending| ending.give(&session.core.watches.watching));
         self.over.into_iter().for_each(Over::end);
+        for NotAllowed { thing, refused, noted } in self.not_allowed {
+            warn_seldom!(noted, parent: &session.span, refused, "the peer may not {thing}: it is not on its allow-list");
+        }
         for (watcher, reference, refused) in self.refused {
             let (kind, to) = (refused.kind(reference), Destination::Process(watcher));
             let message = Outgoing::of_kind(kind, ProcessId::NOBODY, to, refused.reason());
-            let _ = self.session.send_exempt(message); // if the session has ended, its watches have too
+            let _ = session.send_exempt(message); // if the session has ended, its watches have too
         }
     }
 
@@ -99,7 +111,9 @@ impl<'a> Deliver<'a> {
         let (session, only_logs) = (self.session, judge.only_logs);
         session.permitted.count(what);
         let noted = session.core.warnings.of_not_allowed(&session.peer, &thing);
-        warn_seldom!(noted, parent: &session.span, refused = !only_logs, "the peer may not {thing}: it is not on its allow-list");
+        if noted.is_some() || tracing::enabled!(tracing::Level::DEBUG) {
+            self.not_allowed.push(NotAllowed { thing: thing.clone(), refused: !only_logs, noted });
+        }
         if only_logs {
             return None;
         }
