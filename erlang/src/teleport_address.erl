@@ -6,7 +6,7 @@
 
 -export([listen/0, interface/0, advertised/1, configured/1, of_node/1, unresolved/1, is_host/1, is_place/1, is_of_host_only/1, to_text/1,
          unresolved_to_text/1]).
--export([find/1]).
+-export([start_resolver/0, find/1]).
 
 -export_type([host/0, place/0, about/0, unresolved/0]).
 
@@ -39,6 +39,13 @@
 
 -define(ANY, {0, 0, 0, 0}).
 -define(ANY6, {0, 0, 0, 0, 0, 0, 0, 0}).
+
+%% Starts OTP's resolver, a program that stays. OTP halts the virtual machine if the first name is looked up when there
+%% are no descriptors left to start it.
+-spec start_resolver() -> ok.
+start_resolver() ->
+    _ = spawn(fun() -> inet:getaddrs("localhost", inet) end),
+    ok.
 
 %% Where the engine is to listen: as configured, or on distributed Erlang's interface at the first free port
 %% of the range.

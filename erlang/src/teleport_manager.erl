@@ -140,6 +140,7 @@ init(For) ->
     process_flag(trap_exit, true),
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
+    ok = teleport_address:start_resolver(),
     %% A killed manager may have left an engine.
     case go_on(carried(), rest(#state{is_wanted = For =:= application})) of
         {ok, State} -> {ok, State};

@@ -8,7 +8,8 @@
 -export([a_stop_ends_what_is_under_way/1, a_hundred_starts_leave_nothing_behind/1, a_killed_manager_is_replaced/1,
          the_first_calls_after_a_start_are_answered/1, all_modules_are_loaded/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1, stopped_before_there_is_a_session/1]).
--export([a_missing_library_is_named_in_the_error/1, a_file_that_is_no_library_is_named/1, older_releases_are_refused/1]).
+-export([a_missing_library_is_named_in_the_error/1, a_file_that_is_no_library_is_named/1, older_releases_are_refused/1,
+         the_resolver_runs_before_it_is_needed/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -18,7 +19,7 @@ all() ->
     [a_stop_ends_what_is_under_way, a_hundred_starts_leave_nothing_behind, a_killed_manager_is_replaced,
      the_first_calls_after_a_start_are_answered, all_modules_are_loaded, a_supervisor_that_gives_up, calls_that_begin_at_the_end,
      stopped_before_there_is_a_session, a_missing_library_is_named_in_the_error, a_file_that_is_no_library_is_named,
-     older_releases_are_refused].
+     older_releases_are_refused, the_resolver_runs_before_it_is_needed].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -259,3 +260,9 @@ older_releases_are_refused(_Config) ->
     [?assertEqual(ok, teleport_app:supported(Release)) || Release <- ["25", "26", "27.1", "30-rc1", "100"]],
     [?assertMatch({error, {unsupported_otp, Release, _}}, teleport_app:supported(Release))
      || Release <- ["24", "24.3", "9", "R16B03", ""]].
+
+%% Without descriptors it could not be started later, and OTP would halt the node.
+the_resolver_runs_before_it_is_needed(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    teleport_test:eventually(fun() -> is_pid(erpc:call(Node, erlang, whereis, [inet_gethost_native])) end),
+    teleport_test:stop_peer(Peer).
