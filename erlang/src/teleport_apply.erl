@@ -5,7 +5,7 @@
 -module(teleport_apply).
 -behaviour(gen_server).
 
--export([start_link/0, call/5, cast/4, send_request/4, multicall/5, result/1, work/3, work/2]).
+-export([start_link/0, call/5, cast/4, send_request/4, multicall/5, result/1, work/3, work/2, work_here/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How an application ended.
@@ -48,15 +48,14 @@ call_remote(To, Module, Function, Args, Deadline) ->
         {exit, Reason} -> error({erpc, erpc_reason(Reason)})
     end.
 
-%% Like `teleport_erpc:send_request/4', with checked arguments. For a node without a pool this node's server
-%% calls OTP's function.
+%% Like `teleport_erpc:send_request/4', with checked arguments. For a node without a pool a process of this node calls OTP's function.
 -spec send_request(node(), module(), atom(), [term()]) -> teleport_request:request_id().
 send_request(Node, Module, Function, Args) ->
     case teleport_ref:resolve({?MODULE, Node}) of
         {pool, To} ->
             teleport_request:send(To, '$gen_call', request(Module, Function, Args));
         {otp, _ByDistributedErlang} ->
-            teleport_request:send({?MODULE, node()}, '$gen_call', request_at(Node, Module, Function, Args))
+            teleport_request:send(start_here(), '$gen_call', {Node, Module, Function, Args})
     end.
 
 %% Applies a function on several nodes. No node is waited for before the function is begun on the others.
@@ -67,8 +66,8 @@ multicall(Nodes, Module, Function, Args, Timeout) ->
         Ref = {?MODULE, Node},
         case teleport_ref:resolve(Ref, Milliseconds) of
             {otp, _ByDistributedErlang} ->
-                Here = {?MODULE, node()},
-                teleport_request:begin_marked({otp, Here}, Here, Mark, request_at(Node, Module, Function, Args));
+                Here = start_here(),
+                teleport_request:begin_marked({otp, Here}, Here, Mark, {Node, Module, Function, Args});
             Where ->
                 teleport_request:begin_marked(Where, Ref, Mark, request(Module, Function, Args))
         end
@@ -79,9 +78,21 @@ multicall(Nodes, Module, Function, Args, Timeout) ->
 request(Module, Function, Args) ->
     {apply, group_leader(), Module, Function, Args}.
 
--spec request_at(node(), module(), atom(), [term()]) -> tuple().
-request_at(Node, Module, Function, Args) ->
-    {apply_at, group_leader(), Node, Module, Function, Args}.
+%% A process that takes one request of the calling process, whether or not other nodes may apply functions here.
+-spec start_here() -> pid().
+start_here() ->
+    spawn(?MODULE, work_here, [self()]).
+
+-spec work_here(pid()) -> no_return().
+work_here(Caller) ->
+    Monitor = erlang:monitor(process, Caller),
+    receive
+        {'$gen_call', From, At} ->
+            true = erlang:demonitor(Monitor, [flush]),
+            work(From, group_leader(), At);
+        {'DOWN', Monitor, process, Caller, _Reason} ->
+            exit(normal)
+    end.
 
 %% Returns the result of a function, or raises its exception.
 -spec result(teleport_request:response() | badarg) -> term().
@@ -107,8 +118,6 @@ init([]) ->
 -spec handle_call(term(), gen_server:from(), state()) -> {noreply, state()} | {reply, outcome(), state()}.
 handle_call({apply, Leader, Module, Function, Args}, From, Working) when is_pid(Leader) ->
     begin_work([From, Leader, {node(), Module, Function, Args}], From, Working);
-handle_call({apply_at, Leader, Node, Module, Function, Args}, {Caller, _} = From, Working) when node(Caller) =:= node() ->
-    begin_work([From, Leader, {Node, Module, Function, Args}], From, Working);
 handle_call(_Request, _From, Working) ->
     {reply, {error, {erpc, notsup}}, Working}.
 
@@ -152,7 +161,7 @@ work(From, Leader, {Node, Module, Function, Args}) ->
     catch
         Class:Reason -> {Class, Reason}
     end,
-    ok = gen_server:reply(From, Outcome),
+    ok = teleport_relay:reply(From, Outcome),
     exit({?MODULE, answered}).
 
 %% Applies a function for a cast.

@@ -10,19 +10,25 @@
 %% same server.
 -module(teleport_relay).
 
--export([start_link/1, forget/1]).
+-export([start_link/1, forget/1, reply/2]).
 -export([init/1, loop/3]).
 
 %% Starts a relay. It ends when the process has ended, or when no peer calls or monitors it any more.
 -spec start_link(pid()) -> pid().
 start_link(Process) ->
-    %% Large replies are garbage once they are sent; full sweeps free them soon.
-    spawn_opt(?MODULE, init, [Process], [link, {fullsweep_after, 0}]).
+    %% Large replies are garbage once they are sent; full sweeps free them soon, and are not to read those that still wait.
+    spawn_opt(?MODULE, init, [Process], [link, {fullsweep_after, 0}, {message_queue_data, off_heap}]).
 
 -spec forget(pid()) -> ok.
 forget(Relay) ->
     Relay ! forget,
     ok.
+
+%% Replies as `gen_server:reply/2' does, in the calling process if a relay would else have to encode the reply: other replies of the
+%% same server do not wait for that.
+-spec reply(gen_server:from(), term()) -> ok.
+reply({_Caller, [[alias | _Relay], Number | _CallersOwn]}, Reply) when is_integer(Number) -> answer(Number, Reply);
+reply(From, Reply) -> gen_server:reply(From, Reply).
 
 -spec init(pid()) -> ok.
 init(Process) ->
@@ -39,7 +45,7 @@ init(Process) ->
 loop(Process, Alias, Monitor) ->
     receive
         {[[alias | Alias], Number | _CallersOwn], Reply} ->
-            reply(Number, Reply),
+            answer(Number, Reply),
             loop(Process, Alias, Monitor);
         {'DOWN', Monitor, process, Process, Reason} ->
             down(Process, Reason);
@@ -53,19 +59,19 @@ loop(Process, Alias, Monitor) ->
     end.
 
 %% Sends a reply to its caller. A reply that is too large fails the call.
--spec reply(term(), term()) -> ok.
-reply(Number, Reply) when is_integer(Number), Number >= 0, Number < 1 bsl 64 ->
+-spec answer(term(), term()) -> ok.
+answer(Number, Reply) when is_integer(Number), Number >= 0, Number < 1 bsl 64 ->
     _ = case teleport_nif:reply(Number, {term, Reply}) of
-        not_small -> reply_encoded(Number, Reply);
+        not_small -> answer_encoded(Number, Reply);
         Answered -> Answered
     end,
     ok;
-reply(_NoNumber, _Reply) ->
+answer(_NoNumber, _Reply) ->
     ok.
 
 %% Does not fail with any reply, since other callers wait for this relay.
--spec reply_encoded(non_neg_integer(), term()) -> ok | {error, teleport_nif:reply_error()}.
-reply_encoded(Number, Reply) ->
+-spec answer_encoded(non_neg_integer(), term()) -> ok | {error, teleport_nif:reply_error()}.
+answer_encoded(Number, Reply) ->
     try teleport_encode:encode(Reply) of
         {ok, Encoded} -> teleport_nif:reply(Number, {encoded, Encoded});
         {error, _Reason} -> teleport_nif:reject(Number)

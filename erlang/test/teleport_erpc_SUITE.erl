@@ -8,7 +8,8 @@
 -export([values_are_returned/1, outcomes_are_those_of_erpc/1, large_values_go_both_ways/1,
          each_function_has_a_process_of_its_own/1, output_goes_to_the_caller/1, a_group_leader_that_has_ended/1,
          a_killed_function_is_an_exit/1, a_late_value_gets_nowhere/1, a_caller_that_ends_ends_its_function/1,
-         nodedown_is_noconnection/1, a_node_without_apply_refuses/1, many_calls_at_once_have_their_own_values/1,
+         nodedown_is_noconnection/1, a_node_without_apply_refuses/1, values_do_not_wait_for_each_other/1,
+         a_node_without_apply_calls_itself_and_others/1, many_calls_at_once_have_their_own_values/1,
          results_that_are_too_large_are_errors/1]).
 -export([multicalls_are_those_of_erpc/1, casts_are_those_of_erpc/1, requests_are_those_of_erpc/1,
          collections_are_those_of_erpc/1, the_fallback_asks_nodes_without_teleport/1]).
@@ -22,6 +23,7 @@ all() ->
     [values_are_returned, outcomes_are_those_of_erpc, large_values_go_both_ways, each_function_has_a_process_of_its_own,
      output_goes_to_the_caller, a_group_leader_that_has_ended, a_killed_function_is_an_exit, a_late_value_gets_nowhere,
      a_caller_that_ends_ends_its_function, nodedown_is_noconnection, a_node_without_apply_refuses,
+     values_do_not_wait_for_each_other, a_node_without_apply_calls_itself_and_others,
      many_calls_at_once_have_their_own_values, results_that_are_too_large_are_errors, multicalls_are_those_of_erpc,
      casts_are_those_of_erpc, requests_are_those_of_erpc, collections_are_those_of_erpc,
      the_fallback_asks_nodes_without_teleport].
@@ -144,6 +146,33 @@ nodedown_is_noconnection(_Config) ->
     ?assertError({erpc, noconnection}, teleport_erpc:call(Node, erlang, halt, [137, [{flush, false}]], 30000)),
     teleport_test:stop_peer(Peer),
     ?assertError({erpc, noconnection}, teleport_erpc:call(Node, erlang, node, [])).
+
+%% Values that take long to encode do not hold up others: each process that has one sends it itself.
+values_do_not_wait_for_each_other(Config) ->
+    Node = ?config(node, Config),
+    ?assertEqual(Node, teleport_erpc:call(Node, erlang, node, [])),
+    {monitored_by, Relays} = erpc:call(Node, fun() -> process_info(whereis(teleport_apply), monitored_by) end),
+    Holding = spawn(Node, fun() ->
+        [true = erlang:suspend_process(Relay) || Relay <- Relays, is_pid(Relay)],
+        receive go_on -> ok end
+    end),
+    teleport_test:eventually(fun() ->
+        lists:all(fun(Relay) -> erpc:call(Node, erlang, process_info, [Relay, status]) =:= {status, suspended} end, Relays)
+    end),
+    ?assertEqual(lists:seq(1, 10000), teleport_erpc:call(Node, lists, seq, [1, 10000], 30000)),
+    Holding ! go_on.
+
+%% The key is about what other nodes may do here.
+a_node_without_apply_calls_itself_and_others(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{apply, false}, {fallback, disterl}]),
+    {PlainPeer, Plain} = teleport_test:start_peer(),
+    ok = erpc:call(Plain, application, stop, [teleport]),
+    At = [Node, Plain],
+    ?assertEqual([{ok, N} || N <- At], erpc:call(Node, teleport_erpc, multicall, [At, erlang, node, []])),
+    ?assertEqual(At, [erpc:call(Node, fun() ->
+        teleport_erpc:receive_response(teleport_erpc:send_request(N, erlang, node, []), 30000)
+    end) || N <- At]),
+    [teleport_test:stop_peer(Some) || Some <- [Peer, PlainPeer]].
 
 a_node_without_apply_refuses(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
