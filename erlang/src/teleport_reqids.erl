@@ -56,9 +56,9 @@ check_response(_Message, Collection, Delete) when is_map(Collection), map_size(C
     no_request;
 check_response(Message, Collection, Delete) when is_map(Collection), is_boolean(Delete) ->
     case Message of
-        {[alias | Id], _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
-        {[_, _, [alias | Id], _Secret | _], _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
-        {'DOWN', Id, _, _, _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
+        {[alias | Id], _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete, 0);
+        {[_, _, [alias | Id], _Secret | _], _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete, 0);
+        {'DOWN', Id, _, _, _} when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete, 0);
         _ -> no_reply
     end;
 check_response(_Message, _Collection, _Delete) ->
@@ -66,17 +66,20 @@ check_response(_Message, _Collection, _Delete) ->
 
 -spec wait(collection(), timeout(), boolean()) -> result() | timeout.
 wait(Collection, Milliseconds, Delete) ->
+    Deadline = teleport_timeout:deadline(Milliseconds),
+    Left = fun() -> teleport_timeout:left(Deadline) end,
     receive
-        {[alias | Id], _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
-        {[_, _, [alias | Id], _Secret | _], _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete);
-        {'DOWN', Id, _, _, _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete)
+        {[alias | Id], _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete, Left());
+        {[_, _, [alias | Id], _Secret | _], _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete, Left());
+        {'DOWN', Id, _, _, _} = Message when is_map_key(Id, Collection) -> result(Id, Message, Collection, Delete, Left())
     after Milliseconds ->
         timeout
     end.
 
--spec result(teleport_request:request_id(), tuple(), collection(), boolean()) -> result().
-result(Id, Message, Collection, Delete) ->
-    Response = teleport_request:check_response(Message, Id),
+%% For at most `Milliseconds' more a reply that was sent before the end may come behind it.
+-spec result(teleport_request:request_id(), tuple(), collection(), boolean(), timeout()) -> result().
+result(Id, Message, Collection, Delete, Milliseconds) ->
+    Response = teleport_request:check_response(Message, Id, Milliseconds),
     #{Id := Label} = Collection,
     case Delete of
         true -> {Response, Label, maps:remove(Id, Collection)};

@@ -13,7 +13,7 @@
 
 -export([each/3, begin_marked/4]).
 -export([call/4, send/3, fail/2, multi/4]).
--export([receive_response/2, wait_response/2, check_response/2, give_up/1]).
+-export([receive_response/2, wait_response/2, check_response/2, check_response/3, give_up/1]).
 -export([monitor/3, watcher/1, demonitor/1, ended/4]).
 %% Never called, see there.
 -export(['@markers'/3]).
@@ -188,11 +188,21 @@ wait_response(Id, Timeout) ->
     end.
 
 -spec check_response(Message :: term(), request_id()) -> response() | no_reply | badarg.
-check_response(_Message, Id) when not is_reference(Id) -> badarg;
-check_response({[alias | Id], Reply}, Id) -> finished(anywhere, Id, {reply, Reply}, 0);
-check_response({[_Alias, _Number, [alias | Id], _Secret | _Mark], Reply}, Id) -> finished(anywhere, Id, {by_hand, Reply}, 0);
-check_response({'DOWN', Id, process, Object, Reason}, Id) -> {error, {Reason, Object}};
-check_response(_Message, _Id) -> no_reply.
+check_response(Message, Id) ->
+    check_response(Message, Id, 0).
+
+%% Like check_response/2. A reply that was sent before the end that the message tells of may come for at most `Milliseconds' more.
+-spec check_response(Message :: term(), request_id(), timeout()) -> response() | no_reply | badarg.
+check_response(_Message, Id, _Milliseconds) when not is_reference(Id) ->
+    badarg;
+check_response({[alias | Id], Reply}, Id, Milliseconds) ->
+    finished(anywhere, Id, {reply, Reply}, Milliseconds);
+check_response({[_Alias, _Number, [alias | Id], _Secret | _Mark], Reply}, Id, Milliseconds) ->
+    finished(anywhere, Id, {by_hand, Reply}, Milliseconds);
+check_response({'DOWN', Id, process, Object, Reason}, Id, Milliseconds) ->
+    finished(anywhere, Id, {down, Object, Reason}, Milliseconds);
+check_response(_Message, _Id, _Milliseconds) ->
+    no_reply.
 
 %% Monitors a process of another node. Mark is the first element of the message that ends the monitor, usually
 %% 'DOWN'.

@@ -7,6 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([responses_come_in_the_order_of_answers/1, responses_are_checked_by_message/1, collections_are_those_of_otp/1,
          late_replies_reach_no_mailbox/1, requests_can_be_waited_for_again/1, servers_that_end_end_their_requests/1,
+         a_reply_by_hand_comes_before_the_end/1,
          all_behaviours_have_collections/1, functions_of_otp_take_the_ids/1, bad_input_fails_as_that_of_otp/1]).
 
 -define(BOTH, [teleport_gen_server, gen_server]).
@@ -18,6 +19,7 @@ suite() ->
 all() ->
     [responses_come_in_the_order_of_answers, responses_are_checked_by_message, collections_are_those_of_otp,
      late_replies_reach_no_mailbox, requests_can_be_waited_for_again, servers_that_end_end_their_requests,
+     a_reply_by_hand_comes_before_the_end,
      all_behaviours_have_collections, functions_of_otp_take_the_ids, bad_input_fails_as_that_of_otp].
 
 init_per_suite(Config) ->
@@ -110,6 +112,17 @@ servers_that_end_end_their_requests(Config) ->
     {{error, {{tired, First}, First}}, First, Rest} = M:receive_response(Ids, 30000, true),
     {{error, {{tired, Second}, Second}}, Second, None} = M:wait_response(Rest, 30000, true),
     ?assertEqual({lists:sort(Servers), 0}, {lists:sort([First, Second]), M:reqids_size(None)}).
+
+%% It goes over distributed Erlang, and takes longer than the end.
+a_reply_by_hand_comes_before_the_end(Config) ->
+    M = teleport_gen_server,
+    Large = binary:copy(<<"large">>, 1 bsl 20),
+    [begin
+        Server = teleport_test_server:start_at(?config(node, Config), undefined),
+        Ids = ask(M, [{label, Server, {by_hand_and_end, Large, normal}}]),
+        {Response, label, None} = M:Receive(Ids, 30000, true),
+        ?assertEqual({{reply, {ok, Large}}, 0}, {Response, M:reqids_size(None)})
+    end || Receive <- [receive_response, wait_response], _ <- lists:seq(1, 5)].
 
 all_behaviours_have_collections(Config) ->
     Node = ?config(node, Config),
