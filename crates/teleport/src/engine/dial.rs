@@ -6,12 +6,14 @@ use super::{ADVICE, Engine};
 use crate::TlsError;
 use crate::base::error::{AddressError, ConnectError, Tried};
 use crate::base::lock::{Held, Lock};
+use crate::base::resolver::Resolving;
 use crate::base::seldom::warn_seldom;
 use crate::io::socket;
 use crate::io::stream::Stream;
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -165,9 +167,11 @@ async fn reach(
     what_for: &DialFor,
     progress: &Progress,
 ) -> Result<Opened, Failed> {
-    let addresses = addresses(engine, peer).await;
+    // Where it was reached it still is, whether or not the resolver answers at present.
+    let known = engine.reached.of(peer).map(|way| way.address);
+    let asked = engine.resolver.resolve(peer);
     let mut attempts =
-        Attempts::new(addresses, |address| Box::pin(greet(engine, peer, what_for, address, progress)));
+        Attempts::new(known, asked, |address| Box::pin(greet(engine, peer, what_for, address, progress)));
     while let Some(attempt) = attempts.next().await {
         match attempt {
             // The others stand still meanwhile: one alone is given a proof.
@@ -278,10 +282,11 @@ impl From<Failure> for AddressError {
 /// Whether every address of the peer refuses a connection, and there is one.
 pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
     let look = async {
-        let addresses = addresses(engine, peer).await;
+        let addresses = engine.resolver.resolve(peer).await;
         let mut refused = !addresses.is_empty();
+        let asked = Box::pin(std::future::ready(addresses));
         let mut attempts =
-            Attempts::new(addresses, |address| Box::pin(socket::connect(address, &engine.core.config)));
+            Attempts::new(None, asked, |address| Box::pin(socket::connect(address, &engine.core.config)));
         while refused && let Some(connected) = attempts.next().await {
             refused = connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
         }
@@ -290,21 +295,14 @@ pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
     tokio::time::timeout(engine.core.config.setup_timeout, look).await.unwrap_or(false)
 }
 
-/// Where the peer is, the address that was reached before first.
-async fn addresses(engine: &Engine, peer: &NodeName) -> Vec<SocketAddr> {
-    let mut addresses = engine.resolver.resolve(peer).await;
-    if let Some(reached) = engine.reached.of(peer)
-        && let Some(at) = addresses.iter().position(|address| *address == reached.address)
-    {
-        addresses[..=at].rotate_right(1);
-    }
-    addresses
-}
-
-/// Attempts at a peer's addresses that are begun one after the other.
+/// Attempts at a peer's addresses that are begun one after the other: at the one that is known, and then at those that the resolver
+/// has.
 struct Attempts<'a, F, T, E> {
     attempt: F,
-    waiting: std::vec::IntoIter<SocketAddr>,
+    known: Option<SocketAddr>,
+    /// Until it has answered.
+    asked: Option<Resolving<'a>>,
+    waiting: VecDeque<SocketAddr>,
     under_way: FuturesUnordered<BoxFuture<'a, Result<T, E>>>,
     /// When the next one begins, if none fails before.
     next_at: Instant,
@@ -314,14 +312,20 @@ impl<'a, F, T, E> Attempts<'a, F, T, E>
 where
     F: Fn(SocketAddr) -> BoxFuture<'a, Result<T, E>>,
 {
-    fn new(addresses: Vec<SocketAddr>, attempt: F) -> Self {
-        let under_way = FuturesUnordered::new();
-        Self { attempt, waiting: addresses.into_iter(), under_way, next_at: Instant::now() }
+    fn new(known: Option<SocketAddr>, asked: Resolving<'a>, attempt: F) -> Self {
+        let (waiting, under_way) = (known.into_iter().collect(), FuturesUnordered::new());
+        Self { attempt, known, asked: Some(asked), waiting, under_way, next_at: Instant::now() }
+    }
+
+    /// The resolver has answered.
+    fn learn(&mut self, addresses: Vec<SocketAddr>) {
+        self.asked = None;
+        self.waiting.extend(addresses.into_iter().filter(|address| Some(*address) != self.known));
     }
 
     /// Begins with the next address, if there is one more.
     fn begin(&mut self) -> bool {
-        let Some(address) = self.waiting.next() else { return false };
+        let Some(address) = self.waiting.pop_front() else { return false };
         self.under_way.push((self.attempt)(address));
         self.next_at = Instant::now() + NEXT_AFTER;
         true
@@ -331,9 +335,11 @@ where
     async fn next(&mut self) -> Option<Result<T, E>> {
         loop {
             if self.under_way.is_empty() && !self.begin() {
-                return None;
+                let addresses = self.asked.as_mut()?.await;
+                self.learn(addresses);
+                continue;
             }
-            let more = self.waiting.len() > 0;
+            let more = !self.waiting.is_empty();
             tokio::select! {
                 Some(ended) = self.under_way.next() => {
                     if ended.is_err() {
@@ -341,6 +347,7 @@ where
                     }
                     return Some(ended);
                 }
+                Some(addresses) = OptionFuture::from(self.asked.as_mut()), if self.asked.is_some() => self.learn(addresses),
                 () = sleep_until(self.next_at), if more => drop(self.begin()),
             }
         }

@@ -1,5 +1,5 @@
 //! At which of its addresses a peer was reached, and whether with TLS: tried first for further connections, so that each of them
-//! does not meet again what leads nowhere.
+//! does not meet again what leads nowhere, nor waits for the resolver.
 
 use crate::base::lock::Lock;
 use crate::io::stream::Stream;
@@ -14,6 +14,7 @@ pub(crate) struct Reached(Lock<HashMap<NodeName, Way>>);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
+    /// Where it listens.
     pub(crate) address: SocketAddr,
     pub(crate) encrypted: bool,
 }

@@ -7,6 +7,7 @@ use crate::common::{
     start_with, within,
 };
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use teleport::{
@@ -32,6 +33,33 @@ async fn dialler(candidates: &[SocketAddr], setup_timeout: Duration) -> Node {
 }
 
 const LONG: Duration = Duration::from_secs(30);
+
+/// Knows a node until it is told to, and then never answers again.
+struct Silenced(SocketAddr, Arc<AtomicBool>);
+
+impl Resolver for Silenced {
+    fn resolve<'a>(&'a self, _: &'a NodeName) -> Resolving<'a> {
+        match self.1.load(Ordering::Relaxed) {
+            true => Box::pin(std::future::pending()),
+            false => Box::pin(std::future::ready(vec![self.0])),
+        }
+    }
+}
+
+#[tokio::test]
+async fn further_connections_of_a_session_do_not_wait_for_the_resolver() {
+    let (b, silent) = (start("b@127.0.0.1", &StaticPeers::new()).await, Arc::new(AtomicBool::new(false)));
+    let mut mailbox = b.mailbox().unwrap();
+    let resolver = Silenced(b.address(), silent.clone());
+    let a = Node::builder("a@127.0.0.1").cookie(COOKIE).resolver(resolver).start().await.unwrap();
+    let process = a.process();
+    within(process.send(mailbox.pid(), "small")).await.unwrap();
+    assert_eq!(within(mailbox.recv()).await.unwrap().decode::<String>().unwrap(), "small");
+    silent.store(true, Ordering::Relaxed);
+    let large = "large".repeat(1 << 18);
+    within(process.send(mailbox.pid(), large.as_str())).await.unwrap();
+    assert_eq!(within(mailbox.recv()).await.unwrap().decode::<String>().unwrap(), large);
+}
 
 /// Accepts connections, and says nothing.
 async fn mute() -> (TcpListener, SocketAddr) {
