@@ -88,7 +88,7 @@ values_at_the_edges_are_taken(_Config) ->
                          {fragment_size, 16384}, {fragment_size, 16777216}, {max_watches, 2}, {max_watches, 1 bsl 32},
                          {max_message, 1}, {max_message, 1 bsl 62}, {peer_window, 1 bsl 62}, {node_window, 1 bsl 62},
                          {answers_window, 1 bsl 62}, {buffer_pool, 0}, {buffer_pool, 1 bsl 62}, {max_term, 1 bsl 62},
-                         {express_connections, 1024}, {bulk_connections, 1024}, {most_bulk_connections, 1024}, {max_pacing_rate, 1 bsl 40},
+                         {express_connections, 100}, {bulk_connections, 100}, {most_bulk_connections, 100}, {max_pacing_rate, 1 bsl 40},
                          {max_sessions, 1000000},
                          {max_handshakes, 1000000}, {max_new_atoms, 0}, {max_new_atoms_per_peer, 1 bsl 32}]].
 

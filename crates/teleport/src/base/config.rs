@@ -72,19 +72,19 @@ pub struct Config {
     /// Default 1 MiB: half of that costs 5 % more CPU time per byte, and what is queued behind a fragment waits for all
     /// of it (8 ms on 1 Gbit/s).
     pub fragment_size: u32,
-    /// Express connections per peer.
+    /// Express connections per peer, 1 to 100.
     ///
     /// Default 1: messages of one pair then need no waiting for each other. One connection moves millions of small
     /// messages per second.
     pub express_connections: u32,
-    /// Bulk connections per peer that are opened as soon as large messages queue up.
+    /// Bulk connections per peer that are opened as soon as large messages queue up, 1 to 100.
     ///
     /// Default: half the cores, 1 to 4. A busy connection keeps a core busy at either end; more of them than cores cost
     /// 5 to 10 % of throughput in switching between them.
     pub bulk_connections: u32,
-    /// The most bulk connections per peer. More than [`bulk_connections`](Self::bulk_connections) are opened while messages wait for
-    /// them, twice as many each time, and used as long as that brings at least 1.6 times as much: networks limit single flows. At most
-    /// as many as there are without this if that is more.
+    /// The most bulk connections per peer, 1 to 100. More than [`bulk_connections`](Self::bulk_connections) are opened while messages
+    /// wait for them, twice as many each time, and used as long as that brings at least 1.6 times as much: networks limit single
+    /// flows. At most as many as there are without this if that is more.
     ///
     /// Default 8: where a flow gets a fifth of the link, five fill it.
     pub most_bulk_connections: u32,
@@ -226,8 +226,9 @@ impl Config {
             ("bulk_connections", self.bulk_connections),
             ("most_bulk_connections", self.most_bulk_connections),
         ];
-        if let Some((field, _)) = connections.into_iter().find(|(_, count)| !(1..=1024).contains(count)) {
-            return Some((field, "1 to 1024"));
+        // Of 256 in all, with room for those that are about to be replaced.
+        if let Some((field, _)) = connections.into_iter().find(|(_, count)| !(1..=100).contains(count)) {
+            return Some((field, "1 to 100"));
         }
         if self.max_watches < 2 {
             return Some(("max_watches", "at least 2"));

@@ -176,6 +176,18 @@ pub enum ConnectError {
         /// What has become of its addresses by then. Empty if even the resolver had not answered.
         tried: Vec<Tried>,
     },
+    /// There is a session, and not all connections of its pool. They are tried further.
+    #[error(
+        "{open} connections of the pool with {peer} are open after {limit:?}, and others missing: check the peer, and the log of both"
+    )]
+    Incomplete {
+        /// The peer.
+        peer: NodeName,
+        /// The limit.
+        limit: Duration,
+        /// Connections for messages, small or large, that are open.
+        open: usize,
+    },
     /// None of several addresses is the way.
     #[error("none of the addresses leads to {peer}: {}", listed(.tried))]
     Nowhere {

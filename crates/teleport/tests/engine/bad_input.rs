@@ -222,9 +222,9 @@ async fn what_a_node_cannot_start_with_is_named() {
     assert!(matches!(error, StartError::Listen { .. }), "{error:?}");
     assert_says(&error, &[&a.address().to_string(), "choose another address"]);
     let flaws = [
-        ("bulk_connections", "1 to 1024", config(|config| config.bulk_connections = 0)),
-        ("most_bulk_connections", "1 to 1024", config(|config| config.most_bulk_connections = 0)),
-        ("express_connections", "1 to 1024", config(|config| config.express_connections = u32::MAX)),
+        ("bulk_connections", "1 to 100", config(|config| config.bulk_connections = 0)),
+        ("most_bulk_connections", "1 to 100", config(|config| config.most_bulk_connections = 0)),
+        ("express_connections", "1 to 100", config(|config| config.express_connections = u32::MAX)),
         ("worker_threads", "1 to 1024", config(|config| config.worker_threads = 100_000)),
         ("net_ticktime", "30 days", config(|config| config.net_ticktime = Duration::MAX)),
         ("max_sessions", "at least 1", config(|config| config.max_sessions = 0)),
