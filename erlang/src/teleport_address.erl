@@ -98,8 +98,8 @@ configured(Node) ->
         #{} -> error
     end.
 
-%% The addresses to try for a node, in this order, and the host names that could not be resolved.
--spec of_node(node()) -> {[teleport_nif:address()], [unresolved()]}.
+%% The addresses to try for a node, in this order, and the host names that could not be resolved. `late': the node has not answered.
+-spec of_node(node()) -> {[teleport_nif:address()] | late, [unresolved()]}.
 of_node(Node) ->
     IsCarried = teleport_dist:is_carried(Node),
     {Candidates, Unresolved} = case configured(Node) of
@@ -107,7 +107,10 @@ of_node(Node) ->
         {ok, Places} -> places(looked_up([begin_lookup(Host, Port) || {Host, Port} <- Places], ?LOOKUP));
         error -> ask(Node)
     end,
-    {unique([Candidate || {Ip, _Port} = Candidate <- Candidates, Ip =/= ?ANY, Ip =/= ?ANY6]), Unresolved}.
+    case Candidates of
+        late -> {late, Unresolved};
+        _ -> {unique([Candidate || {Ip, _Port} = Candidate <- Candidates, Ip =/= ?ANY, Ip =/= ?ANY6]), Unresolved}
+    end.
 
 %% The hosts among these that cannot be resolved here.
 -spec unresolved([host()]) -> [unresolved()].
@@ -123,12 +126,13 @@ places(Found) ->
 unique([]) -> [];
 unique([First | Rest]) -> [First | unique([Other || Other <- Rest, Other =/= First])].
 
--spec ask(node()) -> {[teleport_nif:address()], [unresolved()]}.
+-spec ask(node()) -> {[teleport_nif:address()] | late, [unresolved()]}.
 ask(Node) ->
     try erpc:call(Node, teleport_manager, about, [], ?TIMEOUT) of
         {ok, About} -> candidates(Node, About);
         {error, _} -> {[], []}
     catch
+        error:{erpc, timeout} -> {late, []};
         _:_ -> {[], []}
     end.
 

@@ -78,17 +78,28 @@ handle_info(_Other, State) ->
 answer({cookie, Name}, _State) ->
     teleport_nif:cookie_is(Name, cookie(known(Name)));
 answer({addresses, Name}, _State) ->
-    %% This may take long, and must not delay other answers.
-    spawn(fun() ->
+    Answer = fun() ->
         Node = known(Name),
-        _ = teleport_nif:resolved(Name, addresses(Node)),
+        _ = case addresses(Node) of
+            late -> ok; % the engine says that there was no answer in time
+            Addresses -> teleport_nif:resolved(Name, Addresses)
+        end,
         Node =/= unknown andalso teleport_dist:end_if_gone(Node)
-    end);
+    end,
+    aside(Answer, fun() -> ok end);
 answer({call_back, Name}, State) ->
     Node = known(Name),
     %% If the peer has asked the same of this node, neither can reach the other.
     IsAsked = lists:keymember(Node, 1, alive(State)),
-    spawn(fun() -> teleport_nif:called_back(Name, not IsAsked andalso is_called_back(Node)) end).
+    aside(fun() -> teleport_nif:called_back(Name, not IsAsked andalso is_called_back(Node)) end,
+          fun() -> teleport_nif:called_back(Name, false) end).
+
+%% What may take long must not delay other answers. Where there can be no more processes, only this question is not answered.
+-spec aside(fun(() -> term()), fun(() -> ok)) -> ok | pid().
+aside(Answer, Otherwise) ->
+    try spawn(Answer)
+    catch error:system_limit -> Otherwise()
+    end.
 
 -spec is_called_back(node() | unknown) -> boolean().
 is_called_back(Node) ->
@@ -108,7 +119,7 @@ known(Name) ->
     catch error:badarg -> unknown
     end.
 
--spec addresses(node() | unknown) -> [teleport_nif:address()].
+-spec addresses(node() | unknown) -> [teleport_nif:address()] | late.
 addresses(unknown) ->
     [];
 addresses(Node) ->

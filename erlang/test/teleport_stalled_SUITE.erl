@@ -7,7 +7,8 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([a_stopped_peer_holds_up_no_other/1, a_slow_process_holds_up_no_other/1,
          asynchronous_sends_do_not_wait_and_keep_order/1, all_who_wait_are_told_of_a_peer_that_stays_stopped/1]).
--export([a_send_to_several_nodes_says_how_long_one_may_take/1, a_stopped_peer_is_not_waited_for/1]).
+-export([a_send_to_several_nodes_says_how_long_one_may_take/1, a_stopped_peer_is_not_waited_for/1,
+         a_large_message_does_not_wait_for_a_busy_manager/1, a_stopped_peer_is_not_called_not_running/1]).
 
 -define(PATIENCE, 30000).
 -define(WINDOW, (16 bsl 20)).
@@ -21,7 +22,7 @@ suite() ->
 all() ->
     [a_stopped_peer_holds_up_no_other, a_slow_process_holds_up_no_other, asynchronous_sends_do_not_wait_and_keep_order,
      all_who_wait_are_told_of_a_peer_that_stays_stopped, a_send_to_several_nodes_says_how_long_one_may_take,
-     a_stopped_peer_is_not_waited_for].
+     a_stopped_peer_is_not_waited_for, a_large_message_does_not_wait_for_a_busy_manager, a_stopped_peer_is_not_called_not_running].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -165,6 +166,22 @@ all_who_wait_are_told_of_a_peer_that_stays_stopped(Config) ->
     {Count, Wrong} = teleport_test:report(Sink),
     ?assertEqual([], Wrong),
     ?assert(Count =< Accepted).
+
+%% The first large message needs a connection: where the peer is is known by then.
+a_large_message_does_not_wait_for_a_busy_manager(Config) ->
+    {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
+    Server = teleport_test_server:start_at(Node, server),
+    {ok, small} = erpc:call(Sender, teleport, gs_call, [Server, {echo, small}]),
+    ok = erpc:call(Node, sys, suspend, [teleport_manager]),
+    Large = binary:copy(<<"large">>, ?LARGE),
+    ?assertEqual({ok, Large}, erpc:call(Sender, teleport, gs_call, [Server, {echo, Large}, 4000])),
+    ok = erpc:call(Node, sys, resume, [teleport_manager]).
+
+%% Teleport may well run there.
+a_stopped_peer_is_not_called_not_running(Config) ->
+    {Sender, Node} = {?config(sender, Config), ?config(node, Config)},
+    teleport_test:signal(stop, ?config(os_pid, Config)),
+    ?assertMatch({error, {connect, _Text}}, erpc:call(Sender, teleport, send, [{server, Node}, hello])).
 
 %% A send to several nodes says how long one of them may take.
 a_send_to_several_nodes_says_how_long_one_may_take(Config) ->
