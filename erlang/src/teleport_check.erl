@@ -95,7 +95,7 @@ known(Node) ->
             case lists:member(Node, erlang:nodes(connected)) orelse net_kernel:connect_node(Node) of
                 true ->
                     Carried = case teleport_dist:connection(Node) of
-                        process -> ", which goes over teleport here";
+                        carried -> ", which goes over teleport here";
                         _ -> ""
                     end,
                     [{node, ok, text("~ts is connected by distributed Erlang~ts", [Node, Carried])} | peer(Node)];

@@ -9,8 +9,8 @@
 
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
--export([is_carried/1, connection/1, listens/0, goes_on/0, look_at/1, addresses/1, end_if_gone/1]).
--export([accept_loop/1, hold/2, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
+-export([is_carried/1, connection/1, listens/0, goes_on/0, accept_anew/0, look_at/1, addresses/1, end_if_gone/1]).
+-export([accept_loop/1, accept_next/1, hold/2, held/3, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
 -include_lib("kernel/include/dist_util.hrl").
@@ -31,6 +31,9 @@
 
 %% How long a node may take to say whether it carries, in milliseconds.
 -define(TIMEOUT, 5000).
+
+%% The persistent term with the process that accepts connections.
+-define(ACCEPTOR, {?MODULE, acceptor}).
 
 %% The greatest creation that has a meaning of its own.
 -define(MAX_OLD_CREATION, 3).
@@ -136,7 +139,7 @@ carriers() ->
 %% Whether the connection to a node is carried, or would be if there were one. What asks for the node's address must not need it then.
 -spec is_carried(node()) -> boolean().
 is_carried(Node) ->
-    is_carrier() andalso connection(Node) =/= port.
+    is_carrier() andalso connection(Node) =/= plain.
 
 %% The family of addresses: `-proto_dist teleport6' is for IPv6.
 -spec family() -> inet | inet6.
@@ -154,12 +157,12 @@ driver() ->
         inet6 -> inet6_tcp
     end.
 
-%% What the connection with a node is, if there is one: carried ones, and others that are not of `inet_tcp', have a process.
--spec connection(node()) -> process | port | none.
+%% What the connection with a node is, if there is one. Carried ones have a process; so have those of `inet_tls' on nodes that do not carry.
+-spec connection(node()) -> carried | plain | none.
 connection(Node) ->
     case lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)) of
-        {Node, Controller} when is_pid(Controller) -> process;
-        {Node, _Controller} -> port;
+        {Node, Controller} when is_pid(Controller) -> case is_carrier() of true -> carried; false -> plain end;
+        {Node, _Controller} -> plain;
         false -> none
     end.
 
@@ -245,8 +248,20 @@ accept(_Listen) ->
 
 -spec accept_loop(pid()) -> no_return().
 accept_loop(Kernel) ->
+    ok = persistent_term:put(?ACCEPTOR, self()),
     ok = teleport_nif:carrier_accept(),
     accept_next(Kernel).
+
+%% The engine is about to begin anew, maybe in another library, which does not know yet who accepts.
+-spec accept_anew() -> ok.
+accept_anew() ->
+    case persistent_term:get(?ACCEPTOR, none) of
+        none ->
+            ok;
+        Acceptor ->
+            Acceptor ! accept_anew,
+            ok
+    end.
 
 -spec accept_next(pid()) -> no_return().
 accept_next(Kernel) ->
@@ -262,16 +277,25 @@ accept_next(Kernel) ->
                     _ = spawn(?MODULE, hold, [Plain, Socket]),
                     hand_on(Kernel, Socket, fun(Pid) -> Driver:controlling_process(Socket, Pid) end);
                 {error, _Reason} -> ok % the node has closed it
-            end
+            end;
+        accept_anew ->
+            ok = teleport_nif:carrier_accept()
     end,
-    accept_next(Kernel).
+    ?MODULE:accept_next(Kernel).
 
-%% A port that was opened with a descriptor does not close it when it ends.
--spec hold(teleport_nif:plain(), port()) -> ok.
+%% A port that was opened with a descriptor does not close it when it ends. A process that hibernates is in no version of this module.
+-spec hold(teleport_nif:plain(), port()) -> no_return().
 hold(Plain, Socket) ->
     Monitor = erlang:monitor(port, Socket),
+    erlang:hibernate(?MODULE, held, [Plain, Socket, Monitor]).
+
+-spec held(teleport_nif:plain(), port(), reference()) -> ok.
+held(Plain, Socket, Monitor) ->
     receive
-        {'DOWN', Monitor, port, Socket, _Reason} -> teleport_nif:plain_close(Plain)
+        {'DOWN', Monitor, port, Socket, _Reason} ->
+            try teleport_nif:plain_close(Plain)
+            catch error:badarg -> ok % it is of a library that was loaded before, and closed when this process has ended
+            end
     end.
 
 -spec hand_on(pid(), reference() | port(), fun((pid()) -> term())) -> ok.
@@ -338,7 +362,7 @@ is_plain(_Reason) -> false.
 %% A node is up: two nodes that carry are to know if what is between them is not carried all the same.
 -spec look_at(node()) -> ok.
 look_at(Node) ->
-    _ = lists:member(Node, nodes()) andalso connection(Node) =/= process andalso spawn(fun() -> warn_if_carrier(Node) end),
+    _ = lists:member(Node, nodes()) andalso connection(Node) =/= carried andalso spawn(fun() -> warn_if_carrier(Node) end),
     ok.
 
 -spec warn_if_carrier(node()) -> ok.
@@ -524,7 +548,7 @@ find(Node) ->
 %% has them again after some moments.
 -spec end_if_gone(node()) -> ok.
 end_if_gone(Node) ->
-    case connection(Node) =:= process andalso find(Node) of
+    case connection(Node) =:= carried andalso find(Node) of
         noport ->
             receive after ?GONE_AFTER -> ok end,
             case {silent(Node), find(Node)} of

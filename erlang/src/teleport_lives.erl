@@ -33,14 +33,18 @@ new() ->
 -spec up(node(), lives()) -> lives().
 up(Node, Lives) ->
     case teleport_dist:connection(Node) of
-        process -> Lives#{Node => carried};
+        carried -> Lives#{Node => carried};
         _ -> ask(Node, Lives)
     end.
 
 -spec ask(node(), lives()) -> lives().
 ask(Node, Lives) ->
     IsDoubted = maps:get(Node, Lives, undefined) =:= doubted,
-    {_Pid, Asking} = spawn_monitor(?MODULE, asking, [Node]),
+    Asking = try spawn_monitor(?MODULE, asking, [Node]) of
+        {_Pid, Monitor} -> Monitor
+    catch
+        error:system_limit -> undefined % its creation stays unknown
+    end,
     Lives#{Node => #life{asking = Asking, is_doubted = IsDoubted}}.
 
 %% A node is down. Ends the session with that incarnation.

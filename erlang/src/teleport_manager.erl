@@ -48,6 +48,10 @@
 %% Milliseconds between two checks of the ticktime and the identity.
 -define(LOOK_AFTER, 5000).
 
+%% How often an engine is started anew at a port that is taken, and how long it takes until it is tried again, in milliseconds.
+-define(TRIES, 20).
+-define(TRY_AFTER, 100).
+
 %% `carrier': the engine is for distributed Erlang, if that goes over it, and until the application is started for nothing else.
 -spec start_link(application | carrier) -> gen_server:start_ret().
 start_link(For) ->
@@ -166,8 +170,25 @@ identity() ->
 -spec go_on(none | {{node(), non_neg_integer()}, teleport_nif:address()}, #state{}) -> {ok, #state{}} | {error, term()}.
 go_on(none, State) ->
     follow(State);
-go_on({Identity, {Ip, Port}}, State) ->
-    start_engine(Identity, ticktime_at_first(), #{listen => {Ip, 0}, ports => {Port, Port}}, State#state{carries = true}).
+go_on({Identity, Address}, State) ->
+    ok = teleport_dist:accept_anew(),
+    go_on(Identity, Address, State#state{carries = true}, ?TRIES).
+
+%% The engine of before may be about to close the port.
+-spec go_on({node(), non_neg_integer()}, teleport_nif:address(), #state{}, pos_integer()) -> {ok, #state{}} | {error, term()}.
+go_on(Identity, {Ip, Port} = Address, State, Tries) ->
+    case start_engine(Identity, ticktime_at_first(), only_at(Ip, {Port, Port}), State) of
+        {error, {cannot_listen, _Address, _Text}} when Tries > 1 ->
+            receive after ?TRY_AFTER -> ok end,
+            go_on(Identity, Address, State, Tries - 1);
+        Started ->
+            Started
+    end.
+
+%% Where to listen: at the first of these ports that is free, and nowhere else.
+-spec only_at(inet:ip_address(), {inet:port_number(), inet:port_number()}) -> map().
+only_at(Ip, Ports) ->
+    #{listen => {Ip, 0}, ports => Ports, any_port => false}.
 
 %% Makes the engine follow the node's identity.
 -spec follow(#state{}) -> {ok, #state{}} | {error, term()}.
@@ -261,7 +282,7 @@ stop_engine(Timeout) ->
 handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
     Listen = case Ports of
         any -> #{listen => {Interface, 0}};
-        _ -> #{listen => {Interface, 0}, ports => Ports}
+        _ -> only_at(Interface, Ports)
     end,
     case start_engine(Identity, ticktime_at_first(), Listen, (rest(State))#state{carries = true}) of
         {ok, #state{address = Address} = Started} ->

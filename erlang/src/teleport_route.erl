@@ -171,8 +171,15 @@ answered(Monitor, {route, Node, Route}, Questions) ->
 
 -spec begin_asking(node()) -> reference().
 begin_asking(Node) ->
-    {_Pid, Monitor} = spawn_monitor(?MODULE, asking, [Node]),
-    Monitor.
+    try spawn_monitor(?MODULE, asking, [Node]) of
+        {_Pid, Monitor} -> Monitor
+    catch
+        error:system_limit ->
+            %% As if it had ended without an answer.
+            Monitor = make_ref(),
+            self() ! {'DOWN', Monitor, process, self(), {route, Node, unknown}},
+            Monitor
+    end.
 
 %% Forgets the route to a node: the next sender asks for it again.
 -spec forget(node()) -> ok.
@@ -187,7 +194,7 @@ asking(Node) ->
 %% `unknown': the node cannot be reached. Its messages are sent to the pool, where they fail.
 -spec find(node()) -> route() | unknown.
 find(Node) ->
-    case is_configured(Node) orelse teleport_dist:connection(Node) =:= process of
+    case is_configured(Node) orelse teleport_dist:connection(Node) =:= carried of
         true ->
             pool;
         false ->

@@ -9,6 +9,7 @@
 -export([plain_nodes_connect_to_a_carrier/1, a_carrier_connects_to_plain_nodes/1, another_cookie_is_refused/1,
          plain_connections_are_closed/1, erl_call_reaches_a_carrier/1, a_dynamic_name_carries/1,
          without_a_listener_it_goes_plain/1, it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
+         a_node_does_not_listen_at_other_ports/1,
          hidden_nodes_stay_hidden/1, ipv6_carries/1, a_remote_shell_works/1, distribution_stops_and_starts_again/1,
          the_application_may_come_and_go/1, a_broken_library_ends_the_node_with_a_line/1,
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1, a_node_that_stops_needs_no_warning/1]).
@@ -24,6 +25,7 @@ all() ->
     [plain_nodes_connect_to_a_carrier, a_carrier_connects_to_plain_nodes, another_cookie_is_refused,
      plain_connections_are_closed, erl_call_reaches_a_carrier, a_dynamic_name_carries,
      without_a_listener_it_goes_plain, it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
+     a_node_does_not_listen_at_other_ports,
      hidden_nodes_stay_hidden, ipv6_carries, a_remote_shell_works, distribution_stops_and_starts_again,
      the_application_may_come_and_go, a_broken_library_ends_the_node_with_a_line,
      a_release_in_embedded_mode_carries, two_carriers_are_refused, a_node_that_stops_needs_no_warning].
@@ -134,6 +136,21 @@ ports_and_interface_of_the_kernel_hold(_Config) ->
         [?assert(Port >= 24371 andalso Port =< 24379) || Port <- [First, Second]],
         ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
         ?assert(is_carried(A, B))
+    end).
+
+%% As with `inet_tcp': who looks for it at these ports would find another node there.
+a_node_does_not_listen_at_other_ports(_Config) ->
+    {ok, Taken} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Taken),
+    Flags = ["-kernel", "inet_dist_use_interface", "{127,0,0,1}", "inet_dist_listen_min", integer_to_list(Port),
+             "inet_dist_listen_max", integer_to_list(Port)],
+    Anonymous = anonymous(["-proto_dist", "teleport" | Flags]),
+    with([Anonymous], fun([Node]) ->
+        Start = fun() -> net_kernel:start(list_to_atom(peer:random_name()), #{name_domain => shortnames}) end,
+        ?assertMatch({error, _}, at(Node, Start)),
+        ok = gen_tcp:close(Taken),
+        ?assertMatch({ok, _}, at(Node, Start)),
+        ?assertMatch({ok, {_, Port}}, at(Node, teleport_manager, address, []))
     end).
 
 hidden_nodes_stay_hidden(_Config) ->

@@ -7,6 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([a_stop_ends_what_is_under_way/1, a_hundred_starts_leave_nothing_behind/1, a_killed_manager_is_replaced/1,
          the_first_calls_after_a_start_are_answered/1, all_modules_are_loaded/1]).
+-export([a_node_without_room_for_processes_goes_on/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1, stopped_before_there_is_a_session/1]).
 -export([a_missing_library_is_named_in_the_error/1, a_file_that_is_no_library_is_named/1, older_releases_are_refused/1,
          the_resolver_runs_before_it_is_needed/1]).
@@ -17,7 +18,8 @@ suite() ->
 
 all() ->
     [a_stop_ends_what_is_under_way, a_hundred_starts_leave_nothing_behind, a_killed_manager_is_replaced,
-     the_first_calls_after_a_start_are_answered, all_modules_are_loaded, a_supervisor_that_gives_up, calls_that_begin_at_the_end,
+     the_first_calls_after_a_start_are_answered, all_modules_are_loaded,
+     a_node_without_room_for_processes_goes_on, a_supervisor_that_gives_up, calls_that_begin_at_the_end,
      stopped_before_there_is_a_session, a_missing_library_is_named_in_the_error, a_file_that_is_no_library_is_named,
      older_releases_are_refused, the_resolver_runs_before_it_is_needed].
 
@@ -133,6 +135,39 @@ a_killed_manager_is_replaced(_Config) ->
 has_other_manager(Before) ->
     Now = whereis(teleport_manager),
     is_pid(Now) andalso Now =/= Before andalso element(1, teleport_manager:address()) =:= ok.
+
+%% What needs a process fails, and nothing else.
+a_node_without_room_for_processes_goes_on(_Config) ->
+    {OtherPeer, Other} = teleport_test:start_peer(),
+    {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{setup_timeout, 500}, {fallback, disterl}], ["+P", "1024"]),
+    %% Distributed Erlang would need a process to connect, and end the node without one.
+    true = erpc:call(Node, net_kernel, connect_node, [Other]),
+    Sup = erpc:call(Node, erlang, whereis, [teleport_sup]),
+    Children = fun() -> lists:sort([Pid || {_Id, Pid, _Type, _Modules} <- supervisor:which_children({teleport_sup, Node})]) end,
+    Before = Children(),
+    Sent = erpc:call(Node, fun() ->
+        {Filler, Monitor} = spawn_monitor(fun() -> fill([]) end),
+        teleport_test:eventually(fun() -> erlang:system_info(process_count) >= erlang:system_info(process_limit) end),
+        Results = [teleport:send({init, Other}, hello) || _ <- [1, 2, 3]],
+        Filler ! stop,
+        receive {'DOWN', Monitor, process, Filler, normal} -> Results end
+    end),
+    [?assertMatch({error, {connect, _Text}}, Result) || Result <- Sent],
+    ?assertEqual({Sup, Before}, {erpc:call(Node, erlang, whereis, [teleport_sup]), Children()}),
+    teleport_test:eventually(fun() -> erpc:call(Node, teleport, send, [{init, Other}, hello]) =:= ok end),
+    [teleport_test:stop_peer(Some) || Some <- [Peer, OtherPeer]].
+
+%% Until it is told to stop.
+fill(Fillers) ->
+    try spawn(fun() -> receive stop -> ok end end) of
+        Filler -> fill([Filler | Fillers])
+    catch
+        error:system_limit ->
+            receive
+                stop -> [exit(Filler, kill) || Filler <- Fillers], ok
+            after 0 -> fill(Fillers)
+            end
+    end.
 
 %% Managers are killed until the application ends: the engine ends too.
 a_supervisor_that_gives_up(_Config) ->

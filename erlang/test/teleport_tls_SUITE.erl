@@ -10,7 +10,8 @@
          a_certificate_of_another_authority_is_refused/1, an_expired_certificate_is_refused/1,
          certificates_have_to_name_their_node/1, new_files_hold_for_new_sessions/1,
          files_that_cannot_be_used_are_named_in_the_error/1, carried_distribution_is_encrypted/1]).
--export([an_encrypted_cluster_encrypts_teleport/1, options_of_a_file_are_taken_over/1, options_that_are_not_taken_over_prevent_the_start/1,
+-export([an_encrypted_cluster_encrypts_teleport/1, an_encrypted_cluster_is_followed/1,
+         options_of_a_file_are_taken_over/1, options_that_are_not_taken_over_prevent_the_start/1,
          options_of_distributed_erlang_become_those_of_the_engine/1]).
 
 -define(MARKER, <<"a marker that nobody on the way may read">>).
@@ -19,7 +20,8 @@ all() ->
     [calls_and_monitors_go_over_tls, nothing_can_be_read, plain_nodes_are_refused, a_cluster_changes_to_tls_node_by_node,
      a_certificate_of_another_authority_is_refused, an_expired_certificate_is_refused, certificates_have_to_name_their_node,
      new_files_hold_for_new_sessions, files_that_cannot_be_used_are_named_in_the_error, carried_distribution_is_encrypted,
-     an_encrypted_cluster_encrypts_teleport, options_of_a_file_are_taken_over, options_that_are_not_taken_over_prevent_the_start,
+     an_encrypted_cluster_encrypts_teleport, an_encrypted_cluster_is_followed,
+     options_of_a_file_are_taken_over, options_that_are_not_taken_over_prevent_the_start,
      options_of_distributed_erlang_become_those_of_the_engine].
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -185,11 +187,31 @@ in_folder(Folder) ->
 %% As distributed Erlang has it.
 
 an_encrypted_cluster_encrypts_teleport(Config) ->
+    in_a_cluster(Config, in_arguments(Config)).
+
+%% Connections of `inet_tls' have a process, as those have that teleport carries, and are none.
+an_encrypted_cluster_is_followed(Config) ->
+    Args = in_arguments(Config),
+    {PeerB, B} = start_peer_over_tls(Config, Args),
+    {PeerA, _A} = start_over_tls(Config, Args, [{fallback, disterl}]),
+    true = peer:call(PeerA, net_kernel, connect_node, [B]),
+    %% It has no teleport yet.
+    ?assertEqual(ok, peer:call(PeerA, teleport, send, [{init, B}, hello])),
+    ok = peer:call(PeerB, teleport, start, []),
+    teleport_test:eventually(fun() -> peer:call(PeerA, teleport, prime, [B]) =:= ok end),
+    Reason = peer:call(PeerA, erlang, apply, [fun() ->
+        Monitor = teleport:monitor({init, B}),
+        true = erlang:disconnect_node(B),
+        receive {'DOWN', Monitor, process, _, Why} -> Why after 10000 -> never end
+    end, []], 20000),
+    ?assertEqual(noconnection, Reason),
+    stop([PeerA, PeerB]).
+
+in_arguments(Config) ->
     [Certificate, Key, Authority] = [File || {_, File} <- own(Config)],
-    Args = ["-ssl_dist_opt", "server_certfile", Certificate, "server_keyfile", Key, "server_cacertfile", Authority, "server_verify",
-            "verify_peer", "server_fail_if_no_peer_cert", "true", "server_secure_renegotiate", "true", "client_certfile", Certificate,
-            "client_keyfile", Key, "client_cacertfile", Authority, "client_verify", "verify_peer"],
-    in_a_cluster(Config, Args).
+    ["-ssl_dist_opt", "server_certfile", Certificate, "server_keyfile", Key, "server_cacertfile", Authority, "server_verify",
+     "verify_peer", "server_fail_if_no_peer_cert", "true", "server_secure_renegotiate", "true", "client_certfile", Certificate,
+     "client_keyfile", Key, "client_cacertfile", Authority, "client_verify", "verify_peer"].
 
 %% Without a name in the certificate, which a client is told not to look for, where OTP takes that.
 options_of_a_file_are_taken_over(Config) ->

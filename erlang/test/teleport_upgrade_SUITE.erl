@@ -8,7 +8,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([the_same_library_keeps_the_engine/1, another_library_restarts_the_engine/1, from_another_file_after_a_purge/1,
          modules_loaded_anew_kill_no_process/1]).
--export([a_release_upgrade_loses_nothing/1, every_module_is_in_the_appup/1]).
+-export([a_release_upgrade_loses_nothing/1, every_module_is_in_the_appup/1, a_carrier_is_upgraded_twice/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -16,7 +16,8 @@ suite() ->
 
 all() ->
     [the_same_library_keeps_the_engine, another_library_restarts_the_engine, from_another_file_after_a_purge,
-     modules_loaded_anew_kill_no_process, a_release_upgrade_loses_nothing, every_module_is_in_the_appup].
+     modules_loaded_anew_kill_no_process, a_release_upgrade_loses_nothing, every_module_is_in_the_appup,
+     a_carrier_is_upgraded_twice].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -28,6 +29,9 @@ end_per_suite(_Config) ->
 %% Two nodes that have the application each in a directory of its own, and traffic both ways.
 init_per_testcase(every_module_is_in_the_appup, Config) ->
     [{nodes, []} | Config];
+init_per_testcase(a_carrier_is_upgraded_twice = Case, Config) ->
+    Directory = filename:join(?config(priv_dir, Config), Case),
+    [{nodes, [start_carrier(filename:join([Directory, Name, "teleport"])) || Name <- ["a", "b"]]} | Config];
 init_per_testcase(Case, Config) ->
     Directory = filename:join(?config(priv_dir, Config), Case),
     A = case Case of
@@ -170,6 +174,30 @@ a_release_upgrade_loses_nothing(Config) ->
         ?assertEqual({ok, Version}, erpc:call(Node, application, get_key, [teleport, vsn]))
     end || Version <- [Next, This, Next, This]],
     everybody_was_told(Config).
+
+%% Its connections end with the engine, and others come. Of a module that is loaded no process may be in the version before it.
+a_carrier_is_upgraded_twice(Config) ->
+    [#{peer := A, node := NodeA, root := Root}, #{peer := B}] = ?config(nodes, Config),
+    ?assertEqual(pong, peer:call(B, net_adm, ping, [NodeA])),
+    [begin
+        [begin
+            teleport_test:eventually(fun() -> peer:call(A, code, soft_purge, [Module]) end),
+            {module, Module} = peer:call(A, code, load_file, [Module])
+        end || Module <- [teleport_dist, teleport_dist_channel, teleport_manager]],
+        Library = peer:call(A, teleport_nif, library, []),
+        replace(Root),
+        {module, teleport_nif} = peer:call(A, c, l, [teleport_nif]),
+        teleport_test:eventually(fun() -> peer:call(A, teleport_nif, library, []) =/= Library end),
+        _ = peer:call(B, erlang, disconnect_node, [NodeA]),
+        teleport_test:eventually(fun() -> peer:call(B, net_adm, ping, [NodeA], 20000) =:= pong end)
+    end || _ <- [1, 2, 3]].
+
+start_carrier(Root) ->
+    copy(Root),
+    {ok, Peer, Node} = peer:start(#{name => peer:random_name(), connection => standard_io,
+                                    args => ["-proto_dist", "teleport", "-pa", filename:join(Root, "ebin"),
+                                             filename:dirname(code:which(?MODULE))]}),
+    #{node => Node, peer => Peer, root => Root}.
 
 %% The list is kept by hand.
 every_module_is_in_the_appup(_Config) ->

@@ -28,6 +28,7 @@ pub struct NodeBuilder {
     cookies: Option<Arc<dyn Cookies>>,
     listen: SocketAddr,
     ports: Option<RangeInclusive<u16>>,
+    any_port: bool,
     resolver: Arc<dyn Resolver>,
     config: Config,
     runtime: Option<Handle>,
@@ -49,6 +50,7 @@ impl Node {
             cookies: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             ports: None,
+            any_port: true,
             resolver: Arc::new(StaticPeers::new()),
             config: Config::default(),
             runtime: None,
@@ -91,7 +93,14 @@ impl NodeBuilder {
     /// Listens at the first of these ports that is free, or if none is, at that of [`listen`](Self::listen): for several nodes on
     /// a host behind a firewall that lets these through.
     pub fn ports(mut self, ports: RangeInclusive<u16>) -> Self {
-        self.ports = Some(ports);
+        (self.ports, self.any_port) = (Some(ports), true);
+        self
+    }
+
+    /// Listens at the first of these ports that is free, at the address of [`listen`](Self::listen). If none is free the node does not
+    /// start ([`StartError::Listen`]): for peers that look for it at these ports alone.
+    pub fn only_ports(mut self, ports: RangeInclusive<u16>) -> Self {
+        (self.ports, self.any_port) = (Some(ports), false);
         self
     }
 
@@ -193,13 +202,17 @@ impl NodeBuilder {
                 let known = socket::knows_congestion(name);
                 known.map_err(|cause| StartError::Congestion { name: name.clone(), cause })?;
             }
+            let wanted = match &self.ports {
+                Some(ports) if !self.any_port => SocketAddr::new(address.ip(), *ports.start()),
+                _ => address,
+            };
             let listener = match self.ports {
                 None => socket::listen(address, &self.config),
-                Some(ports) => listen_at_one_of(address, ports, &self.config),
+                Some(ports) => listen_at_one_of(address, ports, self.any_port, &self.config),
             };
             let bound =
                 listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-            bound.map_err(|cause| StartError::Listen { address, cause })?
+            bound.map_err(|cause| StartError::Listen { address: wanted, cause })?
         };
         let (resolver, observer, config, hosting) = (self.resolver, self.observer, self.config, self.hosting);
         let parts = Parts {
@@ -221,19 +234,21 @@ impl NodeBuilder {
     }
 }
 
-/// At the first port that is free, or any if none of them is.
+/// At the first port that is free; if none of them is, at the address itself, if that will do.
 fn listen_at_one_of(
     address: SocketAddr,
     ports: RangeInclusive<u16>,
+    any_port: bool,
     config: &Config,
 ) -> std::io::Result<TcpListener> {
+    let mut taken = std::io::Error::from(std::io::ErrorKind::AddrInUse);
     for port in ports {
         match socket::listen(SocketAddr::new(address.ip(), port), config) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => taken = error,
             listener => return listener,
         }
     }
-    socket::listen(address, config)
+    if any_port { socket::listen(address, config) } else { Err(taken) }
 }
 
 /// A random life: like Erlang's creations, which leave 1 to 3 to nodes of old.

@@ -29,7 +29,8 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         settings => settings?,
     };
     let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
-    let Settings { node, creation, cookie, listen, ports, answers, config, tls, allow, .. } = settings;
+    let Settings { node, creation, cookie, listen, ports, any_port, answers, config, tls, allow, .. } =
+        settings;
     let atom = etf::Atom::new(&node).map_err(|_| Error::BadArg)?;
     let identity = Identity { node: atom, creation, any: env.pid() };
     let questions = Questions::default();
@@ -51,7 +52,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         .config(config)
         .resolver(ask);
     if let Some(ports) = ports {
-        builder = builder.ports(ports);
+        builder = if any_port { builder.ports(ports) } else { builder.only_ports(ports) };
     }
     if let Some(tls) = tls {
         builder = builder.tls(tls);

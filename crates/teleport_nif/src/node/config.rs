@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) cookie: Vec<u8>,
     pub(crate) listen: SocketAddr,
     pub(crate) ports: Option<RangeInclusive<u16>>,
+    /// Whether any other port will do if none of those is free.
+    pub(crate) any_port: bool,
     /// The process that answers the engine's questions; by default the manager.
     pub(crate) answers: Option<LocalPid>,
     pub(crate) max_new_atoms: u64,
@@ -67,6 +69,7 @@ impl Settings {
             cookie: Vec::new(),
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             ports: None,
+            any_port: true,
             answers: None,
             max_new_atoms: MAX_NEW_ATOMS,
             max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
@@ -96,6 +99,7 @@ impl Settings {
                 let (first, last): (Term<'_>, Term<'_>) = value.decode()?;
                 self.ports = Some(number(first)?..=number(last)?);
             }
+            "any_port" => self.any_port = value.decode()?,
             "max_new_atoms" => self.max_new_atoms = number(value)?,
             "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = number(value)?,
             "max_term" => {
