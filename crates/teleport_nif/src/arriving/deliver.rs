@@ -141,7 +141,10 @@ pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key
                 Some(Begun::Monitored) => read(running, parcel),
                 // Its relay has ended since it was asked whether this has to line up: what comes behind it would pass.
                 Some(_) if line.is_none() && !parcel.receipt.is_large() => {
-                    drop(WATCHES.take(number)); // the caller is told that nobody answers
+                    // Of a process that has ended the next relay tells, as of any other.
+                    if is_alive(running, to) {
+                        drop(WATCHES.take(number)); // the caller is told that nobody answers
+                    }
                     Delivered::Yes
                 }
                 Some(_) => {
@@ -189,6 +192,10 @@ pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key
             }
         }
     }
+}
+
+fn is_alive(running: &Running, process: ProcessId) -> bool {
+    with_env(|env| env.run(|env| running.identity.pid(env, process).is_some_and(|pid| pid.is_alive(env))))
 }
 
 /// A watch begins. `None` if there is no relay for it: then its watcher has been told that nobody answers.
