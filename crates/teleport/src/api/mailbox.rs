@@ -214,7 +214,9 @@ impl Drop for Mailbox {
             self.process.node().engine().core.watches.watching.cancel(monitor);
         }
         self.inbox.watchers().tell(self.inbox.process, &reason::encode(&self.exit_reason));
-        self.run.take().into_iter().for_each(|run| run.origin.consumed());
+        if let Some(run) = self.run.take() {
+            run.origin.consumed();
+        }
         left.into_iter().for_each(RunOrigin::consumed);
     }
 }

@@ -76,7 +76,7 @@ async fn read_fragment(
     let begin = |transfer: &mut Transfer, envelope: &mut BytesMut| {
         transfer.begin_fragment(link.id, &header, envelope)
     };
-    let Some(Some(mut region)) = session.receive(envelope, begin, drop) else { return Ok(None) };
+    let Some(mut region) = session.receive(envelope, begin, drop).flatten() else { return Ok(None) };
     let len = region.missing();
     let first = ahead.split_to(ahead.len().min(len));
     region.buffer().put_slice(&first);

@@ -139,7 +139,9 @@ fn hand(turns: &Arc<Turns<Work>>, how: Atom, place: fn(usize) -> Option<usize>) 
         if OwnedEnv::new().send_and_clear(&builder, |_| (how, told)).is_err() {
             // It has ended, and its supervisor starts another one.
             if let Some(mut work) = job.take() {
-                work.turn.take().into_iter().for_each(Held::end_quietly);
+                if let Some(turn) = work.turn.take() {
+                    turn.end_quietly();
+                }
                 work.push();
             }
             return;

@@ -149,7 +149,9 @@ impl Channel {
                 (<_>::default(), <_>::default(), <_>::default(), <_>::default(), this.clone());
             let has_room = Arc::new(move |len| {
                 AHEAD.fetch_sub(len as isize, Ordering::Relaxed);
-                this.upgrade().iter().for_each(|channel| channel.has_room(len));
+                if let Some(channel) = this.upgrade() {
+                    channel.has_room(len);
+                }
             });
             Self { origin, name, pulled, leaving, coming, sent, has_room }
         })
