@@ -1,8 +1,8 @@
 //! Bulk connections: fragments of large messages, read straight to where they belong.
 
 use super::Session;
+use super::connection::PoolConnection;
 use super::deliver::Deliver;
-use super::link::Link;
 use crate::base::seldom::{OfPeer, warn_seldom};
 use bytes::{BufMut, BytesMut};
 use std::io;
@@ -18,12 +18,12 @@ const AHEAD: usize = 1024;
 /// After this many bytes a reader or writer lets other connections of its thread have their turn.
 pub(super) const MUCH: usize = 256 * 1024;
 
-pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
+pub(super) async fn read_loop(session: Arc<Session>, connection: Arc<PoolConnection>) {
     session.begun().await;
     let mut ahead = BytesMut::with_capacity(AHEAD);
     let mut in_a_row = 0;
     loop {
-        match read_fragment(&session, &link, &mut ahead).await {
+        match read_fragment(&session, &connection, &mut ahead).await {
             Ok(Some(bytes)) => {
                 in_a_row += bytes;
                 if in_a_row >= MUCH {
@@ -31,10 +31,10 @@ pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
                     tokio::task::yield_now().await;
                 }
             }
-            Ok(None) => return session.stop_reading(&link, None),
+            Ok(None) => return session.stop_reading(&connection, None),
             Err((error, region)) => {
-                tracing::debug!(parent: &session.span, connection = link.id, %error, "bulk connection failed");
-                return session.stop_reading(&link, region);
+                tracing::debug!(parent: &session.span, connection = connection.id, %error, "bulk connection failed");
+                return session.stop_reading(&connection, region);
             }
         }
     }
@@ -45,36 +45,36 @@ pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
 /// `ahead` is what has been read and not used.
 async fn read_fragment(
     session: &Arc<Session>,
-    link: &Link,
+    connection: &PoolConnection,
     ahead: &mut BytesMut,
 ) -> Result<Option<usize>, (io::Error, Option<Region>)> {
     let plain = |error| (error, None);
-    if !read_ahead(link, ahead, FRAGMENT_HEADER_LEN).await.map_err(plain)? {
+    if !read_ahead(connection, ahead, FRAGMENT_HEADER_LEN).await.map_err(plain)? {
         return Ok(None);
     }
     let head = ahead.split_to(FRAGMENT_HEADER_LEN);
     if head[..] == BULK_PROBE {
         session.heard(session.core.clock.now());
-        let taken = session.change(|transfer| transfer.receive_bulk_probe(link.id));
+        let taken = session.change(|transfer| transfer.receive_bulk_probe(connection.id));
         return Ok((taken == Some(true)).then_some(MUCH));
     }
     let decoded = head.first_chunk::<FRAGMENT_HEADER_LEN>().map(FragmentHeader::decode);
     let header = match decoded {
         Some(Ok(header)) => header,
         Some(Err(error)) => {
-            session.out_of_step(link, error);
+            session.out_of_step(connection, error);
             return Ok(None);
         }
         None => return Ok(None),
     };
     drop(head); // the buffer can be used again
     let envelope_len = usize::from(header.envelope_len);
-    if !read_ahead(link, ahead, envelope_len).await.map_err(plain)? {
+    if !read_ahead(connection, ahead, envelope_len).await.map_err(plain)? {
         return Ok(None);
     }
     let envelope = ahead.split_to(envelope_len);
     let begin = |transfer: &mut Transfer, envelope: &mut BytesMut| {
-        transfer.begin_fragment(link.id, &header, envelope)
+        transfer.begin_fragment(connection.id, &header, envelope)
     };
     let Some(mut region) = session.receive(envelope, begin, drop).flatten() else { return Ok(None) };
     let len = region.missing();
@@ -82,28 +82,29 @@ async fn read_fragment(
     region.buffer().put_slice(&first);
     drop(first);
     let missing = region.missing();
-    match read_exact(link, region.buffer(), missing).await {
+    match read_exact(connection, region.buffer(), missing).await {
         Ok(true) => {}
         Ok(false) => return Err((io::ErrorKind::UnexpectedEof.into(), Some(region))),
         Err(error) => return Err((error, Some(region))),
     }
     debug_assert_eq!(region.missing(), 0);
     session.heard(session.core.clock.now());
-    let end = |transfer: &mut Transfer, sink: &mut Deliver<'_>| transfer.end_fragment(link.id, region, sink);
+    let end =
+        |transfer: &mut Transfer, sink: &mut Deliver<'_>| transfer.end_fragment(connection.id, region, sink);
     let ended = session.receive(Deliver::new(session), end, Deliver::finish_reading);
     Ok(ended.map(|()| len))
 }
 
 /// Reads until there are `len` bytes, and some more if they are there; `false` at the end of the stream.
-async fn read_ahead(link: &Link, ahead: &mut BytesMut, len: usize) -> io::Result<bool> {
+async fn read_ahead(connection: &PoolConnection, ahead: &mut BytesMut, len: usize) -> io::Result<bool> {
     while ahead.len() < len {
         ahead.reserve(AHEAD.max(len) - ahead.len());
-        match link.stream.try_read_buf(ahead) {
+        match connection.stream.try_read_buf(ahead) {
             Ok(0) => return Ok(false),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                link.wake_at(len - ahead.len())?;
-                link.stream.readable().await?;
+                connection.wake_at(len - ahead.len())?;
+                connection.stream.readable().await?;
             }
             Err(error) => return Err(error),
         }
@@ -115,15 +116,19 @@ async fn read_ahead(link: &Link, ahead: &mut BytesMut, len: usize) -> io::Result
 ///
 /// Asks to be woken only when a good part of what is missing is there: otherwise the reader would be woken for every few
 /// packets, which costs more than reading them.
-async fn read_exact(link: &Link, buffer: &mut (dyn BufMut + Send + Sync), len: usize) -> io::Result<bool> {
+async fn read_exact(
+    connection: &PoolConnection,
+    buffer: &mut (dyn BufMut + Send + Sync),
+    len: usize,
+) -> io::Result<bool> {
     let mut missing = len;
     while missing > 0 {
-        match link.stream.try_read_buf(&mut (&mut *buffer).limit(missing)) {
+        match connection.stream.try_read_buf(&mut (&mut *buffer).limit(missing)) {
             Ok(0) => return Ok(false),
             Ok(read) => missing -= read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                link.wake_at(missing)?;
-                link.stream.readable().await?;
+                connection.wake_at(missing)?;
+                connection.stream.readable().await?;
             }
             Err(error) => return Err(error),
         }
@@ -133,21 +138,21 @@ async fn read_exact(link: &Link, buffer: &mut (dyn BufMut + Send + Sync), len: u
 
 impl Session {
     /// A reader has ended, for whatever reason: its connection is retired with what it has counted.
-    pub(super) fn stop_reading(&self, link: &Link, region: Option<Region>) {
+    pub(super) fn stop_reading(&self, connection: &PoolConnection, region: Option<Region>) {
         let useful = self.with(|state, after| {
-            let useful = state.change(after, |transfer| transfer.has_carried(link.id)) == Some(true);
-            state.change(after, |transfer| transfer.reader_stopped(link.id, region));
-            state.links.remove(&link.id);
+            let useful = state.change(after, |transfer| transfer.has_carried(connection.id)) == Some(true);
+            state.change(after, |transfer| transfer.reader_stopped(connection.id, region));
+            state.connections.remove(&connection.id);
             useful
         });
-        self.was_of_use(useful || link.is_old());
-        link.close();
+        self.was_of_use(useful || connection.is_old());
+        connection.close();
         self.pool_changed.notify_waiters();
     }
 
     /// What a connection has received is no frame.
-    pub(super) fn out_of_step(&self, link: &Link, error: WireError) {
-        let refused = self.change(|transfer| transfer.out_of_step(link.id, error));
+    pub(super) fn out_of_step(&self, connection: &PoolConnection, error: WireError) {
+        let refused = self.change(|transfer| transfer.out_of_step(connection.id, error));
         if let Some(error) = refused {
             self.receive_failed(error);
         }

@@ -1,6 +1,6 @@
 //! The end of a session, in two steps: it ends at once, and is told later.
 
-use super::link::Link;
+use super::connection::PoolConnection;
 use super::state::{Fate, Grant};
 use super::{Command, Event, Session};
 use crate::base::error::{DeliveryError, SendError};
@@ -41,10 +41,10 @@ impl Session {
         state.ended = Some(reason);
         let last = transfer.stats();
         state.unconfirmed = last.unconfirmed;
-        let links = std::mem::take(&mut state.links);
+        let connections = std::mem::take(&mut state.connections);
         let (grants, outcomes) = (std::mem::take(&mut state.grants), std::mem::take(&mut state.outcomes));
         drop(state);
-        links.into_values().for_each(|link: Arc<Link>| link.close());
+        connections.into_values().for_each(|connection: Arc<PoolConnection>| connection.close());
         let goodbye = matches!(reason, EndReason::Disconnected | EndReason::ProtocolError);
         if goodbye {
             let mut last_words = BytesMut::new();

@@ -1,8 +1,8 @@
 //! Express connections: batches of small messages.
 
 use super::Session;
+use super::connection::PoolConnection;
 use super::deliver::Deliver;
-use super::link::Link;
 use crate::io::readers::Reader;
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -21,22 +21,22 @@ const MUCH: usize = 4 * 1024;
 /// The room for reads is given back when nothing has come for this long.
 const QUIET: Duration = Duration::from_secs(1);
 
-pub(super) async fn read_loop(session: Arc<Session>, link: Arc<Link>) {
+pub(super) async fn read_loop(session: Arc<Session>, connection: Arc<PoolConnection>) {
     session.begun().await;
     let reader = session.core.readers.add(session.source);
     let mut input = Input { received: BytesMut::new(), room: LEAST_READ, frames: Vec::new() };
     loop {
-        match read_batches(&session, &link, &reader, &mut input).await {
+        match read_batches(&session, &connection, &reader, &mut input).await {
             // A socket that is never empty must not keep the thread.
             Ok(true) => tokio::task::consume_budget().await,
             Ok(false) => break,
             Err(error) => {
-                tracing::debug!(parent: &session.span, connection = link.id, %error, "express connection failed");
+                tracing::debug!(parent: &session.span, connection = connection.id, %error, "express connection failed");
                 break;
             }
         }
     }
-    session.stop_reading(&link, None);
+    session.stop_reading(&connection, None);
 }
 
 struct Input {
@@ -50,14 +50,14 @@ struct Input {
 /// Reads once, and takes every batch that is complete then. `false` ends the reader.
 async fn read_batches(
     session: &Arc<Session>,
-    link: &Link,
+    connection: &PoolConnection,
     reader: &Reader,
     input: &mut Input,
 ) -> io::Result<bool> {
     let Input { received, room, .. } = &mut *input;
     if received.is_empty() && received.capacity() > LEAST_READ {
         // Of a connection that has become quiet nothing is kept.
-        match tokio::time::timeout(QUIET, link.stream.readable()).await {
+        match tokio::time::timeout(QUIET, connection.stream.readable()).await {
             Ok(ready) => ready?,
             Err(_) => {
                 (*received, *room) = (BytesMut::new(), LEAST_READ);
@@ -65,10 +65,10 @@ async fn read_batches(
             }
         }
     } else {
-        link.stream.readable().await?;
+        connection.stream.readable().await?;
     }
     received.reserve(*room);
-    match link.stream.try_read_buf(received) {
+    match connection.stream.try_read_buf(received) {
         Ok(0) => return Ok(false),
         Ok(n) if n >= *room => *room = (*room * 2).min(MOST_READ),
         Ok(n) if n < *room / 4 => *room = (*room / 2).max(LEAST_READ),
@@ -79,7 +79,7 @@ async fn read_batches(
     session.heard(session.core.clock.now());
     let turn = reader.turn().await;
     let is_much = received.len() >= MUCH;
-    let goes_on = take_in(session, link, input);
+    let goes_on = take_in(session, connection, input);
     if is_much && turn.is_one_of_many() {
         tokio::task::yield_now().await; // see `Turn`
     }
@@ -88,7 +88,7 @@ async fn read_batches(
 }
 
 /// Takes every batch that is complete. `false` ends the reader.
-fn take_in(session: &Arc<Session>, link: &Link, input: &mut Input) -> bool {
+fn take_in(session: &Arc<Session>, connection: &PoolConnection, input: &mut Input) -> bool {
     let Input { received, room, frames } = input;
     let (mut out_of_step, mut begun) = (None, None);
     loop {
@@ -106,8 +106,8 @@ fn take_in(session: &Arc<Session>, link: &Link, input: &mut Input) -> bool {
         }
     }
     let take = |transfer: &mut Transfer, sink: &mut Deliver<'_>| {
-        frames.drain(..).try_for_each(|frame| transfer.receive_batch(link.id, frame, sink))?;
-        begun.map_or(Ok(()), |len| transfer.begin_batch(link.id, len))
+        frames.drain(..).try_for_each(|frame| transfer.receive_batch(connection.id, frame, sink))?;
+        begun.map_or(Ok(()), |len| transfer.begin_batch(connection.id, len))
     };
     if session.receive(Deliver::new(session), take, Deliver::finish_reading).is_none() {
         return false;
@@ -115,7 +115,7 @@ fn take_in(session: &Arc<Session>, link: &Link, input: &mut Input) -> bool {
     match out_of_step {
         None => true,
         Some(error) => {
-            session.out_of_step(link, error);
+            session.out_of_step(connection, error);
             false
         }
     }

@@ -6,13 +6,13 @@
 mod bulk;
 mod carried;
 mod command;
+mod connection;
 mod core;
 mod deliver;
 mod drain;
 mod end;
 mod express;
 mod linger;
-mod link;
 mod permitted;
 mod pool;
 mod probe;

@@ -1,6 +1,6 @@
 //! The session's pool of connections: how they come, go and fail.
 
-use super::link::Link;
+use super::connection::PoolConnection;
 use super::{Session, bulk, express, writer};
 use crate::base::error::ConnectError;
 use crate::io::stream::Stream;
@@ -40,11 +40,11 @@ impl Session {
         stream: Stream,
         thread: &Handle,
     ) -> bool {
-        let link = Arc::new(Link::new(id, class, stream));
+        let connection = Arc::new(PoolConnection::new(id, class, stream));
         let up = self.with(|state, after| {
             let up = state.change(after, |transfer| transfer.connection_up(id, class)) == Some(true);
             if up {
-                state.links.insert(id, link.clone());
+                state.connections.insert(id, connection.clone());
             }
             up
         });
@@ -52,10 +52,10 @@ impl Session {
             return false;
         }
         match class {
-            Class::Express => thread.spawn(express::read_loop(self.clone(), link.clone())),
-            Class::Bulk => thread.spawn(bulk::read_loop(self.clone(), link.clone())),
+            Class::Express => thread.spawn(express::read_loop(self.clone(), connection.clone())),
+            Class::Bulk => thread.spawn(bulk::read_loop(self.clone(), connection.clone())),
         };
-        thread.spawn(writer::write_loop(self.clone(), link));
+        thread.spawn(writer::write_loop(self.clone(), connection));
         self.look_after();
         self.pool_changed.notify_waiters();
         true
@@ -90,14 +90,14 @@ impl Session {
     /// Breaks one pool connection as a fault would. `false` if there is none, or it was broken already.
     pub(crate) fn sever(&self, pick: usize) -> bool {
         let state = self.lock();
-        let mut ids: Vec<_> = state.links.keys().copied().collect();
+        let mut ids: Vec<_> = state.connections.keys().copied().collect();
         ids.sort_unstable();
-        let link = ids.get(pick % ids.len().max(1)).and_then(|id| state.links.get(id));
-        link.is_some_and(|link| link.reset())
+        let connection = ids.get(pick % ids.len().max(1)).and_then(|id| state.connections.get(id));
+        connection.is_some_and(|connection| connection.reset())
     }
 
     /// Whether any pool connection lives.
     pub(crate) fn has_links(&self) -> bool {
-        !self.lock().links.is_empty()
+        !self.lock().connections.is_empty()
     }
 }

@@ -140,10 +140,10 @@ impl Session {
     }
 
     fn offered_first(&self, mut after: After) {
-        let link = after.take_idle();
+        let connection = after.take_idle();
         after.act(self);
-        if let Some(link) = link {
-            writer::write_now(self, &link);
+        if let Some(connection) = connection {
+            writer::write_now(self, &connection);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The machine under its lock. A change says what is to be done, which is done when the lock is free.
 
-use super::link::Link;
+use super::connection::PoolConnection;
 use super::{Session, SessionEvent};
 use crate::base::error::{DeliveryError, SendError};
 use crate::local::Accepted;
@@ -57,7 +57,7 @@ pub(super) struct State {
     /// `None` once the session has ended.
     pub(super) transfer: Option<Transfer>,
     pub(super) ended: Option<EndReason>,
-    pub(super) links: FxHashMap<ConnectionId, Arc<Link>>,
+    pub(super) connections: FxHashMap<ConnectionId, Arc<PoolConnection>>,
     pub(super) grants: FxHashMap<Ticket, Grant>,
     pub(super) outcomes: FxHashMap<AckToken, Fate>,
     pub(super) last_token: AckToken,
@@ -73,7 +73,7 @@ impl State {
         Self {
             transfer: Some(transfer),
             ended: None,
-            links: FxHashMap::default(),
+            connections: FxHashMap::default(),
             grants: FxHashMap::default(),
             outcomes: FxHashMap::default(),
             last_token: 0,
@@ -101,8 +101,8 @@ impl State {
         let result = change(transfer);
         while let Some(action) = transfer.poll_action() {
             match action {
-                Action::Wake(id) => after.wake.extend(self.links.get(&id).cloned()),
-                Action::Close(id) => after.close.extend(self.links.get(&id).cloned()),
+                Action::Wake(id) => after.wake.extend(self.connections.get(&id).cloned()),
+                Action::Close(id) => after.close.extend(self.connections.get(&id).cloned()),
                 Action::Granted(ticket) => {
                     after.granted.extend(self.grants.remove(&ticket));
                 }
@@ -147,8 +147,8 @@ impl State {
 #[derive(Default)]
 #[must_use = "it is to be done when the lock is free"]
 pub(super) struct After {
-    wake: SmallVec<[Arc<Link>; 2]>,
-    close: Vec<Arc<Link>>,
+    wake: SmallVec<[Arc<PoolConnection>; 2]>,
+    close: Vec<Arc<PoolConnection>>,
     granted: SmallVec<[Grant; 1]>,
     told: SmallVec<[(Fate, Result<(), DeliveryError>); 1]>,
     join: Vec<(ConnectionId, Class)>,
@@ -161,15 +161,15 @@ pub(super) struct After {
 
 impl After {
     /// Leaves a connection that has something to be written to the caller, which writes it itself.
-    pub(super) fn take_idle(&mut self) -> Option<Arc<Link>> {
+    pub(super) fn take_idle(&mut self) -> Option<Arc<PoolConnection>> {
         self.wake.pop()
     }
 
     pub(super) fn act(self, session: &Session) {
-        self.wake.iter().for_each(|link| link.wake());
-        for link in self.close {
-            tracing::debug!(parent: &session.span, connection = link.id, "pool connection retired");
-            link.close();
+        self.wake.iter().for_each(|connection| connection.wake());
+        for connection in self.close {
+            tracing::debug!(parent: &session.span, connection = connection.id, "pool connection retired");
+            connection.close();
         }
         Grant::tell_all(self.granted, session, || Ok(()));
         for (waiting, result) in self.told {

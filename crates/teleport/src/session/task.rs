@@ -202,22 +202,25 @@ impl Task {
         let (session, progress) = (&self.session, &mut self.progress);
         let mut before = std::mem::take(progress);
         session.with(|state, after| {
-            for link in state.links.values().cloned().collect::<Vec<_>>() {
-                let in_flight = state.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(link.id));
+            for connection in state.connections.values().cloned().collect::<Vec<_>>() {
+                let in_flight = state.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(connection.id));
                 let Some((counted, 1..)) = in_flight else { continue };
-                let seen = link.seen(counted);
-                let Some(mut looked_at) = before.remove(&link.id) else {
-                    progress.insert(link.id, Progress::new(patience(link.class), now, seen));
+                let seen = connection.seen(counted);
+                let Some(mut looked_at) = before.remove(&connection.id) else {
+                    progress.insert(connection.id, Progress::new(patience(connection.class), now, seen));
                     continue;
                 };
                 if looked_at.look(now, seen, control_heard) {
-                    let (connection, class, waited) = (link.id, link.class, looked_at.waited());
+                    let (id, class, waited) = (connection.id, connection.class, looked_at.waited());
                     let noted = session.note(OfPeer::PoolStalled);
-                    warn_seldom!(noted, parent: &session.span, connection, ?class, ?waited, "pool connection stands still; replacing it");
+                    warn_seldom!(
+                        noted, parent: &session.span, connection = id, ?class, ?waited,
+                        "pool connection stands still; replacing it"
+                    );
                     session.meter.connections_stalled.count();
-                    state.change(after, |transfer| transfer.retire(link.id));
+                    state.change(after, |transfer| transfer.retire(connection.id));
                 } else {
-                    progress.insert(link.id, looked_at);
+                    progress.insert(connection.id, looked_at);
                 }
             }
         });

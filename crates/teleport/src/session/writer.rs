@@ -6,8 +6,8 @@
 
 use super::Session;
 use super::bulk::MUCH;
+use super::connection::{PoolConnection, Unwritten};
 use super::linger::{Linger, MANY};
-use super::link::{Link, Unwritten};
 use std::io;
 use std::sync::Arc;
 use teleport_proto::wire::pool::Class;
@@ -30,21 +30,21 @@ const FRAMES_AT_ONCE: usize = 2;
 const MOST_AT_ONCE: usize = 128 * 1024;
 
 /// The task of a connection: writes whatever the session has for it, until it is retired.
-pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
+pub(super) async fn write_loop(session: Arc<Session>, connection: Arc<PoolConnection>) {
     let mut linger = Linger::default();
     let mut in_a_row = 0;
     loop {
-        let next = match link.take_left() {
+        let next = match connection.take_left() {
             Some(rest) => rest,
-            None => match session.next_frame(&link) {
+            None => match session.next_frame(&connection) {
                 Next::Frame(frame) => frame,
-                Next::Nothing if link.work().await => continue,
+                Next::Nothing if connection.work().await => continue,
                 Next::Nothing | Next::Ended => return,
             },
         };
         let (messages, len) = (next.messages, next.len());
-        if let Err(error) = write_all(&link, next).await {
-            return session.write_failed(&link, &error);
+        if let Err(error) = write_all(&connection, next).await {
+            return session.write_failed(&connection, &error);
         }
         if messages >= MANY {
             linger.rest().await;
@@ -52,7 +52,7 @@ pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
         }
         in_a_row += len;
         // Other tasks that are ready come first; not on account of each of many frames of middle size.
-        if link.class == Class::Express || in_a_row >= MUCH {
+        if connection.class == Class::Express || in_a_row >= MUCH {
             in_a_row = 0;
             tokio::task::yield_now().await;
         }
@@ -60,37 +60,37 @@ pub(super) async fn write_loop(session: Arc<Session>, link: Arc<Link>) {
 }
 
 /// Writes at once, on behalf of a sender who got the wake-up of an idle connection.
-pub(super) fn write_now(session: &Session, link: &Link) {
+pub(super) fn write_now(session: &Session, connection: &PoolConnection) {
     // A large message is a write of its own anyway.
-    if link.class == Class::Express && !link.is_rested() {
-        return link.wake();
+    if connection.class == Class::Express && !connection.is_rested() {
+        return connection.wake();
     }
     for _ in 0..FRAMES_AT_ONCE {
-        let Next::Frame(mut frame) = session.next_frame(link) else { return };
+        let Next::Frame(mut frame) = session.next_frame(connection) else { return };
         if frame.len() > MOST_AT_ONCE {
-            return link.leave(frame);
+            return connection.leave(frame);
         }
-        match frame.write(link) {
+        match frame.write(connection) {
             Ok(true) => {}
-            Ok(false) => return link.leave(frame),
-            Err(error) => return session.write_failed(link, &error),
+            Ok(false) => return connection.leave(frame),
+            Err(error) => return session.write_failed(connection, &error),
         }
     }
-    link.wake();
+    connection.wake();
 }
 
-async fn write_all(link: &Link, mut frame: Unwritten) -> io::Result<()> {
-    while !frame.write(link)? {
-        link.stream.writable().await?;
+async fn write_all(connection: &PoolConnection, mut frame: Unwritten) -> io::Result<()> {
+    while !frame.write(connection)? {
+        connection.stream.writable().await?;
     }
     Ok(())
 }
 
 impl Session {
-    fn next_frame(&self, link: &Link) -> Next {
+    fn next_frame(&self, connection: &PoolConnection) -> Next {
         let next = self.change(|transfer| {
-            let Some(frame) = transfer.next_frame(link.id) else { return Next::Nothing };
-            if link.class == Class::Bulk {
+            let Some(frame) = transfer.next_frame(connection.id) else { return Next::Nothing };
+            if connection.class == Class::Bulk {
                 transfer.weigh(frame.len(), self.core.clock.now());
             }
             Next::Frame(frame.into())
@@ -98,8 +98,8 @@ impl Session {
         next.unwrap_or(Next::Ended)
     }
 
-    fn write_failed(&self, link: &Link, error: &io::Error) {
-        tracing::debug!(parent: &self.span, connection = link.id, %error, "pool connection failed");
-        self.change(|transfer| transfer.retire(link.id));
+    fn write_failed(&self, connection: &PoolConnection, error: &io::Error) {
+        tracing::debug!(parent: &self.span, connection = connection.id, %error, "pool connection failed");
+        self.change(|transfer| transfer.retire(connection.id));
     }
 }

@@ -28,7 +28,7 @@ const MOST_WAITED_FOR: usize = 512 * 1024;
 const MAX_PIECES: usize = 1024;
 
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct PoolConnection {
     pub(crate) id: ConnectionId,
     pub(crate) class: Class,
     pub(crate) stream: Stream,
@@ -48,7 +48,7 @@ pub(crate) struct Link {
     low_water: AtomicUsize,
 }
 
-impl Link {
+impl PoolConnection {
     pub(crate) fn new(id: ConnectionId, class: Class, stream: Stream) -> Self {
         Self {
             id,
@@ -82,7 +82,7 @@ impl Link {
         self.left.lock().take()
     }
 
-    /// Waits for [`Link::wake`]; `false` if the connection is closed.
+    /// Waits for [`PoolConnection::wake`]; `false` if the connection is closed.
     pub(crate) async fn work(&self) -> bool {
         if self.is_closed() {
             return false;
@@ -187,7 +187,7 @@ impl Unwritten {
     }
 
     /// Writes until everything is out, or the kernel takes no more: `false`.
-    pub(super) fn write(&mut self, link: &Link) -> io::Result<bool> {
+    pub(super) fn write(&mut self, connection: &PoolConnection) -> io::Result<bool> {
         while self.whole < self.chunks.len() {
             let rest = &self.chunks[self.whole..];
             let mut pieces = [IoSlice::new(&[]); 16];
@@ -200,23 +200,23 @@ impl Unwritten {
                 &mut large[..]
             };
             slices[0].advance(self.part);
-            match link.stream.try_write_vectored(slices) {
+            match connection.stream.try_write_vectored(slices) {
                 Ok(written) => {
-                    link.note_written(written.sent);
+                    connection.note_written(written.sent);
                     self.advance(written.taken);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        while link.stream.is_behind() {
-            match link.stream.try_flush() {
-                Ok(n) => link.note_written(n),
+        while connection.stream.is_behind() {
+            match connection.stream.try_flush() {
+                Ok(n) => connection.note_written(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        link.note_frame();
+        connection.note_frame();
         Ok(true)
     }
 
