@@ -203,7 +203,8 @@ impl Task {
         let mut before = std::mem::take(progress);
         session.with(|state, after| {
             for connection in state.connections.values().cloned().collect::<Vec<_>>() {
-                let in_flight = state.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(connection.id));
+                let in_flight =
+                    state.transfer.as_ref().and_then(|transfer| transfer.frames_in_flight(connection.id));
                 let Some((counted, 1..)) = in_flight else { continue };
                 let seen = connection.seen(counted);
                 let Some(mut looked_at) = before.remove(&connection.id) else {

@@ -35,8 +35,8 @@ impl Transfer {
                 self.outbox.settle(&mut returned);
                 self.admission.delivered(returned.credit);
                 self.answers.delivered(returned.exempt);
-                self.inbox.answers_taken();
-                self.inbox.rejects_requests = self.answers.is_full();
+                self.incoming.answers_taken();
+                self.incoming.rejects_requests = self.answers.is_full();
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what had to wait
                 // A peer that has delivered a message has received its frame, and has to say so.
@@ -73,7 +73,9 @@ impl Transfer {
                     self.serve(class);
                 }
             }
-            TransferFrame::Needed { lane, express, bulk } => self.inbox.grants(lane).heard(express, bulk)?,
+            TransferFrame::Needed { lane, express, bulk } => {
+                self.incoming.grants(lane).heard(express, bulk)?
+            }
             TransferFrame::Wanted { express, bulk } => {
                 let (most_express, most_bulk) = (self.config.express_connections, self.config.most_bulk());
                 self.peer_target = PoolSize { express: express.min(most_express), bulk: bulk.min(most_bulk) };
@@ -95,7 +97,7 @@ impl Transfer {
         let needs = self.outbox.needs_due();
         let consumed_much =
             self.config.own_mailbox_window.is_some_and(|window| self.consumed_since_said.is_much_of(window));
-        if self.urgent || self.say_wanted || needs || self.inbox.grants_due() || consumed_much {
+        if self.urgent || self.say_wanted || needs || self.incoming.grants_due() || consumed_much {
             return Some(Urgency::Now);
         }
         let soon = self.say_delivered
@@ -127,7 +129,7 @@ impl Transfer {
         }
         if std::mem::take(&mut self.say_delivered) {
             for _ in 0..MOST_DELIVERED {
-                let (watermark, above, more) = self.inbox.take_unsaid(MAX_RANGES);
+                let (watermark, above, more) = self.incoming.take_unsaid(MAX_RANGES);
                 say(TransferFrame::Delivered { watermark, above });
                 self.say_delivered = more;
                 if !more {
@@ -142,7 +144,7 @@ impl Transfer {
         for account in self.admission.take_closed() {
             say(TransferFrame::AccountClosed { account });
         }
-        self.inbox.renew_grants(self.outbox.answers()).for_each(&mut say);
+        self.incoming.renew_grants(self.outbox.answers()).for_each(&mut say);
         for lane in [Lane::Ordinary, Lane::Exempt] {
             self.outbox.allowance(lane).take_unsaid().into_iter().for_each(&mut say);
         }
@@ -160,7 +162,7 @@ impl Transfer {
         if self.faults.forget_needs {
             return;
         }
-        [Lane::Ordinary, Lane::Exempt].into_iter().for_each(|lane| self.inbox.grants(lane).freed());
+        [Lane::Ordinary, Lane::Exempt].into_iter().for_each(|lane| self.incoming.grants(lane).freed());
     }
 
     /// Gives up what the peer has granted and was of no use since the last time. `true` if there will be more to give up, even
@@ -180,10 +182,10 @@ impl Transfer {
             connection.say_retired = connection.reader_stopped && !connection.noted;
         }
         self.say_delivered = true;
-        self.inbox.say_all_again();
+        self.incoming.say_all_again();
         self.say_consumed = self.consumed.keys().copied().collect();
         for lane in [Lane::Ordinary, Lane::Exempt] {
-            self.inbox.grants(lane).say_again();
+            self.incoming.grants(lane).say_again();
             self.outbox.allowance(lane).say_again();
         }
         self.say_wanted = !self.config.dialler;

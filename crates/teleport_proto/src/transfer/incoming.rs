@@ -26,8 +26,8 @@ pub(super) const MAX_FRAGMENTS: u64 = 1 << 18;
 /// The largest message that can be carried: so much goes in that many fragments. Over TCP distributed Erlang has no limit either.
 pub(super) const MAX_CARRIED: u64 = MAX_FRAGMENTS * MAX_FRAGMENT_SIZE as u64;
 
-/// A delivered message whose sender asked what became of it.
-pub(crate) struct Answer {
+/// The outcome of a message whose sender asked for it.
+pub(crate) struct DueOutcome {
     pub(crate) seq: Seq,
     pub(crate) from: ProcessId,
     pub(crate) disposition: Disposition,
@@ -44,7 +44,7 @@ struct Handed {
     placed: bool,
 }
 
-pub(crate) struct Inbox {
+pub(crate) struct Incoming {
     buffers: Arc<dyn Buffers + Send + Sync>,
     max_message: u64,
     /// Likewise of those that are carried: a node that has memory of a host's for them takes them of any size, and so does its peer.
@@ -71,7 +71,7 @@ pub(crate) struct Inbox {
     /// Of one batch.
     runs: Vec<Run>,
     /// What the session has to answer or handle itself, filled by the calls below.
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) due_outcomes: Vec<DueOutcome>,
     pub(crate) system: Vec<Bytes>,
     /// The peer does not take its answers: its requests are not handed over.
     pub(crate) rejects_requests: bool,
@@ -88,7 +88,7 @@ pub(crate) struct Inbox {
     granter: Arc<dyn Granter>,
 }
 
-impl Inbox {
+impl Incoming {
     pub(crate) fn new(
         buffers: Arc<dyn Buffers + Send + Sync>,
         max_message: u64,
@@ -113,7 +113,7 @@ impl Inbox {
             early: BTreeMap::new(),
             early_bytes: 0,
             runs: Vec::new(),
-            answers: Vec::new(),
+            due_outcomes: Vec::new(),
             system: Vec::new(),
             rejects_requests: false,
             rejected: Vec::new(),
@@ -584,7 +584,7 @@ impl Inbox {
             self.unclaim(credit);
         }
         if acknowledge {
-            self.answers.push(Answer { seq, from, disposition: end });
+            self.due_outcomes.push(DueOutcome { seq, from, disposition: end });
         }
         Ok(())
     }

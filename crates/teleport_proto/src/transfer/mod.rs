@@ -67,7 +67,7 @@ use batches::COPY_LIMIT;
 use connection::Connection;
 use credit::{Admission, Admitted, Offer, Wish};
 use growth::Growth;
-use incoming::Inbox;
+use incoming::Incoming;
 use numbers::NumberSet;
 use outgoing::Outbox;
 use pool::PoolSize;
@@ -104,7 +104,7 @@ pub struct Transfer {
     admission: Admission,
     answers: Answers,
     outbox: Outbox,
-    inbox: Inbox,
+    incoming: Incoming,
     connections: Vec<Connection>,
     /// Being opened by this side, the dialler.
     joining: FxHashMap<ConnectionId, Class>,
@@ -156,7 +156,7 @@ impl Transfer {
             admission: Admission::new(config.send_window, config.mailbox_window, budget),
             answers: Answers::new(answers),
             outbox: Outbox::new(config.fragment_size, config.send_window),
-            inbox: Inbox::new(buffers, config.max_message, config.receive_window, granter),
+            incoming: Incoming::new(buffers, config.max_message, config.receive_window, granter),
             growth: Growth::new(config.most_bulk(), config.fragment_size),
             config,
             connections: Vec::new(),
@@ -191,7 +191,7 @@ impl Transfer {
     #[cfg(feature = "planted-faults")]
     pub fn plant(&mut self, faults: Faults) {
         self.faults = faults;
-        self.inbox.faults = faults;
+        self.incoming.faults = faults;
     }
 
     /// Offers a message.
@@ -215,7 +215,7 @@ impl Transfer {
         }
         if message.kind.is_exempt() {
             let admitted = self.answers.admit(message.kind, size);
-            self.inbox.rejects_requests = self.answers.is_full();
+            self.incoming.rejects_requests = self.answers.is_full();
             admitted?;
             self.accept(message, size, 0);
             return Ok(Sent::Accepted);
@@ -258,7 +258,7 @@ impl Transfer {
     /// The largest body of that kind.
     fn largest(&self, kind: Kind) -> u64 {
         match kind {
-            Kind::Carried => self.inbox.largest_carried(),
+            Kind::Carried => self.incoming.largest_carried(),
             _ => self.config.max_message,
         }
     }
@@ -296,17 +296,17 @@ impl Transfer {
             unconfirmed: self.outbox.unconfirmed(),
             unconfirmed_carried: self.outbox.unconfirmed_carried(),
             unconfirmed_bytes: self.outbox.unconfirmed_bytes(),
-            undelivered_bytes: self.inbox.undelivered_bytes(),
-            granted_bytes: self.inbox.granted_bytes(),
+            undelivered_bytes: self.incoming.undelivered_bytes(),
+            granted_bytes: self.incoming.granted_bytes(),
             messages_sent: self.messages_sent,
-            messages_received: self.inbox.messages,
+            messages_received: self.incoming.messages,
             bytes_sent: self.bytes_sent,
-            bytes_received: self.inbox.bytes,
-            no_process: self.inbox.no_process,
+            bytes_received: self.incoming.bytes,
+            no_process: self.incoming.no_process,
             frames_resent: self.frames_resent,
             connections_retired: self.connections_retired,
             entries: self.outbox.entries()
-                + self.inbox.entries()
+                + self.incoming.entries()
                 + self.admission.accounts()
                 + self.consumed.len()
                 + self.connections.iter().map(|c| c.log.len() + usize::from(!c.live)).sum::<usize>(),

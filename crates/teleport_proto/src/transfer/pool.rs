@@ -118,7 +118,7 @@ impl Transfer {
     pub fn reader_stopped(&mut self, id: ConnectionId, region: Option<Region>) {
         self.retire(id);
         if let Some(region) = region {
-            self.inbox.give_back(region);
+            self.incoming.give_back(region);
         }
         if let Some(connection) = self.connection_mut(id) {
             connection.reader_stopped = true;

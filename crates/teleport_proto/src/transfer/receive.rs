@@ -3,7 +3,7 @@
 use super::answers;
 use super::assembly::Region;
 use super::error::{MOST_REMEMBERED, ReceiveError, Violation, allow};
-use super::incoming::Answer;
+use super::incoming::DueOutcome;
 use super::message::{Credit, Disposition, Outcome, Outgoing, Sink};
 use super::{Action, Transfer};
 use crate::ConnectionId;
@@ -38,9 +38,9 @@ impl Transfer {
         if let Some(connection) = self.connection_mut(id) {
             connection.begun_batch = 0;
         }
-        let granted = self.inbox.express_outstanding();
+        let granted = self.incoming.express_outstanding();
         self.answerable = if self.outbox.answers() == 0 { granted } else { granted.max(self.answerable) };
-        let result = self.inbox.batch(frame, sink).and_then(|()| self.check_batches());
+        let result = self.incoming.batch(frame, sink).and_then(|()| self.check_batches());
         self.after_receiving(id, result)
     }
 
@@ -61,7 +61,7 @@ impl Transfer {
     /// Refuses more batches that have begun to come, or wait for others, than what may come explains.
     fn check_batches(&self) -> Result<(), ReceiveError> {
         let begun: u64 = self.connections.iter().filter(|c| c.live).map(|c| c.begun_batch).sum();
-        let (bytes, credit) = (begun + self.inbox.early_bytes(), self.inbox.expected());
+        let (bytes, credit) = (begun + self.incoming.early_bytes(), self.incoming.expected());
         if bytes > credit.saturating_mul(MOST_PER_CREDIT) {
             return Err(Violation::Batches { bytes, credit }.into());
         }
@@ -84,7 +84,7 @@ impl Transfer {
         if !self.is_live(id) {
             return Ok(None);
         }
-        match self.inbox.begin_fragment(header, head) {
+        match self.incoming.begin_fragment(header, head) {
             Ok(region) => Ok(Some(region)),
             Err(error) => Err(self.refuse(id, error)),
         }
@@ -119,10 +119,10 @@ impl Transfer {
         if !self.is_live(id) {
             // The count has been frozen: the fragment will come again.
             region.clear();
-            self.inbox.give_back(region);
+            self.incoming.give_back(region);
             return Ok(());
         }
-        let result = self.inbox.end_fragment(region, sink);
+        let result = self.incoming.end_fragment(region, sink);
         self.after_receiving(id, result)
     }
 
@@ -137,7 +137,7 @@ impl Transfer {
         end: Disposition,
         sink: &mut dyn Sink,
     ) -> Result<(), ReceiveError> {
-        let result = self.inbox.finish(seq, end, sink);
+        let result = self.incoming.finish(seq, end, sink);
         self.after_delivering()?;
         result
     }
@@ -185,20 +185,20 @@ impl Transfer {
 
     pub(super) fn after_delivering(&mut self) -> Result<(), ReceiveError> {
         self.say_delivered = true;
-        let unclaimed = std::mem::take(&mut self.inbox.unclaimed);
+        let unclaimed = std::mem::take(&mut self.incoming.unclaimed);
         unclaimed.into_iter().for_each(|credit| self.consumed(credit));
-        for Answer { seq, from, disposition } in std::mem::take(&mut self.inbox.answers) {
+        for DueOutcome { seq, from, disposition } in std::mem::take(&mut self.incoming.due_outcomes) {
             self.answer(seq, from, disposition);
         }
-        for (reference, caller) in std::mem::take(&mut self.inbox.rejected) {
+        for (reference, caller) in std::mem::take(&mut self.incoming.rejected) {
             let why = self.answers.reject();
             self.say(Kind::Reject(reference), caller, why);
         }
-        for body in std::mem::take(&mut self.inbox.system) {
+        for body in std::mem::take(&mut self.incoming.system) {
             self.outcome(&body)?;
         }
         allow("accounts", self.consumed.len(), MOST_REMEMBERED)?;
-        allow("gaps between its messages", self.inbox.delivered().scattered(), MOST_REMEMBERED)?;
+        allow("gaps between its messages", self.incoming.delivered().scattered(), MOST_REMEMBERED)?;
         let bytes = self.outbox.answers();
         let limit = answers::most_untaken(self.answerable);
         if bytes > limit { Err(Violation::Answers { bytes, limit }.into()) } else { Ok(()) }
