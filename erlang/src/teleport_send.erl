@@ -104,7 +104,7 @@ message(To, Message, Until) ->
 -spec message(teleport_nif:destination(), term(), until(), ack()) -> ok | {error, error()}.
 message(To, Message, Until, Ack) ->
     Flags = flags(Until),
-    case offer(To, {term, Message}, at_once(Flags), undefined, Ack) of
+    case offer(To, {term, Message}, Flags, Ack) of
         not_small ->
             encoded(Message, fun(Encoded) -> body(To, {encoded, Encoded}, left(Until), Ack) end);
         {error, busy} when ?MAY_WAIT(Flags) ->
@@ -123,7 +123,7 @@ encoded(Message, Send) ->
 -spec body(teleport_nif:destination(), teleport_nif:body(), how(), ack()) -> ok | {error, error()}.
 body(To, Body, How, Ack) ->
     Flags = flags(How),
-    case offer(To, Body, at_once(Flags), undefined, Ack) of
+    case offer(To, Body, Flags, Ack) of
         {error, busy} when ?MAY_WAIT(Flags) -> wait(To, Body, How, Ack);
         Result -> result(Result)
     end.
@@ -134,16 +134,24 @@ wait(To, Body, How, Ack) ->
     IsAsync = is_integer(How) andalso Ack =:= none andalso (How band ?ASYNC =/= 0 orelse is_async()),
     case IsAsync andalso teleport_nif:send(To, Body, How bor ?ASYNC, undefined) of
         Sent when Sent =:= false; Sent =:= {error, busy} ->
-            Tag = make_ref(),
-            accepted(Tag, offer(To, Body, without_async(How), Tag, Ack));
+            notified(To, Body, without_async(How), Ack);
         Sent ->
             result(Sent)
     end.
 
--spec offer(teleport_nif:destination(), teleport_nif:body(), how(), reference() | undefined, ack()) ->
-    ok | waiting | not_small | {error, teleport_nif:error()}.
-offer(To, Body, How, Notice, none) -> teleport_nif:send(To, Body, How, Notice);
-offer(To, Body, How, Notice, {ack, Tag}) -> teleport_nif:send_acknowledged(To, Body, How, Notice, Tag).
+%% Calls the NIF itself: the marker of the reference would not outlive a function that does (see teleport_request).
+-spec notified(teleport_nif:destination(), teleport_nif:body(), how(), ack()) -> ok | {error, error()}.
+notified(To, Body, How, none) ->
+    Notice = make_ref(),
+    accepted(Notice, teleport_nif:send(To, Body, How, Notice));
+notified(To, Body, How, {ack, Tag}) ->
+    Notice = make_ref(),
+    accepted(Notice, teleport_nif:send_acknowledged(To, Body, How, Notice, Tag)).
+
+%% Offers a message without waiting.
+-spec offer(teleport_nif:destination(), teleport_nif:body(), flags(), ack()) -> ok | waiting | not_small | {error, teleport_nif:error()}.
+offer(To, Body, Flags, none) -> teleport_nif:send(To, Body, at_once(Flags), undefined);
+offer(To, Body, Flags, {ack, Tag}) -> teleport_nif:send_acknowledged(To, Body, at_once(Flags), undefined, Tag).
 
 %% Sends a message to the processes with a name on several nodes. First it is offered to all of them without
 %% waiting; then the caller waits for those that had no room, all at the same time.
