@@ -44,6 +44,13 @@ struct Handed {
     placed: bool,
 }
 
+impl Handed {
+    /// Whether, while it is deferred, the sink keeps small messages of its pair behind it.
+    fn holds_small_ones(&self) -> bool {
+        !self.placed && self.credit.class == Class::Express
+    }
+}
+
 pub(crate) struct Incoming {
     buffers: Arc<dyn Buffers + Send + Sync>,
     max_message: u64,
@@ -63,6 +70,8 @@ pub(crate) struct Incoming {
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery has begun and not ended.
     deferred: FxHashMap<Seq, Handed>,
+    /// How many small ones of them each process has sent, but for those that are placed.
+    deferring: FxHashMap<ProcessId, u32>,
     /// The position of the next small message in their stream.
     position: u64,
     /// Batches that have come before others that belong before them, by position, and their bytes.
@@ -109,6 +118,7 @@ impl Incoming {
             barriers: BTreeMap::new(),
             assemblies: FxHashMap::default(),
             deferred: FxHashMap::default(),
+            deferring: FxHashMap::default(),
             position: 0,
             early: BTreeMap::new(),
             early_bytes: 0,
@@ -450,6 +460,14 @@ impl Incoming {
         sink: &mut dyn Sink,
     ) -> Result<(), ReceiveError> {
         let Some(handed) = self.deferred.remove(&seq) else { return Ok(()) };
+        if handed.holds_small_ones()
+            && let Some(count) = self.deferring.get_mut(&handed.from)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.deferring.remove(&handed.from);
+            }
+        }
         self.settle(handed, end)?;
         self.release(seq, sink)
     }
@@ -537,8 +555,11 @@ impl Incoming {
         }
         self.messages += u64::from(kind.is_message());
         self.bytes += if kind.is_message() { len } else { 0 };
+        // Behind a small message that is deferred it is the sink that keeps the order: what is settled here would let a large one
+        // pass both.
         if let Kind::Request(reference) = kind
             && self.rejects_requests
+            && !self.deferring.contains_key(&from)
         {
             self.rejected.push((reference, from));
             self.settle(handed, Disposition::Consumed)?;
@@ -564,6 +585,9 @@ impl Incoming {
     /// A message has been handed over, and its delivery will end later.
     fn begin(&mut self, handed: Handed) -> Result<(), ReceiveError> {
         let seq = handed.seq;
+        if handed.holds_small_ones() {
+            *self.deferring.entry(handed.from).or_default() += 1;
+        }
         match self.deferred.insert(seq, handed) {
             None => Ok(()),
             Some(_) => Err(Violation::Duplicate { seq }.into()),

@@ -4,8 +4,8 @@ use super::support::{LARGE, Mailboxes, Two, config, message, reference};
 use bytes::BytesMut;
 use std::sync::{Arc, Mutex};
 use teleport_proto::transfer::{
-    Budget, FairWindow, MESSAGE_COST, Outgoing, PlainBuffers, Refused, Sent, Sharing, Transfer,
-    TransferConfig, Unlimited,
+    Budget, Delivery, Disposition, FairWindow, MESSAGE_COST, Outgoing, PlainBuffers, Refused, Sent, Sharing,
+    Sink, Transfer, TransferConfig, Unlimited,
 };
 use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::envelope::{Kind, ProcessId};
@@ -183,6 +183,44 @@ fn notices_are_always_let_in_and_counted() {
     assert_eq!(two.sender.stats().answer_bytes, before + 5_200 + 4 * MESSAGE_COST);
     let reason = notice(Kind::Down(reference(1)), 70_000);
     assert!(matches!(two.send(reason), Err(Refused::AnswersFull { .. })));
+}
+
+/// Defers whatever is small, and keeps the order of it.
+#[derive(Default)]
+struct Deferring(Vec<Delivery>);
+
+impl Sink for Deferring {
+    fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        self.0.push(delivery);
+        Disposition::Deferred
+    }
+}
+
+#[test]
+fn a_rejected_request_lets_no_large_message_pass_a_small_one_before_both() {
+    let (_window, mut sessions) = sessions(1);
+    let two = &mut sessions[0];
+    two.sender.control_up();
+    two.talk().unwrap();
+    fill(two, LARGE);
+    let request = Outgoing { kind: Kind::Request(reference(77)), ..message(5, 6, 10) };
+    for message in [message(5, 6, 10), request, message(5, 6, LARGE)] {
+        assert_eq!(two.receiver.send(message).unwrap(), Sent::Accepted);
+    }
+    let mut arrived = Deferring::default();
+    for (id, class) in [(1, Class::Express), (2, Class::Express), (3, Class::Bulk), (4, Class::Bulk)] {
+        while let Some(frame) = two.receiver.next_frame(id) {
+            let bytes = super::support::joined(frame);
+            super::support::receive(&mut two.sender, id, class, &bytes, &mut arrived).unwrap();
+        }
+    }
+    let large = |arrived: &Deferring| arrived.0.iter().any(|delivery| delivery.body.len() == LARGE);
+    assert!(!large(&arrived), "the large one waits for the small ones");
+    let small: Vec<_> = arrived.0.iter().map(|delivery| delivery.seq).collect();
+    for seq in small {
+        two.sender.finish_delivery(seq, Disposition::Delivered, &mut arrived).unwrap();
+    }
+    assert!(large(&arrived), "and comes when they are delivered");
 }
 
 /// It is the peer alone that decides how many requests are rejected.
