@@ -49,6 +49,10 @@ pub struct Faults {
     pub trust_claims: bool,
     /// A session that is doubted has two seconds to resume, whether or not its pool lives.
     pub impatient: bool,
+    /// The end of a session does not end the calls over it.
+    pub calls_outlive: bool,
+    /// An answer that nobody waits for any more is taken for that of another call.
+    pub any_call: bool,
     /// Acceptors use the same nonce again and again.
     pub same_nonce: bool,
 }

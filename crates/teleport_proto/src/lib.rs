@@ -10,6 +10,7 @@
 //! * [`liveness`]: heartbeats; apart from everything else, since it runs on a thread of its own.
 //! * [`absence`]: whether a peer's process is gone.
 //! * [`transfer`]: the messages: credit, framing, order, acknowledgement, retirement, resending.
+//! * [`watches`]: what processes wait for: the answers to their calls, and the ends of others.
 //! * [`wire`]: what the bytes on an established connection mean.
 
 pub mod absence;
@@ -21,6 +22,7 @@ pub mod membership;
 mod name;
 pub mod newcomers;
 pub mod transfer;
+pub mod watches;
 pub mod wire;
 
 #[cfg(feature = "planted-faults")]

@@ -22,18 +22,18 @@ pub const HERE: u64 = 0;
 /// Everything that a node's processes wait for. `W` is who waits, and what else there is to a watch.
 ///
 /// ```
-/// use teleport_proto::watches::{Purpose, Watches};
+/// use teleport_proto::watches::{Purpose, Waiting};
 /// use teleport_proto::wire::envelope::RefId;
 ///
 /// let reference = RefId::new(&[1]).unwrap();
-/// let mut watches = Watches::default();
-/// watches.insert(reference, 7, Purpose::Call, "caller");
-/// assert_eq!(watches.answered(reference, 7), Some(("caller", false)));
-/// assert_eq!(watches.answered(reference, 7), None);
-/// assert!(watches.session_ended(7, 64).is_empty());
+/// let mut waiting = Waiting::default();
+/// waiting.insert(reference, 7, Purpose::Call, "caller");
+/// assert_eq!(waiting.answered(reference, 7), Some(("caller", false)));
+/// assert_eq!(waiting.answered(reference, 7), None);
+/// assert!(waiting.session_ended(7, 64).is_empty());
 /// ```
 #[derive(Debug)]
-pub struct Watches<W> {
+pub struct Waiting<W> {
     all: FxHashMap<RefId, Watch<W>>,
     /// Those that end with a session, by its number.
     sessions: FxHashMap<u64, FxHashSet<RefId>>,
@@ -48,9 +48,9 @@ struct Watch<W> {
     waiter: W,
 }
 
-impl<W> Default for Watches<W> {
+impl<W> Default for Waiting<W> {
     fn default() -> Self {
-        Watches {
+        Waiting {
             all: FxHashMap::default(),
             sessions: FxHashMap::default(),
             #[cfg(feature = "planted-faults")]
@@ -59,7 +59,7 @@ impl<W> Default for Watches<W> {
     }
 }
 
-impl<W> Watches<W> {
+impl<W> Waiting<W> {
     /// Plants faults.
     #[cfg(feature = "planted-faults")]
     pub fn plant(&mut self, faults: crate::Faults) {
@@ -145,29 +145,29 @@ mod tests {
 
     #[test]
     fn what_has_ended_ends_no_more() {
-        let mut watches = Watches::default();
+        let mut waiting = Waiting::default();
         for (number, purpose) in [(1, Purpose::Call), (2, Purpose::Call), (3, Purpose::Monitor)] {
-            watches.insert(reference(number), 7, purpose, number);
+            waiting.insert(reference(number), 7, purpose, number);
         }
-        assert_eq!(watches.answered(reference(3), 7), None, "a monitor is not answered");
-        assert_eq!(watches.answered(reference(1), 8), Some((1, true)), "from elsewhere");
-        assert_eq!((watches.answered(reference(1), 7), watches.remove(reference(1))), (None, None));
-        assert_eq!(watches.watched_in(reference(3), 8), None, "only its own node says that it has ended");
-        assert_eq!(watches.watched_in(reference(3), 7), Some(&3));
-        let mut ended: Vec<_> = std::iter::from_fn(|| watches.session_ended(7, 1).pop()).collect();
+        assert_eq!(waiting.answered(reference(3), 7), None, "a monitor is not answered");
+        assert_eq!(waiting.answered(reference(1), 8), Some((1, true)), "from elsewhere");
+        assert_eq!((waiting.answered(reference(1), 7), waiting.remove(reference(1))), (None, None));
+        assert_eq!(waiting.watched_in(reference(3), 8), None, "only its own node says that it has ended");
+        assert_eq!(waiting.watched_in(reference(3), 7), Some(&3));
+        let mut ended: Vec<_> = std::iter::from_fn(|| waiting.session_ended(7, 1).pop()).collect();
         ended.sort_unstable();
         assert_eq!(ended, [(reference(2), 2), (reference(3), 3)]);
-        assert!(watches.is_empty() && watches.sessions.is_empty());
+        assert!(waiting.is_empty() && waiting.sessions.is_empty());
     }
 
     #[test]
     fn the_end_of_a_session_ends_nothing_of_another_nor_what_is_here() {
-        let mut watches = Watches::default();
+        let mut waiting = Waiting::default();
         for (number, place) in [(1, 7), (2, 8), (3, HERE)] {
-            watches.insert(reference(number), place, Purpose::Call, number);
+            waiting.insert(reference(number), place, Purpose::Call, number);
         }
-        assert_eq!(watches.session_ended(7, 64), [(reference(1), 1)]);
-        assert_eq!(watches.session_ended(HERE, 64), []);
-        assert_eq!(watches.len(), 2);
+        assert_eq!(waiting.session_ended(7, 64), [(reference(1), 1)]);
+        assert_eq!(waiting.session_ended(HERE, 64), []);
+        assert_eq!(waiting.len(), 2);
     }
 }

@@ -142,6 +142,16 @@ fn believing_an_earlier_life_is_caught() {
 }
 
 #[test]
+fn calls_that_outlive_their_session_are_caught() {
+    caught("calls_outlive", Faults { calls_outlive: true, ..Faults::default() });
+}
+
+#[test]
+fn taking_a_late_answer_for_that_of_another_call_is_caught() {
+    caught("any_call", Faults { any_call: true, ..Faults::default() });
+}
+
+#[test]
 fn challenging_with_the_same_nonce_is_caught() {
     caught("same_nonce", Faults { same_nonce: true, ..Faults::default() });
 }

@@ -198,7 +198,9 @@ impl World {
         let until = self.outage();
         let incarnation = self.new_life();
         let membership = self.new_membership(&self.nodes[node].name.clone());
+        let calls = self.new_calls();
         let it = &mut self.nodes[node];
+        it.calls = calls;
         trace!(self, "node {node} is gone until {until}, its machine off: {off}");
         (it.incarnation, it.membership, it.due, it.down) =
             (incarnation, membership, None, Some((until, !off)));

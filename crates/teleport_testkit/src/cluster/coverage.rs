@@ -92,6 +92,22 @@ counters! {
     exempt_waited,
     /// Messages without credit that were refused since the peer had not taken enough of them.
     answers_full,
+    /// Calls that were begun.
+    calls,
+    /// Those that were answered.
+    calls_answered,
+    /// Those that were rejected, by a process or for want of room for answers.
+    calls_rejected,
+    /// Requests that came when there was no room for answers.
+    requests_rejected,
+    /// Calls whose process had ended, or was not there.
+    calls_down,
+    /// Those whose time was up.
+    calls_late,
+    /// Those that ended with their session.
+    calls_node_down,
+    /// Answers for which nobody waited any more.
+    answers_late,
     /// Deliveries that took longer than the call.
     deferred,
     /// Messages put into a mailbox that had no room for them.

@@ -1,14 +1,15 @@
 //! Events of the simulation, in order of time.
 
 use super::Micros;
+use super::ledger::Id;
 use super::session::Who;
 use bytes::Bytes;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use teleport_proto::ConnectionId;
 use teleport_proto::transfer::{Disposition, Ticket};
-use teleport_proto::wire::envelope::Seq;
+use teleport_proto::wire::envelope::{Destination, ProcessId, RefId, Seq};
 use teleport_proto::wire::pool::Class;
+use teleport_proto::{ConnectionId, Incarnation};
 
 #[derive(Debug, Clone)]
 pub(super) enum Event {
@@ -24,6 +25,10 @@ pub(super) enum Event {
     GrantsFreed(Who),
     /// A side gives up what it has no use for.
     Rest(Who),
+    /// A request is answered.
+    Answer { who: Who, request: Id, reference: RefId, server: Destination, caller: ProcessId },
+    /// A caller waits no longer.
+    CallLate(usize, Incarnation, RefId),
     /// A deferred delivery ends.
     Finish(Who, Seq, Disposition),
     /// The control connection has room for what there is to say.
@@ -76,6 +81,7 @@ impl Event {
         match self {
             Event::Send { node, .. }
             | Event::Consume { node, .. }
+            | Event::CallLate(node, ..)
             | Event::Due(node, _)
             | Event::Want(node, _) => Some(*node),
             Event::Fault
@@ -84,7 +90,8 @@ impl Event {
             | Event::Shake { .. }
             | Event::ShakeFailed(..)
             | Event::ShakeLate(_) => None,
-            Event::Cancel(who, _)
+            Event::Answer { who, .. }
+            | Event::Cancel(who, _)
             | Event::BudgetFreed(who)
             | Event::GrantsFreed(who)
             | Event::Rest(who)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::OnceLock;
 use teleport_etf::Segments;
 use teleport_proto::transfer::{Ending, Outcome, Ticket};
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 
 /// Bytes that say which message a body belongs to. Shorter bodies are known by their place in their pair's order.
 const HEADER: usize = 24;
@@ -56,6 +56,8 @@ enum State {
     Accepted,
     /// In the receiver's hands, delivery deferred.
     HandedOver,
+    /// A request that was not handed over when its turn came: it has to be rejected.
+    PassedOver,
 }
 
 #[derive(Debug)]
@@ -63,13 +65,24 @@ struct Sent {
     from: ProcessId,
     to: Destination,
     len: usize,
+    kind: Kind,
     unordered: bool,
-    carried: bool,
     behind_all: bool,
     acknowledge: bool,
     /// In the order in which all were accepted.
     place: u64,
     state: State,
+}
+
+impl Sent {
+    /// Whether it counts as unconfirmed for sure: what nodes say by themselves does not, and a request may have been rejected.
+    fn is_unconfirmed(&self) -> bool {
+        match self.state {
+            State::Accepted => self.kind.is_message() && !matches!(self.kind, Kind::Request(_)),
+            State::HandedOver => self.kind.is_message(),
+            State::Offered | State::Waiting | State::PassedOver => false,
+        }
+    }
 }
 
 /// What one side of a session has sent.
@@ -85,7 +98,6 @@ pub(super) struct Ledger {
     waiting: BTreeMap<Ticket, Id>,
     /// Acknowledged sends that were accepted: what the right answer is, once it is known.
     unanswered: BTreeMap<Id, Option<Outcome>>,
-    unsettled: u64,
     accepted: u64,
 }
 
@@ -99,7 +111,6 @@ impl Ledger {
             barriers: BTreeSet::new(),
             waiting: BTreeMap::new(),
             unanswered: BTreeMap::new(),
-            unsettled: 0,
             accepted: 0,
         }
     }
@@ -112,9 +123,9 @@ impl Ledger {
     pub(super) fn offer(&mut self, id: Id, message: &teleport_proto::transfer::Outgoing) {
         let (from, to, len) = (message.from, message.to.clone(), message.body.len());
         let (unordered, acknowledge) = (message.unordered, message.acknowledge.is_some());
-        let (carried, behind_all) = (message.kind == Kind::Carried, message.behind_all);
+        let (kind, behind_all) = (message.kind, message.behind_all);
         let (place, state) = (0, State::Offered);
-        let sent = Sent { from, to, len, unordered, carried, behind_all, acknowledge, place, state };
+        let sent = Sent { from, to, len, kind, unordered, behind_all, acknowledge, place, state };
         self.sent.insert(id, sent);
     }
 
@@ -140,12 +151,10 @@ impl Ledger {
         Ok(id)
     }
 
-    pub(super) fn cancelled(&mut self, ticket: Ticket) -> Result<(), Broken> {
+    /// Says which call has been given up by that, if it was one.
+    pub(super) fn cancelled(&mut self, ticket: Ticket) -> Result<Option<RefId>, Broken> {
         match self.waiting.remove(&ticket) {
-            Some(id) => {
-                self.sent.remove(&id);
-                Ok(())
-            }
+            Some(id) => Ok(self.sent.remove(&id).and_then(|sent| sent.kind.reference())),
             None => Err(Broken::new(format!("ticket {ticket} was cancelled, but nobody waits with it"))),
         }
     }
@@ -157,7 +166,7 @@ impl Ledger {
     pub(super) fn accept(&mut self, id: Id) {
         let Some(sent) = self.sent.get_mut(&id) else { return };
         sent.state = State::Accepted;
-        (self.accepted, self.unsettled) = (self.accepted + 1, self.unsettled + 1);
+        self.accepted += 1;
         sent.place = self.accepted;
         self.places.insert(sent.place);
         if sent.behind_all {
@@ -176,13 +185,13 @@ impl Ledger {
         &mut self,
         from: ProcessId,
         to: &Destination,
+        kind: Kind,
         body: &Bytes,
     ) -> Result<Id, Broken> {
         let pair = (from, to.clone());
-        let next = self.order.get(&pair).and_then(|order| order.front().copied());
         let wrong = |what: String| Err(Broken::new(format!("{what} (pair {from:?} -> {to:?})")));
-        let id = match body.first_chunk::<HEADER>() {
-            None => next,
+        let named = match body.first_chunk::<HEADER>() {
+            None => None,
             Some(header) => {
                 let number = |at: usize| header[at..at + 8].iter().fold(0, |n, &b| n << 8 | u64::from(b));
                 if number(0) != self.tag {
@@ -191,15 +200,25 @@ impl Ledger {
                 Some(number(8))
             }
         };
-        let Some(id) = id else { return wrong("delivered a short message that was never sent".into()) };
+        if named.is_none_or(|id| self.is_ordered(id)) {
+            self.pass_over_requests(&pair, kind);
+        }
+        let next = self.order.get(&pair).and_then(|order| order.front().copied());
+        let barrier = named.or(next).and_then(|id| self.sent.get(&id)).filter(|sent| sent.behind_all);
+        if let Some(place) = barrier.map(|sent| sent.place) {
+            self.pass_over_requests_before(place);
+        }
+        let Some(id) = named.or(next) else {
+            return wrong("delivered a short message that was never sent".into());
+        };
         let Some(sent) = self.sent.get_mut(&id) else {
             return wrong(format!("delivered message {id} twice, or it was never accepted"));
         };
         if sent.state != State::Accepted {
             return wrong(format!("delivered message {id}, which is {:?}", sent.state));
         }
-        if (sent.from, &sent.to) != (from, to) {
-            return wrong(format!("message {id} went to the wrong process"));
+        if (sent.from, &sent.to, sent.kind) != (from, to, kind) {
+            return wrong(format!("message {id} went to the wrong process, or as {kind:?}"));
         }
         if !sent.unordered && next != Some(id) {
             return wrong(format!("delivered message {id} out of order, {next:?} was due"));
@@ -208,7 +227,7 @@ impl Ledger {
         if sent.behind_all && self.places.first() != Some(&place) {
             return wrong(format!("delivered message {id} before all that it was to go behind"));
         }
-        let bound = sent.carried && !sent.unordered;
+        let bound = kind == Kind::Carried && !sent.unordered;
         if bound && self.barriers.first().is_some_and(|&barrier| barrier < place) {
             return wrong(format!("delivered message {id} before one that goes behind all"));
         }
@@ -241,10 +260,46 @@ impl Ledger {
         }
     }
 
+    /// Requests are not handed over while the receiver has no room for answers: those of a pair that are in front of the next
+    /// message of that kind.
+    fn pass_over_requests(&mut self, pair: &(ProcessId, Destination), kind: Kind) {
+        while let Some(id) = self.order.get(pair).and_then(|order| order.front().copied()) {
+            let passed = |sent: &&mut Sent| matches!(sent.kind, Kind::Request(_)) && sent.kind != kind;
+            let Some(sent) = self.sent.get_mut(&id).filter(passed) else { return };
+            sent.state = State::PassedOver;
+            self.places.remove(&sent.place);
+            self.forget_first(pair);
+        }
+    }
+
+    /// The same for all pairs, and all that was accepted before a message that goes behind all.
+    fn pass_over_requests_before(&mut self, place: u64) {
+        for sent in self.sent.values_mut().filter(|sent| sent.state == State::Accepted && sent.place < place)
+        {
+            if let Kind::Request(_) = sent.kind {
+                self.places.remove(&sent.place);
+            }
+        }
+    }
+
+    /// The receiver's machine has rejected a request, which was not handed over.
+    pub(super) fn rejected(&mut self, reference: RefId) -> Option<Id> {
+        let passed = |(_, sent): &(&Id, &Sent)| {
+            sent.kind == Kind::Request(reference) && matches!(sent.state, State::Accepted | State::PassedOver)
+        };
+        let id = self.sent.iter().find(passed).map(|(&id, _)| id)?;
+        let sent = self.sent.remove(&id)?;
+        self.places.remove(&sent.place);
+        if let Some(order) = self.order.get_mut(&(sent.from, sent.to.clone())) {
+            order.retain(|&other| other != id);
+        }
+        self.order.retain(|_, order| !order.is_empty());
+        Some(id)
+    }
+
     /// The receiver has settled it.
     pub(super) fn settled(&mut self, id: Id, outcome: Outcome) {
         self.sent.remove(&id);
-        self.unsettled -= 1;
         if let Some(answer) = self.unanswered.get_mut(&id) {
             *answer = Some(outcome);
         }
@@ -272,8 +327,9 @@ impl Ledger {
             let (said, known) = (&ending.acknowledgements, &self.unanswered);
             return Err(Broken::new(format!("at the end {said:?} had no outcome, not {known:?}")));
         }
-        if !(self.unsettled..=self.accepted).contains(&ending.unconfirmed) {
-            let (said, known) = (ending.unconfirmed, self.unsettled);
+        let unsettled = self.sent.values().filter(|sent| sent.is_unconfirmed()).count() as u64;
+        if !(unsettled..=self.accepted).contains(&ending.unconfirmed) {
+            let (said, known) = (ending.unconfirmed, unsettled);
             return Err(Broken::new(format!("at the end {said} were unconfirmed, {known} not delivered")));
         }
         self.waiting.clear();

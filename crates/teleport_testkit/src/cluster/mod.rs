@@ -1,6 +1,6 @@
 //! A cluster in virtual time: all of a node's machines in one world, with simulated connections, clocks and faults.
 //!
-//! [`run`] takes a seed and lets a few nodes dial, prove themselves, tick and send one another messages. Connections are slow,
+//! [`run`] takes a seed and lets a few nodes dial, prove themselves, tick, and send one another messages and calls. Connections are slow,
 //! cut, stalled, half dead and opened twice; nodes are stopped and restarted, their clocks run at different rates and jump, all of
 //! it decided by that seed. The bytes really go through the encoders and decoders of `teleport_proto`,
 //! in pieces of any size. Every promise of the session is checked all the while, and once the faults have stopped
@@ -15,6 +15,8 @@
 
 mod alive;
 mod budget;
+mod callers;
+mod calls;
 mod chaos;
 mod climate;
 mod clock;

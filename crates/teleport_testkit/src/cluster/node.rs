@@ -1,6 +1,7 @@
 //! A node: its processes, mailboxes and budget.
 
 use super::budget::{NodeBudget, NodeGrants};
+use super::callers::Calls;
 use super::clock::Clock;
 use super::session::Who;
 use super::{Micros, Rng};
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use teleport_proto::membership::Membership;
 use teleport_proto::transfer::{Credit, Deliveries, Delivery, Disposition, MESSAGE_COST, Sink};
-use teleport_proto::wire::envelope::{Destination, ProcessId};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use teleport_proto::wire::pool::EXPRESS_LIMIT;
 use teleport_proto::{Incarnation, NodeName};
 
@@ -34,6 +35,8 @@ pub(super) struct Node {
     pub(super) budget: Arc<NodeBudget>,
     pub(super) answers: Arc<NodeBudget>,
     pub(super) grants: Arc<NodeGrants>,
+    /// What its processes wait for.
+    pub(super) calls: Calls,
     pub(super) mailboxes: Vec<Mailbox>,
     /// How many messages each process has still to offer.
     pub(super) to_send: Vec<usize>,
@@ -101,6 +104,10 @@ impl Sink for Arrivals<'_> {
     }
 
     fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        if delivery.from == ProcessId::NOBODY && matches!(delivery.kind, Kind::Reject(_)) {
+            self.handed.push((delivery, Disposition::Consumed));
+            return Disposition::Consumed;
+        }
         let small = delivery.body.len() <= EXPRESS_LIMIT;
         let is_behind = |(from, to): &(ProcessId, Destination)| (*from, to) == (delivery.from, &delivery.to);
         let disposition = if small && self.deferring.iter().any(is_behind) {

@@ -197,6 +197,7 @@ impl World {
         self.coverage.sessions_ended += 1;
         self.coverage.unconfirmed += ending.unconfirmed;
         drop(transfer);
+        self.end_calls(who)?;
         self.leave(who, false);
         let used = self.nodes[node].budget.used();
         if self.nodes[node].up.is_empty() && used > 0 {

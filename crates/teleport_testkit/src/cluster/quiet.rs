@@ -18,6 +18,9 @@ impl World {
         if self.nodes[..moving].iter().any(|node| node.to_send.iter().any(|&left| left > 0)) {
             return Some("some senders have not sent all".into());
         }
+        if self.calls_open(moving) {
+            return Some("some calls have not ended".into());
+        }
         let sessions = self.live.iter().map(|&session| &self.sessions[session]);
         let mut sessions = sessions.filter(|session| session.nodes.iter().all(|&node| node < moving));
         sessions.find_map(|session| {
@@ -141,6 +144,9 @@ impl World {
                         "{used} bytes of node {node}'s {what} are taken, {members} members known"
                     ));
                 }
+            }
+            if !it.calls.is_empty() {
+                return wrong(format!("node {node} has calls that have not ended"));
             }
             if it.mailboxes.iter().any(|mailbox| !mailbox.queue.is_empty()) {
                 return wrong(format!("a mailbox of node {node} has not been emptied"));

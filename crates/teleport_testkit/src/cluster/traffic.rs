@@ -53,12 +53,18 @@ impl World {
         let (nosuspend, exempt) = (self.rng.chance(100), self.rng.chance(80) && !is_carrier(from));
         let behind_all = self.rng.chance(20);
         let cancel = self.rng.chance(self.climate.cancel_permille);
+        let calls = self.rng.chance(150) && !exempt && !is_carrier(from);
         let refusals = self.node_budget_refusals(who);
         let limit = self.climate.max_message;
+        let node = self.node_of(who);
         let part = {
             let window = self.climate.receive_windows[self.sessions[who.session].nodes[1 - who.side]];
             if size <= EXPRESS_LIMIT as u64 { window / 4 } else { window - window / 4 }
         };
+        if self.transfer(who).is_none() {
+            return Ok(());
+        }
+        let called = calls.then(|| self.nodes[node].calls.begin(who.session, id)).flatten();
         let Some(side) = self.side(who) else { return Ok(()) };
         let (Some(transfer), Some(ledger)) = (&mut side.transfer, &mut side.ledger) else { return Ok(()) };
         let mut message =
@@ -68,7 +74,10 @@ impl World {
         if is_carrier(from) {
             (message.kind, message.behind_all) = (Kind::Carried, behind_all && !unordered);
         } else if exempt {
-            message.kind = RefId::new(&[id as u32]).map_or(Kind::Data, Kind::Reply);
+            // To a call that nobody has made.
+            message.kind = RefId::new(&[id as u32, u32::MAX]).map_or(Kind::Data, Kind::Reply);
+        } else if let Some(reference) = called {
+            (message.kind, message.unordered, message.acknowledge) = (Kind::Request(reference), false, None);
         }
         ledger.offer(id, &message);
         let to = message.to.clone();
@@ -109,6 +118,9 @@ impl World {
             }
             Err(refused) => {
                 ledger.refused(id);
+                if let Some(reference) = called {
+                    self.nodes[node].calls.give_up(reference)?;
+                }
                 match refused {
                     Refused::TooLarge { .. } if size > limit => self.coverage.too_large += 1,
                     Refused::Busy if nosuspend && !exempt => self.coverage.busy += 1,
@@ -130,6 +142,15 @@ impl World {
                 self.plan_within(5_000, Event::Cancel(who, ticket));
             }
         }
+        if let Some(reference) = called
+            && sent.is_ok()
+        {
+            self.coverage.calls += 1;
+            if self.rng.chance(200) {
+                let life = self.nodes[node].incarnation;
+                self.plan_within(2 * self.climate.longest_delay, Event::CallLate(node, life, reference));
+            }
+        }
         self.settle(who)
     }
 
@@ -147,8 +168,12 @@ impl World {
             )));
         }
         if waits {
-            ledger.cancelled(ticket)?;
+            let called = ledger.cancelled(ticket)?;
             self.coverage.cancelled += 1;
+            if let Some(reference) = called {
+                let node = self.node_of(who);
+                self.nodes[node].calls.give_up(reference)?;
+            }
         }
         self.settle(who)
     }

@@ -1,6 +1,7 @@
 //! The run itself: events one after the other, and what every call into a session machine entails.
 
 use super::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
+use super::callers::{Answers, Calls};
 use super::climate::Climate;
 use super::clock::Clock;
 use super::event::{Agenda, Event};
@@ -15,6 +16,7 @@ use teleport_proto::membership::{Backoff, Membership};
 use teleport_proto::transfer::{
     Action, Delivery, Disposition, FairWindow, Outcome, PlainBuffers, Transfer, TransferConfig, Urgency,
 };
+use teleport_proto::wire::envelope::{Kind, ProcessId};
 use teleport_proto::wire::pool::{Class, EXPRESS_LIMIT};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 
@@ -58,6 +60,7 @@ pub(super) struct World {
     pub(super) settled_by: Micros,
     pub(super) coverage: Coverage,
     pub(super) last_id: u64,
+    pub(super) answers: Answers,
     /// How many of the last nodes stand still.
     pub(super) standing_still: usize,
     /// What would have happened at them.
@@ -102,6 +105,7 @@ impl World {
             settled_by: Micros::MAX,
             coverage: Coverage::default(),
             last_id: 0,
+            answers: Answers::new(),
             standing_still: 0,
             put_off: Vec::new(),
         };
@@ -140,6 +144,7 @@ impl World {
             budget,
             answers,
             grants,
+            calls: self.new_calls(),
             mailboxes: (0..MAILBOXES).map(|_| Mailbox::default()).collect(),
             to_send: vec![each; processes],
         }
@@ -156,6 +161,14 @@ impl World {
         #[cfg(feature = "planted-faults")]
         membership.plant(self.scenario.planted);
         membership
+    }
+
+    pub(super) fn new_calls(&self) -> Calls {
+        #[allow(unused_mut)]
+        let mut calls = Calls::default();
+        #[cfg(feature = "planted-faults")]
+        calls.plant(self.scenario.planted);
+        calls
     }
 
     pub(super) fn now(&self) -> Micros {
@@ -318,6 +331,10 @@ impl World {
                 transfer.rest();
                 self.settle(who)
             }
+            Event::Answer { who, request, reference, server, caller } => {
+                self.answer(who, request, reference, &server, caller)
+            }
+            Event::CallLate(node, life, reference) => self.call_late(node, life, reference),
             Event::Finish(who, seq, end) => self.finish(who, seq, end),
             Event::Flush(who, at) => self.flush(who, at),
             Event::Control(who, generation) => self.control_arrives(who, generation),
@@ -430,7 +447,11 @@ impl World {
         let result = call(transfer, &mut arrivals);
         self.coverage.together += arrivals.together;
         let handed = arrivals.handed;
-        if transfer.stats().messages_received != before + handed.len() as u64 {
+        let received = transfer.stats().messages_received - before;
+        let messages = handed.iter().filter(|(delivery, _)| delivery.kind.is_message()).count() as u64;
+        // The rest are requests that the machine has rejected: the ledger will miss them if they are not.
+        self.coverage.requests_rejected += received.saturating_sub(messages);
+        if received < messages {
             return Err(Broken::new("messages_received does not count the messages delivered"));
         }
         for (delivery, disposition) in handed {
@@ -441,7 +462,15 @@ impl World {
     }
 
     fn arrived(&mut self, who: Who, delivery: Delivery, disposition: Disposition) -> Result<(), Broken> {
-        let Delivery { seq, from, to, body, credit, .. } = delivery;
+        if let Kind::Reject(reference) = delivery.kind
+            && delivery.from == ProcessId::NOBODY
+        {
+            // The peer's machine says so by itself, and its process has not seen the request.
+            let ledger = self.side(who).and_then(|side| side.ledger.as_mut());
+            let request = ledger.and_then(|ledger| ledger.rejected(reference));
+            return self.answered(who, request, delivery.kind);
+        }
+        let Delivery { seq, from, to, kind, body, credit } = delivery;
         let session = &mut self.sessions[who.session];
         let [ours, theirs] = {
             let [a, b] = &mut session.sides;
@@ -450,7 +479,7 @@ impl World {
         let Some(ledger) = &mut theirs.ledger else {
             return Err(Broken::new("a message was delivered in a session that nobody began"));
         };
-        let id = ledger.handed_over(from, &to, &body)?;
+        let id = ledger.handed_over(from, &to, kind, &body)?;
         // Small ones may come behind a small one: the sink keeps their order.
         let small = credit.class == Class::Express;
         let waited_for = |d: &Deferred| !(d.placed || small && d.is_small());
@@ -465,6 +494,18 @@ impl World {
             let before = ours.accounts.insert(to.clone(), credit.account);
             self.coverage.accounts_reopened += u64::from(before.is_some_and(|b| b != credit.account));
         }
+        match kind {
+            Kind::Request(reference) => self.requested(who, id, reference, to.clone(), from),
+            Kind::Reply(_) | Kind::Reject(_) | Kind::Down(_) => {
+                self.answered(who, self.answers.get(&id).copied(), kind)?;
+            }
+            _ => {}
+        }
+        let [ours, theirs] = {
+            let [a, b] = &mut self.sessions[who.session].sides;
+            if who.side == 0 { [a, b] } else { [b, a] }
+        };
+        let Some(ledger) = &mut theirs.ledger else { return Ok(()) };
         match disposition {
             Disposition::Delivered => self.delivered(who, id, to, credit),
             Disposition::Consumed => {

@@ -9,6 +9,7 @@
 mod watched;
 mod watcher;
 
+pub(crate) use teleport_proto::watches::{HERE, Purpose};
 pub(crate) use watched::{Subject, WatchLimit, WatchRefused, Watched, Watchers};
 pub(crate) use watcher::{Ending, HostedWaiters, Over, Path, Waiter, Watching};
 
@@ -20,15 +21,6 @@ use teleport_etf::{Atom, Segments, Term};
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Outgoing;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
-
-/// What a process is watched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Its answer to a request, or its end.
-    Call,
-    /// Its end.
-    Monitor,
-}
 
 /// How a call or monitor ended.
 #[derive(Debug)]
@@ -67,9 +59,6 @@ impl Watches {
         Arc::new(Self { watching: Watching::new(late, host), watched: Watched::new(None) })
     }
 }
-
-/// Where somebody is who is on this node, in place of the number of a session.
-pub(crate) const HERE: u64 = 0;
 
 /// The other side of a watch.
 #[derive(Clone)]

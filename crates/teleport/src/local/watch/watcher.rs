@@ -7,12 +7,12 @@ use crate::base::meter::Tally;
 use crate::base::random;
 use crate::local::{Monitored, Peer};
 use bytes::Bytes;
-use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_etf::{Reference, Segments, Term};
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Outgoing;
+use teleport_proto::watches::Waiting;
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 use tokio::sync::oneshot;
 
@@ -27,41 +27,9 @@ pub(crate) trait HostedWaiters: Send + Sync {
 /// Everything that this node's processes wait for.
 pub(crate) struct Watching {
     last: AtomicU64,
-    table: Lock<Table>,
+    table: Lock<Waiting<OpenWatch>>,
     late: Arc<Tally>,
     host: Option<Arc<dyn HostedWaiters>>,
-}
-
-#[derive(Default)]
-struct Table {
-    watches: FxHashMap<RefId, OpenWatch>,
-    /// Those that end with a session, by that session.
-    sessions: FxHashMap<u64, FxHashSet<RefId>>,
-}
-
-impl Table {
-    fn get(&self, reference: RefId) -> Option<&OpenWatch> {
-        self.watches.get(&reference)
-    }
-
-    fn insert(&mut self, reference: RefId, watch: OpenWatch) {
-        if let Via::There(_) = watch.path.via {
-            self.sessions.entry(watch.path.via.number()).or_default().insert(reference);
-        }
-        self.watches.insert(reference, watch);
-    }
-
-    fn remove(&mut self, reference: RefId) -> Option<OpenWatch> {
-        let watch = self.watches.remove(&reference)?;
-        let session = watch.path.via.number();
-        if let Some(references) = self.sessions.get_mut(&session) {
-            references.remove(&reference);
-            if references.is_empty() {
-                self.sessions.remove(&session);
-            }
-        }
-        Some(watch)
-    }
 }
 
 struct OpenWatch {
@@ -101,8 +69,12 @@ pub(crate) enum Waiter {
 }
 
 impl Waiter {
-    fn is_call(&self) -> bool {
-        matches!(self, Self::Call(_) | Self::Host(Purpose::Call))
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Call(_) => Purpose::Call,
+            Self::Monitor { .. } => Purpose::Monitor,
+            Self::Host(purpose) => *purpose,
+        }
     }
 
     /// DOWN goes to the mailbox while the table is locked, so that a thread that finds no watch in it finds the DOWN there. A
@@ -167,7 +139,7 @@ impl Ending {
 
 impl Watching {
     pub(super) fn new(late: Arc<Tally>, host: Option<Arc<dyn HostedWaiters>>) -> Self {
-        let table = Lock::new(Rank::Watching, Table::default());
+        let table = Lock::new(Rank::Watching, Waiting::default());
         Self { last: AtomicU64::new(0), table, late, host }
     }
 
@@ -185,7 +157,8 @@ impl Watching {
         if let Waiter::Monitor { process, .. } = &waiter {
             process.note_monitor(reference, true);
         }
-        self.table.lock().insert(reference, OpenWatch { path, waiter });
+        let (place, purpose) = (path.via.number(), waiter.purpose());
+        self.table.lock().insert(reference, place, purpose, OpenWatch { path, waiter });
     }
 
     /// What is waited for has ended, as is said over that session or from [`HERE`](super::HERE). A process that a call was handed on to may
@@ -205,8 +178,7 @@ impl Watching {
     /// What is watched has ended. DOWN is in the mailbox when this returns.
     pub(crate) fn down(&self, reference: RefId, reason: Bytes, from: u64) -> Option<Ending> {
         let mut table = self.table.lock();
-        // Only the node that it is on can say that a process has ended.
-        let watch = table.get(reference).filter(|watch| watch.path.via.number() == from)?;
+        let watch = table.watched_in(reference, from)?;
         let Waiter::Monitor { reference: monitor, object, .. } = &watch.waiter else {
             return table.remove(reference)?.waiter.end(reference, End::Down(reason));
         };
@@ -247,10 +219,12 @@ impl Watching {
             // Some at a time: processes that call others meanwhile need the table too.
             let endings: Vec<_> = {
                 let mut table = self.table.lock();
-                let Some(references) = table.sessions.get(&session) else { return };
-                let some: Vec<_> = references.iter().copied().take(ENDED_AT_ONCE).collect();
-                let ended = some.into_iter().filter_map(|id| Some((id, table.remove(id)?)));
-                ended.filter_map(|(id, watch)| watch.waiter.end(id, End::NodeDown(reason))).collect()
+                let ended = table.session_ended(session, ENDED_AT_ONCE);
+                if ended.is_empty() {
+                    return;
+                }
+                let told = |(id, watch): (_, OpenWatch)| watch.waiter.end(id, End::NodeDown(reason));
+                ended.into_iter().filter_map(told).collect()
             };
             endings.into_iter().for_each(|ending| ending.give(self));
         }
@@ -258,7 +232,7 @@ impl Watching {
 
     /// How many calls and monitors are waited for.
     pub(crate) fn len(&self) -> usize {
-        self.table.lock().watches.len()
+        self.table.lock().len()
     }
 
     /// Replies that came after their caller had given up, or a second time.
@@ -274,11 +248,7 @@ impl Watching {
     /// The call that this ends, if it is one that somebody waits for.
     fn take_call(&self, reference: RefId, from: u64, end: End) -> Option<Ending> {
         let mut table = self.table.lock();
-        if !table.get(reference)?.waiter.is_call() {
-            return None; // an answer to what was no call
-        }
-        let OpenWatch { path, waiter } = table.remove(reference)?;
-        let elsewhere = path.via.number() != from;
+        let (OpenWatch { path, waiter }, elsewhere) = table.answered(reference, from)?;
         let over = elsewhere.then_some(Over(reference, path));
         Some(Ending { over, ..waiter.end(reference, end)? })
     }
