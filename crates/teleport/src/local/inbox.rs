@@ -218,8 +218,8 @@ impl Queue {
         }
         let Run { origin, messages, placed, count } = self.runs.pop_front()?;
         self.waiting -= count;
-        if let (Some(id), RunOrigin::Remote { session, credit, .. }) = (placed, &origin) {
-            self.room.read(session.name(), credit.class, id, settled);
+        if let (Some(id), RunOrigin::Remote { session, .. }) = (placed, &origin) {
+            self.room.read(session.name(), id, settled);
         }
         let mut rest = messages.into_iter();
         Some(Taken { origin, open: rest.next()?, rest, left: count })

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use teleport_proto::NodeName;
 use teleport_proto::transfer::{Credit, Disposition, FairWindow, Sharing, Window};
 use teleport_proto::wire::envelope::Seq;
-use teleport_proto::wire::pool::Class;
 
 /// Names a message that has been placed, in one mailbox.
 pub(super) type PlacedId = u64;
@@ -17,13 +16,14 @@ pub(super) type PlacedId = u64;
 ///
 /// Each session has credit for a whole window, so there can be more of it than room. What comes beyond is placed in the
 /// mailbox like the rest, but does not count as delivered until there is room for it, or it is read. So it fills the window
-/// of its session, and goes with that.
+/// of its session, and goes with that. So does all that the peer sends after it, whether there is room for that or not: else
+/// what a session leaves behind when it ends would have holes, with a message gone and a later one of its pair still there.
 pub(super) struct Room {
     window: u64,
     shared: FairWindow<NodeName>,
     last_id: PlacedId,
-    /// In the order in which it came, of each peer and class.
-    placed: BTreeMap<NodeName, [VecDeque<Placed>; 2]>,
+    /// In the order in which it came, of each peer.
+    placed: BTreeMap<NodeName, VecDeque<Placed>>,
     /// What each session has placed, for the name and for the pid. More than a window is more than it has credit for.
     by_session: FxHashMap<(u64, bool), Window>,
 }
@@ -89,15 +89,14 @@ impl Room {
         window.take(credit.class, credit.bytes);
         self.last_id += 1;
         let placed = Placed { id: self.last_id, session: session.clone(), seq, by_name, credit };
-        self.placed.entry(peer.clone()).or_default()[place(credit.class)].push_back(placed);
+        self.placed.entry(peer.clone()).or_default().push_back(placed);
         Entry::Placed(self.last_id)
     }
 
     /// Messages come in, if there is room for all of them.
     pub(super) fn enter_at_once(&mut self, session: &Arc<dyn Peer>, credit: Credit) -> bool {
         let peer = session.name();
-        let first = self.placed.is_empty()
-            || self.placed.get(peer).is_none_or(|placed| placed[place(credit.class)].is_empty());
+        let first = self.placed.is_empty() || !self.placed.contains_key(peer);
         first && self.shared.try_take(peer, credit.class, credit.bytes)
     }
 
@@ -109,27 +108,27 @@ impl Room {
         let mut ready = SmallVec::<[NodeName; 4]>::new();
         self.shared.give_back(peer, credit.class, credit.bytes, |peer| ready.push(peer.clone()));
         if !self.placed.is_empty() {
-            ready.iter().chain([peer]).for_each(|peer| self.admit(peer, credit.class, settled));
+            ready.iter().chain([peer]).for_each(|peer| self.admit(peer, settled));
         }
     }
 
     /// A placed message is being read. It counts as delivered, and what it holds comes back as of any other.
-    pub(super) fn read(&mut self, peer: &NodeName, class: Class, id: PlacedId, settled: &mut Settled) {
-        let Some(queue) = self.placed.get_mut(peer).map(|placed| &mut placed[place(class)]) else { return };
+    pub(super) fn read(&mut self, peer: &NodeName, id: PlacedId, settled: &mut Settled) {
+        let Some(queue) = self.placed.get_mut(peer) else { return };
         // Read in the order in which it came: if it is not the first, it got its room before.
         if queue.front().is_none_or(|first| first.id != id) {
             return;
         }
         let Some(placed) = queue.pop_front() else { return };
-        self.shared.take(peer, class, placed.credit.bytes);
+        self.shared.take(peer, placed.credit.class, placed.credit.bytes);
         self.settle(placed, settled);
-        self.forget_if_empty(peer);
+        self.admit(peer, settled);
     }
 
     /// No sender waits for room any more.
     pub(super) fn let_all_in(&mut self, settled: &mut Settled) {
         for (peer, placed) in std::mem::take(&mut self.placed) {
-            for placed in placed.into_iter().flatten() {
+            for placed in placed {
                 self.shared.take(&peer, placed.credit.class, placed.credit.bytes);
                 self.settle(placed, settled);
             }
@@ -138,7 +137,7 @@ impl Room {
 
     /// The mailbox goes. Says what had been placed.
     pub(super) fn close(&mut self, settled: &mut Settled) -> FxHashSet<PlacedId> {
-        let placed: Vec<_> = std::mem::take(&mut self.placed).into_values().flatten().flatten().collect();
+        let placed: Vec<_> = std::mem::take(&mut self.placed).into_values().flatten().collect();
         let gone = placed.iter().map(|placed| placed.id).collect();
         placed.into_iter().for_each(|placed| self.settle(placed, settled));
         gone
@@ -148,29 +147,26 @@ impl Room {
     pub(super) fn forget(&mut self, session: &Arc<dyn Peer>, settled: &mut Settled) -> FxHashSet<PlacedId> {
         let peer = session.name();
         let mut gone = FxHashSet::default();
-        let Some(placed) = self.placed.get_mut(peer) else { return gone };
-        for queue in placed {
-            queue.retain(|placed| {
-                let stays = !Arc::ptr_eq(&placed.session, session);
-                if !stays {
-                    gone.insert(placed.id);
-                }
-                stays
-            });
-        }
+        let Some(queue) = self.placed.get_mut(peer) else { return gone };
+        queue.retain(|placed| {
+            let stays = !Arc::ptr_eq(&placed.session, session);
+            if !stays {
+                gone.insert(placed.id);
+            }
+            stays
+        });
         for by_name in [false, true] {
             self.by_session.remove(&(session.number(), by_name));
         }
-        [Class::Express, Class::Bulk].into_iter().for_each(|class| self.admit(peer, class, settled));
-        self.forget_if_empty(peer);
+        self.admit(peer, settled);
         gone
     }
 
     /// Gives room to what a peer has placed, as far as there is some.
-    fn admit(&mut self, peer: &NodeName, class: Class, settled: &mut Settled) {
-        while let Some(queue) = self.placed.get_mut(peer).map(|placed| &mut placed[place(class)])
+    fn admit(&mut self, peer: &NodeName, settled: &mut Settled) {
+        while let Some(queue) = self.placed.get_mut(peer)
             && let Some(first) = queue.front()
-            && self.shared.try_take(peer, class, first.credit.bytes)
+            && self.shared.try_take(peer, first.credit.class, first.credit.bytes)
             && let Some(first) = queue.pop_front()
         {
             self.settle(first, settled);
@@ -191,15 +187,8 @@ impl Room {
     }
 
     fn forget_if_empty(&mut self, peer: &NodeName) {
-        if self.placed.get(peer).is_some_and(|placed| placed.iter().all(VecDeque::is_empty)) {
+        if self.placed.get(peer).is_some_and(VecDeque::is_empty) {
             self.placed.remove(peer);
         }
-    }
-}
-
-fn place(class: Class) -> usize {
-    match class {
-        Class::Express => 0,
-        Class::Bulk => 1,
     }
 }

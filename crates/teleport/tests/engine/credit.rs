@@ -6,7 +6,7 @@ use crate::common::{
 };
 use std::num::NonZeroU64;
 use std::time::Duration;
-use teleport::{Binary, Config, Node, NodeEvent, SendError, SendOptions, StaticPeers};
+use teleport::{Binary, Config, DeliveryError, Node, NodeEvent, SendError, SendOptions, StaticPeers};
 use teleport_testkit::cluster::Rng;
 use teleport_testkit::proxy::{Fault, Faults, Proxy};
 use tokio::task::JoinSet;
@@ -466,6 +466,42 @@ async fn a_peer_that_comes_back_finds_what_it_left_in_a_mailbox() {
     assert_eq!(received[received.len() - latest], (accepted.len() - latest) as u64);
     assert!(received.len() as u64 + reported >= accepted.len() as u64, "{reported} of {}", accepted.len());
     at_rest([&a, &b]).await;
+}
+
+/// A large message for which there is no room goes with its session, and so do small ones of the same pair that came after it:
+/// they do not count as delivered before it does, whatever room there is for them.
+#[tokio::test]
+async fn what_a_session_leaves_in_a_mailbox_has_no_holes() {
+    let peers = StaticPeers::new();
+    let b = start_with("b@127.0.0.1", &peers, small_windows).await;
+    let mut slow = b.register("slow").unwrap();
+    let (mut others, mut filled) = (Vec::new(), 0);
+    for i in 0..3 {
+        let other = start_with(&format!("other{i}@127.0.0.1"), &peers, small_windows).await;
+        within(other.prime(b.name())).await.unwrap();
+        let (large, options) = (payload(LARGE, 1), SendOptions::default().nosuspend());
+        while other.process().send_with(("slow", b.name()), &large, options).await.is_ok() {
+            filled += 1;
+        }
+        others.push(other);
+    }
+    eventually("the mailbox is full of large ones", || slow.len() == filled).await;
+
+    let a = start_with("a@127.0.0.1", &peers, small_windows).await;
+    let (sender, mut events) = (a.process(), b.monitor_nodes());
+    let to = ("slow", b.name());
+    sender.send(to, &payload(MIB, 7)).await.unwrap();
+    let undelivered = || peer_of(&b, a.name()).map_or(0, |peer| peer.transfer.undelivered_bytes);
+    eventually("it is there without room", || slow.len() == filled + 1 && undelivered() > MIB as u64).await;
+    let behind = sender.send_acknowledged(to, &"behind", SendOptions::default()).await.unwrap();
+    eventually("both have come", || slow.len() == filled + 2).await;
+    a.disconnect(b.name());
+    assert!(matches!(within(behind).await, Err(DeliveryError::Unconfirmed { .. })));
+    while !matches!(event(&mut events).await, NodeEvent::Down { .. }) {}
+    for _ in 0..filled {
+        assert_eq!(receive::<Binary>(&mut slow).await, payload(LARGE, 1));
+    }
+    assert!(slow.is_empty(), "what came behind a message that is gone");
 }
 
 #[tokio::test]
