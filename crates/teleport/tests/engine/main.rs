@@ -14,6 +14,7 @@ mod connect;
 mod copies;
 mod credit;
 mod embed;
+mod every_byte;
 mod faults;
 mod follow;
 mod gen_server;
