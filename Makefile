@@ -89,8 +89,9 @@ test-real: test-tools ## RabbitMQ and ejabberd of Debian in clusters over the ca
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
 	scripts/test-real.sh $(ARGS)
 
-.PHONY: soak
-soak: test-tools ## Erlang nodes that are stopped, killed and restarted under traffic, for MINUTES (10); ARGS="seed=1 json=FILE".
+.PHONY: soak soak-erlang
+soak: soak-erlang
+soak-erlang: test-tools ## Erlang nodes that are stopped, killed and restarted under traffic, for MINUTES (10); ARGS="seed=1 json=FILE".
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
 	scripts/soak.sh $(ARGS)
 
@@ -108,6 +109,10 @@ chaos: ## Messages of all sizes while connections are killed.
 .PHONY: simulate
 simulate: ## The virtual cluster for SEEDS (100000) seeds, with the numbers of what they reached; ARGS="--seed N" runs one, with every step.
 	cargo run -q --release -p teleport_testkit --example simulate $(CARGO_FLAGS) -- $(if $(ARGS),$(ARGS),--seeds $(SEEDS))
+
+.PHONY: soak-rust
+soak-rust: ## Nodes in Rust that are stopped, killed and restarted under load; ARGS="--minutes 10 --nodes 6 --seed 1 --json FILE".
+	cargo run --release $(CARGO_FLAGS) -- soak $(ARGS)
 
 .PHONY: rate
 rate: ## Small messages per second, and calls; ARGS="--help" lists its options.

@@ -2,7 +2,7 @@
 # Erlang nodes that are stopped, killed and restarted while they send, call and monitor; fails if a promise was broken.
 #
 # MINUTES (default 10). Arguments for teleport_soak:main/1: seed=N, rounds=N, seconds=N (of traffic a round), nodes=N,
-# faults=stop,kill_vm,..., json=FILE. NIF and test modules have to be compiled: `make soak' does.
+# faults=stop,kill_vm,..., json=FILE. NIF and test modules have to be compiled: `make soak-erlang' does.
 set -eu
 root=$(cd -P "$(dirname "$0")/.." && pwd)
 out=$root/erlang/_build/soak

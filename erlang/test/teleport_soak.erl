@@ -1,7 +1,7 @@
 %% The soak: nodes that are stopped, killed and restarted in all ways while they send, call and monitor, with a ledger at both ends.
 %%
 %% A round has a seed, which says what traffic there is and what goes wrong. At its end everybody tells what has become of their
-%% messages, calls and monitors; what does not agree with the promises is a violation. Run by `make soak'.
+%% messages, calls and monitors; what does not agree with the promises is a violation. Run by `make soak-erlang'.
 -module(teleport_soak).
 
 -export([main/1, run/1]).

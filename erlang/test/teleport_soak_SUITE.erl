@@ -1,4 +1,4 @@
-%% The soak, for a short time. `make soak' runs it for long.
+%% The soak, for a short time. `make soak-erlang' runs it for long.
 -module(teleport_soak_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod rate;
+mod soak;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +9,12 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 
+use crate::bench::payload::LEAST_SIZE;
 use crate::bench::tls::{TlsFiles, TlsOptions};
 use crate::size::Size;
 
 pub(crate) use rate::{Mode, RateNodeOptions, RateOptions, RateTransport, Threads};
+pub(crate) use soak::{FaultKind, Plant, SoakNodeOptions, SoakOptions};
 
 /// Messages of any size between the nodes of an Erlang-style cluster.
 #[derive(Debug, Parser)]
@@ -29,7 +32,7 @@ impl Cli {
         let checked = match &cli.command {
             Command::Ring(options) => options.check(),
             Command::Rate(options) => options.check(),
-            Command::RingNode(_) | Command::RateNode(_) => Ok(()),
+            Command::Soak(_) | Command::RingNode(_) | Command::RateNode(_) | Command::SoakNode(_) => Ok(()),
         };
         if let Err(conflict) = checked {
             Self::command().error(ErrorKind::ArgumentConflict, conflict).exit();
@@ -53,6 +56,12 @@ pub(crate) enum Command {
     /// One node of `teleport rate`.
     #[command(hide = true)]
     RateNode(RateNodeOptions),
+    /// Run nodes under load and faults, and see that every promise is kept.
+    #[command(long_about = soak::HELP)]
+    Soak(SoakOptions),
+    /// One node of `teleport soak`.
+    #[command(hide = true)]
+    SoakNode(SoakNodeOptions),
 }
 
 /// A day: longer than anybody waits, and a time that clocks can add.
@@ -60,9 +69,6 @@ const MOST_SECONDS: u64 = 86_400;
 
 /// Far more than anybody waits for; with as many to warm up it is still a number of rounds.
 const MOST_ROUNDS: i64 = 1_000_000_000;
-
-/// Bytes of the smallest message in a run under chaos.
-pub(crate) const LEAST_CHAOS_SIZE: usize = 64;
 
 const RING_HELP: &str = "\
 Measure transports side by side on a ring of nodes on this machine.
@@ -193,7 +199,7 @@ impl RingOptions {
             let name = other.name();
             return Err(format!("--chaos is for teleport only, not for --transport {name}: leave that out"));
         }
-        if self.size.bytes() < LEAST_CHAOS_SIZE {
+        if self.size.bytes() < LEAST_SIZE {
             let size = self.size;
             return Err(format!("--chaos sends messages of 64B and more: --size {size} is too small"));
         }

@@ -5,6 +5,7 @@ mod bench;
 mod rate;
 mod ring;
 mod size;
+mod soak;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ fn main() -> ExitCode {
         Command::Rate(options) => rate::run(&options).map_err(Box::<dyn Error>::from),
         Command::RateNode(options) => rate::run_node(&options).map_err(Box::<dyn Error>::from),
         Command::RingNode(options) => ring::run_node(&options).map_err(Box::<dyn Error>::from),
+        Command::Soak(options) => soak::run(&options).map_err(Box::<dyn Error>::from),
+        Command::SoakNode(options) => soak::run_node(&options).map_err(Box::<dyn Error>::from),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,7 +39,11 @@ fn exit_code(error: &(dyn Error + 'static)) -> u8 {
         rate::RateError::Bench(error) => Some(error),
         _ => None,
     });
-    ring.or(rate).map_or(1, bench::BenchError::exit_code)
+    let soak = error.downcast_ref().and_then(|error| match error {
+        soak::SoakError::Bench(error) => Some(error),
+        _ => None,
+    });
+    ring.or(rate).or(soak).map_or(1, bench::BenchError::exit_code)
 }
 
 /// An error and what caused it, on one line.

@@ -1,26 +1,21 @@
 //! The processes of one transport's nodes, seen from the coordinator.
 
-use std::collections::VecDeque;
 use std::io;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command as Program};
+use tokio::process::Command as Program;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::BenchError;
 use super::process;
 use super::protocol::{Command, Event};
+use super::spawned::{Heard, NodeProcess};
 
 /// How long nodes may take to end after their stdin is closed.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// Lines a node printed that are no events; kept to explain its end.
-const REMARKS: usize = 5;
 
 /// How a transport's nodes are told something.
 pub(crate) type Notation<O> = fn(&Command<O>) -> Result<String, serde_json::Error>;
@@ -35,19 +30,6 @@ pub(crate) struct Cluster<O, A> {
     version: String,
 }
 
-struct NodeProcess {
-    pid: u32,
-    child: Child,
-    stdin: ChildStdin,
-}
-
-/// What a node's reader tells.
-enum Heard<A> {
-    Event(Event<A>),
-    /// The end of the node's output, with the last things it printed apart from events.
-    End(String),
-}
-
 impl<O, A: Serialize + DeserializeOwned + Send + 'static> Cluster<O, A> {
     /// Starts the processes and connects them with each other.
     pub(crate) async fn start(
@@ -59,7 +41,7 @@ impl<O, A: Serialize + DeserializeOwned + Send + 'static> Cluster<O, A> {
         let (heard, inbox) = mpsc::unbounded_channel();
         let mut nodes = Vec::with_capacity(programs.len());
         for (index, program) in programs.into_iter().enumerate() {
-            let node = spawn(program, index, &heard).map_err(|source| BenchError::Spawn {
+            let node = NodeProcess::spawn(program, index, &heard).map_err(|source| BenchError::Spawn {
                 transport: label.clone(),
                 node: index,
                 source,
@@ -102,12 +84,13 @@ impl<O, A: Serialize + DeserializeOwned + Send + 'static> Cluster<O, A> {
 
     /// Ends all nodes, at first by closing their stdin.
     pub(crate) async fn stop(self) {
-        let children: Vec<Child> = self.nodes.into_iter().map(|node| node.child).collect();
         let end = tokio::time::Instant::now() + FAREWELL;
-        for mut child in children {
-            if timeout_at(end, child.wait()).await.is_err() {
+        let mut nodes = self.nodes;
+        nodes.iter_mut().for_each(NodeProcess::close);
+        for mut node in nodes {
+            if timeout_at(end, node.child.wait()).await.is_err() {
                 // Already gone is as good.
-                let _ = child.kill().await;
+                let _ = node.child.kill().await;
             }
         }
     }
@@ -161,7 +144,7 @@ impl<O, A: Serialize + DeserializeOwned + Send + 'static> Cluster<O, A> {
     async fn tell(&mut self, command: &Command<O>) -> Result<(), BenchError> {
         let line = (self.notation)(command)?;
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            if let Err(source) = node.stdin.write_all(format!("{line}\n").as_bytes()).await {
+            if let Err(source) = node.tell(&line).await {
                 // A node that has ended has said why, if it could.
                 let last_words = last_words(&mut self.inbox, index).await;
                 return Err(BenchError::NodeEnded {
@@ -232,55 +215,6 @@ impl<O, A: Serialize + DeserializeOwned + Send + 'static> Cluster<O, A> {
             event: event.to_owned(),
         }
     }
-}
-
-/// A node's process, and a task that reads what it says.
-fn spawn<A: DeserializeOwned + Send + 'static>(
-    mut program: Program,
-    index: usize,
-    heard: &mpsc::UnboundedSender<(usize, Heard<A>)>,
-) -> io::Result<NodeProcess> {
-    // Of a process group of its own, so that Ctrl-C reaches the coordinator alone, which ends its nodes in order.
-    let mut child =
-        program.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true).spawn()?;
-    let gone = || io::Error::other("it ended at once");
-    let pid = child.id().ok_or_else(gone)?;
-    let stdin = child.stdin.take().ok_or_else(gone)?;
-    let stdout = child.stdout.take().ok_or_else(gone)?;
-    tokio::spawn(listen(BufReader::new(stdout).lines(), index, heard.clone()));
-    Ok(NodeProcess { pid, child, stdin })
-}
-
-async fn listen<A: DeserializeOwned>(
-    mut lines: Lines<BufReader<ChildStdout>>,
-    index: usize,
-    heard: mpsc::UnboundedSender<(usize, Heard<A>)>,
-) {
-    let mut remarks = VecDeque::new();
-    // What cannot be read ends it like the end of output: the node does not keep to the protocol.
-    while let Ok(Some(line)) = lines.next_line().await {
-        match serde_json::from_str(&line) {
-            Ok(event) => {
-                if heard.send((index, Heard::Event(event))).is_err() {
-                    return;
-                }
-            }
-            Err(_) if line.trim().is_empty() => {}
-            Err(error) if line.starts_with(r#"{"event""#) => {
-                remarks.push_back(format!("{line} ({error})"));
-                break;
-            }
-            Err(_) => {
-                remarks.push_back(line);
-                if remarks.len() > REMARKS {
-                    remarks.pop_front();
-                }
-            }
-        }
-    }
-    let last_words = remarks.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" / ");
-    // The receiver is gone only if the run is over.
-    let _ = heard.send((index, Heard::End(last_words)));
 }
 
 /// The reason a node gave for its end, from what it said before.

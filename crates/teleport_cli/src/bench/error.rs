@@ -94,6 +94,16 @@ pub(crate) enum BenchError {
         /// Why.
         source: io::Error,
     },
+    /// A node cannot be stopped, or ended.
+    #[error("{transport}: cannot send node {node} a signal")]
+    Signal {
+        /// Of the node.
+        transport: String,
+        /// Its index.
+        node: usize,
+        /// Why.
+        source: io::Error,
+    },
     /// Something cannot be written as JSON.
     #[error("cannot write JSON")]
     Json(#[from] serde_json::Error),

@@ -6,11 +6,13 @@
 pub(crate) mod child;
 pub(crate) mod cluster;
 mod error;
+pub(crate) mod payload;
 pub(crate) mod process;
 pub(crate) mod progress;
 pub(crate) mod protocol;
 pub(crate) mod results;
 pub(crate) mod socket;
+pub(crate) mod spawned;
 pub(crate) mod stats;
 pub(crate) mod table;
 pub(crate) mod tls;

@@ -9,8 +9,8 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use teleport::{Node, NodeName, Sever};
 
-use super::payload::random;
 use crate::bench::child::NodeError;
+use crate::bench::payload::random;
 
 /// From one pool connection killed in the cluster to the next: 8 per second, where 5 are asked for.
 const POOL_EVERY: Duration = Duration::from_millis(125);

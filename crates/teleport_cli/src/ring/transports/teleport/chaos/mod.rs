@@ -4,7 +4,6 @@
 //! what users of the product would feel of it.
 
 mod faults;
-mod payload;
 mod traffic;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,12 +14,12 @@ use tokio::sync::mpsc;
 
 use super::{TeleportNode, node_name};
 use crate::bench::child::{self, NodeError};
+use crate::bench::payload::{Payloads, Sizes};
 use crate::ring::figures::{Counts, Ledger, Pair, Step};
 use crate::ring::node::RingNode;
 use crate::ring::protocol::{Answer, Command, Event, Order};
 
 use faults::{Faults, Killed};
-use payload::Payloads;
 use traffic::{Inbox, Sender, Sending, Taken, locked};
 
 /// Destinations that a sender has at each peer.
@@ -96,7 +95,7 @@ impl ChaosNode {
 
     fn connect(&mut self, addresses: &[String]) -> Result<(), NodeError> {
         let (node, index) = (&self.base.node, self.base.setup.index);
-        let payloads = Payloads::new(self.seed, self.base.setup.size);
+        let payloads = Payloads::new(self.seed, Sizes::Even, self.base.setup.size);
         for worker in 0..self.base.setup.workers {
             let inbox = Inbox::new(node, index, worker, payloads.clone())?;
             self.taken.push(inbox.taken());

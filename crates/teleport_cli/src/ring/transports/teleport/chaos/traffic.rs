@@ -9,8 +9,8 @@ use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 use teleport::{Address, Binary, Mailbox, Message, Node};
 
-use super::payload::{Payloads, random};
 use crate::bench::child::NodeError;
+use crate::bench::payload::{Payloads, random};
 use crate::ring::arrivals::Arrivals;
 use crate::ring::figures::{Pair, Received, Sent};
 use crate::ring::protocol::Tally;
@@ -81,7 +81,7 @@ impl Sender {
             // There are as many counts as destinations.
             let (_, accepted) = &self.sent.accepted[choice];
             let number = accepted.load(Ordering::Relaxed) + 1;
-            let payload = Binary::from(self.payloads.of(*pair, number));
+            let payload = Binary::from(self.payloads.of((*pair, number)));
             let parcel = Parcel { origin: pair.origin, worker: pair.worker, number, payload };
             let start = Instant::now();
             self.mailbox
@@ -167,7 +167,7 @@ impl Inbox {
     fn check(&self, message: &Message) -> Option<(Pair, u64, u64)> {
         let Parcel { origin, worker, number, payload } = message.decode().ok()?;
         let pair = Pair { origin, worker, node: self.node, inbox: self.inbox };
-        (self.payloads.of(pair, number) == payload[..]).then_some((pair, number, payload.len() as u64))
+        (self.payloads.of((pair, number)) == payload[..]).then_some((pair, number, payload.len() as u64))
     }
 }
 
@@ -200,13 +200,14 @@ fn inbox_name(inbox: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::payload::Sizes;
 
     /// Faults planted by hand: each has to show.
     #[tokio::test]
     async fn an_inbox_sees_what_is_wrong() {
         let starting = Node::builder("chaos@127.0.0.1").cookie("a cookie for one test").start();
         let node = starting.await.unwrap();
-        let payloads = Payloads::new(7, 1024);
+        let payloads = Payloads::new(7, Sizes::Even, 1024);
         let inbox = Inbox::new(&node, 1, 0, payloads.clone()).unwrap();
         let taken = inbox.taken();
         let pair = Pair { origin: 0, worker: 0, node: 1, inbox: 0 };
@@ -214,13 +215,13 @@ mod tests {
             origin: 0,
             worker: 0,
             number,
-            payload: Binary::from(payloads.of(pair, number)),
+            payload: Binary::from(payloads.of((pair, number))),
         };
         let last = 5;
         for number in [1, 2, 4, 3, 3] {
             node.send("inbox 0", &intact(number)).await.unwrap();
         }
-        let mut flipped = payloads.of(pair, last).to_vec();
+        let mut flipped = payloads.of((pair, last)).to_vec();
         flipped[10] ^= 1;
         node.send("inbox 0", &Parcel { payload: Binary::from(flipped), ..intact(last) }).await.unwrap();
         node.send("inbox 0", &Parcel { number: 6, ..intact(last) }).await.unwrap();
