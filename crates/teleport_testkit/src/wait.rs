@@ -11,7 +11,11 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 ///
 /// If it does not within [`PATIENCE`].
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    eventually_async(what, async || condition()).await;
+    // Not by the other one: its futures cannot be sent to other threads.
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        pause_before(end, what).await;
+    }
 }
 
 /// Like [`eventually`], for what has to be asked for.
@@ -22,7 +26,11 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub async fn eventually_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition().await {
-        assert!(Instant::now() < end, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        pause_before(end, what).await;
     }
+}
+
+async fn pause_before(end: Instant, what: &str) {
+    assert!(Instant::now() < end, "never: {what}");
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
