@@ -169,9 +169,9 @@ async fn reach(
 ) -> Result<Opened, Failed> {
     // Where it was reached it still is, whether or not the resolver answers at present.
     let known = engine.reached.of(peer).map(|way| way.address);
-    let asked = engine.resolver.resolve(peer);
+    let asking = || engine.resolver.resolve(peer);
     let mut attempts =
-        Attempts::new(known, asked, |address| Box::pin(greet(engine, peer, what_for, address, progress)));
+        Attempts::new(known, asking, |address| Box::pin(greet(engine, peer, what_for, address, progress)));
     while let Some(attempt) = attempts.next().await {
         match attempt {
             // The others stand still meanwhile: one alone is given a proof.
@@ -284,9 +284,9 @@ pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
     let look = async {
         let addresses = engine.resolver.resolve(peer).await;
         let mut refused = !addresses.is_empty();
-        let asked = Box::pin(std::future::ready(addresses));
+        let asking = || -> Resolving<'_> { Box::pin(std::future::ready(addresses)) };
         let mut attempts =
-            Attempts::new(None, asked, |address| Box::pin(socket::connect(address, &engine.core.config)));
+            Attempts::new(None, asking, |address| Box::pin(socket::connect(address, &engine.core.config)));
         while refused && let Some(connected) = attempts.next().await {
             refused = connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
         }
@@ -296,10 +296,11 @@ pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
 }
 
 /// Attempts at a peer's addresses that are begun one after the other: at the one that is known, and then at those that the resolver
-/// has.
-struct Attempts<'a, F, T, E> {
+/// has. It is asked when it is needed: nearly always the known one answers.
+struct Attempts<'a, A, F, T, E> {
     attempt: F,
     known: Option<SocketAddr>,
+    asking: Option<A>,
     /// Until it has answered.
     asked: Option<Resolving<'a>>,
     waiting: VecDeque<SocketAddr>,
@@ -308,13 +309,15 @@ struct Attempts<'a, F, T, E> {
     next_at: Instant,
 }
 
-impl<'a, F, T, E> Attempts<'a, F, T, E>
+impl<'a, A, F, T, E> Attempts<'a, A, F, T, E>
 where
+    A: FnOnce() -> Resolving<'a>,
     F: Fn(SocketAddr) -> BoxFuture<'a, Result<T, E>>,
 {
-    fn new(known: Option<SocketAddr>, asked: Resolving<'a>, attempt: F) -> Self {
+    fn new(known: Option<SocketAddr>, asking: A, attempt: F) -> Self {
         let (waiting, under_way) = (known.into_iter().collect(), FuturesUnordered::new());
-        Self { attempt, known, asked: Some(asked), waiting, under_way, next_at: Instant::now() }
+        let asking = Some(asking);
+        Self { attempt, known, asking, asked: None, waiting, under_way, next_at: Instant::now() }
     }
 
     /// The resolver has answered.
@@ -323,23 +326,28 @@ where
         self.waiting.extend(addresses.into_iter().filter(|address| Some(*address) != self.known));
     }
 
-    /// Begins with the next address, if there is one more.
-    fn begin(&mut self) -> bool {
-        let Some(address) = self.waiting.pop_front() else { return false };
-        self.under_way.push((self.attempt)(address));
-        self.next_at = Instant::now() + NEXT_AFTER;
-        true
+    /// Begins with the next address, or asks the resolver for more.
+    fn begin(&mut self) {
+        if let Some(address) = self.waiting.pop_front() {
+            self.under_way.push((self.attempt)(address));
+            self.next_at = Instant::now() + NEXT_AFTER;
+        } else if let Some(ask) = self.asking.take() {
+            self.asked = Some(ask());
+        }
     }
 
     /// What has come of the next one that has ended. `None` if all have.
     async fn next(&mut self) -> Option<Result<T, E>> {
         loop {
-            if self.under_way.is_empty() && !self.begin() {
+            if self.under_way.is_empty() {
+                self.begin();
+            }
+            if self.under_way.is_empty() {
                 let addresses = self.asked.as_mut()?.await;
                 self.learn(addresses);
                 continue;
             }
-            let more = !self.waiting.is_empty();
+            let more = !self.waiting.is_empty() || self.asking.is_some();
             tokio::select! {
                 Some(ended) = self.under_way.next() => {
                     if ended.is_err() {
@@ -348,7 +356,7 @@ where
                     return Some(ended);
                 }
                 Some(addresses) = OptionFuture::from(self.asked.as_mut()), if self.asked.is_some() => self.learn(addresses),
-                () = sleep_until(self.next_at), if more => drop(self.begin()),
+                () = sleep_until(self.next_at), if more => self.begin(),
             }
         }
     }

@@ -7,13 +7,14 @@ use crate::common::{
     start_with, within,
 };
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use teleport::{
     Asking, CallingBack, ConnectError, Cookies, EndReason, HandshakeError, Node, NodeEvent, NodeName,
     Resolver, Resolving, StaticPeers,
 };
+use teleport_testkit::proxy::{Fault, Faults, Proxy};
 use tokio::net::TcpListener;
 
 /// Any node may be at any of these, in this order.
@@ -59,6 +60,45 @@ async fn further_connections_of_a_session_do_not_wait_for_the_resolver() {
     let large = "large".repeat(1 << 18);
     within(process.send(mailbox.pid(), large.as_str())).await.unwrap();
     assert_eq!(within(mailbox.recv()).await.unwrap().decode::<String>().unwrap(), large);
+}
+
+/// Knows a node at one address, which may change, and counts how often it is asked.
+struct Counting(Mutex<SocketAddr>, AtomicUsize);
+
+impl Resolver for &'static Counting {
+    fn resolve<'a>(&'a self, _: &'a NodeName) -> Resolving<'a> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::ready(vec![*self.0.lock().unwrap()]))
+    }
+}
+
+#[tokio::test]
+async fn a_resolver_is_asked_for_further_connections_only_if_the_known_address_leads_nowhere() {
+    let large = "large".repeat(1 << 18);
+    for (refuses, asked) in [(None, 1), (Some(true), 2), (Some(false), 2)] {
+        let b = start("b@127.0.0.1", &StaticPeers::new()).await;
+        let mut mailbox = b.mailbox().unwrap();
+        let proxy = Proxy::start(b.address()).await.unwrap();
+        let resolver: &Counting =
+            Box::leak(Box::new(Counting(Mutex::new(proxy.address()), AtomicUsize::new(0))));
+        let mut config = teleport::Config::default();
+        config.express_connections = 1;
+        (config.bulk_connections, config.most_bulk_connections) = (1, 1);
+        let builder = Node::builder("a@127.0.0.1").cookie(COOKIE).config(config);
+        let a = builder.resolver(resolver).start().await.unwrap();
+        let process = a.process();
+        within(process.send(mailbox.pid(), "small")).await.unwrap();
+        within(mailbox.recv()).await.unwrap();
+        *resolver.0.lock().unwrap() = b.address();
+        match refuses {
+            None => {}
+            Some(true) => proxy.shut().await,
+            Some(false) => proxy.plan(|_| Faults { to_server: Fault::Stall { at: 0 }, ..Faults::default() }),
+        }
+        within(process.send(mailbox.pid(), large.as_str())).await.unwrap();
+        within(mailbox.recv()).await.unwrap();
+        assert_eq!(resolver.1.load(Ordering::Relaxed), asked, "{refuses:?}");
+    }
 }
 
 /// Accepts connections, and says nothing.
