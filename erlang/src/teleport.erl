@@ -135,13 +135,12 @@ cast(Ref, Request) ->
 cast(Ref, Request, Options) ->
     case options(Options, 0, none) of
         {How, none} ->
+            Until = teleport_send:until(How),
             case teleport_send:resolve(Ref, How) of
                 invalid ->
                     erlang:error(badarg, [Ref, Request, Options]);
-                {error, Reason} ->
-                    {error, Reason};
-                _ ->
-                    case teleport_send:send(Ref, {'$gen_cast', Request}, How, none) of
+                Resolved ->
+                    case teleport_send:to(Resolved, {'$gen_cast', Request}, Until, none) of
                         badarg -> ok;
                         Result -> Result
                     end

@@ -27,9 +27,10 @@ send(Alias, Message, How, Ack) when node(Alias) =:= node() ->
         {ack, Tag} -> self() ! {teleport, Tag, delivered}, ok
     end;
 send(Alias, Message, How, Ack) ->
+    Until = teleport_send:until(How),
     case teleport_send:resolve({?MODULE, node(Alias)}, How) of
-        {pool, To} ->
-            teleport_send:send(To, message(Alias, Message, teleport_send:has_priority(How)), How, Ack);
+        {pool, _Forwarder} = To ->
+            teleport_send:to(To, message(Alias, Message, teleport_send:has_priority(How)), Until, Ack);
         {otp, _ByDistributedErlang} ->
             case {teleport_send:by_otp(Alias, Message, How), Ack} of
                 {ok, {ack, Tag}} -> self() ! {teleport, Tag, {unconfirmed, disterl}}, ok;

@@ -72,7 +72,14 @@ stop(_Ref, _Reason, _Timeout, Otp) ->
 -spec stop_remote(teleport_nif:destination(), term(), timeout(), teleport_timeout:response_timeout()) -> ok.
 stop_remote(To, Reason, Timeout, Deadline) ->
     Mark = make_ref(),
-    Monitor = teleport_request:monitor(To, Mark, []),
+    case teleport_request:monitor(To, Mark, [], Deadline) of
+        timeout -> exit(timeout);
+        Monitor -> stop_monitored(To, Reason, {Timeout, Deadline}, {Mark, Monitor})
+    end.
+
+-spec stop_monitored(teleport_nif:destination(), term(), {timeout(), teleport_timeout:response_timeout()}, {reference(), reference()}) ->
+    ok.
+stop_monitored(To, Reason, {Timeout, Deadline}, {Mark, Monitor}) ->
     case teleport_request:call(To, system, {terminate, Reason}, Deadline) of
         {reply, ok} ->
             receive

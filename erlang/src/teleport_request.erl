@@ -14,7 +14,7 @@
 -export([each/3, begin_marked/4]).
 -export([call/4, send/3, fail/2, multi/4]).
 -export([receive_response/2, wait_response/2, check_response/2, check_response/3, give_up/1]).
--export([monitor/3, watcher/1, demonitor/1, ended/4]).
+-export([monitor/3, monitor/4, watcher/1, demonitor/1, ended/4]).
 %% Never called, see there.
 -export(['@markers'/3]).
 
@@ -216,6 +216,31 @@ monitor(To, Mark, Alias) ->
     end,
     Monitor.
 
+%% Like monitor/3, but waits no longer than that for a session. After `timeout' there is no monitor.
+-spec monitor(teleport_nif:destination(), Mark :: term(), alias(), teleport_timeout:response_timeout()) -> reference() | timeout.
+monitor(To, Mark, Alias, Deadline) ->
+    {Monitor, Notice} = {watcher(Alias), make_ref()},
+    case teleport_nif:monitor(To, Monitor, Mark, Notice) of
+        ok -> Monitor;
+        waiting -> accepted_within(Notice, Monitor, Mark, To, teleport_timeout:left(Deadline));
+        {error, Reason} -> ok = ended(Monitor, Mark, To, down_reason(Reason)), Monitor
+    end.
+
+-spec accepted_within(reference(), reference(), term(), teleport_nif:destination(), timeout()) -> reference() | timeout.
+accepted_within(Notice, Monitor, Mark, To, Milliseconds) ->
+    receive
+        {teleport_sent, Notice, ok} ->
+            Monitor;
+        {teleport_sent, Notice, {error, Reason}} ->
+            ok = refused(Monitor, Mark, To, Reason),
+            Monitor
+    after Milliseconds ->
+        true = demonitor(Monitor),
+        ok = flush(Monitor),
+        %% It comes in any case, now that nothing is waited for.
+        receive {teleport_sent, Notice, _Result} -> timeout end
+    end.
+
 %% The reference of a monitor. An alias that ends with demonitor/1 has to belong to a monitor of this node: of
 %% `init', which never ends.
 -spec watcher(alias()) -> reference().
@@ -255,11 +280,15 @@ accepted(Notice, Id, Mark, To) ->
         {teleport_sent, Notice, ok} ->
             ok;
         {teleport_sent, Notice, {error, Reason}} ->
-            %% The engine has stopped, and may or may not have ended the request too.
-            _ = teleport_nif:cancel(Id),
-            ok = flush(Id),
-            ended(Id, Mark, To, down_reason(Reason))
+            refused(Id, Mark, To, Reason)
     end.
+
+%% The engine has stopped, and may or may not have ended the request too.
+-spec refused(reference(), term(), teleport_nif:destination(), term()) -> ok.
+refused(Id, Mark, To, Reason) ->
+    _ = teleport_nif:cancel(Id),
+    ok = flush(Id),
+    ended(Id, Mark, To, down_reason(Reason)).
 
 %% The reason of a DOWN for a request or monitor that could not be sent.
 -spec down_reason(term()) -> term().

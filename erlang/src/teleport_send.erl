@@ -2,11 +2,11 @@
 %% Sends messages: over the pool or by OTP, with or without waiting.
 -module(teleport_send).
 
--export([send/4, resolve/2, message/3, by_otp/3, has_priority/1, to_each/4, to_all/3, prime/1]).
+-export([send/4, to/4, until/1, resolve/2, message/3, by_otp/3, has_priority/1, to_each/4, to_all/3, prime/1]).
 
 -include("teleport_nif.hrl").
 
--export_type([error/0, flags/0, how/0, ack/0]).
+-export_type([error/0, flags/0, how/0, until/0, resolved/0, ack/0]).
 
 -type error() :: nodedown | busy | noconnect | timeout | noproc | not_running | {not_running, node()}
                | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()}
@@ -20,6 +20,9 @@
 
 %% Like how(), with a deadline in place of the limit.
 -type until() :: flags() | {flags(), {abs, integer()}}.
+
+%% Where a message goes.
+-type resolved() :: teleport_ref:resolved() | {error, busy | timeout | noconnect | not_running}.
 
 %% Whether the sender wants the outcome of the message.
 -type ack() :: none | {ack, Tag :: term()}.
@@ -36,16 +39,21 @@
 send(Alias, Message, How, Ack) when is_reference(Alias) ->
     teleport_alias:send(Alias, Message, How, Ack);
 send(Ref, Message, How, Ack) ->
-    Until = until(ordinary(How)),
-    case {resolve(Ref, How), Ack} of
+    Until = until(How),
+    to(resolve(Ref, How), Message, Until, Ack).
+
+%% Sends a message to where resolve/2 has found a process.
+-spec to(resolved(), term(), until(), ack()) -> ok | {error, error()} | badarg.
+to(Resolved, Message, Until, Ack) ->
+    case {Resolved, Ack} of
         {{pool, To}, _} ->
-            message(To, Message, Until, Ack);
+            message(To, Message, ordinary(Until), Ack);
         {{otp, Process}, none} ->
-            by_otp(Process, Message, How);
+            by_otp(Process, Message, Until);
         {{otp, Process}, {ack, Tag}} ->
             case find(Process) of
                 {away, To} ->
-                    case by_otp(To, Message, How) of
+                    case by_otp(To, Message, Until) of
                         ok -> tell(Tag, {unconfirmed, disterl});
                         Error -> Error
                     end;
@@ -62,7 +70,7 @@ send(Ref, Message, How, Ack) ->
 
 %% Like `teleport_ref:resolve/2', but with the error of a send in place of `late' and `noconnect', and for other
 %% nodes if this one is not distributed.
--spec resolve(teleport_ref:ref(), how()) -> teleport_ref:resolved() | {error, busy | timeout | noconnect | not_running}.
+-spec resolve(teleport_ref:ref(), how()) -> resolved().
 resolve(Ref, How) ->
     case teleport_ref:resolve(Ref, patience(How)) of
         noconnect -> {error, noconnect};
@@ -233,19 +241,19 @@ all_accepted(Notice, Node, {offered, waiting}) -> receive {teleport_sent, [Notic
 all_accepted(_Notice, _Node, {offered, Result}) -> result(Result);
 all_accepted(_Notice, _Node, Result) -> Result.
 
--spec flags(how()) -> flags().
+-spec flags(how() | until()) -> flags().
 flags({Flags, _Timeout}) -> Flags;
 flags(Flags) -> Flags.
 
--spec is_nosuspend(how()) -> boolean().
+-spec is_nosuspend(how() | until()) -> boolean().
 is_nosuspend(How) -> flags(How) band ?NOSUSPEND =/= 0.
 
 -spec has_priority(how()) -> boolean().
 has_priority(How) -> flags(How) band ?PRIORITY =/= 0.
 
 %% Only an alias takes priority messages.
--spec ordinary(how()) -> how().
-ordinary({Flags, Timeout}) -> {Flags band ?ALL_FLAGS, Timeout};
+-spec ordinary(until()) -> until().
+ordinary({Flags, Deadline}) -> {Flags band ?ALL_FLAGS, Deadline};
 ordinary(Flags) -> Flags band ?ALL_FLAGS.
 
 %% Flags that let the engine answer `{error, busy}' in place of waiting.
@@ -288,7 +296,7 @@ accepted(_Tag, Result) ->
     result(Result).
 
 %% Sends a message by `erlang:send/3', on this node or over distributed Erlang.
--spec by_otp(pid() | reference() | atom() | {atom(), node()}, term(), how()) -> ok | {error, busy | noconnect} | badarg.
+-spec by_otp(pid() | reference() | atom() | {atom(), node()}, term(), how() | until()) -> ok | {error, busy | noconnect} | badarg.
 by_otp(To, Message, How) ->
     Flags = flags(How),
     Options = [nosuspend || is_nosuspend(How)] ++ [noconnect || Flags band ?NOCONNECT =/= 0]

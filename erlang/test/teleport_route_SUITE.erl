@@ -6,7 +6,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([nobody_waits_longer_than_it_may/1, nodes_are_asked_at_the_same_time/1, a_silent_node_does_not_hold_up_others/1,
-         a_way_that_changes_to_a_frozen_node/1, only_the_first_waits_for_a_silent_node/1]).
+         a_way_that_changes_to_a_frozen_node/1, only_the_first_waits_for_a_silent_node/1,
+         a_limit_is_for_the_way_and_for_room_together/1, who_stops_a_server_waits_no_longer_than_wanted/1]).
 
 %% What a node that says nothing takes to be asked, in milliseconds.
 -define(ASKING, 5000).
@@ -17,7 +18,8 @@ suite() ->
 
 all() ->
     [nobody_waits_longer_than_it_may, nodes_are_asked_at_the_same_time, a_silent_node_does_not_hold_up_others,
-     a_way_that_changes_to_a_frozen_node, only_the_first_waits_for_a_silent_node].
+     a_way_that_changes_to_a_frozen_node, only_the_first_waits_for_a_silent_node, a_limit_is_for_the_way_and_for_room_together,
+     who_stops_a_server_waits_no_longer_than_wanted].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -129,6 +131,32 @@ only_the_first_waits_for_a_silent_node(Config) ->
     teleport_test:eventually(fun() ->
         {returned, {ok, 1}} =:= teleport_test:outcome(teleport, gs_call, [Server, {echo, 1}])
     end).
+
+%% The way takes most of it here, and then there is no session.
+a_limit_is_for_the_way_and_for_room_together(Config) ->
+    {Node, Limit} = {?config(node, Config), ?ASKING + 1000},
+    ok = freeze(Config),
+    ok = teleport_route:forget(Node),
+    Calls = [{cast, [{x, Node}, hello, [{timeout, Limit}]]},
+             {send, [?config(alias, Config), hello, [{timeout, Limit}]]},
+             {send, [{x, Node}, hello, [{timeout, Limit}]]}],
+    Begun = [{Call, spawn_monitor(fun() -> exit({ended, timer:tc(teleport_test, outcome, [teleport, Function, Args])}) end)}
+             || {Function, Args} = Call <- Calls],
+    Ended = [receive {'DOWN', Monitor, process, Pid, {ended, {Micros, Outcome}}} -> {Call, Micros div 1000, Outcome} end
+             || {Call, {Pid, Monitor}} <- Begun],
+    ct:log("~p", [Ended]),
+    [?assertMatch({_, Time, {returned, {error, timeout}}} when Time < Limit + ?ASKING div 2, Result) || Result <- Ended].
+
+who_stops_a_server_waits_no_longer_than_wanted(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport:send({x, Node}, hello),
+    true = teleport_nif:disconnect(Node),
+    teleport_test:eventually(fun() -> teleport:nodes() =:= [] end),
+    ok = freeze(Config),
+    {Micros, Outcome} = timer:tc(teleport_test, outcome, [teleport, gs_stop, [{x, Node}, normal, 200]]),
+    ?assertEqual({exit, timeout}, Outcome),
+    ?assert(Micros < ?ASKING * 1000, Micros),
+    ?assertEqual([], teleport_test:mailbox()).
 
 %% Returns when it does not answer any more.
 freeze(Config) ->
