@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(error.as_ref()));
+            bench::say(&format!("error: {}", chain(error.as_ref())));
             ExitCode::from(exit_code(error.as_ref()))
         }
     }

@@ -66,6 +66,25 @@ fn two_nodes_are_a_ring() {
     assert_eq!((&results["runs"][0]["messages"], &results["runs"][0]["lost"]), (&16.into(), &0.into()));
 }
 
+/// As with `| head -1`: nobody reads what is printed, and the results are there all the same.
+#[test]
+fn results_are_stored_though_nobody_reads_what_is_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("results.json");
+    let mut program = teleport();
+    program.args(SMALL).args(["raw", "--nodes", "2", "--rounds", "1", "--json"]).arg(&json);
+    let mut running = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop((running.stdout.take(), running.stderr.take()));
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(results["runs"][0]["lost"], 0);
+    // A full disk is another matter.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = program.stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot print the results"), "{}", stderr(&output));
+}
+
 #[test]
 fn nothing_is_lost_under_chaos() {
     let directory = tempfile::tempdir().unwrap();

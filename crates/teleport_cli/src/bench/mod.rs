@@ -17,6 +17,7 @@ pub(crate) mod stats;
 pub(crate) mod table;
 pub(crate) mod tls;
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use tokio::process::Command as Program;
@@ -59,10 +60,20 @@ pub(crate) fn own_program(arguments: &[String]) -> Result<Program, BenchError> {
     Ok(program)
 }
 
-/// Prints results.
-#[allow(clippy::print_stdout, reason = "results are what this program prints")]
-pub(crate) fn print(results: &str) {
-    println!("{results}");
+/// Prints results. Who reads them may have seen enough, and closed the pipe.
+pub(crate) fn print(results: &str) -> Result<(), BenchError> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{results}").and_then(|()| stdout.flush()) {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            Err(BenchError::Setup { what: "print the results", source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something on stderr. Whether or not anybody can read it changes nothing.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The reason why a run ends early.

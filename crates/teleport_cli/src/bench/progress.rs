@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::say;
+
 /// Seconds make a plain line only so often.
 const PLAIN_LINE_SECONDS: u64 = 5;
 
@@ -28,7 +30,7 @@ impl Progress {
     pub(crate) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => eprintln!("{text}"),
+            None => say(text),
         }
     }
 
@@ -52,7 +54,7 @@ impl Progress {
                 bar.set_message(text);
                 bar.inc(1);
             }
-            None => eprintln!("{text}"),
+            None => say(&text),
         }
     }
 
@@ -64,7 +66,7 @@ impl Progress {
                 bar.set_message(text);
             }
             None if seconds == of || seconds.is_multiple_of(PLAIN_LINE_SECONDS) => {
-                eprintln!("{seconds}/{of} s: {text}");
+                say(&format!("{seconds}/{of} s: {text}"));
             }
             None => {}
         }

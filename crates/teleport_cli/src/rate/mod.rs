@@ -54,11 +54,10 @@ pub(crate) fn run(options: &RateOptions) -> Result<(), RateError> {
         results::check_writable(path)?;
     }
     let outcome = lead(coordinator::measure(options))?;
-    print(&table::render(&outcome));
     if let Some(path) = &options.json {
         results::write(&report::Report::of(&outcome), path)?;
     }
-    Ok(())
+    Ok(print(&table::render(&outcome))?)
 }
 
 /// Runs one node until the coordinator closes its stdin.

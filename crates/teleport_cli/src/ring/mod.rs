@@ -80,10 +80,10 @@ pub(crate) fn run(options: &RingOptions) -> Result<(), RingError> {
     }
     demand::check(options)?;
     let Outcome { report, verdict } = lead(measure(options))?;
-    print(&table::render(&report));
     if let Some(path) = &options.json {
         results::write(&report, path)?;
     }
+    print(&table::render(&report))?;
     verdict
 }
 

@@ -65,10 +65,10 @@ pub(crate) fn run(options: &SoakOptions) -> Result<(), SoakError> {
     check_memory(options, available_bytes())?;
     let seed = options.seed();
     let (report, complaints) = lead(coordinator::soak(options, seed))?;
-    print(&report.render(options));
     if let Some(path) = &options.json {
         results::write(&report, path)?;
     }
+    print(&report.render(options))?;
     if report.is_clean() && complaints.is_empty() {
         return Ok(());
     }
