@@ -357,6 +357,8 @@ handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{
     {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
 handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{questions = Questions} = State) ->
     {noreply, State#state{questions = teleport_route:answered(Monitor, Answer, Questions)}};
+handle_info({'DOWN', Monitor, process, _Pid, _Killed}, #state{questions = Questions} = State) ->
+    {noreply, State#state{questions = teleport_route:failed(Monitor, Questions)}};
 handle_info(teleport_lost, State) ->
     _ = spawn(fun teleport_sup:begin_anew/0),
     {noreply, State};
@@ -379,7 +381,19 @@ terminate(_Reason, _State) ->
 %% sessions have ended.
 -spec announce(teleport_up | teleport_down) -> ok.
 announce(What) ->
-    lists:foreach(fun(Node) -> gen_server:cast({?MODULE, Node}, {What, node()}) end, nodes(connected)).
+    lists:foreach(fun(Node) -> tell(Node, {What, node()}) end, nodes(connected)).
+
+%% A cast to the manager of another node, which must not wait for a connection that takes nothing at present.
+-spec tell(node(), {teleport_up | teleport_down, node()}) -> ok.
+tell(Node, News) ->
+    {To, Cast} = {{?MODULE, Node}, {'$gen_cast', News}},
+    case erlang:send(To, Cast, [noconnect, nosuspend]) of
+        nosuspend ->
+            _ = try spawn(erlang, send, [To, Cast, [noconnect]]) catch error:system_limit -> none end,
+            ok;
+        _ ->
+            ok
+    end.
 
 %% Makes the engine follow distributed Erlang's ticktime, whose changes are not announced.
 -spec follow_ticktime(#state{}) -> #state{}.

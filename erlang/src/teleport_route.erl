@@ -12,7 +12,7 @@
 -module(teleport_route).
 
 -export([of_node/2, known_first/2]).
--export([start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3, forget/1]).
+-export([start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3, failed/2, forget/1]).
 -export([asking/1]).
 
 -export_type([route/0, patience/0, questions/0]).
@@ -167,6 +167,14 @@ answered(Monitor, {route, Node, Route}, Questions) ->
             maps:remove(Node, Questions);
         #{} ->
             Questions
+    end.
+
+%% A process that asks a node, maybe, has ended without an answer.
+-spec failed(reference(), questions()) -> questions().
+failed(Monitor, Questions) ->
+    case [Node || {Node, {Asking, _Waiting, _IsOutdated}} <- maps:to_list(Questions), Asking =:= Monitor] of
+        [Node] -> answered(Monitor, {route, Node, unknown}, Questions);
+        [] -> Questions
     end.
 
 -spec begin_asking(node()) -> reference().

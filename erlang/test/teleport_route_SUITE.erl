@@ -7,7 +7,8 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([nobody_waits_longer_than_it_may/1, nodes_are_asked_at_the_same_time/1, a_silent_node_does_not_hold_up_others/1,
          a_way_that_changes_to_a_frozen_node/1, only_the_first_waits_for_a_silent_node/1,
-         a_limit_is_for_the_way_and_for_room_together/1, who_stops_a_server_waits_no_longer_than_wanted/1]).
+         a_limit_is_for_the_way_and_for_room_together/1, who_stops_a_server_waits_no_longer_than_wanted/1,
+         a_question_whose_process_was_killed_is_over/1, a_congested_node_does_not_hold_up_the_application/1]).
 
 %% What a node that says nothing takes to be asked, in milliseconds.
 -define(ASKING, 5000).
@@ -19,7 +20,8 @@ suite() ->
 all() ->
     [nobody_waits_longer_than_it_may, nodes_are_asked_at_the_same_time, a_silent_node_does_not_hold_up_others,
      a_way_that_changes_to_a_frozen_node, only_the_first_waits_for_a_silent_node, a_limit_is_for_the_way_and_for_room_together,
-     who_stops_a_server_waits_no_longer_than_wanted].
+     who_stops_a_server_waits_no_longer_than_wanted, a_question_whose_process_was_killed_is_over,
+     a_congested_node_does_not_hold_up_the_application].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -157,6 +159,29 @@ who_stops_a_server_waits_no_longer_than_wanted(Config) ->
     ?assertEqual({exit, timeout}, Outcome),
     ?assert(Micros < ?ASKING * 1000, Micros),
     ?assertEqual([], teleport_test:mailbox()).
+
+a_question_whose_process_was_killed_is_over(Config) ->
+    Node = ?config(node, Config),
+    ok = freeze(Config),
+    ok = teleport_route:forget(Node),
+    {Asker, Monitor} = spawn_monitor(fun() -> exit({route, teleport_manager:route(Node, 60000)}) end),
+    Asking = fun() -> [Pid || Pid <- processes(), process_info(Pid, initial_call) =:= {initial_call, {teleport_route, asking, 1}}] end,
+    teleport_test:eventually(fun() -> Asking() =/= [] end),
+    [exit(Pid, kill) || Pid <- Asking()],
+    receive {'DOWN', Monitor, process, Asker, Reason} -> ?assertEqual({route, pool}, Reason) end.
+
+%% The application tells the other nodes when it begins and when it ends.
+a_congested_node_does_not_hold_up_the_application(Config) ->
+    Node = ?config(node, Config),
+    ok = freeze(Config),
+    Filling = spawn(fun Fill() -> {x, Node} ! binary:copy(<<0>>, 1 bsl 20), Fill() end),
+    teleport_test:eventually(fun() -> erlang:send({x, Node}, x, [nosuspend]) =:= nosuspend end),
+    {Micros, ok} = timer:tc(fun() ->
+        ok = application:stop(teleport),
+        teleport:start()
+    end),
+    exit(Filling, kill),
+    ?assert(Micros < 2 * ?ASKING * 1000, Micros).
 
 %% Returns when it does not answer any more.
 freeze(Config) ->
