@@ -31,11 +31,13 @@
 -spec is_valid(term()) -> boolean().
 is_valid(none) ->
     true;
-is_valid(Options) ->
-    is_list(Options) andalso Options =/= [] andalso lists:all(fun is_option/1, Options)
+is_valid(Options) when length(Options) > 0 ->
+    lists:all(fun is_option/1, Options)
         andalso length(lists:ukeysort(1, Options)) =:= length(Options)
         andalso proplists:is_defined(certfile, Options)
-        andalso (proplists:is_defined(cacertfile, Options) orelse proplists:get_value(verify, Options) =:= verify_none).
+        andalso (proplists:is_defined(cacertfile, Options) orelse proplists:get_value(verify, Options) =:= verify_none);
+is_valid(_NoList) ->
+    false.
 
 -spec is_option(term()) -> boolean().
 is_option({File, Name}) when File =:= certfile; File =:= keyfile; File =:= cacertfile -> is_file_name(Name);
@@ -62,10 +64,11 @@ example() ->
 
 %% A value that is to be shown, without secrets.
 -spec shown(term()) -> term().
-shown(Options) when is_list(Options) ->
-    lists:map(fun({Key, _Value}) when Key =:= key; Key =:= password; Key =:= certs_keys -> {Key, '...'};
-                 (Other) -> Other
-              end, Options);
+shown([{Key, _Value} | Others]) when Key =:= key; Key =:= password; Key =:= certs_keys ->
+    [{Key, '...'} | shown(Others)];
+%% The tail of an improper list is shown too.
+shown([Other | Others]) ->
+    [Other | shown(Others)];
 shown(Other) ->
     Other.
 

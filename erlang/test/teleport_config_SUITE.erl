@@ -64,7 +64,15 @@ values_that_keys_do_not_take_are_refused(_Config) ->
                           {allow, [all, [all], [{"a@b", all}], [{'_', [{name, "x"}]}], [{'_', [{apply, {m, f, -1}}]}]]},
                           {allow_mode, [sometimes]},
                           {log_level, [loud]},
-                          {apply, [yes]}],
+                          {tls, [[], [here], [{certfile, ""}], [{certfile, "a"}]]},
+                          {apply, [yes]},
+                          %% Lists without an end.
+                          {tls, [[{certfile, "a"} | b], [{certfile, "a"}, {verify, verify_none} | b], [{key, "secret"} | b]]},
+                          {peers, [#{a@b => [{{127, 0, 0, 1}, 1} | x]}, #{a@b => {"host" ++ x, 1}}]},
+                          {allow, [[{'_', all} | x], [{'_', [pids | x]}]]},
+                          {advertise, ["host" ++ x, {"host" ++ x, 1}]},
+                          {congestion, ["cubic" ++ x]},
+                          {log_level, [[info | x]]}],
         Value <- Values].
 
 %% The text has the value, and an example that the key takes.
