@@ -163,6 +163,9 @@ pub struct Config {
     pub congestion: Option<String>,
 }
 
+/// The most that a field of bytes takes: sums of some of them have to be numbers, too.
+const MOST_BYTES: u64 = 1 << 62;
+
 /// The least `net_ticktime`: ticks are at least a millisecond apart.
 pub(crate) const LEAST_TICKTIME: Duration = Duration::from_millis(4);
 
@@ -229,6 +232,21 @@ impl Config {
         // Of 256 in all, with room for those that are about to be replaced.
         if let Some((field, _)) = connections.into_iter().find(|(_, count)| !(1..=100).contains(count)) {
             return Some((field, "1 to 100"));
+        }
+        let sizes = [
+            ("max_message", Some(self.max_message)),
+            ("peer_window", Some(self.peer_window)),
+            ("receive_window", Some(self.receive_window)),
+            ("mailbox_window", Some(self.mailbox_window)),
+            ("mailbox_total", self.mailbox_total),
+            ("node_window", Some(self.node_window)),
+            ("answers_window", Some(self.answers_window)),
+            ("max_pacing_rate", self.max_pacing_rate),
+        ];
+        if let Some((field, _)) =
+            sizes.into_iter().find(|(_, size)| size.is_some_and(|size| size.get() > MOST_BYTES))
+        {
+            return Some((field, "1 byte to 4 EiB"));
         }
         if self.max_watches < 2 {
             return Some(("max_watches", "at least 2"));

@@ -9,6 +9,7 @@ use crate::common::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Duration;
 use teleport::{
     Address, ConnectError, Node, RegisterError, SendError, SendOptions, StartError, StaticPeers,
@@ -207,6 +208,69 @@ async fn what_is_no_node_name_is_shown() {
     }
     let error = Address::try_from(("inbox", "nohost")).unwrap_err();
     assert_says(&error, &["nohost", "a node name looks like"]);
+}
+
+/// Whatever a field's type lets in.
+#[tokio::test]
+async fn with_any_value_a_node_works_or_does_not_start() {
+    const LEAST: NonZeroU64 = NonZeroU64::MIN;
+    const MOST: NonZeroU64 = NonZeroU64::MAX;
+    type Change = fn(&mut teleport::Config);
+    let changes: [(&str, Change); 26] = [
+        ("max_message 1", |config| config.max_message = LEAST),
+        ("max_message", |config| config.max_message = MOST),
+        ("peer_window 1", |config| config.peer_window = LEAST),
+        ("peer_window", |config| config.peer_window = MOST),
+        ("receive_window 1", |config| config.receive_window = LEAST),
+        ("receive_window", |config| config.receive_window = MOST),
+        ("peer_window, receive_window", |config| {
+            (config.peer_window, config.receive_window) = (MOST, MOST);
+            (config.max_message, config.mailbox_window) = (MOST, MOST);
+        }),
+        ("mailbox_window 1", |config| config.mailbox_window = LEAST),
+        ("mailbox_window", |config| config.mailbox_window = MOST),
+        ("mailbox_total 1", |config| config.mailbox_total = Some(LEAST)),
+        ("mailbox_total", |config| config.mailbox_total = Some(MOST)),
+        ("node_window 1", |config| config.node_window = LEAST),
+        ("node_window", |config| config.node_window = MOST),
+        ("answers_window 1", |config| config.answers_window = LEAST),
+        ("answers_window", |config| config.answers_window = MOST),
+        ("max_watches", |config| config.max_watches = usize::MAX),
+        ("max_pacing_rate", |config| config.max_pacing_rate = Some(MOST)),
+        ("tick_interval 0", |config| config.tick_interval = Some(Duration::ZERO)),
+        ("tick_interval 1", |config| config.tick_interval = Some(Duration::from_nanos(1))),
+        ("max_handshakes", |config| config.max_handshakes = usize::MAX),
+        ("max_sessions", |config| config.max_sessions = usize::MAX),
+        ("backoff", |config| config.backoff.first = Duration::from_secs(86_400)),
+        ("flush_delay 1", |config| config.flush_delay = Duration::from_nanos(1)),
+        ("buffer_pool 0", |config| config.buffer_pool = 0),
+        ("buffer_pool", |config| config.buffer_pool = usize::MAX),
+        ("notsent_lowat 0", |config| config.notsent_lowat = 0),
+    ];
+    for (what, change) in changes {
+        let peers = StaticPeers::new();
+        let node = async |name: &str| {
+            let builder = Node::builder(name).cookie(COOKIE).resolver(peers.clone()).config(config(change));
+            let node = builder.start().await.ok()?;
+            peers.insert(node.name().clone(), node.address());
+            Some(node)
+        };
+        let (Some(a), Some(b)) = (node("a@127.0.0.1").await, node("b@127.0.0.1").await) else { continue };
+        let mut inbox = b.register("inbox").unwrap();
+        for len in [1, 100_000, 300_000] {
+            let body = payload(len, 1);
+            let sent = tokio::time::timeout(Duration::from_secs(20), a.send(("inbox", b.name()), &body));
+            match sent.await.unwrap_or_else(|_| panic!("{what}: {len} bytes were not sent")) {
+                Ok(()) => {
+                    let received = tokio::time::timeout(Duration::from_secs(20), inbox.recv()).await;
+                    let received = received.unwrap_or_else(|_| panic!("{what}: {len} bytes did not arrive"));
+                    assert_eq!(received.unwrap().decode::<teleport::Binary>().unwrap().len(), len, "{what}");
+                }
+                Err(SendError::TooLarge { .. }) => {}
+                Err(error) => panic!("{what}: {error:?}"),
+            }
+        }
+    }
 }
 
 #[tokio::test]
