@@ -7,15 +7,18 @@
 //!
 //! Lives of one name have no numbers and no clock in common, and what a life has sent may arrive after it is gone. Their order
 //! follows from what answers what: who has answered something that this node sent after it had a session has lived since then,
-//! and is of the same life or a later one. Whoever has answered what is older than the session may be an earlier one.
+//! and is of the same life or a later one. Whoever has answered what is older than the session may be an earlier one; so it stays
+//! when the session has ended, for as long as a handshake from before it may still be under way.
 
 mod limit;
+mod past;
 mod peer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use limit::SessionLimit;
+use past::Past;
 use peer::{Living, Peer, Resume, State};
 use rustc_hash::FxHashMap;
 
@@ -241,13 +244,16 @@ pub struct Membership {
     begun: Begun,
     peers: BTreeMap<NodeName, Peer>,
     sessions: FxHashMap<SessionId, NodeName>,
+    /// Of sessions that have ended.
+    past: Past,
     shutting_down: bool,
     #[cfg(feature = "planted-faults")]
     faults: crate::Faults,
 }
 
 impl Membership {
-    /// Of a node that has just started. An attempt to connect takes up to `attempt`.
+    /// Of a node that has just started. An attempt to connect takes up to `attempt`, and so does the handshake of a connection that comes;
+    /// see [`handshakes_take`](Self::handshakes_take).
     pub fn new(own: NodeName, backoff: Backoff, attempt: Duration) -> Self {
         Membership {
             own,
@@ -257,6 +263,7 @@ impl Membership {
             begun: Begun::default(),
             peers: BTreeMap::new(),
             sessions: FxHashMap::default(),
+            past: Past::new(attempt),
             shutting_down: false,
             #[cfg(feature = "planted-faults")]
             faults: crate::Faults::default(),
@@ -267,6 +274,11 @@ impl Membership {
     #[cfg(feature = "planted-faults")]
     pub fn plant(&mut self, faults: crate::Faults) {
         self.faults = faults;
+    }
+
+    /// The handshake of a connection that comes takes up to so long, which may be longer than an attempt.
+    pub fn handshakes_take(&mut self, most: Duration) {
+        self.past.reckon_with(most);
     }
 
     /// A session with `peer` is wanted. Dials, now or when the back-off allows, and again until there is one or
@@ -338,7 +350,13 @@ impl Membership {
         if self.shutting_down {
             return discard;
         }
+        let may_be_earlier =
+            self.past.may_be_before(&established.peer, established.peer_incarnation, asked, now);
+        #[cfg(feature = "planted-faults")]
+        let may_be_earlier = may_be_earlier && !faults.late_lives;
         let replaced = match self.peers.get_mut(&established.peer).map(|known| &mut known.state) {
+            // A session that this dial knows nothing of has come and gone.
+            None | Some(State::Waiting { .. }) if may_be_earlier => return discard,
             None | Some(State::Waiting { .. }) => None,
             Some(State::Dialling { number: current, .. }) if *current == number => None,
             // The peer replaces this session by the one of the newer dial.
@@ -370,7 +388,7 @@ impl Membership {
             control_connected: true,
             generation: 0,
         };
-        actions.push(self.up(&established.peer, session, Some(number), established.peer_dial));
+        actions.push(self.up(&established.peer, session, Some(number), established.peer_dial, now));
         Outcome { keep: true, actions }
     }
 
@@ -536,7 +554,14 @@ impl Membership {
         let mut actions = Vec::new();
         #[cfg(feature = "planted-faults")]
         let faults = self.faults;
+        let may_be_earlier = self.past.may_be_before(&request.peer, request.peer_incarnation, asked, now);
+        #[cfg(feature = "planted-faults")]
+        let may_be_earlier = may_be_earlier && !faults.late_lives;
         match self.peers.get_mut(&request.peer).map(|known| &mut known.state) {
+            // As below, of a session that has ended.
+            None | Some(State::Waiting { .. } | State::Dialling { .. }) if may_be_earlier => {
+                return Decision::refuse(Refusal::NameInUse);
+            }
             None | Some(State::Waiting { .. }) => {}
             Some(State::Dialling { refused_inbound, .. }) => {
                 // Of two dials that cross, that of the greater name counts; the other one is told so in turn.
@@ -584,7 +609,7 @@ impl Membership {
             control_connected: true,
             generation: 0,
         };
-        actions.push(self.up(&request.peer, session, None, request.connection));
+        actions.push(self.up(&request.peer, session, None, request.connection, now));
         Decision { verdict: Ok(self.last_dial), actions }
     }
 
@@ -659,8 +684,16 @@ impl Membership {
         vec![Action::Dial { peer, number }]
     }
 
-    fn up(&mut self, peer: &NodeName, session: Session, dial: Option<u64>, peer_dial: u64) -> Action {
+    fn up(
+        &mut self,
+        peer: &NodeName,
+        session: Session,
+        dial: Option<u64>,
+        peer_dial: u64,
+        now: Time,
+    ) -> Action {
         self.begun.0 += 1;
+        self.past.note(peer, session.incarnation, self.begun, now);
         let state = State::Up(Living::new(session, self.begun, dial, peer_dial));
         self.sessions.insert(session.id, peer.clone());
         self.peers.insert(peer.clone(), Peer { wanted: false, failures: 0, state });

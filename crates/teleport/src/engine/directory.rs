@@ -39,11 +39,9 @@ struct Entry {
 
 impl Directory {
     pub(super) fn new(own: NodeName, config: &Config) -> Self {
-        Self {
-            membership: Membership::new(own, config.backoff, config.setup_timeout),
-            sessions: FxHashMap::default(),
-            limit: SessionLimit::new(config.max_sessions),
-        }
+        let mut membership = Membership::new(own, config.backoff, config.setup_timeout);
+        membership.handshakes_take(config.handshake_timeout);
+        Self { membership, sessions: FxHashMap::default(), limit: SessionLimit::new(config.max_sessions) }
     }
 
     pub(super) fn session(&self, id: SessionId) -> Option<Arc<Session>> {

@@ -73,6 +73,25 @@ fn after_restarts_both_have_the_same_session_in_the_end() {
     assert!(restarts > SEEDS, "the faults did not bite: {restarts}");
 }
 
+/// Proofs of earlier lives arrive while sessions come and go: at the wrong moment, none begins by them.
+#[test]
+fn no_session_begins_with_an_earlier_life_than_the_last_one() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, 2, Losses { loss: true, restarts: true });
+        for _ in 0..world.random.below(200) {
+            let node = world.random.index(2);
+            match world.random.below(12) {
+                0..2 => world.want(node, 1 - node),
+                2 => world.restart(node),
+                3 => world.hang_up(node),
+                _ => drop(world.step()),
+            }
+        }
+        world.settle();
+        world.assert_settled();
+    }
+}
+
 #[test]
 fn a_lost_control_connection_alone_ends_no_session() {
     for seed in 0..SEEDS {
@@ -144,6 +163,8 @@ pub(crate) struct Node {
     up: BTreeMap<NodeName, SessionId>,
     /// The lives of the peers that it has, or had, sessions with.
     lives: BTreeMap<SessionId, Incarnation>,
+    /// The last life of each of them: lives are numbered one after the other.
+    last_lives: BTreeMap<NodeName, Incarnation>,
     /// Since when a session is without control.
     alone: BTreeMap<SessionId, Time>,
 }
@@ -152,7 +173,11 @@ pub(crate) struct Node {
 struct Asked {
     dialler: Begun,
     acceptor: Begun,
+    at: Time,
 }
+
+/// No handshake takes longer.
+const ATTEMPT: Duration = Duration::from_secs(7);
 
 /// Something on its way.
 #[derive(Debug, Clone)]
@@ -160,7 +185,7 @@ enum Flight {
     /// The dialler's proof, to the acceptor. `asked`: what either had begun when it was given.
     Proof { from: (usize, Incarnation), request: Request, asked: Asked },
     /// The verdict, back.
-    Verdict { request: Request, asked: Begun, verdict: Result<u64, Refusal>, acceptor: (usize, Incarnation) },
+    Verdict { request: Request, asked: Asked, verdict: Result<u64, Refusal>, acceptor: (usize, Incarnation) },
     /// The dialler's connect or handshake has failed.
     Failed { request: Request },
     /// A connection is gone, as seen by one of its ends.
@@ -272,17 +297,19 @@ impl World {
                     self.cut(wires[cut]);
                 }
             }
-            6 => {
-                // One side ends a session for a reason of its own.
-                let sessions: Vec<SessionId> = self.nodes[node].up.values().copied().collect();
-                if !sessions.is_empty() {
-                    let session = sessions[self.random.index(sessions.len())];
-                    let actions = self.nodes[node].membership.end(session, EndReason::Disconnected);
-                    self.act(node, actions);
-                }
-            }
+            6 => self.hang_up(node),
             7 if self.faults.restarts => self.restart(node),
             _ => {}
+        }
+    }
+
+    /// One side ends a session for a reason of its own.
+    fn hang_up(&mut self, node: usize) {
+        let sessions: Vec<SessionId> = self.nodes[node].up.values().copied().collect();
+        if !sessions.is_empty() {
+            let session = sessions[self.random.index(sessions.len())];
+            let actions = self.nodes[node].membership.end(session, EndReason::Disconnected);
+            self.act(node, actions);
         }
     }
 
@@ -402,6 +429,12 @@ impl World {
                     self.began += 1;
                     let life = self.nodes[node].membership.session(&peer).unwrap().incarnation;
                     self.nodes[node].lives.insert(session, life);
+                    let last = self.nodes[node].last_lives.insert(peer.clone(), life);
+                    assert!(
+                        last.is_none_or(|last| last.as_u32() <= life.as_u32()),
+                        "seed {}: a session with an earlier life than the last one",
+                        self.seed
+                    );
                     let before = self.nodes[node].up.insert(peer, session);
                     assert_eq!(before, None, "seed {}: two sessions with one peer", self.seed);
                 }
@@ -499,7 +532,7 @@ impl World {
         }
         let acceptor_life = self.nodes[acceptor].incarnation;
         let [dialler, acceptor_begun] = [node, acceptor].map(|node| self.nodes[node].membership.begun());
-        let asked = Asked { dialler, acceptor: acceptor_begun };
+        let asked = Asked { dialler, acceptor: acceptor_begun, at: self.now };
         self.flights.push((acceptor, acceptor_life, Flight::Proof { from: (node, life), request, asked }));
     }
 
@@ -508,6 +541,12 @@ impl World {
             return self.stray(node, flight);
         }
         match flight {
+            Flight::Proof { asked, .. } if self.now - asked.at > ATTEMPT => self.stray(node, flight),
+            Flight::Verdict { ref request, asked, acceptor, .. } if self.now - asked.at > ATTEMPT => {
+                let request = dialled(request, &self.nodes[acceptor.0].name);
+                self.stray(node, flight);
+                self.failed(node, &request, Failure::Other);
+            }
             Flight::Proof { from, request, asked } => self.proof(node, from, request, asked),
             Flight::Verdict { request, asked, verdict, acceptor } => {
                 self.verdict(node, request, asked, verdict, acceptor)
@@ -582,7 +621,7 @@ impl World {
             }
             return;
         }
-        let verdict = Flight::Verdict { request, asked: asked.dialler, verdict: decision.verdict, acceptor };
+        let verdict = Flight::Verdict { request, asked, verdict: decision.verdict, acceptor };
         self.flights.push((from.0, from.1, verdict));
     }
 
@@ -607,7 +646,7 @@ impl World {
         &mut self,
         node: usize,
         request: Request,
-        asked: Begun,
+        asked: Asked,
         verdict: Result<u64, Refusal>,
         acceptor: (usize, Incarnation),
     ) {
@@ -620,7 +659,7 @@ impl World {
         let outcome = match request.kind {
             ConnectionKind::NewSession => {
                 let established = established(&request, &peer, acceptor.1, peer_dial);
-                let circumstances = self.circumstances(node, &peer, asked);
+                let circumstances = self.circumstances(node, &peer, asked.dialler);
                 self.nodes[node].membership.dial_succeeded(&established, circumstances)
             }
             _ => self.nodes[node].membership.resume_succeeded(request.session, request.connection),
@@ -704,13 +743,14 @@ impl World {
 
 impl Node {
     fn new(name: NodeName, incarnation: Incarnation) -> Self {
-        let membership = Membership::new(name.clone(), Backoff::default(), secs(7));
+        let membership = Membership::new(name.clone(), Backoff::default(), ATTEMPT);
         Node {
             name,
             incarnation,
             membership,
             up: BTreeMap::new(),
             lives: BTreeMap::new(),
+            last_lives: BTreeMap::new(),
             alone: BTreeMap::new(),
         }
     }

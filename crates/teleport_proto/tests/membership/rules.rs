@@ -225,6 +225,60 @@ fn a_verdict_of_another_life_counts_if_the_session_was_there_before_the_proof() 
     assert_eq!(verdict(&mut m, 6, since, false), (true, actions));
 }
 
+/// Whether or not this node wants one, and dials for it.
+#[test]
+fn a_proof_from_before_a_session_that_has_ended_begins_none() {
+    for wanted in [false, true] {
+        let mut m = membership();
+        let before = m.begun();
+        let _ = inbound(&mut m, &new("z", 2, 1, 4));
+        m.end(id(1), EndReason::PeerShutDown);
+        if wanted {
+            m.want(&name("z"));
+        }
+        let at = |asked, second| Circumstances { now: secs(second), asked, linked: false, room: true };
+        let late = new("z", 1, 2, 1);
+        assert_eq!(
+            m.inbound(&late, at(before, 9)),
+            refused(Refusal::NameInUse),
+            "of an earlier life, perhaps"
+        );
+        assert_eq!(m.session(&name("z")), None);
+        // The same life had the session, and a later one is challenged anew.
+        let last_dial = m.last_dial();
+        for (request, anew) in [(new("z", 2, 3, 5), false), (new("z", 3, 4, 1), true)] {
+            let (session, asked) = (request.session, if anew { m.begun() } else { before });
+            let begins = vec![Action::Up { peer: name("z"), session }];
+            assert_eq!(m.inbound(&request, at(asked, 9)), accepted(last_dial, begins));
+            m.end(session, EndReason::PeerShutDown);
+        }
+    }
+    // No handshake takes that long.
+    let mut m = membership();
+    let before = m.begun();
+    let _ = inbound(&mut m, &new("z", 2, 1, 4));
+    m.end(id(1), EndReason::PeerShutDown);
+    let after = Circumstances { now: secs(14), asked: before, linked: false, room: true };
+    assert_eq!(m.inbound(&new("z", 3, 2, 1), after), accepted(0, vec![up("z", 2)]));
+}
+
+#[test]
+fn a_verdict_on_a_proof_from_before_a_session_that_has_ended_begins_none() {
+    let mut m = membership();
+    m.want(&name("z"));
+    let before = m.begun();
+    let _ = inbound(&mut m, &new("z", 2, 1, 1));
+    m.end(id(1), EndReason::PeerShutDown);
+    let verdict = |m: &mut Membership, incarnation| {
+        let established = established(&new("m", 77, 2, 1), &name("z"), life(incarnation), 9);
+        let circumstances = Circumstances { now: secs(9), asked: before, linked: false, room: true };
+        let outcome = m.dial_succeeded(&established, circumstances);
+        (outcome.keep, outcome.actions)
+    };
+    assert_eq!(verdict(&mut m, 1), (false, vec![]));
+    assert_eq!(verdict(&mut m, 2), (true, vec![up("z", 2)]), "the same life");
+}
+
 #[test]
 fn another_incarnation_waits_until_the_session_has_been_probed() {
     let mut m = membership();
