@@ -9,12 +9,14 @@ use super::{Credit, Deliveries, Delivery, Disposition, ReceiveError, Sink, Viola
 use crate::wire::WireError;
 use crate::wire::batch::{self, Run};
 use crate::wire::control::TransferFrame;
-use crate::wire::envelope::{AccountId, Envelope, Kind, Lane, ProcessId, RefId, Seq};
+use crate::wire::envelope::{AccountId, Destination, Envelope, Kind, Lane, ProcessId, RefId, Seq};
 use crate::wire::pool::{Class, EXPRESS_LIMIT, FragmentHeader, MAX_FRAGMENT_SIZE};
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// The most large messages that may be partial at the same time.
@@ -37,6 +39,7 @@ pub(crate) struct DueOutcome {
 struct Handed {
     seq: Seq,
     from: ProcessId,
+    pair: PairId,
     acknowledge: bool,
     exempt: bool,
     credit: Credit,
@@ -48,6 +51,31 @@ impl Handed {
     /// Whether, while it is deferred, the sink keeps small messages of its pair behind it.
     fn holds_small_ones(&self) -> bool {
         !self.placed && self.credit.class == Class::Express
+    }
+}
+
+/// A sender and a destination, hashed: of two that come out the same, one may wait for the other.
+type PairId = u64;
+
+fn pair_of(from: ProcessId, to: &Destination) -> PairId {
+    FxBuildHasher.hash_one((from, to))
+}
+
+/// The small messages of a pair that are deferred.
+#[derive(Default)]
+struct Deferring {
+    seqs: BTreeSet<Seq>,
+    /// What the sink was done with behind some of them, in order.
+    done: VecDeque<(Seq, Disposition)>,
+}
+
+impl Deferring {
+    /// One has been delivered; what comes with it, as nothing before it is deferred any more.
+    fn delivered(&mut self, seq: Seq) -> SmallVec<[(Seq, Disposition); 1]> {
+        self.seqs.remove(&seq);
+        let first = self.seqs.first().copied().unwrap_or(Seq::MAX);
+        let count = self.done.iter().take_while(|(seq, _)| *seq < first).count();
+        self.done.drain(..count).collect()
     }
 }
 
@@ -70,8 +98,8 @@ pub(crate) struct Incoming {
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery has begun and not ended.
     deferred: FxHashMap<Seq, Handed>,
-    /// How many small ones of them each process has sent, but for those that are placed.
-    deferring: FxHashMap<ProcessId, u32>,
+    /// By pair: the small ones of them, but for those that are placed.
+    deferring: FxHashMap<PairId, Deferring>,
     /// The position of the next small message in their stream.
     position: u64,
     /// Batches that have come before others that belong before them, by position, and their bytes.
@@ -329,13 +357,22 @@ impl Incoming {
             match sink.deliver_all(&mut block) {
                 Some(end) => self.add_settled(&mut settled, (seq, count), credit, end),
                 None => {
+                    let pair = pair_of(from, &to);
                     for (seq, body) in (seq..).zip(block.bodies) {
                         let credit = Credit { bytes: cost(body.len() as u64), ..credit };
-                        let handed =
-                            Handed { seq, from, acknowledge: false, exempt: false, credit, placed: false };
+                        let handed = Handed {
+                            seq,
+                            from,
+                            pair,
+                            acknowledge: false,
+                            exempt: false,
+                            credit,
+                            placed: false,
+                        };
                         match sink.deliver(Delivery { seq, from, to: to.clone(), kind, body, credit }) {
                             Disposition::Placed => self.begin(Handed { placed: true, ..handed })?,
                             Disposition::Deferred => self.begin(handed)?,
+                            end if self.deferring.contains_key(&pair) => drop(self.done(handed, end)?),
                             end => self.add_settled(&mut settled, (seq, 1), credit, end),
                         }
                     }
@@ -460,16 +497,25 @@ impl Incoming {
         sink: &mut dyn Sink,
     ) -> Result<(), ReceiveError> {
         let Some(handed) = self.deferred.remove(&seq) else { return Ok(()) };
-        if handed.holds_small_ones()
-            && let Some(count) = self.deferring.get_mut(&handed.from)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.deferring.remove(&handed.from);
+        let behind = match self.deferring.entry(handed.pair) {
+            Entry::Occupied(mut pair) if handed.holds_small_ones() => {
+                let behind = pair.get_mut().delivered(seq);
+                if pair.get().seqs.is_empty() {
+                    pair.remove();
+                }
+                behind
+            }
+            _ => SmallVec::new(),
+        };
+        self.settle(handed, end)?;
+        self.release(seq, sink)?;
+        for (seq, end) in behind {
+            if let Some(handed) = self.deferred.remove(&seq) {
+                self.settle(handed, end)?;
+                self.release(seq, sink)?;
             }
         }
-        self.settle(handed, end)?;
-        self.release(seq, sink)
+        Ok(())
     }
 
     fn complete(&mut self, envelope: Envelope, body: Bytes, sink: &mut dyn Sink) -> Result<(), ReceiveError> {
@@ -547,7 +593,8 @@ impl Incoming {
         let credit = Credit { account: envelope.account, class: class_of(len), bytes: cost(len) };
         let Envelope { seq, from, to, kind, acknowledge, .. } = envelope;
         let exempt = kind.is_exempt();
-        let handed = Handed { seq, from, acknowledge, exempt, credit, placed: false };
+        let handed =
+            Handed { seq, from, pair: pair_of(from, &to), acknowledge, exempt, credit, placed: false };
         if kind == Kind::Outcome {
             self.system.push(body);
             self.settle(handed, Disposition::Delivered)?;
@@ -555,15 +602,11 @@ impl Incoming {
         }
         self.messages += u64::from(kind.is_message());
         self.bytes += if kind.is_message() { len } else { 0 };
-        // Behind a small message that is deferred it is the sink that keeps the order: what is settled here would let a large one
-        // pass both.
         if let Kind::Request(reference) = kind
             && self.rejects_requests
-            && !self.deferring.contains_key(&from)
         {
             self.rejected.push((reference, from));
-            self.settle(handed, Disposition::Consumed)?;
-            return Ok(true);
+            return self.done(handed, Disposition::Consumed);
         }
         let bytes = if exempt { 0 } else { credit.bytes };
         match sink.deliver(Delivery { seq, from, to, kind, body, credit: Credit { bytes, ..credit } }) {
@@ -575,19 +618,34 @@ impl Incoming {
                 self.begin(handed)?;
                 Ok(false)
             }
-            end => {
-                self.settle(handed, end)?;
-                Ok(true)
-            }
+            end => self.done(handed, end),
         }
+    }
+
+    /// There is nothing more to do about a message; `false` if those behind it have to wait. Behind small ones of its pair that are
+    /// deferred it counts as delivered when they do: a large one that names it as its predecessor would pass them.
+    fn done(&mut self, handed: Handed, end: Disposition) -> Result<bool, ReceiveError> {
+        if handed.credit.class == Class::Express
+            && let Some(before) = self.deferring.get_mut(&handed.pair)
+        {
+            before.done.push_back((handed.seq, end));
+            self.defer(handed)?;
+            return Ok(false);
+        }
+        self.settle(handed, end)?;
+        Ok(true)
     }
 
     /// A message has been handed over, and its delivery will end later.
     fn begin(&mut self, handed: Handed) -> Result<(), ReceiveError> {
-        let seq = handed.seq;
         if handed.holds_small_ones() {
-            *self.deferring.entry(handed.from).or_default() += 1;
+            self.deferring.entry(handed.pair).or_default().seqs.insert(handed.seq);
         }
+        self.defer(handed)
+    }
+
+    fn defer(&mut self, handed: Handed) -> Result<(), ReceiveError> {
+        let seq = handed.seq;
         match self.deferred.insert(seq, handed) {
             None => Ok(()),
             Some(_) => Err(Violation::Duplicate { seq }.into()),

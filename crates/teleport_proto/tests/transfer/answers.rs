@@ -1,6 +1,6 @@
 //! What goes without credit to a peer that does not take it: bounded, told, counted, and no concern of other peers.
 
-use super::support::{LARGE, Mailboxes, Two, config, message, reference};
+use super::support::{LARGE, Mailboxes, Two, config, joined, message, receive, reference};
 use bytes::BytesMut;
 use std::sync::{Arc, Mutex};
 use teleport_proto::transfer::{
@@ -8,7 +8,7 @@ use teleport_proto::transfer::{
     Sink, Transfer, TransferConfig, Unlimited,
 };
 use teleport_proto::wire::control::ControlFrame;
-use teleport_proto::wire::envelope::{Kind, ProcessId};
+use teleport_proto::wire::envelope::{Kind, ProcessId, Seq};
 use teleport_proto::wire::pool::Class;
 
 const SIZE: u64 = 2 * 1024 * 1024;
@@ -221,6 +221,56 @@ fn a_rejected_request_lets_no_large_message_pass_a_small_one_before_both() {
         two.sender.finish_delivery(seq, Disposition::Delivered, &mut arrived).unwrap();
     }
     assert!(large(&arrived), "and comes when they are delivered");
+}
+
+/// Defers small messages of one byte, and refuses the others, as an allow-list does.
+#[derive(Default)]
+struct Refusing(Vec<(Seq, usize)>);
+
+impl Sink for Refusing {
+    fn deliver(&mut self, delivery: Delivery) -> Disposition {
+        let len = delivery.body.len();
+        self.0.push((delivery.seq, len));
+        match (len, delivery.kind) {
+            (1 | LARGE, _) => Disposition::Deferred,
+            (_, Kind::Request(_)) => Disposition::Consumed,
+            _ => Disposition::NoProcess,
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_lets_no_large_message_pass_a_small_one_before_both() {
+    let request = Outgoing { kind: Kind::Request(reference(77)), ..message(5, 6, 2) };
+    // One alone, and many of one pair, which come as a run.
+    for (refused, count) in [(request, 1), (message(5, 6, 2), 1), (message(5, 6, 2), 7)] {
+        let mut two = Two::new();
+        let connections = two.open_all();
+        let refused = std::iter::repeat_with(|| refused.clone()).take(count);
+        let mut messages = vec![message(5, 6, 1)];
+        messages.extend(refused.chain([message(5, 6, 1), message(5, 6, 2), message(5, 6, LARGE)]));
+        for message in messages {
+            assert_eq!(two.send(message).unwrap(), Sent::Accepted);
+        }
+        let mut arrived = Refusing::default();
+        for (id, class) in
+            connections.into_iter().zip([Class::Express, Class::Express, Class::Bulk, Class::Bulk])
+        {
+            while let Some(frame) = two.sender.next_frame(id) {
+                receive(&mut two.receiver, id, class, &joined(frame), &mut arrived).unwrap();
+            }
+        }
+        let deferred: Vec<_> = arrived.0.iter().filter(|(_, len)| *len == 1).map(|(seq, _)| *seq).collect();
+        let large = |arrived: &Refusing| arrived.0.iter().find(|(_, len)| *len == LARGE).map(|(seq, _)| *seq);
+        for seq in deferred {
+            assert_eq!(large(&arrived), None, "behind what is deferred");
+            two.receiver.finish_delivery(seq, Disposition::Delivered, &mut arrived).unwrap();
+        }
+        let last = large(&arrived).unwrap();
+        two.receiver.finish_delivery(last, Disposition::Delivered, &mut arrived).unwrap();
+        two.talk().unwrap();
+        assert_eq!(two.sender.stats().unconfirmed, 0);
+    }
 }
 
 /// It is the peer alone that decides how many requests are rejected.
