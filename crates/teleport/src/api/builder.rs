@@ -119,6 +119,9 @@ impl NodeBuilder {
     /// Runs pools, accepts and handshakes on a runtime of yours (with IO and time enabled) instead of threads of the
     /// node's own. Saves a change of threads per message where the application does little but pass messages on; an
     /// application that keeps its threads busy should not do this.
+    ///
+    /// The node ends with the runtime, as if it were dropped: what is sent or called after that fails with
+    /// [`SendError::NotRunning`](crate::SendError::NotRunning).
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self

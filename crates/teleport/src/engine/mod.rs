@@ -41,8 +41,8 @@ pub(crate) use lifecycle::Lifecycle;
 use peers::Peers;
 use reached::Reached;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use strays::Strays;
 use teleport_proto::handshake::{
@@ -54,7 +54,7 @@ use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// Goes with what is said of peers that cannot be reached.
 const ADVICE: &str = "Node::check says at which step it fails";
@@ -158,8 +158,9 @@ impl Engine {
         let directing = engine.core.handle.spawn(directory::run(engine.clone(), told));
         let trimming =
             engine.core.handle.spawn(engine.core.buffers.clone().keep_trimmed(engine.core.config.bulk_idle));
-        let tasks = vec![accepting.abort_handle(), directing.abort_handle(), trimming.abort_handle()];
-        *engine.tasks.lock() = tasks;
+        let guarding = engine.core.handle.spawn(last_as_long(StopsEngine(Arc::downgrade(&engine))));
+        let tasks = [accepting, directing, trimming, guarding];
+        *engine.tasks.lock() = tasks.iter().map(JoinHandle::abort_handle).collect();
         engine
     }
 
@@ -462,6 +463,22 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Stops the engine if the runtime that does its work is shut down: else who waits for a session, or for room, would wait for ever.
+struct StopsEngine(Weak<Engine>);
+
+impl Drop for StopsEngine {
+    fn drop(&mut self) {
+        if let Some(engine) = self.0.upgrade() {
+            drop(engine.stop());
+        }
+    }
+}
+
+/// A task that ends with its runtime, or with the engine.
+async fn last_as_long(_stops: StopsEngine) {
+    std::future::pending().await
 }
 
 fn millis(time: Duration) -> u64 {

@@ -3,7 +3,7 @@
 use crate::common::child::{self, Child};
 use crate::common::faulty::{Kind, through_proxy};
 use crate::common::{
-    assert_says, config, event, eventually, name, next_end, pair, payload, peer_of, receive, start,
+    COOKIE, assert_says, config, event, eventually, name, next_end, pair, payload, peer_of, receive, start,
     start_apart, within,
 };
 use std::time::{Duration, Instant};
@@ -60,6 +60,36 @@ async fn what_is_not_delivered_by_the_deadline_is_reported_on_both_sides() {
         "{down:?}"
     );
     assert!(inbox.is_empty());
+}
+
+/// Whether somebody waits by then or asks later.
+#[tokio::test]
+async fn a_node_ends_with_the_runtime_that_it_was_given() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (peers, mute) = (StaticPeers::new(), tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let builder = Node::builder("a@127.0.0.1").cookie(COOKIE).resolver(peers.clone());
+    let a = builder.runtime(runtime.handle().clone()).start().await.unwrap();
+    let b = start("b@127.0.0.1", &peers).await;
+    let unreached = name("c@127.0.0.1");
+    peers.insert(unreached.clone(), mute.local_addr().unwrap());
+    let (mut mailbox, mut events) = (a.mailbox().unwrap(), b.monitor_nodes());
+    within(a.prime(b.name())).await.unwrap();
+    let sender = a.clone();
+    let to = unreached.clone();
+    let waiting = tokio::spawn(async move { sender.send(("x", &to), "waits for a session").await });
+    let _accepted = within(mute.accept()).await.unwrap();
+    tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+    let not_running = |result| match result {
+        Err(SendError::NotRunning) => {}
+        other => panic!("{other:?}"),
+    };
+    not_running(within(waiting).await.unwrap());
+    not_running(within(a.send(("x", &unreached), "late")).await);
+    not_running(within(a.send(("x", b.name()), "late")).await);
+    assert!(within(mailbox.recv()).await.is_none());
+    let down = next_end(&mut events).await;
+    assert!(matches!(down, NodeEvent::Down { reason: EndReason::PeerShutDown, .. }), "{down:?}");
+    assert_eq!(within(a.shutdown(Duration::from_secs(30))).await, ShutdownReport::default());
 }
 
 #[tokio::test]
