@@ -10,7 +10,9 @@
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
 -export([is_carried/1, connection/1, listens/0, goes_on/0, accept_anew/0, look_at/1, addresses/1, end_if_gone/1]).
--export([accept_loop/1, accept_next/1, hold/2, held/3, end_with/4, accepted/5, connected/6, stat/1, tick/1]).
+%% For tests.
+-export([ending/1]).
+-export([accept_loop/1, accept_next/1, hold/2, held/3, end_with/4, ending_with/3, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
 -include_lib("kernel/include/dist_util.hrl").
@@ -32,8 +34,14 @@
 %% How long a node may take to say whether it carries, in milliseconds.
 -define(TIMEOUT, 5000).
 
+%% Milliseconds without a connection until the process that accepts hibernates.
+-define(IDLE, 1000).
+
 %% The persistent term with the process that accepts connections.
 -define(ACCEPTOR, {?MODULE, acceptor}).
+
+%% Characters of an atom.
+-define(LONGEST_ATOM, 255).
 
 %% The greatest creation that has a meaning of its own.
 -define(MAX_OLD_CREATION, 3).
@@ -280,6 +288,9 @@ accept_next(Kernel) ->
             end;
         accept_anew ->
             ok = teleport_nif:carrier_accept()
+    after ?IDLE ->
+        %% So it is in no version of this module.
+        erlang:hibernate(?MODULE, accept_next, [Kernel])
     end,
     ?MODULE:accept_next(Kernel).
 
@@ -407,8 +418,8 @@ hs_data(Channel, Peer) ->
         f_handshake_complete = fun complete/3,
         mf_tick = fun ?MODULE:tick/1,
         mf_getstat = fun ?MODULE:stat/1,
-        mf_setopts = fun(_Link, _Options) -> {error, enotsup} end,
-        mf_getopts = fun(_Link, _Options) -> {error, enotsup} end,
+        mf_setopts = fun ?MODULE:setopts/2,
+        mf_getopts = fun ?MODULE:getopts/2,
         reject_flags = ?DFLAG_FRAGMENTS
     }.
 
@@ -450,12 +461,16 @@ complete(#link{channel = Channel, controller = Controller}, Node, Handle) ->
     teleport_dist_channel:up(Controller, Handle).
 
 %% With its connection a node is down: the session ends, and no later one of the same node.
--spec end_with(pid(), node(), teleport_nif:channel(), pid()) -> ok.
+-spec end_with(pid(), node(), teleport_nif:channel(), pid()) -> no_return().
 end_with(Owner, Node, Channel, Controller) ->
     Monitor = erlang:monitor(process, Controller),
     ok = ended(Node),
     true = register(ending(Node), self()),
     Owner ! {self(), ready},
+    erlang:hibernate(?MODULE, ending_with, [Monitor, Controller, Channel]).
+
+-spec ending_with(reference(), pid(), teleport_nif:channel()) -> ok.
+ending_with(Monitor, Controller, Channel) ->
     receive
         {'DOWN', Monitor, process, Controller, _Reason} -> end_session(Channel)
     end.
@@ -489,10 +504,14 @@ ended(Node) ->
             end
     end.
 
-%% The name of the process that ends it: one more atom for each node's.
+%% The name of the process that ends it: one more atom for each node's. Of a node with a long name, which may be that of another up to its
+%% end, it has a number.
 -spec ending(node()) -> atom().
 ending(Node) ->
-    list_to_atom(lists:sublist("teleport_dist_" ++ atom_to_list(Node), 255)).
+    case "teleport_dist_" ++ atom_to_list(Node) of
+        Name when length(Name) =< ?LONGEST_ATOM -> list_to_atom(Name);
+        Name -> list_to_atom(lists:sublist(Name, ?LONGEST_ATOM - 11) ++ io_lib:format("_~10..0b", [erlang:phash2(Node, 1 bsl 32)]))
+    end.
 
 %% The engine has its own.
 -spec tick(#link{}) -> ok.
@@ -505,11 +524,11 @@ stat(#link{channel = Channel}) ->
     {Heard, Sent} = teleport_nif:carrier_stat(Channel),
     {ok, Heard, Sent, 0}.
 
--spec setopts(pid(), [term()]) -> ok | {error, enotsup}.
+-spec setopts(pid() | #link{}, [term()]) -> ok | {error, enotsup}.
 setopts(_Listen, _Options) ->
     {error, enotsup}.
 
--spec getopts(pid(), [term()]) -> {error, enotsup}.
+-spec getopts(pid() | #link{}, [term()]) -> {error, enotsup}.
 getopts(_Listen, _Options) ->
     {error, enotsup}.
 

@@ -1,10 +1,13 @@
 %% @private
 %% The two processes of a connection of distributed Erlang: one pulls what goes to the peer out of the virtual machine, and one puts in what
 %% comes from it. Both are linked with the process that looks after the connection, and with each other.
+%%
+%% When this module is loaded anew they go on in the new version with the next message; those that have nothing to do hibernate, and so are
+%% in none. Else the second time would end all connections.
 -module(teleport_dist_channel).
 
 -export([start_link/1, up/2]).
--export([init/2, pull/2, take/2]).
+-export([init/2, pull/2, wait_for_room/2, take/2, take_all/2]).
 
 %% What is garbage refers to messages, and hardly anything else is on their heaps.
 -define(OPTIONS, [link, {message_queue_data, off_heap}, {fullsweep_after, 0}]).
@@ -12,6 +15,9 @@
 %% Words. What is received is freed when garbage is collected, and the fewer times that is the better: it wakes a thread of the virtual
 %% machine's.
 -define(TAKER_HEAP, 4096).
+
+%% Milliseconds without a message until a process hibernates.
+-define(IDLE, 1000).
 
 %% The most messages, and the most bytes, that are handed on at once.
 -define(MESSAGES, 64).
@@ -63,6 +69,8 @@ pull(Channel, Handle) ->
                 busy -> wait_for_room(Channel, Handle)
             end;
         _Other -> ?MODULE:pull(Channel, Handle)
+    after ?IDLE ->
+        erlang:hibernate(?MODULE, pull, [Channel, Handle])
     end.
 
 pull_all(Channel, Handle) ->
@@ -70,7 +78,7 @@ pull_all(Channel, Handle) ->
     case {put_out(Channel, Messages), IsAll} of
         {ok, true} ->
             ok = erlang:dist_ctrl_get_data_notification(Handle),
-            pull(Channel, Handle);
+            ?MODULE:pull(Channel, Handle);
         {ok, false} ->
             pull_all(Channel, Handle);
         %% The virtual machine suspends those who send more than it is to keep.
@@ -89,9 +97,12 @@ put_out(Channel, Messages) ->
         Put -> Put
     end.
 
+-spec wait_for_room(teleport_nif:channel(), erlang:dist_handle()) -> no_return().
 wait_for_room(Channel, Handle) ->
     receive
         {teleport_carrier, room} -> pull_all(Channel, Handle)
+    after ?IDLE ->
+        erlang:hibernate(?MODULE, wait_for_room, [Channel, Handle])
     end.
 
 pulled(_Handle, Messages, Count, Bytes) when Count >= ?MESSAGES; Bytes >= ?BYTES ->
@@ -108,11 +119,14 @@ take(Channel, Handle) ->
         {_Controller, up} -> take_all(Channel, Handle)
     end.
 
+-spec take_all(teleport_nif:channel(), erlang:dist_handle()) -> no_return().
 take_all(Channel, Handle) ->
     case teleport_nif:carrier_take(Channel) of
         waiting ->
             receive
-                {teleport_carrier, data} -> take_all(Channel, Handle)
+                {teleport_carrier, data} -> ?MODULE:take_all(Channel, Handle)
+            after ?IDLE ->
+                erlang:hibernate(?MODULE, take_all, [Channel, Handle])
             end;
         closed ->
             exit(connection_closed);

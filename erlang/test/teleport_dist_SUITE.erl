@@ -12,7 +12,8 @@
          signals_without_a_message_keep_their_place/1, ends_behind_what_was_sent/1, spawn_replies_come_first/1,
          addresses_and_counts_are_told/1, the_ticktime_can_be_changed/1, disconnected_nodes_connect_again/1,
          nodes_that_connect_at_once_are_connected/1, killed_connections_lose_nothing/1, sends_use_the_carriers_session/1,
-         a_killed_manager_is_no_nodedown/1, a_killed_node_is_a_nodedown/1]).
+         a_killed_manager_is_no_nodedown/1, a_killed_node_is_a_nodedown/1, modules_loaded_anew_end_no_connection/1,
+         long_names_are_told_apart/1]).
 %% Run at nodes.
 -export([note/1]).
 
@@ -32,7 +33,8 @@ all() ->
      spawn_replies_come_first,
      addresses_and_counts_are_told, the_ticktime_can_be_changed, disconnected_nodes_connect_again,
      nodes_that_connect_at_once_are_connected, killed_connections_lose_nothing, sends_use_the_carriers_session,
-     a_killed_manager_is_no_nodedown, a_killed_node_is_a_nodedown].
+     modules_loaded_anew_end_no_connection, long_names_are_told_apart, a_killed_manager_is_no_nodedown,
+     a_killed_node_is_a_nodedown].
 
 init_per_suite(Config) ->
     ok = teleport_test:epmd(),
@@ -41,6 +43,37 @@ init_per_suite(Config) ->
 end_per_suite(Config) ->
     [stop(?config(Node, Config)) || Node <- [a, b]],
     ok.
+
+%% By the second time who has stayed in the first version is killed.
+modules_loaded_anew_end_no_connection(Config) ->
+    {A, B} = pair(Config),
+    ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+    Watcher = watcher(A, B),
+    at(A, fun() ->
+        Lingering = fun(Module) -> [Pid || Pid <- processes(), check_process_code(Pid, Module) =:= true] end,
+        [begin
+             _ = code:purge(Module),
+             {module, Module} = code:load_file(Module),
+             %% Some have nothing to do for the time being.
+             ?assertEqual(pong, net_adm:ping(name(B))),
+             teleport_test:eventually(fun() -> Lingering(Module) =:= [] end)
+         end || _ <- [1, 2, 3], Module <- [teleport_dist_channel, teleport_dist]]
+    end),
+    ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+    ?assertEqual(nothing, nothing_told(Watcher)),
+    %% Its session ends with the connection all the same.
+    true = at(A, erlang, disconnect_node, [name(B)]),
+    ?assertEqual(nodedown, told(Watcher)),
+    teleport_test:eventually(fun() -> at(A, teleport_nif, info, []) =:= not_running orelse sessions(A) =:= [] end).
+
+sessions(Node) ->
+    maps:keys(maps:get(peers, at(Node, teleport_nif, info, []))).
+
+long_names_are_told_apart(_Config) ->
+    Ending = fun(Last) -> teleport_dist:ending(list_to_atom(lists:duplicate(240, $a) ++ Last ++ "@127.0.0.1")) end,
+    ?assertNotEqual(Ending("b"), Ending("c")),
+    ?assertEqual(Ending("b"), Ending("b")),
+    ?assertEqual('teleport_dist_a@b', teleport_dist:ending(a@b)).
 
 calls_are_carried(Config) ->
     {A, B} = pair(Config),
