@@ -98,6 +98,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Liveness {
     config: Config,
+    /// Where the cadence counts from: see [`together`].
     start: Time,
     /// The next tick is due at `start + next_tick * tick_interval`.
     next_tick: u64,
@@ -122,13 +123,16 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Begins with a session whose control connection is up. The cadence counts from `now`. A tick interval below
-    /// a millisecond is taken as one.
+    /// Begins with a session whose control connection is up. A tick interval below a millisecond is taken as one.
+    ///
+    /// The cadence counts from `now`, or from up to a quarter of an interval before it, so that the ticks of all sessions of a node
+    /// are due at four moments of each interval: a node with many peers wakes up for all that are due together. No tick is later
+    /// for that. It needs times of one clock for all sessions.
     pub fn new(mut config: Config, now: Time) -> Self {
         config.tick_interval = config.tick_interval.max(Duration::from_millis(1));
         let mut liveness = Liveness {
             config,
-            start: now,
+            start: together(now, config.tick_interval),
             next_tick: 1,
             next_seq: 1,
             outstanding: VecDeque::new(),
@@ -228,10 +232,10 @@ impl Liveness {
         idle.then(|| self.send(now))
     }
 
-    /// Ticks come at another cadence, counted from `now`. The deadline stays.
+    /// Ticks come at another cadence, counted from `now` as if the session began. The deadline stays.
     pub fn set_tick_interval(&mut self, interval: Duration, now: Time) {
         self.config.tick_interval = interval.max(Duration::from_millis(1));
-        (self.start, self.next_tick) = (now, 1);
+        (self.start, self.next_tick) = (together(now, self.config.tick_interval), 1);
         if !self.down {
             self.wake = self.next_wake(now);
         }
@@ -371,6 +375,18 @@ impl Liveness {
         }
         wake
     }
+}
+
+/// In how many moments of each interval the ticks of all sessions are due. One moment would wake a node least of all; with some
+/// more, peers that came at different times are not written to all at once.
+const MOMENTS: u32 = 4;
+
+/// The last of these moments that is not after `now`.
+fn together(now: Time, interval: Duration) -> Time {
+    // An interval has at least a millisecond, so this is not 0; and the remainder is less than it.
+    let apart = u64::try_from((interval / MOMENTS).as_nanos()).unwrap_or(u64::MAX);
+    let since = (now.as_nanos() % u128::from(apart)) as u64;
+    now.saturating_sub(Duration::from_nanos(since))
 }
 
 // After a pause, ticks that were due during it are sent together, up to this many.

@@ -2,16 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use teleport_proto::Time;
 use teleport_proto::liveness::{Action, Config, Counts, Liveness};
 
 #[test]
 fn ticks_keep_their_cadence_however_late_they_are_sent() {
-    let mut liveness = Liveness::new(Config::default(), s(100));
+    let mut liveness = Liveness::new(Config::default(), s(90));
     let mut dues = Vec::new();
-    for (due, late) in [(115, 0), (130, 2), (145, 1), (160, 0)] {
+    for (due, late) in [(105, 0), (120, 2), (135, 1), (150, 0)] {
         assert_eq!(liveness.next_deadline(), s(due));
         let now = s(due + late);
         for action in liveness.poll(now, now, now) {
@@ -20,7 +22,75 @@ fn ticks_keep_their_cadence_however_late_they_are_sent() {
             liveness.tick_answered(seq, now);
         }
     }
-    assert_eq!(dues, [(1, s(115)), (2, s(130)), (3, s(145)), (4, s(160))]);
+    assert_eq!(dues, [(1, s(105)), (2, s(120)), (3, s(135)), (4, s(150))]);
+}
+
+proptest! {
+    #[test]
+    fn no_tick_is_later_than_its_interval_after_the_one_before_nor_much_sooner(
+        began in 0_u64..1 << 40,
+        interval in 1_000_000_u64..20_000_000_000,
+        another in 1_000_000_u64..20_000_000_000,
+        restart_after in 0_u64..100_000_000_000,
+    ) {
+        let [mut since, interval, another] = [began, interval, another].map(Duration::from_nanos);
+        let restart = since + Duration::from_nanos(restart_after);
+        let config = Config { tick_interval: interval, deadline: 10_000 * interval, reconnect_after: 10_000 * interval };
+        let mut liveness = Liveness::new(config, since);
+        let (mut now, mut interval, mut number) = (since, interval, 0);
+        for _ in 0..40 {
+            if since < restart && liveness.next_deadline() >= restart {
+                liveness.set_tick_interval(another, restart);
+                (since, now, interval, number) = (restart, restart, another, 0);
+            }
+            now = liveness.next_deadline().max(now);
+            for action in liveness.poll(now, now, now) {
+                let Action::SendTick { seq, due } = action else { panic!("{action:?}") };
+                number += 1;
+                // Counted from when the session, or its cadence, began.
+                let latest = since + number * interval;
+                prop_assert!(due <= latest && now <= latest, "number {number} at {now:?}, not by {latest:?}");
+                prop_assert!(due + interval / 4 >= latest, "number {number} at {due:?}, by {latest:?}");
+                liveness.tick_answered(seq, now);
+            }
+        }
+        prop_assert!(number > 0);
+    }
+}
+
+#[test]
+fn however_many_peers_there_are_their_ticks_take_four_wake_ups_in_an_interval() {
+    const PEERS: u64 = 1000;
+    // They have come at any time.
+    let begun = |i: u64| Duration::from_micros(i * 7_919_791 % 60_000_000);
+    let mut sessions: Vec<_> = (0..PEERS).map(|i| Liveness::new(Config::default(), begun(i))).collect();
+    let (mut wake_ups, mut ticks) = (BTreeSet::new(), 0);
+    for liveness in &mut sessions {
+        while liveness.next_deadline() < s(600) {
+            let now = liveness.next_deadline();
+            for action in liveness.poll(now, now, now) {
+                let Action::SendTick { seq, .. } = action else { panic!("{action:?}") };
+                liveness.tick_answered(seq, now);
+                if now >= s(300) {
+                    wake_ups.insert(now);
+                    ticks += 1;
+                }
+            }
+        }
+    }
+    // 300 s are 20 intervals.
+    assert_eq!((wake_ups.len(), ticks), (4 * 20, 20 * PEERS));
+}
+
+#[test]
+fn ticks_of_all_peers_are_due_together_after_another_cadence_too() {
+    let mut sessions: Vec<_> = (0..50).map(|i| Liveness::new(Config::default(), s(i))).collect();
+    // The command reaches one session after the other.
+    for (i, liveness) in (0..).zip(&mut sessions) {
+        liveness.set_intervals(Config::with_ticktime(s(8)), s(60) + Duration::from_millis(i));
+    }
+    let dues: BTreeSet<_> = sessions.iter().map(Liveness::next_deadline).collect();
+    assert_eq!(dues, BTreeSet::from([s(62)]));
 }
 
 #[test]
@@ -71,7 +141,7 @@ fn longer_intervals_hold_at_once() {
     liveness.set_intervals(Config::default(), s(1));
     let (at, actions) = run_until_down(&mut liveness, |_| (s(0), s(0)));
     assert_eq!(at, s(61));
-    assert_eq!(actions[..2], [tick(1, 16), tick(2, 31)]);
+    assert_eq!(actions[..2], [tick(1, 15), tick(2, 30)]);
 }
 
 #[test]

@@ -3,10 +3,14 @@
 use crate::common::child::{self, Child, status, switches};
 use crate::common::{name, payload, peer_of, start_with, within};
 use std::time::Duration;
-use teleport::{Config, StaticPeers};
+use teleport::{Config, Node, StaticPeers};
 
 const PEERS: usize = 50;
 const WATCHED: Duration = Duration::from_secs(5);
+
+/// Of a node that sends ticks often, and how many of these it is watched for.
+const TICK: Duration = Duration::from_secs(1);
+const INTERVALS: u32 = 4;
 
 fn idle(i: usize) -> String {
     format!("idle{i}@127.0.0.1")
@@ -40,6 +44,21 @@ pub(crate) fn peers_process() {
     });
 }
 
+/// Talks to all peers at these addresses once.
+async fn meet(node: &Node, peers: &StaticPeers, addresses: &str) {
+    for (i, address) in addresses.split(' ').enumerate() {
+        let peer = name(&idle(i));
+        peers.insert(peer.clone(), address.parse().unwrap());
+        for len in [10, 100_000] {
+            within(node.send(("inbox", &peer), &payload(len, 1))).await.unwrap();
+        }
+    }
+    for i in 0..PEERS {
+        let confirmed = || peer_of(node, &name(&idle(i))).unwrap().transfer.unconfirmed == 0;
+        crate::common::eventually("all delivered", confirmed).await;
+    }
+}
+
 /// A child's part: one node that talks to all the peers that it is told once, and then to none. Tells how many threads it
 /// has more than without peers, how often its threads woke up within a while, and how many threads were watched.
 pub(crate) fn hub_process() {
@@ -47,17 +66,7 @@ pub(crate) fn hub_process() {
         let peers = StaticPeers::new();
         let node = start_with("hub@127.0.0.1", &peers, seldom).await;
         let before = status("Threads");
-        for (i, address) in child::hear().unwrap().split(' ').enumerate() {
-            let peer = name(&idle(i));
-            peers.insert(peer.clone(), address.parse().unwrap());
-            for len in [10, 100_000] {
-                within(node.send(("inbox", &peer), &payload(len, 1))).await.unwrap();
-            }
-        }
-        for i in 0..PEERS {
-            let confirmed = || peer_of(&node, &name(&idle(i))).unwrap().transfer.unconfirmed == 0;
-            crate::common::eventually("all delivered", confirmed).await;
-        }
+        meet(&node, &peers, &child::hear().unwrap()).await;
         let threads = status("Threads") - before;
         let watched = ["io hub", "ctl hub", "bulk"];
         // Each session looks once more after its last use, an eighth of `stall_timeout` later: from then on there is nothing.
@@ -70,6 +79,37 @@ pub(crate) fn hub_process() {
         let (end, count) = switches(&watched);
         child::tell(format!("{threads} {} {count}", end - begin));
     });
+}
+
+/// A child's part: one node that sends ticks to all the peers that it is told, which send none. Tells how often the thread for them
+/// woke up in [`INTERVALS`].
+pub(crate) fn ticking_hub_process() {
+    child::run(async {
+        let peers = StaticPeers::new();
+        let often = |config: &mut Config| {
+            seldom(config);
+            config.tick_interval = Some(TICK);
+        };
+        let node = start_with("ticking@127.0.0.1", &peers, often).await;
+        meet(&node, &peers, &child::hear().unwrap()).await;
+        std::thread::sleep(REST); // sessions look once more after their last use
+        let (begin, watched) = switches(&["ctl ticking"]);
+        std::thread::sleep(INTERVALS * TICK); // this is a measurement: the node's threads are others
+        child::tell(format!("{} {watched}", switches(&["ctl ticking"]).0 - begin));
+    });
+}
+
+#[tokio::test]
+async fn ticks_to_many_peers_share_their_wake_ups() {
+    let (mut peers, mut hub) = (Child::start("idle peers"), Child::start("ticking hub"));
+    let addresses = peers.hear().await;
+    let answer = hub.ask(&addresses).await;
+    let (wakeups, watched) = answer.split_once(' ').unwrap();
+    assert_eq!(watched, "1");
+    let (wakeups, each): (usize, usize) = (wakeups.parse().unwrap(), PEERS * INTERVALS as usize);
+    println!("{wakeups} wake-ups for {each} ticks and their answers");
+    // At the most one for each answer, and eight for all ticks of an interval. One more for each tick would be twice as many.
+    assert!(wakeups < each + 8 * INTERVALS as usize, "{wakeups} wake-ups for {each} ticks");
 }
 
 #[tokio::test]

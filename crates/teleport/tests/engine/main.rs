@@ -42,6 +42,7 @@ fn child_process() {
         Some("scarce") => bad_input::scarce_process(),
         Some("servers") => common::servers::process(),
         Some("hub") => idle::hub_process(),
+        Some("ticking hub") => idle::ticking_hub_process(),
         Some(role) => panic!("no such role: {role}"),
     }
 }
