@@ -114,6 +114,10 @@ simulate: ## The virtual cluster for SEEDS (100000) seeds, with the numbers of w
 soak-rust: ## Nodes in Rust that are stopped, killed and restarted under load; ARGS="--minutes 10 --nodes 6 --seed 1 --json FILE".
 	cargo run --release $(CARGO_FLAGS) -- soak $(ARGS)
 
+.PHONY: scale
+scale: ## What peers cost a node that are idle, or lightly used; ARGS="--nodes 50 --json FILE".
+	cargo run --release $(CARGO_FLAGS) -- scale $(ARGS)
+
 .PHONY: rate
 rate: ## Small messages per second, and calls; ARGS="--help" lists its options.
 	cargo run --release $(CARGO_FLAGS) -- rate $(ARGS)

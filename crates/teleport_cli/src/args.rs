@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod rate;
+mod scale;
 mod soak;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::bench::tls::{TlsFiles, TlsOptions};
 use crate::size::Size;
 
 pub(crate) use rate::{Mode, RateNodeOptions, RateOptions, RateTransport, Threads};
+pub(crate) use scale::{ScaleNodeOptions, ScaleOptions};
 pub(crate) use soak::{FaultKind, Plant, SoakNodeOptions, SoakOptions};
 
 /// Messages of any size between the nodes of an Erlang-style cluster.
@@ -32,7 +34,12 @@ impl Cli {
         let checked = match &cli.command {
             Command::Ring(options) => options.check(),
             Command::Rate(options) => options.check(),
-            Command::Soak(_) | Command::RingNode(_) | Command::RateNode(_) | Command::SoakNode(_) => Ok(()),
+            Command::Soak(_)
+            | Command::Scale(_)
+            | Command::RingNode(_)
+            | Command::RateNode(_)
+            | Command::SoakNode(_)
+            | Command::ScaleNode(_) => Ok(()),
         };
         if let Err(conflict) = checked {
             Self::command().error(ErrorKind::ArgumentConflict, conflict).exit();
@@ -62,6 +69,12 @@ pub(crate) enum Command {
     /// One node of `teleport soak`.
     #[command(hide = true)]
     SoakNode(SoakNodeOptions),
+    /// Measure what idle and lightly used peers cost: memory, descriptors, threads, wake-ups.
+    #[command(long_about = scale::HELP)]
+    Scale(ScaleOptions),
+    /// One node of `teleport scale`.
+    #[command(hide = true)]
+    ScaleNode(ScaleNodeOptions),
 }
 
 /// A day: longer than anybody waits, and a time that clocks can add.

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod rate;
 mod ring;
+mod scale;
 mod size;
 mod soak;
 
@@ -20,6 +21,8 @@ fn main() -> ExitCode {
         Command::RingNode(options) => ring::run_node(&options).map_err(Box::<dyn Error>::from),
         Command::Soak(options) => soak::run(&options).map_err(Box::<dyn Error>::from),
         Command::SoakNode(options) => soak::run_node(&options).map_err(Box::<dyn Error>::from),
+        Command::Scale(options) => scale::run(&options).map_err(Box::<dyn Error>::from),
+        Command::ScaleNode(options) => scale::run_node(&options).map_err(Box::<dyn Error>::from),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,7 +46,11 @@ fn exit_code(error: &(dyn Error + 'static)) -> u8 {
         soak::SoakError::Bench(error) => Some(error),
         _ => None,
     });
-    ring.or(rate).or(soak).map_or(1, bench::BenchError::exit_code)
+    let scale = error.downcast_ref().and_then(|error| match error {
+        scale::ScaleError::Bench(error) => Some(error),
+        scale::ScaleError::NoMemory { .. } => None,
+    });
+    ring.or(rate).or(soak).or(scale).map_or(1, bench::BenchError::exit_code)
 }
 
 /// An error and what caused it, on one line.

@@ -130,7 +130,8 @@ impl<O, A: Serialize + DeserializeOwned + Send + 'static> Cluster<O, A> {
         }
     }
 
-    fn measure<T>(&self, figure: impl Fn(u32) -> io::Result<T>) -> Result<Vec<T>, BenchError> {
+    /// What the system tells of each node's process.
+    pub(crate) fn measure<T>(&self, figure: impl Fn(u32) -> io::Result<T>) -> Result<Vec<T>, BenchError> {
         let measure = |(index, node): (usize, &NodeProcess)| {
             figure(node.pid).map_err(|source| BenchError::Measure {
                 transport: self.label.clone(),

@@ -1,5 +1,6 @@
 //! What the system knows about a node's process.
 
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -25,6 +26,50 @@ pub(crate) fn peak_rss_mib(pid: u32) -> io::Result<f64> {
     Ok(kib as f64 / 1024.0)
 }
 
+/// What a process has of the system, and has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Resident memory.
+    pub(crate) rss_kib: u64,
+    /// Of it, memory that no file stands for.
+    pub(crate) anonymous_kib: u64,
+    /// Open descriptors.
+    pub(crate) descriptors: u64,
+    /// Threads there are.
+    pub(crate) threads: u64,
+    /// How often these threads went to sleep.
+    pub(crate) voluntary: u64,
+    /// How often others had their turn instead.
+    pub(crate) involuntary: u64,
+    /// CPU time of all threads.
+    pub(crate) cpu: Duration,
+}
+
+impl Usage {
+    /// Of a process that runs.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let status = fs::read_to_string(process.join("status"))?;
+        let mut usage = Self {
+            rss_kib: figure(&status, "VmRSS:")?,
+            anonymous_kib: figure(&status, "RssAnon:")?,
+            descriptors: fs::read_dir(process.join("fd"))?.count() as u64,
+            threads: figure(&status, "Threads:")?,
+            voluntary: 0,
+            involuntary: 0,
+            cpu: cpu_time(pid)?,
+        };
+        // The process's own status has the switches of its first thread only.
+        for thread in fs::read_dir(process.join("task"))? {
+            // It may have ended since it was listed.
+            let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
+            usage.voluntary += figure(&status, "voluntary_ctxt_switches:")?;
+            usage.involuntary += figure(&status, "nonvoluntary_ctxt_switches:")?;
+        }
+        Ok(usage)
+    }
+}
+
 /// Takes note of children that have ended. Whether any are left.
 pub(crate) fn reap_children() -> bool {
     loop {
@@ -44,6 +89,12 @@ pub(crate) fn available_bytes() -> Option<u64> {
         |name| fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?.trim().parse::<u64>().ok();
     let container = limit("max").map(|max| max.saturating_sub(limit("current").unwrap_or(0)));
     Some(container.map_or(machine, |container| container.min(machine)))
+}
+
+fn figure(status: &str, name: &str) -> io::Result<u64> {
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("no {name} in a status"));
+    let value = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(missing)?;
+    value.trim().trim_end_matches(" kB").parse().map_err(|_| missing())
 }
 
 fn peak_rss_kib(status: &str) -> Option<u64> {
@@ -73,6 +124,24 @@ mod tests {
         while cpu_time(pid).unwrap() == before {
             std::hint::spin_loop();
         }
+    }
+
+    #[test]
+    fn a_sleeping_thread_shows_in_ones_own_usage() {
+        let pid = std::process::id();
+        let before = Usage::of(pid).unwrap();
+        assert!(before.rss_kib > before.anonymous_kib && before.anonymous_kib > 0, "{before:?}");
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (file, thread) =
+            (fs::File::open("/proc/self/status").unwrap(), std::thread::spawn(move || ended.recv()));
+        // It sleeps some time, and others may do so or end meanwhile.
+        while Usage::of(pid).unwrap().voluntary <= before.voluntary {
+            std::thread::yield_now();
+        }
+        let with = Usage::of(pid).unwrap();
+        assert!(with.threads > 1 && with.descriptors > 3, "{with:?}");
+        drop((end, file));
+        thread.join().unwrap().unwrap_err();
     }
 
     #[test]
