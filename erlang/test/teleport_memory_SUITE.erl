@@ -65,7 +65,7 @@ small_binaries_weigh_no_more(_Config) ->
 one_binary_kept_does_not_keep_the_rest(_Config) ->
     compare({pick, 50}, 1000, {lists:seq(1, 1000000), binary(100000)}, 100).
 
-%% The peaks of a node on which a process gets so many of these messages, each way.
+%% The peaks of a node on which a process gets that number of these messages, each way.
 compare(Kind, Words, Size, Count) when is_integer(Size) ->
     compare(Kind, Words, binary(Size), Count);
 compare(Kind, Words, Term, Count) ->

@@ -6,9 +6,9 @@
 //! holder of the cookie can say so: a session of which a connection lives is asked first.
 //!
 //! Lives of one name have no numbers and no clock in common, and what a life has sent may arrive after it is gone. Their order
-//! follows from what answers what: who has answered something that this node sent after it had a session has lived since then,
-//! and is of the same life or a later one. Whoever has answered what is older than the session may be an earlier one; so it stays
-//! when the session has ended, for as long as a handshake from before it may still be under way.
+//! follows from what answers what. A peer that has answered something that this node sent after it had a session has lived since
+//! then, and is of the same life or a later one. A peer that has answered what is older than the session may be of an earlier one.
+//! That stays so when the session has ended, for as long as a handshake from before it may still be under way.
 
 mod limit;
 mod past;

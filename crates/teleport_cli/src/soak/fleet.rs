@@ -287,7 +287,7 @@ impl<'a> Fleet<'a> {
         self.slots.iter().filter(|slot| slot.state == State::Up).count()
     }
 
-    /// One of the nodes that are up, if so many of them are left besides.
+    /// One of the nodes that are up, if this many are left besides.
     pub(super) fn pick(&self, pick: u32, left: usize) -> Option<usize> {
         let up: Vec<_> =
             (0..self.slots.len()).filter(|index| self.slots[*index].state == State::Up).collect();

@@ -111,7 +111,7 @@ impl Reckoning {
         reckoning
     }
 
-    /// Says that a sender was told that so many of the numbers asked about are delivered.
+    /// Says how many of the numbers asked about a sender was told to be delivered.
     pub(super) fn confirmed(&mut self, excused: &Excused, count: u64) {
         if count > 0 {
             self.lose(count);

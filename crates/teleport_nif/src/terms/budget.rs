@@ -1,4 +1,4 @@
-//! How many atoms peers may add to the table of atoms, which never shrinks: so many each, and so many together.
+//! How many atoms peers may add to the table of atoms, which never shrinks: a limit for each, and one for all together.
 
 use crate::lock::Lock;
 use std::collections::HashMap;

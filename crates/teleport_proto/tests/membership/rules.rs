@@ -213,9 +213,9 @@ fn a_verdict_of_another_life_counts_if_the_session_was_there_before_the_proof() 
     m.want(&name("z"));
     let before = m.begun();
     let _ = inbound(&mut m, &new("z", 2, 1, 1));
-    // Whoever was given the proof before may be an earlier life.
+    // What was given the proof before may be an earlier life.
     assert_eq!(verdict(&mut m, 2, before, false), (false, vec![]));
-    // Who was given it since is a later one, or says so: the session is asked.
+    // What was given it since is a later one, or says so: the session is asked.
     let since = m.begun();
     assert_eq!(verdict(&mut m, 3, since, false), (false, doubted("z", 1).actions));
     m.control_lost(id(1), 0);

@@ -194,7 +194,7 @@ impl Book {
         self.complain(format!("{what} is damaged"));
     }
 
-    /// All that is known, with so many processes that are busy.
+    /// All that is known, and how many processes are busy.
     pub(super) fn account(&self, busy: u64) -> Account {
         let taken = |(&((origin, life, worker), inbox), seen): (&(Author, u16), &Seen)| Taken {
             origin,

@@ -7,7 +7,7 @@ use teleport::{Atom, Caller, Mailbox, Pid, Term};
 
 use super::book::Book;
 
-/// What a target is told: to send so many notes to its watcher, and to end.
+/// What a target is told: how many notes to send to its watcher, and to end.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Die {
     pub(super) notes: u64,
@@ -25,7 +25,7 @@ pub(super) fn start(book: &Arc<Book>, caller: &Caller, watcher: Pid) {
     tokio::spawn(live(mailbox, watcher));
 }
 
-/// The reason with which a process ends that had so many notes accepted.
+/// The reason with which a process ends: it has how many of its notes were accepted.
 pub(super) fn reason(notes: u64) -> Term {
     Term::tuple([Atom::from_static("soak").into(), notes.into()])
 }
