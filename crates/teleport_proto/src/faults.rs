@@ -19,6 +19,10 @@ pub struct Faults {
     pub grant_unasked: bool,
     /// What the peer needs is granted once, or never.
     pub forget_needs: bool,
+    /// What lies in a tray that is put away is accepted when something is fetched next.
+    pub late_trays: bool,
+    /// The room that is left in a tray is not given back.
+    pub keep_room: bool,
     /// What a retirement requeues never gives its credit back.
     pub lose_credit: bool,
     /// A resumed control connection repeats nothing.
@@ -43,7 +47,7 @@ pub struct Faults {
     pub ids_twice: bool,
     /// A restarted peer does not get in while the session with its former life is up.
     pub keep_old_lives: bool,
-    /// Whoever answers what was sent before a session began is taken for a later life than the session's.
+    /// A node that answers what was sent before a session began is taken for a later life than the session's.
     pub late_lives: bool,
     /// A claim of a session's incarnation with a larger dial number is believed.
     pub trust_claims: bool,

@@ -59,6 +59,16 @@ fn taking_batches_as_they_come_is_caught() {
 }
 
 #[test]
+fn leaving_what_lies_in_a_tray_for_later_is_caught() {
+    caught("late_trays", Faults { late_trays: true, ..Faults::default() });
+}
+
+#[test]
+fn keeping_the_room_of_a_tray_is_caught() {
+    caught("keep_room", Faults { keep_room: true, ..Faults::default() });
+}
+
+#[test]
 fn a_budget_for_those_who_come_first_is_caught() {
     let unfair = Faults { unfair_budget: true, ..Faults::default() };
     caught_in(&Scenario::standing_still(), "unfair_budget", unfair);

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use teleport_etf::{Binary, from_bytes, to_segments};
 use teleport_proto::transfer::{
     Bodies, Credit, Deliveries, Delivery, Disposition, PlainBuffers, Posted, Sink, Transfer, TransferConfig,
-    Unlimited,
+    Tray, Unlimited,
 };
 use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::ControlFrame;
@@ -114,6 +114,7 @@ struct Pair {
     receiver: Transfer,
     mailbox: Mailbox,
     connection: u64,
+    tray: Option<Tray>,
     body: Bytes,
 }
 
@@ -143,6 +144,7 @@ impl Pair {
             receiver,
             mailbox: Mailbox::default(),
             connection: 0,
+            tray: None,
             body: Bytes::from_static(&[7; 64]),
         };
         pair.sender.control_up();
@@ -162,13 +164,17 @@ impl Pair {
     fn accept(&mut self) -> Vec<Bytes> {
         let from = ProcessId { id: 1, serial: 0 };
         let to = Destination::Process(ProcessId { id: 2, serial: 0 });
+        let body = self.body.clone();
         for _ in 0..BATCH {
-            assert_ne!(
-                self.sender.post(Kind::Data, from, &to, black_box(&self.body[..])),
-                Posted::No,
-                "there is room for it"
-            );
+            let body = black_box(&body[..]);
+            if self.tray.as_mut().is_some_and(|tray| tray.lay(body)) {
+                continue;
+            }
+            self.put_tray_away();
+            assert_ne!(self.sender.post(Kind::Data, from, &to, body), Posted::No, "there is room for it");
+            self.tray = self.sender.open_tray(from, &to);
         }
+        self.put_tray_away(); // as when the connection that fetches from it is about to rest
         let mut frames = Vec::new();
         while let Some(frame) = self.sender.next_frame(self.connection) {
             let mut written = BytesMut::with_capacity(frame.len());
@@ -177,6 +183,10 @@ impl Pair {
         }
         assert!(!frames.is_empty(), "nothing goes out");
         frames
+    }
+
+    fn put_tray_away(&mut self) {
+        self.tray.take().into_iter().for_each(|tray| self.sender.put_away(tray));
     }
 
     #[inline(never)]

@@ -18,6 +18,8 @@ pub(crate) enum Rank {
     Turn,
     /// A session's machine.
     Session,
+    /// Messages that senders have laid down for a session.
+    Tray,
     /// Watches of this node's processes.
     Watching,
     /// Watches of peers.

@@ -19,6 +19,7 @@ mod probe;
 mod send;
 mod state;
 mod task;
+mod trays;
 mod writer;
 
 pub(crate) use self::core::{Core, SessionEvent};
@@ -54,6 +55,7 @@ use teleport_proto::wire::control::TransferFrame;
 use teleport_proto::wire::envelope::{ProcessId, Seq};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc};
+use trays::Trays;
 
 /// The last number that was given to a session.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -92,6 +94,7 @@ pub(crate) struct Session {
     pub(crate) max_message: u64,
     pub(crate) core: Arc<Core>,
     state: Lock<State>,
+    trays: Arc<Trays>,
     /// The control connection has something to say, soon or now.
     soon: Notify,
     now: Notify,
@@ -171,6 +174,7 @@ impl Session {
         let [budget, answers] = core.session_budgets(number, source, &budget_freed);
         let grants = core.session_grants(number, source, &grants_freed);
         let transfer = Transfer::new(config, budget, answers, grants, core.buffers.clone());
+        let trays = Arc::<Trays>::default();
         let session = Arc::new(Self {
             id: established.session,
             number,
@@ -182,7 +186,8 @@ impl Session {
             source,
             max_message: established.max_message.get(),
             core: core.clone(),
-            state: Lock::new(Rank::Session, State::new(transfer)),
+            state: Lock::new(Rank::Session, State::new(transfer, trays.clone())),
+            trays,
             soon: Notify::new(),
             now: Notify::new(),
             show_planned: AtomicBool::new(false),
@@ -326,9 +331,10 @@ impl Session {
 
     /// Counters and gauges; after the end, only how many messages were unconfirmed.
     pub(crate) fn stats(&self) -> TransferStats {
-        let state = self.lock();
-        let ended = || TransferStats { unconfirmed: state.unconfirmed, ..TransferStats::default() };
-        state.transfer.as_ref().map_or_else(ended, Transfer::stats)
+        self.with(|state, _| match state.fetch() {
+            Some(transfer) => transfer.stats(),
+            None => TransferStats { unconfirmed: state.unconfirmed, ..TransferStats::default() },
+        })
     }
 
     /// Whether anything is under way, and whether there are connections that may become idle.

@@ -97,7 +97,8 @@ pub(crate) type Confirmation = oneshot::Receiver<Result<(), DeliveryError>>;
 impl Session {
     /// Sends a small ordinary message at once, if nothing is in its way: `false` if there is, or may be.
     pub(crate) fn post(&self, from: ProcessId, to: &Destination, body: &[u8]) -> bool {
-        self.offering(|state, after| state.post(after, Kind::Data, from, to, body))
+        self.trays.lay(from, to, body)
+            || self.offering(|state, after| state.post(after, Kind::Data, from, to, body))
     }
 
     /// Offers a message.
@@ -133,18 +134,13 @@ impl Session {
 
     /// Lets a sender offer something under the lock, and then write it on an idle connection itself.
     pub(super) fn offering<R>(&self, offer: impl FnOnce(&mut State, &mut After) -> R) -> R {
-        let mut after = After::default();
-        let result = offer(&mut self.lock(), &mut after);
-        self.offered_first(after);
-        result
-    }
-
-    fn offered_first(&self, mut after: After) {
+        let (result, mut after) = self.locked(offer);
         let connection = after.take_idle();
         after.act(self);
         if let Some(connection) = connection {
             writer::write_now(self, &connection);
         }
+        result
     }
 
     pub(super) fn offer(
@@ -153,7 +149,7 @@ impl Session {
         after: &mut After,
         message: Outgoing,
     ) -> Result<Sent, Denied> {
-        match state.change(after, |transfer| transfer.send(message)) {
+        match state.send(after, message) {
             None => Err(Denied::Ended(state.ended.unwrap_or(EndReason::Disconnected))),
             Some(sent) => sent.map_err(Denied::Refused),
         }

@@ -1,6 +1,7 @@
 //! The machine under its lock. A change says what is to be done, which is done when the lock is free.
 
 use super::connection::PoolConnection;
+use super::trays::Trays;
 use super::{Session, SessionEvent};
 use crate::base::error::{DeliveryError, SendError};
 use crate::local::Accepted;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{AckToken, Action, Outcome, Posted, Ticket, Transfer, Urgency};
+use teleport_proto::transfer::{
+    AckToken, Action, Outcome, Outgoing, Posted, Refused, Sent, Ticket, Transfer, Urgency,
+};
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use teleport_proto::wire::pool::Class;
 use tokio::sync::oneshot;
@@ -56,6 +59,7 @@ pub(super) type Fate = oneshot::Sender<Result<(), DeliveryError>>;
 pub(super) struct State {
     /// `None` once the session has ended.
     pub(super) transfer: Option<Transfer>,
+    pub(super) trays: Arc<Trays>,
     pub(super) ended: Option<EndReason>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<PoolConnection>>,
     pub(super) grants: FxHashMap<Ticket, Grant>,
@@ -69,9 +73,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(transfer: Transfer) -> Self {
+    pub(super) fn new(transfer: Transfer, trays: Arc<Trays>) -> Self {
         Self {
             transfer: Some(transfer),
+            trays,
             ended: None,
             connections: FxHashMap::default(),
             grants: FxHashMap::default(),
@@ -135,10 +140,46 @@ impl State {
         to: &Destination,
         body: &[u8],
     ) -> bool {
-        match self.transfer.as_mut().map(|transfer| transfer.post(kind, from, to, body)) {
-            None | Some(Posted::No) => false,
-            Some(Posted::Behind) => true,
-            Some(Posted::First) => self.change(after, |_| ()).is_some(),
+        let Some(transfer) = &mut self.transfer else { return false };
+        let mut changed = kind == Kind::Data && self.trays.put_away(transfer, from, to);
+        let posted = transfer.post(kind, from, to, body);
+        changed |= posted == Posted::First;
+        if kind == Kind::Data && posted == Posted::Behind {
+            self.trays.open(transfer, from, to);
+        }
+        if changed {
+            self.change(after, |_| ());
+        }
+        posted != Posted::No
+    }
+
+    /// Offers a message. `None` once the session has ended.
+    pub(super) fn send(&mut self, after: &mut After, message: Outgoing) -> Option<Result<Sent, Refused>> {
+        let trays = self.trays.clone();
+        self.change(after, |transfer| {
+            trays.put_away(transfer, message.from, &message.to);
+            if message.nosuspend {
+                trays.put_all_away(transfer); // nothing is refused for room that nothing is in
+            }
+            transfer.send(message)
+        })
+    }
+
+    /// Everything that has been accepted is the machine's, to be counted.
+    pub(super) fn fetch(&mut self) -> Option<&mut Transfer> {
+        let transfer = self.transfer.as_mut()?;
+        self.trays.fetch(transfer);
+        Some(transfer)
+    }
+
+    /// Puts the trays away as soon as nothing fetches from them any more. To be called before the lock is released: what waits can
+    /// be told that it has room then.
+    fn settle_trays(&mut self, after: &mut After) {
+        let Some(transfer) = &mut self.transfer else { return };
+        if self.trays.are_open() && !transfer.serves_trays() {
+            self.trays.put_all_away(transfer);
+            after.drained = true;
+            self.change(after, |_| ());
         }
     }
 }
@@ -157,6 +198,8 @@ pub(super) struct After {
     /// The control connection has something to say, now or soon.
     now: bool,
     soon: bool,
+    /// Less is under way, maybe nothing.
+    drained: bool,
 }
 
 impl After {
@@ -187,6 +230,9 @@ impl After {
         if self.soon {
             session.soon.notify_one();
         }
+        if self.drained {
+            session.drained.notify_waiters();
+        }
     }
 }
 
@@ -198,10 +244,19 @@ impl Session {
 
     /// Makes changes that belong together under one lock, and does what they ask for.
     pub(super) fn with<R>(&self, make: impl FnOnce(&mut State, &mut After) -> R) -> R {
-        let mut after = After::default();
-        let result = make(&mut self.lock(), &mut after);
+        let (result, after) = self.locked(make);
         after.act(self);
         result
+    }
+
+    /// Makes changes under the lock. What they ask for is the caller's to do.
+    pub(super) fn locked<R>(&self, make: impl FnOnce(&mut State, &mut After) -> R) -> (R, After) {
+        let mut after = After::default();
+        let mut state = self.lock();
+        let result = make(&mut state, &mut after);
+        state.settle_trays(&mut after);
+        drop(state);
+        (result, after)
     }
 
     /// Has the task look after connections, unless it does.

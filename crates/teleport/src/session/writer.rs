@@ -10,6 +10,7 @@ use super::connection::{PoolConnection, Unwritten};
 use super::linger::{Linger, MANY};
 use std::io;
 use std::sync::Arc;
+use teleport_proto::transfer::Transfer;
 use teleport_proto::wire::pool::Class;
 
 /// What a connection is to write next.
@@ -88,14 +89,17 @@ async fn write_all(connection: &PoolConnection, mut frame: Unwritten) -> io::Res
 
 impl Session {
     fn next_frame(&self, connection: &PoolConnection) -> Next {
-        let next = self.change(|transfer| {
+        let pull = |transfer: &mut Transfer| {
+            if connection.class == Class::Express {
+                self.trays.fetch(transfer);
+            }
             let Some(frame) = transfer.next_frame(connection.id) else { return Next::Nothing };
             if connection.class == Class::Bulk {
                 transfer.weigh(frame.len(), self.core.clock.now());
             }
             Next::Frame(frame.into())
-        });
-        next.unwrap_or(Next::Ended)
+        };
+        self.change(pull).unwrap_or(Next::Ended)
     }
 
     fn write_failed(&self, connection: &PoolConnection, error: &io::Error) {

@@ -2,11 +2,14 @@
 
 use crate::common::faulty::{Kind, through_proxy};
 use crate::common::{
-    assert_none_ended, event, events_so_far, eventually, next_end, payload, peer_of, receive, within,
+    assert_none_ended, event, events_so_far, eventually, next_end, pair_with, payload, peer_of, receive,
+    within,
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use teleport::{Backoff, Binary, Config, ConnectError, EndReason, Mailbox, Node, NodeEvent, NodeName};
+use teleport::{
+    Backoff, Binary, Config, ConnectError, EndReason, Mailbox, Node, NodeEvent, NodeName, SendOptions, Sever,
+};
 use teleport_testkit::cluster::Rng;
 use teleport_testkit::proxy::{Fault, Faults, Opening, Proxy};
 use tokio::task::JoinSet;
@@ -359,4 +362,50 @@ async fn connections_cut_at_every_byte_of_a_small_exchange_and_around_every_frag
     at_rest([&a, &b]).await;
     assert_eq!(events_so_far(&mut events).await.len(), 1);
     assert!(proxy.struck() > 50, "{}", proxy.struck());
+}
+
+/// Sends a flood of small messages, with large, acknowledged and waiting ones of the same process among them.
+async fn flood(mailbox: Mailbox, to: NodeName, sender: u64, each: u64) {
+    let process = mailbox.process();
+    for i in 0..each {
+        let (to, message) = (("inbox", &to), |len: usize| (sender, i, payload(len, i)));
+        match i % 211 {
+            50 => process.send(to, &message(100_000)).await.unwrap(),
+            100 => {
+                let options = SendOptions::default().nosuspend();
+                // What is refused for want of room is sent as the others are.
+                if process.send_with(to, &message(10), options).await.is_err() {
+                    process.send(to, &message(10)).await.unwrap();
+                }
+            }
+            150 => drop(process.send_acknowledged(to, &message(10), SendOptions::default()).await.unwrap()),
+            _ => process.send(to, &message((i % 40) as usize)).await.unwrap(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_small_messages_keep_the_order_of_each_pair_while_connections_are_severed() {
+    const SENDERS: u64 = 4;
+    const EACH: u64 = 10_000;
+    let (a, b) = pair_with(hasty).await;
+    let mut inbox = b.register("inbox").unwrap();
+    let mut tasks = JoinSet::new();
+    for sender in 0..SENDERS {
+        tasks.spawn(flood(a.mailbox().unwrap(), b.name().clone(), sender, EACH));
+    }
+    let mut next = [0; SENDERS as usize];
+    for received in 0..SENDERS * EACH {
+        let (sender, i, body): (u64, u64, Binary) = receive(&mut inbox).await;
+        assert_eq!(i, std::mem::replace(&mut next[sender as usize], i + 1), "of sender {sender}");
+        assert!(body == payload(body.len(), i), "message {i} of sender {sender} is damaged");
+        if received % 4000 == 2000 {
+            a.sever(b.name(), Sever::Pool(received as usize / 4000));
+        }
+    }
+    within(tasks.join_all()).await;
+    assert!(inbox.try_recv().is_none());
+    at_rest([&a, &b]).await;
+    let transfer = peer_of(&a, b.name()).unwrap().transfer;
+    assert!(transfer.connections_retired > 3 && transfer.messages_sent == SENDERS * EACH, "{transfer:?}");
 }

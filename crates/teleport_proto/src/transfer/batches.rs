@@ -12,11 +12,11 @@ use super::charge::{Charge, Returned};
 use super::frame::Frame;
 use super::numbers::NumberSet;
 use crate::wire::batch::{
-    BATCH_HEADER_LEN, MAX_BATCH_MESSAGES, can_be_repeated, put_header, put_like_the_last, read,
+    BATCH_HEADER_LEN, LIKE_THE_LAST, MAX_BATCH_MESSAGES, can_be_repeated, put_header, read,
 };
 use crate::wire::envelope::{Envelope, Head, Seq};
 use crate::wire::put_varint;
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::{iter, mem};
@@ -126,25 +126,38 @@ impl Writer {
 
     /// Writes all that comes before a body of this length.
     fn begin(&mut self, head: &Head<'_>, charge: Charge, len: u64) {
+        self.envelope(head, 1);
+        put_varint(&mut self.block, len);
+        self.owed.add(charge);
+    }
+
+    /// Writes messages of which the first has that head, and the others are like it.
+    fn add_run(&mut self, head: &Head<'_>, messages: u64, cost: u64, block: &[u8]) {
+        self.envelope(head, messages);
+        self.block.extend_from_slice(block);
+        self.owed.add_plain(head.account, messages, cost);
+    }
+
+    /// Writes the envelope of the first of some messages that are like it, or that it is like the last.
+    fn envelope(&mut self, head: &Head<'_>, messages: u64) {
         if self.messages == 0 {
             self.block.resize(BATCH_HEADER_LEN, 0);
         }
+        let next = head.seq + messages;
         match &mut self.last {
             Some(last) if is_like(head, last) => {
-                put_like_the_last(&mut self.block, len);
-                last.seq = head.seq;
+                self.block.put_u8(LIKE_THE_LAST);
+                last.seq = next - 1;
             }
             last => {
                 head.encode(&mut self.block);
-                put_varint(&mut self.block, len);
-                *last = can_be_repeated(head).then(|| head.to_envelope());
+                *last = can_be_repeated(head).then(|| Envelope { seq: next - 1, ..head.to_envelope() });
             }
         }
-        self.messages += 1;
-        self.owed.add(charge);
+        self.messages += messages;
         match self.numbers.last_mut() {
-            Some((first, run)) if *first + *run == head.seq => *run += 1,
-            _ => self.numbers.push((head.seq, 1)),
+            Some((first, run)) if *first + *run == head.seq => *run += messages,
+            _ => self.numbers.push((head.seq, messages)),
         }
     }
 
@@ -231,6 +244,15 @@ impl Batches {
         }
         self.open.begin(head, charge, body.len() as u64);
         self.open.block.extend_from_slice(body);
+    }
+
+    /// Writes messages behind the last one, of which the first has that head, and the others are like it. `block` is what stands
+    /// behind the first one's envelope.
+    pub(crate) fn add_run(&mut self, head: &Head<'_>, messages: u64, cost: u64, block: &[u8]) {
+        if self.open.is_full(self.target()) || self.open.messages + messages > MAX_BATCH_MESSAGES as u64 {
+            self.close();
+        }
+        self.open.add_run(head, messages, cost, block);
     }
 
     /// Whether there is something to write.

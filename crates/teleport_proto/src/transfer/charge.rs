@@ -79,6 +79,13 @@ impl Returned {
         }
     }
 
+    /// Small messages that are [no more than a body](Kind::is_plain), and not carried.
+    pub(crate) fn add_plain(&mut self, account: AccountId, messages: u64, bytes: u64) {
+        self.messages += messages;
+        self.ordinary.add(Class::Express, bytes);
+        self.credit(account, Class::Express, bytes);
+    }
+
     pub(crate) fn append(&mut self, other: Self) {
         self.messages += other.messages;
         self.carried += other.carried;

@@ -332,6 +332,21 @@ impl Admission {
         true
     }
 
+    /// Room for small messages that was admitted and is not used.
+    pub(crate) fn withdraw(&mut self, id: AccountId, bytes: u64, admitted: &mut Vec<Admitted>) {
+        let class = Class::Express;
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.admitted.express -= bytes; // the peer has seen nothing of it
+            account.window.give_back(class, bytes);
+            account.no_longer_under_way(class, bytes);
+        }
+        self.peer.give_back(class, bytes);
+        self.budget.give_back(class, bytes);
+        self.pump_account(id, admitted);
+        self.close_if_empty(id);
+        self.pump(admitted);
+    }
+
     /// Messages have been delivered: their room in the peer's window and the node's budget is free again.
     /// The budget, whose lock all sessions share, is given back once per class, whatever mailboxes they were for.
     pub(crate) fn delivered(&mut self, credit: impl IntoIterator<Item = (AccountId, Class, u64)>) {

@@ -38,6 +38,7 @@ mod progress;
 mod receive;
 mod report;
 mod shares;
+mod tray;
 mod window;
 
 pub use assembly::{Buffers, Foreign, Piece, PlainBuffers, Region};
@@ -53,6 +54,7 @@ pub use message::{
 pub use progress::{Progress, Seen};
 pub use report::{Ending, TransferConfig, TransferStats};
 pub use shares::{FairWindow, Sharing};
+pub use tray::Tray;
 pub use window::{Budget, MESSAGE_COST, Unlimited, Window};
 
 pub(crate) use message::Pair;
@@ -74,6 +76,7 @@ use pool::PoolSize;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use tray::Trays;
 use window::Totals;
 
 /// What the engine has to do.
@@ -138,6 +141,7 @@ pub struct Transfer {
     messages_sent: u64,
     bytes_sent: u64,
     admitted: Vec<Admitted>,
+    trays: Trays,
     #[cfg(feature = "planted-faults")]
     faults: Faults,
 }
@@ -158,6 +162,7 @@ impl Transfer {
             outbox: Outbox::new(config.fragment_size, config.send_window),
             incoming: Incoming::new(buffers, config.max_message, config.receive_window, granter),
             growth: Growth::new(config.most_bulk(), config.fragment_size),
+            trays: Trays::new(&config),
             config,
             connections: Vec::new(),
             joining: FxHashMap::default(),

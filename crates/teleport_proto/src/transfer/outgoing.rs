@@ -8,6 +8,7 @@ use super::gate::{Gate, Gated};
 use super::large::LargeMessages;
 use super::numbers::NumberSet;
 use super::pairs::Pairs;
+use super::tray::Fetched;
 use super::window::cost;
 use super::{AckToken, Outgoing, Violation};
 use crate::wire::envelope::{AccountId, Destination, Envelope, Head, Kind, Lane, ProcessId, Seq};
@@ -104,6 +105,44 @@ impl Outbox {
         let (behind_all, acknowledge) = (false, false);
         let head = Head { seq, predecessor, behind_all, account, kind, acknowledge, from, to };
         self.small.add_copied(&head, charge, body);
+    }
+
+    /// Numbers the messages of a tray, and writes them into the open batch. `false`: there is no room at the peer for all of them, or
+    /// they would have to name what they follow, and nothing has changed.
+    pub(crate) fn post_laid(&mut self, fetched: &Fetched) -> bool {
+        let Fetched { pair, account, laid } = fetched;
+        let (first, messages, bytes) = (self.next, laid.messages, laid.cost());
+        if !self.ordinary.is_open(Class::Express, bytes)
+            || !self.pairs.entry(pair.from, &pair.to, &self.delivered).accept_run(
+                first,
+                messages,
+                &self.delivered,
+            )
+        {
+            return false;
+        }
+        let passes = self.ordinary.passes(Class::Express, bytes);
+        debug_assert!(passes, "it has been asked before");
+        self.next += messages;
+        self.unconfirmed_bytes += bytes;
+        self.unconfirmed += messages;
+        let head = Head {
+            seq: first,
+            predecessor: None,
+            behind_all: false,
+            account: *account,
+            kind: Kind::Data,
+            acknowledge: false,
+            from: pair.from,
+            to: &pair.to,
+        };
+        self.small.add_run(&head, messages, bytes, &laid.block);
+        true
+    }
+
+    /// Whether a pair's messages come faster than they are delivered.
+    pub(crate) fn flows(&mut self, from: ProcessId, to: &Destination) -> bool {
+        self.pairs.entry(from, to, &self.delivered).flows()
     }
 
     /// Numbers a message with a body of this length, and queues it.

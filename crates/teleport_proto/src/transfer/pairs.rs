@@ -28,13 +28,32 @@ pub(crate) struct Entry {
     last: Seq,
     /// The last that was written into a batch and waits for nothing: small messages written later come behind it.
     written: Seq,
+    /// The last was accepted before the one before it was delivered.
+    flows: bool,
 }
 
 impl Entry {
     /// A message of the pair has been accepted. Returns the one before, if that may not have been delivered.
     pub(crate) fn accept(&mut self, seq: Seq, delivered: &NumberSet) -> Option<Seq> {
         let before = std::mem::replace(&mut self.last, seq);
-        (!delivered.contains(before)).then_some(before)
+        self.flows = !delivered.contains(before);
+        self.flows.then_some(before)
+    }
+
+    /// Small messages, which are written one behind the other, have been accepted. `false`: one of them would have to name what it
+    /// follows, and nothing has changed.
+    pub(crate) fn accept_run(&mut self, first: Seq, messages: u64, delivered: &NumberSet) -> bool {
+        let names_nothing = self.last == self.written || delivered.contains(self.last);
+        if names_nothing {
+            (self.last, self.written) = (first + messages - 1, first + messages - 1);
+            self.flows = true;
+        }
+        names_nothing
+    }
+
+    /// Whether its messages come faster than they are delivered.
+    pub(crate) fn flows(&self) -> bool {
+        self.flows
     }
 
     /// A message is written into a batch, behind all that were written before. It names what it has to follow only if that is not
@@ -66,7 +85,8 @@ impl Pairs {
                     if self.entries.len() >= self.most.max(FEW) {
                         self.forget(delivered);
                     }
-                    let id = self.entries.insert(Entry { pair: pair.clone(), last: 0, written: 0 });
+                    let id =
+                        self.entries.insert(Entry { pair: pair.clone(), last: 0, written: 0, flows: false });
                     self.ids.insert(pair, id);
                     id
                 }

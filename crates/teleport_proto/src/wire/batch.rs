@@ -5,8 +5,8 @@
 //! envelope. So a run of messages of one pair costs two or three bytes each besides the bodies.
 
 use super::envelope::{Envelope, Head, Seq};
-use super::{WireError, put_varint, take_varint};
-use bytes::{BufMut, Bytes, BytesMut};
+use super::{WireError, take_varint};
+use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
 /// Bytes before the messages of a batch: length (u32, of what follows it), type, zero, number of messages (u16), and the position
@@ -21,8 +21,8 @@ pub const MAX_BATCH_MESSAGES: usize = 8 * 1024;
 
 const BATCH: u8 = 1;
 
-/// In place of an envelope's flags, none of which has this bit.
-const LIKE_THE_LAST: u8 = 0x80;
+/// That a message is like the last: in place of an envelope's flags, none of which has this bit. Its body's length follows.
+pub(crate) const LIKE_THE_LAST: u8 = 0x80;
 
 /// What asks whether an express connection passes anything on: a batch without messages. The receiver counts it like any frame,
 /// and says so.
@@ -83,12 +83,6 @@ pub(crate) fn put_header(header: &mut [u8], frame_len: usize, messages: u16, pos
     header[8..16].copy_from_slice(&position.to_be_bytes());
 }
 
-/// Writes that a message is like the last, and how long its body is, which has to follow.
-pub(crate) fn put_like_the_last(out: &mut BytesMut, len: u64) {
-    out.put_u8(LIKE_THE_LAST);
-    put_varint(out, len);
-}
-
 /// Whether messages like this one may follow it.
 pub(crate) fn can_be_repeated(head: &Head<'_>) -> bool {
     head.kind.is_plain() && head.predecessor.is_none() && !head.behind_all && !head.acknowledge
@@ -120,20 +114,25 @@ pub(crate) struct Run {
 impl Run {
     /// The places of the bodies in the frame that the run was found in.
     pub(crate) fn bodies<'a>(&self, frame: &'a [u8]) -> impl Iterator<Item = Range<usize>> + Clone + use<'a> {
-        let (mut at, end) = (self.bytes.start, self.bytes.end);
-        std::iter::from_fn(move || {
-            let mut rest = frame.get(at..end).filter(|rest| !rest.is_empty())?;
-            let len = take_varint(&mut rest, "body length").ok()? as usize; // it has been read before
-            let start = end - rest.len();
-            at = start + len + 1; // behind the byte that stands for the next one's envelope
-            Some(start..start + len)
-        })
+        bodies(frame, self.bytes.clone())
     }
 
     /// The number of the last.
     pub(crate) fn last(&self) -> Seq {
         self.envelope.seq + (self.count - 1)
     }
+}
+
+/// The places of the bodies of messages that are like one another, from the length of the first to the end of the last.
+pub(crate) fn bodies(frame: &[u8], run: Range<usize>) -> impl Iterator<Item = Range<usize>> + Clone {
+    let (mut at, end) = (run.start, run.end);
+    std::iter::from_fn(move || {
+        let mut rest = frame.get(at..end).filter(|rest| !rest.is_empty())?;
+        let len = take_varint(&mut rest, "body length").ok()? as usize; // what was read or written before
+        let start = end - rest.len();
+        at = start + len + 1; // behind the byte that stands for the next one's envelope
+        Some(start..start + len)
+    })
 }
 
 /// Reads all messages of a batch.
@@ -183,6 +182,8 @@ fn take_body(rest: &mut &[u8]) -> Result<u64, WireError> {
 mod tests {
     use super::*;
     use crate::wire::envelope::{Destination, Kind, ProcessId};
+    use crate::wire::put_varint;
+    use bytes::BufMut;
     use proptest::prelude::*;
 
     proptest! {
@@ -199,6 +200,11 @@ mod tests {
             put_header(&mut frame, len, count, 1);
             let _ = read(&frame, &mut Vec::new());
         }
+    }
+
+    fn put_like_the_last(out: &mut BytesMut, len: u64) {
+        out.put_u8(LIKE_THE_LAST);
+        put_varint(out, len);
     }
 
     #[test]

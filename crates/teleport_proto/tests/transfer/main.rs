@@ -12,3 +12,4 @@ mod probe;
 mod progress;
 mod sealing;
 mod support;
+mod trays;

@@ -30,6 +30,8 @@ counters! {
     accepted,
     /// Those of them that were posted: nothing was in their way.
     posted,
+    /// Those that were laid into trays.
+    laid,
     /// Messages of one pair that were handed over together.
     together,
     /// Messages delivered into a mailbox, or found to have no taker.

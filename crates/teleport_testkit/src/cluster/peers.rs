@@ -187,6 +187,7 @@ impl World {
         }
         self.coverage.ended(reason);
         let side = &mut self.sessions[who.session].sides[who.side];
+        side.put_trays_away();
         let Some(mut transfer) = side.transfer.take() else {
             return Err(Broken::new(format!("{who:?} ended twice")));
         };

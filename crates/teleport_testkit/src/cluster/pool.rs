@@ -122,12 +122,15 @@ impl World {
         let (now, haste) = (self.now, self.climate.haste);
         let Some(session) = self.sessions.get_mut(who.session) else { return Ok(()) };
         let Some(connection) = session.connections.get_mut(&id) else { return Ok(()) };
-        let Some(transfer) = &mut session.sides[who.side].transfer else { return Ok(()) };
         let end = &mut connection.ends[who.side];
         end.write_due = false;
         if end.life != Life::Up {
             return Ok(());
         }
+        if connection.class == Class::Express && end.writing.is_empty() {
+            session.sides[who.side].fetch_trays();
+        }
+        let Some(transfer) = &mut session.sides[who.side].transfer else { return Ok(()) };
         if end.writing.is_empty() {
             match transfer.next_frame(id) {
                 Some(frame) => {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use teleport_proto::absence::Absence;
 use teleport_proto::handshake::SessionKey;
 use teleport_proto::liveness::Liveness;
-use teleport_proto::transfer::{Credit, Region, Transfer};
+use teleport_proto::transfer::{Credit, Region, Transfer, Tray};
 use teleport_proto::wire::envelope::{AccountId, Destination, ProcessId, Seq};
 use teleport_proto::wire::pool::{Class, FRAGMENT_HEADER_LEN, FragmentHeader};
 use teleport_proto::{ConnectionId, Incarnation, SessionId};
@@ -42,6 +42,8 @@ pub(super) struct Session {
 pub(super) struct Side {
     /// `None` before the session begins and after it has ended, on this side.
     pub(super) transfer: Option<Transfer>,
+    /// Open trays.
+    pub(super) trays: Vec<Tray>,
     /// What this side has sent.
     pub(super) ledger: Option<Ledger>,
     /// What further connections prove themselves with.
@@ -66,6 +68,27 @@ pub(super) struct Side {
     pub(super) control_frames: u64,
     /// The largest cost of an accepted message, express and bulk, with credit and without.
     pub(super) largest: [[u64; 2]; 2],
+}
+
+impl Side {
+    /// Fetches what lies in trays, and puts away those that were not used.
+    pub(super) fn fetch_trays(&mut self) {
+        let Some(transfer) = &mut self.transfer else { return };
+        let (used, unused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.trays)
+            .into_iter()
+            .map(|mut tray| (transfer.fetch(&mut tray), tray))
+            .partition(|(is_used, _)| *is_used);
+        transfer.accept_fetched();
+        unused.into_iter().for_each(|(_, tray)| transfer.put_away(tray));
+        self.trays.extend(used.into_iter().map(|(_, tray)| tray));
+    }
+
+    /// Puts all trays away.
+    pub(super) fn put_trays_away(&mut self) {
+        if let Some(transfer) = &mut self.transfer {
+            self.trays.drain(..).for_each(|tray| transfer.put_away(tray));
+        }
+    }
 }
 
 /// How one side knows whether the other one lives.

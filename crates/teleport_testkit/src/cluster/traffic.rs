@@ -15,6 +15,9 @@ use teleport_proto::wire::pool::EXPRESS_LIMIT;
 /// Bodies from this size on say which message they are.
 const NAMED: u64 = 24;
 
+/// The most trays of a session.
+const MOST_TRAYS: usize = 3;
+
 /// Whether all that a process sends is carried.
 fn is_carrier(process: ProcessId) -> bool {
     process.id % 2 == 1
@@ -85,15 +88,27 @@ impl World {
         let room_left = transfer.in_window() + size + MESSAGE_COST <= part;
         let exempt_waiting = transfer.stats().exempt_waiting;
         // As the engine does, but not always.
-        let posted = !id.is_multiple_of(4)
-            && message.is_plain()
-            && message.body.as_contiguous().is_some_and(|body| {
+        let plain = message.body.as_contiguous().filter(|_| !id.is_multiple_of(4) && message.is_plain());
+        let tray = side.trays.iter().position(|tray| tray.is_of(from, &to));
+        let may_lay = message.kind == Kind::Data;
+        let laid = tray.zip(plain).is_some_and(|(at, body)| may_lay && side.trays[at].lay(body));
+        if !laid {
+            tray.into_iter().for_each(|at| transfer.put_away(side.trays.swap_remove(at)));
+        }
+        let posted = !laid
+            && plain.is_some_and(|body| {
                 let waiting = transfer.stats().waiting;
                 let posted = transfer.post(message.kind, from, &to, body) != Posted::No;
                 debug_assert_eq!(waiting, transfer.stats().waiting, "posting never waits");
                 posted
             });
-        let sent = if posted { Ok(Sent::Accepted) } else { transfer.send(message) };
+        if posted && may_lay && side.trays.len() < MOST_TRAYS {
+            side.trays.extend(transfer.open_tray(from, &to));
+        }
+        if !laid && !posted && message.nosuspend {
+            side.trays.drain(..).for_each(|tray| transfer.put_away(tray));
+        }
+        let sent = if laid || posted { Ok(Sent::Accepted) } else { transfer.send(message) };
         let mut waited = None;
         match &sent {
             Ok(Sent::Accepted) => {
@@ -105,6 +120,7 @@ impl World {
                     u64::from(exempt && transfer.stats().exempt_waiting > exempt_waiting);
                 self.coverage.accepted += 1;
                 self.coverage.posted += u64::from(posted);
+                self.coverage.laid += u64::from(laid);
                 self.coverage.oversize += u64::from(size + MESSAGE_COST > part && !exempt);
             }
             Ok(Sent::Waiting(ticket)) => {

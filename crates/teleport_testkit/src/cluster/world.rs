@@ -538,6 +538,11 @@ impl World {
 
     /// Does what the machine asks for, after any call into it, and looks whether it keeps its bounds.
     pub(super) fn settle(&mut self, who: Who) -> Result<(), Broken> {
+        if let Some(side) = self.side(who)
+            && side.transfer.as_ref().is_some_and(|transfer| !transfer.serves_trays())
+        {
+            side.put_trays_away();
+        }
         while let Some(action) = self.transfer(who).and_then(Transfer::poll_action) {
             trace!(self, "{who:?}: {action:?}");
             match action {
