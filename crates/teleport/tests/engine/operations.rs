@@ -94,8 +94,10 @@ async fn a_peer_that_cannot_be_reached_is_warned_of_once_with_the_cause() {
         }
         let said =
             ["node=seeks-a@127.0.0.1", &format!("peer={peer}"), "cannot connect", cause, "Node::check"];
-        eventually("all are told of", || log.with(&said).len() == 3).await;
-        assert_eq!(log.levels(&said), [warning, again, again]);
+        // The node may have tried once more before it gave up.
+        eventually("all are told of", || log.with(&said).len() >= 3).await;
+        let levels = log.levels(&said);
+        assert!(levels[0] == warning && levels[1..].iter().all(|level| *level == again), "{levels:?}");
         assert!(
             log.with(&said).iter().all(|record| !record.text.contains("not_said")),
             "nothing was left out"
