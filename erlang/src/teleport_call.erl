@@ -73,29 +73,33 @@ stop(_Ref, _Reason, _Timeout, Otp) ->
 stop_remote(To, Reason, Timeout, Deadline) ->
     Mark = make_ref(),
     case teleport_request:monitor(To, Mark, [], Deadline) of
-        timeout -> exit(timeout);
-        Monitor -> stop_monitored(To, Reason, {Timeout, Deadline}, {Mark, Monitor})
-    end.
-
--spec stop_monitored(teleport_nif:destination(), term(), {timeout(), teleport_timeout:response_timeout()}, {reference(), reference()}) ->
-    ok.
-stop_monitored(To, Reason, {Timeout, Deadline}, {Mark, Monitor}) ->
-    case teleport_request:call(To, system, {terminate, Reason}, Deadline) of
-        {reply, ok} ->
-            receive
-                {Mark, Monitor, process, _Object, Reason} -> ok;
-                {Mark, Monitor, process, _Object, Other} -> exit(Other)
-            after teleport_timeout:left(Deadline) ->
-                true = teleport_request:demonitor(Monitor),
-                exit(timeout)
-            end;
-        {exit, Why} ->
-            receive {Mark, Monitor, process, _Object, _Reason} -> ok after 0 -> true = teleport_request:demonitor(Monitor) end,
-            exit(case Why of
-                noproc -> noproc;
-                timeout -> timeout;
-                _ -> {Why, {sys, terminate, [To, Reason, Timeout]}}
-            end)
+        timeout ->
+            %% On OTP 25 a receive marker has to be used (see teleport_request).
+            receive {Mark, _Monitor, process, _Object, _Reason} -> ok after 0 -> ok end,
+            exit(timeout);
+        Monitor ->
+            %% In this function, or the marker of Mark is lost.
+            case teleport_request:call(To, system, {terminate, Reason}, Deadline) of
+                {reply, ok} ->
+                    receive
+                        {Mark, Monitor, process, _Object, Reason} -> ok;
+                        {Mark, Monitor, process, _Object, Other} -> exit(Other)
+                    after teleport_timeout:left(Deadline) ->
+                        true = teleport_request:demonitor(Monitor),
+                        exit(timeout)
+                    end;
+                {exit, Why} ->
+                    receive
+                        {Mark, Monitor, process, _Object, _Reason} -> ok
+                    after 0 ->
+                        true = teleport_request:demonitor(Monitor)
+                    end,
+                    exit(case Why of
+                        noproc -> noproc;
+                        timeout -> timeout;
+                        _ -> {Why, {sys, terminate, [To, Reason, Timeout]}}
+                    end)
+            end
     end.
 
 %% A name whose registry has not noticed yet that its node is down counts as not registered, as in `gen'.

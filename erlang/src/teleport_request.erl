@@ -219,7 +219,7 @@ monitor(To, Mark, Alias) ->
 %% Like monitor/3, but waits no longer than that for a session. After `timeout' there is no monitor.
 -spec monitor(teleport_nif:destination(), Mark :: term(), alias(), teleport_timeout:response_timeout()) -> reference() | timeout.
 monitor(To, Mark, Alias, Deadline) ->
-    {Monitor, Notice} = {watcher(Alias), make_ref()},
+    {Monitor, Notice} = {watcher(Alias), ?NEW_MARKED},
     case teleport_nif:monitor(To, Monitor, Mark, Notice) of
         ok -> Monitor;
         waiting -> accepted_within(Notice, Monitor, Mark, To, teleport_timeout:left(Deadline));
