@@ -14,7 +14,7 @@ use crate::wire::pool::{Class, EXPRESS_LIMIT, FragmentHeader, MAX_FRAGMENT_SIZE}
 use bytes::Bytes;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -73,8 +73,8 @@ impl Deferring {
     /// One has been delivered; what comes with it, as nothing before it is deferred any more.
     fn delivered(&mut self, seq: Seq) -> SmallVec<[(Seq, Disposition); 1]> {
         self.seqs.remove(&seq);
-        let first = self.seqs.first().copied().unwrap_or(Seq::MAX);
-        let count = self.done.iter().take_while(|(seq, _)| *seq < first).count();
+        let first = self.seqs.first();
+        let count = self.done.iter().take_while(|(seq, _)| first.is_none_or(|first| seq < first)).count();
         self.done.drain(..count).collect()
     }
 }
@@ -97,9 +97,9 @@ pub(crate) struct Incoming {
     barriers: BTreeMap<Seq, (Envelope, Bytes)>,
     assemblies: FxHashMap<Seq, Assembly>,
     /// Messages whose delivery has begun and not ended.
-    deferred: FxHashMap<Seq, Handed>,
+    deferred: BTreeMap<Seq, Handed>,
     /// By pair: the small ones of them, but for those that are placed.
-    deferring: FxHashMap<PairId, Deferring>,
+    deferring: BTreeMap<PairId, Deferring>,
     /// The position of the next small message in their stream.
     position: u64,
     /// Batches that have come before others that belong before them, by position, and their bytes.
@@ -145,8 +145,8 @@ impl Incoming {
             held: BTreeMap::new(),
             barriers: BTreeMap::new(),
             assemblies: FxHashMap::default(),
-            deferred: FxHashMap::default(),
-            deferring: FxHashMap::default(),
+            deferred: BTreeMap::new(),
+            deferring: BTreeMap::new(),
             position: 0,
             early: BTreeMap::new(),
             early_bytes: 0,
