@@ -379,7 +379,14 @@ async fn a_small_message_that_is_deferred_is_delivered_when_its_receipt_is_dropp
     // message of the pair passes both.
     let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
     assert_eq!(text(&body), "at once");
-    assert_eq!(peer_of(&node, hosted.node.name()).unwrap().transfer.unconfirmed, 2);
+    let another = node.mailbox().unwrap();
+    let sent = another.process().send_acknowledged(hosted.pid(), "another pair's", options).await.unwrap();
+    let Inbound::Message { body, .. } = hosted.next().await else { panic!() };
+    assert_eq!(text(&body), "another pair's");
+    within(sent).await.unwrap();
+    let mut at_once = std::pin::pin!(at_once);
+    let confirmed = tokio::time::timeout(Duration::ZERO, &mut at_once).await;
+    assert!(confirmed.is_err(), "it is confirmed, and a large message would pass the deferred one");
     drop(receipt);
     within(deferred).await.unwrap();
     within(at_once).await.unwrap();

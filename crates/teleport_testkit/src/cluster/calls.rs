@@ -52,21 +52,22 @@ impl World {
             _ => (Kind::Reply(reference), large),
         };
         match self.offer_answer(who, id, from, caller, kind, size)? {
-            Err(Refused::AnswersFull { .. }) if matches!(kind, Kind::Reply(_)) => {
+            Some(Refused::AnswersFull { .. }) if matches!(kind, Kind::Reply(_)) => {
                 self.coverage.answers_full += 1;
-                if let Err(refused) =
+                if let Some(refused) =
                     self.offer_answer(who, id, from, caller, Kind::Reject(reference), notice)?
                 {
                     return Err(Broken::by("a rejection was refused", refused));
                 }
             }
-            Err(refused) => return Err(Broken::by("an answer was refused", refused)),
-            Ok(()) => {}
+            Some(refused) => return Err(Broken::by("an answer was refused", refused)),
+            None => {}
         }
         self.answers.insert(id, request);
         self.settle(who)
     }
 
+    /// Offers it, and says why it was refused, if it was.
     fn offer_answer(
         &mut self,
         who: Who,
@@ -75,27 +76,27 @@ impl World {
         caller: ProcessId,
         kind: Kind,
         size: u64,
-    ) -> Result<Result<(), Refused>, Broken> {
-        let Some(side) = self.side(who) else { return Ok(Ok(())) };
+    ) -> Result<Option<Refused>, Broken> {
+        let Some(side) = self.side(who) else { return Ok(None) };
         let (Some(transfer), Some(ledger)) = (&mut side.transfer, &mut side.ledger) else {
-            return Ok(Ok(()));
+            return Ok(None);
         };
         let body = body(ledger.tag(), id, size as usize, 1);
         let message = Outgoing::of_kind(kind, from, Destination::Process(caller), body);
         ledger.offer(id, &message);
         let sent = transfer.send(message);
         trace!(self, "{who:?}: {kind:?} {id} of {size} bytes: {sent:?}");
-        let Some(side) = self.side(who) else { return Ok(Ok(())) };
-        let Some(ledger) = &mut side.ledger else { return Ok(Ok(())) };
+        let Some(side) = self.side(who) else { return Ok(None) };
+        let Some(ledger) = &mut side.ledger else { return Ok(None) };
         if let Err(refused) = sent {
             ledger.refused(id);
-            return Ok(Err(refused));
+            return Ok(Some(refused));
         }
         ledger.accept(id);
         let largest = &mut side.largest[1][place(class_of(size as usize))];
         *largest = (*largest).max(size + MESSAGE_COST);
         self.coverage.accepted += 1;
-        Ok(Ok(()))
+        Ok(None)
     }
 
     /// What may end a call has come to the node that made it, and was meant for that `request`, if for any.
