@@ -38,7 +38,7 @@ impl Session {
     pub(crate) fn end(self: &Arc<Self>, reason: EndReason) -> Option<Ended> {
         let mut state = self.lock();
         let mut transfer = state.transfer.take()?;
-        state.trays.put_all_away(&mut transfer); // what lies in them was accepted
+        state.shelves.put_all_away(&mut transfer); // what lies in them was accepted
         state.ended = Some(reason);
         let last = transfer.stats();
         state.unconfirmed = last.unconfirmed;

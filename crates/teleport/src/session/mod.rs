@@ -17,9 +17,9 @@ mod permitted;
 mod pool;
 mod probe;
 mod send;
+mod shelves;
 mod state;
 mod task;
-mod trays;
 mod writer;
 
 pub(crate) use self::core::{Core, SessionEvent};
@@ -42,6 +42,7 @@ pub(crate) use end::Ended;
 use permitted::Permitted;
 use send::Denied;
 pub(crate) use send::{Confirmation, Offered, Patience};
+use shelves::Shelves;
 use state::State;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,7 +56,6 @@ use teleport_proto::wire::control::TransferFrame;
 use teleport_proto::wire::envelope::{ProcessId, Seq};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc};
-use trays::Trays;
 
 /// The last number that was given to a session.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -94,7 +94,7 @@ pub(crate) struct Session {
     pub(crate) max_message: u64,
     pub(crate) core: Arc<Core>,
     state: Lock<State>,
-    trays: Arc<Trays>,
+    shelves: Arc<Shelves>,
     /// The control connection has something to say, soon or now.
     soon: Notify,
     now: Notify,
@@ -174,7 +174,7 @@ impl Session {
         let [budget, answers] = core.session_budgets(number, source, &budget_freed);
         let grants = core.session_grants(number, source, &grants_freed);
         let transfer = Transfer::new(config, budget, answers, grants, core.buffers.clone());
-        let trays = Arc::<Trays>::default();
+        let shelves = Arc::<Shelves>::default();
         let session = Arc::new(Self {
             id: established.session,
             number,
@@ -186,8 +186,8 @@ impl Session {
             source,
             max_message: established.max_message.get(),
             core: core.clone(),
-            state: Lock::new(Rank::Session, State::new(transfer, trays.clone())),
-            trays,
+            state: Lock::new(Rank::Session, State::new(transfer, shelves.clone())),
+            shelves,
             soon: Notify::new(),
             now: Notify::new(),
             show_planned: AtomicBool::new(false),
@@ -331,8 +331,8 @@ impl Session {
 
     /// Counters and gauges; after the end, only how many messages were unconfirmed.
     pub(crate) fn stats(&self) -> TransferStats {
-        self.with(|state, _| match state.fetch() {
-            Some(transfer) => transfer.stats(),
+        self.with(|state, after| match state.stats(after) {
+            Some(stats) => stats,
             None => TransferStats { unconfirmed: state.unconfirmed, ..TransferStats::default() },
         })
     }

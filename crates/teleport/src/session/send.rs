@@ -97,7 +97,7 @@ pub(crate) type Confirmation = oneshot::Receiver<Result<(), DeliveryError>>;
 impl Session {
     /// Sends a small ordinary message at once, if nothing is in its way: `false` if there is, or may be.
     pub(crate) fn post(&self, from: ProcessId, to: &Destination, body: &[u8]) -> bool {
-        self.trays.lay(from, to, body)
+        self.shelves.lay(from, to, body)
             || self.offering(|state, after| state.post(after, Kind::Data, from, to, body))
     }
 

@@ -1,7 +1,7 @@
 //! The machine under its lock. A change says what is to be done, which is done when the lock is free.
 
 use super::connection::PoolConnection;
-use super::trays::Trays;
+use super::shelves::Shelves;
 use super::{Session, SessionEvent};
 use crate::base::error::{DeliveryError, SendError};
 use crate::local::Accepted;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{
-    AckToken, Action, Outcome, Outgoing, Posted, Refused, Sent, Ticket, Transfer, Urgency,
+    AckToken, Action, Outcome, Outgoing, Posted, Refused, Sent, Ticket, Transfer, TransferStats, Urgency,
 };
 use teleport_proto::wire::envelope::{Destination, Kind, ProcessId};
 use teleport_proto::wire::pool::Class;
@@ -59,7 +59,7 @@ pub(super) type Fate = oneshot::Sender<Result<(), DeliveryError>>;
 pub(super) struct State {
     /// `None` once the session has ended.
     pub(super) transfer: Option<Transfer>,
-    pub(super) trays: Arc<Trays>,
+    pub(super) shelves: Arc<Shelves>,
     pub(super) ended: Option<EndReason>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<PoolConnection>>,
     pub(super) grants: FxHashMap<Ticket, Grant>,
@@ -73,10 +73,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(transfer: Transfer, trays: Arc<Trays>) -> Self {
+    pub(super) fn new(transfer: Transfer, shelves: Arc<Shelves>) -> Self {
         Self {
             transfer: Some(transfer),
-            trays,
+            shelves,
             ended: None,
             connections: FxHashMap::default(),
             grants: FxHashMap::default(),
@@ -141,11 +141,11 @@ impl State {
         body: &[u8],
     ) -> bool {
         let Some(transfer) = &mut self.transfer else { return false };
-        let mut changed = kind == Kind::Data && self.trays.put_away(transfer, from, to);
+        let mut changed = kind == Kind::Data && self.shelves.put_away(transfer, from, to);
         let posted = transfer.post(kind, from, to, body);
         changed |= posted == Posted::First;
         if kind == Kind::Data && posted == Posted::Behind {
-            self.trays.open(transfer, from, to);
+            self.shelves.open(transfer, from, to);
         }
         if changed {
             self.change(after, |_| ());
@@ -155,30 +155,31 @@ impl State {
 
     /// Offers a message. `None` once the session has ended.
     pub(super) fn send(&mut self, after: &mut After, message: Outgoing) -> Option<Result<Sent, Refused>> {
-        let trays = self.trays.clone();
+        let shelves = self.shelves.clone();
         self.change(after, |transfer| {
-            trays.put_away(transfer, message.from, &message.to);
+            shelves.put_away(transfer, message.from, &message.to);
             if message.nosuspend {
-                trays.put_all_away(transfer); // nothing is refused for room that nothing is in
+                shelves.put_all_away(transfer); // it is not refused for room that the session keeps in trays
             }
             transfer.send(message)
         })
     }
 
-    /// Everything that has been accepted is the machine's, to be counted.
-    pub(super) fn fetch(&mut self) -> Option<&mut Transfer> {
-        let transfer = self.transfer.as_mut()?;
-        self.trays.fetch(transfer);
-        Some(transfer)
+    /// Counters and gauges, with what lies in trays, which is fetched for that. `None` once the session has ended.
+    pub(super) fn stats(&mut self, after: &mut After) -> Option<TransferStats> {
+        let shelves = self.shelves.clone();
+        self.change(after, |transfer| {
+            shelves.fetch(transfer);
+            transfer.stats()
+        })
     }
 
-    /// Puts the trays away as soon as nothing fetches from them any more. To be called before the lock is released: what waits can
-    /// be told that it has room then.
+    /// Puts the trays away as soon as nothing fetches from them any more. To be called before the lock is released, and not before the
+    /// grant of a send that began to wait has been entered: it may have room now.
     fn settle_trays(&mut self, after: &mut After) {
         let Some(transfer) = &mut self.transfer else { return };
-        if self.trays.are_open() && !transfer.serves_trays() {
-            self.trays.put_all_away(transfer);
-            after.drained = true;
+        if self.shelves.have_trays() && !transfer.serves_trays() {
+            self.shelves.put_all_away(transfer);
             self.change(after, |_| ());
         }
     }
@@ -253,8 +254,10 @@ impl Session {
     pub(super) fn locked<R>(&self, make: impl FnOnce(&mut State, &mut After) -> R) -> (R, After) {
         let mut after = After::default();
         let mut state = self.lock();
+        let had_trays = state.shelves.have_trays();
         let result = make(&mut state, &mut after);
         state.settle_trays(&mut after);
+        after.drained = had_trays && !state.shelves.have_trays(); // they have given back their room
         drop(state);
         (result, after)
     }

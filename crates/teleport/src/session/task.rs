@@ -126,9 +126,7 @@ impl Task {
     /// Brings the metrics up to date; called when the task is awake anyway.
     fn publish(&self) {
         self.session.show_planned.store(false, Ordering::Release);
-        let Some(stats) = self.session.lock().transfer.as_ref().map(|transfer| transfer.stats()) else {
-            return;
-        };
+        let Some(stats) = self.session.with(|state, after| state.stats(after)) else { return };
         self.session.meter.publish_carried(&self.session.carried.so_far());
         self.session.meter.publish_not_allowed(&self.session.not_allowed());
         let frames = self.session.meter.publish(&stats);

@@ -91,7 +91,7 @@ impl Session {
     fn next_frame(&self, connection: &PoolConnection) -> Next {
         let pull = |transfer: &mut Transfer| {
             if connection.class == Class::Express {
-                self.trays.fetch(transfer);
+                self.shelves.fetch(transfer);
             }
             let Some(frame) = transfer.next_frame(connection.id) else { return Next::Nothing };
             if connection.class == Class::Bulk {

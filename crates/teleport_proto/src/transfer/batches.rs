@@ -12,11 +12,11 @@ use super::charge::{Charge, Returned};
 use super::frame::Frame;
 use super::numbers::NumberSet;
 use crate::wire::batch::{
-    BATCH_HEADER_LEN, LIKE_THE_LAST, MAX_BATCH_MESSAGES, can_be_repeated, put_header, read,
+    BATCH_HEADER_LEN, MAX_BATCH_MESSAGES, can_be_repeated, put_header, put_like_the_last, read,
 };
 use crate::wire::envelope::{Envelope, Head, Seq};
 use crate::wire::put_varint;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::{iter, mem};
@@ -146,7 +146,7 @@ impl Writer {
         let next = head.seq + messages;
         match &mut self.last {
             Some(last) if is_like(head, last) => {
-                self.block.put_u8(LIKE_THE_LAST);
+                put_like_the_last(&mut self.block);
                 last.seq = next - 1;
             }
             last => {

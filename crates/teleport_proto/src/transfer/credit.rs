@@ -332,11 +332,18 @@ impl Admission {
         true
     }
 
-    /// Room for small messages that was admitted and is not used.
+    /// Room for small messages that was admitted before there were any. They count as [admitted](Self::admitted) when they are there,
+    /// so that the peer cannot report what it has not got.
+    pub(crate) fn set_aside(&mut self, id: AccountId, bytes: u64) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.admitted.express -= bytes; // they have just been added
+        }
+    }
+
+    /// Room for small messages that was [set aside](Self::set_aside) and is not used.
     pub(crate) fn withdraw(&mut self, id: AccountId, bytes: u64, admitted: &mut Vec<Admitted>) {
         let class = Class::Express;
         if let Some(account) = self.accounts.get_mut(&id) {
-            account.admitted.express -= bytes; // the peer has seen nothing of it
             account.window.give_back(class, bytes);
             account.no_longer_under_way(class, bytes);
         }
@@ -550,7 +557,8 @@ impl Admission {
         Admitted { message, account, ticket }
     }
 
-    fn admitted(&mut self, account: AccountId, class: Class, bytes: u64) {
+    /// What has room belongs to that account from now on, and the peer may report it as consumed.
+    pub(crate) fn admitted(&mut self, account: AccountId, class: Class, bytes: u64) {
         if let Some(account) = self.accounts.get_mut(&account) {
             account.opened = true;
             account.admitted.add(class, bytes);

@@ -45,8 +45,8 @@ impl Entry {
     pub(crate) fn accept_run(&mut self, first: Seq, messages: u64, delivered: &NumberSet) -> bool {
         let names_nothing = self.last == self.written || delivered.contains(self.last);
         if names_nothing {
-            (self.last, self.written) = (first + messages - 1, first + messages - 1);
-            self.flows = true;
+            let last = first + messages - 1;
+            (self.last, self.written, self.flows) = (last, last, true);
         }
         names_nothing
     }

@@ -13,11 +13,10 @@ use super::credit::{Offer, Wish};
 use super::message::{Outgoing, Pair};
 use super::window::{MESSAGE_COST, cost, part_of};
 use super::{Transfer, TransferConfig};
-use crate::wire::batch::{LIKE_THE_LAST, bodies};
+use crate::wire::batch::{bodies, put_body_of_run};
 use crate::wire::envelope::{AccountId, Destination, ProcessId};
 use crate::wire::pool::{Class, EXPRESS_LIMIT};
-use crate::wire::put_varint;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use std::mem;
 use teleport_etf::Segments;
 
@@ -71,12 +70,10 @@ impl Trays {
     pub(super) fn new(config: &TransferConfig) -> Self {
         let window = config.send_window.min(config.mailbox_window.unwrap_or(u64::MAX));
         let room = (part_of(window, Class::Express) / PART_OF_WINDOW).min(MOST_ROOM);
-        Self {
-            room: if room < LEAST_ROOM { 0 } else { room },
-            open: 0,
-            fetched: Vec::new(),
-            spare: Vec::new(),
-        }
+        // A tray does not ask for the largest message.
+        let is_of_use = room >= LEAST_ROOM && config.max_message >= COPY_LIMIT as u64;
+        let (open, fetched, spare) = Default::default();
+        Self { room: if is_of_use { room } else { 0 }, open, fetched, spare }
     }
 }
 
@@ -117,11 +114,7 @@ impl Tray {
         }
         self.room -= cost(len);
         let Laid { block, messages, bytes } = &mut self.laid;
-        if *messages > 0 {
-            block.put_u8(LIKE_THE_LAST);
-        }
-        put_varint(block, len);
-        block.extend_from_slice(body);
+        put_body_of_run(block, *messages == 0, body);
         (*messages, *bytes) = (*messages + 1, *bytes + len);
         true
     }
@@ -151,6 +144,7 @@ impl Transfer {
     /// Takes out what lies in a tray, and renews its room. [`accept_fetched`](Self::accept_fetched) has to follow, for which the
     /// tray's lock need not be held. `false`: nothing lay in it, or there is too little room, and it is to be
     /// [put away](Self::put_away).
+    #[must_use = "a tray that was not used, or has too little room, is to be put away"]
     pub fn fetch(&mut self, tray: &mut Tray) -> bool {
         if tray.is_empty() {
             return false;
@@ -169,6 +163,7 @@ impl Transfer {
         let mut all = mem::take(&mut self.trays.fetched);
         for mut fetched in all.drain(..) {
             let Laid { messages, bytes, .. } = fetched.laid;
+            self.admission.admitted(fetched.account, Class::Express, fetched.laid.cost());
             self.messages_sent += messages;
             self.bytes_sent += bytes;
             if !self.outbox.post_laid(&fetched) {
@@ -190,10 +185,12 @@ impl Transfer {
         if laid.messages > 0 {
             self.trays.fetched.push(Fetched { pair, account, laid });
             #[cfg(feature = "planted-faults")]
-            if self.faults.late_trays {
-                return;
+            let late = self.faults.late_trays;
+            #[cfg(not(feature = "planted-faults"))]
+            let late = false;
+            if !late {
+                self.accept_fetched();
             }
-            self.accept_fetched();
         }
         #[cfg(feature = "planted-faults")]
         if self.faults.keep_room {
@@ -215,7 +212,10 @@ impl Transfer {
             return None;
         }
         match self.admission.offer(Wish { from, to, len, unordered: false, nosuspend: true }) {
-            Offer::Admitted(account) => Some(account),
+            Offer::Admitted(account) => {
+                self.admission.set_aside(account, bytes);
+                Some(account)
+            }
             Offer::Wait(_) | Offer::Busy => None,
         }
     }

@@ -5,8 +5,8 @@
 //! envelope. So a run of messages of one pair costs two or three bytes each besides the bodies.
 
 use super::envelope::{Envelope, Head, Seq};
-use super::{WireError, take_varint};
-use bytes::{Bytes, BytesMut};
+use super::{WireError, put_varint, take_varint};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::ops::Range;
 
 /// Bytes before the messages of a batch: length (u32, of what follows it), type, zero, number of messages (u16), and the position
@@ -22,7 +22,7 @@ pub const MAX_BATCH_MESSAGES: usize = 8 * 1024;
 const BATCH: u8 = 1;
 
 /// That a message is like the last: in place of an envelope's flags, none of which has this bit. Its body's length follows.
-pub(crate) const LIKE_THE_LAST: u8 = 0x80;
+const LIKE_THE_LAST: u8 = 0x80;
 
 /// What asks whether an express connection passes anything on: a batch without messages. The receiver counts it like any frame,
 /// and says so.
@@ -81,6 +81,20 @@ pub(crate) fn put_header(header: &mut [u8], frame_len: usize, messages: u16, pos
     header[4..6].copy_from_slice(&[BATCH, 0]);
     header[6..8].copy_from_slice(&messages.to_be_bytes());
     header[8..16].copy_from_slice(&position.to_be_bytes());
+}
+
+/// Writes that a message is like the last. Its body's length and the body have to follow.
+pub(crate) fn put_like_the_last(out: &mut BytesMut) {
+    out.put_u8(LIKE_THE_LAST);
+}
+
+/// Writes a body of a run. The first stands behind the envelope of them all.
+pub(crate) fn put_body_of_run(out: &mut BytesMut, is_first: bool, body: &[u8]) {
+    if !is_first {
+        put_like_the_last(out);
+    }
+    put_varint(out, body.len() as u64);
+    out.extend_from_slice(body);
 }
 
 /// Whether messages like this one may follow it.
@@ -182,8 +196,6 @@ fn take_body(rest: &mut &[u8]) -> Result<u64, WireError> {
 mod tests {
     use super::*;
     use crate::wire::envelope::{Destination, Kind, ProcessId};
-    use crate::wire::put_varint;
-    use bytes::BufMut;
     use proptest::prelude::*;
 
     proptest! {
@@ -200,11 +212,6 @@ mod tests {
             put_header(&mut frame, len, count, 1);
             let _ = read(&frame, &mut Vec::new());
         }
-    }
-
-    fn put_like_the_last(out: &mut BytesMut, len: u64) {
-        out.put_u8(LIKE_THE_LAST);
-        put_varint(out, len);
     }
 
     #[test]
@@ -232,8 +239,10 @@ mod tests {
         envelope.encode(&mut frame);
         put_varint(&mut frame, 2);
         frame.extend_from_slice(b"ab");
-        put_like_the_last(&mut frame, 0);
-        put_like_the_last(&mut frame, 3);
+        put_like_the_last(&mut frame);
+        put_varint(&mut frame, 0);
+        put_like_the_last(&mut frame);
+        put_varint(&mut frame, 3);
         frame.extend_from_slice(b"cde");
         let len = frame.len();
         put_header(&mut frame, len, 3, 9);
@@ -245,14 +254,16 @@ mod tests {
         assert_eq!(bodies, [&b"ab"[..], b"", b"cde"]);
         // Nothing comes before the first, and some cannot be repeated.
         let mut frame = BytesMut::zeroed(BATCH_HEADER_LEN);
-        put_like_the_last(&mut frame, 0);
+        put_like_the_last(&mut frame);
+        put_varint(&mut frame, 0);
         let len = frame.len();
         put_header(&mut frame, len, 1, 1);
         assert!(read(&frame, &mut Vec::new()).is_err());
         let mut frame = BytesMut::zeroed(BATCH_HEADER_LEN);
         Envelope { acknowledge: true, ..envelope }.encode(&mut frame);
         put_varint(&mut frame, 0);
-        put_like_the_last(&mut frame, 0);
+        put_like_the_last(&mut frame);
+        put_varint(&mut frame, 0);
         let len = frame.len();
         put_header(&mut frame, len, 2, 1);
         assert!(read(&frame, &mut Vec::new()).is_err());

@@ -1,8 +1,9 @@
 //! Trays: messages that are accepted without the session take their place in it, and their room comes back.
 
-use super::support::{LARGE, Two, message, process};
+use super::support::{LARGE, Two, config, message, process};
 use teleport_proto::ConnectionId;
-use teleport_proto::transfer::{Sent, Transfer, Tray};
+use teleport_proto::transfer::{MESSAGE_COST, Sent, Transfer, TransferConfig, Tray};
+use teleport_proto::wire::control::TransferFrame;
 use teleport_proto::wire::envelope::{Destination, Kind};
 use teleport_proto::wire::pool::Class;
 
@@ -121,4 +122,24 @@ fn there_are_no_trays_where_nobody_fetches() {
         panic!("windows fill")
     };
     assert!(!two.sender.serves_trays(), "somebody waits for room");
+}
+
+#[test]
+fn there_are_no_trays_where_a_tray_might_take_what_is_too_large() {
+    let mut two = Two::with(|dialler| TransferConfig { max_message: 1000, ..config(dialler) });
+    two.open_all();
+    (0..3).for_each(|_| post(&mut two.sender, b"small"));
+    assert!(two.sender.serves_trays());
+    assert!(two.sender.open_tray(process(1), &to()).is_none());
+}
+
+#[test]
+fn a_peer_cannot_report_the_room_of_a_tray_as_consumed() {
+    let (mut two, _) = with_pool();
+    let mut tray = open(&mut two.sender);
+    assert!(tray.lay(&[0; 64]));
+    let posted = 2 * (1 + MESSAGE_COST);
+    let reported = |express| TransferFrame::Consumed { account: 1, express, bulk: 0 };
+    assert_eq!(two.sender.control(reported(posted)), Ok(()));
+    two.sender.control(reported(posted + 1)).expect_err("it has been sent nothing more");
 }

@@ -1,4 +1,4 @@
-//! The trays of a session: where senders lay small messages down, each under a lock of its own.
+//! Shelves with the trays of a session, into which senders lay small messages under a lock of each shelf.
 
 use crate::base::lock::{Lock, Rank};
 use rustc_hash::FxHasher;
@@ -18,32 +18,32 @@ const MOST_ON_A_SHELF: usize = 2;
 /// A pair's tray is always on the same shelf. Trays come, are fetched from and go under the session's lock, which is taken
 /// before a shelf's; messages are laid into them under the shelf's alone.
 #[derive(Debug, Default)]
-pub(super) struct Trays {
+pub(super) struct Shelves {
     /// The shelves that have trays, by bit.
     open: AtomicU32,
-    /// Made for the first tray: most sessions never have one.
+    /// 4 KiB, made for the first tray, which most sessions never have. They stay until the session ends.
     shelves: OnceLock<Box<[Shelf; SHELVES]>>,
 }
 
 /// On cache lines of its own: senders on other shelves are not to be slowed down.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Shelf(Lock<SmallVec<[Tray; MOST_ON_A_SHELF]>>);
+struct Shelf(Lock<Vec<Tray>>);
 
 impl Default for Shelf {
     fn default() -> Self {
-        Self(Lock::new(Rank::Tray, SmallVec::new()))
+        Self(Lock::new(Rank::Tray, Vec::new()))
     }
 }
 
-impl Trays {
+impl Shelves {
     /// Accepts a message of the pair, if that has a tray with room for it.
     pub(super) fn lay(&self, from: ProcessId, to: &Destination, body: &[u8]) -> bool {
         self.with_tray(from, to, |trays, at| trays[at].lay(body)).unwrap_or(false)
     }
 
-    /// Whether there are any. What the holder of the session's lock is told does not change until it is released.
-    pub(super) fn are_open(&self) -> bool {
+    /// Whether there are trays. Under the session's lock the answer stays true until it is released.
+    pub(super) fn have_trays(&self) -> bool {
         self.open.load(Ordering::Relaxed) != 0
     }
 
@@ -58,21 +58,21 @@ impl Trays {
         self.open.fetch_or(1 << place, Ordering::Release);
     }
 
-    /// Fetches what lies in all trays, and puts away those that were not used; under the session's lock.
+    /// Fetches what lies in all trays, and puts away those that were not used, or have too little room left; under the session's lock.
     pub(super) fn fetch(&self, transfer: &mut Transfer) {
-        let mut unused: SmallVec<[Tray; 4]> = SmallVec::new();
+        let mut finished: SmallVec<[Tray; 4]> = SmallVec::new();
         self.each_shelf(|trays| {
             let mut at = 0;
             while at < trays.len() {
                 if transfer.fetch(&mut trays[at]) {
                     at += 1;
                 } else {
-                    unused.push(trays.swap_remove(at));
+                    finished.push(trays.swap_remove(at));
                 }
             }
         });
         transfer.accept_fetched();
-        unused.into_iter().for_each(|tray| transfer.put_away(tray));
+        finished.into_iter().for_each(|tray| transfer.put_away(tray));
     }
 
     /// Puts all away; under the session's lock.
@@ -98,7 +98,7 @@ impl Trays {
         &self,
         from: ProcessId,
         to: &Destination,
-        act: impl FnOnce(&mut SmallVec<[Tray; MOST_ON_A_SHELF]>, usize) -> R,
+        act: impl FnOnce(&mut Vec<Tray>, usize) -> R,
     ) -> Option<R> {
         // A tray that another thread has just opened may be missed. Then the session's lock is taken, under which it is not.
         let open = self.open.load(Ordering::Acquire);
@@ -114,7 +114,7 @@ impl Trays {
         Some(act(&mut trays, at))
     }
 
-    fn each_shelf(&self, mut act: impl FnMut(&mut SmallVec<[Tray; MOST_ON_A_SHELF]>)) {
+    fn each_shelf(&self, mut act: impl FnMut(&mut Vec<Tray>)) {
         let Some(shelves) = self.shelves.get() else { return };
         let mut left = self.open.load(Ordering::Relaxed);
         while left != 0 {
