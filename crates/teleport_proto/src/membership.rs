@@ -10,6 +10,8 @@
 //! then, and is of the same life or a later one. A peer that has answered what is older than the session may be of an earlier one.
 //! That stays so when the session has ended, for as long as a handshake from before it may still be under way.
 
+mod backoff;
+mod end_reason;
 mod limit;
 mod past;
 mod peer;
@@ -17,6 +19,8 @@ mod peer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use backoff::Backoff;
+pub use end_reason::EndReason;
 pub use limit::SessionLimit;
 use past::Past;
 use peer::{Living, Peer, Resume, State};
@@ -24,31 +28,6 @@ use rustc_hash::FxHashMap;
 
 use crate::handshake::{ConnectionKind, Established, Refusal, Request};
 use crate::{Incarnation, NodeName, SessionId, Time};
-
-/// How long to wait between two attempts. Doubles from `first` to `most`; half of it is left to chance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// After the first failure. Default: 50 ms.
-    pub first: Duration,
-    /// At most. Default: 5 s.
-    pub most: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) }
-    }
-}
-
-impl Backoff {
-    fn delay(&self, failures: u32, random: u64) -> Duration {
-        let full =
-            self.first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-        let full = full.min(self.most);
-        let chance = (random >> 32) as u32;
-        full / 2 + (full / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
-    }
-}
 
 /// What [`Membership`] wants done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,64 +76,6 @@ pub enum Action {
         /// The session.
         session: SessionId,
     },
-}
-
-/// Why a session has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// Nothing was heard for the liveness deadline, or control did not come back within it.
-    #[error("nothing was heard from it within the liveness deadline")]
-    Silent,
-    /// Nothing listens at its address any more.
-    #[error("nothing listens at its address any more")]
-    Gone,
-    /// The peer restarted.
-    #[error("it has restarted")]
-    Restarted,
-    /// The peer opened a new session or does not know this one: it has ended it on its side.
-    #[error("it has given the session up")]
-    PeerGaveUp,
-    /// Another node claimed the name, and the session did not answer a probe.
-    #[error("it did not answer while another node claimed its name")]
-    ProbeUnanswered,
-    /// The peer broke the protocol.
-    #[error("it broke the protocol")]
-    ProtocolError,
-    /// This node wanted it.
-    #[error("this node disconnected")]
-    Disconnected,
-    /// The peer said goodbye: it is shutting down, or does not want this session any more.
-    #[error("it said goodbye: it is shutting down, or has disconnected")]
-    PeerShutDown,
-}
-
-impl EndReason {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Silent,
-        Self::Gone,
-        Self::Restarted,
-        Self::PeerGaveUp,
-        Self::ProbeUnanswered,
-        Self::ProtocolError,
-        Self::Disconnected,
-        Self::PeerShutDown,
-    ];
-
-    /// Its name, as in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Silent => "silent",
-            Self::Gone => "gone",
-            Self::Restarted => "restarted",
-            Self::PeerGaveUp => "peer_gave_up",
-            Self::ProbeUnanswered => "probe_unanswered",
-            Self::ProtocolError => "protocol_error",
-            Self::Disconnected => "disconnected",
-            Self::PeerShutDown => "peer_shut_down",
-        }
-    }
 }
 
 /// How many sessions a node has begun by some moment: the order of what it has sent and of its sessions.

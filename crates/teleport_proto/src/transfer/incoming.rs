@@ -2,6 +2,7 @@
 
 use super::assembly::{Assembly, Buffers, Region};
 use super::bodies::{Blocks, body_at};
+use super::deferring::{Deferring, PairId, pair_of};
 use super::grants::{Granter, Grants};
 use super::numbers::NumberSet;
 use super::window::{class_of, cost};
@@ -9,14 +10,13 @@ use super::{Credit, Deliveries, Delivery, Disposition, ReceiveError, Sink, Viola
 use crate::wire::WireError;
 use crate::wire::batch::{self, Run};
 use crate::wire::control::TransferFrame;
-use crate::wire::envelope::{AccountId, Destination, Envelope, Kind, Lane, ProcessId, RefId, Seq};
+use crate::wire::envelope::{AccountId, Envelope, Kind, Lane, ProcessId, RefId, Seq};
 use crate::wire::pool::{Class, EXPRESS_LIMIT, FragmentHeader, MAX_FRAGMENT_SIZE};
 use bytes::Bytes;
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// The most large messages that may be partial at the same time.
@@ -51,31 +51,6 @@ impl Handed {
     /// Whether, while it is deferred, the sink keeps small messages of its pair behind it.
     fn holds_small_ones(&self) -> bool {
         !self.placed && self.credit.class == Class::Express
-    }
-}
-
-/// A sender and a destination, hashed: of two that come out the same, one may wait for the other.
-type PairId = u64;
-
-fn pair_of(from: ProcessId, to: &Destination) -> PairId {
-    FxBuildHasher.hash_one((from, to))
-}
-
-/// The small messages of a pair that are deferred.
-#[derive(Default)]
-struct Deferring {
-    seqs: BTreeSet<Seq>,
-    /// What the sink was done with behind some of them, in order.
-    done: VecDeque<(Seq, Disposition)>,
-}
-
-impl Deferring {
-    /// One has been delivered; what comes with it, as nothing before it is deferred any more.
-    fn delivered(&mut self, seq: Seq) -> SmallVec<[(Seq, Disposition); 1]> {
-        self.seqs.remove(&seq);
-        let first = self.seqs.first();
-        let count = self.done.iter().take_while(|(seq, _)| first.is_none_or(|first| seq < first)).count();
-        self.done.drain(..count).collect()
     }
 }
 
@@ -500,7 +475,7 @@ impl Incoming {
         let behind = match self.deferring.entry(handed.pair) {
             Entry::Occupied(mut pair) if handed.holds_small_ones() => {
                 let behind = pair.get_mut().delivered(seq);
-                if pair.get().seqs.is_empty() {
+                if pair.get().is_over() {
                     pair.remove();
                 }
                 behind
@@ -628,7 +603,7 @@ impl Incoming {
         if handed.credit.class == Class::Express
             && let Some(before) = self.deferring.get_mut(&handed.pair)
         {
-            before.done.push_back((handed.seq, end));
+            before.done_with(handed.seq, end);
             self.defer(handed)?;
             return Ok(false);
         }
@@ -639,7 +614,7 @@ impl Incoming {
     /// A message has been handed over, and its delivery will end later.
     fn begin(&mut self, handed: Handed) -> Result<(), ReceiveError> {
         if handed.holds_small_ones() {
-            self.deferring.entry(handed.pair).or_default().seqs.insert(handed.seq);
+            self.deferring.entry(handed.pair).or_default().begin(handed.seq);
         }
         self.defer(handed)
     }

@@ -22,6 +22,7 @@ mod charge;
 mod connection;
 mod control;
 mod credit;
+mod deferring;
 mod error;
 mod frame;
 mod gate;
