@@ -22,6 +22,8 @@
 
 -define(PATIENCE, 30000).
 -define(LARGE, 4194304).
+%% More large messages than have room at a peer.
+-define(MANY, 12).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -196,12 +198,12 @@ signals_without_a_message_keep_their_place(Config) ->
                  Made = Prepare(Sink),
                  Sink ! {watch, self()},
                  receive watched -> ok end,
-                 [Sink ! large() || _ <- [1, 2, 3, 4]],
+                 [Sink ! large() || _ <- lists:seq(1, ?MANY)],
                  true = Signal(Sink, Made),
                  Sink ! last,
                  receive stop -> ok end
              end),
-             ?assertEqual({Kind, 4}, receive {Sink, Seen} -> {Kind, Seen} after ?PATIENCE -> {Kind, nothing} end),
+             ?assertEqual({Kind, ?MANY}, receive {Sink, Seen} -> {Kind, Seen} after ?PATIENCE -> {Kind, nothing} end),
              exit(Sender, kill)
          end || {Kind, Prepare, Signal} <- Kinds, _ <- lists:seq(1, 5)]
     end).
@@ -215,8 +217,8 @@ ends_behind_what_was_sent(Config) ->
              Pid = spawn(name(B), fun() ->
                  true = register(dist_ends, self()),
                  receive go -> ok end,
-                 [Self ! {Number, large()} || Number <- lists:seq(1, 4)],
-                 Self ! {5, small}
+                 [Self ! {Number, large()} || Number <- lists:seq(1, ?MANY)],
+                 Self ! {?MANY + 1, small}
              end),
              teleport_test:eventually(fun() -> erpc:call(name(B), erlang, whereis, [dist_ends]) =/= undefined end),
              Monitor = case By of
@@ -224,7 +226,7 @@ ends_behind_what_was_sent(Config) ->
                  pid -> erlang:monitor(process, Pid)
              end,
              Pid ! go,
-             ?assertEqual([1, 2, 3, 4, 5], [element(1, next()) || _ <- lists:seq(1, 5)]),
+             ?assertEqual(lists:seq(1, ?MANY + 1), [element(1, next()) || _ <- lists:seq(0, ?MANY)]),
              ?assertMatch({'DOWN', Monitor, process, _, normal}, next())
          end || By <- [name, pid], _ <- lists:seq(1, 10)]
     end).

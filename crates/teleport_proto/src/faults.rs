@@ -13,6 +13,8 @@ pub struct Faults {
     pub ignore_position: bool,
     /// Messages do not wait for everything before them.
     pub ignore_barrier: bool,
+    /// What waits for room is passed by what goes behind all, and the other way round.
+    pub pass_those_waiting: bool,
     /// The node's window goes to those who come first.
     pub unfair_budget: bool,
     /// What the peer may send is granted without asking the node.

@@ -51,6 +51,7 @@ fn acknowledging_one_frame_too_many_is_caught() {
 fn ignoring_the_predecessor_is_caught() {
     caught("ignore_predecessor", Faults { ignore_predecessor: true, ..Faults::default() });
     caught("ignore_barrier", Faults { ignore_barrier: true, ..Faults::default() });
+    caught("pass_those_waiting", Faults { pass_those_waiting: true, ..Faults::default() });
 }
 
 #[test]

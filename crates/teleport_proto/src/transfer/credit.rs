@@ -4,9 +4,10 @@
 //! accepted; or it waits in a line for one of them. Credit is taken for whole messages, first come first served per
 //! class, so that a small message never waits behind a large one, unless that is of its own pair.
 
+use super::barrier::Barriers;
 use super::window::{Budget, Totals, Unlimited, Window, class_of, cost};
 use super::{Outgoing, Pair, Ticket};
-use crate::wire::envelope::{AccountId, Destination, ProcessId};
+use crate::wire::envelope::{AccountId, Destination, Kind, ProcessId};
 use crate::wire::pool::Class;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeSet, VecDeque};
@@ -28,9 +29,16 @@ pub(crate) struct Wish<'a> {
     pub(crate) len: u64,
     pub(crate) unordered: bool,
     pub(crate) nosuspend: bool,
+    pub(crate) carried: bool,
+    pub(crate) behind_all: bool,
 }
 
 impl Wish<'_> {
+    /// Carried, and behind what goes behind all.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.carried && !self.unordered
+    }
+
     fn pair(&self) -> Pair {
         Pair { from: self.from, to: self.to.clone() }
     }
@@ -38,8 +46,9 @@ impl Wish<'_> {
 
 impl Outgoing {
     pub(super) fn wish(&self) -> Wish<'_> {
-        let &Self { from, ref to, unordered, nosuspend, .. } = self;
-        Wish { from, to, len: self.body_len(), unordered, nosuspend }
+        let &Self { from, ref to, unordered, nosuspend, behind_all, kind, .. } = self;
+        let carried = kind == Kind::Carried;
+        Wish { from, to, len: self.body_len(), unordered, nosuspend, carried, behind_all }
     }
 }
 
@@ -56,9 +65,18 @@ pub(crate) enum Offer {
 /// Where a message has to wait.
 pub(crate) struct Place {
     account: AccountId,
-    /// It has its mailbox credit, and waits for the peer's window or the budget.
-    has_account: bool,
-    queue: Class,
+    waits_for: For,
+}
+
+/// What a message waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Other carried messages, to be accepted before it.
+    Others,
+    /// Its mailbox's window, in that queue.
+    Mailbox(Class),
+    /// The peer's window or the budget, in that queue. It has its mailbox credit.
+    Peer(Class),
 }
 
 pub(crate) struct Admission {
@@ -73,6 +91,7 @@ pub(crate) struct Admission {
     recent: AccountId,
     waiting: FxHashMap<Ticket, Waiter>,
     last_ticket: Ticket,
+    barriers: Barriers,
     /// Those that wait for the peer's window or the node's budget.
     line: Line,
     /// Mailboxes with a line because they hold much of the peer's window.
@@ -142,9 +161,9 @@ impl Account {
 
 struct Waiter {
     message: Outgoing,
+    /// 0 if it waits for others: its account is opened when it looks for room.
     account: AccountId,
-    /// It has its mailbox credit, and waits for the peer's window or the budget.
-    has_account: bool,
+    waits_for: For,
 }
 
 /// Those who wait for room in one window: a queue for each class, but a pair stays in the queue that it is in.
@@ -260,6 +279,7 @@ impl Admission {
             recent: 0,
             waiting: FxHashMap::default(),
             last_ticket: 0,
+            barriers: Barriers::default(),
             line: Line::default(),
             crowded: BTreeSet::new(),
             closed: FxHashSet::default(),
@@ -268,12 +288,27 @@ impl Admission {
 
     /// Offers a message.
     pub(crate) fn offer(&mut self, message: Wish<'_>) -> Offer {
-        let (class, bytes) = (class_of(message.len), cost(message.len));
+        if self.barriers.holds_back(message) {
+            return match message.nosuspend {
+                true => Offer::Busy,
+                false => Offer::Wait(Place { account: 0, waits_for: For::Others }),
+            };
+        }
         let id = self.account_of(message.to);
-        let wait = |has_account, queue| match message.nosuspend {
-            true => Offer::Busy,
-            false => Offer::Wait(Place { account: id, has_account, queue }),
-        };
+        match self.try_admit(message, id) {
+            Ok(()) => Offer::Admitted(id),
+            Err(waits_for) if !message.nosuspend => Offer::Wait(Place { account: id, waits_for }),
+            Err(For::Peer(_)) => {
+                self.release_account(id, class_of(message.len), cost(message.len));
+                Offer::Busy
+            }
+            Err(_) => Offer::Busy,
+        }
+    }
+
+    /// Admits a message of that account if there is room for it, and nobody waits whom it must not pass.
+    fn try_admit(&mut self, message: Wish<'_>, id: AccountId) -> Result<(), For> {
+        let (class, bytes) = (class_of(message.len), cost(message.len));
         if let Some(account) = self.accounts.get_mut(&id) {
             let behind = account.line.ahead(message, class);
             let room = account.room(&self.peer, class, bytes);
@@ -281,50 +316,59 @@ impl Admission {
                 if room == Room::Crowded && !message.nosuspend {
                     self.crowded.insert(id);
                 }
-                return wait(false, queue);
+                return Err(For::Mailbox(queue));
             }
             account.take(class, bytes);
         }
-        match self.try_enter(message, class, bytes) {
-            Ok(()) => {
-                self.admitted(id, class, bytes);
-                Offer::Admitted(id)
-            }
-            Err(queue) => {
-                let offer = wait(true, queue);
-                if matches!(offer, Offer::Busy) {
-                    self.release_account(id, class, bytes);
-                }
-                offer
-            }
-        }
+        self.try_enter(message, class, bytes).map_err(For::Peer)?;
+        self.admitted(id, class, bytes);
+        Ok(())
     }
 
     /// Has an offered message wait. It keeps its place until [`Admission::cancel`].
     pub(crate) fn wait(&mut self, message: Outgoing, place: Place) -> Ticket {
-        let Place { account, has_account, queue } = place;
+        let Place { account, waits_for } = place;
         self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        if has_account {
-            self.line.enter(ticket, &message, queue);
-        } else if let Some(account) = self.accounts.get_mut(&account) {
-            account.line.enter(ticket, &message, queue);
+        self.line_up(self.last_ticket, Waiter { message, account, waits_for });
+        self.last_ticket
+    }
+
+    fn line_up(&mut self, ticket: Ticket, waiter: Waiter) {
+        match waiter.waits_for {
+            For::Others => self.barriers.hold(ticket),
+            For::Peer(queue) => self.line.enter(ticket, &waiter.message, queue),
+            For::Mailbox(queue) => {
+                if let Some(account) = self.accounts.get_mut(&waiter.account) {
+                    account.line.enter(ticket, &waiter.message, queue);
+                }
+            }
         }
-        self.waiting.insert(ticket, Waiter { message, account, has_account });
-        ticket
+        if waiter.waits_for != For::Others {
+            self.barriers.enter(waiter.message.wish());
+        }
+        self.waiting.insert(ticket, waiter);
     }
 
     /// Forgets a waiting message; `false` if it has been admitted already.
     pub(crate) fn cancel(&mut self, ticket: Ticket, admitted: &mut Vec<Admitted>) -> bool {
         let Some(waiter) = self.waiting.remove(&ticket) else { return false };
-        if waiter.has_account {
-            self.line.leave(&waiter.message);
-            self.line.compact(&self.waiting);
-            let body = waiter.message.body_len();
-            self.release_account(waiter.account, class_of(body), cost(body));
-        } else if let Some(account) = self.accounts.get_mut(&waiter.account) {
-            account.line.leave(&waiter.message);
-            account.line.compact(&self.waiting);
+        match waiter.waits_for {
+            For::Others => {}
+            For::Peer(_) => {
+                self.line.leave(&waiter.message);
+                self.line.compact(&self.waiting);
+                let body = waiter.message.body_len();
+                self.release_account(waiter.account, class_of(body), cost(body));
+            }
+            For::Mailbox(_) => {
+                if let Some(account) = self.accounts.get_mut(&waiter.account) {
+                    account.line.leave(&waiter.message);
+                    account.line.compact(&self.waiting);
+                }
+            }
+        }
+        if waiter.waits_for != For::Others {
+            self.barriers.leave(waiter.message.wish());
         }
         self.pump_account(waiter.account, admitted);
         self.close_if_empty(waiter.account);
@@ -395,6 +439,7 @@ impl Admission {
         account.consumed = Totals { express: express.max(express_before), bulk: bulk.max(bulk_before) };
         self.pump_account(id, admitted);
         self.close_if_empty(id);
+        self.pump_held(admitted);
         true
     }
 
@@ -420,6 +465,7 @@ impl Admission {
                 self.line.queue(queue).pop_front();
                 if let Some(Waiter { message, account, .. }) = self.waiting.remove(&ticket) {
                     self.line.leave(&message);
+                    self.barriers.leave(message.wish());
                     let next = self.admit(message, account, Some(ticket));
                     admitted.push(next);
                 }
@@ -428,6 +474,30 @@ impl Admission {
         for account in std::mem::take(&mut self.crowded) {
             self.pump_account(account, admitted);
         }
+        self.pump_held(admitted);
+    }
+
+    /// What has waited for other carried messages is as if it were offered now.
+    fn pump_held(&mut self, admitted: &mut Vec<Admitted>) {
+        while let Some(ticket) =
+            self.barriers.next(|ticket| self.waiting.get(&ticket).map(|waiter| waiter.message.wish()))
+        {
+            let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
+            waiter.account = self.account_of(&waiter.message.to);
+            match self.try_admit(waiter.message.wish(), waiter.account) {
+                Ok(()) => {
+                    let Waiter { message, account, .. } = waiter;
+                    admitted.push(Admitted { message, account, ticket: Some(ticket) });
+                }
+                Err(waits_for) => self.line_up(ticket, Waiter { waits_for, ..waiter }),
+            }
+        }
+    }
+
+    /// Plants a fault: carried messages are accepted as there is room for them.
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fn ignore_barriers(&mut self, ignored: bool) {
+        self.barriers.ignored = ignored;
     }
 
     /// Plants a fault: this many bytes never come back.
@@ -519,12 +589,13 @@ impl Admission {
                 account.line.leave(&waiter.message);
                 match self.try_enter(waiter.message.wish(), class_of(body), cost(body)) {
                     Ok(()) => {
+                        self.barriers.leave(waiter.message.wish());
                         let next = self.admit(waiter.message, waiter.account, Some(ticket));
                         admitted.push(next);
                     }
                     Err(queue) => {
                         self.line.enter(ticket, &waiter.message, queue);
-                        waiter.has_account = true;
+                        waiter.waits_for = For::Peer(queue);
                         self.waiting.insert(ticket, waiter);
                     }
                 }

@@ -53,7 +53,8 @@ pub struct Outgoing {
     pub body: Segments,
     /// Neither wait for earlier messages of the pair nor be waited for by later ones.
     pub unordered: bool,
-    /// For [`Kind::Carried`]: wait for everything that was accepted before, and be waited for by all that is carried later.
+    /// For [`Kind::Carried`]: wait for everything that was accepted before, and all that was carried
+    /// before, even if that waits; be waited for by all that is carried later.
     pub behind_all: bool,
     /// Refuse rather than wait for credit.
     pub nosuspend: bool,

@@ -15,6 +15,7 @@
 mod allowance;
 mod answers;
 mod assembly;
+mod barrier;
 mod batches;
 mod bodies;
 mod cap;
@@ -198,6 +199,7 @@ impl Transfer {
     pub fn plant(&mut self, faults: Faults) {
         self.faults = faults;
         self.incoming.faults = faults;
+        self.admission.ignore_barriers(faults.pass_those_waiting);
     }
 
     /// Offers a message.
@@ -248,7 +250,8 @@ impl Transfer {
         if !self.outbox.passes(len) {
             return Posted::No;
         }
-        let wish = Wish { from, to, len, unordered: false, nosuspend: true };
+        let carried = kind == Kind::Carried;
+        let wish = Wish { from, to, len, unordered: false, nosuspend: true, carried, behind_all: false };
         let Offer::Admitted(account) = self.admission.offer(wish) else { return Posted::No };
         self.messages_sent += 1;
         self.bytes_sent += len;

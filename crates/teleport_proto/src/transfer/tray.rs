@@ -211,7 +211,8 @@ impl Transfer {
         if self.admission.waiting() > 0 || !self.outbox.passes(0) {
             return None;
         }
-        match self.admission.offer(Wish { from, to, len, unordered: false, nosuspend: true }) {
+        let (unordered, nosuspend, carried, behind_all) = (false, true, false, false);
+        match self.admission.offer(Wish { from, to, len, unordered, nosuspend, carried, behind_all }) {
             Offer::Admitted(account) => {
                 self.admission.set_aside(account, bytes);
                 Some(account)

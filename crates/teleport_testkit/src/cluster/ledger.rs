@@ -95,6 +95,9 @@ pub(super) struct Ledger {
     /// The places of all that were accepted and not handed over, and of those that go behind all.
     places: BTreeSet<u64>,
     barriers: BTreeSet<u64>,
+    /// Carried and in order, offered and not handed over: all, and those that go behind all. They are numbered as they are offered.
+    carried: BTreeSet<Id>,
+    carried_barriers: BTreeSet<Id>,
     waiting: BTreeMap<Ticket, Id>,
     /// Acknowledged sends that were accepted: what the right answer is, once it is known.
     unanswered: BTreeMap<Id, Option<Outcome>>,
@@ -109,6 +112,8 @@ impl Ledger {
             order: HashMap::new(),
             places: BTreeSet::new(),
             barriers: BTreeSet::new(),
+            carried: BTreeSet::new(),
+            carried_barriers: BTreeSet::new(),
             waiting: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             accepted: 0,
@@ -127,10 +132,23 @@ impl Ledger {
         let (place, state) = (0, State::Offered);
         let sent = Sent { from, to, len, kind, unordered, behind_all, acknowledge, place, state };
         self.sent.insert(id, sent);
+        if kind == Kind::Carried && !unordered {
+            self.carried.insert(id);
+            if behind_all {
+                self.carried_barriers.insert(id);
+            }
+        }
     }
 
     pub(super) fn refused(&mut self, id: Id) {
-        self.sent.remove(&id);
+        self.forget(id);
+    }
+
+    /// A message that is not on its way any more.
+    fn forget(&mut self, id: Id) -> Option<Sent> {
+        self.carried.remove(&id);
+        self.carried_barriers.remove(&id);
+        self.sent.remove(&id)
     }
 
     pub(super) fn wait(&mut self, id: Id, ticket: Ticket) -> Result<(), Broken> {
@@ -154,7 +172,7 @@ impl Ledger {
     /// Says which call has been given up by that, if it was one.
     pub(super) fn cancelled(&mut self, ticket: Ticket) -> Result<Option<RefId>, Broken> {
         match self.waiting.remove(&ticket) {
-            Some(id) => Ok(self.sent.remove(&id).and_then(|sent| sent.kind.reference())),
+            Some(id) => Ok(self.forget(id).and_then(|sent| sent.kind.reference())),
             None => Err(Broken::new(format!("ticket {ticket} was cancelled, but nobody waits with it"))),
         }
     }
@@ -230,6 +248,14 @@ impl Ledger {
         let bound = kind == Kind::Carried && !sent.unordered;
         if bound && self.barriers.first().is_some_and(|&barrier| barrier < place) {
             return wrong(format!("delivered message {id} before one that goes behind all"));
+        }
+        if bound {
+            let before = if sent.behind_all { &self.carried } else { &self.carried_barriers };
+            if let Some(before) = before.first().filter(|&&before| before < id) {
+                return wrong(format!("delivered message {id} before {before}, which was offered earlier"));
+            }
+            self.carried.remove(&id);
+            self.carried_barriers.remove(&id);
         }
         self.places.remove(&place);
         self.barriers.remove(&place);
