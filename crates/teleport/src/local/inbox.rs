@@ -404,12 +404,9 @@ impl Inbox {
             Err(TryAcquireError::NoPermits) => self.room.clone().acquire_many_owned(units).await.ok(),
             taken => taken.ok(),
         };
-        if room.is_none() && !self.unbounded.load(Ordering::Relaxed) {
-            return Err(LocalError::NoProcess); // it is gone
-        }
+        // Where there is none to be had any more, none is needed, or nothing is taken.
         let process = ProcessId { id: from.id, serial: from.serial };
-        let put = self.put(Run::single(RunOrigin::Local { from, _room: room }, process, body));
-        put.then_some(()).ok_or(LocalError::NoProcess)
+        self.put(Run::single(RunOrigin::Local { from, _room: room }, process, body))
     }
 
     /// Wakes the owner.
@@ -420,16 +417,19 @@ impl Inbox {
     /// No more messages will come.
     pub(crate) fn finish(&self) {
         self.lock().finished = true;
-        self.room.close();
+        self.room.close(); // local senders who wait for room
         self.reader.wake();
     }
 
-    /// `false` if the process is gone.
-    fn put(&self, run: Run) -> bool {
+    /// Puts a message of this node in, or a DOWN, which may come behind the node's end.
+    fn put(&self, run: Run) -> Result<(), LocalError> {
         let first = {
             let mut queue = self.lock();
             if queue.closed {
-                return false;
+                return Err(LocalError::NoProcess);
+            }
+            if queue.finished && matches!(run.origin, RunOrigin::Local { .. }) {
+                return Err(SendError::NotRunning.into());
             }
             queue.waiting += run.count;
             queue.runs.push_back(run);
@@ -438,7 +438,7 @@ impl Inbox {
         if first {
             self.wake();
         }
-        true
+        Ok(())
     }
 
     fn lock(&self) -> Held<'_, Queue> {
@@ -453,7 +453,7 @@ impl Monitored for Inbox {
 
     fn put_down(&self, monitor: RefId, body: Bytes) {
         self.note_monitor(monitor, false);
-        self.put(Run::single(RunOrigin::Down(monitor), self.process, body));
+        let _ = self.put(Run::single(RunOrigin::Down(monitor), self.process, body)); // it may be gone
     }
 
     fn note_monitor(&self, monitor: RefId, present: bool) {

@@ -4,12 +4,15 @@ use crate::common::child::{self, Child};
 use crate::common::faulty::{Kind, through_proxy};
 use crate::common::{
     COOKIE, assert_says, config, event, eventually, name, next_end, pair, payload, peer_of, receive, start,
-    start_apart, within,
+    start_apart, start_with, within,
 };
+use futures_util::FutureExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use teleport::{
-    Binary, DeliveryError, EndReason, Node, NodeEvent, RegisterError, SendError, SendOptions, ShutdownReport,
-    StaticPeers,
+    Binary, CallError, DeliveryError, EndReason, Node, NodeEvent, RegisterError, SendError, SendOptions,
+    ShutdownReport, StaticPeers,
 };
 use teleport_testkit::proxy::Proxy;
 
@@ -165,6 +168,31 @@ async fn sends_that_wait_for_room_end_with_the_session() {
     for error in failed {
         assert!(matches!(error, SendError::NodeDown { reason: EndReason::PeerShutDown, .. }), "{error:?}");
     }
+}
+
+/// To a mailbox of the node itself: what comes of it is known, and nothing is told to be there that is not.
+#[tokio::test]
+async fn sends_that_wait_for_room_in_a_mailbox_here_are_told_of_the_nodes_end() {
+    let peers = StaticPeers::new();
+    let small = |config: &mut teleport::Config| config.mailbox_window = std::num::NonZeroU64::MIN;
+    let a = start_with("a@127.0.0.1", &peers, small).await;
+    let (mut full, process) = (a.mailbox().unwrap(), a.process());
+    let to = full.pid();
+    within(process.send(&to, &"there is room for it")).await.unwrap();
+    let mut send = Box::pin(process.send(&to, &"lost"));
+    let mut acknowledged = Box::pin(process.send_acknowledged(&to, &"lost", SendOptions::default()));
+    let mut call = Box::pin(process.send_request::<_, ()>(&to, &"lost"));
+    // Each has its place in the line by then.
+    assert!((&mut send).now_or_never().is_none());
+    assert!((&mut acknowledged).now_or_never().is_none());
+    assert!((&mut call).now_or_never().is_none());
+    let _report = within(a.shutdown(Duration::from_secs(5))).await;
+
+    assert!(matches!(within(send).await, Err(SendError::NotRunning)));
+    assert!(matches!(within(acknowledged).await, Err(SendError::NotRunning)));
+    assert!(matches!(within(call).await, Err(CallError::Send(SendError::NotRunning))));
+    assert_eq!(receive::<String>(&mut full).await, "there is room for it");
+    assert!(within(full.recv()).await.is_none());
 }
 
 #[tokio::test]
