@@ -16,8 +16,9 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use teleport_etf::{DecodeError, Pid, Reference, Term};
+use tokio::task::coop;
 
 /// A process: a pid, perhaps a name, an inbox, and the sender of its own messages. Messages are taken out by
 /// [`recv`](Self::recv), or from the stream that this is.
@@ -113,6 +114,8 @@ impl Mailbox {
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        // A mailbox that is never empty must not keep the thread from other tasks.
+        let turn = ready!(coop::poll_proceed(context));
         let mut message = self.try_recv();
         if message.is_none() {
             self.inbox.wake_on_arrival(context.waker());
@@ -122,6 +125,7 @@ impl Mailbox {
                 return Poll::Pending;
             }
         }
+        turn.made_progress();
         Poll::Ready(message)
     }
 

@@ -144,18 +144,14 @@ impl Process {
         message: &M,
         options: SendOptions,
     ) -> Result<(), SendError> {
-        let route = self.route(to.into())?;
+        let route = self.route(to.into()).await?;
         let encoded = match &route {
             Route::There(to) if !options.unordered => post_or_encode(message, |body| self.post(to, body))?,
             _ => Encoded::Body(encode(message)?),
         };
         match encoded {
             Encoded::Body(body) => self.send_routed(route, body, options).await,
-            Encoded::Posted => {
-                // A task that sends without a pause must not keep the thread from those that write.
-                tokio::task::coop::consume_budget().await;
-                Ok(())
-            }
+            Encoded::Posted => Ok(()),
         }
     }
 
@@ -178,7 +174,7 @@ impl Process {
         body: Segments,
         options: SendOptions,
     ) -> Result<(), SendError> {
-        self.send_routed(self.route(to.into())?, body, options).await
+        self.send_routed(self.route(to.into()).await?, body, options).await
     }
 
     async fn send_routed(&self, route: Route, body: Segments, options: SendOptions) -> Result<(), SendError> {
@@ -215,7 +211,7 @@ impl Process {
         options: SendOptions,
     ) -> Result<Acknowledgement, SendError> {
         let (body, patience) = (encode(message)?, options.patience());
-        match self.route(to.into())? {
+        match self.route(to.into()).await? {
             Route::Here(to) => match patience.within(self.send_here(to, body, options)).await {
                 Ok(()) => Ok(Acknowledgement::now(Ok(()))),
                 Err(LocalError::NoProcess) => Ok(Acknowledgement::now(Err(DeliveryError::NoProcess))),
@@ -240,7 +236,10 @@ impl Process {
         self.id
     }
 
-    pub(crate) fn route(&self, to: Address) -> Result<Route, InvalidNodeName> {
+    /// Where an address leads; with this begins all that is sent.
+    pub(crate) async fn route(&self, to: Address) -> Result<Route, InvalidNodeName> {
+        // A task that sends without a pause must not keep the thread from others. Nothing is accepted yet, so that it may be given up here.
+        tokio::task::coop::consume_budget().await;
         let own = self.node.name();
         Ok(match to.0 {
             Target::Local(name) => Route::Here(Destination::Name(name)),
@@ -271,8 +270,6 @@ impl Process {
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
-        // A task that sends without a pause must not keep the thread from those that write.
-        tokio::task::coop::consume_budget().await;
         match options.session_now(engine, peer)? {
             Some(session) => Ok(session),
             None => Ok(engine.session(peer).await?),

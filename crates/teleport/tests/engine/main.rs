@@ -28,6 +28,7 @@ mod shutdown;
 mod shutdown_load;
 mod stalls;
 mod strangers;
+mod turns;
 
 /// Not a test: what tests start as processes of their own.
 #[test]

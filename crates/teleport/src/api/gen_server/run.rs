@@ -15,7 +15,6 @@ use std::task::Poll;
 use std::time::Instant;
 use teleport_etf::{Atom, Binary, DecodeError, RawTerm, Term};
 use tokio::sync::watch;
-use tokio::task::coop;
 
 /// The most bytes of a panic's message that become part of the exit reason.
 const PANIC_TEXT: usize = 4096;
@@ -70,8 +69,6 @@ async fn live<S: GenServer>(server: &mut S, context: &mut Context) -> Result<Ter
         return Ok(reason); // as in OTP, what has not begun is not terminated
     }
     loop {
-        // A mailbox that is never empty must not keep the thread from other tasks.
-        coop::consume_budget().await;
         let Some(message) = context.mailbox.recv().await else {
             return finish(server, context, Term::atom("shutdown"), None).await;
         };
