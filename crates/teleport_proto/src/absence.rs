@@ -15,15 +15,14 @@ use crate::Time;
 /// use teleport_proto::absence::Absence;
 ///
 /// let second = Duration::from_secs(1);
-/// let mut absence = Absence::new(15 * second);
+/// let (mut absence, patience) = (Absence::default(), 15 * second);
 /// for refused in [20, 25, 30] {
-///     assert!(!absence.refused(refused * second, 19 * second, false));
+///     assert!(!absence.refused(refused * second, 19 * second, false, patience));
 /// }
-/// assert!(absence.refused(35 * second, 19 * second, false));
+/// assert!(absence.refused(35 * second, 19 * second, false, patience));
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Absence {
-    patience: Duration,
     /// The last of the refusals between which there was no sign of life.
     last: Option<Time>,
     /// How long they have gone on.
@@ -33,27 +32,17 @@ pub struct Absence {
 }
 
 impl Absence {
-    /// Of a peer that is there. It is gone when there is no sign of it for `patience`: a tick interval.
-    pub fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            last: None,
-            absent: Duration::ZERO,
-            #[cfg(feature = "planted-faults")]
-            faults: crate::Faults::default(),
-        }
-    }
-
     /// Plants faults.
     #[cfg(feature = "planted-faults")]
     pub fn plant(&mut self, faults: crate::Faults) {
         self.faults = faults;
     }
 
-    /// All of the peer's addresses have refused a connection. Says whether the peer is gone.
+    /// All of the peer's addresses have refused a connection. Says whether the peer is gone: there was no sign of it for
+    /// `patience`, the tick interval that holds now.
     ///
     /// `last_heard` is when the last byte came from it, `connected` whether a connection of the session lives.
-    pub fn refused(&mut self, now: Time, last_heard: Time, connected: bool) -> bool {
+    pub fn refused(&mut self, now: Time, last_heard: Time, connected: bool, patience: Duration) -> bool {
         if connected {
             self.alive();
             return false;
@@ -61,7 +50,7 @@ impl Absence {
         match self.last.replace(now) {
             Some(last) if last_heard <= last => {
                 // One attempt speaks for half of it at most: an observer that was stopped has not seen what was between.
-                let most = self.patience - self.patience / 2;
+                let most = patience - patience / 2;
                 self.absent += now.saturating_sub(last).min(most);
             }
             _ => self.absent = Duration::ZERO,
@@ -70,7 +59,7 @@ impl Absence {
         if self.faults.gone_at_once {
             return true;
         }
-        self.absent >= self.patience
+        self.absent >= patience
     }
 
     /// A connection came about, or an attempt had another outcome: something is there, or nobody knows.

@@ -108,7 +108,7 @@ impl Machines {
         Self {
             membership,
             liveness: all().map(|_| Liveness::new(Config::default(), Time::ZERO)).collect(),
-            absence: all().map(|_| Absence::new(Config::default().tick_interval)).collect(),
+            absence: all().map(|_| Absence::default()).collect(),
             express: transfer.iter_mut().map(|two| two.open().0).collect(),
             transfer,
         }

@@ -113,7 +113,8 @@ impl Node {
         self.engine().monitors.add()
     }
 
-    /// Another [`net_ticktime`](crate::Config::net_ticktime) holds from now on, in all sessions; within 4 ms and 30 days. What
+    /// Another [`net_ticktime`](crate::Config::net_ticktime) holds from now on, in all sessions, also for how soon a peer that nothing
+    /// listens for is gone; within 4 ms and 30 days. What
     /// peers did before is not held against them: each has a whole new deadline. Erlang's `net_kernel:set_net_ticktime/1`.
     pub fn set_net_ticktime(&self, ticktime: Duration) {
         self.engine().set_net_ticktime(ticktime);

@@ -99,7 +99,8 @@ pub struct Config {
     /// From one tick to the next. A peer of which nothing is seen for this long, while its addresses refuse connections,
     /// is gone.
     ///
-    /// Default `None`: a quarter of [`net_ticktime`](Self::net_ticktime), as in Erlang.
+    /// Default `None`: a quarter of [`net_ticktime`](Self::net_ticktime), as in Erlang. So it is, too, while a ticktime holds that is
+    /// shorter than this; see [`Node::set_net_ticktime`](crate::Node::set_net_ticktime).
     pub tick_interval: Option<Duration>,
     /// How long setting up one connection may take: resolving, connecting and the whole handshake.
     ///
@@ -210,7 +211,8 @@ impl Config {
     /// The intervals of a session, for the `net_ticktime` that holds now.
     pub(crate) fn liveness(&self, net_ticktime: Duration) -> liveness::Config {
         let config = liveness::Config::with_ticktime(net_ticktime);
-        liveness::Config { tick_interval: self.tick_interval.unwrap_or(config.tick_interval), ..config }
+        let within = self.tick_interval.filter(|interval| *interval <= net_ticktime);
+        liveness::Config { tick_interval: within.unwrap_or(config.tick_interval), ..config }
     }
 
     /// What all peers may have waiting in one mailbox.
@@ -282,5 +284,19 @@ impl Config {
             return Some(("max_sessions", "at least 1"));
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_comes_within_every_ticktime() {
+        let second = Duration::from_secs(1);
+        let config = Config { tick_interval: Some(15 * second), ..Config::default() };
+        for (ticktime, interval) in [(60, 15), (15, 15), (4, 1)] {
+            assert_eq!(config.liveness(ticktime * second).tick_interval, interval * second);
+        }
     }
 }

@@ -105,7 +105,8 @@ impl Directory {
         let session = &entry.session;
         let control = self.membership.session(&session.peer).is_some_and(|s| s.control_connected);
         let connected = control || session.has_links();
-        entry.absence.refused(engine.core.clock.now(), session.last_heard(), connected)
+        let patience = engine.liveness().tick_interval;
+        entry.absence.refused(engine.core.clock.now(), session.last_heard(), connected, patience)
     }
 
     /// The peer of a session has connected, or has not refused to be.
@@ -117,10 +118,9 @@ impl Directory {
 
     fn begin(&mut self, engine: &Arc<Engine>, established: &Established, source: Source) {
         let (session, commands) = Session::new(&engine.core, established, source);
-        let liveness = engine.core.config.liveness(engine.net_ticktime());
-        control::look_after(&engine.control, &session, liveness, engine.observer.clone(), commands);
-        let absence = Absence::new(liveness.tick_interval);
-        self.sessions.insert(session.id, Entry { session: session.clone(), absence, watched: false });
+        control::look_after(&engine.control, &session, engine.liveness(), engine.observer.clone(), commands);
+        let entry = Entry { session: session.clone(), absence: Absence::default(), watched: false };
+        self.sessions.insert(session.id, entry);
         engine.lifecycle.up(engine, &session);
         engine.peers.up(&session);
     }

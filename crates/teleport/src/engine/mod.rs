@@ -48,6 +48,7 @@ use strays::Strays;
 use teleport_proto::handshake::{
     Authenticated, ConnectionKind, Cookie, FEATURE_TLS, LocalNode, Opening, Refusal, SessionKey,
 };
+use teleport_proto::liveness;
 use teleport_proto::membership::{Begun, EndReason};
 use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
@@ -229,13 +230,18 @@ impl Engine {
         // A session that begins meanwhile has the one or the other, and is told of the new one.
         let directory = self.directory.lock();
         self.net_ticktime.store(millis(ticktime), Ordering::Relaxed);
-        let intervals = self.core.config.liveness(ticktime);
+        let intervals = self.liveness();
         for session in directory.sessions().into_iter().filter_map(|id| directory.session(id)) {
             session.command(Command::Intervals(intervals));
         }
     }
 
     /// Ends the session with a peer, as seen from this side.
+    /// The intervals that hold now.
+    fn liveness(&self) -> liveness::Config {
+        self.core.config.liveness(self.net_ticktime())
+    }
+
     pub(crate) fn disconnect(self: &Arc<Self>, peer: &NodeName) -> bool {
         let Some(session) = self.peers.session(peer) else { return false };
         // At once: what is sent after this must not be accepted by what has ended.

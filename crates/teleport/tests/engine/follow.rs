@@ -4,7 +4,7 @@ use crate::common::child::Child;
 use crate::common::log::Log;
 use crate::common::{
     COOKIE, assert_says, event, eventually, name, next_end, nobodys_address, pair, peer_of, start,
-    start_with, within,
+    start_apart, start_with, within,
 };
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -345,3 +345,20 @@ async fn a_ticktime_of_nothing_is_taken_as_the_least() {
     a.set_net_ticktime(Duration::ZERO);
     assert_eq!(a.info().net_ticktime, Duration::from_millis(4));
 }
+/// A peer that nothing listens for any more is gone after a quarter of it.
+#[tokio::test]
+async fn another_ticktime_holds_for_peers_that_are_gone() {
+    let peers = StaticPeers::new();
+    let a = start_with("a@127.0.0.1", &peers, |config| config.net_ticktime = Duration::from_secs(600)).await;
+    let b = start_apart("b@127.0.0.1", &StaticPeers::new(), |_| {}).await;
+    let door = Proxy::start(b.address()).await.unwrap();
+    peers.insert(b.name().clone(), door.address());
+    within(a.prime(b.name())).await.unwrap();
+    let mut events = a.monitor_nodes();
+    a.set_net_ticktime(Duration::from_secs(8));
+    door.shut().await;
+    door.connections().iter().for_each(|connection| connection.reset());
+    let down = next_end(&mut events).await;
+    assert!(matches!(down, NodeEvent::Down { reason: EndReason::Gone, .. }), "{down:?}");
+}
+

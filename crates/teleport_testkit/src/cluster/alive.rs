@@ -5,7 +5,7 @@ use super::event::Event;
 use super::session::{Life, Who};
 use super::world::{BACKOFF, PROBE_PATIENCE, World, trace};
 use bytes::BytesMut;
-use teleport_proto::liveness::Action;
+use teleport_proto::liveness::{self, Action};
 use teleport_proto::membership::EndReason;
 use teleport_proto::wire::control::ControlFrame;
 
@@ -110,7 +110,7 @@ impl World {
     /// Notes an attempt to connect to the peer. `true` if that shows that it is gone.
     pub(super) fn attempted(&mut self, who: Who, refused: bool) -> bool {
         let now = self.nodes[self.node_of(who)].clock.shows(self.now);
-        let linked = self.is_linked(who);
+        let (linked, patience) = (self.is_linked(who), self.liveness().tick_interval);
         let Some(side) = self.side(who) else { return false };
         let connected = linked || side.link.is_some();
         let Some(watch) = &mut side.watch else { return false };
@@ -118,7 +118,12 @@ impl World {
             watch.absence.alive();
             return false;
         }
-        watch.absence.refused(now, watch.heard.shown, connected)
+        watch.absence.refused(now, watch.heard.shown, connected, patience)
+    }
+
+    /// The intervals of all sessions.
+    pub(super) fn liveness(&self) -> liveness::Config {
+        liveness::Config::with_ticktime(self.climate.ticktime)
     }
 
     /// The side that does not dial waits for its peer to resume, and looks meanwhile whether anything listens there.

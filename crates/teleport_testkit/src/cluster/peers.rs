@@ -123,12 +123,10 @@ impl World {
         }
         self.live.insert(who.session);
         self.coverage.sessions_begun += 1;
-        let ticktime = self.climate.ticktime;
-        let config = teleport_proto::liveness::Config::with_ticktime(ticktime);
+        let config = self.liveness();
         let now = self.nodes[node].clock.moment(self.now);
         #[allow(unused_mut)]
-        let (mut liveness, mut absence) =
-            (Liveness::new(config, now.shown), Absence::new(config.tick_interval));
+        let (mut liveness, mut absence) = (Liveness::new(config, now.shown), Absence::default());
         #[cfg(feature = "planted-faults")]
         {
             liveness.plant(self.scenario.planted);
