@@ -343,6 +343,9 @@ impl Engine {
         }
     }
 
+            if session.ended().is_some() {
+                return;
+            }
     /// An inbound connection that has proved itself.
     async fn inbound(
         self: &Arc<Self>,

@@ -409,3 +409,23 @@ async fn floods_of_small_messages_keep_the_order_of_each_pair_while_connections_
     let transfer = peer_of(&a, b.name()).unwrap().transfer;
     assert!(transfer.connections_retired > 3 && transfer.messages_sent == SENDERS * EACH, "{transfer:?}");
 }
+
+#[tokio::test]
+async fn nothing_is_dialled_for_a_session_that_has_ended() {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let (a, b, proxy, _peers) =
+        through_proxy(|config| config.backoff = teleport::Backoff { first: PAUSE, most: PAUSE }).await;
+    proxy.plan(|opening| {
+        let fault = if Kind::by(opening.first) == Kind::Control { Fault::Pass } else { Fault::Cut { at: 0 } };
+        Faults { to_server: fault, ..Faults::default() }
+    });
+    within(a.send(("inbox", b.name()), &1)).await.unwrap();
+    // It rests then, before it tries once more.
+    eventually("a pool connection is lost", || proxy.struck() > 0).await;
+    eventually("it is tried again", || peer_of(&a, b.name()).is_some_and(|peer| peer.control_connected))
+        .await;
+    assert!(a.disconnect(b.name()));
+    let before = proxy.accepted();
+    tokio::time::sleep(2 * PAUSE).await; // the rest is over by then
+    assert_eq!(proxy.accepted(), before);
+}
