@@ -186,7 +186,8 @@ impl Node {
     }
 
     /// Stops the node: refuses new sends and sessions, waits until everything accepted is delivered, at most for
-    /// `deadline`, and says goodbye to its peers, for which it takes up to a second more. The process may end then.
+    /// `deadline`, and says goodbye to its peers, for which it takes up to a second more. Its address is free then, and the process
+    /// may end.
     ///
     /// Sends that wait for room are seen through as well if it comes while anything accepted is under way; if not they
     /// fail with [`SendError::NodeDown`](crate::SendError::NodeDown), and those to mailboxes of this node with
@@ -206,6 +207,7 @@ impl Node {
         let _ = tokio::time::timeout(deadline, drain(&sessions)).await;
         let told = engine.stop();
         let parting = async {
+            engine.unlistened().await;
             for session in &sessions {
                 session.said_goodbye().await;
             }

@@ -17,6 +17,7 @@ use teleport_proto::handshake::Refusal;
 use teleport_proto::newcomers::Newcomers;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -87,8 +88,8 @@ fn note_refused(engine: &Engine, source: SocketAddr, what: OfStranger, error: &d
     warn_seldom!(noted, %node, %source, %error, "inbound connection refused");
 }
 
-/// Accepts until the node goes. No error of a single connection ends it.
-pub(crate) async fn accept_loop(engine: Arc<Engine>, listener: TcpListener) {
+/// Accepts until the node goes. No error of a single connection ends it. What it is given goes from last to first.
+pub(crate) async fn accept_loop(engine: Arc<Engine>, _closed: watch::Sender<()>, listener: TcpListener) {
     for number in 0u64.. {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,

@@ -54,7 +54,7 @@ use teleport_proto::wire::pool::Class;
 use teleport_proto::{ConnectionId, Incarnation, NodeName, SessionId};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 /// Goes with what is said of peers that cannot be reached.
@@ -88,6 +88,8 @@ pub(crate) struct Engine {
     stopped: AtomicBool,
     ended: AtomicBool,
     tasks: Lock<Vec<AbortHandle>>,
+    /// Its sender goes with the listener.
+    listening: watch::Receiver<()>,
 }
 
 /// What an engine is made of.
@@ -132,6 +134,7 @@ impl Engine {
             core.allowed.set(list);
         }
         let config = &core.config;
+        let (closed, listening) = watch::channel(());
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(core.local.name.clone(), config)),
             unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
@@ -146,6 +149,7 @@ impl Engine {
             ended: AtomicBool::new(false),
             reached: Reached::default(),
             tasks: Lock::default(),
+            listening,
             address,
             bulk,
             resolver,
@@ -155,7 +159,7 @@ impl Engine {
             control,
             lifecycle,
         });
-        let accepting = engine.core.handle.spawn(accept::accept_loop(engine.clone(), listener));
+        let accepting = engine.core.handle.spawn(accept::accept_loop(engine.clone(), closed, listener));
         let directing = engine.core.handle.spawn(directory::run(engine.clone(), told));
         let trimming =
             engine.core.handle.spawn(engine.core.buffers.clone().keep_trimmed(engine.core.config.bulk_idle));
@@ -323,6 +327,11 @@ impl Engine {
         };
         if let Some(failures) = session.join_failures().checked_sub(1) {
             let backoff = &self.core.config.backoff;
+    /// Waits until nothing listens at the node's address any more: for its threads to get to it, behind [`stop`](Self::stop).
+    pub(crate) async fn unlistened(&self) {
+        while self.listening.clone().changed().await.is_ok() {}
+    }
+
             let pause = backoff.first.saturating_mul(2u32.pow(failures.min(6)));
             tokio::time::sleep(pause.min(backoff.most)).await;
         }

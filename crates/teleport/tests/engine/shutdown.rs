@@ -401,6 +401,31 @@ async fn a_dropped_nodes_port_is_free() {
     }
 }
 
+/// Also when the node's only thread has other things to do.
+#[tokio::test]
+async fn behind_a_shutdown_the_address_is_free() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    for _ in 0..4 {
+        let done = done.clone();
+        runtime.spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1)); // work
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let mut address = "127.0.0.1:0".parse().unwrap();
+    for _ in 0..10 {
+        let builder = Node::builder("a@127.0.0.1").cookie(COOKIE).runtime(runtime.handle().clone());
+        let a = within(builder.listen(address).start()).await.unwrap();
+        address = a.address();
+        let _report = within(a.shutdown(Duration::from_secs(5))).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    runtime.shutdown_background();
+}
+
 async fn start_at(address: std::net::SocketAddr) -> Result<Node, teleport::StartError> {
     Node::builder("a@127.0.0.1")
         .cookie(crate::common::COOKIE)
