@@ -10,7 +10,8 @@
          documents_of_other_encoders_are_read/1, documents_that_are_none_vanish_alone/1, what_cannot_be_read_is_counted/1,
          terms_of_many_atoms_arrive_as_they_were/1, atoms_that_are_new_are_counted/1,
          requests_and_replies_carry_large_binaries/1, large_maps_arrive_though_builders_die/1,
-         large_maps_need_builders_only_on_older_releases/1, releases_that_make_large_maps_on_any_thread/1]).
+         large_maps_need_builders_only_on_older_releases/1, releases_that_make_large_maps_on_any_thread/1,
+         native_records_arrive_as_they_were/1]).
 -export([large_binaries_are_not_copied/1, relayed_messages_reuse_memory/1, a_large_binary_takes_its_own_memory_once/1,
          memory_is_reused_only_when_free/1, binaries_are_valid_after_a_stop/1]).
 
@@ -35,8 +36,9 @@ all() ->
      atoms_that_are_new_are_counted,
      requests_and_replies_carry_large_binaries,
      large_maps_arrive_though_builders_die, large_maps_need_builders_only_on_older_releases,
-     releases_that_make_large_maps_on_any_thread,
-     large_binaries_are_not_copied,
+     releases_that_make_large_maps_on_any_thread]
+    ++ [native_records_arrive_as_they_were || native_record() =/= none] ++
+    [     large_binaries_are_not_copied,
      relayed_messages_reuse_memory,
      a_large_binary_takes_its_own_memory_once,
      memory_is_reused_only_when_free,
@@ -106,6 +108,28 @@ random_terms_arrive_as_they_were(Config) ->
          same(Config, Term),
          same(Config, atoms(Term))
      end || _ <- lists:seq(1, 300)].
+
+%% `enif_term_type' has no number for them, and ends the virtual machine.
+native_records_arrive_as_they_were(Config) ->
+    {Record, L} = {native_record(), binary(?LARGE)},
+    Terms = [Record, {Record, 1}, [Record | Record], #{Record => Record}, {Record, binary(300)}, {Record, lists:seq(1, 1000)},
+             {Record, L}, [L, Record, L], {Record, numbers(129)}, {Record, numbers(200), L}, fun() -> {Record, L} end,
+             list_to_tuple(lists:duplicate(1000, Record)), {Record, lists:duplicate(1000, [a, L])}],
+    [same(Config, Term) || Term <- Terms],
+    %% With an atom that is new there.
+    Self = self(),
+    Pid = spawn(?config(node, Config), fun() -> receive Term -> Self ! {got, Term} end end),
+    New = {Record, binary_to_atom(<<"new_", (integer_to_binary(rand:uniform(1 bsl 60)))/binary>>), binary(300)},
+    ok = teleport:send(Pid, New),
+    ?assertEqual({got, New}, teleport_test:receive_one()).
+
+%% Of OTP 29 on, made from what one encodes to.
+native_record() ->
+    Atom = fun(Name) -> <<119, (byte_size(Name)), Name/binary>> end,
+    try binary_to_term(iolist_to_binary([<<131, 67, 2:32, 0>>, [Atom(Name) || Name <- [<<"rec">>, <<"point">>, <<"x">>, <<"y">>]],
+                                         <<97, 1, 97, 2>>]))
+    catch error:badarg -> none
+    end.
 
 %% What other encoders may write, or OTP with other options.
 documents_of_other_encoders_are_read(Config) ->

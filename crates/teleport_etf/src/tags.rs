@@ -3,6 +3,8 @@
 pub(crate) const VERSION: u8 = 131;
 pub(crate) const COMPRESSED: u8 = 80;
 
+/// Of OTP 29 on.
+pub(crate) const RECORD_EXT: u8 = 67;
 pub(crate) const NEW_FLOAT_EXT: u8 = 70;
 pub(crate) const BIT_BINARY_EXT: u8 = 77;
 pub(crate) const NEW_PID_EXT: u8 = 88;

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use teleport_etf::{
     Apart, Binary, Leaves, Limits, Parts, Term, has_few_terms, has_many_atoms, take_all_apart, take_apart,
+    validate_with,
 };
 use teleport_testkit::terms::apart::Assembly;
 
@@ -335,5 +336,79 @@ fn large_binaries_and_few_terms_are_built_at_once() {
     let whole = document(&Term::Tuple(vec![binary(LARGE), Term::from(1)]));
     for none in [&whole[..whole.len() - 1], &[&whole[..], &[0]].concat(), &[], &[131, 80, 0, 0, 0, 1, 120]] {
         assert!(!has_few_terms(none, LARGE, &limits));
+    }
+}
+
+/// `{#rec:point{x = 1, y = Binary}, Binary}` of OTP 29.
+fn with_record(binary: usize) -> Vec<u8> {
+    let mut document = vec![131, 104, 2, 67, 0, 0, 0, 2, 0];
+    for atom in ["rec", "point", "x", "y"] {
+        document.extend([119, atom.len() as u8]);
+        document.extend(atom.as_bytes());
+    }
+    document.extend([97, 1]);
+    for _ in 0..2 {
+        document.extend([109, 0, 0, (binary >> 8) as u8, binary as u8]);
+        document.extend(vec![7; binary]);
+    }
+    document
+}
+
+#[test]
+fn native_records_are_walked_over() {
+    let limits = Limits::default();
+    let mut atoms = Vec::new();
+    let summary = validate_with(&with_record(10), &limits, |atom| {
+        atoms.push(atom.to_owned());
+        true
+    });
+    assert_eq!(summary.unwrap().elements, 9);
+    assert_eq!(atoms, ["rec", "point", "x", "y"]);
+    assert!(has_few_terms(&with_record(10), LARGE, &limits));
+    // A large binary in one is left where it is, as one in a fun.
+    let document = with_record(LARGE);
+    let mut told = Told::default();
+    assert_eq!(apart(&document, &mut told), Apart::Told);
+    let record = 3..document.len() - LARGE - 5;
+    assert_eq!(told.0, [format!("terms 1 {}", record.len()), "binary".into(), "tuple 2".into()]);
+    assert_eq!(apart(&with_record(10), &mut Told::default()), Apart::Whole);
+    for end in 1..document.len() {
+        assert!(validate_with(&document[..end], &limits, |_| true).is_err());
+    }
+}
+
+/// What was told, as text.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Parts for Told {
+    fn terms(&mut self, count: usize, encoded: &[u8]) -> bool {
+        self.0.push(format!("terms {count} {}", encoded.len()));
+        true
+    }
+
+    fn rest_of_list(&mut self, count: usize, _encoded: &[u8]) -> bool {
+        self.0.push(format!("rest {count}"));
+        true
+    }
+
+    fn binary(&mut self, _at: std::ops::Range<usize>) -> bool {
+        self.0.push("binary".into());
+        true
+    }
+
+    fn tuple(&mut self, arity: usize) -> bool {
+        self.0.push(format!("tuple {arity}"));
+        true
+    }
+
+    fn list(&mut self, len: usize) -> bool {
+        self.0.push(format!("list {len}"));
+        true
+    }
+
+    fn map(&mut self, len: usize) -> bool {
+        self.0.push(format!("map {len}"));
+        true
     }
 }

@@ -40,8 +40,8 @@ pub trait Parts {
 pub enum Apart {
     /// Everything has been told.
     Told,
-    /// Nothing has been told, since there is no large binary, or none that can be reached: those in funs and below very many
-    /// containers are not looked for. There is no large map either.
+    /// Nothing has been told, since there is no large binary, or none that can be reached: those in funs and native records, and
+    /// below very many containers, are not looked for. There is no large map either.
     Whole,
     /// There is a large map. Or it is not known whether there is one, since the document is compressed, in local format or
     /// malformed.
@@ -172,8 +172,8 @@ impl<P: Parts> Walk<'_, P> {
             let next = match reader.usual() {
                 Some(usual) => Next::from(usual),
                 None => match reader.token()? {
-                    Token::Fun(head) => {
-                        reader.fun_body(&head)?;
+                    token @ (Token::Fun(_) | Token::Record(_)) => {
+                        reader.skip_inside(&token)?;
                         Next::Leaf
                     }
                     Token::Local(_) => return Ok(Apart::LargeMap),

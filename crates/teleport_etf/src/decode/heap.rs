@@ -18,6 +18,9 @@ const IDENTIFIER: usize = 10;
 /// Without its environment.
 const FUN: usize = 8;
 
+/// Without its fields.
+const RECORD: usize = 8;
+
 /// What a leaf takes, or a container without what its elements take.
 #[inline]
 pub(super) fn words(token: &Token<'_>) -> usize {
@@ -35,6 +38,7 @@ pub(super) fn words(token: &Token<'_>) -> usize {
         Token::Map(len) => len.saturating_mul(5),
         Token::Pid(_) | Token::Port(_) | Token::Reference(_) => IDENTIFIER,
         Token::Fun(head) => head.free().saturating_add(FUN),
+        Token::Record(terms) => terms.saturating_add(RECORD),
         Token::Export(_) => FUN,
         // Not looked into.
         Token::Local(bytes) => bytes.len().saturating_mul(2),

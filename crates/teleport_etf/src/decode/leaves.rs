@@ -211,8 +211,8 @@ impl<L: Leaves> Walk<'_, L> {
             }
             Token::Map(_) | Token::Local(_) => return Ok(Step::End(Apart::LargeMap)),
             other => {
-                if let Token::Fun(head) = other {
-                    reader.fun_body(&head)?;
+                if let Token::Fun(_) | Token::Record(_) = other {
+                    reader.skip_inside(&other)?;
                     if reader.largest_map() > self.max_map {
                         return Ok(Step::End(Apart::LargeMap));
                     }

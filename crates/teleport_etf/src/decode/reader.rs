@@ -182,6 +182,13 @@ impl<'a> Reader<'a> {
                 self.reference_of(tag, offset)?
             }
             tags::NEW_FUN_EXT => self.fun(offset)?,
+            tags::RECORD_EXT => {
+                let fields = self.length()?;
+                let _flags = self.u8()?;
+                let terms = fields.saturating_mul(2).saturating_add(2);
+                self.expect_terms(offset, fields, terms)?;
+                Token::Record(terms)
+            }
             tags::EXPORT_EXT => {
                 let (module, function) = (self.name()?, self.name()?);
                 let arity = self.small_arity()?;
@@ -282,6 +289,15 @@ impl<'a> Reader<'a> {
     /// Skips everything that has to follow.
     pub(crate) fn skip_rest(&mut self) -> Result<(), DecodeError> {
         self.skip_terms(self.pending)
+    }
+
+    /// Skips what follows a token that is no container to the caller: the free variables of a fun, or what is in a record.
+    pub(crate) fn skip_inside(&mut self, token: &Token<'a>) -> Result<(), DecodeError> {
+        match token {
+            Token::Fun(head) => self.fun_body(head).map(|_| ()),
+            Token::Record(terms) => self.skip_terms(*terms),
+            _ => Ok(()),
+        }
     }
 
     /// Skips the free variables of a fun and returns all its bytes after tag and size.

@@ -11,6 +11,7 @@ use crate::binary::Binary;
 use crate::error::DecodeError;
 use crate::ident::{Port, Reference};
 use crate::limits::Limits;
+use crate::tags;
 use crate::term::{BitString, Export, Fun, ImproperList, Map, Term};
 
 impl Term {
@@ -178,6 +179,10 @@ fn read_leaf<'a>(
                 head.old_uniq,
                 source.bytes(body),
             )))
+        }
+        Token::Record(_) => {
+            let offset = reader.position() - 6; // tag, number and flags have been read
+            return Err(DecodeError::UnknownTag { tag: tags::RECORD_EXT, offset });
         }
         Token::Export(parts) => {
             let (module, function) = (parts.module.to_atom(), parts.function.to_atom());

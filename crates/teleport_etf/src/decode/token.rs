@@ -27,6 +27,8 @@ pub(crate) enum Token<'a> {
     Port(Box<Port>),
     Reference(Box<Reference>),
     Fun(Box<FunHead<'a>>),
+    /// A native record: this many terms follow, module, name, the names of its fields, and their values.
+    Record(usize),
     Export(Box<ExportParts<'a>>),
     /// All the rest of the document.
     Local(&'a [u8]),
@@ -92,6 +94,7 @@ impl Token<'_> {
             Token::Port(_) => "a port",
             Token::Reference(_) => "a reference",
             Token::Fun(_) | Token::Export(_) => "a fun",
+            Token::Record(_) => "a native record",
             Token::Local(_) => "a term in local format",
         }
     }

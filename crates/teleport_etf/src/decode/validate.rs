@@ -107,6 +107,7 @@ pub(super) fn walk(reader: &mut Reader<'_>) -> Result<Summary, DecodeError> {
                 summary.largest_binary = summary.largest_binary.max(bytes.len());
                 (0, false)
             }
+            Token::Record(terms) => (terms, false),
             Token::Fun(head) => {
                 reader.fun_body(&head)?;
                 (0, false)

@@ -7,7 +7,6 @@
 use crate::atoms;
 use crate::ids::{self, Identity};
 use crate::leaving::iovec;
-use rustler::dynamic::{TermType, get_type};
 use rustler::types::atom::Atom;
 use rustler::types::map::MapIterator;
 use rustler::{Binary, Error, LocalPid, NifResult, Term};
@@ -113,36 +112,47 @@ impl Walk<'_> {
         self.room_for(0)
     }
 
+    /// Asks for one kind after the other, the usual ones first: `enif_term_type` ends the virtual machine if a term is of a kind that it
+    /// has no number for, as records of OTP 29 are.
     #[inline(never)]
     fn put_any(&mut self, term: Term<'_>, depth: usize) -> Option<()> {
-        match get_type(term) {
-            TermType::Atom => {
-                let name = ids::atom_text(term.get_env(), Atom::from_term(term).ok()?).ok()?;
-                self.assembly.put_atom(&name).ok()
+        if term.is_atom() {
+            let name = ids::atom_text(term.get_env(), Atom::from_term(term).ok()?).ok()?;
+            return self.assembly.put_atom(&name).ok();
+        }
+        if let Ok(binary) = term.decode() {
+            return self.put_binary(term, binary);
+        }
+        // What is too deep may be anything.
+        if let Some(depth) = depth.checked_sub(1) {
+            if term.is_tuple() {
+                return self.put_tuple(term, depth);
             }
-            // Of more than 64 bits, of which there may be any number.
-            TermType::Integer => self.put_whatever(term),
-            TermType::Float => self.assembly.put_float(term.decode().ok()?).ok(),
-            TermType::Binary => match term.decode() {
-                Ok(binary) => self.put_binary(term, binary),
-                // A string of bits.
-                Err(_) => self.put_whatever(term),
-            },
-            TermType::Tuple | TermType::List | TermType::Map if depth == 0 => self.put_whatever(term),
-            TermType::Tuple => self.put_tuple(term, depth - 1),
-            TermType::List => self.put_list(term, depth - 1),
-            TermType::Map => self.put_map(term, depth - 1),
-            TermType::Pid => match term.decode::<LocalPid>() {
+            if term.is_list() || term.is_empty_list() {
+                return self.put_list(term, depth);
+            }
+            if term.is_map() {
+                return self.put_map(term, depth);
+            }
+        }
+        if term.is_pid() {
+            return match term.decode::<LocalPid>() {
                 Ok(pid) => {
                     let process = ids::process_of(term.get_env(), pid).ok()?;
                     self.assembly.put_pid(&self.identity.as_pid(process));
                     Some(())
                 }
                 Err(_) => self.assembly.put_document(&term.to_binary()),
-            },
-            TermType::Ref | TermType::Port => self.assembly.put_document(&term.to_binary()),
-            TermType::Fun | TermType::Unknown => self.put_whatever(term),
+            };
         }
+        if term.is_ref() || term.is_port() {
+            return self.assembly.put_document(&term.to_binary());
+        }
+        if let Ok(float) = term.decode() {
+            return self.assembly.put_float(float).ok();
+        }
+        // Funs, bit strings, integers of more than 64 bits, and kinds that are not known here.
+        self.put_whatever(term)
     }
 
     fn room_for(&self, bytes: usize) -> Option<()> {

@@ -306,9 +306,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'_> {
                     return self.visit_elements(run, visitor);
                 }
                 // Types that serde has no notion of go as documents; `Pid` and its like take them back from there.
-                if let Token::Fun(head) = &token {
-                    self.reader.fun_body(head)?;
-                }
+                self.reader.skip_inside(&token)?;
                 visitor.visit_byte_buf(as_document(self.reader.since(mark)))
             }
         }
