@@ -126,7 +126,7 @@ addresses(Node) ->
     {Addresses, Unresolved} = teleport_address:of_node(Node),
     [gen_server:cast(?MODULE, {unresolved, Node, Host}) || Host <- Unresolved],
     %% Teleport may have been stopped there without an announcement: then the route has to be found again.
-    Addresses =:= [] andalso gen_server:cast(teleport_manager, {forget_route, Node}),
+    Addresses =:= [] andalso teleport_manager:forget_route(Node),
     Addresses.
 
 %% Warns of a host name that cannot be resolved, once a minute for each.

@@ -11,7 +11,7 @@
 -behaviour(gen_server).
 
 -export([start_link/1, carry/2, carry_nothing/0, carried/0, application/1, abandoned/0]).
--export([address/0, about/0, rests/0, route/2, find_route/1, name_goes/1]).
+-export([address/0, about/0, rests/0, route/2, find_route/1, forget_route/1, name_goes/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([place/0]).
@@ -82,11 +82,12 @@ carried() ->
 application(What) ->
     gen_server:cast(?MODULE, {application, What}).
 
-%% Stops an engine that a killed manager has left running.
+%% Stops an engine that a killed manager has left running, and tells other nodes, which that manager has not.
 -spec abandoned() -> ok.
 abandoned() ->
     ok = stop_engine(0),
-    teleport_route:stop().
+    ok = teleport_route:stop(),
+    announce(teleport_down).
 
 %% @doc Where this node's engine listens.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
@@ -131,6 +132,11 @@ route(Node, Timeout) ->
 -spec find_route(node()) -> ok.
 find_route(Node) ->
     gen_server:cast(?MODULE, {find_route, Node}).
+
+%% The route to a node has to be found again.
+-spec forget_route(node()) -> ok.
+forget_route(Node) ->
+    gen_server:cast(?MODULE, {forget_route, Node}).
 
 %% The node is about to lose its name. Returns when the engine has ended.
 -spec name_goes(timeout()) -> ok.
@@ -323,6 +329,9 @@ handle_cast({find_route, Node}, #state{questions = Questions} = State) ->
         {known, _Route} -> {noreply, State};
         {asked, Asked} -> {noreply, State#state{questions = Asked}}
     end;
+handle_cast({forget_route, Node}, State) ->
+    ok = teleport_route:forget(Node),
+    {noreply, State};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
@@ -347,9 +356,8 @@ handle_info({going, Tries}, #state{going = Going} = State) ->
             ok = teleport_nif:open_gate(),
             followed(follow(State#state{going = none}), State)
     end;
-handle_info({forget_route, Node}, State) ->
-    ok = teleport_route:forget(Node),
-    {noreply, State};
+handle_info({forget_route, _Node} = Forget, State) ->
+    handle_cast(Forget, State);
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     followed(follow(follow_allow(follow_ticktime(State))), State);

@@ -8,7 +8,8 @@
 -export([nobody_waits_longer_than_it_may/1, nodes_are_asked_at_the_same_time/1, a_silent_node_does_not_hold_up_others/1,
          a_way_that_changes_to_a_frozen_node/1, only_the_first_waits_for_a_silent_node/1,
          a_limit_is_for_the_way_and_for_room_together/1, who_stops_a_server_waits_no_longer_than_wanted/1,
-         a_question_whose_process_was_killed_is_over/1, a_congested_node_does_not_hold_up_the_application/1]).
+         a_question_whose_process_was_killed_is_over/1, a_node_that_said_nothing_of_its_end/1, an_end_by_kills_is_announced/1,
+         a_congested_node_does_not_hold_up_the_application/1]).
 
 %% What a node that says nothing takes to be asked, in milliseconds.
 -define(ASKING, 5000).
@@ -21,6 +22,7 @@ all() ->
     [nobody_waits_longer_than_it_may, nodes_are_asked_at_the_same_time, a_silent_node_does_not_hold_up_others,
      a_way_that_changes_to_a_frozen_node, only_the_first_waits_for_a_silent_node, a_limit_is_for_the_way_and_for_room_together,
      who_stops_a_server_waits_no_longer_than_wanted, a_question_whose_process_was_killed_is_over,
+     a_node_that_said_nothing_of_its_end, an_end_by_kills_is_announced,
      a_congested_node_does_not_hold_up_the_application].
 
 init_per_suite(Config) ->
@@ -169,6 +171,34 @@ a_question_whose_process_was_killed_is_over(Config) ->
     teleport_test:eventually(fun() -> Asking() =/= [] end),
     [exit(Pid, kill) || Pid <- Asking()],
     receive {'DOWN', Monitor, process, Asker, Reason} -> ?assertEqual({route, pool}, Reason) end.
+
+%% A route that no longer holds is found again once a message has failed on it.
+a_node_that_said_nothing_of_its_end(Config) ->
+    Node = ?config(node, Config),
+    Server = teleport_test_server:start_at(Node, x),
+    ok = teleport:send(Server, {note, 1}),
+    ?assertEqual([1], teleport:gs_call(Server, notes)),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    teleport_test:eventually(fun() -> teleport_route:known(Node) =:= error end),
+    %% As if it had not said so.
+    ok = persistent_term:put(teleport_route, #{Node => pool}),
+    teleport_test:eventually(fun() -> teleport:send(Server, {note, 2}) =:= ok end),
+    ?assertEqual([1, 2], gen_server:call(Server, notes)).
+
+%% Nobody is left there who would say so in the ordinary way.
+an_end_by_kills_is_announced(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport:send({x, Node}, hello),
+    ?assertEqual({ok, pool}, teleport_route:known(Node)),
+    ok = erpc:call(Node, fun() ->
+        [Supervisor, Manager] = Processes = [whereis(Name) || Name <- [teleport_sup, teleport_manager]],
+        %% It is not to restart the manager, which would say that it ends.
+        true = erlang:suspend_process(Supervisor),
+        [exit(Process, kill) || Process <- [Manager, Supervisor]],
+        [receive {'DOWN', Monitor, process, _, _} -> ok end || Monitor <- [erlang:monitor(process, Process) || Process <- Processes]],
+        ok
+    end),
+    teleport_test:eventually(fun() -> teleport_route:known(Node) =:= error end).
 
 %% The application tells the other nodes when it begins and when it ends.
 a_congested_node_does_not_hold_up_the_application(Config) ->
