@@ -58,8 +58,8 @@ log({Level, Message, Fields}) ->
         {{value, _OfRust, Others}, {<<"peer">>, Peer}} ->
             case is_expected(Peer) of
                 true -> log(Level, Message, Others, ["; teleport:check('", Peer, "') says at which step it fails"]);
-                %% OTP does not warn of nodes that cannot be reached either.
-                false when Level =:= warning -> log(info, Message, Others, "");
+                %% OTP does not warn of nodes that cannot be reached either. Of sessions that were lost it does.
+                false when Level =:= warning, Message =:= <<"cannot connect">> -> log(info, Message, Others, "");
                 false -> log(Level, Message, Others, "")
             end;
         _ ->

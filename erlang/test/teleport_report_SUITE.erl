@@ -11,7 +11,7 @@
          hosts_that_do_not_resolve_are_named/1]).
 -export([a_start_that_failed_says_why/1, a_rest_is_said_once/1, a_call_that_ends_first_is_explained/1]).
 -export([a_call_in_vain_is_warned_of_once/1, nodes_that_are_not_there_are_not_warned_of/1,
-         a_lost_session_is_warned_of/1]).
+         a_lost_session_is_warned_of/1, what_a_nodedown_has_lost_is_warned_of/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -208,6 +208,19 @@ a_lost_session_is_warned_of(_Config) ->
     {warning, Text} = logged("session down"),
     [?assertNotEqual({Part, nomatch}, {Part, string:find(Text, Part)}) || Part <- ["nothing was heard", "teleport:check('"]],
     teleport_test:stop_peer(Peer).
+
+%% By then the node is no longer one of those that are connected.
+what_a_nodedown_has_lost_is_warned_of(_Config) ->
+    ok = teleport_test:start_here([]),
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
+    ok = teleport:prime(Node),
+    OsPid = erpc:call(Node, os, getpid, []),
+    ok = teleport_test:signal(stop, OsPid),
+    [ok = teleport:send({x, Node}, Number) || Number <- lists:seq(1, 100)],
+    true = erlang:disconnect_node(Node),
+    {Level, Text} = try logged("session down") after teleport_test:signal(cont, OsPid), teleport_test:stop_peer(Peer) end,
+    ?assertEqual({warning, true}, {Level, string:find(Text, "unconfirmed=100") =/= nomatch}).
 
 behind_a_proxy(Configuration) ->
     {Peer, Node} = teleport_test:start_peer(),
