@@ -316,7 +316,7 @@ prime(Node) when is_atom(Node) ->
 check() ->
     Nodes = case info() of
         {error, not_running} -> [node()];
-        #{} -> lists:usort(erlang:nodes() ++ nodes() ++ maps:keys(teleport_config:get(peers)))
+        #{} -> lists:usort(erlang:nodes() ++ nodes() ++ maps:keys(teleport_config:get(peers))) -- [node()]
     end,
     teleport_check:nodes(Nodes).
 

@@ -25,8 +25,17 @@
 -spec nodes([node()]) -> [{node(), result()}].
 nodes(Nodes) ->
     Checks = [{Node, spawn_monitor(?MODULE, exit_with, [Node])} || Node <- Nodes],
-    [{Node, receive {'DOWN', Monitor, process, Process, {checked, Check}} -> Check end}
-     || {Node, {Process, Monitor}} <- Checks].
+    [{Node, result(Monitor)} || {Node, {_Process, Monitor}} <- Checks].
+
+%% What the process has found out. If it has ended otherwise, that is the result: the other nodes' are wanted too.
+-spec result(reference()) -> result().
+result(Monitor) ->
+    receive
+        {'DOWN', Monitor, process, _Process, {checked, Check}} ->
+            Check;
+        {'DOWN', Monitor, process, _Process, Reason} ->
+            complete([{running, {error, Reason}, text("the check has ended: ~0tP", [Reason, 20])}])
+    end.
 
 %% Checks a node in the calling process, which exits with the result.
 -spec exit_with(node()) -> no_return().
@@ -37,14 +46,15 @@ exit_with(Node) ->
 -spec node(node()) -> result().
 node(Node) ->
     {_Process, Monitor} = spawn_monitor(?MODULE, exit_with, [Node]),
-    receive
-        {'DOWN', Monitor, process, _, {checked, Check}} -> Check;
-        {'DOWN', Monitor, process, _, Reason} -> exit(Reason)
-    end.
+    result(Monitor).
 
 -spec look(node()) -> result().
 look(Node) ->
-    Steps = running(Node),
+    complete(running(Node)).
+
+%% The steps with those that were not done.
+-spec complete([step_result()]) -> result().
+complete(Steps) ->
     Done = [Step || {Step, _, _} <- Steps],
     Left = [{Step, skipped, <<"not checked, since an earlier step failed">>} || Step <- ?STEPS -- Done],
     All = Steps ++ Left,

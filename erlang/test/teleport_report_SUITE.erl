@@ -10,6 +10,7 @@
 -export([check_says_since_when_a_peer_is_silent/1, an_address_that_is_not_the_way_is_a_warning/1,
          hosts_that_do_not_resolve_are_named/1]).
 -export([a_start_that_failed_says_why/1, a_rest_is_said_once/1, a_call_that_ends_first_is_explained/1]).
+-export([a_check_that_is_killed_is_one_that_failed/1]).
 -export([a_call_in_vain_is_warned_of_once/1, nodes_that_are_not_there_are_not_warned_of/1,
          a_lost_session_is_warned_of/1, what_a_nodedown_has_lost_is_warned_of/1]).
 
@@ -21,7 +22,9 @@ all() ->
     [check_sees_that_nothing_gets_through, check_says_since_when_a_peer_is_silent, an_address_that_is_not_the_way_is_a_warning,
      hosts_that_do_not_resolve_are_named, a_start_that_failed_says_why, a_rest_is_said_once, a_call_that_ends_first_is_explained,
      the_side_that_was_dialled_can_check, a_report_fits_a_terminal, a_report_says_that_teleport_does_not_run,
-     a_call_in_vain_is_warned_of_once, nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of].
+     a_check_that_is_killed_is_one_that_failed,
+     a_call_in_vain_is_warned_of_once, nodes_that_are_not_there_are_not_warned_of, a_lost_session_is_warned_of,
+     what_a_nodedown_has_lost_is_warned_of].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -176,6 +179,25 @@ a_report_says_that_teleport_does_not_run(_Config) ->
         Lines = printed(Report),
         ?assertMatch([_ | _], [Line || Line <- Lines, string:find(Line, "teleport:start()") =/= nomatch])
      end || Report <- [fun() -> teleport:report() end, fun() -> teleport:report(nobody@nowhere) end]].
+
+%% And what is told of the others is told. This node is not one of them, though `peers' may be the same everywhere.
+a_check_that_is_killed_is_one_that_failed(_Config) ->
+    {ok, Silent} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Silent),
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = teleport_test:start_here([{peers, #{silent@nowhere => {{127, 0, 0, 1}, Port}, node() => {{127, 0, 0, 1}, Port}}}]),
+    {Checking, Monitor} = spawn_monitor(fun() -> exit({checks, teleport:check()}) end),
+    Of = fun() -> [Pid || Pid <- processes(), process_info(Pid, initial_call) =:= {initial_call, {teleport_check, exit_with, 1}}] end,
+    %% That of the peer ends.
+    teleport_test:eventually(fun() -> length(Of()) =:= 1 andalso teleport:nodes() =:= [Node] end),
+    [exit(Pid, kill) || Pid <- Of()],
+    receive
+        {'DOWN', Monitor, process, Checking, {checks, Checks}} ->
+            ?assertMatch([{Node, {ok, _}}, {silent@nowhere, {error, [{running, {error, killed}, _} | _]}}], lists:sort(
+                fun({_, {Outcome, _}}, {_, {Other, _}}) -> Outcome >= Other end, Checks))
+    end,
+    ok = gen_tcp:close(Silent),
+    teleport_test:stop_peer(Peer).
 
 %% The exit does not say why. The log does, once a minute.
 a_call_in_vain_is_warned_of_once(_Config) ->
