@@ -92,11 +92,7 @@ advertised(Address) ->
 %% The configured addresses of a node.
 -spec configured(node()) -> {ok, [place()]} | error.
 configured(Node) ->
-    case teleport_config:get(peers) of
-        #{Node := Places} when is_list(Places) -> {ok, Places};
-        #{Node := Place} -> {ok, [Place]};
-        #{} -> error
-    end.
+    teleport_config:peer(Node).
 
 %% The addresses to try for a node, in this order, and the host names that could not be resolved. `late': the node has not answered.
 -spec of_node(node()) -> {[teleport_nif:address()] | late, [unresolved()]}.

@@ -5,9 +5,9 @@
 -behaviour(application).
 -behaviour(supervisor).
 
--export([start/2, stop/1, init/1, start_error/0, supported/1, library/0]).
+-export([start/2, stop/1, init/1, is_starting/0, start_error/0, failed/1, supported/1, library/0]).
 
-%% The persistent term with the reason why the last start failed.
+%% The persistent term with the reason why the last start failed; `starting' while it is under way.
 -define(START_ERROR, {teleport, start_error}).
 
 %% The oldest release of OTP that is supported.
@@ -15,18 +15,31 @@
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
+    ok = persistent_term:put(?START_ERROR, starting),
     Started = maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0,
                            fun teleport_tls:check/0, fun teleport_allow:check/0]),
     ok = persistent_term:put(?START_ERROR, case Started of {error, Reason} -> Reason; {ok, _} -> none end),
     Started.
 
-%% Why the last start failed.
+-spec is_starting() -> boolean().
+is_starting() ->
+    persistent_term:get(?START_ERROR, none) =:= starting.
+
+%% Why the last start failed: that of the application, or, while it runs, of the engine.
 -spec start_error() -> none | term().
 start_error() ->
-    persistent_term:get(?START_ERROR, none).
+    case persistent_term:get(?START_ERROR, none) of
+        starting -> none;
+        Reason -> Reason
+    end.
+
+-spec failed(none | term()) -> ok.
+failed(Reason) ->
+    persistent_term:put(?START_ERROR, Reason).
 
 -spec stop(term()) -> ok.
 stop(_State) ->
+    ok = failed(none),
     case whereis(teleport_sup) of
         undefined ->
             %% A manager that was killed and not restarted has left the engine running, without processes to serve

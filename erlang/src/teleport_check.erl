@@ -3,7 +3,7 @@
 %% does, step by step.
 -module(teleport_check).
 
--export([node/1, nodes/1, exit_with/1]).
+-export([node/1, nodes/1, exit_with/1, said/1]).
 
 -export_type([step/0, outcome/0, result/0]).
 
@@ -85,6 +85,7 @@ not_running() ->
     end.
 
 %% The reason of a failed start as a text. Most reasons are tuples whose last element is one.
+-spec said(term()) -> iolist().
 said(Reason) when is_tuple(Reason), tuple_size(Reason) > 1 ->
     Last = element(tuple_size(Reason), Reason),
     case Last =/= [] andalso io_lib:printable_unicode_list(Last) of

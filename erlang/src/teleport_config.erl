@@ -3,7 +3,7 @@
 %% their meaning. A new key is a line in keys/0 and a line there.
 -module(teleport_config).
 
--export([check/0, get/1, engine/0, most/1]).
+-export([check/0, check_again/1, get/1, peer/1, engine/0, most/1]).
 
 -compile({no_auto_import, [get/1]}).
 
@@ -96,11 +96,46 @@ check([{Key, Value} | Others]) ->
             {error, {unknown_key, Key, unknown(lists:flatten(io_lib:format("~0tp", [Key])))}}
     end.
 
-%% The value of a key that the Erlang side reads.
+%% Like check/0, of a node that runs, where values may be set at any time: logs the error, unless it is that of before.
+-spec check_again(ok | {error, error()}) -> ok | {error, error()}.
+check_again(Before) ->
+    case check() of
+        {error, {_, _Key, Text}} = Error when Error =/= Before ->
+            logger:error("~ts; until it is corrected teleport does without it", [Text], #{teleport => #{}}),
+            Error;
+        Same ->
+            Same
+    end.
+
+%% The value of a key that the Erlang side reads. If a running node was given one that the key does not take, its default, unless that
+%% would open what was closed: who reads these keys refuses what they do not take.
 -spec get(atom()) -> term().
 get(Key) ->
-    {Key, _Form, {default, Default}, _Example} = lists:keyfind(Key, 1, keys()),
-    application:get_env(teleport, Key, Default).
+    {Key, Form, {default, Default}, _Example} = lists:keyfind(Key, 1, keys()),
+    case application:get_env(teleport, Key) of
+        undefined -> Default;
+        {ok, Value} when Form =:= allow; Form =:= tls; Form =:= listen -> Value;
+        {ok, Value} when Form =:= peers, is_map(Value) -> Value; % see peer/1
+        {ok, Value} ->
+            case takes(Form, Value) of
+                true -> Value;
+                false -> Default
+            end
+    end.
+
+%% Where a node is that is among the `peers'. What is not right of others does not matter.
+-spec peer(node()) -> {ok, [teleport_address:place()]} | error.
+peer(Node) ->
+    case get(peers) of
+        #{Node := Places} ->
+            case is_peer({Node, Places}) of
+                true when is_list(Places) -> {ok, Places};
+                true -> {ok, [Places]};
+                false -> error
+            end;
+        #{} ->
+            error
+    end.
 
 %% The keys of the engine that are set, with their values.
 -spec engine() -> #{atom() => term()}.

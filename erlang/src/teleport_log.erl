@@ -70,7 +70,7 @@ log({Level, Message, Fields}) ->
 -spec is_expected(binary()) -> boolean().
 is_expected(Peer) ->
     try binary_to_existing_atom(Peer) of
-        Node -> lists:member(Node, nodes(connected)) orelse is_map_key(Node, teleport_config:get(peers))
+        Node -> lists:member(Node, nodes(connected)) orelse teleport_address:configured(Node) =/= error
     catch
         error:badarg -> false
     end.

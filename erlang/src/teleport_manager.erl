@@ -28,6 +28,9 @@
     ticktime :: pos_integer() | undefined,
     %% What peers may reach, or why that is not known.
     allow = none :: teleport_allow:settings() | none | {error, term()},
+    %% Why the engine could not be started for the identity that the node has got, and what is wrong with the configuration.
+    failed = none :: none | term(),
+    configured = ok :: ok | {error, teleport_config:error()},
     %% Whether distributed Erlang itself goes over the engine: then its identity is what it was started with.
     carries = false :: boolean(),
     %% Whether there is an engine for the sake of the application too.
@@ -154,7 +157,13 @@ init(For) ->
     %% A killed manager may have left an engine.
     case go_on(carried(), rest(#state{is_wanted = For =:= application})) of
         {ok, State} -> {ok, State};
-        {error, Reason} -> {stop, Reason}
+        {error, Reason} ->
+            %% Who starts the application is told. Later there is nobody to be told, and a supervisor that tries again at once would
+            %% end the application, and maybe the node.
+            case teleport_app:is_starting() orelse carried() =/= none orelse Reason =:= library_was_loaded_anew of
+                true -> {stop, Reason};
+                false -> {ok, failed(Reason, #state{is_wanted = For =:= application})}
+            end
     end.
 
 -spec identity() -> identity().
@@ -212,14 +221,18 @@ follow(#state{identity = Identity, going = Going} = State) ->
 
 %% Stops the engine without draining it: to peers the node with the old identity is down already.
 -spec rest(#state{}) -> #state{}.
-rest(#state{questions = Questions, going = Going, is_wanted = IsWanted}) ->
+rest(#state{questions = Questions, going = Going, is_wanted = IsWanted, configured = Configured}) ->
     ok = stop_engine(0),
     ok = teleport_route:stop(),
-    #state{questions = Questions, going = Going, is_wanted = IsWanted}.
+    #state{questions = Questions, going = Going, is_wanted = IsWanted, configured = Configured}.
 
 -spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine(Identity, State) ->
-    start_engine(Identity, ticktime(), teleport_address:listen(), State).
+    %% It may have been changed since the application was started.
+    case teleport_config:check() of
+        ok -> start_engine(Identity, ticktime(), teleport_address:listen(), State);
+        {error, Reason} -> {error, Reason}
+    end.
 
 -spec start_engine({node(), non_neg_integer()}, pos_integer(), map(), #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine(Identity, Ticktime, Listen, State) ->
@@ -360,7 +373,8 @@ handle_info({forget_route, _Node} = Forget, State) ->
     handle_cast(Forget, State);
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
-    followed(follow(follow_allow(follow_ticktime(State))), State);
+    Looked = State#state{configured = teleport_config:check_again(State#state.configured)},
+    followed(follow(follow_allow(follow_ticktime(Looked))), Looked);
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
 handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{questions = Questions} = State) ->
@@ -374,8 +388,22 @@ handle_info(_Other, State) ->
     {noreply, State}.
 
 -spec followed({ok, #state{}} | {error, term()}, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
-followed({ok, Followed}, _State) -> {noreply, Followed};
-followed({error, Reason}, State) -> {stop, Reason, State}.
+followed({ok, #state{identity = Identity} = Followed}, _State) ->
+    _ = Identity =/= none andalso teleport_app:failed(none),
+    {noreply, Followed};
+followed({error, Reason}, #state{carries = Carries} = State) when Carries; Reason =:= library_was_loaded_anew ->
+    {stop, Reason, State};
+followed({error, Reason}, State) ->
+    {noreply, failed(Reason, State)}.
+
+%% The engine did not start: rests, until the next look at the identity.
+-spec failed(term(), #state{}) -> #state{}.
+failed(Reason, #state{failed = Before} = State) ->
+    ok = teleport_app:failed(Reason),
+    _ = Reason =:= Before orelse
+        logger:error("teleport did not start: ~ts; it is tried again every ~b s", [teleport_check:said(Reason), ?LOOK_AFTER div 1000],
+                     #{teleport => #{}}),
+    (rest(State))#state{failed = Reason}.
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->

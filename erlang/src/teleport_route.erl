@@ -217,7 +217,7 @@ find(Node) ->
 
 -spec is_configured(node()) -> boolean().
 is_configured(Node) ->
-    is_map_key(Node, teleport_config:get(peers)).
+    teleport_address:configured(Node) =/= error.
 
 %% A node where teleport was started is reached over the pool from now on; one where it was stopped is asked
 %% again.

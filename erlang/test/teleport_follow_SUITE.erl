@@ -12,6 +12,7 @@
 -export([it_rests_without_a_name/1, a_node_takes_its_name_from_the_first_peer/1, hidden_nodes_are_reached/1]).
 -export([it_follows_cookies/1, a_cookie_for_one_node_is_used/1, nobody_guesses_the_cookie_at_the_end/1]).
 -export([questions_of_strangers_are_bounded/1]).
+-export([an_engine_that_cannot_start_is_tried_again/1, wrong_values_are_done_without/1]).
 -export([it_follows_the_ticktime/1, a_configured_ticktime_wins/1, encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2]).
@@ -26,6 +27,7 @@ all() ->
      told_before_the_name_goes, nothing_is_decoded_while_the_name_changes, what_comes_after_an_unnoticed_stop_arrives,
      it_rests_without_a_name, a_node_takes_its_name_from_the_first_peer, hidden_nodes_are_reached, it_follows_cookies,
      a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
+     an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
      it_follows_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
 
 init_per_suite(Config) ->
@@ -201,6 +203,58 @@ a_node_takes_its_name_from_the_first_peer(_Config) ->
         teleport_test:eventually(fun() -> peer:call(Peer, teleport, info, []) =:= {error, not_running} end)
      end || Round <- [1, 2]],
     stop(Peer).
+
+%% The node lives on, and says why it rests.
+an_engine_that_cannot_start_is_tried_again(_Config) ->
+    {ok, Listening} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Listening),
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
+    ok = peer:call(Peer, application, load, [teleport]),
+    ok = peer:call(Peer, application, set_env, [teleport, listen, {{127, 0, 0, 1}, Port}]),
+    ok = peer:call(Peer, teleport, start, []),
+    {ok, _} = peer:call(Peer, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]]),
+    Why = fun() ->
+        [{_, {error, [{running, {error, Reason}, Text} | _]}}] = peer:call(Peer, teleport, check, []),
+        {Reason, string:find(Text, integer_to_list(Port)) =/= nomatch}
+    end,
+    teleport_test:eventually(fun() -> Why() =:= {not_running, true} end),
+    %% So do its processes, if they have to begin anew.
+    Manager = peer:call(Peer, erlang, whereis, [teleport_manager]),
+    true = peer:call(Peer, erlang, exit, [Manager, kill]),
+    teleport_test:eventually(fun() -> not lists:member(peer:call(Peer, erlang, whereis, [teleport_manager]), [Manager, undefined]) end),
+    teleport_test:eventually(fun() -> Why() =:= {not_running, true} end),
+    ok = gen_tcp:close(Listening),
+    teleport_test:eventually(fun() ->
+        _ = peer:call(Peer, erlang, send, [teleport_manager, look]),
+        is_map(peer:call(Peer, teleport, info, []))
+    end),
+    stop(Peer).
+
+%% Values that are set at run time are not checked by anybody before.
+wrong_values_are_done_without(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    ok = teleport:prime(Node),
+    Log = whereis(teleport_log),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
+    [begin
+         ok = application:set_env(teleport, Key, Value),
+         %% Of this there is an event, with advice.
+         ?assertMatch({error, {not_running, x@nowhere}}, teleport:prime(x@nowhere)),
+         ?assertMatch([_ | _], teleport:check()),
+         teleport_manager ! look,
+         teleport_manager ! look,
+         _ = sys:get_state(teleport_manager),
+         Said = [Text || {error, Text} <- teleport_test_log:all(), string:find(Text, atom_to_list(Key)) =/= nomatch],
+         ?assertMatch({Value, [_]}, {Value, Said}),
+         ok = application:unset_env(teleport, Key),
+         teleport_manager ! look
+     end || {Key, Value} <- [{peers, [{x@nowhere, {"host", 1}}]}, {peers, #{x@nowhere => {"host", "1"}}},
+                             {peers, #{x@nowhere => "host"}}, {fallback, sometimes}, {log_level, loud}, {advertise, {here}}]],
+    ok = logger:remove_handler(?FUNCTION_NAME),
+    ?assertEqual(Log, whereis(teleport_log)),
+    ?assertEqual([Node], teleport:nodes()),
+    stop(Peer).
+
 
 hidden_nodes_are_reached(_Config) ->
     [{Peer, Node}, {Other, Away}] = [teleport_test:start_peer(peer:random_name(), [], ["-hidden"]) || _ <- [1, 2]],
