@@ -82,6 +82,8 @@
 %% with its options; see `tls' and `allow_plain'.</li>
 %% <li>`{unknown_key, Key, Text}', `{bad_value, Key, Text}': teleport has no such key, or the key does not
 %% take this value.</li>
+%% <li>`{cannot_follow, Option, Text}': distributed Erlang listens with an option that teleport cannot follow;
+%% see `listen'.</li>
 %% <li>`{cannot_listen, {Address, Port}, Text}': the address cannot be listened on; for example, the port is
 %% taken.</li>
 %% <li>`{no_congestion_control, Text}': the kernel does not have the algorithm that `congestion' names.</li>

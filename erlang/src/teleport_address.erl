@@ -6,6 +6,7 @@
 
 -export([listen/0, interface/0, advertised/1, configured/1, of_node/1, unresolved/1, is_host/1, is_place/1, is_of_host_only/1, to_text/1,
          unresolved_to_text/1]).
+-export([check/0]).
 -export([start_resolver/0, find/1]).
 
 -export_type([host/0, place/0, about/0, unresolved/0]).
@@ -59,13 +60,42 @@ listen() ->
 %% The interface that distributed Erlang listens on, by its configuration.
 -spec interface() -> inet:ip_address().
 interface() ->
-    Options = application:get_env(kernel, inet_dist_listen_options, []),
-    Given = [application:get_env(kernel, inet_dist_use_interface, undefined)
-             | [Ip || is_list(Options), {Key, Ip} <- Options, Key =:= ip orelse Key =:= ifaddr]],
-    case [Ip || Ip <- Given, inet:is_ip_address(Ip)] of
+    Family = hd(families()),
+    case [Ip || {Key, Given} <- listen_options(), Key =:= ip orelse Key =:= ifaddr, Ip <- ip(Given, Family)] of
         [Ip | _] -> Ip;
-        [] -> any(hd(families()))
+        [] -> any(Family)
     end.
+
+%% Whether this can listen where distributed Erlang does, and nowhere else, or is told where to listen.
+-spec check() -> ok | {error, {cannot_follow, term(), string()}}.
+check() ->
+    Confined = [Option || {Key, Given} = Option <- listen_options(),
+                          lists:member(Key, [bind_to_device, netns])
+                              orelse lists:member(Key, [ip, ifaddr]) andalso ip(Given, inet) =:= []],
+    case teleport_config:get(listen) =:= undefined andalso Confined of
+        [Option | _] ->
+            Text = io_lib:format("distributed Erlang listens with the option ~0tp, which teleport cannot follow: set teleport's key"
+                                 " listen to {Address, Port}", [Option]),
+            {error, {cannot_follow, Option, unicode:characters_to_list(Text)}};
+        _ ->
+            ok
+    end.
+
+%% What distributed Erlang listens with, in its order: the interface first.
+-spec listen_options() -> [term()].
+listen_options() ->
+    Options = case application:get_env(kernel, inet_dist_listen_options, []) of
+        Given when is_list(Given) -> Given;
+        _ -> []
+    end,
+    [{ip, Interface} || {ok, Interface} <- [application:get_env(kernel, inet_dist_use_interface)]] ++ Options.
+
+%% An address as an option of a socket. None if it is no IP address.
+-spec ip(term(), inet | inet6) -> [inet:ip_address()].
+ip(any, Family) -> [any(Family)];
+ip(loopback, inet) -> [{127, 0, 0, 1}];
+ip(loopback, inet6) -> [{0, 0, 0, 0, 0, 0, 0, 1}];
+ip(Ip, _Family) -> [Ip || inet:is_ip_address(Ip)].
 
 -spec any(inet | inet6) -> inet:ip_address().
 any(inet) -> ?ANY;

@@ -17,8 +17,9 @@
 start(_Type, _Args) ->
     ok = persistent_term:put(?START_ERROR, starting),
     Started = maybe_start([fun() -> supported(erlang:system_info(otp_release)) end, fun library/0, fun teleport_config:check/0,
-                           fun teleport_tls:check/0, fun teleport_allow:check/0]),
-    ok = persistent_term:put(?START_ERROR, case Started of {error, Reason} -> Reason; {ok, _} -> none end),
+                           fun teleport_tls:check/0, fun teleport_allow:check/0,
+                           fun teleport_address:check/0]),
+    ok = failed(case Started of {error, Reason} -> Reason; {ok, _} -> none end),
     Started.
 
 -spec is_starting() -> boolean().

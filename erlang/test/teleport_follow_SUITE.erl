@@ -13,6 +13,7 @@
 -export([it_follows_cookies/1, a_cookie_for_one_node_is_used/1, nobody_guesses_the_cookie_at_the_end/1]).
 -export([questions_of_strangers_are_bounded/1]).
 -export([an_engine_that_cannot_start_is_tried_again/1, wrong_values_are_done_without/1]).
+-export([it_listens_where_it_is_told_to/1]).
 -export([it_follows_the_ticktime/1, a_configured_ticktime_wins/1, encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2]).
@@ -28,6 +29,7 @@ all() ->
      it_rests_without_a_name, a_node_takes_its_name_from_the_first_peer, hidden_nodes_are_reached, it_follows_cookies,
      a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
      an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
+     it_listens_where_it_is_told_to,
      it_follows_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
 
 init_per_suite(Config) ->
@@ -255,6 +257,23 @@ wrong_values_are_done_without(_Config) ->
     ?assertEqual([Node], teleport:nodes()),
     stop(Peer).
 
+%% As distributed Erlang does, or not at all.
+it_listens_where_it_is_told_to(_Config) ->
+    [begin
+         Args = ["-name", peer:random_name() ++ "@127.0.0.1", "-kernel", "inet_dist_" ++ Key, Value | teleport_test:code_path()],
+         {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args}),
+         ok = peer:call(Peer, teleport, start, []),
+         ?assertMatch({Value, {ok, {{127, 0, 0, 1}, _}}}, {Value, peer:call(Peer, teleport_manager, address, [])}),
+         stop(Peer)
+     end || {Key, Value} <- [{"use_interface", "loopback"}, {"listen_options", "[{ip,loopback}]"}]],
+    ok = application:stop(teleport),
+    Confined = [{bind_to_device, <<"lo">>}],
+    ok = application:set_env(kernel, inet_dist_listen_options, Confined),
+    Refused = teleport:start(),
+    ok = application:set_env(teleport, listen, {{127, 0, 0, 1}, 0}),
+    Told = teleport:start(),
+    ok = application:unset_env(kernel, inet_dist_listen_options),
+    ?assertMatch({{error, {cannot_follow, {bind_to_device, _}, _}}, ok}, {Refused, Told}).
 
 hidden_nodes_are_reached(_Config) ->
     [{Peer, Node}, {Other, Away}] = [teleport_test:start_peer(peer:random_name(), [], ["-hidden"]) || _ <- [1, 2]],
