@@ -272,11 +272,31 @@ lookup(Ip, Port) when is_tuple(Ip) ->
     [{Ip, Port}];
 lookup(Host, Port) ->
     Name = host_name(Host),
-    Answers = [inet:getaddrs(Name, Family) || Family <- families()],
+    %% At the same time: a server of names may answer for one family only.
+    Asked = [begin_with(fun() -> [inet:getaddrs(Name, Family)] end, [{error, timeout}]) || Family <- families()],
+    Answers = answers(Asked, #{}, erlang:monotonic_time(millisecond) + ?LOOKUP - ?MORE),
     %% Without IPv4 addresses in IPv6 notation.
     case {[{Ip, Port} || {ok, Ips} <- Answers, Ip <- Ips, not is_mapped(Ip)], Answers} of
         {[], [{error, Reason} | _]} -> [{unresolved, {Host, Reason}}];
         {Places, _Answers} -> Places
+    end.
+
+%% The answers of all families, in their order. When one has addresses the others have a moment more.
+-spec answers([lookup()], #{reference() => [Answer]}, integer()) -> [Answer] when Answer :: {ok, [inet:ip_address()]} | {error, term()}.
+answers(Asked, Answers, _Until) when map_size(Answers) =:= length(Asked) ->
+    lists:append([maps:get(Monitor, Answers) || {_Pid, Monitor, _IfLate} <- Asked]);
+answers(Asked, Answers, Until) ->
+    receive
+        {'DOWN', Monitor, process, _Pid, {found, [{ok, _}] = Found}} ->
+            answers(Asked, Answers#{Monitor => Found}, min(Until, erlang:monotonic_time(millisecond) + ?MORE));
+        {'DOWN', Monitor, process, _Pid, {found, Found}} ->
+            answers(Asked, Answers#{Monitor => Found}, Until);
+        {'DOWN', Monitor, process, _Pid, _Failed} ->
+            answers(Asked, Answers#{Monitor => [{error, timeout}]}, Until)
+    after max(0, Until - erlang:monotonic_time(millisecond)) ->
+        Late = [Lookup || {_Pid, Monitor, _IfLate} = Lookup <- Asked, not is_map_key(Monitor, Answers)],
+        None = maps:from_list([{Monitor, found(Lookup, Until)} || {_Pid, Monitor, _IfLate} = Lookup <- Late]),
+        answers(Asked, maps:merge(Answers, None), Until)
     end.
 
 %% The IPv4 address behind an IPv4-mapped IPv6 address; other addresses unchanged.

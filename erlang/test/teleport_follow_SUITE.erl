@@ -14,9 +14,10 @@
 -export([questions_of_strangers_are_bounded/1]).
 -export([an_engine_that_cannot_start_is_tried_again/1, wrong_values_are_done_without/1]).
 -export([it_listens_where_it_is_told_to/1]).
+-export([a_name_has_its_addresses_though_one_family_is_silent/1]).
 -export([it_follows_the_ticktime/1, a_configured_ticktime_wins/1, encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
--export([wait_for/3, told/1, be_strange/2, requested/2]).
+-export([wait_for/3, told/1, be_strange/2, requested/2, unresolved/1]).
 
 -define(COOKIE, 'aVhQ3tBnX81kLmZr').
 -define(OTHER, 'pW9cYt5RfJ20sDqE').
@@ -30,6 +31,7 @@ all() ->
      a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
      an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
      it_listens_where_it_is_told_to,
+     a_name_has_its_addresses_though_one_family_is_silent,
      it_follows_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
 
 init_per_suite(Config) ->
@@ -256,6 +258,42 @@ wrong_values_are_done_without(_Config) ->
     ?assertEqual(Log, whereis(teleport_log)),
     ?assertEqual([Node], teleport:nodes()),
     stop(Peer).
+
+%% Servers of names may drop questions for addresses of the other family.
+a_name_has_its_addresses_though_one_family_is_silent(_Config) ->
+    [begin
+         {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
+         ?assertEqual({Type, []}, {Type, peer:call(Peer, ?MODULE, unresolved, [Type], 30000)}),
+         stop(Peer)
+     end || Type <- [a, aaaa]].
+
+%% Whether a name is found by a server that answers only questions of that type.
+unresolved(Type) ->
+    {ok, Socket} = gen_udp:open(0, [binary, {ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    ok = inet_db:set_resolv_conf(""),
+    ok = inet_db:set_hosts_file(""),
+    ok = inet_db:set_lookup([dns]),
+    ok = inet_db:ins_ns({127, 0, 0, 1}, Port),
+    Self = self(),
+    _ = spawn_link(fun() -> Self ! {unresolved, teleport_address:unresolved(["b.example"])} end),
+    answer(Socket, Type).
+
+answer(Socket, Type) ->
+    receive
+        {unresolved, Hosts} ->
+            Hosts;
+        {udp, Socket, Ip, Port, Question} ->
+            {ok, Asked} = inet_dns:decode(Question),
+            [Query] = inet_dns:msg(Asked, qdlist),
+            Data = case Type of a -> {10, 1, 2, 3}; aaaa -> {64768, 0, 0, 0, 0, 0, 0, 1} end,
+            Answer = inet_dns:make_rr([{domain, inet_dns:dns_query(Query, domain)}, {type, Type}, {class, in}, {ttl, 60}, {data, Data}]),
+            Header = inet_dns:make_header(inet_dns:msg(Asked, header), [{qr, true}]),
+            Message = [{header, Header}, {qdlist, [Query]}, {anlist, [Answer]}, {nslist, []}, {arlist, []}],
+            _ = inet_dns:dns_query(Query, type) =:= Type
+                andalso gen_udp:send(Socket, Ip, Port, inet_dns:encode(inet_dns:make_msg(Message))),
+            answer(Socket, Type)
+    end.
 
 %% As distributed Erlang does, or not at all.
 it_listens_where_it_is_told_to(_Config) ->
