@@ -17,6 +17,8 @@
 
 -export_type([handler/0]).
 
+-type collected() :: {{reply, term()} | {error, term()}, Label :: term(), teleport:request_id_collection()}.
+
 -type handler() :: module() | {module(), term()}.
 %% An event handler, with an id if a module has several handlers.
 
@@ -58,22 +60,22 @@ send_request(Ref, Handler, Query, Label, Collection) when is_map(Collection) ->
 send_request(Ref, Handler, Query, Label, Collection) ->
     erlang:error(badarg, [Ref, Handler, Query, Label, Collection]).
 
-%% @equiv teleport:receive_response(Id, Timeout)
+%% @doc Like {@link teleport:receive_response/2}. The error of a handler is an error, not a reply, as in `gen_event'.
 -spec receive_response(teleport:request_id(), teleport:response_timeout()) ->
-    {reply, term()} | timeout | {error, {term(), term()}}.
+    {reply, term()} | timeout | {error, term()}.
 receive_response(Id, Timeout) ->
-    teleport:receive_response(Id, Timeout).
+    in_words_of_otp(teleport:receive_response(Id, Timeout)).
 
-%% @equiv teleport:wait_response(Id, Timeout)
+%% @doc Like {@link teleport:wait_response/2}. The error of a handler is an error, not a reply, as in `gen_event'.
 -spec wait_response(teleport:request_id(), teleport:response_timeout()) ->
-    {reply, term()} | timeout | {error, {term(), term()}}.
+    {reply, term()} | timeout | {error, term()}.
 wait_response(Id, Timeout) ->
-    teleport:wait_response(Id, Timeout).
+    in_words_of_otp(teleport:wait_response(Id, Timeout)).
 
-%% @equiv teleport:check_response(Message, Id)
--spec check_response(Message :: term(), teleport:request_id()) -> {reply, term()} | no_reply | {error, {term(), term()}}.
+%% @doc Like {@link teleport:check_response/2}. The error of a handler is an error, not a reply, as in `gen_event'.
+-spec check_response(Message :: term(), teleport:request_id()) -> {reply, term()} | no_reply | {error, term()}.
 check_response(Message, Id) ->
-    teleport:check_response(Message, Id).
+    in_words_of_otp(teleport:check_response(Message, Id)).
 
 %% @doc Returns an empty collection of requests, like `gen_event:reqids_new/0'.
 -spec reqids_new() -> teleport:request_id_collection().
@@ -99,23 +101,23 @@ reqids_to_list(Collection) ->
 %% @doc Waits for the response to any request of a collection, like `gen_event:receive_response/3'. After
 %% `timeout' no response to any of them comes any more.
 -spec receive_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
-    teleport:collected() | timeout | no_request.
+    collected() | timeout | no_request.
 receive_response(Collection, Timeout, Delete) ->
-    teleport_gen_server:receive_response(Collection, Timeout, Delete).
+    in_words_of_otp(teleport_gen_server:receive_response(Collection, Timeout, Delete)).
 
 %% @doc Waits for the response to any request of a collection, like `gen_event:wait_response/3'. After
 %% `timeout' it can be called again.
 -spec wait_response(teleport:request_id_collection(), teleport:response_timeout(), Delete :: boolean()) ->
-    teleport:collected() | timeout | no_request.
+    collected() | timeout | no_request.
 wait_response(Collection, Timeout, Delete) ->
-    teleport_gen_server:wait_response(Collection, Timeout, Delete).
+    in_words_of_otp(teleport_gen_server:wait_response(Collection, Timeout, Delete)).
 
 %% @doc Returns the response to a request of a collection if the message is one, like
 %% `gen_event:check_response/3'.
 -spec check_response(Message :: term(), teleport:request_id_collection(), Delete :: boolean()) ->
-    teleport:collected() | no_reply | no_request.
+    collected() | no_reply | no_request.
 check_response(Message, Collection, Delete) ->
-    teleport_gen_server:check_response(Message, Collection, Delete).
+    in_words_of_otp(teleport_gen_server:check_response(Message, Collection, Delete)).
 
 %% @doc Adds a handler, like `gen_event:add_handler/3'.
 -spec add_handler(teleport:ref(), handler(), term()) -> term().
@@ -161,3 +163,8 @@ stop(Ref) ->
 -spec stop(teleport:ref(), term(), timeout()) -> ok.
 stop(Ref, Reason, Timeout) ->
     teleport_call:stop(Ref, Reason, Timeout, {gen_event, stop, [Ref, Reason, Timeout]}).
+
+%% What a manager replies if the handler is not there, or has crashed.
+in_words_of_otp({reply, {error, _} = Error}) -> Error;
+in_words_of_otp({{reply, {error, _} = Error}, Label, Collection}) -> {Error, Label, Collection};
+in_words_of_otp(Other) -> Other.

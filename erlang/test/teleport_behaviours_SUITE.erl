@@ -9,7 +9,8 @@
 -export([a_gen_statem_answers_as_to_gen_statem/1, timeouts_are_those_of_gen_statem/1,
          requests_are_those_of_gen_statem/1, event_handlers_answer_as_to_gen_event/1,
          supervised_event_handlers_are_those_of_gen_event/1, a_failing_event_handler_fails_alone/1,
-         event_requests_are_those_of_gen_event/1, a_gen_fsm_answers_as_to_gen_fsm/1, exits_are_those_of_gen_fsm/1]).
+         event_requests_are_those_of_gen_event/1, errors_of_event_handlers_are_those_of_gen_event/1,
+         a_gen_fsm_answers_as_to_gen_fsm/1, exits_are_those_of_gen_fsm/1]).
 -export([a_stop_ends_as_that_of_otp/1, failing_stops_exit_as_those_of_otp/1, a_stop_that_takes_too_long/1,
          a_server_can_call_and_be_called_back/1, a_large_mailbox_is_left_alone/1,
          multi_call_of_those_that_do_not_answer/1]).
@@ -21,7 +22,8 @@ suite() ->
 all() ->
     [a_gen_statem_answers_as_to_gen_statem, timeouts_are_those_of_gen_statem, requests_are_those_of_gen_statem,
      event_handlers_answer_as_to_gen_event, supervised_event_handlers_are_those_of_gen_event, a_failing_event_handler_fails_alone,
-     event_requests_are_those_of_gen_event, a_gen_fsm_answers_as_to_gen_fsm, exits_are_those_of_gen_fsm,
+     event_requests_are_those_of_gen_event, errors_of_event_handlers_are_those_of_gen_event,
+     a_gen_fsm_answers_as_to_gen_fsm, exits_are_those_of_gen_fsm,
      a_stop_ends_as_that_of_otp, failing_stops_exit_as_those_of_otp, a_stop_that_takes_too_long,
      a_server_can_call_and_be_called_back, a_large_mailbox_is_left_alone, multi_call_of_those_that_do_not_answer].
 
@@ -149,6 +151,25 @@ supervised_event_handlers_are_those_of_gen_event(Config) ->
          teleport_test:eventually(fun() -> M:which_handlers(Manager) =:= [] end),
          exit(Manager, kill)
      end || {M, Name} <- ?BOTH(gen_event)].
+
+%% An error, not a reply.
+errors_of_event_handlers_are_those_of_gen_event(Config) ->
+    [begin
+         Manager = teleport_test_handler:start_at(Node, Name),
+         Ask = fun() -> M:send_request(Manager, no_handler, events) end,
+         Collect = fun() -> M:send_request(Manager, no_handler, events, label, M:reqids_new()) end,
+         Error = {error, bad_module},
+         ?assertEqual({M, Error}, {M, M:receive_response(Ask(), 30000)}),
+         ?assertEqual({M, Error}, {M, M:wait_response(Ask(), 30000)}),
+         Id = Ask(),
+         ?assertEqual({M, Error}, {M, M:check_response(teleport_test:receive_one(), Id)}),
+         {Received, label, _} = M:receive_response(Collect(), 30000, true),
+         {Waited, label, _} = M:wait_response(Collect(), 30000, true),
+         Collection = Collect(),
+         {Checked, label, _} = M:check_response(teleport_test:receive_one(), Collection, true),
+         ?assertEqual({M, [Error, Error, Error]}, {M, [Received, Waited, Checked]}),
+         exit(Manager, kill)
+     end || Node <- [?config(node, Config), node()], {M, Name} <- ?BOTH(gen_event)].
 
 %% What a process is told, and what it is to do, until it is to end.
 pass_on(To) ->
