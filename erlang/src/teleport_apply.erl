@@ -6,6 +6,7 @@
 -behaviour(gen_server).
 
 -export([start_link/0, call/5, cast/4, send_request/4, multicall/5, result/1, work/3, work/2, work_here/1]).
+-export([multicast/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How an application ended.
@@ -110,6 +111,13 @@ cast(Node, Module, Function, Args) ->
         {pool, _To} -> teleport:cast({?MODULE, Node}, request(Module, Function, Args));
         {otp, _ByDistributedErlang} -> erpc:cast(Node, Module, Function, Args)
     end.
+
+%% Like `teleport_erpc:multicast/4', with checked arguments. No node is waited for before the others have theirs.
+-spec multicast([node()], module(), atom(), [term()]) -> ok.
+multicast(Nodes, Module, Function, Args) ->
+    Found = teleport_route:known_first(Nodes, fun(Node) -> teleport_ref:resolve({?MODULE, Node}) end),
+    [ok = erpc:cast(Node, Module, Function, Args) || {Node, {otp, _ByDistributedErlang}} <- Found],
+    teleport_send:to_all([Node || {Node, {pool, _To}} <- Found], ?MODULE, {'$gen_cast', request(Module, Function, Args)}).
 
 -spec init([]) -> {ok, state()}.
 init([]) ->

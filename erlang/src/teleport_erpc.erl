@@ -108,7 +108,7 @@ multicast(_Nodes, _Fun) ->
 -spec multicast([node()], module(), atom(), [term()]) -> ok.
 multicast(Nodes, Module, Function, Args) ->
     are_calls(Nodes, Module, Function, Args) orelse error({erpc, badarg}),
-    lists:foreach(fun(Node) -> teleport_apply:cast(Node, Module, Function, Args) end, Nodes).
+    teleport_apply:multicast(Nodes, Module, Function, Args).
 
 %% Whether the arguments are valid for calls on several nodes.
 -spec are_calls(term(), term(), term(), term()) -> boolean().

@@ -236,13 +236,14 @@ a_stopped_peer_is_not_waited_for(Config) ->
         Large = binary:copy(<<1>>, ?SMALL),
         Applied = teleport_erpc:multicall([Node, Other], erlang, byte_size, [Large], 500),
         [abcast = teleport:abcast([Node, Other], server, {note, Number, Large}) || Number <- [1, 2, 3]],
+        ok = teleport_erpc:multicast([Node, Other], gen_server, cast, [server, {note, 4}]),
         {Accepted, Applied, teleport_test:mailbox()}
     end, ?PATIENCE),
     ?assertEqual([{error, {erpc, timeout}}, {ok, ?SMALL}], Applied),
     ?assertEqual([], Mailbox),
-    ?assertEqual([1, 2, 3], erpc:call(Sender, teleport, gs_call, [Server, notes])),
+    teleport_test:eventually(fun() -> erpc:call(Sender, teleport, gs_call, [Server, notes]) =:= [1, 2, 3, 4] end),
     teleport_test:signal(cont, ?config(os_pid, Config)),
-    teleport_test:eventually(fun() -> erpc:call(Sender, teleport, gs_call, [Held, notes]) =:= [1, 2, 3] end).
+    teleport_test:eventually(fun() -> erpc:call(Sender, teleport, gs_call, [Held, notes]) =:= [1, 2, 3, 4] end).
 
 %% Sends numbered messages until there is no room; how many there was room for. Then goes on trying for a while: none of that
 %% is kept.
