@@ -7,6 +7,7 @@
 
 -export([start_link/0, call/5, cast/4, send_request/4, multicall/5, result/1, work/3, work/2, work_here/1]).
 -export([multicast/4]).
+-export([timeout/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 %% How an application ended.
@@ -20,12 +21,12 @@ start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% Like `teleport_erpc:call/5'.
--spec call(node(), module(), atom(), [term()], teleport_timeout:response_timeout()) -> term().
+-spec call(node(), module(), atom(), [term()], teleport_erpc:timeout_or_options()) -> term().
 call(Node, Module, Function, Args, Timeout) when Node =:= node() ->
     erpc:call(Node, Module, Function, Args, Timeout);
 call(Node, Module, Function, Args, Timeout)
   when is_atom(Node), is_atom(Module), is_atom(Function), is_list(Args) ->
-    case teleport_timeout:left(Timeout) of
+    case teleport_timeout:left(timeout(Timeout)) of
         badarg ->
             error({erpc, badarg});
         Milliseconds ->
@@ -48,6 +49,16 @@ call_remote(To, Module, Function, Args, Deadline) ->
         {reply, Outcome} -> result({reply, Outcome});
         {exit, Reason} -> error({erpc, erpc_reason(Reason)})
     end.
+
+%% The timeout in the options of `erpc', of the release that runs here. What is neither is returned as it is.
+-spec timeout(term()) -> term().
+timeout(#{} = Options) ->
+    case list_to_integer(erlang:system_info(otp_release)) >= 28 andalso is_boolean(maps:get(always_spawn, Options, false)) of
+        true -> maps:get(timeout, Options, infinity);
+        false -> Options
+    end;
+timeout(Timeout) ->
+    Timeout.
 
 %% Like `teleport_erpc:send_request/4', with checked arguments. For a node without a pool a process of this node calls OTP's function.
 -spec send_request(node(), module(), atom(), [term()]) -> teleport_request:request_id().
@@ -90,7 +101,10 @@ work_here(Caller) ->
     receive
         {'$gen_call', From, At} ->
             true = erlang:demonitor(Monitor, [flush]),
-            work(From, group_leader(), At);
+            %% Not in this process: the caller would not learn why it has ended.
+            {noreply, Working} = begin_work([From, group_leader(), At], From, #{}),
+            _ = receive {'DOWN', _, process, _, _} = Down -> handle_info(Down, Working) end,
+            exit(normal);
         {'DOWN', Monitor, process, Caller, _Reason} ->
             exit(normal)
     end.

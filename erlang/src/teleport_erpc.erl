@@ -14,10 +14,13 @@
          wait_response/1, wait_response/2, wait_response/3, check_response/2, check_response/3]).
 -export([reqids_new/0, reqids_size/1, reqids_add/3, reqids_to_list/1]).
 
--export_type([caught/0]).
+-export_type([caught/0, timeout_or_options/0]).
 
 -type caught() :: {throw, term()} | {exit, {exception | signal, term()}} | {error, {exception, term(), list()} | {erpc, term()}}.
 %% The class and the reason of an exception that {@link call/4} would raise.
+
+-type timeout_or_options() :: teleport:response_timeout() | #{timeout => teleport:response_timeout(), always_spawn => boolean()}.
+%% A map, from OTP 28 on, as `erpc' takes it. Other nodes spawn a process for each function in any case.
 
 -define(IS_CALL(Node, Module, Function, Args),
         is_atom(Node), is_atom(Module), is_atom(Function), is_list(Args)).
@@ -28,7 +31,7 @@ call(Node, Fun) ->
     call(Node, Fun, infinity).
 
 %% @doc Applies a function without arguments on a node, like `erpc:call/3'.
--spec call(node(), fun(() -> Result), teleport:response_timeout()) -> Result when Result :: term().
+-spec call(node(), fun(() -> Result), timeout_or_options()) -> Result when Result :: term().
 call(Node, Fun, Timeout) when is_function(Fun, 0) ->
     call(Node, erlang, apply, [Fun, []], Timeout);
 call(_Node, _Fun, _Timeout) ->
@@ -40,7 +43,7 @@ call(Node, Module, Function, Args) ->
     call(Node, Module, Function, Args, infinity).
 
 %% @doc Applies a function on a node, and returns what it returns, like `erpc:call/5'.
--spec call(node(), module(), atom(), [term()], teleport:response_timeout()) -> term().
+-spec call(node(), module(), atom(), [term()], timeout_or_options()) -> term().
 call(Node, Module, Function, Args, Timeout) ->
     teleport_apply:call(Node, Module, Function, Args, Timeout).
 
@@ -64,7 +67,7 @@ multicall(Nodes, Fun) ->
     multicall(Nodes, Fun, infinity).
 
 %% @doc Applies a function without arguments on several nodes, like `erpc:multicall/3'.
--spec multicall([node()], fun(() -> term()), teleport:response_timeout()) -> [{ok, term()} | caught()].
+-spec multicall([node()], fun(() -> term()), timeout_or_options()) -> [{ok, term()} | caught()].
 multicall(Nodes, Fun, Timeout) when is_function(Fun, 0) ->
     multicall(Nodes, erlang, apply, [Fun, []], Timeout);
 multicall(_Nodes, _Fun, _Timeout) ->
@@ -77,9 +80,9 @@ multicall(Nodes, Module, Function, Args) ->
 
 %% @doc Applies a function on several nodes at the same time, like `erpc:multicall/5'. The results are in the
 %% order of the nodes.
--spec multicall([node()], module(), atom(), [term()], teleport:response_timeout()) -> [{ok, term()} | caught()].
+-spec multicall([node()], module(), atom(), [term()], timeout_or_options()) -> [{ok, term()} | caught()].
 multicall(Nodes, Module, Function, Args, Timeout) ->
-    Left = teleport_timeout:left(Timeout),
+    Left = teleport_timeout:left(teleport_apply:timeout(Timeout)),
     Left =/= badarg andalso are_calls(Nodes, Module, Function, Args) orelse error({erpc, badarg}),
     Responses = teleport_apply:multicall(Nodes, Module, Function, Args, teleport_timeout:deadline(Left)),
     [caught(fun() -> result(Response) end) || {_Node, Response} <- Responses].

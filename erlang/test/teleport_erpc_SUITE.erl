@@ -12,7 +12,8 @@
          a_node_without_apply_calls_itself_and_others/1, many_calls_at_once_have_their_own_values/1,
          results_that_are_too_large_are_errors/1]).
 -export([multicalls_are_those_of_erpc/1, casts_are_those_of_erpc/1, requests_are_those_of_erpc/1,
-         collections_are_those_of_erpc/1, the_fallback_asks_nodes_without_teleport/1]).
+         collections_are_those_of_erpc/1, options_are_those_of_erpc/1,
+         ends_are_told_wherever_it_was/1, the_fallback_asks_nodes_without_teleport/1]).
 -export([leader/0, wait_for/1, fail/1, here/0]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -26,6 +27,7 @@ all() ->
      values_do_not_wait_for_each_other, a_node_without_apply_calls_itself_and_others,
      many_calls_at_once_have_their_own_values, results_that_are_too_large_are_errors, multicalls_are_those_of_erpc,
      casts_are_those_of_erpc, requests_are_those_of_erpc, collections_are_those_of_erpc,
+     options_are_those_of_erpc, ends_are_told_wherever_it_was,
      the_fallback_asks_nodes_without_teleport].
 
 init_per_suite(Config) ->
@@ -107,6 +109,31 @@ a_group_leader_that_has_ended(Config) ->
         exit(done)
     end),
     ?assertMatch({'DOWN', Monitor, process, _, done}, teleport_test:receive_one()).
+
+%% A map is one from OTP 28 on.
+options_are_those_of_erpc(Config) ->
+    Options = [#{}, #{timeout => 30000}, #{timeout => infinity, always_spawn => true}, #{always_spawn => x}, #{timeout => x},
+               #{other => 1}],
+    [begin
+         Call = [Node, erlang, node, [], With],
+         ?assertEqual({Call, teleport_test:outcome(erpc, call, Call)}, {Call, teleport_test:outcome(teleport_erpc, call, Call)}),
+         Calls = [[Node, node()], erlang, node, [], With],
+         ?assertEqual({Calls, teleport_test:outcome(erpc, multicall, Calls)},
+                      {Calls, teleport_test:outcome(teleport_erpc, multicall, Calls)})
+     end || Node <- [?config(node, Config), node()], With <- Options].
+
+%% On this node too.
+ends_are_told_wherever_it_was(Config) ->
+    Killed = [fun() -> exit(self(), kill) end, fun() -> spawn_link(fun() -> exit(tired) end), receive never -> ok end end],
+    [begin
+         Nodes = [?config(node, Config), node()],
+         %% With a timeout, or `erpc' does it in the calling process.
+         ?assertEqual(erpc:multicall(Nodes, Fun, 30000), teleport_erpc:multicall(Nodes, Fun, 30000)),
+         [begin
+              [Erpc, Ours] = [teleport_test:outcome(M, receive_response, [M:send_request(Node, Fun)]) || M <- [erpc, teleport_erpc]],
+              ?assertEqual(Erpc, Ours)
+          end || Node <- Nodes]
+     end || Fun <- Killed].
 
 %% The process that was at it, not the function.
 a_killed_function_is_an_exit(Config) ->
