@@ -22,11 +22,30 @@ server(Ref, Kind, Request, Timeout, Otp) when ?IS_TIMEOUT(Timeout) ->
             end;
         late ->
             exit({timeout, Otp});
+        {otp, _Process} ->
+            within(Deadline, Timeout, Otp);
         _Otherwise ->
             by_otp(Otp)
     end;
 server(_Ref, _Kind, _Request, _Timeout, Otp) ->
     by_otp(Otp).
+
+%% A call by OTP. To find the way may have taken some of its time.
+-spec within(teleport_timeout:response_timeout(), timeout(), otp()) -> term().
+within(Deadline, Timeout, {Module, Name, Args} = Otp) ->
+    case teleport_timeout:left(Deadline) of
+        Timeout ->
+            by_otp(Otp);
+        Left ->
+            %% The timeout is the last argument of all these functions, and can be left out.
+            Given = case Args of
+                [Ref, Handler, Query | _] when Module =:= gen_event -> [Ref, Handler, Query];
+                [Ref, Request | _] -> [Ref, Request]
+            end,
+            try erlang:apply(Module, Name, Given ++ [Left])
+            catch exit:{Reason, {Module, Name, _Args}} -> exit({Reason, Otp})
+            end
+    end.
 
 -spec by_otp(otp()) -> term().
 by_otp({Module, Name, Args}) ->

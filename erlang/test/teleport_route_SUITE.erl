@@ -7,6 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([nobody_waits_longer_than_it_may/1, nodes_are_asked_at_the_same_time/1, a_silent_node_does_not_hold_up_others/1,
          a_way_that_changes_to_a_frozen_node/1, only_the_first_waits_for_a_silent_node/1,
+         to_find_the_way_takes_a_part_of_the_time_of_a_call/1,
          a_limit_is_for_the_way_and_for_room_together/1, who_stops_a_server_waits_no_longer_than_wanted/1,
          a_question_whose_process_was_killed_is_over/1, a_node_that_said_nothing_of_its_end/1, an_end_by_kills_is_announced/1,
          a_congested_node_does_not_hold_up_the_application/1]).
@@ -20,6 +21,7 @@ suite() ->
 
 all() ->
     [nobody_waits_longer_than_it_may, nodes_are_asked_at_the_same_time, a_silent_node_does_not_hold_up_others,
+     to_find_the_way_takes_a_part_of_the_time_of_a_call,
      a_way_that_changes_to_a_frozen_node, only_the_first_waits_for_a_silent_node, a_limit_is_for_the_way_and_for_room_together,
      who_stops_a_server_waits_no_longer_than_wanted, a_question_whose_process_was_killed_is_over,
      a_node_that_said_nothing_of_its_end, an_end_by_kills_is_announced,
@@ -184,6 +186,23 @@ a_node_that_said_nothing_of_its_end(Config) ->
     ok = persistent_term:put(teleport_route, #{Node => pool}),
     teleport_test:eventually(fun() -> teleport:send(Server, {note, 2}) =:= ok end),
     ?assertEqual([1, 2], gen_server:call(Server, notes)).
+
+%% Also where the call then goes over distributed Erlang.
+to_find_the_way_takes_a_part_of_the_time_of_a_call(Config) ->
+    {Node, Limit} = {?config(node, Config), 30000},
+    Server = teleport_test_server:start_at(Node, x),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    ok = teleport_route:forget(Node),
+    ok = sys:suspend(teleport_manager),
+    {Caller, Monitor} = spawn_monitor(fun() -> exit(teleport:gs_call(Server, {echo, 1}, Limit)) end),
+    teleport_test:eventually(fun() -> element(2, process_info(whereis(teleport_manager), message_queue_len)) > 0 end),
+    _ = erlang:trace_pattern({gen_server, call, 3}, true, []),
+    1 = erlang:trace(Caller, true, [call]),
+    ok = sys:resume(teleport_manager),
+    ?assertEqual({'DOWN', Monitor, process, Caller, {ok, 1}}, receive {'DOWN', _, _, _, _} = Down -> Down end),
+    Left = receive {trace, Caller, call, {gen_server, call, [Server, {echo, 1}, Time]}} -> Time end,
+    _ = erlang:trace_pattern({gen_server, call, 3}, false, []),
+    ?assert(Left < Limit, Left).
 
 %% Nobody is left there who would say so in the ordinary way.
 an_end_by_kills_is_announced(Config) ->
