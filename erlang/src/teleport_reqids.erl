@@ -33,9 +33,13 @@ to_list(_Other) -> badarg.
 receive_response(Collection, Timeout, Delete) ->
     case wait_response(Collection, Timeout, Delete) of
         timeout ->
-            true = lists:all(fun is_reference/1, maps:keys(Collection)),
-            maps:foreach(fun(Id, _Label) -> ok = teleport_request:give_up(Id) end, Collection),
-            timeout;
+            case lists:all(fun is_reference/1, maps:keys(Collection)) of
+                true ->
+                    maps:foreach(fun(Id, _Label) -> ok = teleport_request:give_up(Id) end, Collection),
+                    timeout;
+                false ->
+                    badarg
+            end;
         Other ->
             Other
     end.

@@ -109,11 +109,17 @@ request_local(Name, Kind, Request) when is_atom(Name) ->
         undefined -> fail(Name, noproc);
         Pid -> request_local(Pid, Kind, Request)
     end;
+request_local({Name, Node} = Process, Kind, Request) when Node =:= node() ->
+    case whereis(Name) of
+        undefined -> fail(Process, noproc);
+        Pid -> request_local(Pid, Kind, Request)
+    end;
 request_local({_Name, Node} = Process, _Kind, _Request) when node() =:= nonode@nohost, Node =/= node() ->
     fail(Process, {nodedown, Node});
 request_local(Process, Kind, Request) ->
     Id = ?MONITOR_MARKED(Process, [{alias, demonitor}]),
-    _ = erlang:send(Process, {Kind, {self(), tag(Id, 'DOWN')}, Request}),
+    %% As `gen' does: a request must not go out by a connection that its monitor has not noticed.
+    _ = erlang:send(Process, {Kind, {self(), tag(Id, 'DOWN')}, Request}, [noconnect]),
     Id.
 
 %% A request that has failed before it was sent.
@@ -154,7 +160,7 @@ begin_marked({otp, {_Name, Node} = Process}, _Ref, Mark, _Request) when node() =
     {there, Id};
 begin_marked({otp, Process}, _Ref, Mark, Request) ->
     Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
-    _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}),
+    _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}, [noconnect]),
     {here, Id};
 begin_marked({pool, To}, _Ref, Mark, Request) ->
     Id = teleport_ref:new(),
