@@ -51,6 +51,9 @@ callers_are_told_the_limit(Config) ->
     Make = {run, fun() -> lists:duplicate(?EMPTY_LISTS, []) end},
     {exit, {{unreadable_reply, Text}, _}} = teleport_test:outcome(teleport, gs_call, [Server, Make]),
     ?assertNotEqual(nomatch, string:find(Text, "max_term")),
+    End = {run, fun() -> exit(lists:duplicate(?EMPTY_LISTS, [])) end},
+    Ending = teleport_test_server:start_at(Node, undefined),
+    {exit, {{unreadable_reason, Text}, _}} = teleport_test:outcome(teleport, gs_call, [Ending, End]),
     ?assertEqual({ok, x}, teleport:gs_call(Server, {echo, x})).
 
 %% By what it takes on a heap: just below the limit it arrives as it was, just above it does not.

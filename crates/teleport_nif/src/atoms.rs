@@ -100,6 +100,7 @@ rustler::atoms! {
     teleport_logs,
     teleport_lost,
     watch,
+    unreadable_reason,
     unreadable_reply,
     rejected,
     name,

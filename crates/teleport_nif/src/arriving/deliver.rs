@@ -290,8 +290,9 @@ fn complete(running: &Running, env: &mut OwnedEnv, parcel: Parcel, term: Option<
                 told::no_connection(running, env, reference);
             }
         }
-        Addressee::Down(reference) => end_with(running, env, &origin, reference, |env| {
-            term.map_or_else(|| atoms::undefined().encode(env), |term| term.load(env))
+        Addressee::Down(reference) => end_with(running, env, &origin, reference, |env| match term {
+            Some(reason) => reason.load(env),
+            None => (atoms::unreadable_reason(), told::UNREADABLE).encode(env),
         }),
         Addressee::Rejected(reference) => end_with(running, env, &origin, reference, |env| match term {
             Some(why) => (atoms::rejected(), why.load(env)).encode(env),

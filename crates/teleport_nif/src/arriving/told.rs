@@ -10,9 +10,9 @@ use std::sync::Arc;
 use teleport::SendError;
 use teleport::embed::{RefId, RequestError};
 
-/// What is wrong with a reply that is not told to its caller.
-const UNREADABLE_REPLY: &str = "it is no term, has more new atoms than this node takes (max_new_atoms), or takes more memory \
-                                than one message may (max_term)";
+/// Why a reply, or the reason of an end, cannot be told.
+pub(super) const UNREADABLE: &str = "it is no term, has more new atoms than this node takes (max_new_atoms), or takes more memory \
+    than one message may (max_term)";
 
 /// A call of a process of this node has been answered. `false` if it does not wait any more.
 pub(super) fn reply(
@@ -24,7 +24,7 @@ pub(super) fn reply(
     CALLS.tell(env, reference, |env, asked| {
         let Some(reply) = term else {
             // There is an answer, though not one that can be read.
-            let reason = (atoms::unreadable_reply(), UNREADABLE_REPLY).encode(env);
+            let reason = (atoms::unreadable_reply(), UNREADABLE).encode(env);
             return down(running, env, reference, asked, reason);
         };
         let tag = running.identity.reference(env, reference)?.list_prepend(atoms::alias());
