@@ -460,7 +460,7 @@ impl Engine {
     /// Whether a connection is encrypted as it should be, and for the node whose name it is. `features`: what both ends have.
     fn check_tls(&self, stream: &Stream, peer: &NodeName, features: u64) -> Result<(), Failure> {
         match stream.tls() {
-            Some(tls) => tls.check_name(peer)?,
+            Some(tls) => tls.check_peer(peer)?,
             None if features & FEATURE_TLS != 0 => return Err(TlsError::Downgraded.into()),
             None if self.tls.is_some() => {
                 let (node, noted) = (&self.core.local.name, self.core.warnings.of_peer(peer, OfPeer::Plain));

@@ -37,7 +37,7 @@ impl Session {
         match *self {}
     }
 
-    pub(crate) fn check_name(&self, _: &NodeName) -> Result<(), TlsError> {
+    pub(crate) fn check_peer(&self, _: &NodeName) -> Result<(), TlsError> {
         match *self {}
     }
 

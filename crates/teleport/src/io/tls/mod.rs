@@ -3,10 +3,16 @@
 mod names;
 mod session;
 mod setup;
+#[cfg(test)]
+mod tests;
+mod times;
 
 use crate::base::lock::Lock;
 use crate::{TlsConfig, TlsError};
-use rustls::pki_types::ServerName;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 pub(crate) use session::{MOST_HELD, Session};
 use setup::Material;
@@ -21,6 +27,7 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub(crate) struct Tls {
     config: TlsConfig,
+    time: Arc<dyn TimeProvider>,
     loaded: Lock<Loaded>,
     full: AtomicU64,
     resumed: AtomicU64,
@@ -36,24 +43,30 @@ struct Loaded {
 #[derive(Debug, Clone)]
 struct Configs {
     accepting: Arc<ServerConfig>,
+    diallers: Option<Arc<dyn ClientCertVerifier>>,
     dialling: Arc<ClientConfig>,
+    acceptors: Arc<dyn ServerCertVerifier>,
 }
 
 impl Configs {
-    fn new(config: &TlsConfig, material: &Material) -> Result<Self, TlsError> {
-        Ok(Self {
-            accepting: setup::accepting(&config.accepting, &material.accepting)?,
-            dialling: setup::dialling(&config.dialling, &material.dialling)?,
-        })
+    fn new(config: &TlsConfig, material: &Material, time: &Arc<dyn TimeProvider>) -> Result<Self, TlsError> {
+        let (mut accepting, diallers) = setup::accepting(&config.accepting, &material.accepting)?;
+        let (mut dialling, acceptors) = setup::dialling(&config.dialling, &material.dialling)?;
+        (accepting.time_provider, dialling.time_provider) = (time.clone(), time.clone());
+        Ok(Self { accepting: Arc::new(accepting), diallers, dialling: Arc::new(dialling), acceptors })
     }
 }
 
 impl Tls {
     pub(crate) fn new(config: TlsConfig) -> Result<Self, TlsError> {
+        Self::at(config, Arc::new(DefaultTimeProvider))
+    }
+
+    fn at(config: TlsConfig, time: Arc<dyn TimeProvider>) -> Result<Self, TlsError> {
         let material = Material::read(&config)?;
-        let configs = Configs::new(&config, &material)?;
+        let configs = Configs::new(&config, &material, &time)?;
         let loaded = Lock::leaf(Loaded { material, configs, looked: Instant::now() });
-        Ok(Self { config, loaded, full: AtomicU64::new(0), resumed: AtomicU64::new(0) })
+        Ok(Self { config, time, loaded, full: AtomicU64::new(0), resumed: AtomicU64::new(0) })
     }
 
     /// Whether peers without TLS are let in.
@@ -77,7 +90,7 @@ impl Tls {
         if self.loaded.lock().material == material {
             return Ok(());
         }
-        let configs = Configs::new(&self.config, &material)?;
+        let configs = Configs::new(&self.config, &material, &self.time)?;
         *self.loaded.lock() = Loaded { material, configs, looked: Instant::now() };
         Ok(())
     }
@@ -107,19 +120,32 @@ impl Tls {
         tcp: TcpStream,
         peer: &NodeName,
     ) -> Result<(TcpStream, Session), TlsError> {
-        let connection = ClientConnection::new(self.configs().dialling, label(peer)).map_err(failed)?;
-        let session = Session::set_up(connection.into(), &tcp, &self.config.dialling).await?;
+        let Configs { dialling, acceptors, .. } = self.configs();
+        let connection = ClientConnection::new(dialling, label(peer)).map_err(failed)?;
+        let mut session = Session::set_up(connection.into(), &tcp, &self.config.dialling).await?;
         self.count(&session);
-        session.check_name(peer)?;
+        session.check_times(self.now()?, |certificate, others, now| {
+            acceptors.verify_server_cert(certificate, others, &label(peer), &[], now).map(drop)
+        });
+        session.check_peer(peer)?;
         Ok((tcp, session))
     }
 
     /// Sets TLS up on a connection that somebody has opened.
     pub(crate) async fn accept(&self, tcp: TcpStream) -> Result<(TcpStream, Session), TlsError> {
-        let connection = ServerConnection::new(self.configs().accepting).map_err(failed)?;
-        let session = Session::set_up(connection.into(), &tcp, &self.config.accepting).await?;
+        let Configs { accepting, diallers, .. } = self.configs();
+        let connection = ServerConnection::new(accepting).map_err(failed)?;
+        let mut session = Session::set_up(connection.into(), &tcp, &self.config.accepting).await?;
         self.count(&session);
+        session.check_times(self.now()?, |certificate, others, now| match &diallers {
+            Some(verifier) => verifier.verify_client_cert(certificate, others, now).map(drop),
+            None => Ok(()),
+        });
         Ok((tcp, session))
+    }
+
+    fn now(&self) -> Result<UnixTime, TlsError> {
+        self.time.current_time().ok_or_else(|| failed(rustls::Error::FailedToGetCurrentTime))
     }
 }
 

@@ -1,11 +1,11 @@
 //! TLS on one connection. Reader and writer share its state behind a lock, under which the connection's own socket is read and
 //! written; that never waits.
 
-use super::{failed, names};
+use super::{failed, names, times};
 use crate::base::lock::Lock;
 use crate::{Names, TlsError, TlsSide, Verify};
 use bytes::BufMut;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{Connection, HandshakeKind};
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use teleport_proto::NodeName;
@@ -31,6 +31,8 @@ pub(crate) struct Session {
     peer: Option<CertificateDer<'static>>,
     names: Names,
     resumed: bool,
+    /// What is wrong with the certificates of the handshake that this one resumes.
+    lapsed: Option<TlsError>,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,7 @@ impl Session {
         let peer = shown.filter(|_| side.verify != Verify::Nothing).cloned().map(CertificateDer::into_owned);
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let inner = Lock::leaf(Inner { connection, unread: Vec::new(), seen: 0 });
-        Ok(Self { inner, binding, peer, names: side.names, resumed })
+        Ok(Self { inner, binding, peer, names: side.names, resumed, lapsed: None })
     }
 
     pub(crate) fn binding(&self) -> &[u8] {
@@ -114,8 +116,26 @@ impl Session {
         self.resumed
     }
 
-    /// Whether the peer's certificate is for the node of that name. Without one nothing is wrong: where it is required there is one.
-    pub(crate) fn check_name(&self, name: &NodeName) -> Result<(), TlsError> {
+    /// A resumed connection is one of a peer whose certificates hold now.
+    pub(super) fn check_times(
+        &mut self,
+        now: UnixTime,
+        verify: impl FnOnce(&CertificateDer<'_>, &[CertificateDer<'_>], UnixTime) -> Result<(), rustls::Error>,
+    ) {
+        if !self.resumed {
+            return;
+        }
+        let inner = self.inner.lock();
+        let chain = inner.connection.peer_certificates().unwrap_or_default();
+        self.lapsed = times::check(chain, now, verify).err().map(failed);
+    }
+
+    /// Whether the peer's certificate holds, and is for the node of that name. Without one nothing is wrong: where it is required there
+    /// is one.
+    pub(crate) fn check_peer(&self, name: &NodeName) -> Result<(), TlsError> {
+        if let Some(lapsed) = &self.lapsed {
+            return Err(lapsed.clone());
+        }
         self.peer.as_ref().map_or(Ok(()), |certificate| names::check(certificate, name, self.names))
     }
 

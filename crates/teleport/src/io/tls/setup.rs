@@ -7,6 +7,7 @@ use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
@@ -117,20 +118,24 @@ fn provider() -> CryptoProvider {
     CryptoProvider { cipher_suites, ..ring::default_provider() }
 }
 
-pub(super) fn accepting(side: &TlsSide, texts: &Texts) -> Result<Arc<ServerConfig>, TlsError> {
+/// With what diallers are verified by, if they are.
+pub(super) fn accepting(
+    side: &TlsSide,
+    texts: &Texts,
+) -> Result<(ServerConfig, Option<Arc<dyn ClientCertVerifier>>), TlsError> {
     let provider = Arc::new(provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[&TLS13]);
     let builder = builder.map_err(failed)?;
-    let builder = match side.verify {
-        Verify::Nothing => builder.with_no_client_auth(),
+    let (builder, diallers) = match side.verify {
+        Verify::Nothing => (builder.with_no_client_auth(), None),
         verify => {
             let verifier = WebPkiClientVerifier::builder_with_provider(texts.roots()?, provider);
             let verifier = match verify {
                 Verify::IfGiven => verifier.allow_unauthenticated(),
                 _ => verifier,
             };
-            let verifier = verifier.build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| TlsError::Failed(error.to_string()))?)
+            let verifier = verifier.build().map_err(|error| TlsError::Failed(error.to_string()))?;
+            (builder.with_client_cert_verifier(verifier.clone()), Some(verifier))
         }
     };
     let Some(key) = texts.certified()? else {
@@ -140,25 +145,29 @@ pub(super) fn accepting(side: &TlsSide, texts: &Texts) -> Result<Arc<ServerConfi
     let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
     config.ticketer = ring::Ticketer::new().map_err(failed)?;
     config.send_tls13_tickets = TICKETS;
-    Ok(Arc::new(config))
+    Ok((config, diallers))
 }
 
-pub(super) fn dialling(side: &TlsSide, texts: &Texts) -> Result<Arc<ClientConfig>, TlsError> {
+/// With what acceptors are verified by.
+pub(super) fn dialling(
+    side: &TlsSide,
+    texts: &Texts,
+) -> Result<(ClientConfig, Arc<dyn ServerCertVerifier>), TlsError> {
     let provider = Arc::new(provider());
     let roots = match side.verify {
         Verify::Nothing => None,
         _ => Some(texts.roots()?),
     };
-    let verifier = Arc::new(Acceptors { provider: provider.clone(), roots });
+    let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Acceptors { provider: provider.clone(), roots });
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]);
-    let builder = builder.map_err(failed)?.dangerous().with_custom_certificate_verifier(verifier);
+    let builder = builder.map_err(failed)?.dangerous().with_custom_certificate_verifier(verifier.clone());
     let mut config = match texts.certified()? {
         Some(key) => builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key))),
         None => builder.with_no_client_auth(),
     };
     config.enable_sni = false;
     config.resumption = Resumption::in_memory_sessions(PEERS_TO_RESUME);
-    Ok(Arc::new(config))
+    Ok((config, verifier))
 }
 
 /// Checks the certificates of acceptors, but for the name: that is the same for both sides, in `names`.

@@ -1,0 +1,107 @@
+//! With a clock of their own, since certificates last for seconds at least.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use super::Tls;
+use crate::{TlsConfig, TlsError};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use teleport_proto::NodeName;
+use tokio::net::{TcpListener, TcpStream};
+
+/// The beginning of 2060, in seconds.
+const END: u64 = 2_840_140_800;
+
+#[derive(Debug, Default)]
+struct Clock(AtomicU64);
+
+impl Clock {
+    fn set(&self, seconds: u64) {
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
+    }
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: Vec<u8>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem().into_bytes();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn certificate(&self, name: &str, ends: i32, key: &KeyPair) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.not_after = date_time_ymd(ends, 1, 1);
+        params.subject_alt_names = vec![SanType::URI(format!("teleport://{name}").try_into().unwrap())];
+        params.signed_by(key, &self.issuer).unwrap().pem().into_bytes()
+    }
+
+    fn tls(&self, name: &str, ends: i32, clock: &Arc<Clock>) -> Tls {
+        let key = KeyPair::generate().unwrap();
+        let certificate = self.certificate(name, ends, &key);
+        let config = TlsConfig::new(certificate, key.serialize_pem().into_bytes(), self.pem.clone());
+        Tls::at(config, clock.clone()).unwrap()
+    }
+}
+
+fn name(name: &str) -> NodeName {
+    name.parse().unwrap()
+}
+
+/// What becomes of a connection from `a` to `b`, at both ends: whether it was resumed.
+async fn connect(a: &Tls, b: &Tls) -> (Result<bool, TlsError>, Result<bool, TlsError>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let dialling = async {
+        let (tcp, session) = a.dial(tcp, &name("b@localhost")).await?;
+        // The tickets come with what is read first.
+        loop {
+            tcp.readable().await.unwrap();
+            match session.read(&tcp, &mut Vec::with_capacity(1)) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(TlsError::Failed(error.to_string())),
+                Ok(_) => return Ok(session.is_resumed()),
+            }
+        }
+    };
+    let accepting = async {
+        let (tcp, session) = b.accept(listener.accept().await.unwrap().0).await?;
+        let _ = session.write(&tcp, &[std::io::IoSlice::new(b"x")]); // it may have gone
+        session.check_peer(&name("a@localhost")).map(|()| session.is_resumed())
+    };
+    tokio::join!(dialling, accepting)
+}
+
+#[tokio::test]
+async fn what_is_resumed_ends_with_the_certificates() {
+    let (authority, clock) = (Authority::new(), Arc::new(Clock::default()));
+    for (ends_of_a, ends_of_b) in [(2060, 4000), (4000, 2060)] {
+        clock.set(END - 600);
+        let (a, b) = (
+            authority.tls("a@localhost", ends_of_a, &clock),
+            authority.tls("b@localhost", ends_of_b, &clock),
+        );
+        assert_eq!(connect(&a, &b).await, (Ok(false), Ok(false)));
+        assert_eq!(connect(&a, &b).await, (Ok(true), Ok(true)));
+        clock.set(END + 600);
+        let (dialled, accepted) = connect(&a, &b).await;
+        let refused = if ends_of_a < ends_of_b { accepted } else { dialled };
+        assert!(matches!(&refused, Err(TlsError::Failed(why)) if why.contains("expired")), "{refused:?}");
+    }
+}
