@@ -38,6 +38,8 @@ struct Loaded {
     material: Material,
     configs: Configs,
     looked: Instant,
+    /// How often they have changed.
+    changes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -65,7 +67,7 @@ impl Tls {
     fn at(config: TlsConfig, time: Arc<dyn TimeProvider>) -> Result<Self, TlsError> {
         let material = Material::read(&config)?;
         let configs = Configs::new(&config, &material, &time)?;
-        let loaded = Lock::leaf(Loaded { material, configs, looked: Instant::now() });
+        let loaded = Lock::leaf(Loaded { material, configs, looked: Instant::now(), changes: 0 });
         Ok(Self { config, time, loaded, full: AtomicU64::new(0), resumed: AtomicU64::new(0) })
     }
 
@@ -86,13 +88,20 @@ impl Tls {
     /// Reads the files again. What they have now is for new connections, and nothing of earlier ones is resumed. With an error all
     /// stays as it was.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        let material = Material::read(&self.config)?;
-        if self.loaded.lock().material == material {
-            return Ok(());
+        loop {
+            let changes = self.loaded.lock().changes;
+            let material = Material::read(&self.config)?;
+            if self.loaded.lock().material == material {
+                return Ok(());
+            }
+            let configs = Configs::new(&self.config, &material, &self.time)?;
+            let mut loaded = self.loaded.lock();
+            // If they have been read by others meanwhile, these may be the older ones.
+            if loaded.changes == changes {
+                *loaded = Loaded { material, configs, looked: Instant::now(), changes: changes + 1 };
+                return Ok(());
+            }
         }
-        let configs = Configs::new(&self.config, &material, &self.time)?;
-        *self.loaded.lock() = Loaded { material, configs, looked: Instant::now() };
-        Ok(())
     }
 
     fn configs(&self) -> Configs {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+use super::setup::Material;
 use super::Tls;
 use crate::{TlsConfig, TlsError};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
@@ -104,4 +105,32 @@ async fn what_is_resumed_ends_with_the_certificates() {
         let refused = if ends_of_a < ends_of_b { accepted } else { dialled };
         assert!(matches!(&refused, Err(TlsError::Failed(why)) if why.contains("expired")), "{refused:?}");
     }
+}
+
+#[test]
+fn who_has_read_the_files_before_does_not_bring_back_what_was_in_them() {
+    let (authority, key) = (Authority::new(), KeyPair::generate().unwrap());
+    let [first, earlier, later] =
+        [3000, 3001, 3002].map(|ends| authority.certificate("a@localhost", ends, &key));
+    let folder = tempfile::tempdir().unwrap();
+    let (path, fifo) = (folder.path().join("certificate"), folder.path().join("fifo"));
+    std::fs::write(&path, &first).unwrap();
+    let key = key.serialize_pem().into_bytes();
+    let mut config = TlsConfig::new(path.clone(), key.clone(), authority.pem.clone());
+    config.dialling.identity = Some((first.into(), key.into()));
+    let tls = Tls::new(config).unwrap();
+
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    std::fs::rename(&fifo, &path).unwrap();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| tls.reload());
+        let mut slow = std::fs::File::options().write(true).open(&path).unwrap(); // it reads
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, &later).unwrap();
+        tls.reload().unwrap();
+        std::io::Write::write_all(&mut slow, &earlier).unwrap();
+        drop(slow);
+        reading.join().unwrap().unwrap();
+    });
+    assert!(tls.loaded.lock().material == Material::read(&tls.config).unwrap(), "the earlier ones are back");
 }
