@@ -27,9 +27,13 @@ pub(super) fn check(certificate: &CertificateDer<'_>, name: &NodeName, names: Na
     let certificate = EndEntityCert::try_from(certificate).map_err(unreadable)?;
     let nodes: Vec<_> = certificate.valid_uri_names().filter_map(|uri| uri.strip_prefix(SCHEME)).collect();
     let host = name.as_str().rsplit_once('@').map_or("", |(_, host)| host);
-    let of_host = || {
-        ServerName::try_from(host)
-            .is_ok_and(|host| certificate.verify_is_valid_for_subject_name(&host).is_ok())
+    let of_host = || match ServerName::try_from(host) {
+        // Distributed Erlang takes no names with `*` in them.
+        Ok(ServerName::DnsName(_)) if names == Names::HostOrCommonName => {
+            certificate.valid_dns_names().any(|name| name.eq_ignore_ascii_case(host))
+        }
+        Ok(host) => certificate.verify_is_valid_for_subject_name(&host).is_ok(),
+        Err(_) => false,
     };
     let fits = match nodes[..] {
         [] if names == Names::Any => true,

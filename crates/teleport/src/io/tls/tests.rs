@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use super::setup::Material;
-use super::Tls;
-use crate::{TlsConfig, TlsError};
+use super::{Tls, names};
+use crate::{Names, TlsConfig, TlsError};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -133,4 +133,22 @@ fn who_has_read_the_files_before_does_not_bring_back_what_was_in_them() {
         reading.join().unwrap().unwrap();
     });
     assert!(tls.loaded.lock().material == Material::read(&tls.config).unwrap(), "the earlier ones are back");
+}
+
+#[test]
+fn a_name_for_many_hosts_counts_but_where_distributed_erlang_is_followed() {
+    let (authority, key) = (Authority::new(), KeyPair::generate().unwrap());
+    let mut params = CertificateParams::default();
+    params.subject_alt_names =
+        ["*.example.com", "A.example.org"].map(|dns| SanType::DnsName(dns.try_into().unwrap())).to_vec();
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    let is_for = |node, names| names::check(certificate.der(), &name(node), names).is_ok();
+    for (node, names, expected) in [
+        ("x@b.example.com", Names::Host, true),
+        ("x@b.example.com", Names::HostOrCommonName, false),
+        ("x@a.example.org", Names::HostOrCommonName, true),
+        ("x@b.example.org", Names::Host, false),
+    ] {
+        assert_eq!(is_for(node, names), expected, "{node} {names:?}");
+    }
 }
