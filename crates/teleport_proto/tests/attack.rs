@@ -231,6 +231,43 @@ fn to_ask_for_more_than_is_granted_lets_nobody_leave_more_answers() {
     assert!(matches!(error, Some(ReceiveError::Session(Violation::Answers { .. }))), "{error:?}");
 }
 
+/// Lets in what a session cannot do without, whatever that is.
+struct Obliging;
+
+impl Granter for Obliging {
+    fn renew(&self, _lane: Lane, _class: Class, renewal: Renewal) -> u64 {
+        renewal.needed
+    }
+}
+
+/// One that keeps nothing back, with messages of a megabyte at the most, of which the peer says that it needs more than there is.
+fn obliged() -> Transfer {
+    let unlimited = || Arc::new(Unlimited);
+    let config = TransferConfig { max_message: 1 << 20, ..config() };
+    let mut victim =
+        Transfer::new(config, unlimited(), unlimited(), Arc::new(Obliging), Arc::new(PlainBuffers));
+    assert!(victim.connection_up(EXPRESS, Class::Express) && victim.connection_up(BULK, Class::Bulk));
+    renew(&mut victim);
+    ask_for_all(&mut victim);
+    victim
+}
+
+fn ask_for_all(victim: &mut Transfer) {
+    let all = Need { needed: 1 << 40, wanted: 1 << 40, waived: 0 };
+    for lane in [Lane::Ordinary, Lane::Exempt] {
+        victim.control(TransferFrame::Needed { lane, express: all, bulk: all }).unwrap();
+    }
+    renew(victim);
+}
+
+#[test]
+fn nobody_needs_more_than_one_message() {
+    let victim = obliged();
+    let one = |largest: u64| 2 * (largest + MESSAGE_COST);
+    let most = 2 * one(64 << 10) + one(1 << 20); // the small ones that each may have in any case, and one more
+    assert!(victim.stats().granted_bytes <= most, "{} are granted", victim.stats().granted_bytes);
+}
+
 #[test]
 fn as_much_in_vain_as_the_windows_let_in_at_once_ends_nothing() {
     for receive_window in [1 << 20, 32 << 20] {

@@ -6,6 +6,7 @@ pub(crate) use arrivals::Arrivals;
 
 use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
+use crate::io::buffers::Provider;
 pub use crate::local::watch::End;
 use crate::local::watch::{HostedWaiters, Purpose, Via, reason};
 pub use crate::local::{Accepted, Carry};
@@ -55,7 +56,10 @@ pub trait Host: Send + Sync + 'static {
         None
     }
 
-    /// Whether the host takes [connections](Self::distribution) of distributed Erlang. Default: no.
+    /// Whether the host takes [connections](Self::distribution) of distributed Erlang, and is [carried](Inbound::Carried) messages of any
+    /// size. Default: no.
+    ///
+    /// Also called with a session locked: it must only look.
     fn takes_distribution(&self) -> bool {
         false
     }
@@ -271,6 +275,16 @@ impl Hosting {
     pub(crate) fn take(&self, inbound: Inbound) {
         assert_may_call_out();
         self.host.take(inbound);
+    }
+}
+
+impl Provider for Hosting {
+    fn is_carried(&self) -> bool {
+        self.host.takes_distribution()
+    }
+
+    fn memory(&self, len: usize) -> Option<Box<dyn Foreign>> {
+        self.host.memory(len)
     }
 }
 

@@ -16,13 +16,18 @@ use tokio::sync::Notify;
 /// Messages from this size on are received into pooled buffers; below it the allocator reuses memory well enough.
 const POOLED: usize = 64 * 1024;
 
-/// Gives a host's memory for this many bytes, if it has any.
-pub(crate) type Provider = Box<dyn Fn(usize) -> Option<Box<dyn Foreign>> + Send + Sync>;
+/// What a host has of memory for messages that it is carried.
+pub(crate) trait Provider: Send + Sync {
+    /// Whether it is carried any.
+    fn is_carried(&self) -> bool;
+    /// Memory for this many bytes, if it has some.
+    fn memory(&self, len: usize) -> Option<Box<dyn Foreign>>;
+}
 
 /// Size classes, and a cap on what lies idle in them.
 pub(crate) struct BufferPool {
     /// A host's memory, for what it does not copy.
-    foreign: Option<Provider>,
+    foreign: Option<Arc<dyn Provider>>,
     idle: Lock<Idle>,
     /// Something lies idle that did not before.
     filled: Notify,
@@ -41,7 +46,7 @@ struct Idle {
 }
 
 impl BufferPool {
-    pub(crate) fn new(cap: usize, foreign: Option<Provider>) -> Arc<Self> {
+    pub(crate) fn new(cap: usize, foreign: Option<Arc<dyn Provider>>) -> Arc<Self> {
         let idle = Idle { cap, ..Idle::default() };
         Arc::new_cyclic(|this| Self {
             foreign,
@@ -123,11 +128,11 @@ impl fmt::Debug for BufferPool {
 
 impl Buffers for BufferPool {
     fn has_foreign(&self) -> bool {
-        self.foreign.is_some()
+        self.foreign.as_ref().is_some_and(|host| host.is_carried())
     }
 
     fn foreign(&self, len: usize) -> Option<Box<dyn Foreign>> {
-        self.foreign.as_ref()?(len)
+        self.foreign.as_ref()?.memory(len)
     }
 
     fn allocate(&self, len: usize) -> BytesMut {

@@ -87,8 +87,7 @@ impl Core {
         let (events, told) = mpsc::unbounded_channel();
         let waiters = hosting.clone().map(|hosting| -> Arc<dyn HostedWaiters> { hosting });
         let share = (config.peer_window.get() / 8).max(1);
-        let foreign =
-            hosting.clone().map(|hosting| -> Provider { Box::new(move |len| hosting.host.memory(len)) });
+        let foreign = hosting.clone().map(|hosting| -> Arc<dyn Provider> { hosting });
         let meter = NodeMeter::new(&local.name);
         let core = Self {
             clock: Clock::start(),

@@ -1,7 +1,8 @@
 //! A node in a host that has processes of its own: here one that only notes what comes.
 
+use crate::common::script::Script;
 use crate::common::{COOKIE, MIB, eventually, peer_of, receive, start, within};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use teleport::embed::{
@@ -12,6 +13,8 @@ use teleport::{
     Atom, Binary, CallError, Caller, DeliveryError, Node, NodeEvent, NodeName, Pid, Reference, Resolver,
     Resolving, Segments, SendError, SendOptions, StaticPeers, Term,
 };
+use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
+use teleport_proto::wire::envelope::Lane;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -586,6 +589,31 @@ async fn a_host_that_takes_no_distribution_is_handed_none() {
     stranger.write_all(b"\0\x15N").await.unwrap();
     let mut said = [0; 1];
     assert!(matches!(within(stranger.read(&mut said)).await, Ok(0) | Err(_)));
+}
+
+/// What is carried has any size; a node that is carried nothing has no use for it.
+#[tokio::test]
+async fn a_peer_of_a_host_that_is_carried_nothing_is_granted_no_more_than_a_message() {
+    let (hosted, _node) = pair().await;
+    let mut script = Script::new("x@127.0.0.1", hosted.node.name(), hosted.node.address());
+    let (mut control, _) = script.session().await;
+    let all = Need { needed: 1 << 40, wanted: 1 << 40, waived: 0 };
+    let needed = TransferFrame::Needed { lane: Lane::Ordinary, express: Need::default(), bulk: all };
+    let (mut said, mut received) = (BytesMut::new(), BytesMut::new());
+    ControlFrame::Transfer(needed).encode(&mut said);
+    control.write_all(&said).await.unwrap();
+    let largest = teleport::Config::default().max_message.get();
+    loop {
+        while let Some(frame) = ControlFrame::decode(&mut received).unwrap() {
+            if let ControlFrame::Transfer(TransferFrame::Granted { lane: Lane::Ordinary, bulk, .. }) = frame {
+                assert!(bulk < largest + 128 * MIB as u64, "{bulk} bytes are granted");
+                if bulk > largest {
+                    return;
+                }
+            }
+        }
+        assert_ne!(within(control.read_buf(&mut received)).await.unwrap(), 0, "control was closed");
+    }
 }
 
 /// Who a caller would be with that reference, and that secret behind it.

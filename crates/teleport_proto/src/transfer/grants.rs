@@ -7,7 +7,7 @@
 //! so; then its window doubles, as far as the node's [`Granter`] has room for it.
 
 use super::Violation;
-use super::window::{MESSAGE_COST, Unlimited, part_of};
+use super::window::{MESSAGE_COST, Unlimited, cost, part_of};
 use crate::wire::control::{Need, TransferFrame};
 use crate::wire::envelope::Lane;
 use crate::wire::pool::{Class, EXPRESS_LIMIT};
@@ -86,8 +86,6 @@ struct Part {
     guaranteed: u64,
     standing: u64,
     most: u64,
-    /// The most that a message may need.
-    largest: u64,
     /// What the peer is to have granted and not delivered.
     window: u64,
     granted: u64,
@@ -107,7 +105,7 @@ struct Part {
 }
 
 impl Part {
-    fn new(class: Class, window: u64, max_message: u64, granter: &dyn Granter) -> Self {
+    fn new(class: Class, window: u64, granter: &dyn Granter) -> Self {
         let most = part_of(window, class);
         let guaranteed = guaranteed(class, most);
         let standing = at_rest(class, most).max(granter.at_rest().min(most));
@@ -116,7 +114,6 @@ impl Part {
             guaranteed,
             standing,
             most,
-            largest: most.max(max_message + MESSAGE_COST),
             window: standing,
             granted: guaranteed,
             received: 0,
@@ -160,12 +157,13 @@ impl Part {
         Ok(())
     }
 
-    /// Grants what there is. `untaken` of the window are held by what the peer has not taken.
-    fn renew(&mut self, lane: Lane, untaken: u64, granter: &dyn Granter) -> bool {
+    /// Grants what there is. `untaken` of the window are held by what the peer has not taken. `largest`: of bodies.
+    fn renew(&mut self, lane: Lane, untaken: u64, largest: u64, granter: &dyn Granter) -> bool {
         let held = self.outstanding() + untaken;
         let beyond = held.saturating_sub(self.guaranteed);
         let (returned, charged) = (self.booked.saturating_sub(beyond), beyond.saturating_sub(self.booked));
-        let mut needed = self.needed.saturating_sub(self.granted).min(self.largest);
+        // Nobody needs more than one message.
+        let mut needed = self.needed.saturating_sub(self.granted).min(cost(largest));
         self.held_back = needed > 0 && untaken > self.guaranteed;
         if self.held_back {
             needed = 0; // not before it takes something
@@ -196,8 +194,8 @@ impl Part {
 
 impl Grants {
     /// Those of a session that has just begun.
-    pub(crate) fn new(lane: Lane, window: u64, max_message: u64, granter: &dyn Granter) -> Self {
-        let part = |class| Part::new(class, window, max_message, granter);
+    pub(crate) fn new(lane: Lane, window: u64, granter: &dyn Granter) -> Self {
+        let part = |class| Part::new(class, window, granter);
         Self { lane, express: part(Class::Express), bulk: part(Class::Bulk), say: false, due: true }
     }
 
@@ -248,14 +246,18 @@ impl Grants {
         self.say = true;
     }
 
-    /// Renews what there is to renew. What the peer has to be told.
-    pub(crate) fn take_unsaid(&mut self, untaken: u64, granter: &dyn Granter) -> Option<TransferFrame> {
+    /// Renews what there is to renew. What the peer has to be told. `largest`: the largest body.
+    pub(crate) fn take_unsaid(
+        &mut self,
+        untaken: u64,
+        largest: u64,
+        granter: &dyn Granter,
+    ) -> Option<TransferFrame> {
         self.due = false;
-        for part in [&mut self.express, &mut self.bulk] {
-            part.unsaid = 0;
-            self.say |=
-                part.renew(self.lane, if part.class == Class::Express { untaken } else { 0 }, granter);
-        }
+        self.express.unsaid = 0;
+        self.bulk.unsaid = 0;
+        self.say |= self.express.renew(self.lane, untaken, EXPRESS_LIMIT as u64, granter);
+        self.say |= self.bulk.renew(self.lane, 0, largest, granter);
         std::mem::take(&mut self.say).then(|| TransferFrame::Granted {
             lane: self.lane,
             express: self.express.granted,
@@ -312,15 +314,15 @@ mod tests {
     fn a_window_grows_though_the_grant_is_on_its_way() {
         const WINDOW: u64 = 32 << 20;
         let at_rest = at_rest(Class::Bulk, part_of(WINDOW, Class::Bulk));
-        let mut grants = Grants::new(Lane::Ordinary, WINDOW, 1 << 20, &Roomy);
+        let mut grants = Grants::new(Lane::Ordinary, WINDOW, &Roomy);
         let mut waits = |before: u64| {
-            let _ = grants.take_unsaid(0, &Roomy); // nothing once the window is as large as can be
+            let _ = grants.take_unsaid(0, 1 << 20, &Roomy); // nothing once the window is as large as can be
             let bytes = grants.bulk.granted - grants.bulk.received;
             assert_eq!(grants.bulk.outstanding(), before);
             grants.receive(Class::Bulk, bytes).unwrap();
             grants.delivered(Class::Bulk, bytes);
             let needed = grants.bulk.granted + 1;
-            grants.take_unsaid(0, &Roomy).unwrap();
+            grants.take_unsaid(0, 1 << 20, &Roomy).unwrap();
             grants.heard(Need::default(), Need { needed, wanted: needed, waived: 0 }).unwrap();
             // It is said again when the control connection was lost.
             grants.heard(Need::default(), Need { needed, wanted: needed, waived: 0 }).unwrap();

@@ -57,8 +57,6 @@ impl Handed {
 pub(crate) struct Incoming {
     buffers: Arc<dyn Buffers + Send + Sync>,
     max_message: u64,
-    /// Likewise of those that are carried: a node that has memory of a host's for them takes them of any size, and so does its peer.
-    largest_carried: u64,
     ordinary: Grants,
     /// For what comes without credit: the sender has a window of the same size for it.
     exempt: Grants,
@@ -107,12 +105,10 @@ impl Incoming {
         window: u64,
         granter: Arc<dyn Granter>,
     ) -> Self {
-        let largest_carried = if buffers.has_foreign() { MAX_CARRIED } else { max_message };
-        let grants = |lane, largest| Grants::new(lane, window, largest, &*granter);
+        let grants = |lane| Grants::new(lane, window, &*granter);
         Self {
-            largest_carried,
-            ordinary: grants(Lane::Ordinary, max_message.max(largest_carried)),
-            exempt: grants(Lane::Exempt, max_message),
+            ordinary: grants(Lane::Ordinary),
+            exempt: grants(Lane::Exempt),
             buffers,
             max_message,
             delivered: NumberSet::default(),
@@ -140,9 +136,9 @@ impl Incoming {
         }
     }
 
-    /// The largest carried message.
+    /// The largest carried message: a node that has memory of a host's for them takes them of any size, and so does its peer.
     pub(crate) fn largest_carried(&self) -> u64 {
-        self.largest_carried
+        if self.buffers.has_foreign() { MAX_CARRIED } else { self.max_message }
     }
 
     /// The grants of a lane.
@@ -169,8 +165,9 @@ impl Incoming {
         let granter = &*self.granter;
         #[cfg(feature = "planted-faults")]
         let granter = if self.faults.grant_unasked { &super::Unlimited } else { granter };
-        let ordinary = self.ordinary.take_unsaid(untaken, granter);
-        let exempt = self.exempt.take_unsaid(0, granter);
+        let largest = self.max_message.max(self.largest_carried());
+        let ordinary = self.ordinary.take_unsaid(untaken, largest, granter);
+        let exempt = self.exempt.take_unsaid(0, self.max_message, granter);
         ordinary.into_iter().chain(exempt)
     }
 
@@ -286,7 +283,7 @@ impl Incoming {
         for run in runs.drain(..) {
             let size = run.longest;
             let limit = match run.envelope.kind {
-                Kind::Carried => self.largest_carried,
+                Kind::Carried => self.largest_carried(),
                 _ => self.max_message,
             };
             if size > limit && run.envelope.kind != Kind::Outcome {
@@ -418,7 +415,7 @@ impl Incoming {
     ) -> Result<Region, ReceiveError> {
         let envelope = parse_fragment_envelope(header, head).map_err(ReceiveError::Connection)?;
         let too_large = Violation::TooLarge { size: header.total, limit: self.max_message };
-        if header.total > if header.carried { self.largest_carried } else { self.max_message } {
+        if header.total > if header.carried { self.largest_carried() } else { self.max_message } {
             return Err(too_large.into());
         }
         if self.delivered.contains(header.seq) || self.deferred.contains_key(&header.seq) {
