@@ -5,12 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use bytes::{BufMut, Bytes, BytesMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use teleport_etf::Segments;
 use teleport_proto::transfer::{
-    Delivery, Disposition, Granter, MESSAGE_COST, Outgoing, PlainBuffers, ReceiveError, Renewal, Sink,
-    Transfer, TransferConfig, Unlimited, Violation,
+    Delivery, Disposition, GrantCap, Granter, MESSAGE_COST, Outgoing, PlainBuffers, ReceiveError, Renewal,
+    Sink, Transfer, TransferConfig, Unlimited, Violation,
 };
 use teleport_proto::wire::batch::split_batch;
 use teleport_proto::wire::control::{Need, TransferFrame};
@@ -145,16 +145,12 @@ fn what_was_never_sent_cannot_be_delivered_and_the_machine_survives_the_claim() 
 }
 
 #[test]
-fn accounts_that_are_never_closed_end_the_session() {
-    let mut victim = victim();
-    let error = flood(&mut victim, Disposition::NoProcess, |i| Envelope { account: i, ..envelope(i) });
-    assert!(matches!(error, Some(ReceiveError::Session(Violation::TooMuch { .. }))), "{error:?}");
-}
-
-#[test]
-fn numbers_with_gaps_that_never_close_end_the_session() {
-    let error = flood(&mut victim(), Disposition::Delivered, |i| envelope(2 * i));
-    assert!(matches!(error, Some(ReceiveError::Session(Violation::TooMuch { .. }))), "{error:?}");
+fn accounts_that_are_never_closed_and_gaps_that_never_close_end_the_session() {
+    for make in [(|i| Envelope { account: i, ..envelope(i) }) as fn(u64) -> Envelope, |i| envelope(2 * i)] {
+        let mut victim = victim();
+        let error = flood(&mut victim, Disposition::NoProcess, make);
+        assert!(matches!(error, Some(ReceiveError::Session(Violation::Credit { .. }))), "{error:?}");
+    }
 }
 
 #[test]
@@ -266,6 +262,42 @@ fn nobody_needs_more_than_one_message() {
     let one = |largest: u64| 2 * (largest + MESSAGE_COST);
     let most = 2 * one(64 << 10) + one(1 << 20); // the small ones that each may have in any case, and one more
     assert!(victim.stats().granted_bytes <= most, "{} are granted", victim.stats().granted_bytes);
+}
+
+/// What all sessions of a node have together, and one of them.
+struct Capped(Mutex<GrantCap<()>>);
+
+impl Granter for Capped {
+    fn renew(&self, lane: Lane, class: Class, renewal: Renewal) -> u64 {
+        self.0.lock().unwrap().renew(1, &(), (lane, class), renewal, |_| {})
+    }
+}
+
+#[test]
+fn what_delivered_messages_leave_behind_takes_their_credit() {
+    const CAP: u64 = 1 << 20;
+    for (what, each, make) in [
+        ("accounts", 64, (|i| Envelope { account: i, ..envelope(i) }) as fn(u64) -> Envelope),
+        ("gaps", 64, |i| envelope(2 * i)),
+        ("gaps of replies", 64, |i| Envelope {
+            kind: Kind::Reply(RefId::new(&[1]).unwrap()),
+            ..envelope(2 * i)
+        }),
+        ("accounts and gaps", 128, |i| Envelope { account: i, ..envelope(2 * i) }),
+    ] {
+        let (unlimited, cap) = (|| Arc::new(Unlimited), Arc::new(Capped(Mutex::new(GrantCap::new(CAP)))));
+        let mut victim = Transfer::new(config(), unlimited(), unlimited(), cap, Arc::new(PlainBuffers));
+        assert!(victim.connection_up(EXPRESS, Class::Express));
+        let refused = (0..FLOOD).find(|&i| {
+            ask_for_all(&mut victim);
+            let frame = batch(i, [make(i + 1)]);
+            victim.receive_batch(EXPRESS, frame, &mut Taker(Disposition::NoProcess)).is_err()
+        });
+        // What each session has in any case, some things more, and what is there for all.
+        let most = (2 * 65_664 + CAP / 4) / each + 1100;
+        let refused = refused.expect("there is no end of it");
+        assert!(refused <= most, "{refused} messages, {most} are allowed, with {what}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::charge::Returned;
 use super::error::{MOST_REMEMBERED, Violation, allow};
+use super::grants::Besides;
 use super::pool::{MOST_CONNECTIONS, PoolSize};
 use super::{Transfer, Urgency};
 use crate::ConnectionId;
@@ -51,6 +52,7 @@ impl Transfer {
             TransferFrame::AccountClosed { account } => {
                 self.consumed.remove(&account);
                 self.say_consumed.remove(&account);
+                self.look_at_left();
             }
             TransferFrame::Retired { connection, frames } => self.peer_retired(connection, frames)?,
             TransferFrame::RetireNoted { connection } => {
@@ -109,6 +111,7 @@ impl Transfer {
 
     /// Appends everything that the control connection has to say to `out`.
     pub fn take_control(&mut self, out: &mut BytesMut) {
+        let left = self.left_behind();
         let mut say = |frame| ControlFrame::Transfer(frame).encode(out);
         for connection in &mut self.connections {
             if std::mem::take(&mut connection.say_received) && connection.live {
@@ -144,7 +147,9 @@ impl Transfer {
         for account in self.admission.take_closed() {
             say(TransferFrame::AccountClosed { account });
         }
-        self.incoming.renew_grants(self.outbox.answers()).for_each(&mut say);
+        self.left = left;
+        let besides = Besides { untaken: self.outbox.answers(), left };
+        self.incoming.renew_grants(besides).for_each(&mut say);
         for lane in [Lane::Ordinary, Lane::Exempt] {
             self.outbox.allowance(lane).take_unsaid().into_iter().for_each(&mut say);
         }

@@ -68,6 +68,15 @@ pub struct Renewal {
     pub spare: bool,
 }
 
+/// What holds a part of a window for small messages besides those that are not delivered, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Besides {
+    /// Answers that the peer has not taken.
+    pub(crate) untaken: u64,
+    /// What delivered messages have left behind.
+    pub(crate) left: u64,
+}
+
 /// The grants of one lane.
 #[derive(Debug)]
 pub(crate) struct Grants {
@@ -157,9 +166,15 @@ impl Part {
         Ok(())
     }
 
-    /// Grants what there is. `untaken` of the window are held by what the peer has not taken. `largest`: of bodies.
-    fn renew(&mut self, lane: Lane, untaken: u64, largest: u64, granter: &dyn Granter) -> bool {
-        let held = self.outstanding() + untaken;
+    /// Grants what there is. `largest`: of bodies.
+    fn renew(
+        &mut self,
+        lane: Lane,
+        Besides { untaken, left }: Besides,
+        largest: u64,
+        granter: &dyn Granter,
+    ) -> bool {
+        let held = self.outstanding() + untaken + left;
         let beyond = held.saturating_sub(self.guaranteed);
         let (returned, charged) = (self.booked.saturating_sub(beyond), beyond.saturating_sub(self.booked));
         // Nobody needs more than one message.
@@ -236,6 +251,11 @@ impl Grants {
         self.due |= self.express.held_back || self.bulk.held_back;
     }
 
+    /// Less is left behind.
+    pub(crate) fn cleared(&mut self) {
+        self.due |= self.express.refused;
+    }
+
     /// Whether the peer waits for it.
     pub(crate) fn is_due(&self) -> bool {
         self.due || self.say || self.express.is_much_unsaid() || self.bulk.is_much_unsaid()
@@ -249,15 +269,15 @@ impl Grants {
     /// Renews what there is to renew. What the peer has to be told. `largest`: the largest body.
     pub(crate) fn take_unsaid(
         &mut self,
-        untaken: u64,
+        besides: Besides,
         largest: u64,
         granter: &dyn Granter,
     ) -> Option<TransferFrame> {
         self.due = false;
         self.express.unsaid = 0;
         self.bulk.unsaid = 0;
-        self.say |= self.express.renew(self.lane, untaken, EXPRESS_LIMIT as u64, granter);
-        self.say |= self.bulk.renew(self.lane, 0, largest, granter);
+        self.say |= self.express.renew(self.lane, besides, EXPRESS_LIMIT as u64, granter);
+        self.say |= self.bulk.renew(self.lane, Besides::default(), largest, granter);
         std::mem::take(&mut self.say).then(|| TransferFrame::Granted {
             lane: self.lane,
             express: self.express.granted,
@@ -316,13 +336,13 @@ mod tests {
         let at_rest = at_rest(Class::Bulk, part_of(WINDOW, Class::Bulk));
         let mut grants = Grants::new(Lane::Ordinary, WINDOW, &Roomy);
         let mut waits = |before: u64| {
-            let _ = grants.take_unsaid(0, 1 << 20, &Roomy); // nothing once the window is as large as can be
+            let _ = grants.take_unsaid(Besides::default(), 1 << 20, &Roomy); // nothing once the window is as large as can be
             let bytes = grants.bulk.granted - grants.bulk.received;
             assert_eq!(grants.bulk.outstanding(), before);
             grants.receive(Class::Bulk, bytes).unwrap();
             grants.delivered(Class::Bulk, bytes);
             let needed = grants.bulk.granted + 1;
-            grants.take_unsaid(0, 1 << 20, &Roomy).unwrap();
+            grants.take_unsaid(Besides::default(), 1 << 20, &Roomy).unwrap();
             grants.heard(Need::default(), Need { needed, wanted: needed, waived: 0 }).unwrap();
             // It is said again when the control connection was lost.
             grants.heard(Need::default(), Need { needed, wanted: needed, waived: 0 }).unwrap();

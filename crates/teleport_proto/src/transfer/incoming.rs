@@ -3,7 +3,7 @@
 use super::assembly::{Assembly, Buffers, Region};
 use super::bodies::{Blocks, body_at};
 use super::deferring::{Deferring, PairId, pair_of};
-use super::grants::{Granter, Grants};
+use super::grants::{Besides, Granter, Grants};
 use super::numbers::NumberSet;
 use super::window::{class_of, cost};
 use super::{Credit, Deliveries, Delivery, Disposition, ReceiveError, Sink, Violation};
@@ -155,19 +155,25 @@ impl Incoming {
         self.exempt.taken();
     }
 
+    /// Delivered messages have less left behind.
+    pub(crate) fn cleared(&mut self) {
+        self.ordinary.cleared();
+        self.exempt.cleared();
+    }
+
     /// Whether the peer waits for grants.
     pub(crate) fn grants_due(&self) -> bool {
         self.ordinary.is_due() || self.exempt.is_due()
     }
 
-    /// Renews what is granted; what the peer has to be told. It has not taken this many bytes of answers.
-    pub(crate) fn renew_grants(&mut self, untaken: u64) -> impl Iterator<Item = TransferFrame> {
+    /// Renews what is granted; what the peer has to be told.
+    pub(crate) fn renew_grants(&mut self, besides: Besides) -> impl Iterator<Item = TransferFrame> {
         let granter = &*self.granter;
         #[cfg(feature = "planted-faults")]
         let granter = if self.faults.grant_unasked { &super::Unlimited } else { granter };
         let largest = self.max_message.max(self.largest_carried());
-        let ordinary = self.ordinary.take_unsaid(untaken, largest, granter);
-        let exempt = self.exempt.take_unsaid(0, self.max_message, granter);
+        let ordinary = self.ordinary.take_unsaid(besides, largest, granter);
+        let exempt = self.exempt.take_unsaid(Besides { untaken: 0, ..besides }, self.max_message, granter);
         ordinary.into_iter().chain(exempt)
     }
 

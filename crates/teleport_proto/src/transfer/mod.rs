@@ -134,6 +134,8 @@ pub struct Transfer {
     say_wanted: bool,
     urgent: bool,
     consumed_since_said: Totals,
+    /// What was left behind when grants were renewed last.
+    left: u64,
     frames_resent: u64,
     /// Connections that got out of step.
     out_of_step: u32,
@@ -182,6 +184,7 @@ impl Transfer {
             say_wanted: false,
             urgent: false,
             consumed_since_said: Totals::default(),
+            left: 0,
             frames_resent: 0,
             out_of_step: 0,
             answerable: 0,

@@ -2,9 +2,10 @@
 
 use super::answers;
 use super::assembly::Region;
-use super::error::{MOST_REMEMBERED, ReceiveError, Violation, allow};
+use super::error::{ReceiveError, Violation};
 use super::incoming::DueOutcome;
 use super::message::{Credit, Disposition, Outcome, Outgoing, Sink};
+use super::window::MESSAGE_COST;
 use super::{Action, Transfer};
 use crate::ConnectionId;
 use crate::wire::WireError;
@@ -19,6 +20,12 @@ const MOST_OUT_OF_STEP: u32 = 32;
 /// A message costs 128 bytes more than its body, and its envelope has up to 329: three times what it costs is more than what it
 /// takes in a batch, header included.
 const MOST_PER_CREDIT: u64 = 3;
+
+/// Bytes that an account or a gap takes. A message that leaves one of each has cost as much.
+const LEFT_COST: u64 = MESSAGE_COST / 2;
+
+/// So many are nothing out of the ordinary.
+const LEFT_FREELY: usize = 1024;
 
 impl Transfer {
     /// Takes a whole batch frame that an express connection has received.
@@ -197,11 +204,24 @@ impl Transfer {
         for body in std::mem::take(&mut self.incoming.system) {
             self.outcome(&body)?;
         }
-        allow("accounts", self.consumed.len(), MOST_REMEMBERED)?;
-        allow("gaps between its messages", self.incoming.delivered().scattered(), MOST_REMEMBERED)?;
+        self.look_at_left();
         let bytes = self.outbox.answers();
         let limit = answers::most_untaken(self.answerable);
         if bytes > limit { Err(Violation::Answers { bytes, limit }.into()) } else { Ok(()) }
+    }
+
+    /// What delivered messages have left behind, in bytes that nothing else is granted for: accounts that the peer has not closed, and
+    /// numbers between which some are missing. So each session has no more of it than of messages, and all together have neither.
+    pub(super) fn left_behind(&self) -> u64 {
+        let things = self.consumed.len() + self.incoming.delivered().scattered();
+        things.saturating_sub(LEFT_FREELY) as u64 * LEFT_COST
+    }
+
+    /// Who could be granted no more for it may have more if it has become less.
+    pub(super) fn look_at_left(&mut self) {
+        if self.left_behind() < self.left {
+            self.incoming.cleared();
+        }
     }
 
     /// Tells the sender of an acknowledged message what became of it.
