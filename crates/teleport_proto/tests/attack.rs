@@ -264,6 +264,26 @@ fn nobody_needs_more_than_one_message() {
     assert!(victim.stats().granted_bytes <= most, "{} are granted", victim.stats().granted_bytes);
 }
 
+/// A read buffer.
+struct Buffer(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[test]
+fn a_batch_that_waits_for_its_turn_keeps_no_more_than_itself() {
+    let mut victim = victim();
+    let frame = batch(1000, [envelope(1001)]);
+    let buffer = Arc::new(frame.to_vec());
+    let frame = Bytes::from_owner(Buffer(buffer.clone()));
+    victim.receive_batch(EXPRESS, frame, &mut Taker(Disposition::Delivered)).unwrap();
+    assert!(victim.stats().entries > 0);
+    assert_eq!(Arc::strong_count(&buffer), 1, "the buffer is still in use");
+}
+
 /// What all sessions of a node have together, and one of them.
 struct Capped(Mutex<GrantCap<()>>);
 

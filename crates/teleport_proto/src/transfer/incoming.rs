@@ -252,7 +252,8 @@ impl Incoming {
         }
         if position > self.position {
             self.early_bytes += frame.len() as u64;
-            return match self.early.insert(position, frame) {
+            // It would keep the whole buffer that it was read into.
+            return match self.early.insert(position, Bytes::copy_from_slice(&frame)) {
                 None => Ok(()),
                 Some(_) => Err(Violation::Duplicate { seq }.into()),
             };
