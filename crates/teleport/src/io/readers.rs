@@ -15,11 +15,16 @@ use tokio::sync::oneshot;
 /// With this many readers or fewer none waits for its turn: each is done in a millisecond or two.
 const FEW: usize = 8;
 
+/// Bytes that the readers of one source have between them to read into, beyond what each needs.
+const ROOM: usize = 8 * 1024 * 1024;
+
 /// Limits the readers at work to the number of threads.
 #[derive(Debug)]
 pub(crate) struct Readers {
     /// How many there are, whether or not they have something to read.
     count: AtomicUsize,
+    /// Likewise of each source.
+    sources: Lock<FxHashMap<Source, Arc<AtomicUsize>>>,
     state: Lock<State>,
 }
 
@@ -36,6 +41,8 @@ struct State {
 pub(crate) struct Reader {
     readers: Arc<Readers>,
     source: Source,
+    /// How many there are of its source.
+    likes: Arc<AtomicUsize>,
 }
 
 /// A reader's turn, until it is dropped.
@@ -49,13 +56,16 @@ impl Readers {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let (order, waiting) = Default::default();
         let state = Lock::leaf(State { free: most.max(1), order, waiting });
-        Arc::new(Self { count: AtomicUsize::new(0), state })
+        Arc::new(Self { count: AtomicUsize::new(0), sources: Lock::default(), state })
     }
 
     /// One more reader, of a connection that comes from that source.
     pub(crate) fn add(self: &Arc<Self>, source: Source) -> Reader {
         self.count.fetch_add(1, Ordering::Relaxed);
-        Reader { readers: self.clone(), source }
+        let mut sources = self.sources.lock();
+        let likes = sources.entry(source).or_default().clone();
+        likes.fetch_add(1, Ordering::Relaxed);
+        Reader { readers: self.clone(), source, likes }
     }
 
     /// The next that waits; if nobody does the turn is free.
@@ -78,6 +88,11 @@ impl Readers {
 }
 
 impl Reader {
+    /// The bytes that it may make room for at once.
+    pub(crate) fn most_room(&self) -> usize {
+        ROOM / self.likes.load(Ordering::Relaxed).max(1)
+    }
+
     /// Waits for its turn.
     pub(crate) async fn turn(&self) -> Turn {
         let readers = &self.readers;
@@ -106,6 +121,10 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.readers.count.fetch_sub(1, Ordering::Relaxed);
+        let mut sources = self.readers.sources.lock();
+        if self.likes.fetch_sub(1, Ordering::Relaxed) == 1 {
+            sources.remove(&self.source);
+        }
     }
 }
 
@@ -170,6 +189,18 @@ mod tests {
         assert!(poll(pin!(another.turn())).is_some());
         assert!(readers.state.lock().waiting.is_empty());
         assert_eq!(readers.state.lock().free, 1);
+    }
+
+    #[test]
+    fn readers_of_one_source_share_what_there_is_to_read_into() {
+        let readers = Readers::new(1);
+        let one = readers.add(source(1));
+        let mut many: Vec<_> = (0..1024).map(|_| readers.add(source(2))).collect();
+        assert_eq!((one.most_room(), many[0].most_room()), (ROOM, ROOM / 1024));
+        many.truncate(1);
+        assert_eq!(many[0].most_room(), ROOM);
+        drop((one, many));
+        assert!(readers.sources.lock().is_empty());
     }
 
     #[test]
