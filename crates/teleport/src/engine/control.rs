@@ -246,8 +246,7 @@ impl Control {
                 return self.lose(now, "failed");
             }
         }
-        let mut transfer = Vec::new();
-        let received = connection.received.len();
+        let mut transfer = BytesMut::new();
         while let Some(connection) = &mut self.connection {
             match ControlFrame::decode(&mut connection.received) {
                 Ok(None) => break,
@@ -258,7 +257,8 @@ impl Control {
                 }
                 Ok(Some(ControlFrame::TickAnswer(seq))) => self.answered(seq, now),
                 Ok(Some(ControlFrame::Goodbye)) => self.goodbye = true,
-                Ok(Some(ControlFrame::Transfer(frame))) => transfer.push(frame),
+                // As bytes: what waits for the session's task takes no more than the peer has sent.
+                Ok(Some(frame @ ControlFrame::Transfer(_))) => frame.encode(&mut transfer),
                 Err(error) => {
                     let noted = self.session.note(OfPeer::OutOfStep);
                     warn_seldom!(noted, parent: &self.session.span, %error, "control connection is out of step");
@@ -268,7 +268,7 @@ impl Control {
             }
         }
         if !transfer.is_empty() {
-            self.session.tell_frames(transfer, received);
+            self.session.tell_frames(transfer);
         }
         if self.goodbye {
             self.session.tell(session::Event::Goodbye);

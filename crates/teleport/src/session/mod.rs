@@ -34,6 +34,7 @@ use crate::io::clock::Moment;
 use crate::io::source::Source;
 use crate::local::watch::Watched;
 use crate::local::{Accepted, Peer, Unsent};
+use bytes::BytesMut;
 use carried::CarriedCounts;
 pub(crate) use command::Command;
 use deliver::Deliver;
@@ -52,7 +53,6 @@ use teleport_etf::{Atom, Pid};
 use teleport_proto::handshake::{Established, Role, SessionKey};
 use teleport_proto::liveness::Counts;
 use teleport_proto::transfer::{Credit, Disposition, Outgoing, Transfer, TransferConfig, TransferStats};
-use teleport_proto::wire::control::TransferFrame;
 use teleport_proto::wire::envelope::{ProcessId, Seq};
 use teleport_proto::{Incarnation, NodeName, SessionId};
 use tokio::sync::{Notify, mpsc};
@@ -60,8 +60,11 @@ use tokio::sync::{Notify, mpsc};
 /// The last number that was given to a session.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// The session's task may have control frames of this many bytes before it: as much as an honest peer says in minutes.
-const MOST_UNHANDLED: usize = 1024 * 1024;
+/// The session's task may have control frames of this many bytes before it: as much as an honest peer says in many seconds.
+const MOST_UNHANDLED: usize = 128 * 1024;
+
+/// What an [`Event`] takes besides.
+const EVENT: usize = 128;
 
 /// What the session's task is told.
 #[derive(Debug)]
@@ -72,8 +75,8 @@ pub(crate) enum Event {
     ControlDown,
     /// What [`Command::Write`] asked for has been written.
     ControlWritten,
-    /// Frames from the peer, of this many bytes.
-    Control { frames: Vec<TransferFrame>, bytes: usize },
+    /// Frames from the peer that concern messages and the pool.
+    Control(BytesMut),
     /// The peer goes; behind everything that it had to say.
     Goodbye,
     /// The session is over.
@@ -254,10 +257,10 @@ impl Session {
         let _ = self.events.send(event); // it ends with the session
     }
 
-    /// Tells the session's task what the peer said, in this many bytes.
-    pub(crate) fn tell_frames(&self, frames: Vec<TransferFrame>, bytes: usize) {
-        self.unhandled.fetch_add(bytes, Ordering::AcqRel);
-        self.tell(Event::Control { frames, bytes });
+    /// Tells the session's task what the peer said.
+    pub(crate) fn tell_frames(&self, frames: BytesMut) {
+        self.unhandled.fetch_add(frames.capacity() + EVENT, Ordering::AcqRel);
+        self.tell(Event::Control(frames));
     }
 
     /// Whether the session's task has more to do than should be added to.
@@ -265,7 +268,9 @@ impl Session {
         self.unhandled.load(Ordering::Acquire) > MOST_UNHANDLED
     }
 
-    fn handled(&self, bytes: usize) {
+    /// Frames of that [capacity](BytesMut::capacity) are done with.
+    fn handled(&self, capacity: usize) {
+        let bytes = capacity + EVENT;
         let before = self.unhandled.fetch_sub(bytes, Ordering::AcqRel);
         if before > MOST_UNHANDLED && before - bytes <= MOST_UNHANDLED {
             self.command(Command::Proceed);

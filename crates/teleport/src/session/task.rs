@@ -3,18 +3,23 @@
 use super::{Command, Event, Session};
 use crate::Config;
 use crate::base::seldom::{OfPeer, warn_seldom};
+use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{Progress, Transfer, Urgency};
+use teleport_proto::transfer::{Progress, Transfer, Urgency, Violation};
+use teleport_proto::wire::control::ControlFrame;
 use teleport_proto::wire::pool::Class;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 /// Bulk connections may stand still for this many times as long as express ones.
 const BULK_STALL_FACTOR: u32 = 4;
+
+/// Control frames that are taken in at one go: a fraction of a millisecond, of nearly all peers everything.
+const MOST_AT_ONCE: usize = 256;
 
 struct Task {
     session: Arc<Session>,
@@ -28,6 +33,8 @@ struct Task {
     progress: FxHashMap<ConnectionId, Progress>,
     /// While there are connections that may become idle: when to close those that are.
     sweep_at: Option<Instant>,
+    /// Control frames that have been taken in since others came first.
+    handled: usize,
 }
 
 pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiver<Event>) {
@@ -39,12 +46,14 @@ pub(super) async fn run(session: Arc<Session>, mut events: mpsc::UnboundedReceiv
         look_at: None,
         progress: FxHashMap::default(),
         sweep_at: None,
+        handled: 0,
     };
     loop {
         let timer = [task.flush_at, task.look_at, task.sweep_at].into_iter().flatten().min();
         tokio::select! {
             event = events.recv() => match event {
                 None | Some(Event::End) => return,
+                Some(Event::Control(frames)) => task.take_in(frames).await,
                 Some(event) => task.on_event(event),
             },
             () = session.now.notified() => task.flush(),
@@ -83,25 +92,43 @@ impl Task {
                     None => {}
                 }
             }
-            Event::Control { frames, bytes } => {
-                let take = |transfer: &mut Transfer, spent: &mut Vec<_>| {
-                    frames.into_iter().try_for_each(|frame| {
-                        let taken = transfer.control(frame);
-                        spent.append(&mut transfer.take_spent());
-                        taken
-                    })
-                };
-                // What is spent is dropped with the lock released.
-                self.session.receive(Vec::new(), take, drop);
-                self.session.drained.notify_waiters();
-                self.session.handled(bytes);
-                self.publish();
-            }
             Event::Goodbye => {
                 self.session.core.events.end(self.session.id, EndReason::PeerShutDown);
             }
-            Event::End => {}
+            Event::Control(_) | Event::End => {}
         }
+    }
+
+    /// What the peer says, however much that is: a few frames at a time, then others come first.
+    async fn take_in(&mut self, mut frames: BytesMut) {
+        let capacity = frames.capacity();
+        while !frames.is_empty() {
+            let (input, handled) = (&mut frames, &mut self.handled);
+            let take = |transfer: &mut Transfer, spent: &mut Vec<_>| {
+                while *handled < MOST_AT_ONCE {
+                    let Ok(Some(ControlFrame::Transfer(frame))) = ControlFrame::decode(input) else {
+                        input.clear(); // nothing is left: all was read once before
+                        break;
+                    };
+                    *handled += 1;
+                    let taken = transfer.control(frame);
+                    spent.append(&mut transfer.take_spent());
+                    taken?;
+                }
+                Ok::<_, Violation>(())
+            };
+            // What is spent is dropped with the lock released.
+            if self.session.receive(Vec::new(), take, drop).is_none() {
+                break;
+            }
+            if self.handled == MOST_AT_ONCE {
+                self.handled = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        self.session.drained.notify_waiters();
+        self.session.handled(capacity);
+        self.publish();
     }
 
     fn flush_soon(&mut self) {
