@@ -1,7 +1,7 @@
 //! Reads the peer's control frames, and says this side's counts.
 
 use super::charge::Returned;
-use super::error::{MOST_REMEMBERED, Violation, allow};
+use super::error::{Violation, allow};
 use super::grants::Besides;
 use super::pool::{MOST_CONNECTIONS, PoolSize};
 use super::{Transfer, Urgency};
@@ -14,6 +14,10 @@ use teleport_etf::Segments;
 
 /// The most retired connections, not known here, that the peer may wait to be answered for.
 const MOST_UNKNOWN: usize = 64 * 1024;
+
+/// The most frames that the peer may not have acknowledged on all connections when it says what is delivered: more than small
+/// messages fill the largest windows with, since a writer takes all that there are.
+const MOST_UNACKNOWLEDGED: usize = 64 * 1024;
 
 /// The most frames at a time that say what has been delivered. What is left out is said the next time.
 const MOST_DELIVERED: usize = 16;
@@ -41,8 +45,8 @@ impl Transfer {
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what had to wait
                 // A peer that has delivered a message has received its frame, and has to say so.
-                let log = self.connections.iter().map(|connection| connection.log.len()).max();
-                allow("frames without acknowledgement", log.unwrap_or(0), MOST_REMEMBERED)?;
+                let logged = self.connections.iter().map(|connection| connection.log.len()).sum();
+                allow("frames without acknowledgement", logged, MOST_UNACKNOWLEDGED)?;
             }
             TransferFrame::Consumed { account, express, bulk } => {
                 if !self.admission.consumed(account, express, bulk, &mut self.admitted) {

@@ -118,10 +118,6 @@ pub enum Violation {
     Outcome,
 }
 
-/// The most things of one kind that a peer can make this side remember, where no window bounds them. A full window of
-/// empty messages is half of it.
-pub(super) const MOST_REMEMBERED: usize = 1 << 20;
-
 /// Whether the peer keeps to a limit.
 pub(super) fn allow(what: &'static str, count: usize, limit: usize) -> Result<(), Violation> {
     if count <= limit { Ok(()) } else { Err(Violation::TooMuch { what, limit }) }
