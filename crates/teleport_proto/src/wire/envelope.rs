@@ -277,8 +277,9 @@ impl Envelope {
             }
             Some(seq - distance)
         };
-        if seq == 0 {
-            return Err(WireError::OutOfRange { field: "message number", value: 0, allowed: u64::MAX });
+        // Behind the last number there has to be room for one.
+        if seq == 0 || seq == Seq::MAX {
+            return Err(WireError::OutOfRange { field: "message number", value: seq, allowed: Seq::MAX - 1 });
         }
         let account = if flags & ACCOUNT == 0 { 0 } else { take_varint(input, "credit account")? };
         let kind = match code {
