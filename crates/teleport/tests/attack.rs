@@ -12,8 +12,8 @@ use teleport::{
     Address, Caller, Config, Node, NodeEvent, Pid, Reference, SendError, SendOptions, StaticPeers, Term,
 };
 use teleport_proto::handshake::{
-    ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, Dialler, Established, HELLO_LEN, Limits,
-    LocalNode, NONCE_LEN, Opening, PROOF_LEN, Refusal, VERDICT_LEN,
+    ACCEPTOR_RANDOM_LEN, Acceptor, CHALLENGE_LEN, Claim, Cookie, Dialler, Established, HELLO_LEN,
+    HandshakeError, Limits, LocalNode, NONCE_LEN, Opening, PROOF_LEN, Refusal, VERDICT_LEN,
 };
 use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Lane, ProcessId};
@@ -291,6 +291,35 @@ async fn a_session_has_so_many_connections_and_no_more() {
     }
     assert!(open <= 256, "{open}");
     assert!(node.info().peers[0].transfer.express_connections <= 256);
+}
+
+#[tokio::test]
+async fn the_sessions_of_one_address_have_so_many_connections_and_no_more() {
+    let node = start("a@127.0.0.1", &StaticPeers::new(), Config::default()).await;
+    let (mut attackers, mut open) = (Vec::new(), Vec::new());
+    for number in 0..6 {
+        let attacker = Dialled::new(&format!("x{number}@127.0.0.1"), &node).await;
+        for id in 1..=200 {
+            match attacker.express(id).await {
+                Ok(connection) => open.push(connection),
+                Err(HandshakeError::Refused { refusal: Refusal::TooManyConnections, .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        attackers.push(attacker);
+    }
+    assert!(open.len() <= 1024 + 6 * 2, "{}", open.len());
+    // A session more has what it cannot do without; when others go it has more.
+    let attacker = Dialled::new("y@127.0.0.1", &node).await;
+    open.push(attacker.express(1).await.unwrap());
+    open.push(attacker.express(2).await.unwrap());
+    assert!(attacker.express(3).await.is_err());
+    open.clear();
+    eventually("there is room again", || {
+        node.info().peers.iter().all(|peer| peer.transfer.express_connections == 0)
+    })
+    .await;
+    attacker.express(4).await.unwrap();
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use crate::base::resolver::Resolver;
 use crate::base::seldom::{OfPeer, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
 use crate::host::Hosting;
+use crate::io::places::{Place, Places};
 use crate::io::runtime::{BulkThreads, Thread};
 use crate::io::stream::Stream;
 use crate::io::tls::Tls;
@@ -85,6 +86,8 @@ pub(crate) struct Engine {
     /// A session is wanted.
     wanted: Notify,
     unproven: Unproven,
+    /// For pool connections that peers open.
+    places: Arc<Places>,
     stopped: AtomicBool,
     ended: AtomicBool,
     tasks: Lock<Vec<AbortHandle>>,
@@ -138,6 +141,7 @@ impl Engine {
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(core.local.name.clone(), config)),
             unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
+            places: Places::new(accept::descriptors() / 2),
             net_ticktime: AtomicU64::new(millis(config.net_ticktime)),
             core,
             monitors: Monitors::default(),
@@ -339,7 +343,7 @@ impl Engine {
             Ok(Opened { stream, .. }) => {
                 self.directory.lock().is_there(id);
                 session.joined(true);
-                self.attach(&session, connection, class, stream);
+                self.attach(&session, connection, class, (stream, None));
             }
             Err(Failed { error, refused }) => {
                 if !refused {
@@ -364,9 +368,18 @@ impl Engine {
         source: Source,
     ) {
         let request = authenticated.request().clone();
-        let (verdict, session) = {
+        let (verdict, session, place) = {
             let mut directory = self.directory.lock();
-            let decision = directory.inbound(&request, source, asked, self.core.clock.now());
+            let mut decision = directory.inbound(&request, source, asked, self.core.clock.now());
+            let mut place = None;
+            if matches!(request.kind, ConnectionKind::Express | ConnectionKind::Bulk)
+                && let Some(session) = directory.session(request.session).filter(|_| decision.verdict.is_ok())
+            {
+                place = self.places.take(source, &session.joined_by_peer);
+                if place.is_none() {
+                    decision.verdict = Err(Refusal::TooManyConnections);
+                }
+            }
             match decision.verdict {
                 Ok(last_dial) => {
                     let (verdict, established) = authenticated.accept(last_dial);
@@ -375,7 +388,7 @@ impl Engine {
                     if request.kind == ConnectionKind::NewSession {
                         directory.limit.begun(established.session, source);
                     }
-                    (verdict, directory.session(established.session))
+                    (verdict, directory.session(established.session), place)
                 }
                 Err(refusal) => {
                     if refusal == Refusal::TooManySessions {
@@ -385,7 +398,7 @@ impl Engine {
                     let noted = self.core.warnings.of_peer(peer, OfPeer::Refused);
                     say_seldom!(info or debug, noted, %node, %peer, ?kind, %refusal, "inbound connection refused");
                     directory.apply(self, decision.actions, None);
-                    (authenticated.refuse(refusal), None)
+                    (authenticated.refuse(refusal), None, None)
                 }
             }
         };
@@ -401,7 +414,7 @@ impl Engine {
             }
         };
         if written {
-            self.attach(&session, request.connection, class, stream);
+            self.attach(&session, request.connection, class, (stream, place));
         }
     }
 
@@ -421,7 +434,13 @@ impl Engine {
         }
     }
 
-    fn attach(&self, session: &Arc<Session>, id: ConnectionId, class: Class, stream: Stream) {
+    fn attach(
+        &self,
+        session: &Arc<Session>,
+        id: ConnectionId,
+        class: Class,
+        (stream, place): (Stream, Option<Place>),
+    ) {
         if let Err(error) = socket::prepare_pool(stream.tcp(), class, &self.core.config) {
             tracing::debug!(parent: &session.span, %error, "a socket option was refused");
         }
@@ -433,7 +452,7 @@ impl Engine {
             }
         };
         match moved {
-            Ok((stream, thread)) => drop(session.attach(id, class, stream, thread)),
+            Ok((stream, thread)) => drop(session.attach(id, class, (stream, place), thread)),
             Err(error) => {
                 let noted = session.note(OfPeer::Unusable);
                 warn_seldom!(noted, parent: &session.span, connection = id, %error, "a bulk connection is unusable");

@@ -1,6 +1,7 @@
 //! The socket of one pool connection, as its reader, its writer and the session share it.
 
 use crate::base::lock::Lock;
+use crate::io::places::Place;
 use crate::io::socket;
 use crate::io::stream::Stream;
 use bytes::Bytes;
@@ -46,10 +47,12 @@ pub(crate) struct PoolConnection {
     written_at: AtomicU64,
     /// The reader is woken when this many bytes are there.
     low_water: AtomicUsize,
+    /// If the peer has opened it.
+    _place: Option<Place>,
 }
 
 impl PoolConnection {
-    pub(crate) fn new(id: ConnectionId, class: Class, stream: Stream) -> Self {
+    pub(crate) fn new(id: ConnectionId, class: Class, stream: Stream, place: Option<Place>) -> Self {
         Self {
             id,
             class,
@@ -63,6 +66,7 @@ impl PoolConnection {
             written: AtomicU64::new(0),
             written_at: AtomicU64::new(0),
             low_water: AtomicUsize::new(1),
+            _place: place,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::connection::PoolConnection;
 use super::{Session, bulk, express, writer};
 use crate::base::error::ConnectError;
+use crate::io::places::Place;
 use crate::io::stream::Stream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,10 +38,10 @@ impl Session {
         self: &Arc<Self>,
         id: ConnectionId,
         class: Class,
-        stream: Stream,
+        (stream, place): (Stream, Option<Place>),
         thread: &Handle,
     ) -> bool {
-        let connection = Arc::new(PoolConnection::new(id, class, stream));
+        let connection = Arc::new(PoolConnection::new(id, class, stream, place));
         let up = self.with(|state, after| {
             let up = state.change(after, |transfer| transfer.connection_up(id, class)) == Some(true);
             if up {
