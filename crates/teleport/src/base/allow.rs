@@ -124,7 +124,7 @@ impl Permits {
         match thing {
             Thing::Name(name) => any(&self.names, name),
             Thing::Monitor(name) => any(&self.monitors, name) || any(&self.names, name),
-            Thing::Pid => self.pids,
+            Thing::Pid | Thing::Others => self.pids,
             Thing::System => self.system,
             Thing::Function { module, function, arity } => self.applied.iter().any(|pattern| {
                 pattern.module.matches(module)
@@ -182,6 +182,8 @@ enum Thing<'a> {
     Monitor(&'a str),
     Pid,
     System,
+    /// By a server that answers whom the message names, by whatever pid or name.
+    Others,
     Function {
         module: Cow<'a, str>,
         function: Cow<'a, str>,
@@ -198,6 +200,7 @@ impl fmt::Display for Thing<'_> {
             Self::Name(name) => write!(f, "send to the name {name}"),
             Self::Monitor(name) => write!(f, "monitor the name {name}"),
             Self::Pid => f.write_str("reach processes by their pids"),
+            Self::Others => f.write_str("have others answered by messages that look like calls"),
             Self::System => f.write_str("send system messages, or what cannot be looked into"),
             Self::Function { module, function, arity } => {
                 write!(f, "apply the function {module}:{function}")?;
@@ -282,6 +285,8 @@ impl Judge {
             thing
         } else if matches!(what, What::Message | What::Call) && !self.permits.system && may_be_system(body) {
             Thing::System
+        } else if kind == Kind::Data && !self.permits.pids && names_who_is_answered(body) {
+            Thing::Others
         } else {
             return None;
         };
@@ -306,6 +311,14 @@ fn may_be_system(body: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Whether a message has a server of OTP's answer whom it names, which may be any process of this node. Calls do not come as messages:
+/// who is answered them is known.
+fn names_who_is_answered(body: &[u8]) -> bool {
+    let Some(mut peek) = Peek::new(body) else { return false };
+    matches!(peek.next(), Some(Seen::Tuple(_)))
+        && matches!(peek.next(), Some(Seen::Atom(name)) if name == "$gen_call" || name == "io_request")
 }
 
 /// The function that a message to the server that applies them names: `{'$gen_call', From, {apply, Leader, Module, Function, Args}}`,
@@ -474,13 +487,36 @@ mod tests {
     }
 
     #[test]
+    fn a_message_has_nobody_answered_who_may_not_be_reached() {
+        let call = body(&(atom("$gen_call"), (atom("init"), atom("stop")), 1));
+        let io = body(&(atom("io_request"), atom("init"), atom("stop"), 1));
+        let request = Kind::Request(RefId::new(&[1]).unwrap());
+        let plain = judge(Permits::none().name("x").system().apply("*", "*", None));
+        for message in [&call, &io] {
+            let refused = plain.refuses(Kind::Data, &name("x"), false, message).unwrap();
+            assert!(refused.what == What::Message && refused.thing.contains("answered"), "{refused:?}");
+            assert_eq!(plain.refuses(request, &name("x"), false, message), None);
+            let with = judge(Permits::none().name("x").pids());
+            assert_eq!(with.refuses(Kind::Data, &name("x"), false, message), None);
+        }
+        let apply = (atom("apply"), 0, atom("lists"), atom("sum"), vec![vec![1000]]);
+        let apply = body(&(atom("$gen_call"), (atom("init"), atom("stop")), apply));
+        assert!(plain.refuses(Kind::Data, &name(APPLIES), true, &apply).is_some());
+        assert_eq!(plain.refuses(request, &name(APPLIES), true, &apply), None);
+        let cast = body(&(atom("$gen_cast"), (atom("$gen_call"), (atom("init"), atom("stop")), 1)));
+        assert_eq!(plain.refuses(Kind::Data, &name("x"), false, &cast), None);
+    }
+
+    #[test]
     fn functions_are_found_in_calls_and_casts_and_nothing_else_gets_to_who_applies_them() {
         let from = (Term::from(1), vec![Term::from(2); 3]);
         let apply = (atom("apply"), 0, atom("lists"), atom("sum"), vec![vec![1000]]);
         let call = body(&(atom("$gen_call"), from.clone(), apply.clone()));
         let cast = body(&(atom("$gen_cast"), apply.clone()));
         let refuses = |permits: Permits, body: &[u8]| {
-            judge(permits).refuses(Kind::Data, &name(APPLIES), true, body).map(|refused| refused.thing)
+            let kind =
+                if body == call.as_slice() { Kind::Request(RefId::new(&[1]).unwrap()) } else { Kind::Data };
+            judge(permits).refuses(kind, &name(APPLIES), true, body).map(|refused| refused.thing)
         };
         for body in [&call, &cast] {
             for permits in [
