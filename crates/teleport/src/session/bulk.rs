@@ -91,7 +91,8 @@ async fn read_fragment(
     session.heard(session.core.clock.now());
     let end =
         |transfer: &mut Transfer, sink: &mut Deliver<'_>| transfer.end_fragment(connection.id, region, sink);
-    let ended = session.receive(Deliver::new(session), end, Deliver::finish_reading);
+    let ended = session.receive(Deliver::new(session), end, Deliver::finish);
+    session.hand_over(None, None).await;
     Ok(ended.map(|()| len))
 }
 

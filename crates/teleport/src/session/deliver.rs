@@ -63,16 +63,6 @@ impl<'a> Deliver<'a> {
         Self { session, peer: session.clone(), judge, last: None, woken, endings, over, refused, not_allowed }
     }
 
-    /// Like [`Deliver::finish`], and hands over to the host what has come; for a reader, which must not bring more than is
-    /// taken.
-    pub(crate) fn finish_reading(self) {
-        let session = self.session;
-        self.finish();
-        if let Some(hosting) = &session.core.hosting {
-            session.arrivals.hand_over_and_wait(hosting);
-        }
-    }
-
     /// Does what is left to do; after the session's lock has been released.
     pub(crate) fn finish(self) {
         let session = self.session;

@@ -3,7 +3,7 @@
 use super::Session;
 use super::connection::PoolConnection;
 use super::deliver::Deliver;
-use crate::io::readers::Reader;
+use crate::io::readers::{Reader, Turn};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -123,7 +123,8 @@ async fn read_batches(
     let turn = reader.turn().await;
     let is_much = input.received.len() >= MUCH;
     let goes_on = take_in(session, connection, input, frames);
-    if is_much && turn.is_one_of_many() {
+    let turn = session.hand_over(Some(reader), Some(turn)).await;
+    if is_much && turn.as_ref().is_some_and(Turn::is_one_of_many) {
         tokio::task::yield_now().await; // see `Turn`
     }
     drop(turn);
@@ -156,7 +157,7 @@ fn take_in(
         frames.drain(..).try_for_each(|frame| transfer.receive_batch(connection.id, frame, sink))?;
         begun.map_or(Ok(()), |len| transfer.begin_batch(connection.id, len))
     };
-    if session.receive(Deliver::new(session), take, Deliver::finish_reading).is_none() {
+    if session.receive(Deliver::new(session), take, Deliver::finish).is_none() {
         return false;
     }
     match out_of_step {

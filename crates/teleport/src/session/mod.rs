@@ -31,6 +31,7 @@ use crate::base::meter::SessionMeter;
 use crate::base::seldom::{NotSaid, OfPeer, warn_seldom};
 use crate::host::{Arrivals, Carry};
 use crate::io::clock::Moment;
+use crate::io::readers::{Reader, Turn};
 use crate::io::source::Source;
 use crate::local::watch::Watched;
 use crate::local::{Accepted, Peer, Unsent};
@@ -302,6 +303,14 @@ impl Session {
         }
     }
 
+    /// Hands over to the host what has come: a reader must not bring more than is taken.
+    async fn hand_over(&self, reader: Option<&Reader>, turn: Option<Turn>) -> Option<Turn> {
+        match &self.core.hosting {
+            Some(hosting) => self.arrivals.hand_over(hosting, reader, turn).await,
+            None => turn,
+        }
+    }
+
     /// Notes where the peer's end of the control connection is.
     pub(crate) fn note_address(&self, address: SocketAddr) {
         *self.address.lock() = Some(address);
@@ -429,11 +438,7 @@ impl Peer for Session {
             if self.core.hosting.is_some() && self.arrivals.are_left() {
                 // Not here: this is a thread of the host's, which has other things to do than to deliver all that has come.
                 let session = self.clone();
-                self.core.handle.spawn(async move {
-                    if let Some(hosting) = &session.core.hosting {
-                        session.arrivals.hand_over(hosting);
-                    }
-                });
+                self.core.handle.spawn(async move { drop(session.hand_over(None, None).await) });
             }
         });
     }
