@@ -5,6 +5,7 @@ use super::info::{Carried, NotAllowed};
 use super::lock::Lock;
 use super::metrics::*;
 use super::recorder::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,9 +37,17 @@ impl Tally {
     }
 }
 
+/// Peers whose metrics have their name. Whoever knows the cookie has as many names as it likes, and what is published is never forgotten.
+const MOST_PEERS: usize = 1024;
+
+/// The name of all others.
+const OTHERS: &str = "(others)";
+
 /// What has to do with no particular peer.
 #[derive(Debug)]
 pub(crate) struct NodeMeter {
+    /// Those that have metrics of their own.
+    peers: Lock<FxHashSet<NodeName>>,
     pub(crate) handshakes_refused: Tally,
     /// Newcomers dropped since there were too many.
     pub(crate) newcomers_full: Tally,
@@ -58,6 +67,7 @@ impl NodeMeter {
             Tally::new(NEWCOMERS_DROPPED, &labels)
         };
         Self {
+            peers: Lock::default(),
             handshakes_refused: Tally::new(HANDSHAKES_REFUSED, &labels),
             newcomers_full: dropped("full"),
             newcomers_slow: dropped("slow"),
@@ -65,6 +75,20 @@ impl NodeMeter {
             late_replies: Arc::new(Tally::new(LATE_REPLIES, &labels)),
             ended: Default::default(),
         }
+    }
+
+    /// The metrics of a session with that peer.
+    pub(crate) fn session(&self, node: &NodeName, peer: &NodeName) -> SessionMeter {
+        SessionMeter::new(vec![label("node", node), self.label_of(peer)])
+    }
+
+    fn label_of(&self, peer: &NodeName) -> Label {
+        let mut peers = self.peers.lock();
+        if peers.len() >= MOST_PEERS && !peers.contains(peer) {
+            return Label::from_static_parts("peer", OTHERS);
+        }
+        peers.insert(peer.clone());
+        label("peer", peer)
     }
 
     /// How many sessions have ended for each reason.
@@ -115,8 +139,7 @@ struct TransferMeter {
 
 impl SessionMeter {
     /// The session is up.
-    pub(crate) fn new(node: &NodeName, peer: &NodeName) -> Self {
-        let labels = vec![label("node", node), label("peer", peer)];
+    fn new(labels: Vec<Label>) -> Self {
         let meter = Self {
             up: gauge(SESSION_UP, &labels),
             ticks_missed: counter(TICKS_MISSED, &labels),
@@ -242,4 +265,20 @@ impl TransferMeter {
 
 fn label(key: &'static str, name: &NodeName) -> Label {
     Label::new(key, name.to_string())
+}
+
+#[cfg(all(test, feature = "metrics"))]
+#[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_names_do_not_become_labels_without_end() {
+        let meter = NodeMeter::new(&"a@b".parse().unwrap());
+        let peer = |number: usize| format!("x{number}@b").parse().unwrap();
+        let labels: FxHashSet<_> = (0..3 * MOST_PEERS).map(|number| meter.label_of(&peer(number))).collect();
+        assert_eq!(labels.len(), MOST_PEERS + 1);
+        assert_eq!(meter.label_of(&peer(0)), label("peer", &peer(0)));
+        assert_eq!(meter.label_of(&peer(MOST_PEERS)), Label::from_static_parts("peer", OTHERS));
+    }
 }

@@ -224,7 +224,7 @@ impl Session {
             events,
             control,
             span: span(core, established),
-            meter: SessionMeter::new(&core.local.name, &established.peer),
+            meter: core.meter.session(&core.local.name, &established.peer),
         });
         core.handle.spawn(task::run(session.clone(), inbox));
         (session, commands)
