@@ -232,6 +232,11 @@ impl Engine {
         Duration::from_millis(self.net_ticktime.load(Ordering::Relaxed))
     }
 
+    /// The intervals that hold now.
+    fn liveness(&self) -> liveness::Config {
+        self.core.config.liveness(self.net_ticktime())
+    }
+
     /// Another one holds, in all sessions.
     pub(crate) fn set_net_ticktime(&self, ticktime: Duration) {
         let ticktime = ticktime.clamp(config::LEAST_TICKTIME, config::LONGEST_TICKTIME);
@@ -245,11 +250,6 @@ impl Engine {
     }
 
     /// Ends the session with a peer, as seen from this side.
-    /// The intervals that hold now.
-    fn liveness(&self) -> liveness::Config {
-        self.core.config.liveness(self.net_ticktime())
-    }
-
     pub(crate) fn disconnect(self: &Arc<Self>, peer: &NodeName) -> bool {
         let Some(session) = self.peers.session(peer) else { return false };
         // At once: what is sent after this must not be accepted by what has ended.
@@ -322,6 +322,11 @@ impl Engine {
         self.lifecycle.stopped(self)
     }
 
+    /// Waits until nothing listens at the node's address any more: for its threads to get to it, behind [`stop`](Self::stop).
+    pub(crate) async fn unlistened(&self) {
+        while self.listening.clone().changed().await.is_ok() {}
+    }
+
     /// Opens a pool connection for a session. After a failure it waits for the back-off.
     async fn join(self: Arc<Self>, session: Arc<Session>, connection: ConnectionId, class: Class) {
         let (key, id) = (session.key.clone(), session.id);
@@ -331,13 +336,11 @@ impl Engine {
         };
         if let Some(failures) = session.join_failures().checked_sub(1) {
             let backoff = &self.core.config.backoff;
-    /// Waits until nothing listens at the node's address any more: for its threads to get to it, behind [`stop`](Self::stop).
-    pub(crate) async fn unlistened(&self) {
-        while self.listening.clone().changed().await.is_ok() {}
-    }
-
             let pause = backoff.first.saturating_mul(2u32.pow(failures.min(6)));
             tokio::time::sleep(pause.min(backoff.most)).await;
+            if session.ended().is_some() {
+                return;
+            }
         }
         match dial::open(&self, &session.peer, DialFor::Join(opening)).await {
             Ok(Opened { stream, .. }) => {
@@ -356,9 +359,6 @@ impl Engine {
         }
     }
 
-            if session.ended().is_some() {
-                return;
-            }
     /// An inbound connection that has proved itself.
     async fn inbound(
         self: &Arc<Self>,

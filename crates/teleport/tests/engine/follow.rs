@@ -361,4 +361,3 @@ async fn another_ticktime_holds_for_peers_that_are_gone() {
     let down = next_end(&mut events).await;
     assert!(matches!(down, NodeEvent::Down { reason: EndReason::Gone, .. }), "{down:?}");
 }
-
