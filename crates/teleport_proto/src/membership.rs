@@ -216,7 +216,26 @@ impl Membership {
         self.dial(peer.clone(), 0)
     }
 
-    /// A session with `peer` is not wanted any more. A dial under way may still succeed; no other follows.
+    /// As [`want`](Membership::want), of somebody who has a pace of their own: no back-off is waited for, unless the peer's own
+    /// dial is to come meanwhile.
+    pub fn want_at_once(&mut self, peer: &NodeName) -> Vec<Action> {
+        match self.peers.get(peer) {
+            Some(Peer { state: State::Waiting { yields: false, .. }, failures, .. }) => {
+                self.dial(peer.clone(), *failures)
+            }
+            _ => self.want(peer),
+        }
+    }
+
+    /// Who wanted a session with `peer` knows that a dial has failed: no other follows before one is wanted again, and then not
+    /// before the back-off is over.
+    pub fn let_rest(&mut self, peer: &NodeName) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.wanted = false;
+        }
+    }
+
+    /// A session with `peer` is not wanted any more, and no failure was one. A dial under way may still succeed; no other follows.
     pub fn unwant(&mut self, peer: &NodeName) {
         let Some(known) = self.peers.get_mut(peer) else {
             return;
@@ -246,11 +265,11 @@ impl Membership {
                     }
                 }
                 Some(Peer { state: State::Up(living), .. }) => actions.push(living.resume(peer)),
-                Some(known) => {
-                    let failures = known.failures;
+                Some(Peer { wanted: true, failures, .. }) => {
+                    let failures = *failures;
                     actions.extend(self.dial(peer, failures));
                 }
-                None => {}
+                _ => drop(self.peers.remove(&peer)),
             }
         }
         actions
@@ -330,14 +349,15 @@ impl Membership {
         }
         known.failures = known.failures.saturating_add(1);
         let mut delay = self.backoff.delay(known.failures, random);
-        if failure == Failure::Refused(Refusal::Simultaneous) {
+        let crossed = failure == Failure::Refused(Refusal::Simultaneous);
+        if crossed {
             delay = delay.max(self.backoff.most.min(INBOUND_PATIENCE));
         }
         if refused_inbound {
             // The peer reaches us and we do not reach it: its next dial must not meet one of ours again.
             delay = self.backoff.most;
         }
-        known.state = State::Waiting { until: now.saturating_add(delay) };
+        known.state = State::Waiting { until: now.saturating_add(delay), yields: crossed || refused_inbound };
     }
 
     /// Decides on an inbound connection that has proved itself, whatever its kind.

@@ -150,8 +150,10 @@ pub(super) async fn run(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver
             () = engine.wanted.notified() => {
                 let wanted = engine.peers.take_wanted();
                 let mut directory = engine.directory.lock();
-                for peer in wanted {
-                    let actions = directory.membership.want(&peer);
+                for (peer, at_once) in wanted {
+                    let membership = &mut directory.membership;
+                    let actions =
+                        if at_once { membership.want_at_once(&peer) } else { membership.want(&peer) };
                     directory.apply(&engine, actions, None);
                 }
             }
@@ -227,12 +229,17 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             let failure = dial::failure(&error);
             // The peer connects to us itself, or will take us once it has checked who has our name; or it never will,
             // if that is another node that lives.
-            let wait = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused).contains(&failure);
-            let wait = wait && !engine.peers.is_overdue(&peer, engine.core.config.setup_timeout);
-            // Where nothing was dialled there is nothing to spare: the next send asks the resolver again at once.
-            let nobody_was_bothered = matches!(error, ConnectError::UnknownNode(_));
-            if !wait && (!engine.peers.fail(&peer, &error) || nobody_was_bothered) {
-                directory.membership.unwant(&peer);
+            let refused = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused);
+            let waited = engine.peers.waited(&peer);
+            let in_time = waited.is_some_and(|waited| waited <= engine.core.config.setup_timeout);
+            let wait = in_time && refused.contains(&failure);
+            if !wait {
+                engine.peers.fail(&peer, &error);
+                // Where nothing was dialled there is nothing to spare: the next send asks the resolver again at once.
+                match error {
+                    ConnectError::UnknownNode(_) => directory.membership.unwant(&peer),
+                    _ => directory.membership.let_rest(&peer),
+                }
             }
             drop(directory);
             let (node, noted) = (&engine.core.local.name, worth_a_warning(&engine, &peer, &error));

@@ -175,6 +175,15 @@ impl Engine {
 
     /// The session with a peer; sets one up if there is none.
     pub(crate) async fn session(self: &Arc<Self>, peer: &NodeName) -> Result<Arc<Session>, ConnectError> {
+        self.session_in(peer, false).await
+    }
+
+    /// The same for somebody who paces attempts: if the last one failed, the next one begins `at_once`.
+    pub(crate) async fn session_in(
+        self: &Arc<Self>,
+        peer: &NodeName,
+        at_once: bool,
+    ) -> Result<Arc<Session>, ConnectError> {
         if let Some(session) = self.peers.session(peer) {
             return Ok(session);
         }
@@ -186,7 +195,7 @@ impl Engine {
             Err(waiting) => waiting,
         };
         // Behind the entry: what ends before it could be seen is seen here.
-        self.want(peer)?;
+        self.want(peer, at_once)?;
         waiting.await.unwrap_or(Err(ConnectError::NotRunning))
     }
 
@@ -195,7 +204,7 @@ impl Engine {
         if let Some(session) = self.peers.session(peer) {
             return Ok(session);
         }
-        self.want(peer)?;
+        self.want(peer, false)?;
         Err(SendError::Busy)
     }
 
@@ -491,11 +500,11 @@ impl Engine {
     }
 
     /// Asks the directory for a session, without waiting for it.
-    fn want(&self, peer: &NodeName) -> Result<(), ConnectError> {
+    fn want(&self, peer: &NodeName, at_once: bool) -> Result<(), ConnectError> {
         if self.is_stopped() {
             return Err(ConnectError::NotRunning);
         }
-        if self.peers.want(peer) {
+        if self.peers.want(peer, at_once) {
             self.wanted.notify_one();
         }
         Ok(())

@@ -3,7 +3,7 @@
 use crate::ConnectError;
 use crate::base::lock::{Lock, SharedLock};
 use crate::session::Session;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use teleport_proto::NodeName;
@@ -15,8 +15,8 @@ pub(crate) type SessionWait = oneshot::Receiver<Result<Arc<Session>, ConnectErro
 #[derive(Default)]
 pub(crate) struct Peers {
     table: SharedLock<FxHashMap<NodeName, Peer>>,
-    /// Peers that a session is wanted with, for the directory to look at.
-    wanted: Lock<FxHashSet<NodeName>>,
+    /// Peers that a session is wanted with, for the directory to look at; and whether no back-off is to be waited for.
+    wanted: Lock<FxHashMap<NodeName, bool>>,
 }
 
 enum Peer {
@@ -49,17 +49,18 @@ impl Peers {
     }
 
     /// Notes that a session is wanted. `false` if the directory has yet to look at what was wanted before.
-    pub(crate) fn want(&self, peer: &NodeName) -> bool {
+    pub(crate) fn want(&self, peer: &NodeName, at_once: bool) -> bool {
         let mut wanted = self.wanted.lock();
         let first = wanted.is_empty();
-        if !wanted.contains(peer) {
-            wanted.insert(peer.clone());
+        match wanted.get_mut(peer) {
+            Some(before) => *before |= at_once,
+            None => drop(wanted.insert(peer.clone(), at_once)),
         }
         first
     }
 
     /// Those that were wanted since the last call.
-    pub(crate) fn take_wanted(&self) -> FxHashSet<NodeName> {
+    pub(crate) fn take_wanted(&self) -> FxHashMap<NodeName, bool> {
         std::mem::take(&mut *self.wanted.lock())
     }
 
@@ -95,21 +96,23 @@ impl Peers {
         }
     }
 
-    /// Whether somebody has been waiting for a session for longer than that.
-    pub(crate) fn is_overdue(&self, peer: &NodeName, limit: Duration) -> bool {
-        let table = self.table.read();
-        matches!(table.get(peer), Some(Peer::Awaited(awaited)) if awaited.since.elapsed() > limit)
+    /// How long a session has been waited for, if it is.
+    pub(crate) fn waited(&self, peer: &NodeName) -> Option<Duration> {
+        match self.table.read().get(peer)? {
+            Peer::Up(_) => None,
+            Peer::Awaited(awaited) => Some(awaited.since.elapsed()),
+        }
     }
 
-    /// An attempt has failed: tells those who wait why. `false` if nobody does any more.
-    pub(crate) fn fail(&self, peer: &NodeName, error: &ConnectError) -> bool {
+    /// An attempt has failed: tells those who wait why.
+    pub(crate) fn fail(&self, peer: &NodeName, error: &ConnectError) {
         let mut table = self.table.write();
         if !matches!(table.get(peer), Some(Peer::Awaited(_))) {
-            return false;
+            return;
         }
-        let Some(Peer::Awaited(Awaited { waiting, .. })) = table.remove(peer) else { return false };
+        let Some(Peer::Awaited(Awaited { waiting, .. })) = table.remove(peer) else { return };
         drop(table);
-        waiting.into_iter().fold(false, |any, waiting| waiting.send(Err(error.clone())).is_ok() | any)
+        waiting.into_iter().for_each(|waiting| drop(waiting.send(Err(error.clone())))); // it may have given up
     }
 
     pub(crate) fn fail_all(&self, error: &ConnectError) {

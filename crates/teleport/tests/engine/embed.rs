@@ -1,7 +1,9 @@
 //! A node in a host that has processes of its own: here one that only notes what comes.
 
 use crate::common::script::Script;
-use crate::common::{COOKIE, MIB, eventually, peer_of, receive, start, within};
+use crate::common::{
+    COOKIE, MIB, config, eventually, name, nobodys_address, peer_of, receive, start, within,
+};
 use bytes::{Bytes, BytesMut};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,8 +12,8 @@ use teleport::embed::{
 };
 use teleport::etf::to_segments;
 use teleport::{
-    Atom, Binary, CallError, Caller, DeliveryError, Node, NodeEvent, NodeName, Pid, Reference, Resolver,
-    Resolving, Segments, SendError, SendOptions, StaticPeers, Term,
+    Atom, Backoff, Binary, CallError, Caller, DeliveryError, Node, NodeEvent, NodeName, Pid, Reference,
+    Resolver, Resolving, Segments, SendError, SendOptions, StaticPeers, Term,
 };
 use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
 use teleport_proto::wire::envelope::Lane;
@@ -139,6 +141,30 @@ async fn pair_behind(gate: Arc<Semaphore>) -> (Hosted, Node) {
 
 fn text(body: &bytes::Bytes) -> String {
     teleport::etf::from_bytes(body).unwrap()
+}
+
+/// Its host has a pace of its own.
+#[tokio::test]
+async fn connecting_waits_for_no_back_off() {
+    let (peers, (_socket, refuses)) = (StaticPeers::new(), nobodys_address());
+    let hour = Duration::from_secs(3600);
+    let patient = config(|config| config.backoff = Backoff { first: hour, most: hour });
+    let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(peers.clone()).config(patient);
+    let (inbound, _) = mpsc::unbounded_channel();
+    let (gone, asks, dawdles, defers) = Default::default();
+    let node = builder.embed(Arc::new(Notes { inbound, gone, asks, dawdles, defers })).await.unwrap();
+    let connect = async || {
+        let (told, result) = tokio::sync::oneshot::channel();
+        let peer = name("rust@127.0.0.1");
+        node.connect(peer, |result| drop(told.send(result.map(|origin| origin.peer().clone())))).unwrap();
+        within(result).await.unwrap()
+    };
+    peers.insert(name("rust@127.0.0.1"), refuses);
+    for _ in 0..3 {
+        assert!(matches!(connect().await, Err(SendError::NoConnection(_))));
+    }
+    let rust = start("rust@127.0.0.1", &peers).await;
+    assert_eq!(connect().await.unwrap(), *rust.name());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn due(&self) -> Option<Time> {
         match &self.state {
-            State::Waiting { until } => Some(*until),
+            State::Waiting { until, .. } => Some(*until),
             State::Up(living) => {
                 let resume = match living.resume {
                     Resume::Waiting { until } => Some(until),
@@ -31,8 +31,8 @@ impl Peer {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// Between two dials.
-    Waiting { until: Time },
+    /// Behind a dial that failed, and perhaps before the next one. `yields`: meanwhile the peer's own dial is to come.
+    Waiting { until: Time, yields: bool },
     /// `refused_inbound`: the peer's dial was refused for the sake of ours.
     Dialling { number: u64, refused_inbound: bool },
     /// There is a session.

@@ -86,6 +86,45 @@ fn a_wish_taken_back_ends_the_dialling() {
 }
 
 #[test]
+fn a_failure_that_was_told_is_followed_by_no_dial_and_the_back_off_holds_all_the_same() {
+    let mut m = membership();
+    m.want(&name("z"));
+    m.dial_failed(&name("z"), 1, Failure::Other, secs(0), u64::MAX);
+    m.let_rest(&name("z"));
+    assert_eq!((m.poll(secs(1), silent), m.next_deadline()), (vec![], None), "nobody wants it");
+
+    m.want(&name("z"));
+    m.dial_failed(&name("z"), 2, Failure::Other, secs(1), u64::MAX);
+    m.let_rest(&name("z"));
+    assert_eq!(m.want(&name("z")), [], "not before its time");
+    let next = secs(1) + Duration::from_millis(50);
+    assert_eq!(m.next_deadline(), Some(next));
+    assert_eq!(m.poll(next, silent), [dial("z", 3)]);
+    m.dial_failed(&name("z"), 3, Failure::Other, next, u64::MAX);
+    assert_eq!(m.next_deadline(), Some(next + Duration::from_millis(100)), "the second in a row");
+}
+
+#[test]
+fn who_has_a_pace_of_its_own_waits_for_no_back_off_but_for_a_dial_of_the_peers() {
+    let mut m = membership();
+    assert_eq!(m.want_at_once(&name("z")), [dial("z", 1)]);
+    assert_eq!(m.want_at_once(&name("z")), [], "under way");
+    m.dial_failed(&name("z"), 1, Failure::Other, secs(0), 0);
+    assert_eq!(m.want_at_once(&name("z")), [dial("z", 2)]);
+    m.dial_failed(&name("z"), 2, Failure::Refused(Refusal::Simultaneous), secs(0), 0);
+    assert_eq!(m.want_at_once(&name("z")), []);
+    assert_eq!(m.poll(Duration::from_millis(500), silent), [dial("z", 3)]);
+
+    let mut m = membership();
+    m.want(&name("a"));
+    assert_eq!(inbound(&mut m, &new("a", 1, 1, 1)), refused(Refusal::Simultaneous));
+    m.dial_failed(&name("a"), 1, Failure::Other, secs(10), 0);
+    assert_eq!(m.want_at_once(&name("a")), [], "it is to come");
+    m.shut_down();
+    assert_eq!((m.want_at_once(&name("z")), m.want_at_once(&name("m"))), (vec![], vec![]));
+}
+
+#[test]
 fn of_two_crossing_dials_that_of_the_greater_name_counts() {
     // We are the greater one: the lesser waits for us.
     let mut m = membership();

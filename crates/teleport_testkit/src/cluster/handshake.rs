@@ -505,7 +505,12 @@ impl World {
                 let peer = self.nodes[peer].name.clone();
                 self.nodes[node].membership.dial_failed(&peer, number, failure, now, random);
                 if !self.calm() && self.rng.chance(300) {
-                    self.nodes[node].membership.unwant(&peer);
+                    let membership = &mut self.nodes[node].membership;
+                    if number.is_multiple_of(2) {
+                        membership.let_rest(&peer);
+                    } else {
+                        membership.unwant(&peer);
+                    }
                 }
                 self.plan_due(node);
                 Ok(())

@@ -42,7 +42,11 @@ impl World {
 
     pub(super) fn want(&mut self, node: usize, peer: usize) -> Result<(), Broken> {
         let name = self.nodes[peer].name.clone();
-        let actions = self.nodes[node].membership.want(&name);
+        let membership = &mut self.nodes[node].membership;
+        let actions = match self.now.is_multiple_of(4) {
+            true => membership.want_at_once(&name),
+            false => membership.want(&name),
+        };
         self.act(node, actions, None)
     }
 

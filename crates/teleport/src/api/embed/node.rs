@@ -134,7 +134,7 @@ impl Embedded {
     }
 
     /// The session with a peer, which is set up if there is none, for [`Origin::carry`](super::Origin::carry). `told` is
-    /// called on a thread of the node.
+    /// called on a thread of the node. Who connects again and again has to pace that: a failed attempt holds up no later one.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl Embedded {
         }
         let handle = engine.core.handle.clone();
         handle.spawn(async move {
-            let session = engine.session(&peer).await;
+            let session = engine.session_in(&peer, true).await;
             told(session.map(|session| Origin(session)).map_err(SendError::from));
         });
         Ok(())
