@@ -52,6 +52,13 @@ pub(crate) struct Opened {
     pub(crate) asked: Begun,
 }
 
+/// How a peer was reached that is to have a session.
+pub(crate) enum Reached {
+    By(Opened),
+    /// It says that it has connected itself. If nothing is seen of that: what this node's own attempts have come to.
+    Called(ConnectError),
+}
+
 /// Why a connection could not be opened.
 #[derive(Debug)]
 pub(crate) struct Failed {
@@ -90,13 +97,13 @@ impl Progress {
 }
 
 /// Sets up a session with a peer that is to have one: connects to it, and if that takes its time or is in vain has it asked to
-/// connect to this node. `None`: it has.
+/// connect to this node.
 pub(super) async fn open_or_be_called(
     engine: &Engine,
     peer: &NodeName,
     number: u64,
     lost: impl Fn(&ConnectError),
-) -> Result<Option<Opened>, Failed> {
+) -> Result<Reached, Failed> {
     let (limit, progress) = (engine.core.config.setup_timeout, Progress::default());
     let (until, in_vain) = (Instant::now() + limit, Notify::new());
     let opening = reach_in_time(engine, peer, DialFor::NewSession(number), &progress);
@@ -110,11 +117,11 @@ pub(super) async fn open_or_be_called(
     let failed = loop {
         tokio::select! {
             opened = &mut opening => match opened {
-                Ok(opened) => return Ok(Some(opened)),
+                Ok(opened) => return Ok(Reached::By(opened)),
                 Err(failed) => break failed,
             },
             has = &mut calling, if called.is_none() => match has {
-                true => return Ok(None),
+                true => return Ok(Reached::Called(progress.late(peer, limit))),
                 false => called = Some(false),
             },
             // It is at it: two dials that cross are in each other's way.
@@ -125,7 +132,7 @@ pub(super) async fn open_or_be_called(
     if failed.error.is_no_way() && called.is_none() {
         in_vain.notify_one();
         if calling.await {
-            return Ok(None);
+            return Ok(Reached::Called(progress.late(peer, limit)));
         }
     }
     Err(failed)

@@ -2,7 +2,7 @@
 //! [`lifecycle`](super::lifecycle).
 
 use super::control;
-use super::dial::{self, DialFor, Failed, Opened};
+use super::dial::{self, DialFor, Failed, Opened, Reached};
 use super::{ADVICE, Engine};
 use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
@@ -206,9 +206,13 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
     };
     let lost = |error: &ConnectError| note_failure(dial::failure(error));
     let opened = dial::open_or_be_called(&engine, &peer, number, lost).await;
+    let called = matches!(opened, Ok(Reached::Called(_)));
+    if called {
+        note_failure(Failure::Other); // if it still goes on
+    }
     let mut directory = engine.directory.lock();
     match opened {
-        Ok(Some(Opened { stream, established, asked })) => {
+        Ok(Reached::By(Opened { stream, established, asked })) => {
             // Without an address it is gone already.
             let address = stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
             let (source, now) = (Source::of(address), engine.core.clock.now());
@@ -221,18 +225,14 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
                 engine.attach_control(&session, 0, Some(stream));
             }
         }
-        Ok(None) => {
-            drop(directory);
-            return note_failure(Failure::Other); // if it still goes on
-        }
-        Err(Failed { error, .. }) => {
+        Ok(Reached::Called(error)) | Err(Failed { error, .. }) => {
             let failure = dial::failure(&error);
-            // The peer connects to us itself, or will take us once it has checked who has our name; or it never will,
-            // if that is another node that lives.
+            // The peer has connected to us itself, or does, or will take us once it has checked who has our name; or it never will,
+            // if that is another node that lives, or what it has is no session here.
             let refused = [Refusal::Simultaneous, Refusal::NameInUse].map(Failure::Refused);
             let waited = engine.peers.waited(&peer);
             let in_time = waited.is_some_and(|waited| waited <= engine.core.config.setup_timeout);
-            let wait = in_time && refused.contains(&failure);
+            let wait = in_time && (called || refused.contains(&failure));
             if !wait {
                 engine.peers.fail(&peer, &error);
                 // Where nothing was dialled there is nothing to spare: the next send asks the resolver again at once.
@@ -242,8 +242,10 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
                 }
             }
             drop(directory);
-            let (node, noted) = (&engine.core.local.name, worth_a_warning(&engine, &peer, &error));
-            warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
+            if !called || (waited.is_some() && !wait) {
+                let (node, noted) = (&engine.core.local.name, worth_a_warning(&engine, &peer, &error));
+                warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
+            }
             return engine.deadline_changed.notify_one();
         }
     }

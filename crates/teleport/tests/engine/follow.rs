@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use teleport::{
     Asking, CallingBack, ConnectError, Cookies, EndReason, HandshakeError, Node, NodeEvent, NodeName,
-    Resolver, Resolving, StaticPeers,
+    Resolver, Resolving, SendError, StaticPeers,
 };
 use teleport_testkit::proxy::{Fault, Faults, Proxy};
 use tokio::net::TcpListener;
@@ -240,6 +240,31 @@ async fn a_peer_that_cannot_connect_either_is_no_peer() {
     assert_says(&error, &["b@127.0.0.1", &refuses.to_string(), "refused"]);
 }
 
+/// Says of any node that it has been asked to connect, and has.
+struct Promising(SocketAddr);
+
+impl Resolver for Promising {
+    fn resolve<'a>(&'a self, _: &'a NodeName) -> Resolving<'a> {
+        Box::pin(std::future::ready(vec![self.0]))
+    }
+
+    fn call_back<'a>(&'a self, _: &'a NodeName) -> CallingBack<'a> {
+        Box::pin(std::future::ready(true))
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_said_to_have_connected_is_not_waited_for_without_end() {
+    let (_socket, refuses) = nobodys_address();
+    let mut config = teleport::Config::default();
+    config.setup_timeout = Duration::from_millis(100);
+    let builder = Node::builder("a@127.0.0.1").cookie(COOKIE).config(config);
+    let a = builder.resolver(Promising(refuses)).start().await.unwrap();
+    let error = within(a.send(("x", &name("b@127.0.0.1")), &1)).await.unwrap_err();
+    assert!(matches!(error, SendError::NoConnection(ConnectError::Timeout { .. })), "{error:?}");
+    assert_says(&error, &["b@127.0.0.1", "100ms", &refuses.to_string()]);
+}
+
 /// A cookie that changes.
 #[derive(Clone, Default)]
 struct Changing(Arc<Mutex<Option<&'static str>>>);
@@ -338,13 +363,6 @@ async fn another_ticktime_holds_in_sessions_that_stand() {
     child.signal(rustix::process::Signal::CONT);
 }
 
-#[tokio::test]
-async fn a_ticktime_of_nothing_is_taken_as_the_least() {
-    let (a, b) = pair().await;
-    within(a.prime(b.name())).await.unwrap();
-    a.set_net_ticktime(Duration::ZERO);
-    assert_eq!(a.info().net_ticktime, Duration::from_millis(4));
-}
 /// A peer that nothing listens for any more is gone after a quarter of it.
 #[tokio::test]
 async fn another_ticktime_holds_for_peers_that_are_gone() {
@@ -360,4 +378,12 @@ async fn another_ticktime_holds_for_peers_that_are_gone() {
     door.connections().iter().for_each(|connection| connection.reset());
     let down = next_end(&mut events).await;
     assert!(matches!(down, NodeEvent::Down { reason: EndReason::Gone, .. }), "{down:?}");
+}
+
+#[tokio::test]
+async fn a_ticktime_of_nothing_is_taken_as_the_least() {
+    let (a, b) = pair().await;
+    within(a.prime(b.name())).await.unwrap();
+    a.set_net_ticktime(Duration::ZERO);
+    assert_eq!(a.info().net_ticktime, Duration::from_millis(4));
 }
