@@ -158,8 +158,9 @@ impl State {
         let shelves = self.shelves.clone();
         self.change(after, |transfer| {
             shelves.put_away(transfer, message.from, &message.to);
-            if message.nosuspend {
-                shelves.put_all_away(transfer); // it is not refused for room that the session keeps in trays
+            // It is not refused for room that the session keeps in trays; it comes behind what lies in them.
+            if message.nosuspend || message.behind_all {
+                shelves.put_all_away(transfer);
             }
             transfer.send(message)
         })

@@ -6,7 +6,8 @@
 //! A message that fits into what is left of that is accepted. A tray has no lock; its owner gives it one.
 //!
 //! What lies in a tray gets its numbers when it is [fetched](Transfer::fetch). It comes before all that its pair sends later:
-//! its owner [puts the tray away](Transfer::put_away) before it offers anything else of the pair.
+//! its owner [puts the tray away](Transfer::put_away) before it offers anything else of the pair, and all of them before what goes
+//! behind all.
 
 use super::batches::COPY_LIMIT;
 use super::credit::{Offer, Wish};

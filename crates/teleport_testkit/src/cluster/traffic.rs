@@ -105,7 +105,7 @@ impl World {
         if posted && may_lay && side.trays.len() < MOST_TRAYS {
             side.trays.extend(transfer.open_tray(from, &to));
         }
-        if !laid && !posted && message.nosuspend {
+        if !laid && !posted && (message.nosuspend || message.behind_all) {
             side.trays.drain(..).for_each(|tray| transfer.put_away(tray));
         }
         let sent = if laid || posted { Ok(Sent::Accepted) } else { transfer.send(message) };
