@@ -11,7 +11,7 @@
 -export([setopts/2, getopts/2, is_node_name/1]).
 -export([is_carried/1, connection/1, listens/0, goes_on/0, accept_anew/0, look_at/1, addresses/1, end_if_gone/1]).
 %% For tests.
--export([ending/1]).
+-export([ending/1, has_left/1]).
 -export([accept_loop/1, accept_next/1, hold/2, held/3, end_with/4, ending_with/3, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
@@ -347,16 +347,17 @@ setup(Node, Type, MyNode, LongOrShortNames, SetupTime) ->
 connected(Kernel, Node, Type, MyNode, LongOrShortNames, SetupTime) ->
     Timer = dist_util:start_timer(SetupTime),
     ok = ended(Node),
-    case connect(Node) of
+    %% Where nothing listens the application's engine, if it runs, carries nothing.
+    case listens() andalso connect(Node) of
         {ok, Channel} ->
             dist_util:reset_timer(Timer),
             HsData = hs_data(Channel, Node),
             dist_util:handshake_we_started(HsData#hs_data{
                 kernel_pid = Kernel, other_node = Node, this_node = MyNode, timer = Timer, this_flags = 0,
                 other_version = 6, request_type = Type});
-        {error, Reason} ->
+        Otherwise ->
             _ = dist_util:cancel_timer(Timer),
-            case is_plain(Reason) of
+            case Otherwise =:= false orelse is_plain(Otherwise) of
                 true ->
                     inet_tcp_dist:do_setup(driver(), Kernel, Node, Type, MyNode, LongOrShortNames, SetupTime);
                 false ->
@@ -365,10 +366,9 @@ connected(Kernel, Node, Type, MyNode, LongOrShortNames, SetupTime) ->
     end.
 
 %% Whether the connection is to be made as `inet_tcp' does, by why there is none over the engine.
--spec is_plain(term()) -> boolean().
-is_plain({not_teleport, _Text}) -> true;
-is_plain(not_running) -> not listens();
-is_plain(_Reason) -> false.
+-spec is_plain({error, term()}) -> boolean().
+is_plain({error, {not_teleport, _Text}}) -> true;
+is_plain({error, _Reason}) -> false.
 
 %% A node is up: two nodes that carry are to know if what is between them is not carried all the same.
 -spec look_at(node()) -> ok.
@@ -513,10 +513,10 @@ ending(Node) ->
         Name -> list_to_atom(lists:sublist(Name, ?LONGEST_ATOM - 11) ++ io_lib:format("_~10..0b", [erlang:phash2(Node, 1 bsl 32)]))
     end.
 
-%% The engine has its own.
+%% Nothing was sent for some time, or nothing came. The engine ticks too, but `dist_util' looks at its own cadence whether something came.
 -spec tick(#link{}) -> ok.
-tick(_Link) ->
-    ok.
+tick(#link{channel = Channel}) ->
+    teleport_nif:carrier_tick(Channel).
 
 %% `dist_util' asks whether something was received, which is when the engine has heard of the peer by any of its connections.
 -spec stat(#link{}) -> {ok, non_neg_integer(), non_neg_integer(), 0}.
@@ -540,8 +540,7 @@ addresses(Node) ->
         _ -> []
     end.
 
-%% `noport': who knows the port of nodes says that there is no such node.
--spec find(node()) -> {ok, teleport_nif:address()} | noport | unknown.
+-spec find(node()) -> {ok, teleport_nif:address()} | unknown.
 find(Node) ->
     [Name, Host] = string:split(atom_to_list(Node), "@"),
     Epmd = net_kernel:epmd_module(),
@@ -555,7 +554,6 @@ find(Node) ->
         {ok, Ip} ->
             case Epmd:port_please(Name, Ip) of
                 {port, Port, _Version} -> {ok, {Ip, Port}};
-                noport -> noport;
                 _ -> unknown
             end;
         _ ->
@@ -567,19 +565,34 @@ find(Node) ->
 %% has them again after some moments.
 -spec end_if_gone(node()) -> ok.
 end_if_gone(Node) ->
-    case connection(Node) =:= carried andalso find(Node) of
-        noport ->
+    case connection(Node) =:= carried andalso has_left(Node) of
+        true ->
             receive after ?GONE_AFTER -> ok end,
-            case {silent(Node), find(Node)} of
-                {{true, Creation}, noport} ->
+            case {silent(Node), has_left(Node)} of
+                {{true, Creation}, true} ->
                     _ = teleport_nif:disconnect(Node, {life, Creation}),
                     ok;
                 _ ->
                     ok
             end;
-        _ ->
+        false ->
             ok
     end.
+
+%% Whether epmd answers, and does not know the node. Asked for a port it says `noport' too if it cannot be reached.
+-spec has_left(node()) -> boolean().
+has_left(Node) ->
+    [Name, Host] = string:split(atom_to_list(Node), "@"),
+    net_kernel:epmd_module() =:= erl_epmd andalso
+        case erl_epmd:address_please(Name, Host, family()) of
+            {ok, Ip} ->
+                case erl_epmd:names(Ip) of
+                    {ok, Names} -> not lists:keymember(Name, 1, Names);
+                    {error, _Reason} -> false
+                end;
+            _ ->
+                false
+        end.
 
 %% Whether nothing was heard from a node in the meantime, and in which life.
 -spec silent(node()) -> {true, Creation :: pos_integer()} | false.

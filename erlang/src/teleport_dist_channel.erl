@@ -7,7 +7,7 @@
 -module(teleport_dist_channel).
 
 -export([start_link/1, up/2]).
--export([init/2, pull/2, wait_for_room/2, take/2, take_all/2]).
+-export([init/2, pull/2, pull_all/2, wait_for_room/2, take/2, take_all/2, take_all/3]).
 
 %% What is garbage refers to messages, and hardly anything else is on their heaps.
 -define(OPTIONS, [link, {message_queue_data, off_heap}, {fullsweep_after, 0}]).
@@ -22,6 +22,9 @@
 %% The most messages, and the most bytes, that are handed on at once.
 -define(MESSAGES, 64).
 -define(BYTES, 262144).
+
+%% So many times in a row something is put in with priority.
+-define(BURST, 256).
 
 %% The process that pulls, which waits for up/2.
 -spec start_link(teleport_nif:channel()) -> pid().
@@ -73,6 +76,7 @@ pull(Channel, Handle) ->
         erlang:hibernate(?MODULE, pull, [Channel, Handle])
     end.
 
+-spec pull_all(teleport_nif:channel(), erlang:dist_handle()) -> no_return().
 pull_all(Channel, Handle) ->
     {Messages, IsAll} = pulled(Handle, [], 0, 0),
     case {put_out(Channel, Messages), IsAll} of
@@ -80,7 +84,7 @@ pull_all(Channel, Handle) ->
             ok = erlang:dist_ctrl_get_data_notification(Handle),
             ?MODULE:pull(Channel, Handle);
         {ok, false} ->
-            pull_all(Channel, Handle);
+            ?MODULE:pull_all(Channel, Handle);
         %% The virtual machine suspends those who send more than it is to keep.
         {busy, true} ->
             ok = erlang:dist_ctrl_get_data_notification(Handle),
@@ -91,10 +95,14 @@ pull_all(Channel, Handle) ->
 
 -spec put_out(teleport_nif:channel(), [[binary()]]) -> ok | busy.
 put_out(Channel, Messages) ->
-    case teleport_nif:carrier_put(Channel, Messages) of
+    Put = case teleport_nif:carrier_put(Channel, Messages) of
+        not_small -> teleport_nif:carrier_put_many(Channel, Messages);
+        Done -> Done
+    end,
+    case Put of
         closed -> exit(connection_closed);
         {error, Text} -> exit({no_message, Text});
-        Put -> Put
+        _ -> Put
     end.
 
 -spec wait_for_room(teleport_nif:channel(), erlang:dist_handle()) -> no_return().
@@ -121,8 +129,14 @@ take(Channel, Handle) ->
 
 -spec take_all(teleport_nif:channel(), erlang:dist_handle()) -> no_return().
 take_all(Channel, Handle) ->
+    take_all(Channel, Handle, 0).
+
+%% In a flood that does not end it has no priority, or the receivers would not run.
+-spec take_all(teleport_nif:channel(), erlang:dist_handle(), non_neg_integer()) -> no_return().
+take_all(Channel, Handle, Batches) ->
     case teleport_nif:carrier_take(Channel) of
         waiting ->
+            _ = Batches > ?BURST andalso process_flag(priority, high),
             receive
                 {teleport_carrier, data} -> ?MODULE:take_all(Channel, Handle)
             after ?IDLE ->
@@ -135,7 +149,8 @@ take_all(Channel, Handle) ->
             try put_all(Messages, Handle)
             catch error:badarg -> exit(connection_closed)
             end,
-            take_all(Channel, Handle)
+            _ = Batches =:= ?BURST andalso process_flag(priority, normal),
+            ?MODULE:take_all(Channel, Handle, Batches + 1)
     end.
 
 put_all([], _Handle) ->

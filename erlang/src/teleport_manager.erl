@@ -249,6 +249,7 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
                  creation => Creation,
                  cookie => teleport_answers:cookie(Node),
                  answers => whereis(teleport_answers),
+                 carries => State#state.carries,
                  net_ticktime => Ticktime},
     ok = teleport_nif:open_gate(), % the name has come
     Encryption = case Tls of

@@ -12,7 +12,8 @@
 -export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -export([sample/0, pad/1, make_maps_anywhere/1]).
--export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
+-export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
+         carrier_stat/1, carrier_tick/1,
          carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_close/1]).
 %% For tests.
 -export([makes_maps_anywhere/1]).
@@ -25,7 +26,8 @@
 -nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -nifs([sample/0, pad/1, make_maps_anywhere/1]).
--nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_take/1, carrier_stat/1,
+-nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
+       carrier_stat/1, carrier_tick/1,
        carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_close/1]).
 
 -on_load(init/0).
@@ -435,8 +437,19 @@ carrier_packet(_Channel, _Packet) ->
     erlang:nif_error(not_loaded).
 
 %% Sends messages of the virtual machine's. `busy': more should not be put before the calling process gets `{teleport_carrier, room}'.
--spec carrier_put(channel(), [[binary()]]) -> ok | busy | closed | {error, Text :: binary()}.
+%% `not_small': they are for carrier_put_many/2.
+-spec carrier_put(channel(), [[binary()]]) -> ok | busy | closed | not_small | {error, Text :: binary()}.
 carrier_put(_Channel, _Messages) ->
+    erlang:nif_error(not_loaded).
+
+%% Like carrier_put/2, on a dirty scheduler.
+-spec carrier_put_many(channel(), [[binary()]]) -> ok | busy | closed | {error, Text :: binary()}.
+carrier_put_many(_Channel, _Messages) ->
+    erlang:nif_error(not_loaded).
+
+%% Has the peer say something. In carrier_stat/1 it counts as something that was put.
+-spec carrier_tick(channel()) -> ok.
+carrier_tick(_Channel) ->
     erlang:nif_error(not_loaded).
 
 %% Some of the messages that have come for the virtual machine. `waiting': there are none, and the calling process gets

@@ -10,7 +10,8 @@
 -export([calls_are_carried/1, links_and_monitors_end_as_they_should/1, remote_spawns_work/1,
          names_and_aliases_keep_one_order/1, signals_stay_behind_a_large_message/1,
          signals_without_a_message_keep_their_place/1, ends_behind_what_was_sent/1, spawn_replies_come_first/1,
-         addresses_and_counts_are_told/1, the_ticktime_can_be_changed/1, disconnected_nodes_connect_again/1,
+         addresses_and_counts_are_told/1, the_ticktime_can_be_changed/1, a_short_ticktime_holds_at_once/1,
+         messages_of_many_binaries_arrive/1, disconnected_nodes_connect_again/1,
          nodes_that_connect_at_once_are_connected/1, killed_connections_lose_nothing/1, sends_use_the_carriers_session/1,
          a_killed_manager_is_no_nodedown/1, a_killed_node_is_a_nodedown/1, modules_loaded_anew_end_no_connection/1,
          long_names_are_told_apart/1]).
@@ -33,7 +34,8 @@ all() ->
     [calls_are_carried, links_and_monitors_end_as_they_should, remote_spawns_work, names_and_aliases_keep_one_order,
      signals_stay_behind_a_large_message, signals_without_a_message_keep_their_place, ends_behind_what_was_sent,
      spawn_replies_come_first,
-     addresses_and_counts_are_told, the_ticktime_can_be_changed, disconnected_nodes_connect_again,
+     addresses_and_counts_are_told, the_ticktime_can_be_changed, a_short_ticktime_holds_at_once,
+     messages_of_many_binaries_arrive, disconnected_nodes_connect_again,
      nodes_that_connect_at_once_are_connected, killed_connections_lose_nothing, sends_use_the_carriers_session,
      modules_loaded_anew_end_no_connection, long_names_are_told_apart, a_killed_manager_is_no_nodedown,
      a_killed_node_is_a_nodedown].
@@ -272,6 +274,29 @@ the_ticktime_can_be_changed(Config) ->
     ?assertEqual(change_initiated, at(A, net_kernel, set_net_ticktime, [30, 0])),
     teleport_test:eventually(fun() -> maps:get(net_ticktime, at(A, teleport, info, [])) =:= 30 end),
     ?assert(is_up(A, ?config(b, Config))).
+
+%% `dist_util' gives an idle connection up when nothing has come for that long, and looks four times as often.
+a_short_ticktime_holds_at_once(Config) ->
+    {A, B} = pair(Config),
+    Watchers = [watcher(A, B), watcher(B, A)],
+    [?assertEqual(change_initiated, at(Node, net_kernel, set_net_ticktime, [4, 0])) || Node <- [A, B]],
+    at(A, fun() -> receive after 10000 -> ok end end),
+    [?assertEqual(nothing, nothing_told(Watcher)) || Watcher <- Watchers],
+    [?assertEqual(change_initiated, at(Node, net_kernel, set_net_ticktime, [60, 0])) || Node <- [A, B]].
+
+%% Which are put on a dirty scheduler.
+messages_of_many_binaries_arrive(Config) ->
+    {A, B} = pair(Config),
+    at(A, fun() ->
+        Self = self(),
+        Echo = spawn(name(B), fun Echo() -> receive Message -> Self ! Message, Echo() end end),
+        [begin
+             Message = [crypto:strong_rand_bytes(Size) || _ <- lists:seq(1, Count)],
+             Echo ! {Count, Message},
+             ?assertEqual({Count, Message}, next())
+         end || Size <- [100, 2000], Count <- [10, 1025, 5000]],
+        exit(Echo, kill)
+    end).
 
 disconnected_nodes_connect_again(Config) ->
     {A, B} = pair(Config),

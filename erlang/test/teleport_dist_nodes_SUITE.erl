@@ -8,13 +8,14 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([plain_nodes_connect_to_a_carrier/1, a_carrier_connects_to_plain_nodes/1, another_cookie_is_refused/1,
          plain_connections_are_closed/1, erl_call_reaches_a_carrier/1, a_dynamic_name_carries/1,
-         without_a_listener_it_goes_plain/1, it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
+         without_a_listener_it_goes_plain/1, it_is_plain_to_peers_that_do_not_carry/1,
+         an_epmd_that_cannot_be_reached_knows_nothing/1, it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
          a_node_does_not_listen_at_other_ports/1,
          hidden_nodes_stay_hidden/1, ipv6_carries/1, a_remote_shell_works/1, distribution_stops_and_starts_again/1,
          the_application_may_come_and_go/1, a_broken_library_ends_the_node_with_a_line/1,
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1, a_node_that_stops_needs_no_warning/1]).
 
--import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, anonymous/1, stop/1, with/2,
+-import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2,
                                 name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, large/0, cookie/0]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -24,7 +25,8 @@ suite() ->
 all() ->
     [plain_nodes_connect_to_a_carrier, a_carrier_connects_to_plain_nodes, another_cookie_is_refused,
      plain_connections_are_closed, erl_call_reaches_a_carrier, a_dynamic_name_carries,
-     without_a_listener_it_goes_plain, it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
+     without_a_listener_it_goes_plain, it_is_plain_to_peers_that_do_not_carry,
+     an_epmd_that_cannot_be_reached_knows_nothing, it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
      a_node_does_not_listen_at_other_ports,
      hidden_nodes_stay_hidden, ipv6_carries, a_remote_shell_works, distribution_stops_and_starts_again,
      the_application_may_come_and_go, a_broken_library_ends_the_node_with_a_line,
@@ -112,13 +114,57 @@ without_a_listener_it_goes_plain(_Config) ->
         ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
         ?assertNot(is_carried(B, A)),
         ?assertEqual({error, not_running}, at(B, teleport_manager, address, [])),
+        ?assertEqual([], at(B, teleport_test_carrier, numbers, [name(A), 20])),
+        %% Nor does the application's.
+        {ok, _} = at(B, application, ensure_all_started, [teleport]),
+        ?assertMatch({ok, _}, at(B, teleport_manager, address, [])),
+        ?assert(at(B, erlang, disconnect_node, [name(A)])),
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
+        ?assertNot(is_carried(B, A)),
         ?assertEqual([], at(B, teleport_test_carrier, numbers, [name(A), 20]))
     end).
 
-it_works_without_epmd(_Config) ->
+%% Its engine is reached, at an address that is configured.
+it_is_plain_to_peers_that_do_not_carry(_Config) ->
+    with([carrier(), plain()], fun([A, B]) ->
+        {ok, _} = at(B, application, ensure_all_started, [teleport]),
+        {ok, {_, Port}} = at(B, teleport_manager, address, []),
+        ok = at(A, application, set_env, [teleport, peers, #{name(B) => {{127, 0, 0, 1}, Port}}]),
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        ?assertNot(is_carried(A, B))
+    end).
+
+%% It does not say that a node is gone, as it does of a node that it does not know.
+an_epmd_that_cannot_be_reached_knows_nothing(_Config) ->
+    Port = integer_to_list(free_port()),
+    Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", Port]}, exit_status]),
+    {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
+    teleport_test:eventually(fun() ->
+        case gen_tcp:connect({127, 0, 0, 1}, list_to_integer(Port), []) of
+            {ok, Socket} -> ok =:= gen_tcp:close(Socket);
+            {error, _} -> false
+        end
+    end),
+    Start = fun() -> start_in([{"ERL_EPMD_PORT", Port}], ["-proto_dist", "teleport", "-start_epmd", "false"]) end,
+    with([Start(), Start()], fun([A, B]) ->
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        [_, Host] = string:split(atom_to_list(name(B)), "@"),
+        ?assertNot(at(A, teleport_dist, has_left, [name(B)])),
+        ?assert(at(A, teleport_dist, has_left, [list_to_atom("nobody@" ++ Host)])),
+        _ = os:cmd("kill " ++ integer_to_list(Pid)),
+        receive {Epmd, {exit_status, _}} -> ok end,
+        ?assertNot(at(A, teleport_dist, has_left, [name(B)])),
+        ?assertNot(at(A, teleport_dist, has_left, [list_to_atom("nobody@" ++ Host)]))
+    end).
+
+free_port() ->
     {ok, Socket} = gen_tcp:listen(0, []),
     {ok, Port} = inet:port(Socket),
     ok = gen_tcp:close(Socket),
+    Port.
+
+it_works_without_epmd(_Config) ->
+    Port = free_port(),
     Flags = ["-proto_dist", "teleport", "-start_epmd", "false", "-erl_epmd_port", integer_to_list(Port)],
     with([start(Flags), start(Flags ++ ["-dist_listen", "false"])], fun([A, B]) ->
         ?assertMatch({ok, {_, Port}}, at(A, teleport_manager, address, [])),

@@ -1,7 +1,7 @@
 %% Nodes that carry distributed Erlang over teleport, and others, for the suites about them.
 -module(teleport_test_carrier).
 
--export([carrier/0, plain/0, start/1, start_as/2, start_at/2, anonymous/1, stop/1, with/2, cookie/0]).
+-export([carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2, cookie/0]).
 -export([name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, told/2, nothing_told/1, told_of/2]).
 %% Run at nodes.
 -export([echo/0, numbers/2, large/0, next/0]).
@@ -25,6 +25,10 @@ start_as(Name, Flags) ->
 
 start_at(Host, Flags) ->
     started(#{args => ["-name", peer:random_name() ++ "@" ++ Host | flags(Flags)]}).
+
+%% With variables of the environment.
+start_in(Env, Flags) ->
+    started(#{env => Env, args => ["-sname", peer:random_name() | flags(Flags)]}).
 
 anonymous(Flags) ->
     started(#{args => flags(Flags)}).

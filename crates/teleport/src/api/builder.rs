@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use teleport_proto::handshake::{Cookie, FEATURE_TLS, Limits, LocalNode};
+use teleport_proto::handshake::{Cookie, FEATURE_CARRIES, FEATURE_TLS, Limits, LocalNode};
 use teleport_proto::{Incarnation, InvalidNodeName, NodeName};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -185,7 +185,9 @@ impl NodeBuilder {
         let tls = self.tls.map(Tls::new).transpose()?.map(Arc::new);
         #[cfg(not(feature = "tls"))]
         let tls: Option<Arc<Tls>> = None;
-        let features = if tls.is_some() { FEATURE_TLS } else { 0 };
+        let carries = self.hosting.as_ref().is_some_and(|hosting| hosting.host.carries());
+        let feature = |has: bool, feature| if has { feature } else { 0 };
+        let features = feature(tls.is_some(), FEATURE_TLS) | feature(carries, FEATURE_CARRIES);
         let local = LocalNode { name: name.clone(), incarnation, features, limits };
         let threads = |cause| StartError::System { what: "threads", cause };
         let bulk = BulkThreads::start(&name, self.config.worker_threads).map_err(threads)?;

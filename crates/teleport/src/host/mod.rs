@@ -56,6 +56,12 @@ pub trait Host: Send + Sync + 'static {
         None
     }
 
+    /// Whether the host takes connections of distributed Erlang over sessions, as [`Inbound::Carried`]. Peers are told when a session
+    /// begins. Asked for when the node starts. Default: no.
+    fn carries(&self) -> bool {
+        false
+    }
+
     /// Whether the host takes [connections](Self::distribution) of distributed Erlang, and is [carried](Inbound::Carried) messages of any
     /// size. Default: no.
     ///
@@ -205,6 +211,16 @@ impl Origin {
     /// When the last byte came from the peer, in milliseconds of the node's clock.
     pub fn last_heard(&self) -> u64 {
         self.0.last_heard().as_millis() as u64
+    }
+
+    /// Whether both ends of the session [carry](Host::carries) connections of distributed Erlang.
+    pub fn carries(&self) -> bool {
+        self.0.carries()
+    }
+
+    /// Has the peer say something, which makes it [heard](Self::last_heard), unless that is awaited of it already.
+    pub fn ask(&self) {
+        self.0.ask();
     }
 
     /// Warns, at most once a minute, that a connection of distributed Erlang that the peer has opened was closed, and why.

@@ -49,6 +49,12 @@ pub(crate) trait Peer: Send + Sync {
         accepted: &Accepted,
     ) -> Result<usize, SendError>;
 
+    /// Whether both ends carry connections of distributed Erlang.
+    fn carries(&self) -> bool;
+
+    /// Has the peer say something.
+    fn ask(&self);
+
     /// Warns that something carried was given up, for what the peer has done.
     fn warn_of_carried(&self, why: &str);
 

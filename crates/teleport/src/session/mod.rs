@@ -51,7 +51,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use teleport_etf::{Atom, Pid};
-use teleport_proto::handshake::{Established, Role, SessionKey};
+use teleport_proto::handshake::{Established, FEATURE_CARRIES, Role, SessionKey};
 use teleport_proto::liveness::Counts;
 use teleport_proto::transfer::{Credit, Disposition, Outgoing, Transfer, TransferConfig, TransferStats};
 use teleport_proto::wire::envelope::{ProcessId, Seq};
@@ -96,6 +96,8 @@ pub(crate) struct Session {
     source: Source,
     /// The largest message that it takes, in bytes.
     pub(crate) max_message: u64,
+    /// Both ends carry connections of distributed Erlang.
+    carries: bool,
     pub(crate) core: Arc<Core>,
     state: Lock<State>,
     shelves: Arc<Shelves>,
@@ -191,6 +193,7 @@ impl Session {
             dialled: established.role == Role::Dialler,
             source,
             max_message: established.max_message.get(),
+            carries: established.features & FEATURE_CARRIES != 0,
             core: core.clone(),
             state: Lock::new(Rank::Session, State::new(transfer, shelves.clone())),
             shelves,
@@ -411,6 +414,14 @@ impl Peer for Session {
     fn warn_of_carried(&self, why: &str) {
         let noted = self.note(OfPeer::Carried);
         warn_seldom!(noted, parent: &self.span, why, "a connection of distributed Erlang with the peer was closed");
+    }
+
+    fn carries(&self) -> bool {
+        self.carries
+    }
+
+    fn ask(&self) {
+        self.command(Command::Ask);
     }
 
     fn last_heard(&self) -> teleport_proto::Time {

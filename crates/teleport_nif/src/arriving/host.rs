@@ -22,11 +22,12 @@ use teleport::embed::{Arriving, Destination, End, Foreign, Host, Inbound, Origin
 pub(crate) struct Machine {
     /// Which has the node, and so this.
     running: Weak<Running>,
+    carries: bool,
 }
 
 impl Machine {
-    pub(crate) fn new(running: &Arc<Running>) -> Self {
-        Self { running: Arc::downgrade(running) }
+    pub(crate) fn new(running: &Arc<Running>, carries: bool) -> Self {
+        Self { running: Arc::downgrade(running), carries }
     }
 }
 
@@ -70,6 +71,10 @@ impl Host for Machine {
 
     fn memory(&self, len: usize) -> Option<Box<dyn Foreign>> {
         if carrier::accepts() { memory::allocate(len) } else { None }
+    }
+
+    fn carries(&self) -> bool {
+        self.carries
     }
 
     fn takes_distribution(&self) -> bool {

@@ -106,6 +106,21 @@ struct Leaving {
     closed: bool,
 }
 
+impl Leaving {
+    /// So many bytes more wait, or less.
+    fn wait(&mut self, bytes: isize) {
+        self.waiting += bytes;
+        AHEAD.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Leaving {
+    /// Nobody says of what waits at the node's end that it does no longer.
+    fn drop(&mut self) {
+        AHEAD.fetch_sub(self.waiting, Ordering::Relaxed);
+    }
+}
+
 /// What has come, and has not been taken.
 #[derive(Default)]
 struct Coming {
@@ -148,7 +163,6 @@ impl Channel {
             let (pulled, leaving, coming, sent, this) =
                 (<_>::default(), <_>::default(), <_>::default(), <_>::default(), this.clone());
             let has_room = Arc::new(move |len| {
-                AHEAD.fetch_sub(len as isize, Ordering::Relaxed);
                 if let Some(channel) = this.upgrade() {
                     channel.has_room(len);
                 }
@@ -173,6 +187,12 @@ impl Channel {
     /// Bytes that were put.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Has the peer say something. It counts as something sent, by which `dist_util` sees that it has ticked.
+    pub(crate) fn tick(&self) {
+        self.origin.ask();
+        self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sends a packet of the handshake.
@@ -203,8 +223,7 @@ impl Channel {
     fn carry<'a>(&self, messages: impl IntoIterator<Item = Carry<'a>>) -> Result<(), SendError> {
         let waiting = self.origin.carry(messages, &self.has_room)?;
         if waiting > 0 {
-            AHEAD.fetch_add(waiting as isize, Ordering::Relaxed);
-            self.leaving().waiting += waiting as isize;
+            self.leaving().wait(waiting as isize);
         }
         Ok(())
     }
@@ -221,7 +240,7 @@ impl Channel {
     fn has_room(&self, len: usize) {
         let puller = {
             let mut leaving = self.leaving();
-            leaving.waiting -= len as isize;
+            leaving.wait(-(len as isize));
             let most = most_waiting();
             if leaving.waiting > (most - ROOM).max(most / 2) { None } else { leaving.puller.take() }
         };

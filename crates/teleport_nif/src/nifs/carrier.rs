@@ -23,6 +23,10 @@ fn carrier_connect<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Ter
         let notice = Notice::new(env, tag);
         let told = node.connect(peer, move |origin| {
             notice.tell(|env| match origin {
+                Ok(origin) if !origin.carries() => {
+                    let why = "it has teleport, and does not carry distributed Erlang";
+                    (atoms::error(), (atoms::not_teleport(), why)).encode(env)
+                }
                 Ok(origin) => {
                     let handle = ResourceArc::new(Handle::new(carrier::connect(origin)));
                     (atoms::ok(), handle).encode(env)
@@ -50,10 +54,30 @@ fn carrier_packet(handle: ResourceArc<Handle>, packet: Binary<'_>) -> NifResult<
     Ok(if sent.is_ok() { atoms::ok() } else { atoms::closed() })
 }
 
-/// Each message is a list of binaries, as `dist_ctrl_get_data/1` returns it.
+/// Messages of more binaries than that take long: a small binary is copied, a larger one is noted.
+const MOST_PIECES: usize = 1024;
+
+/// Each message is a list of binaries, as `dist_ctrl_get_data/1` returns it. `not_small`: it is for `carrier_put_many`.
 #[rustler::nif]
 fn carrier_put<'a>(env: Env<'a>, handle: ResourceArc<Handle>, messages: Term<'a>) -> NifResult<Atom> {
-    let channel = channel(&handle)?;
+    let mut pieces = 0;
+    for message in messages.into_list_iterator()? {
+        pieces += message.into_list_iterator()?.take(MOST_PIECES + 1).count();
+        if pieces > MOST_PIECES {
+            return Ok(atoms::not_small());
+        }
+    }
+    put(env, &handle, messages)
+}
+
+/// Like `carrier_put`, with as many binaries as there are.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn carrier_put_many<'a>(env: Env<'a>, handle: ResourceArc<Handle>, messages: Term<'a>) -> NifResult<Atom> {
+    put(env, &handle, messages)
+}
+
+fn put<'a>(env: Env<'a>, handle: &Handle, messages: Term<'a>) -> NifResult<Atom> {
+    let channel = channel(handle)?;
     if channel.put(messages.into_list_iterator()?)? == Put::Ended {
         return Ok(atoms::closed());
     }
@@ -70,6 +94,13 @@ fn carrier_take<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> NifResult<Term
         Taken::Nothing => atoms::waiting().encode(env),
         Taken::Ended => atoms::closed().encode(env),
     })
+}
+
+/// Has the peer say something.
+#[rustler::nif]
+fn carrier_tick(handle: ResourceArc<Handle>) -> NifResult<Atom> {
+    channel(&handle)?.tick();
+    Ok(atoms::ok())
 }
 
 /// When the peer was last heard of, and how much was sent.

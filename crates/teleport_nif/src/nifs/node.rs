@@ -29,8 +29,20 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         settings => settings?,
     };
     let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
-    let Settings { node, creation, cookie, listen, ports, any_port, answers, config, tls, allow, .. } =
-        settings;
+    let Settings {
+        node,
+        creation,
+        cookie,
+        listen,
+        ports,
+        any_port,
+        carries,
+        answers,
+        config,
+        tls,
+        allow,
+        ..
+    } = settings;
     let atom = etf::Atom::new(&node).map_err(|_| Error::BadArg)?;
     let identity = Identity { node: atom, creation, any: env.pid() };
     let questions = Questions::default();
@@ -64,7 +76,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         .start(&running, &node)
         .and_then(|()| runtime())
         .map_err(|cause| StartError::System { what: "threads", cause })
-        .and_then(|runtime| runtime.block_on(builder.embed(Arc::new(Machine::new(&running)))));
+        .and_then(|runtime| runtime.block_on(builder.embed(Arc::new(Machine::new(&running, carries)))));
     match started {
         Ok(node) => {
             let address = address::encode(env, node.address());

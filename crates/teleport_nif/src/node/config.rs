@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) ports: Option<RangeInclusive<u16>>,
     /// Whether any other port will do if none of those is free.
     pub(crate) any_port: bool,
+    /// Connections of distributed Erlang are taken over sessions.
+    pub(crate) carries: bool,
     /// The process that answers the engine's questions; by default the manager.
     pub(crate) answers: Option<LocalPid>,
     pub(crate) max_new_atoms: u64,
@@ -70,6 +72,7 @@ impl Settings {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             ports: None,
             any_port: true,
+            carries: false,
             answers: None,
             max_new_atoms: MAX_NEW_ATOMS,
             max_new_atoms_per_peer: MAX_NEW_ATOMS_PER_PEER,
@@ -100,6 +103,7 @@ impl Settings {
                 self.ports = Some(number(first)?..=number(last)?);
             }
             "any_port" => self.any_port = value.decode()?,
+            "carries" => self.carries = value.decode()?,
             "max_new_atoms" => self.max_new_atoms = number(value)?,
             "max_new_atoms_per_peer" => self.max_new_atoms_per_peer = number(value)?,
             "max_term" => {

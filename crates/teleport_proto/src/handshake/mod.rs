@@ -74,6 +74,9 @@ pub const ACCEPTOR_RANDOM_LEN: usize = 80;
 /// The feature of a node that has TLS: with another one it does without on no connection.
 pub const FEATURE_TLS: u64 = 1;
 
+/// The feature of a node that takes connections of distributed Erlang over its sessions.
+pub const FEATURE_CARRIES: u64 = 2;
+
 /// The node that runs the handshake, as it presents itself to every peer.
 #[derive(Debug, Clone)]
 pub struct LocalNode {

@@ -1,7 +1,7 @@
 //! Carried messages that are not even in a line for room yet, because one of them goes behind all others.
 
 use super::Ticket;
-use super::credit::Wish;
+use super::Wish;
 use std::collections::VecDeque;
 
 /// Keeps the order in which carried messages were offered around those that go behind all: such a one is in no line for room

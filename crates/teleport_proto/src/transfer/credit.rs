@@ -6,8 +6,8 @@
 
 use super::barrier::Barriers;
 use super::window::{Budget, Totals, Unlimited, Window, class_of, cost};
-use super::{Outgoing, Pair, Ticket};
-use crate::wire::envelope::{AccountId, Destination, Kind, ProcessId};
+use super::{Outgoing, Pair, Ticket, Wish};
+use crate::wire::envelope::{AccountId, Destination};
 use crate::wire::pool::Class;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeSet, VecDeque};
@@ -19,37 +19,6 @@ pub(crate) struct Admitted {
     pub(crate) account: AccountId,
     /// Set if its sender has been waiting.
     pub(crate) ticket: Option<Ticket>,
-}
-
-/// What admission has to know of a message.
-#[derive(Clone, Copy)]
-pub(crate) struct Wish<'a> {
-    pub(crate) from: ProcessId,
-    pub(crate) to: &'a Destination,
-    pub(crate) len: u64,
-    pub(crate) unordered: bool,
-    pub(crate) nosuspend: bool,
-    pub(crate) carried: bool,
-    pub(crate) behind_all: bool,
-}
-
-impl Wish<'_> {
-    /// Carried, and behind what goes behind all.
-    pub(super) fn is_in_order(&self) -> bool {
-        self.carried && !self.unordered
-    }
-
-    fn pair(&self) -> Pair {
-        Pair { from: self.from, to: self.to.clone() }
-    }
-}
-
-impl Outgoing {
-    pub(super) fn wish(&self) -> Wish<'_> {
-        let &Self { from, ref to, unordered, nosuspend, behind_all, kind, .. } = self;
-        let carried = kind == Kind::Carried;
-        Wish { from, to, len: self.body_len(), unordered, nosuspend, carried, behind_all }
-    }
 }
 
 /// What becomes of an offered message.

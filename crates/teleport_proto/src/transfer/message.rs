@@ -92,8 +92,37 @@ impl Outgoing {
         self.kind.is_plain() && !self.unordered && !self.behind_all && self.acknowledge.is_none()
     }
 
+    pub(super) fn wish(&self) -> Wish<'_> {
+        let &Self { from, ref to, unordered, nosuspend, behind_all, kind, .. } = self;
+        let carried = kind == Kind::Carried;
+        Wish { from, to, len: self.body_len(), unordered, nosuspend, carried, behind_all }
+    }
+
     pub(super) fn body_len(&self) -> u64 {
         self.body.len() as u64
+    }
+
+    pub(super) fn pair(&self) -> Pair {
+        Pair { from: self.from, to: self.to.clone() }
+    }
+}
+
+/// What admission has to know of a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) from: ProcessId,
+    pub(crate) to: &'a Destination,
+    pub(crate) len: u64,
+    pub(crate) unordered: bool,
+    pub(crate) nosuspend: bool,
+    pub(crate) carried: bool,
+    pub(crate) behind_all: bool,
+}
+
+impl Wish<'_> {
+    /// Carried, and behind what goes behind all.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.carried && !self.unordered
     }
 
     pub(super) fn pair(&self) -> Pair {

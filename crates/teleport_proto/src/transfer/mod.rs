@@ -59,7 +59,7 @@ pub use shares::{FairWindow, Sharing};
 pub use tray::Tray;
 pub use window::{Budget, MESSAGE_COST, Unlimited, Window};
 
-pub(crate) use message::Pair;
+pub(crate) use message::{Pair, Wish};
 
 use crate::ConnectionId;
 #[cfg(feature = "planted-faults")]
@@ -69,7 +69,7 @@ use crate::wire::pool::Class;
 use answers::Answers;
 use batches::COPY_LIMIT;
 use connection::Connection;
-use credit::{Admission, Admitted, Offer, Wish};
+use credit::{Admission, Admitted, Offer};
 use growth::Growth;
 use incoming::Incoming;
 use numbers::NumberSet;

@@ -10,10 +10,10 @@
 //! behind all.
 
 use super::batches::COPY_LIMIT;
-use super::credit::{Offer, Wish};
+use super::credit::Offer;
 use super::message::{Outgoing, Pair};
 use super::window::{MESSAGE_COST, cost, part_of};
-use super::{Transfer, TransferConfig};
+use super::{Transfer, TransferConfig, Wish};
 use crate::wire::batch::{bodies, put_body_of_run};
 use crate::wire::envelope::{AccountId, Destination, ProcessId};
 use crate::wire::pool::{Class, EXPRESS_LIMIT};
