@@ -83,6 +83,8 @@ pub trait Host: Send + Sync + 'static {
 pub enum Arriving<'a> {
     /// [`Inbound::Message`]: for whom, and the encoded term.
     Message(ProcessId, &'a [u8]),
+    /// The same, and its sender is told when it has been delivered. If it is not deferred, that may be said a moment before it is taken.
+    Acknowledged(ProcessId, &'a [u8]),
     /// [`Inbound::Request`], likewise.
     Request(ProcessId, &'a [u8]),
     /// [`Inbound::Monitor`], of that process.

@@ -260,11 +260,14 @@ impl Sink for Deliver<'_> {
                 let end = match &taker {
                     Taker::Inbox(inbox) => self.put(inbox, delivery),
                     Taker::Hosted(process) => {
-                        let to = *process;
+                        let (to, acknowledge) = (*process, delivery.acknowledge);
                         self.hand_over(
                             which,
                             delivery.body,
-                            |body| Arriving::Message(to, body),
+                            |body| match acknowledge {
+                                true => Arriving::Acknowledged(to, body),
+                                false => Arriving::Message(to, body),
+                            },
                             |body, origin, receipt| Inbound::Message { to, body, origin, receipt },
                         )
                     }

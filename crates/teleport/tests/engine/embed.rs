@@ -36,6 +36,8 @@ struct Notes {
     dawdles: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
     /// Small messages of this many bytes it does not deliver at once.
     defers: Mutex<Option<usize>>,
+    /// Those whose senders are told, it does not deliver at once.
+    defers_acknowledged: Mutex<bool>,
 }
 
 impl Host for Notes {
@@ -48,7 +50,11 @@ impl Host for Notes {
     }
 
     fn defers(&self, _: &Origin, arriving: &Arriving<'_>) -> bool {
-        let Arriving::Message(_, body) = arriving else { return false };
+        let body = match arriving {
+            Arriving::Acknowledged(..) if *self.defers_acknowledged.lock().unwrap() => return true,
+            Arriving::Message(_, body) | Arriving::Acknowledged(_, body) => body,
+            _ => return false,
+        };
         self.defers.lock().unwrap().is_some_and(|len| body.len() == len)
     }
 
@@ -131,8 +137,8 @@ impl Resolver for Gate {
 async fn pair_behind(gate: Arc<Semaphore>) -> (Hosted, Node) {
     let peers = StaticPeers::new();
     let (sender, inbound) = mpsc::unbounded_channel();
-    let (gone, asks, dawdles, defers) = Default::default();
-    let host = Arc::new(Notes { inbound: sender, gone, asks, dawdles, defers });
+    let (gone, asks, dawdles, defers, defers_acknowledged) = Default::default();
+    let host = Arc::new(Notes { inbound: sender, gone, asks, dawdles, defers, defers_acknowledged });
     let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(Gate(peers.clone(), gate));
     let node = builder.incarnation(CREATION).embed(host.clone()).await.unwrap();
     peers.insert(node.name().clone(), node.address());
@@ -151,8 +157,9 @@ async fn connecting_waits_for_no_back_off() {
     let patient = config(|config| config.backoff = Backoff { first: hour, most: hour });
     let builder = Node::builder("hosted@127.0.0.1").cookie(COOKIE).resolver(peers.clone()).config(patient);
     let (inbound, _) = mpsc::unbounded_channel();
-    let (gone, asks, dawdles, defers) = Default::default();
-    let node = builder.embed(Arc::new(Notes { inbound, gone, asks, dawdles, defers })).await.unwrap();
+    let (gone, asks, dawdles, defers, defers_acknowledged) = Default::default();
+    let notes = Notes { inbound, gone, asks, dawdles, defers, defers_acknowledged };
+    let node = builder.embed(Arc::new(notes)).await.unwrap();
     let connect = async || {
         let (told, result) = tokio::sync::oneshot::channel();
         let peer = name("rust@127.0.0.1");
@@ -419,6 +426,23 @@ async fn a_small_message_that_is_deferred_is_delivered_when_its_receipt_is_dropp
     drop(receipt);
     within(deferred).await.unwrap();
     within(at_once).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_is_asked_before_a_sender_is_told_of_its_message() {
+    let (mut hosted, node) = pair().await;
+    *hosted.host.defers_acknowledged.lock().unwrap() = true;
+    let mailbox = node.mailbox().unwrap();
+    let process = mailbox.process();
+    process.send(hosted.pid(), "plain").await.unwrap();
+    let Inbound::Message { receipt, .. } = hosted.next().await else { panic!() };
+    assert!(!receipt.is_deferred());
+    let options = SendOptions::default();
+    let told = process.send_acknowledged(hosted.pid(), "acknowledged", options).await.unwrap();
+    let Inbound::Message { body, receipt, .. } = hosted.next().await else { panic!() };
+    assert_eq!((text(&body).as_str(), receipt.is_deferred()), ("acknowledged", true));
+    drop(receipt);
+    within(told).await.unwrap();
 }
 
 #[tokio::test]

@@ -348,7 +348,8 @@ impl Incoming {
                             credit,
                             placed: false,
                         };
-                        match sink.deliver(Delivery { seq, from, to: to.clone(), kind, body, credit }) {
+                        let (to, acknowledge) = (to.clone(), false);
+                        match sink.deliver(Delivery { seq, from, to, kind, acknowledge, body, credit }) {
                             Disposition::Placed => self.begin(Handed { placed: true, ..handed })?,
                             Disposition::Deferred => self.begin(handed)?,
                             end if self.deferring.contains_key(&pair) => drop(self.done(handed, end)?),
@@ -588,7 +589,8 @@ impl Incoming {
             return self.done(handed, Disposition::Consumed);
         }
         let bytes = if exempt { 0 } else { credit.bytes };
-        match sink.deliver(Delivery { seq, from, to, kind, body, credit: Credit { bytes, ..credit } }) {
+        let credit = Credit { bytes, ..credit };
+        match sink.deliver(Delivery { seq, from, to, kind, acknowledge, body, credit }) {
             Disposition::Placed => {
                 self.begin(Handed { placed: true, ..handed })?;
                 Ok(true)

@@ -202,6 +202,8 @@ pub struct Delivery {
     pub to: Destination,
     /// What it is for; never an outcome.
     pub kind: Kind,
+    /// Its sender is told when it has been delivered.
+    pub acknowledge: bool,
     /// The encoded term.
     pub body: Bytes,
     /// To be given back by [`Transfer::consumed`](super::Transfer::consumed) when the message leaves its mailbox.

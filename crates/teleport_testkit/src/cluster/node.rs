@@ -98,7 +98,8 @@ impl Sink for Arrivals<'_> {
         self.together += bodies.len() as u64;
         for (seq, body) in (first..).zip(std::mem::take(bodies)) {
             let credit = Credit { bytes: body.len() as u64 + MESSAGE_COST, ..credit };
-            self.handed.push((Delivery { seq, from, to: to.clone(), kind, body, credit }, disposition));
+            let delivery = Delivery { seq, from, to: to.clone(), kind, acknowledge: false, body, credit };
+            self.handed.push((delivery, disposition));
         }
         Some(disposition)
     }

@@ -470,7 +470,7 @@ impl World {
             let request = ledger.and_then(|ledger| ledger.rejected(reference));
             return self.answered(who, request, delivery.kind);
         }
-        let Delivery { seq, from, to, kind, body, credit } = delivery;
+        let Delivery { seq, from, to, kind, body, credit, .. } = delivery;
         let session = &mut self.sessions[who.session];
         let [ours, theirs] = {
             let [a, b] = &mut session.sides;
