@@ -88,6 +88,8 @@ pub(super) struct Climate {
     pub(super) join_trouble_permille: u64,
     pub(super) defer_permille: u64,
     pub(super) cancel_permille: u64,
+    /// Processes send many small messages of one pair in a row, now and then.
+    pub(super) floods: bool,
 }
 
 impl Climate {
@@ -169,6 +171,7 @@ impl Climate {
             join_trouble_permille: rng.pick(&[0, 100, 400]),
             defer_permille: rng.pick(&[0, 200, 600]),
             cancel_permille: rng.pick(&[0, 100, 300]),
+            floods: false,
         }
     }
 

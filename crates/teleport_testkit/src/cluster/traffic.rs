@@ -15,6 +15,9 @@ use teleport_proto::wire::pool::EXPRESS_LIMIT;
 /// Bodies from this size on say which message they are.
 const NAMED: u64 = 24;
 
+/// Messages of a flood.
+const FLOOD: usize = 24;
+
 /// The most trays of a session.
 const MOST_TRAYS: usize = 3;
 
@@ -26,9 +29,14 @@ fn is_carrier(process: ProcessId) -> bool {
 impl World {
     /// A process offers the next few of its messages.
     pub(super) fn send_some(&mut self, node: usize, process: usize) -> Result<(), Broken> {
-        let burst = self.rng.pick(&[1, 1, 2, 8]).min(self.nodes[node].to_send[process]);
-        for _ in 0..burst {
-            let peer = (node + 1 + self.rng.below(self.nodes.len() as u64 - 1) as usize) % self.nodes.len();
+        let from = ProcessId { id: process as u32, serial: node as u32 };
+        let floods = self.climate.floods && !is_carrier(from) && self.rng.chance(600);
+        let burst = if floods { FLOOD } else { self.rng.pick(&[1, 1, 2, 8]) };
+        let (mut peer, mailbox) = (node, floods.then(|| self.rng.below(MAILBOXES as u64)));
+        for _ in 0..burst.min(self.nodes[node].to_send[process]) {
+            if peer == node || !floods {
+                peer = (node + 1 + self.rng.below(self.nodes.len() as u64 - 1) as usize) % self.nodes.len();
+            }
             let Some(&session) = self.nodes[node].up.get(&peer) else {
                 self.want(node, peer)?; // it waits until the nodes have a session again
                 self.plan_within(20_000, Event::Send { node, process });
@@ -36,7 +44,7 @@ impl World {
             };
             let who = Who { session, side: self.side_of(session, node) };
             self.nodes[node].to_send[process] -= 1;
-            self.offer(who, ProcessId { id: process as u32, serial: node as u32 })?;
+            self.offer(who, from, mailbox)?;
         }
         if self.nodes[node].to_send[process] > 0 {
             self.plan_within(self.climate.pause + 1, Event::Send { node, process });
@@ -44,19 +52,23 @@ impl World {
         Ok(())
     }
 
-    fn offer(&mut self, who: Who, from: ProcessId) -> Result<(), Broken> {
+    /// Offers a message; in a flood, a small one to that mailbox.
+    fn offer(&mut self, who: Who, from: ProcessId, flood: Option<u64>) -> Result<(), Broken> {
         self.last_id += 1;
         let id = self.last_id;
-        let size = self.climate.size(&mut self.rng);
+        let floods = flood.is_some() && self.rng.chance(950);
+        let size = if floods { self.rng.below(60) } else { self.climate.size(&mut self.rng) };
         let missing = u64::from(self.rng.chance(300));
-        let mailbox = self.rng.below(MAILBOXES as u64 + missing);
-        let pieces = self.rng.between(1, 3) as usize;
-        let token = self.rng.chance(300).then_some(id);
-        let unordered = size >= NAMED && self.rng.chance(100);
-        let (nosuspend, exempt) = (self.rng.chance(100), self.rng.chance(80) && !is_carrier(from));
+        let drawn = self.rng.below(MAILBOXES as u64 + missing);
+        let mailbox = flood.unwrap_or(drawn);
+        let pieces = if floods { 1 } else { self.rng.between(1, 3) as usize };
+        let token = (!floods && self.rng.chance(300)).then_some(id);
+        let unordered = !floods && size >= NAMED && self.rng.chance(100);
+        let nosuspend = !floods && self.rng.chance(100);
+        let exempt = !floods && self.rng.chance(80) && !is_carrier(from);
         let behind_all = self.rng.chance(20);
         let cancel = self.rng.chance(self.climate.cancel_permille);
-        let calls = self.rng.chance(150) && !exempt && !is_carrier(from);
+        let calls = !floods && self.rng.chance(150) && !exempt && !is_carrier(from);
         let refusals = self.node_budget_refusals(who);
         let limit = self.climate.max_message;
         let node = self.node_of(who);
