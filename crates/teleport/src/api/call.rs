@@ -179,7 +179,7 @@ impl Process {
         to: impl Into<Address>,
         request: &Q,
     ) -> Result<Response<R>, CallError> {
-        let route = self.route(to.into()).await.map_err(SendError::from)?;
+        let route = self.turn().await.route(to.into()).map_err(SendError::from)?;
         let (engine, node) = (self.node().engine(), self.node());
         let (session, to, peer) = match route {
             Route::Here(to) => (None, to, node.name().clone()),

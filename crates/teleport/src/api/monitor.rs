@@ -26,7 +26,7 @@ impl Process {
         let reference = self.node().reference_of(id);
         let object = self.object(&to)?;
         let here = Via::Here(engine.core.watches.clone());
-        let (via, to) = match self.route(to).await? {
+        let (via, to) = match self.turn().await.route(to)? {
             Route::Here(to) => (here, to),
             Route::There(Recipient { peer, incarnation, to }) => {
                 match self.session(&peer, SendOptions::default()).await {

@@ -144,7 +144,7 @@ impl Process {
         message: &M,
         options: SendOptions,
     ) -> Result<(), SendError> {
-        let route = self.route(to.into()).await?;
+        let route = self.turn().await.route(to.into())?;
         let encoded = match &route {
             Route::There(to) if !options.unordered => post_or_encode(message, |body| self.post(to, body))?,
             _ => Encoded::Body(encode(message)?),
@@ -174,7 +174,7 @@ impl Process {
         body: Segments,
         options: SendOptions,
     ) -> Result<(), SendError> {
-        self.send_routed(self.route(to.into()).await?, body, options).await
+        self.send_routed(self.turn().await.route(to.into())?, body, options).await
     }
 
     async fn send_routed(&self, route: Route, body: Segments, options: SendOptions) -> Result<(), SendError> {
@@ -211,7 +211,7 @@ impl Process {
         options: SendOptions,
     ) -> Result<Acknowledgement, SendError> {
         let (body, patience) = (encode(message)?, options.patience());
-        match self.route(to.into()).await? {
+        match self.turn().await.route(to.into())? {
             Route::Here(to) => match patience.within(self.send_here(to, body, options)).await {
                 Ok(()) => Ok(Acknowledgement::now(Ok(()))),
                 Err(LocalError::NoProcess) => Ok(Acknowledgement::now(Err(DeliveryError::NoProcess))),
@@ -236,29 +236,11 @@ impl Process {
         self.id
     }
 
-    /// Where an address leads; with this begins all that is sent.
-    pub(crate) async fn route(&self, to: Address) -> Result<Route, InvalidNodeName> {
-        // A task that sends without a pause must not keep the thread from others. Nothing is accepted yet, so that it may be given up here.
+    /// With this begins all that is sent. A task that sends without a pause must not keep the thread from others; nothing is accepted
+    /// yet, so that it may be given up here.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
         tokio::task::coop::consume_budget().await;
-        let own = self.node.name();
-        Ok(match to.0 {
-            Target::Local(name) => Route::Here(Destination::Name(name)),
-            Target::Remote(name, node) if node == *own => Route::Here(Destination::Name(name)),
-            Target::Remote(name, peer) => {
-                Route::There(Recipient { peer, incarnation: None, to: Destination::Name(name) })
-            }
-            Target::Pid(pid) => {
-                let to = Destination::Process(ProcessId { id: pid.id, serial: pid.serial });
-                if pid.node.as_str() != own.as_str() {
-                    let peer = NodeName::new(pid.node.as_str())?;
-                    Route::There(Recipient { peer, incarnation: Some(pid.creation), to })
-                } else if pid.creation == self.node.incarnation().as_u32() {
-                    Route::Here(to)
-                } else {
-                    Route::Here(NOBODY) // a process of an earlier life of this node
-                }
-            }
-        })
+        Turn(self)
     }
 
     pub(crate) async fn session(
@@ -306,5 +288,34 @@ pub(crate) const NOBODY: Destination = Destination::Process(ProcessId::NOBODY);
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Process").field(&self.pid()).finish()
+    }
+}
+
+/// A process that sends something, and has let others run before.
+pub(crate) struct Turn<'a>(&'a Process);
+
+impl Turn<'_> {
+    /// Where an address leads.
+    pub(crate) fn route(self, to: Address) -> Result<Route, InvalidNodeName> {
+        let node = &self.0.node;
+        let own = node.name();
+        Ok(match to.0 {
+            Target::Local(name) => Route::Here(Destination::Name(name)),
+            Target::Remote(name, node) if node == *own => Route::Here(Destination::Name(name)),
+            Target::Remote(name, peer) => {
+                Route::There(Recipient { peer, incarnation: None, to: Destination::Name(name) })
+            }
+            Target::Pid(pid) => {
+                let to = Destination::Process(ProcessId { id: pid.id, serial: pid.serial });
+                if pid.node.as_str() != own.as_str() {
+                    let peer = NodeName::new(pid.node.as_str())?;
+                    Route::There(Recipient { peer, incarnation: Some(pid.creation), to })
+                } else if pid.creation == node.incarnation().as_u32() {
+                    Route::Here(to)
+                } else {
+                    Route::Here(NOBODY) // a process of an earlier life of this node
+                }
+            }
+        })
     }
 }
