@@ -166,7 +166,8 @@ pub(super) fn dialling(
         None => builder.with_no_client_auth(),
     };
     config.enable_sni = false;
-    config.resumption = Resumption::in_memory_sessions(PEERS_TO_RESUME);
+    // It counts in tickets.
+    config.resumption = Resumption::in_memory_sessions(PEERS_TO_RESUME * TICKETS);
     Ok((config, verifier))
 }
 
