@@ -139,6 +139,13 @@ an_epmd_that_cannot_be_reached_knows_nothing(_Config) ->
     Port = integer_to_list(free_port()),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", Port]}, exit_status]),
     {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
+    Kill = fun() -> os:cmd("kill " ++ integer_to_list(Pid)) end,
+    try knows_nothing(Port, fun() -> _ = Kill(), receive {Epmd, {exit_status, _}} -> ok end end)
+    after
+        Kill()
+    end.
+
+knows_nothing(Port, Kill) ->
     teleport_test:eventually(fun() ->
         case gen_tcp:connect({127, 0, 0, 1}, list_to_integer(Port), []) of
             {ok, Socket} -> ok =:= gen_tcp:close(Socket);
@@ -151,8 +158,7 @@ an_epmd_that_cannot_be_reached_knows_nothing(_Config) ->
         [_, Host] = string:split(atom_to_list(name(B)), "@"),
         ?assertNot(at(A, teleport_dist, has_left, [name(B)])),
         ?assert(at(A, teleport_dist, has_left, [list_to_atom("nobody@" ++ Host)])),
-        _ = os:cmd("kill " ++ integer_to_list(Pid)),
-        receive {Epmd, {exit_status, _}} -> ok end,
+        ok = Kill(),
         ?assertNot(at(A, teleport_dist, has_left, [name(B)])),
         ?assertNot(at(A, teleport_dist, has_left, [list_to_atom("nobody@" ++ Host)]))
     end).
