@@ -88,10 +88,16 @@ fn note_refused(engine: &Engine, source: SocketAddr, what: OfStranger, error: &d
     warn_seldom!(noted, %node, %source, %error, "inbound connection refused");
 }
 
-/// Accepts until the node goes. No error of a single connection ends it. What it is given goes from last to first.
-pub(crate) async fn accept_loop(engine: Arc<Engine>, _closed: watch::Sender<()>, listener: TcpListener) {
+/// The node's listener. The sender tells that it is closed: fields are dropped in this order, also of a task that has never run.
+pub(crate) struct Listening {
+    pub(crate) listener: TcpListener,
+    pub(crate) _closed: watch::Sender<()>,
+}
+
+/// Accepts until the node goes. No error of a single connection ends it.
+pub(crate) async fn accept_loop(engine: Arc<Engine>, listening: Listening) {
     for number in 0u64.. {
-        let (stream, source) = match listener.accept().await {
+        let (stream, source) = match listening.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 let (node, noted) =

@@ -32,7 +32,7 @@ use crate::io::{socket, source::Source};
 use crate::local::Peer;
 use crate::session::{Command, Core, Session, SessionEvent};
 use crate::{Config, ConnectError, PeerInfo, SendError, TlsError};
-use accept::Unproven;
+use accept::{Listening, Unproven};
 use control::TickObserver;
 use dial::{DialFor, Failed, Opened};
 use directory::Directory;
@@ -137,7 +137,7 @@ impl Engine {
             core.allowed.set(list);
         }
         let config = &core.config;
-        let (closed, listening) = watch::channel(());
+        let (_closed, listening) = watch::channel(());
         let engine = Arc::new(Self {
             directory: Lock::new(Rank::Directory, Directory::new(core.local.name.clone(), config)),
             unproven: Unproven::new(config.max_handshakes.min(accept::descriptors() / 4)),
@@ -163,7 +163,8 @@ impl Engine {
             control,
             lifecycle,
         });
-        let accepting = engine.core.handle.spawn(accept::accept_loop(engine.clone(), closed, listener));
+        let listener = Listening { listener, _closed };
+        let accepting = engine.core.handle.spawn(accept::accept_loop(engine.clone(), listener));
         let directing = engine.core.handle.spawn(directory::run(engine.clone(), told));
         let trimming =
             engine.core.handle.spawn(engine.core.buffers.clone().keep_trimmed(engine.core.config.bulk_idle));

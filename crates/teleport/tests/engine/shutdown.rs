@@ -415,7 +415,8 @@ async fn behind_a_shutdown_the_address_is_free() {
             }
         });
     }
-    let mut address = "127.0.0.1:0".parse().unwrap();
+    // Its own address, so that no other test takes the port in between.
+    let mut address = "127.0.9.1:0".parse().unwrap();
     for _ in 0..10 {
         let builder = Node::builder("a@127.0.0.1").cookie(COOKIE).runtime(runtime.handle().clone());
         let a = within(builder.listen(address).start()).await.unwrap();
