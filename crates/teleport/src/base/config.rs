@@ -35,7 +35,7 @@ pub struct Config {
     /// time a message of any size.
     ///
     /// Default 96 MiB: two peers with full windows, or ten with a quarter of one. However many sessions somebody opens under
-    /// made-up names, they get no more than this, and 128 KiB each.
+    /// made-up names, they get no more than three quarters of this, if they come from one address, and 128 KiB each.
     pub receive_window: NonZeroU64,
     /// What one peer may have waiting in one bounded mailbox of this node, in bytes; all its sessions together.
     ///
