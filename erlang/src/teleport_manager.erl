@@ -263,6 +263,7 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
     Config = maps:merge(lists:foldl(fun maps:merge/2, Defaults, [Allowed, Encryption, Listen]), teleport_config:engine()),
     case teleport_nif:start(Config) of
         {ok, Address} ->
+            ok = teleport_pulse:start(),
             ok = teleport_route:start(teleport_config:get(fallback)),
             Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), nodes(connected)),
             announce(teleport_up),

@@ -5,7 +5,7 @@
 -module(teleport_nif).
 
 -export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, allow/1,
-         close_gate/0, open_gate/0, info/0]).
+         pulse/0, close_gate/0, open_gate/0, info/0]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
@@ -18,8 +18,8 @@
 %% For tests.
 -export([makes_maps_anywhere/1]).
 
--nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, allow/1, close_gate/0, open_gate/0,
-       info/0]).
+-nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, allow/1, pulse/0, close_gate/0,
+       open_gate/0, info/0]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
@@ -49,7 +49,8 @@
 -opaque gathered() :: reference().
 %% A connection of distributed Erlang over a session. The peer is told when nobody holds it any more.
 -opaque channel() :: reference().
-%% A connection that another node has made as it would to one that does not carry. It is closed when nobody holds it any more.
+%% A connection that another node has made as it would to one that does not carry, or what pulse/0 gives. It is closed when nobody holds
+%% it any more.
 -opaque plain() :: reference().
 %% A term to be built.
 -opaque job() :: reference().
@@ -224,6 +225,11 @@ open_gate() ->
 %% Sets the ticktime, in seconds.
 -spec net_ticktime(pos_integer()) -> ok | system | {error, not_running}.
 net_ticktime(_Seconds) ->
+    erlang:nif_error(not_loaded).
+
+%% A descriptor for the process that answers the engine that runs: see `teleport_pulse'.
+-spec pulse() -> {ok, plain()} | {error, not_running | system}.
+pulse() ->
     erlang:nif_error(not_loaded).
 
 %% Says what peers may reach from now on. Runs on a dirty scheduler.

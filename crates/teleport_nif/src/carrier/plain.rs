@@ -21,6 +21,10 @@ impl Plain {
         Self(Lock::new(None))
     }
 
+    pub(crate) fn new(descriptor: OwnedFd) -> Self {
+        Self(Lock::new(Some(descriptor)))
+    }
+
     /// The descriptor, as long as it is open.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
         self.open().as_ref().map(AsRawFd::as_raw_fd)
@@ -40,7 +44,7 @@ impl Plain {
 /// Hands a connection on. It is closed if nobody accepts.
 pub(crate) fn hand_on(connection: TcpStream) {
     let Some(acceptor) = acceptor() else { return };
-    let plain = ResourceArc::new(Plain(Lock::new(Some(connection.into()))));
+    let plain = ResourceArc::new(Plain::new(connection.into()));
     // It may have ended.
     let _ = OwnedEnv::new()
         .send_and_clear(&acceptor, |env| (atoms::teleport_carrier(), atoms::plain(), plain).encode(env));

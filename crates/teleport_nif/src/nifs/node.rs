@@ -2,6 +2,7 @@
 
 use crate::arriving::host::Machine;
 use crate::arriving::{builders, relays, told};
+use crate::carrier::Plain;
 use crate::ids::{self, Identity};
 use crate::nifs::with_node;
 use crate::node::ask::Ask;
@@ -10,13 +11,13 @@ use crate::node::errors::start_error;
 use crate::node::notice::{later, runtime};
 use crate::node::questions::Questions;
 use crate::node::running::{self, Running};
-use crate::node::{address, allow, logs};
+use crate::node::{address, allow, logs, pulse};
 use crate::terms::Terms;
 use crate::terms::budget::Budget;
 use crate::work::workers::Workers;
 use crate::{atoms, library};
 use rustler::types::atom::Atom;
-use rustler::{Encoder, Env, Error, NifResult, OwnedEnv, Term};
+use rustler::{Encoder, Env, Error, NifResult, OwnedEnv, ResourceArc, Term};
 use std::sync::Arc;
 use std::time::Duration;
 use teleport::embed::Embedded;
@@ -28,6 +29,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
         Err(Error::Term(reason)) => return Ok((atoms::error(), reason.encode(env)).encode(env)),
         settings => settings?,
     };
+    let ticktime = settings.config.net_ticktime.as_secs();
     let budget = Budget::new(settings.max_new_atoms_per_peer, settings.max_new_atoms);
     let Settings {
         node,
@@ -52,6 +54,7 @@ fn start<'a>(env: Env<'a>, map: Term<'a>) -> NifResult<Term<'a>> {
     }
     let (workers, jobs) = Workers::new(settings.max_term);
     let running = Arc::new(Running::new(env.pid(), identity, terms, questions.clone(), workers));
+    running.pulse.set_ticktime(ticktime);
     if !running::set(&running) {
         return Ok((atoms::error(), atoms::already_started()).encode(env));
     }
@@ -113,9 +116,41 @@ const ABANDONED: Duration = Duration::from_secs(1);
 pub(crate) fn abandon() {
     // The process that logs asks another library now.
     logs::stop();
-    shut_down(ABANDONED, |running, _| {
-        let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());
-    });
+    shut_down(ABANDONED, tell_lost);
+}
+
+fn tell_lost(running: &Running, _unconfirmed: Vec<(NodeName, u64)>) {
+    // The manager may have ended.
+    let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());
+}
+
+/// The virtual machine hangs, or is about to end, or the process is gone that could say that it does not.
+pub(crate) fn lose(running: &Arc<Running>) {
+    if running::is_current(running) {
+        shut_down(Duration::ZERO, tell_lost);
+    } else {
+        end(running, Duration::ZERO);
+    }
+}
+
+/// One end of what tells whether the virtual machine lives.
+#[rustler::nif]
+fn pulse(env: Env<'_>) -> NifResult<Term<'_>> {
+    with_node(env, |running, _| {
+        let watched = running.clone();
+        let begun = pulse::begin(&running.pulse, move || {
+            if !watched.is_over() {
+                lose(&watched);
+            }
+        });
+        if running.is_over() {
+            running.pulse.end();
+        }
+        Ok(match begun {
+            Ok(descriptor) => (atoms::ok(), ResourceArc::new(Plain::new(descriptor))).encode(env),
+            Err(_) => (atoms::error(), atoms::system()).encode(env),
+        })
+    })
 }
 
 /// The node that runs drains until the deadline. Then it is over, and so is all that waits on it; `tell` is told what was not
@@ -154,7 +189,8 @@ fn loaded_anew(env: Env<'_>) -> Term<'_> {
 
 #[rustler::nif]
 fn net_ticktime(env: Env<'_>, seconds: u64) -> NifResult<Term<'_>> {
-    with_node(env, |_, node| {
+    with_node(env, |running, node| {
+        running.pulse.set_ticktime(seconds);
         let node = node.clone();
         let thread = std::thread::Builder::new().name("teleport ticktime".to_owned());
         // Not on a scheduler: it takes the lock of the node's sessions.

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod errors;
 pub(crate) mod logs;
 pub(crate) mod notice;
+pub(crate) mod pulse;
 pub(crate) mod questions;
 pub(crate) mod running;
 pub(crate) mod tls;

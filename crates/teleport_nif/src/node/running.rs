@@ -1,6 +1,7 @@
 //! The nodes of this virtual machine: the one that runs, if any, and those that have been stopped and still drain.
 
 use crate::ids::Identity;
+use crate::node::pulse::Pulse;
 use crate::node::questions::Questions;
 use crate::terms::Terms;
 use crate::work::lines::Lines;
@@ -19,6 +20,7 @@ pub(crate) struct Running {
     pub(crate) workers: Workers<Running>,
     pub(crate) questions: Questions,
     pub(crate) terms: Terms,
+    pub(crate) pulse: Arc<Pulse>,
     node: OnceLock<Embedded>,
     over: AtomicBool,
 }
@@ -89,8 +91,8 @@ impl Running {
         questions: Questions,
         workers: Workers<Running>,
     ) -> Self {
-        let (lines, node, over) = Default::default();
-        Self { manager, identity, lines, workers, questions, terms, node, over }
+        let (lines, pulse, node, over) = Default::default();
+        Self { manager, identity, lines, workers, questions, terms, pulse, node, over }
     }
 
     /// The node has been started.
@@ -106,6 +108,7 @@ impl Running {
     /// The node has shut down, and ends nothing any more.
     pub(crate) fn set_over(&self) {
         self.over.store(true, Ordering::SeqCst);
+        self.pulse.end();
     }
 
     /// Whether it has.

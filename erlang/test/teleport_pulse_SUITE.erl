@@ -1,0 +1,84 @@
+%% Nodes whose program is there, and whose virtual machine is not: the engine's threads must not answer for it.
+-module(teleport_pulse_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
+-export([a_node_that_writes_its_crash_dump_is_down/1, a_node_whose_schedulers_hang_is_down/1, an_engine_without_a_pulse_begins_anew/1,
+         an_engine_that_ends_leaves_nothing/1]).
+
+-import(teleport_test_carrier, [carrier/0, start/1, start_in/2, with/2, name/1, at/2, at/4, is_carried/2, watcher/2, told/1]).
+
+-spec suite() -> [ct_suite:ct_info()].
+suite() ->
+    [{timetrap, {minutes, 3}}].
+
+all() ->
+    [a_node_that_writes_its_crash_dump_is_down, a_node_whose_schedulers_hang_is_down, an_engine_without_a_pulse_begins_anew,
+     an_engine_that_ends_leaves_nothing].
+
+init_per_suite(Config) ->
+    ok = teleport_test:epmd(),
+    Config.
+
+end_per_suite(_Config) ->
+    ok.
+
+%% It is written into a pipe that nobody reads, so it takes for ever.
+a_node_that_writes_its_crash_dump_is_down(Config) ->
+    Pipe = filename:join(?config(priv_dir, Config), "crash.dump"),
+    "" = os:cmd("mkfifo " ++ Pipe),
+    with([carrier(), start_in([{"ERL_CRASH_DUMP", Pipe}], ["-proto_dist", "teleport"])], fun([A, B]) ->
+        is_down_without_ticks(A, B, fun() -> erlang:halt("a crash of the test") end)
+    end).
+
+a_node_whose_schedulers_hang_is_down(_Config) ->
+    Flags = ["-proto_dist", "teleport", "-kernel", "net_ticktime", "4"],
+    with([start(Flags), start(Flags)], fun([A, B]) ->
+        is_down_without_ticks(A, B, fun() ->
+            erts_debug:set_internal_state(available_internal_state, true),
+            erts_debug:set_internal_state(block, 600_000)
+        end)
+    end).
+
+%% A is told that B is down after `Stop', with the program of B still there.
+is_down_without_ticks(A, B, Stop) ->
+    ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+    ?assert(is_carried(A, B)),
+    Watcher = watcher(A, B),
+    Program = at(B, os, getpid, []),
+    try
+        _ = at(B, erlang, spawn, [Stop]),
+        ?assertEqual(nodedown, told(Watcher)),
+        ?assert(filelib:is_dir("/proc/" ++ Program))
+    after
+        teleport_test:signal(kill, Program)
+    end.
+
+%% The manager gets to know.
+an_engine_without_a_pulse_begins_anew(_Config) ->
+    with([carrier(), carrier()], fun([A, B]) ->
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        Watcher = watcher(A, B),
+        [Answers] = at(B, fun answering/0),
+        true = at(B, erlang, exit, [Answers, kill]),
+        ?assertEqual(nodedown, told(Watcher)),
+        teleport_test:eventually(fun() -> at(A, net_adm, ping, [name(B)]) =:= pong end),
+        ?assert(is_carried(A, B)),
+        ?assertMatch([_], at(B, fun answering/0))
+    end).
+
+an_engine_that_ends_leaves_nothing(_Config) ->
+    with([start([])], fun([A]) ->
+        {ok, _} = at(A, application, ensure_all_started, [teleport]),
+        ?assertMatch([_], at(A, fun answering/0)),
+        ok = at(A, application, stop, [teleport]),
+        teleport_test:eventually(fun() -> at(A, fun answering/0) =:= [] end),
+        ok = at(A, application, start, [teleport]),
+        ?assertMatch([_], at(A, fun answering/0))
+    end).
+
+%% The processes here that answer an engine.
+answering() ->
+    [Pid || Pid <- erlang:processes(), erlang:process_info(Pid, initial_call) =:= {initial_call, {teleport_pulse, open, 1}}].
