@@ -114,17 +114,32 @@ async fn call_on(
     (caller, ends)
 }
 
-/// Severs connections until the future is ready; how many.
-async fn severing<F: Future>(nodes: &[(&Node, &NodeName)], every: Duration, work: F) -> (F::Output, u64) {
-    let (mut rng, mut severed) = (Rng::new(9), 0);
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            output = &mut work => return (output, severed),
-            () = tokio::time::sleep(every) => {
-                let (node, peer) = rng.pick(nodes);
-                let what = if rng.chance(200) { Sever::Control } else { Sever::Pool(rng.below(8) as usize) };
-                severed += u64::from(node.sever(peer, what));
+/// Severs connections of nodes to peers, one at a time.
+struct Severing<'a> {
+    nodes: &'a [(&'a Node, &'a NodeName)],
+    rng: Rng,
+    severed: u64,
+}
+
+impl<'a> Severing<'a> {
+    fn new(nodes: &'a [(&'a Node, &'a NodeName)]) -> Self {
+        Self { nodes, rng: Rng::new(9), severed: 0 }
+    }
+
+    fn strike(&mut self) {
+        let (node, peer) = self.rng.pick(self.nodes);
+        let what =
+            if self.rng.chance(200) { Sever::Control } else { Sever::Pool(self.rng.below(8) as usize) };
+        self.severed += u64::from(node.sever(peer, what));
+    }
+
+    /// Until the future is ready.
+    async fn during<F: Future>(&mut self, every: Duration, work: F) -> F::Output {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                output = &mut work => return output,
+                () = tokio::time::sleep(every) => self.strike(),
             }
         }
     }
@@ -199,8 +214,9 @@ async fn a_hundred_thousand_calls_end_once_each_while_connections_are_cut_and_pe
     let names = [STEADY, DROPPED, KILLED].map(name);
     let severable = names.each_ref().map(|peer| (&a, peer));
     let work = async { tokio::join!(callers.join_all(), restarting) };
-    let ((callers, (mut child, dropped)), severed) =
-        severing(&severable, Duration::from_millis(2), work).await;
+    let mut severing = Severing::new(&severable);
+    let (callers, (mut child, dropped)) = severing.during(Duration::from_millis(2), work).await;
+    let severed = severing.severed;
     proxy.plan_none();
 
     let (mailboxes, counts): (Vec<_>, Vec<_>) = callers.into_iter().unzip();
@@ -265,9 +281,15 @@ async fn calls_casts_and_sends_of_a_pair_keep_their_order_while_connections_are_
             mailbox
         });
     }
-    let hearing = async {
+    let severable = [(&a, b.name())];
+    let mut severing = Severing::new(&severable);
+    let mailboxes = {
         let mut next = HashMap::new();
-        for _ in 0..SENDERS * EACH {
+        for heard in 0..SENDERS * EACH {
+            // As often on every machine.
+            if heard % 4 == 0 {
+                severing.strike();
+            }
             let message = within(server.recv()).await.unwrap();
             let (who, number) = number_in(&message, &server);
             let expected = next.entry(who).or_insert(0);
@@ -276,7 +298,7 @@ async fn calls_casts_and_sends_of_a_pair_keep_their_order_while_connections_are_
         }
         within(senders.join_all()).await
     };
-    let (mailboxes, severed) = severing(&[(&a, b.name())], Duration::from_millis(2), hearing).await;
+    let severed = severing.severed;
     assert!(mailboxes.iter().all(Mailbox::is_empty) && server.is_empty());
     let transfer = peer_of(&a, b.name()).unwrap().transfer;
     assert!(severed > 2 && transfer.frames_resent > 0, "{severed} severed, {transfer:?}");
@@ -298,6 +320,8 @@ async fn a_reply_comes_behind_the_large_messages_that_its_server_sent_before() {
             server.process().reply(&caller, "sent").unwrap();
         }
     });
+    let severable = [(&a, b.name())];
+    let mut severing = Severing::new(&severable);
     let calling = async {
         let mut rng = Rng::new(2);
         for _ in 0..60 {
@@ -312,7 +336,8 @@ async fn a_reply_comes_behind_the_large_messages_that_its_server_sent_before() {
             }
         }
     };
-    let ((), severed) = severing(&[(&a, b.name())], Duration::from_millis(2), calling).await;
+    severing.during(Duration::from_millis(2), calling).await;
+    let severed = severing.severed;
     let transfer = peer_of(&b, a.name()).unwrap().transfer;
     assert!(severed > 2 && transfer.frames_resent > 0, "{severed} severed, {transfer:?}");
     serving.abort();
