@@ -376,16 +376,17 @@ impl Membership {
         }
     }
 
-    /// The control connection of this generation is gone. Its dialler opens another one.
-    pub fn control_lost(&mut self, session: SessionId, generation: u64) -> Vec<Action> {
+    /// The control connection of this generation is gone. Its dialler opens another one. If a probe went over it, a claimant still
+    /// waits to see whether the session lives: that has so long to come back then.
+    pub fn control_lost(&mut self, session: SessionId, generation: u64, now: Time) -> Vec<Action> {
+        let patience = self.patience(true);
         let Some((peer, living)) = self.living(session) else {
             return Vec::new();
         };
         if living.session.generation != generation || !living.session.control_connected {
             return Vec::new();
         }
-        living.session.control_connected = false;
-        living.probing = false;
+        living.disconnected(now, patience);
         if !living.session.we_dialled {
             return Vec::new();
         }

@@ -173,7 +173,7 @@ fn on_event(engine: &Arc<Engine>, event: SessionEvent) {
     let mut directory = engine.directory.lock();
     let actions = match event {
         SessionEvent::ControlLost { session, generation } => {
-            let actions = directory.membership.control_lost(session, generation);
+            let actions = directory.membership.control_lost(session, generation, engine.core.clock.now());
             // However often it is lost, one looks after it.
             let unwatched = |entry: &&mut Entry| !entry.session.dialled && !entry.watched;
             if let Some(entry) = directory.sessions.get_mut(&session).filter(unwatched) {

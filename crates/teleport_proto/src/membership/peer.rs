@@ -110,6 +110,12 @@ impl Living {
         self.doubt = None;
     }
 
+    /// There is none any more. What a probe over it was to find out is to be seen otherwise.
+    pub(super) fn disconnected(&mut self, now: Time, patience: Duration) {
+        self.session.control_connected = false;
+        self.doubt = std::mem::take(&mut self.probing).then(|| Doubt::new(now, patience));
+    }
+
     /// A claimant says that it is the peer, in another life or without this session: it has to wait until the session has
     /// shown whether it lives, over a control connection. If it has none, it has so long for one; a resume that waits for its
     /// back-off is due at once, but not again for every claim.

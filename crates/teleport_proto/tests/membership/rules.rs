@@ -164,7 +164,7 @@ fn a_crossing_dial_that_fails_leaves_room_for_the_one_it_beat() {
 fn a_peer_that_dials_anew_has_given_its_session_up() {
     let mut m = membership();
     assert_eq!(inbound(&mut m, &new("a", 1, 1, 4)), accepted(0, vec![up("a", 1)]));
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(0));
     let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 2)];
     assert_eq!(inbound(&mut m, &new("a", 1, 2, 5)), accepted(0, actions));
 }
@@ -181,7 +181,7 @@ fn a_late_dial_from_before_the_session_does_not_replace_it() {
     m.want(&name("a"));
     assert!(succeed(&mut m, "a", 1, 1, 7).0);
     assert_eq!(inbound(&mut m, &new("a", 1, 2, 7)), refused(Refusal::Simultaneous));
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(0));
     let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 2)];
     assert_eq!(inbound(&mut m, &new("a", 1, 2, 8)), accepted(1, actions));
 }
@@ -231,7 +231,7 @@ fn a_proof_from_before_the_session_is_of_no_later_life() {
         for linked in [true, false] {
             let circumstances = Circumstances { now: secs(9), asked, linked, room: true };
             assert_eq!(m.inbound(&late, circumstances), refused(Refusal::NameInUse), "not asked");
-            m.control_lost(id(1), 0);
+            m.control_lost(id(1), 0, secs(0));
         }
         assert_eq!((m.next_deadline(), m.session(&name("a")).map(|session| session.id)), (None, Some(id(1))));
         // Challenged anew, it is a later one.
@@ -257,7 +257,7 @@ fn a_verdict_of_another_life_counts_if_the_session_was_there_before_the_proof() 
     // What was given it since is a later one, or says so: the session is asked.
     let since = m.begun();
     assert_eq!(verdict(&mut m, 3, since, false), (false, doubted("z", 1).actions));
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(9));
     assert_eq!(verdict(&mut m, 4, before, false), (false, vec![]));
     assert_eq!((verdict(&mut m, 5, since, true), m.next_deadline()), ((false, vec![]), Some(secs(21))));
     let actions = vec![ended("z", 1, EndReason::Restarted), up("z", 6)];
@@ -360,7 +360,7 @@ fn a_session_whose_pool_lives_has_time_to_resume_before_it_is_replaced() {
     for life in [1, 2] {
         let mut m = membership();
         let _ = inbound(&mut m, &new("a", 1, 1, 4));
-        m.control_lost(id(1), 0);
+        m.control_lost(id(1), 0, secs(0));
         let claim = new("a", life, 2, 5);
         assert_eq!(inbound_at(&mut m, &claim, 10, true), refused(Refusal::NameInUse));
         assert_eq!(m.next_deadline(), Some(secs(10 + 5 + 7)), "as long as a back-off and an attempt");
@@ -372,9 +372,10 @@ fn a_session_whose_pool_lives_has_time_to_resume_before_it_is_replaced() {
         assert_eq!((m.next_deadline(), m.poll(secs(99), silent)), (None, vec![]));
         assert_eq!(inbound_at(&mut m, &claim, 20, true), doubted("a", 1));
 
-        // It does not.
-        m.control_lost(id(1), 1);
-        assert_eq!(inbound_at(&mut m, &claim, 30, true), refused(Refusal::NameInUse));
+        // It does not, and is lost with the probe: nobody has to claim it again.
+        m.control_lost(id(1), 1, secs(30));
+        assert_eq!(m.next_deadline(), Some(secs(42)));
+        assert_eq!(inbound_at(&mut m, &claim, 31, true), refused(Refusal::NameInUse));
         assert_eq!(m.poll(secs(41), silent), []);
         assert_eq!(m.poll(secs(42), silent), [ended("a", 1, EndReason::ProbeUnanswered)]);
         assert_eq!(inbound_at(&mut m, &claim, 42, true), accepted(0, vec![up("a", 2)]));
@@ -384,11 +385,11 @@ fn a_session_whose_pool_lives_has_time_to_resume_before_it_is_replaced() {
 #[test]
 fn a_session_that_we_dialled_is_resumed_or_ended_when_its_peer_is_claimed() {
     let mut m = dialled();
-    assert_eq!(m.control_lost(id(1), 0), [resume("z", 1, 1)]);
+    assert_eq!(m.control_lost(id(1), 0, secs(0)), [resume("z", 1, 1)]);
     assert_eq!(inbound_at(&mut m, &new("z", 1, 2, 5), 1, true), refused(Refusal::NameInUse));
     assert!(m.resume_succeeded(id(1), 1).keep);
     assert_eq!(m.poll(secs(99), silent), []);
-    m.control_lost(id(1), 1);
+    m.control_lost(id(1), 1, secs(0));
     assert_eq!(inbound_at(&mut m, &new("z", 1, 2, 5), 100, true), refused(Refusal::NameInUse));
     m.resume_failed(id(1), 2, Failure::Other, secs(107), 0);
     assert_eq!(m.poll(secs(108), silent), [resume("z", 1, 3)]);
@@ -398,7 +399,7 @@ fn a_session_that_we_dialled_is_resumed_or_ended_when_its_peer_is_claimed() {
 #[test]
 fn a_doubt_brings_a_waiting_resume_forward_once() {
     let mut m = dialled();
-    assert_eq!(m.control_lost(id(1), 0), [resume("z", 1, 1)]);
+    assert_eq!(m.control_lost(id(1), 0, secs(0)), [resume("z", 1, 1)]);
     for generation in 1..20 {
         m.resume_failed(id(1), generation, Failure::Other, secs(10), u64::MAX);
         assert_eq!(m.poll(secs(20), silent), [resume("z", 1, generation + 1)]);
@@ -417,7 +418,7 @@ fn a_doubt_brings_a_waiting_resume_forward_once() {
 fn a_session_is_not_ended_for_a_claim_while_its_pool_is_heard() {
     let mut m = membership();
     let _ = inbound(&mut m, &new("a", 1, 1, 4));
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(0));
     assert_eq!(inbound_at(&mut m, &new("a", 1, 2, 5), 10, true), refused(Refusal::NameInUse));
     for at in [22, 34, 46] {
         assert_eq!(m.poll(secs(at), |_| Some(secs(at - 1))), []);
@@ -431,7 +432,7 @@ fn a_session_is_not_ended_for_a_claim_while_its_pool_is_heard() {
 fn dial_numbers_that_jump_replace_nothing_at_once() {
     let mut m = membership();
     let _ = inbound(&mut m, &new("a", 1, 1, 4));
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(0));
     let jump = new("a", 1, 2, 4 + (1 << 20) + 1);
     assert_eq!(inbound(&mut m, &jump), refused(Refusal::NameInUse));
     // The peer itself gets in all the same.
@@ -443,7 +444,7 @@ fn dial_numbers_that_jump_replace_nothing_at_once() {
 fn another_incarnation_gets_in_at_once_if_control_is_down() {
     let mut m = membership();
     let _ = inbound(&mut m, &new("a", 1, 1, 4));
-    assert_eq!(m.control_lost(id(1), 0), []);
+    assert_eq!(m.control_lost(id(1), 0, secs(0)), []);
     let actions = vec![ended("a", 1, EndReason::Restarted), up("a", 2)];
     assert_eq!(inbound(&mut m, &new("a", 2, 2, 1)), accepted(0, actions));
 }
@@ -451,8 +452,8 @@ fn another_incarnation_gets_in_at_once_if_control_is_down() {
 #[test]
 fn the_dialler_resumes_with_ever_greater_generations() {
     let mut m = dialled();
-    assert_eq!(m.control_lost(id(1), 0), [resume("z", 1, 1)]);
-    assert_eq!(m.control_lost(id(1), 0), [], "once");
+    assert_eq!(m.control_lost(id(1), 0, secs(0)), [resume("z", 1, 1)]);
+    assert_eq!(m.control_lost(id(1), 0, secs(0)), [], "once");
     assert_eq!(m.resume_failed(id(1), 1, Failure::Other, secs(0), u64::MAX), []);
     assert_eq!(m.next_deadline(), Some(Duration::from_millis(50)));
     assert_eq!(m.poll(Duration::from_millis(50), silent), [resume("z", 1, 2)]);
@@ -461,14 +462,14 @@ fn the_dialler_resumes_with_ever_greater_generations() {
     assert_eq!(m.session(&name("z")), Some(Session { generation: 2, ..session_dialled() }));
 
     // News of the connections before it changes nothing; its own loss does.
-    assert_eq!(m.control_lost(id(1), 0), []);
-    assert_eq!(m.control_lost(id(1), 2), [resume("z", 1, 3)]);
+    assert_eq!(m.control_lost(id(1), 0, secs(0)), []);
+    assert_eq!(m.control_lost(id(1), 2, secs(0)), [resume("z", 1, 3)]);
 }
 
 #[test]
 fn a_peer_that_does_not_know_the_session_has_given_it_up() {
     let mut m = dialled();
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(0));
     let actions = m.resume_failed(id(1), 1, Failure::Refused(Refusal::UnknownSession), secs(0), 0);
     assert_eq!(actions, [ended("z", 1, EndReason::PeerGaveUp)]);
     assert_eq!(m.next_deadline(), None);
@@ -478,7 +479,7 @@ fn a_peer_that_does_not_know_the_session_has_given_it_up() {
 fn what_is_said_without_a_proof_ends_a_session_when_it_is_said_again() {
     let unproved = Failure::from(&HandshakeError::UnknownSession { peer: name("z"), session: id(1) });
     let mut m = dialled();
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(0));
     let mut generation = 0;
     let mut fails = |failure| {
         generation += 1;
@@ -495,7 +496,7 @@ fn what_is_said_without_a_proof_ends_a_session_when_it_is_said_again() {
 #[test]
 fn a_resume_of_a_session_that_has_ended_meanwhile_is_not_kept() {
     let mut m = dialled();
-    m.control_lost(id(1), 0);
+    m.control_lost(id(1), 0, secs(0));
     m.end(id(1), EndReason::Silent);
     assert!(!m.resume_succeeded(id(1), 1).keep);
     assert_eq!(m.resume_failed(id(1), 1, Failure::Other, secs(0), 0), []);
@@ -511,9 +512,9 @@ fn the_acceptor_takes_resumes_of_greater_generations_only() {
         let late = join(ConnectionKind::Resume, "a", 1, 1, stale);
         assert_eq!(inbound(&mut m, &late), refused(Refusal::StaleResume), "{stale}");
     }
-    assert_eq!(m.control_lost(id(1), 0), [], "the one that was replaced");
+    assert_eq!(m.control_lost(id(1), 0, secs(0)), [], "the one that was replaced");
     assert!(m.session(&name("a")).unwrap().control_connected);
-    assert_eq!(m.control_lost(id(1), 2), [], "the dialler comes back, we wait");
+    assert_eq!(m.control_lost(id(1), 2, secs(0)), [], "the dialler comes back, we wait");
     assert!(!m.session(&name("a")).unwrap().control_connected);
     assert_eq!(inbound(&mut m, &join(ConnectionKind::Resume, "a", 1, 1, 3)), accepted(0, vec![]));
     assert!(m.session(&name("a")).unwrap().control_connected);
@@ -563,7 +564,7 @@ fn without_room_others_begin_no_session_and_what_stands_stays() {
         assert!(m.inbound(&request, full).verdict.is_ok(), "{request:?}");
     }
     // The next session of a peer takes the place of its last one.
-    m.control_lost(id(1), 1);
+    m.control_lost(id(1), 1, secs(0));
     let actions = vec![ended("a", 1, EndReason::PeerGaveUp), up("a", 3)];
     assert_eq!(m.inbound(&new("a", 1, 3, 5), full), accepted(0, actions));
     // We dial whom we want.

@@ -12,6 +12,8 @@ pub(super) struct Clock {
     permille: u64,
     /// When the node was absent (its clock jumped, or it was stopped), and for how long by its clock.
     absences: Vec<(Micros, Duration)>,
+    /// From when until when it was stopped last.
+    stop: Option<(Micros, Micros)>,
 }
 
 /// A moment, in virtual time and as a node's clock showed it.
@@ -25,7 +27,7 @@ pub(super) struct Moment {
 
 impl Clock {
     pub(super) fn new(now: Micros, shows: u64, permille: u64) -> Self {
-        Self { base: (now, shows), permille, absences: Vec::new() }
+        Self { base: (now, shows), permille, absences: Vec::new(), stop: None }
     }
 
     pub(super) fn shows(&self, now: Micros) -> Time {
@@ -51,6 +53,12 @@ impl Clock {
     /// The node does nothing for so long.
     pub(super) fn stopped(&mut self, now: Micros, until: Micros) {
         self.absences.push((now, Duration::from_micros((until - now) * self.permille / 1000)));
+        self.stop = Some((now, until));
+    }
+
+    /// When the node was last at work before it got to this: now, unless it has just been stopped.
+    pub(super) fn at_work(&self, now: Micros) -> Micros {
+        self.stop.filter(|(_, until)| *until == now).map_or(now, |(since, _)| since)
     }
 
     /// How much of the time since then the node has seen for itself. Of each absence so much counts at most.

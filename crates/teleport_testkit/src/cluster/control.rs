@@ -176,7 +176,7 @@ impl World {
         self.plan_live(who);
         self.release(self.node_of(who.other()), node);
         let id = self.sessions[who.session].id;
-        let actions = self.nodes[node].membership.control_lost(id, generation);
+        let actions = self.nodes[node].membership.control_lost(id, generation, now.shown);
         self.act(node, actions, None)?;
         if who.side == 1 && !looked_for {
             self.plan_look(who, BACKOFF.first.as_micros() as u64);

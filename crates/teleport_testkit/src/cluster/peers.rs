@@ -267,7 +267,8 @@ impl World {
                 let since = peer.deaf.0.max(watch.heard.at);
                 // An attempt after an absence of its own speaks for half of that time.
                 let away = node.clock.passed(since, self.now, tick - tick / 2);
-                let refused = self.now <= peer.deaf.1 + self.climate.latency;
+                // A node that was stopped gets to know then what came meanwhile.
+                let refused = node.clock.at_work(self.now) <= peer.deaf.1 + self.climate.latency;
                 !has_it || (refused && away + SLACK >= tick)
             }
             EndReason::Restarted => !lives,

@@ -97,7 +97,7 @@ impl World {
             }
             Flight::Failed { request } => self.failed(node, &request, Failure::Other),
             Flight::Gone { wire } => {
-                let actions = self.nodes[node].membership.control_lost(wire.0, wire.1);
+                let actions = self.nodes[node].membership.control_lost(wire.0, wire.1, self.now);
                 self.note_control(node);
                 self.act(node, actions);
             }
