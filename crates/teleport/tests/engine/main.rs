@@ -13,6 +13,7 @@ mod common;
 mod connect;
 mod copies;
 mod credit;
+mod distribution;
 mod embed;
 mod every_byte;
 mod faults;
