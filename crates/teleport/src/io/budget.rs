@@ -57,14 +57,14 @@ impl NodeBudget {
     /// What this node sends of itself: a window of `size` bytes, of which each session may have `share`, or one message,
     /// whatever the others do.
     pub(crate) fn for_sends(size: u64, share: u64) -> Arc<Self> {
-        let sharing = Sharing { size, share, alone: true, most: u64::MAX, to_free: 1 };
+        let sharing = Sharing { size, share, alone: true, most: u64::MAX };
         Self::new(FairWindow::new(sharing), None)
     }
 
     /// What peers are answered: a window of `size` bytes, of which each session may have one small answer whatever the others do,
     /// and one session from each source a large one.
     pub(crate) fn for_answers(size: u64) -> Arc<Self> {
-        let sharing = Sharing { size, share: 0, alone: false, most: u64::MAX, to_free: 1 };
+        let sharing = Sharing { size, share: 0, alone: false, most: u64::MAX };
         let window = FairWindow::new(sharing).with_share(Class::Express, EXPRESS_LIMIT as u64 + MESSAGE_COST);
         Self::new(window, Some(FxHashMap::default()))
     }

@@ -62,13 +62,7 @@ impl Room {
     pub(super) fn new(window: u64, total: u64) -> Self {
         Self {
             window,
-            shared: FairWindow::new(Sharing {
-                size: total,
-                share: 0,
-                alone: false,
-                most: window,
-                to_free: 1,
-            }),
+            shared: FairWindow::new(Sharing { size: total, share: 0, alone: false, most: window }),
             last_id: 0,
             placed: BTreeMap::new(),
             by_session: FxHashMap::default(),

@@ -17,15 +17,13 @@ pub struct Sharing {
     pub alone: bool,
     /// What each may hold at most. A message that is larger is let in when its member holds nothing.
     pub most: u64,
-    /// What each may hold, in times of what it leaves free.
-    pub to_free: u64,
 }
 
 /// A window that many share: sessions a node's, or peers a mailbox's.
 ///
-/// A member may take bytes if it then holds no more than what is left free, or some times of that. So a member that is alone gets
-/// half of the window, or more, and however much the others hold, they leave some for the next; a small member never waits for large
-/// ones, and there is no table of who may have how much. Members that never give back halve the rest again and again: against those,
+/// A member may take bytes if it then holds no more than what is left free. So a member that is alone gets half of the
+/// window, and however much the others hold, they leave some for the next; a small member never waits for large ones, and
+/// there is no table of who may have how much. Members that never give back halve the rest again and again: against those,
 /// each has a share that does not depend on the others.
 ///
 /// A member is known while it holds something or was refused something.
@@ -57,14 +55,10 @@ struct Level {
 impl<K: Ord + Clone> FairWindow<K> {
     /// An empty window.
     pub fn new(sharing: Sharing) -> Self {
-        let Sharing { size, share, most, .. } = sharing;
-        let express = Sharing { size: size / 4, share: share.div_ceil(4), most: most / 4, ..sharing };
-        let bulk = Sharing {
-            size: size - express.size,
-            share: share - share / 4,
-            most: most - express.most,
-            ..sharing
-        };
+        let Sharing { size, share, alone, most } = sharing;
+        let express = Sharing { size: size / 4, share: share.div_ceil(4), alone, most: most / 4 };
+        let bulk =
+            Sharing { size: size - express.size, share: share - share / 4, alone, most: most - express.most };
         Self { express: Part::new(express), bulk: Part::new(bulk) }
     }
 
@@ -90,6 +84,12 @@ impl<K: Ord + Clone> FairWindow<K> {
     pub fn room(&self, member: &K, class: Class, spare: bool) -> u64 {
         let part = self.part(class);
         part.level.left_for(part.held(member), spare)
+    }
+
+    /// Bytes of one class that nobody holds.
+    pub fn free(&self, class: Class) -> u64 {
+        let level = &self.part(class).level;
+        level.sharing.size.saturating_sub(level.used)
     }
 
     /// Takes the bytes for a member if it may have them. If not, that is remembered: see [`FairWindow::give_back`].
@@ -183,7 +183,7 @@ impl<K: Ord + Clone> FairWindow<K> {
 impl Level {
     /// Whether a member with this much may take this much more.
     fn fits(&self, held: u64, bytes: u64) -> bool {
-        let Sharing { size, share, alone, most, to_free } = self.sharing;
+        let Sharing { size, share, alone, most } = self.sharing;
         let free = size.saturating_sub(self.used);
         #[cfg(feature = "planted-faults")]
         if self.faults.unfair_budget {
@@ -191,9 +191,7 @@ impl Level {
         }
         let then = held.saturating_add(bytes);
         let in_share = then <= share || (alone && held == 0);
-        let left = free.checked_sub(bytes);
-        let in_free =
-            (held == 0 || then <= most) && left.is_some_and(|left| then <= left.saturating_mul(to_free));
+        let in_free = (held == 0 || then <= most) && then.saturating_add(bytes) <= free;
         self.used == 0 || in_share || in_free
     }
 }
@@ -201,17 +199,16 @@ impl Level {
 impl Level {
     /// Whether no member may take this much, whatever it holds.
     fn is_too_full_for(&self, bytes: u64) -> bool {
-        let Sharing { share, alone, .. } = self.sharing;
+        let Sharing { size, share, alone, .. } = self.sharing;
         let shared = alone || bytes <= share || self.used == 0;
-        !shared && !self.fits(0, bytes)
+        !shared && bytes.saturating_mul(2) > size.saturating_sub(self.used)
     }
 
     /// How much more a member with this much may take.
     fn left_for(&self, held: u64, spare: bool) -> u64 {
-        let Sharing { size, share, most, to_free, .. } = self.sharing;
+        let Sharing { size, share, most, .. } = self.sharing;
         let free = size.saturating_sub(self.used).saturating_sub(if spare { size / 2 } else { 0 });
-        let in_free = free.saturating_mul(to_free).saturating_sub(held) / to_free.saturating_add(1);
-        let in_free = in_free.min(free).min(most.saturating_sub(held));
+        let in_free = (free.saturating_sub(held) / 2).min(most.saturating_sub(held));
         in_free.max(share.saturating_sub(held))
     }
 }
@@ -278,7 +275,7 @@ mod tests {
     const KIB: u64 = 1024;
 
     fn window(size: u64, share: u64) -> FairWindow<u32> {
-        FairWindow::new(Sharing { size, share, alone: share > 0, most: u64::MAX, to_free: 1 })
+        FairWindow::new(Sharing { size, share, alone: share > 0, most: u64::MAX })
     }
 
     /// Takes messages of this many bytes until it is refused.
@@ -351,8 +348,7 @@ mod tests {
 
     #[test]
     fn without_a_share_large_messages_enter_one_at_a_time() {
-        let mut window =
-            FairWindow::new(Sharing { size: 4000, share: 0, alone: false, most: 1000, to_free: 1 });
+        let mut window = FairWindow::new(Sharing { size: 4000, share: 0, alone: false, most: 1000 });
         assert!(window.try_take(&1, Class::Bulk, 9000));
         assert!(!window.try_take(&2, Class::Bulk, 9000) && !window.try_take(&2, Class::Bulk, 1));
         window.leave(&1, |_| {});
@@ -366,10 +362,8 @@ mod tests {
         fn nothing_is_lost_and_nobody_waits_in_vain(
             steps in prop::collection::vec((0u32..6, any::<bool>(), 1u64..3000, 0u8..8), 1..200),
             share in prop_oneof![Just(0u64), Just(400u64)],
-            to_free in 1u64..4,
         ) {
-            let sharing = Sharing { size: 8000, share, alone: share > 0, most: u64::MAX, to_free };
-            let mut window = FairWindow::new(sharing);
+            let mut window = FairWindow::new(Sharing { size: 8000, share, alone: share > 0, most: u64::MAX });
             let mut held = BTreeMap::<(u32, bool), Vec<u64>>::new();
             let mut waiting = BTreeMap::<(u32, bool), u64>::new();
             for (member, bulk, bytes, what) in steps {

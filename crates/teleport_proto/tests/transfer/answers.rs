@@ -39,13 +39,8 @@ impl Drop for Part {
 
 /// Sessions of one node, each with its peer. The node is the `sender`.
 fn sessions(count: u32) -> (Arc<Mutex<FairWindow<u32>>>, Vec<Two>) {
-    let window = FairWindow::new(Sharing {
-        size: SIZE,
-        share: 4 * LARGE as u64,
-        alone: true,
-        most: u64::MAX,
-        to_free: 1,
-    });
+    let window =
+        FairWindow::new(Sharing { size: SIZE, share: 4 * LARGE as u64, alone: true, most: u64::MAX });
     let window = Arc::new(Mutex::new(window));
     let session = |number| {
         let mut two = Two::new();

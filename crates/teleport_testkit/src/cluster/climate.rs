@@ -120,13 +120,13 @@ impl Climate {
             budgets: (0..nodes)
                 .map(|_| {
                     let (size, share) = (rng.pick(&budgets), rng.pick(&[1, 16 * kib, 64 * kib]));
-                    Sharing { size, share, alone: true, most: u64::MAX, to_free: 1 }
+                    Sharing { size, share, alone: true, most: u64::MAX }
                 })
                 .collect(),
             answers: (0..nodes)
                 .map(|_| {
                     let (size, share) = (rng.pick(&budgets), rng.pick(&[1, 16 * kib]));
-                    Sharing { size, share, alone: true, most: u64::MAX, to_free: 1 }
+                    Sharing { size, share, alone: true, most: u64::MAX }
                 })
                 .collect(),
             grants: (0..nodes).map(|_| rng.pick(&[1, 96 * kib, 300 * kib, 2048 * kib, 2048 * kib])).collect(),
