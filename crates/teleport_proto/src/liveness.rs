@@ -251,7 +251,9 @@ impl Liveness {
 
     /// The control connection was opened anew.
     pub fn control_up(&mut self, now: Time) {
-        if !self.control_is_up {
+        if self.control_is_up {
+            self.forget_outstanding(); // it takes the place of one whose end has not been seen
+        } else {
             self.counts.skipped += self.pass_due(now);
         }
         self.control_is_up = true;
@@ -268,11 +270,15 @@ impl Liveness {
         }
         self.control_is_up = false;
         self.control = Silence::since(now);
-        // Their answers went with the connection.
+        self.forget_outstanding();
+        self.wake = self.wake.min(self.next_wake(now));
+    }
+
+    /// The answers went with the connection.
+    fn forget_outstanding(&mut self) {
         self.counts.missed += self.outstanding.iter().filter(|tick| !tick.missed).count() as u64;
         self.outstanding.clear();
         self.probe = None;
-        self.wake = self.wake.min(self.next_wake(now));
     }
 
     /// What was counted so far.

@@ -342,6 +342,17 @@ fn a_probe_is_answered_or_found_unanswered() {
 }
 
 #[test]
+fn a_probe_goes_with_its_connection_also_when_that_is_replaced() {
+    let mut liveness = Liveness::new(Config::default(), s(0));
+    assert_eq!(liveness.probe(s(1), s(2)), Some(tick(1, 1)));
+    liveness.control_up(s(2));
+    assert_eq!(liveness.poll(s(5), s(2), s(2)), [], "that it is back has answered");
+    assert_eq!(liveness.tick_answered(1, s(6)), None);
+    assert_eq!(liveness.probe(s(7), s(2)), Some(tick(2, 7)));
+    assert_eq!(liveness.poll(s(9), s(2), s(2)), [Action::ProbeUnanswered]);
+}
+
+#[test]
 fn a_probe_waits_for_an_observer_that_is_late() {
     let mut liveness = Liveness::new(Config::default(), s(0));
     liveness.probe(s(1), s(2));
