@@ -179,7 +179,7 @@ pad(_IsWanted) ->
 
 %% Starts the engine. The calling process becomes its manager. The process `answers' gets
 %% `teleport_questions', and has to fetch the questions with questions/0 and to answer them. The manager gets
-%% `teleport_lost' when the engine has ended because this module was loaded from another file.
+%% `teleport_lost' when the engine has ended because this module was loaded from another file, or because nothing answered it (pulse/0).
 %% `library_was_loaded_anew': builders and relays belong to an older library, and all have to be restarted.
 %% Runs on a dirty scheduler.
 -spec start(map()) -> {ok, address()} | {error, already_started | library_was_loaded_anew | start_error()}.

@@ -1,7 +1,7 @@
 %% @private
 %% A process that answers the engine, so that the engine knows that this virtual machine lives. The engine's
 %% threads go on when no scheduler runs, and while a crash dump is written: the port here is closed before.
-%% Without an answer for a ticktime, or with the port closed, the engine ends, and peers see a nodedown.
+%% Without five answers in a row, of four in a ticktime, or with the port closed, the engine ends, and peers see a nodedown.
 -module(teleport_pulse).
 
 -export([start/0, open/1, answer/2]).
@@ -12,7 +12,7 @@ start() ->
     case teleport_nif:pulse() of
         {ok, Descriptor} ->
             %% Of no supervisor: it ends with the engine, also one that a killed manager has left.
-            _ = spawn_opt(?MODULE, open, [Descriptor], [{priority, max}]),
+            _ = try spawn_opt(?MODULE, open, [Descriptor], [{priority, max}]) catch error:system_limit -> none end,
             ok;
         {error, _Reason} ->
             ok % the engine has ended, or there are no descriptors or threads to be had

@@ -16,7 +16,8 @@ start_link(For) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Restarts all processes after the library was loaded from another file. This does not count as a failure.
+%% Restarts all processes after the engine has ended by itself, as when the library was loaded from another file.
+%% This does not count as a failure.
 -spec begin_anew() -> ok.
 begin_anew() ->
     try end_and_restart()

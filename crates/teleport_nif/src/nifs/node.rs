@@ -126,10 +126,11 @@ fn tell_lost(running: &Running, _unconfirmed: Vec<(NodeName, u64)>) {
 
 /// The virtual machine hangs, or is about to end, or the process is gone that could say that it does not.
 pub(crate) fn lose(running: &Arc<Running>) {
-    if running::is_current(running) {
-        shut_down(Duration::ZERO, tell_lost);
-    } else {
-        end(running, Duration::ZERO);
+    let was_current = running::stop_this(running);
+    let unconfirmed = end(running, Duration::ZERO);
+    if was_current {
+        running::forget(running);
+        tell_lost(running, unconfirmed);
     }
 }
 

@@ -68,6 +68,15 @@ pub(crate) fn stop() -> Option<Arc<Running>> {
     Some(stopped)
 }
 
+/// The same, if it is this one that runs.
+pub(crate) fn stop_this(running: &Arc<Running>) -> bool {
+    let mut nodes = write();
+    let stopped = nodes.current.take_if(|current| Arc::ptr_eq(current, running));
+    let was_current = stopped.is_some();
+    nodes.draining.extend(stopped);
+    was_current
+}
+
 /// It is over, or will never run.
 pub(crate) fn forget(over: &Arc<Running>) {
     let mut nodes = write();
