@@ -384,7 +384,13 @@ handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{que
 handle_info({'DOWN', Monitor, process, _Pid, _Killed}, #state{questions = Questions} = State) ->
     {noreply, State#state{questions = teleport_route:failed(Monitor, Questions)}};
 handle_info(teleport_lost, State) ->
-    _ = spawn(fun teleport_sup:begin_anew/0),
+    case teleport_nif:info() of
+        {error, not_running} ->
+            _ = spawn(fun teleport_sup:begin_anew/0),
+            ok;
+        _ ->
+            ok % another one has been started since
+    end,
     {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
