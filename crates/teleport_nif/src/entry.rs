@@ -21,6 +21,7 @@ use crate::ids;
 use crate::leaving::iovec::Gathered;
 use crate::library::{self, Library};
 use crate::nifs::node;
+use crate::node::halting;
 use crate::terms::held;
 use rustler::codegen_runtime::{
     ErlNifEntry, ResourceRegistration, c_int, c_void, handle_nif_init_call, internal_write_symbols, inventory,
@@ -102,6 +103,7 @@ fn loaded(env: Env<'_>, before: Term<'_>) -> bool {
         return false;
     }
     library::set_abandoned(false);
+    halting::prepare();
     if before != 0 && before != THIS.number() {
         // SAFETY: the Erlang module keeps the number of the library that it was loaded from.
         unsafe { library::take_over(before) };

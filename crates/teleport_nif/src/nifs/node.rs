@@ -11,7 +11,7 @@ use crate::node::errors::start_error;
 use crate::node::notice::{later, runtime};
 use crate::node::questions::Questions;
 use crate::node::running::{self, Running};
-use crate::node::{address, allow, logs, pulse};
+use crate::node::{address, allow, halting, logs, pulse};
 use crate::terms::Terms;
 use crate::terms::budget::Budget;
 use crate::work::workers::Workers;
@@ -124,10 +124,11 @@ fn tell_lost(running: &Running, _unconfirmed: Vec<(NodeName, u64)>) {
     let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());
 }
 
-/// The virtual machine hangs, or is about to end, or the process is gone that could say that it does not.
+/// The virtual machine hangs, or is about to end, or the process is gone that could say that it does not. What is on its way is seen
+/// through, as the virtual machine does with what its ports have to write when it halts.
 pub(crate) fn lose(running: &Arc<Running>) {
     let was_current = running::stop_this(running);
-    let unconfirmed = end(running, Duration::ZERO);
+    let unconfirmed = end(running, halting::DEADLINE);
     if was_current {
         running::forget(running);
         tell_lost(running, unconfirmed);

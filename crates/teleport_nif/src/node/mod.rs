@@ -5,6 +5,7 @@ pub(crate) mod allow;
 pub(crate) mod ask;
 pub(crate) mod config;
 pub(crate) mod errors;
+pub(crate) mod halting;
 pub(crate) mod logs;
 pub(crate) mod notice;
 pub(crate) mod pulse;

@@ -1,0 +1,64 @@
+//! What is accepted is seen through when the virtual machine halts.
+//!
+//! `erlang:halt/0` stops no application. It waits for what ports have to write, so what was sent over distributed Erlang is on its way
+//! then; here the same is done as when the application stops. A virtual machine that is killed or writes a crash dump does not come here.
+
+#![allow(unsafe_code, reason = "a function is registered with the C library")]
+
+use crate::node::notice::runtime;
+use crate::node::running;
+use std::ffi::c_int;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Peers have so long to confirm what is on its way.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The goodbyes take at most this long besides.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// The process of the virtual machine. What it forks may end, too, and has none of its threads.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "C" {
+    fn atexit(function: extern "C" fn()) -> c_int;
+}
+
+/// Sees to it, once for this library.
+pub(crate) fn prepare() {
+    if PROCESS.swap(process::id(), Ordering::Relaxed) == 0 {
+        // SAFETY: the function takes nothing and does not unwind, and its library stays mapped (`build.rs`). Without room for one more
+        // it is not called, and the virtual machine ends as it would without it.
+        unsafe { atexit(at_exit) };
+    }
+}
+
+extern "C" fn at_exit() {
+    let nodes = running::all();
+    if nodes.is_empty() || process::id() != PROCESS.load(Ordering::Relaxed) {
+        return;
+    }
+    let _ = running::stop();
+    let (done, end) = channel::<()>();
+    // What belongs to the thread that exits is gone already, and waiting for the node needs that.
+    let ending = thread::Builder::new().name("teleport halt".to_owned()).spawn(move || {
+        let begun = Instant::now();
+        for node in nodes.iter().filter_map(|running| running.node()) {
+            let Ok(runtime) = runtime() else { return };
+            let report = runtime.block_on(node.shutdown(DEADLINE.saturating_sub(begun.elapsed())));
+            for (peer, count) in report.unconfirmed {
+                // Nothing else is left to tell it.
+                eprintln!(
+                    "teleport: the virtual machine halts, and {count} messages to {peer} are not confirmed"
+                );
+            }
+        }
+        drop(done);
+    });
+    if ending.is_ok() {
+        let _ = end.recv_timeout(DEADLINE + PARTING); // it is over, or takes too long
+    }
+}
