@@ -60,11 +60,23 @@ impl Allowance {
 
     /// Whether there is room for a message.
     pub(crate) fn fits(&self, class: Class, bytes: u64) -> bool {
-        let part = match class {
-            Class::Express => &self.express,
-            Class::Bulk => &self.bulk,
-        };
-        self.window.fits(class, bytes) && bytes <= part.left()
+        self.window.fits(class, bytes) && bytes <= self.part(class).left()
+    }
+
+    /// How many bytes of a class may be under way, as far as the peer has granted that.
+    pub(crate) fn reach(&self, class: Class) -> u64 {
+        self.window.used_by(class) + self.part(class).left()
+    }
+
+    /// It would be of use if so many might be.
+    pub(crate) fn want(&mut self, class: Class, reach: u64) {
+        let more = reach.saturating_sub(self.reach(class));
+        let part = self.part_mut(class);
+        let wanted = part.granted.saturating_add(more);
+        if more > 0 && wanted > part.wanted {
+            part.wanted = wanted;
+            self.say = true;
+        }
     }
 
     /// Takes room for the first message that waits, of this many bytes that wait in all. If only a grant is missing, the peer will
@@ -100,7 +112,8 @@ impl Allowance {
         self.bulk.granted = bulk.max(self.bulk.granted);
     }
 
-    /// Gives up what was of no use since the last time: twice what was is kept. `true` if there is more to give up next time.
+    /// Gives up what was of no use since the last time: four times what was is kept, since a mailbox makes use of half of it at
+    /// the most. `true` if there is more to give up next time.
     ///
     /// What a message is waiting for is of use: without it the message would need as much more again, and never be granted enough.
     pub(crate) fn rest(&mut self) -> bool {
@@ -108,7 +121,7 @@ impl Allowance {
         for class in [Class::Express, Class::Bulk] {
             let used = self.window.used_by(class);
             let part = self.part_mut(class);
-            let keep = part.at_rest.max(part.peak.saturating_mul(2));
+            let keep = part.at_rest.max(part.peak.saturating_mul(4));
             part.peak = used;
             let waits = part.needed > part.granted;
             let excess = if waits { 0 } else { (used + part.left()).saturating_sub(keep).min(part.left()) };
@@ -133,6 +146,13 @@ impl Allowance {
     pub(crate) fn take_unsaid(&mut self) -> Option<TransferFrame> {
         let (lane, express, bulk) = (self.lane, self.express.need(), self.bulk.need());
         std::mem::take(&mut self.say).then_some(TransferFrame::Needed { lane, express, bulk })
+    }
+
+    fn part(&self, class: Class) -> &Part {
+        match class {
+            Class::Express => &self.express,
+            Class::Bulk => &self.bulk,
+        }
     }
 
     fn part_mut(&mut self, class: Class) -> &mut Part {

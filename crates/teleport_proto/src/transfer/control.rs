@@ -42,6 +42,7 @@ impl Transfer {
                 self.answers.delivered(returned.exempt);
                 self.incoming.answers_taken();
                 self.incoming.rejects_requests = self.answers.is_full();
+                self.admission.set_reach(self.outbox.reach());
                 self.admission.pump(&mut self.admitted);
                 [Class::Express, Class::Bulk].into_iter().for_each(|class| self.serve(class)); // what had to wait
                 // A peer that has delivered a message has received its frame, and has to say so.
@@ -78,6 +79,8 @@ impl Transfer {
                     self.outbox.admit(lane, class);
                     self.serve(class);
                 }
+                self.admission.set_reach(self.outbox.reach());
+                self.admission.pump(&mut self.admitted);
             }
             TransferFrame::Needed { lane, express, bulk } => {
                 self.incoming.grants(lane).heard(express, bulk)?
@@ -177,7 +180,10 @@ impl Transfer {
     /// Gives up what the peer has granted and was of no use since the last time. `true` if there will be more to give up, even
     /// if nothing is sent any more.
     pub fn rest(&mut self) -> bool {
-        [Lane::Ordinary, Lane::Exempt].map(|lane| self.outbox.allowance(lane).rest()).contains(&true)
+        let more =
+            [Lane::Ordinary, Lane::Exempt].map(|lane| self.outbox.allowance(lane).rest()).contains(&true);
+        self.admission.set_reach(self.outbox.reach());
+        more
     }
 
     /// The control connection is up (again): everything has to be repeated that the peer may not have heard.

@@ -65,6 +65,10 @@ pub(crate) struct Admission {
     line: Line,
     /// Mailboxes with a line because they hold much of the peer's window.
     crowded: BTreeSet<AccountId>,
+    /// Bytes of small messages that may be under way, as far as the peer has granted that.
+    reach: u64,
+    /// What that would have to be for one of the crowded ones.
+    wanted: u64,
     closed: FxHashSet<AccountId>,
 }
 
@@ -100,10 +104,10 @@ const LARGE_TO_FREE: u64 = 8;
 
 impl Account {
     /// A peer may be slow to deliver what is for one mailbox, since that is full of what others have sent to it. The rest of
-    /// the peer's window is for the others.
-    fn room(&self, peer: &Window, class: Class, bytes: u64) -> Room {
+    /// the peer's window is for the others. `free`: bytes of that.
+    fn room(&self, free: u64, class: Class, bytes: u64) -> Room {
         let held = self.under_way.of(class);
-        let free = peer.free(class).saturating_sub(bytes);
+        let free = free.saturating_sub(bytes);
         let most = match class {
             Class::Express => free,
             Class::Bulk => free.saturating_mul(LARGE_TO_FREE),
@@ -251,8 +255,20 @@ impl Admission {
             barriers: Barriers::default(),
             line: Line::default(),
             crowded: BTreeSet::new(),
+            reach: u64::MAX,
+            wanted: 0,
             closed: FxHashSet::default(),
         }
+    }
+
+    /// The peer lets so many bytes of small messages be under way.
+    pub(crate) fn set_reach(&mut self, reach: u64) {
+        self.reach = reach;
+    }
+
+    /// What would be of use to mailboxes that are crowded though there is room in the window.
+    pub(crate) fn take_wanted(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.wanted)).filter(|wanted| *wanted > self.reach)
     }
 
     /// Offers a message.
@@ -278,9 +294,9 @@ impl Admission {
     /// Admits a message of that account if there is room for it, and nobody waits whom it must not pass.
     fn try_admit(&mut self, message: Wish<'_>, id: AccountId) -> Result<(), For> {
         let (class, bytes) = (class_of(message.len), cost(message.len));
+        let room = self.room(id, class, bytes);
         if let Some(account) = self.accounts.get_mut(&id) {
             let behind = account.line.ahead(message, class);
-            let room = account.room(&self.peer, class, bytes);
             if let Some(queue) = behind.or_else(|| (room != Room::Free).then_some(class)) {
                 if room == Room::Crowded && !message.nosuspend {
                     self.crowded.insert(id);
@@ -292,6 +308,22 @@ impl Admission {
         self.try_enter(message, class, bytes).map_err(For::Peer)?;
         self.admitted(id, class, bytes);
         Ok(())
+    }
+
+    /// Whether the mailbox may have another message.
+    fn room(&mut self, id: AccountId, class: Class, bytes: u64) -> Room {
+        let Some(account) = self.accounts.get(&id) else { return Room::Free };
+        let (free, used) = (self.peer.free(class), self.peer.used_by(class));
+        let granted = match class {
+            Class::Express => self.reach.saturating_sub(used),
+            Class::Bulk => u64::MAX,
+        };
+        let room = account.room(free.min(granted), class, bytes);
+        if room == Room::Crowded && granted < free {
+            let wanted = used + account.under_way.of(class) + 2 * bytes;
+            self.wanted = self.wanted.max(wanted.min(used + free));
+        }
+        room
     }
 
     /// Has an offered message wait. It keeps its place until [`Admission::cancel`].
@@ -544,7 +576,8 @@ impl Admission {
                 let Some(account) = self.accounts.get_mut(&id) else { return };
                 let Some((ticket, waiter)) = account.line.front(queue, &self.waiting) else { break };
                 let body = waiter.message.body_len();
-                let room = account.room(&self.peer, class_of(body), cost(body));
+                let room = self.room(id, class_of(body), cost(body));
+                let Some(account) = self.accounts.get_mut(&id) else { return };
                 if room != Room::Free {
                     account.line.blocked(queue, class_of(body));
                     if room == Room::Crowded {

@@ -64,7 +64,7 @@ pub(crate) use message::{Pair, Wish};
 use crate::ConnectionId;
 #[cfg(feature = "planted-faults")]
 use crate::Faults;
-use crate::wire::envelope::{AccountId, Destination, Kind, MAX_NAME_LEN, ProcessId};
+use crate::wire::envelope::{AccountId, Destination, Kind, Lane, MAX_NAME_LEN, ProcessId};
 use crate::wire::pool::Class;
 use answers::Answers;
 use batches::COPY_LIMIT;
@@ -160,10 +160,13 @@ impl Transfer {
         granter: Arc<dyn Granter>,
         buffers: Arc<dyn Buffers + Send + Sync>,
     ) -> Self {
+        let outbox = Outbox::new(config.fragment_size, config.send_window);
+        let mut admission = Admission::new(config.send_window, config.mailbox_window, budget);
+        admission.set_reach(outbox.reach());
         Self {
-            admission: Admission::new(config.send_window, config.mailbox_window, budget),
+            admission,
             answers: Answers::new(answers),
-            outbox: Outbox::new(config.fragment_size, config.send_window),
+            outbox,
             incoming: Incoming::new(buffers, config.max_message, config.receive_window, granter),
             growth: Growth::new(config.most_bulk(), config.fragment_size),
             trays: Trays::new(&config),
@@ -236,8 +239,14 @@ impl Transfer {
                 self.accept(message, size, account);
                 Ok(Sent::Accepted)
             }
-            Offer::Wait(place) => Ok(Sent::Waiting(self.admission.wait(message, place))),
-            Offer::Busy => Err(Refused::Busy),
+            Offer::Wait(place) => {
+                self.say_what_is_wanted();
+                Ok(Sent::Waiting(self.admission.wait(message, place)))
+            }
+            Offer::Busy => {
+                self.say_what_is_wanted();
+                Err(Refused::Busy)
+            }
         }
     }
 
@@ -368,7 +377,15 @@ impl Transfer {
         self.serve(class);
     }
 
+    /// Asks the peer to let more be under way, for mailboxes that have much of it.
+    fn say_what_is_wanted(&mut self) {
+        if let Some(reach) = self.admission.take_wanted() {
+            self.outbox.allowance(Lane::Ordinary).want(Class::Express, reach);
+        }
+    }
+
     fn accept_admitted(&mut self) {
+        self.say_what_is_wanted();
         let mut admitted = std::mem::take(&mut self.admitted);
         for Admitted { message, account, ticket } in admitted.drain(..) {
             self.actions.extend(ticket.map(Action::Granted));

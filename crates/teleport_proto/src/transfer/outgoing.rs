@@ -221,6 +221,11 @@ impl Outbox {
         &mut self.gate(lane).allowance
     }
 
+    /// How many bytes of small ordinary messages the peer lets be under way.
+    pub(crate) fn reach(&self) -> u64 {
+        self.ordinary.allowance.reach(Class::Express)
+    }
+
     /// Whether the peer has to be told what is needed, or given up.
     pub(crate) fn needs_due(&self) -> bool {
         self.ordinary.allowance.is_due() || self.exempt.allowance.is_due()

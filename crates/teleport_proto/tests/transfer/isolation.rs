@@ -3,10 +3,10 @@
 use super::support::{LARGE, MAILBOX, Two, WINDOW, config, joined, message, process, receive, reference};
 use std::sync::{Arc, Mutex};
 use teleport_proto::transfer::{
-    Action, Budget, Delivery, Disposition, MESSAGE_COST, PlainBuffers, Refused, Sent, Sink, Transfer,
-    TransferConfig, Unlimited,
+    Action, Budget, Delivery, Disposition, Granter, MESSAGE_COST, PlainBuffers, Refused, Renewal, Sent, Sink,
+    Transfer, TransferConfig, Unlimited,
 };
-use teleport_proto::wire::envelope::{Destination, Kind};
+use teleport_proto::wire::envelope::{Destination, Kind, Lane};
 use teleport_proto::wire::pool::Class;
 
 /// Sends large messages from process 1 to process 2 until one has to wait.
@@ -178,6 +178,48 @@ fn mailboxes_that_others_have_filled_hold_back_nobody_else() {
         assert_eq!((sink.delivered.len(), two.sender.stats().waiting), (sent + 50 + full.len(), 0));
         assert_eq!(two.sender.in_window(), 0);
     }
+}
+
+/// The node has granted all that it may: each session has what is guaranteed.
+struct Exhausted;
+
+impl Granter for Exhausted {
+    fn renew(&self, _: Lane, _: Class, _: Renewal) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_mailbox_that_others_have_filled_leaves_something_of_the_least_that_is_granted() {
+    let as_large_as_the_peers = |dialler| TransferConfig {
+        mailbox_window: Some(WINDOW),
+        own_mailbox_window: Some(WINDOW),
+        ..config(dialler)
+    };
+    let mut two = Two::granted_by(Exhausted, as_large_as_the_peers);
+    let [express, ..] = two.open_all();
+    let mut sink = Full { processes: vec![2], ..Full::default() };
+    let carry = |two: &mut Two, sink: &mut Full| {
+        while let Some(frame) = two.sender.next_frame(express) {
+            receive(&mut two.receiver, express, Class::Express, &joined(frame), sink).unwrap();
+        }
+        two.talk().unwrap();
+    };
+    while two.send(message(1, 2, 1000)) == Ok(Sent::Accepted) {
+        carry(&mut two, &mut sink);
+    }
+    let filled = sink.delivered.len();
+    for calls in 1..100 {
+        assert_eq!(two.send(message(1, 9, 1000)), Ok(Sent::Accepted));
+        carry(&mut two, &mut sink);
+        assert_eq!(sink.delivered.len(), filled + calls);
+    }
+    // And that mailbox goes on when there is room in it.
+    while let Some(seq) = sink.placed.pop() {
+        two.receiver.finish_delivery(seq, Disposition::Delivered, &mut sink).unwrap();
+        carry(&mut two, &mut sink);
+    }
+    assert_eq!((sink.delivered.len(), two.sender.stats().waiting), (filled + 100, 0));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use teleport_etf::Segments;
 use teleport_proto::ConnectionId;
 use teleport_proto::transfer::{
-    Action, Delivery, Disposition, Frame, Outgoing, PlainBuffers, ReceiveError, Refused, Sent, Sink,
+    Action, Delivery, Disposition, Frame, Granter, Outgoing, PlainBuffers, ReceiveError, Refused, Sent, Sink,
     Transfer, TransferConfig, Unlimited, Violation,
 };
 use teleport_proto::wire::batch::split_batch;
@@ -34,8 +34,14 @@ pub(crate) fn config(dialler: bool) -> TransferConfig {
 }
 
 pub(crate) fn machine(config: TransferConfig) -> Transfer {
+    machine_of(config, Unlimited)
+}
+
+/// One that grants its peer no more than that has.
+fn machine_of(config: TransferConfig, granter: impl Granter + 'static) -> Transfer {
     let unlimited = || Arc::new(Unlimited);
-    let mut transfer = Transfer::new(config, unlimited(), unlimited(), unlimited(), Arc::new(PlainBuffers));
+    let mut transfer =
+        Transfer::new(config, unlimited(), unlimited(), Arc::new(granter), Arc::new(PlainBuffers));
     transfer.take_control(&mut BytesMut::new()); // grants the peer its whole window
     transfer
 }
@@ -90,7 +96,15 @@ impl Two {
     }
 
     pub(crate) fn with(config: impl Fn(bool) -> TransferConfig) -> Self {
-        let (sender, receiver) = (machine(config(true)), machine(config(false)));
+        Self::granted_by(Unlimited, config)
+    }
+
+    /// Where the receiver has that to grant.
+    pub(crate) fn granted_by(
+        granter: impl Granter + 'static,
+        config: impl Fn(bool) -> TransferConfig,
+    ) -> Self {
+        let (sender, receiver) = (machine(config(true)), machine_of(config(false), granter));
         let mut two = Self { sender, receiver, delivered: Mailboxes::default(), actions: Vec::new() };
         two.sender.control_up();
         two.receiver.control_up();
