@@ -303,7 +303,8 @@ hold(Plain, Socket) ->
 -spec held(teleport_nif:plain(), port(), reference()) -> ok.
 held(Plain, Socket, Monitor) ->
     receive
-        {'DOWN', Monitor, port, Socket, _Reason} ->
+        %% OTP 25 says `process' of a port that ends with its owner's reason.
+        {'DOWN', Monitor, _PortOrProcess, Socket, _Reason} ->
             try teleport_nif:plain_close(Plain)
             catch error:badarg -> ok % it is of a library that was loaded before, and closed when this process has ended
             end

@@ -7,7 +7,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([plain_nodes_connect_to_a_carrier/1, a_carrier_connects_to_plain_nodes/1, another_cookie_is_refused/1,
-         plain_connections_are_closed/1, erl_call_reaches_a_carrier/1, a_dynamic_name_carries/1,
+         plain_connections_are_closed/1, strangers_leave_nothing/1, erl_call_reaches_a_carrier/1, a_dynamic_name_carries/1,
          without_a_listener_it_goes_plain/1, it_is_plain_to_peers_that_do_not_carry/1,
          an_epmd_that_cannot_be_reached_knows_nothing/1, it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
          a_node_does_not_listen_at_other_ports/1,
@@ -24,7 +24,7 @@ suite() ->
 
 all() ->
     [plain_nodes_connect_to_a_carrier, a_carrier_connects_to_plain_nodes, another_cookie_is_refused,
-     plain_connections_are_closed, erl_call_reaches_a_carrier, a_dynamic_name_carries,
+     plain_connections_are_closed, strangers_leave_nothing, erl_call_reaches_a_carrier, a_dynamic_name_carries,
      without_a_listener_it_goes_plain, it_is_plain_to_peers_that_do_not_carry,
      an_epmd_that_cannot_be_reached_knows_nothing, it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
      a_node_does_not_listen_at_other_ports,
@@ -74,9 +74,43 @@ another_cookie_is_refused(_Config) ->
         ?assertNot(is_up(A, B))
     end).
 
+%% They begin the handshake of distributed Erlang, and go or say something wrong.
+strangers_leave_nothing(_Config) ->
+    with([carrier(), start(["-setcookie", "nT3bW8xKq1ZcV5yHj0Lf"])], fun([A, B]) ->
+        ?assertEqual(pang, at(B, net_adm, ping, [name(A)])), % which loads what it takes
+        {Name, Before} = {<<"N", 16#d07df7fbd:64, 7:32, 5:16, "xx@yy">>, open_at(A)},
+        [begin
+            {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, port_of(A), [binary, {active, false}]),
+            ok = gen_tcp:send(Socket, <<(byte_size(Name)):16, Name/binary>>),
+            {ok, _Status} = gen_tcp:recv(Socket, 0, 30000),
+            Answer =/= none andalso gen_tcp:send(Socket, Answer),
+            %% Before `net_setuptime' is over.
+            Answer =/= none andalso ?assertMatch(ok, until_closed(Socket, erlang:monotonic_time(millisecond) + 5000)),
+            gen_tcp:close(Socket)
+        end || Answer <- [none, <<21:16, "r", 0:160>>], _ <- lists:seq(1, 5)],
+        [?assertEqual(pang, at(B, net_adm, ping, [name(A)])) || _ <- lists:seq(1, 5)],
+        teleport_test:eventually(fun() -> open_at(A) =< Before + 2 end)
+    end).
+
+until_closed(Socket, Deadline) ->
+    case gen_tcp:recv(Socket, 0, max(0, Deadline - erlang:monotonic_time(millisecond))) of
+        {ok, _} -> until_closed(Socket, Deadline);
+        {error, closed} -> ok;
+        {error, Reason} -> Reason
+    end.
+
+port_of(Node) ->
+    [Name, _] = string:split(atom_to_list(name(Node)), "@"),
+    {port, Port, _} = erl_epmd:port_please(Name, {127, 0, 0, 1}),
+    Port.
+
+%% Descriptors.
+open_at(Node) ->
+    at(Node, fun() -> {ok, Open} = file:list_dir("/proc/self/fd"), length(Open) end).
+
 plain_connections_are_closed(_Config) ->
     with([carrier(), plain()], fun([A, B]) ->
-        Count = fun() -> at(A, fun() -> {ok, Open} = file:list_dir("/proc/self/fd"), length(Open) end) end,
+        Count = fun() -> open_at(A) end,
         Again = fun(Closer, Other) ->
             ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
             ?assert(at(Closer, erlang, disconnect_node, [name(Other)])),
