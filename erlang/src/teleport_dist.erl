@@ -37,6 +37,9 @@
 %% Milliseconds without a connection until the process that accepts hibernates.
 -define(IDLE, 1000).
 
+%% Milliseconds between looks at a plain connection whose handshake is not over.
+-define(LOOK_AFTER, 200).
+
 %% The persistent term with the process that accepts connections.
 -define(ACCEPTOR, {?MODULE, acceptor}).
 
@@ -298,16 +301,29 @@ accept_next(Kernel) ->
 -spec hold(teleport_nif:plain(), port()) -> no_return().
 hold(Plain, Socket) ->
     Monitor = erlang:monitor(port, Socket),
+    _ = erlang:send_after(?LOOK_AFTER, self(), look),
     erlang:hibernate(?MODULE, held, [Plain, Socket, Monitor]).
 
--spec held(teleport_nif:plain(), port(), reference()) -> ok.
+%% One whose handshake is over belongs to the virtual machine.
+-spec held(teleport_nif:plain(), port(), reference()) -> ok | no_return().
 held(Plain, Socket, Monitor) ->
     receive
         %% OTP 25 says `process' of a port that ends with its owner's reason.
         {'DOWN', Monitor, _PortOrProcess, Socket, _Reason} ->
-            try teleport_nif:plain_close(Plain)
-            catch error:badarg -> ok % it is of a library that was loaded before, and closed when this process has ended
-            end
+            of_this_library(fun teleport_nif:plain_close/1, Plain);
+        look ->
+            _ = case lists:keymember(Socket, 2, erlang:system_info(dist_ctrl)) of
+                true -> of_this_library(fun teleport_nif:plain_proved/1, Plain);
+                false -> erlang:send_after(?LOOK_AFTER, self(), look)
+            end,
+            erlang:hibernate(?MODULE, held, [Plain, Socket, Monitor])
+    end.
+
+%% One of a library that was loaded before does not count here, and is closed when the process has ended that holds it.
+-spec of_this_library(fun((teleport_nif:plain()) -> ok), teleport_nif:plain()) -> ok.
+of_this_library(Do, Plain) ->
+    try Do(Plain)
+    catch error:badarg -> ok
     end.
 
 -spec hand_on(pid(), reference() | port(), fun((pid()) -> term())) -> ok.

@@ -14,7 +14,8 @@
 -export([sample/0, pad/1, make_maps_anywhere/1]).
 -export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
          carrier_stat/1, carrier_tick/1,
-         carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_close/1]).
+         carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_proved/1,
+       plain_close/1]).
 %% For tests.
 -export([makes_maps_anywhere/1]).
 
@@ -28,7 +29,8 @@
 -nifs([sample/0, pad/1, make_maps_anywhere/1]).
 -nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
        carrier_stat/1, carrier_tick/1,
-       carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_close/1]).
+       carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_proved/1,
+       plain_close/1]).
 
 -on_load(init/0).
 
@@ -493,6 +495,11 @@ carrier_refuse() ->
 %% The descriptor of the connection.
 -spec plain_descriptor(plain()) -> non_neg_integer().
 plain_descriptor(_Plain) ->
+    erlang:nif_error(not_loaded).
+
+%% The other node has proved itself: the connection does not count among the newcomers any more.
+-spec plain_proved(plain()) -> ok.
+plain_proved(_Plain) ->
     erlang:nif_error(not_loaded).
 
 %% Closes the connection. A port that was opened with the descriptor has ended before.

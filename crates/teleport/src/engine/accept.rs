@@ -4,6 +4,7 @@ use super::Engine;
 use super::handshake::{self, Failure};
 use crate::base::lock::Lock;
 use crate::base::seldom::{OfNode, OfStranger, warn_seldom};
+use crate::host::{CloseOnDrop, Newcomer};
 use crate::io::source::Source;
 use rustc_hash::FxHashMap;
 use rustix::net::RecvFlags;
@@ -162,11 +163,14 @@ async fn prove(engine: Arc<Engine>, stream: TcpStream, source: SocketAddr, numbe
         && takes_plain
         && let Ok(Ok(Speaks::Distribution)) = speaks
     {
-        if engine.unproven.remove(number, false)
-            && let Ok(stream) = stream.into_std()
-        {
-            hosting.host.distribution(stream);
+        let mut proved = false;
+        if let Ok(stream) = stream.into_std() {
+            let (newcomer, proof) = Newcomer::new();
+            let close = CloseOnDrop::new(hosting.host.distribution(stream, newcomer));
+            proved = proof.await.is_ok(); // or this task has to go
+            close.call_off();
         }
+        engine.unproven.remove(number, proved);
         return;
     }
     let handshake = async {

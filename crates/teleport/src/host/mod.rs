@@ -1,8 +1,11 @@
 //! The seam to a host, which has processes of its own: what it is handed, and how it answers.
 
 mod arrivals;
+mod newcomer;
 
 pub(crate) use arrivals::Arrivals;
+pub(crate) use newcomer::CloseOnDrop;
+pub use newcomer::{Close, Newcomer};
 
 use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
@@ -71,8 +74,11 @@ pub trait Host: Send + Sync + 'static {
     }
 
     /// A connection to the node's address that begins like distributed Erlang's handshake. Nothing of it has been read. Called
-    /// under none of the node's locks, if the host [takes](Self::takes_distribution) them. Default: it is closed.
-    fn distribution(&self, _connection: TcpStream) {}
+    /// under none of the node's locks, if the host [takes](Self::takes_distribution) them. It is one of the newcomers, and may have to make
+    /// room for another one before it has proved itself: then what this returns is called. Default: it is closed.
+    fn distribution(&self, _connection: TcpStream, _newcomer: Newcomer) -> Option<Close> {
+        None
+    }
 
     /// A session has ended: nothing comes over it any more. Called under none of the node's locks. Default: nothing.
     fn session_ended(&self, _origin: &Origin) {}

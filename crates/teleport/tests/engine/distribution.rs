@@ -4,9 +4,11 @@ use crate::common::script::Script;
 use crate::common::{COOKIE, MIB, start, within};
 use crate::embed::pair;
 use bytes::BytesMut;
+use std::net::Shutdown;
 use std::sync::Arc;
-use teleport::embed::{Destination, Host, Inbound, ProcessId};
-use teleport::{Node, StaticPeers};
+use std::time::Duration;
+use teleport::embed::{Close, Destination, Host, Inbound, Newcomer, ProcessId};
+use teleport::{Config, Node, StaticPeers};
 use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
 use teleport_proto::wire::envelope::Lane;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// A host that takes connections of distributed Erlang, and nothing else.
-struct Carrier(mpsc::UnboundedSender<std::net::TcpStream>);
+struct Carrier(mpsc::UnboundedSender<(std::net::TcpStream, Newcomer)>);
 
 impl Host for Carrier {
     fn find(&self, _: &Destination) -> Option<ProcessId> {
@@ -27,8 +29,10 @@ impl Host for Carrier {
         true
     }
 
-    fn distribution(&self, connection: std::net::TcpStream) {
-        let _ = self.0.send(connection);
+    fn distribution(&self, connection: std::net::TcpStream, newcomer: Newcomer) -> Option<Close> {
+        let closed = connection.try_clone().unwrap();
+        let _ = self.0.send((connection, newcomer));
+        Some(Box::new(move || drop(closed.shutdown(Shutdown::Both))))
     }
 }
 
@@ -43,7 +47,7 @@ async fn what_begins_like_distributed_erlang_goes_to_the_host_with_nothing_read(
     // Its length may come alone.
     stranger.write_all(b"\0\x15").await.unwrap();
     stranger.write_all(b"N-and-the-rest").await.unwrap();
-    let connection = within(connections.recv()).await.unwrap();
+    let (connection, _newcomer) = within(connections.recv()).await.unwrap();
     let mut connection = TcpStream::from_std(connection).unwrap();
     let mut said = [0; 16];
     within(connection.read_exact(&mut said)).await.unwrap();
@@ -58,6 +62,45 @@ async fn what_begins_like_distributed_erlang_goes_to_the_host_with_nothing_read(
     web.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(matches!(within(web.read(&mut said)).await, Ok(0) | Err(_)));
     assert!(connections.try_recv().is_err());
+}
+
+/// They are strangers until their handshake is over, however they begin.
+#[tokio::test]
+async fn connections_of_distributed_erlang_make_room_until_they_have_proved_themselves() {
+    let (sender, mut connections) = mpsc::unbounded_channel();
+    let builder = Node::builder("carrier@127.0.0.1").cookie(COOKIE).resolver(StaticPeers::new());
+    let mut config = Config::default();
+    config.max_handshakes = 4;
+    let node = builder.config(config).embed(Arc::new(Carrier(sender))).await.unwrap();
+    let mut connect = async || {
+        let mut stranger = TcpStream::connect(node.address()).await.unwrap();
+        stranger.write_all(b"\0\x15N").await.unwrap();
+        (stranger, within(connections.recv()).await.unwrap())
+    };
+    let (mut member, (_held, newcomer)) = connect().await;
+    newcomer.proved();
+    let mut strangers = Vec::new();
+    for _ in 0..12 {
+        strangers.push(connect().await);
+    }
+    // One has made room for each beyond the fourth, and those that have are closed.
+    let mut closed = 0;
+    for _ in 0..1000 {
+        closed = 0;
+        for (stranger, _) in &mut strangers {
+            let read = tokio::time::timeout(Duration::from_millis(10), stranger.read(&mut [0])).await;
+            closed += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
+        }
+        if closed >= 8 {
+            break;
+        }
+    }
+    assert_eq!(closed, 8);
+    assert!(tokio::time::timeout(Duration::from_millis(10), member.read(&mut [0])).await.is_err());
+    // Those that are given up by the host make room, too.
+    strangers.clear();
+    let (mut last, _held) = connect().await;
+    assert!(tokio::time::timeout(Duration::from_millis(10), last.read(&mut [0])).await.is_err());
 }
 
 #[tokio::test]

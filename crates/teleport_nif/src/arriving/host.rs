@@ -16,7 +16,9 @@ use crate::work::lines::Key;
 use crate::work::turns::Whose;
 use std::net::TcpStream;
 use std::sync::{Arc, Weak};
-use teleport::embed::{Arriving, Destination, End, Foreign, Host, Inbound, Origin, ProcessId, Receipt};
+use teleport::embed::{
+    Arriving, Close, Destination, End, Foreign, Host, Inbound, Newcomer, Origin, ProcessId, Receipt,
+};
 
 /// The virtual machine as a host.
 pub(crate) struct Machine {
@@ -83,8 +85,8 @@ impl Host for Machine {
         carrier::accepts()
     }
 
-    fn distribution(&self, connection: TcpStream) {
-        carrier::hand_on(connection);
+    fn distribution(&self, connection: TcpStream, newcomer: Newcomer) -> Option<Close> {
+        carrier::hand_on(connection, newcomer)
     }
 
     fn session_ended(&self, origin: &Origin) {

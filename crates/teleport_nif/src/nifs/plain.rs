@@ -19,6 +19,12 @@ fn plain_close(plain: ResourceArc<Plain>) -> Atom {
     atoms::ok()
 }
 
+#[rustler::nif]
+fn plain_proved(plain: ResourceArc<Plain>) -> Atom {
+    plain.proved();
+    atoms::ok()
+}
+
 /// Nothing is accepted any more.
 #[rustler::nif]
 fn carrier_refuse() -> Atom {
