@@ -206,7 +206,7 @@ more_new_atoms_than_allowed_reject_the_call(Config) ->
 
 %% One peer has used up what it may add, also when it comes again. Another one has not.
 one_peers_atoms_are_not_anothers(Config) ->
-    {Peer, Erlang} = teleport_test:start_peer(peer:random_name(), [{max_new_atoms_per_peer, 20}, {max_new_atoms, 40}]),
+    {Peer, Erlang} = teleport_test:start_peer(peer:random_name(), [{max_new_atoms_per_peer, 20}, {max_new_atoms, 53}]),
     {ok, {_, Port}} = erpc:call(Erlang, teleport_manager, address, []),
     Server = teleport_test_server:start_at(Erlang, server),
     Start = fun(Name) -> start_rust(Config, Name, [{Erlang, Port}]) end,
@@ -235,7 +235,7 @@ one_peers_atoms_are_not_anothers(Config) ->
     ?assertEqual(#{new_atoms => 20, atoms_refused => 3}, Used(OneNode)),
     ?assertEqual({ok, {ok, Second}}, Ask(Other, Second)),
     ?assertEqual(#{new_atoms => 20, atoms_refused => 0}, Used(OtherNode)),
-    %% All together have no more.
+    %% All at one address have no more: three quarters.
     {Third, _} = Start(random_name()),
     ?assertMatch({rejected, _}, Ask(Third, new_atoms(1))),
     ?assertMatch(#{new_atoms := 40, atoms_refused := 4}, erpc:call(Erlang, teleport, info, [])),

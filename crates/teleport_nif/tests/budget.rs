@@ -8,15 +8,21 @@ mod budget;
 mod lock;
 
 use budget::{Budget, Used};
+use std::net::Ipv4Addr;
 use teleport::NodeName;
 
 fn name(name: &str) -> NodeName {
     name.parse().expect("a name of a node")
 }
 
-/// Spends new atoms in a message of that peer.
+/// Spends new atoms in a message of that peer, which has an address of its own, by its name.
 fn spend(budget: &Budget, peer: &NodeName, atoms: usize) -> bool {
-    let mut spending = budget.spending(peer);
+    let place = peer.name().bytes().fold(0u32, |place, byte| place.wrapping_mul(31) + u32::from(byte));
+    spend_at(budget, peer, place, atoms)
+}
+
+fn spend_at(budget: &Budget, peer: &NodeName, place: u32, atoms: usize) -> bool {
+    let mut spending = budget.spending(peer, Ipv4Addr::from_bits(place).into());
     let is_enough = (0..atoms).all(|_| spending.take());
     if is_enough {
         spending.keep();
@@ -46,6 +52,16 @@ fn all_together_have_one_too() {
     assert_eq!(budget.used_by(&other), Used { atoms: 0, refused: 1 });
     assert!(spend(&budget, &other, 1));
     assert_eq!(budget.used(), Used { atoms: 4, refused: 1 });
+}
+
+#[test]
+fn however_many_names_an_address_has_it_leaves_a_quarter_to_others() {
+    let budget = Budget::new(10, 40);
+    for (number, fits) in [(0, true), (1, true), (2, true), (3, false)] {
+        assert_eq!(spend_at(&budget, &name(&format!("n{number}@here")), 1, 10), fits);
+    }
+    assert!(spend_at(&budget, &name("honest@there"), 2, 10));
+    assert_eq!(budget.used(), Used { atoms: 40, refused: 1 });
 }
 
 #[test]

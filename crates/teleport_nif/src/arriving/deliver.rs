@@ -104,10 +104,9 @@ fn built(running: &Arc<Running>, parcel: Box<Parcel>, attempts: Attempts, built:
     match built {
         Some((mut env, term)) => complete(running, &mut env, *parcel, Some(term)),
         None => {
-            let peer = parcel.origin.peer();
             let again = with_env(|env| {
                 let read = env.run(|inner| {
-                    match running.terms.read_again(inner, &parcel.body, attempts.atoms, peer) {
+                    match running.terms.read_again(inner, &parcel.body, attempts.atoms, &parcel.origin) {
                         Read::Needs(atoms) => Some(atoms),
                         _ => None,
                     }
@@ -218,7 +217,7 @@ fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
 /// Makes the term, unless a builder has to.
 fn read(running: &Arc<Running>, parcel: Box<Parcel>) -> Delivered {
     with_env(|env| {
-        let read = env.run(|inner| match running.terms.read(inner, &parcel.body, parcel.origin.peer()) {
+        let read = env.run(|inner| match running.terms.read(inner, &parcel.body, &parcel.origin) {
             Read::Term(term) => Ok(Some(env.save(term))),
             Read::Nothing => Ok(None),
             Read::Needs(atoms) => Err(atoms),

@@ -1,23 +1,37 @@
-//! How many atoms peers may add to the table of atoms, which never shrinks: a limit for each, and one for all together.
+//! How many atoms peers may add to the table of atoms, which never shrinks: a limit for each, one for all at an address, and one for all
+//! together.
 
 use crate::lock::Lock;
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport::NodeName;
 
-/// The most peers with an account of their own. It is kept for the node's life: a peer that comes again finds it as it was.
+/// The most peers, and the most addresses, with an account of their own. It is kept for the node's life: a peer that comes again finds
+/// it as it was.
 const MOST_ACCOUNTS: usize = 1024;
+
+/// All at one address leave this part of what all together may add to others: peers choose their names.
+const LEFT_TO_OTHERS: u64 = 4;
 
 /// The accounts of all peers.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// For each account.
+    /// For each peer.
     limit: u64,
     limit_together: u64,
     together: Account,
-    peers: Lock<HashMap<NodeName, Arc<Account>>>,
-    /// Of the peers without one of their own: peers choose their names.
+    peers: Accounts<NodeName>,
+    places: Accounts<IpAddr>,
+}
+
+/// An account for each.
+#[derive(Debug)]
+struct Accounts<K> {
+    each: Lock<HashMap<K, Arc<Account>>>,
+    /// Of those without one of their own.
     shared: Arc<Account>,
 }
 
@@ -40,14 +54,15 @@ pub(crate) struct Used {
 /// What one message uses. Unless it is kept, that is given back.
 pub(crate) struct Spending<'b> {
     budget: &'b Budget,
-    account: Arc<Account>,
+    peer: Arc<Account>,
+    place: Arc<Account>,
     atoms: u64,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64, limit_together: u64) -> Self {
-        let (together, peers, shared) = Default::default();
-        Self { limit, limit_together, together, peers, shared }
+        let (together, peers, places) = Default::default();
+        Self { limit, limit_together, together, peers, places }
     }
 
     /// By all peers.
@@ -57,25 +72,42 @@ impl Budget {
 
     /// By one peer, or by all that share an account with it.
     pub(crate) fn used_by(&self, peer: &NodeName) -> Used {
-        let peers = self.peers.lock();
-        match peers.get(peer) {
+        self.peers.used_by(peer)
+    }
+
+    /// A message of that peer, at that address, has new atoms.
+    pub(crate) fn spending(&self, peer: &NodeName, place: IpAddr) -> Spending<'_> {
+        Spending { budget: self, peer: self.peers.of(peer), place: self.places.of(&place), atoms: 0 }
+    }
+
+    fn limit_of_place(&self) -> u64 {
+        self.limit_together - self.limit_together / LEFT_TO_OTHERS
+    }
+}
+
+impl<K> Default for Accounts<K> {
+    fn default() -> Self {
+        let (each, shared) = Default::default();
+        Self { each, shared }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Accounts<K> {
+    fn of(&self, key: &K) -> Arc<Account> {
+        let mut each = self.each.lock();
+        if each.len() >= MOST_ACCOUNTS {
+            return each.get(key).unwrap_or(&self.shared).clone();
+        }
+        each.entry(key.clone()).or_default().clone()
+    }
+
+    fn used_by(&self, key: &K) -> Used {
+        let each = self.each.lock();
+        match each.get(key) {
             Some(account) => account.used(),
-            None if peers.len() < MOST_ACCOUNTS => Used::default(),
+            None if each.len() < MOST_ACCOUNTS => Used::default(),
             None => self.shared.used(),
         }
-    }
-
-    /// A message of that peer has new atoms.
-    pub(crate) fn spending(&self, peer: &NodeName) -> Spending<'_> {
-        Spending { budget: self, account: self.account(peer), atoms: 0 }
-    }
-
-    fn account(&self, peer: &NodeName) -> Arc<Account> {
-        let mut peers = self.peers.lock();
-        if peers.len() >= MOST_ACCOUNTS {
-            return peers.get(peer).unwrap_or(&self.shared).clone();
-        }
-        peers.entry(peer.clone()).or_default().clone()
     }
 }
 
@@ -98,13 +130,18 @@ impl Account {
 impl Spending<'_> {
     /// One more atom; `false` if none is left, and then the message is refused.
     pub(crate) fn take(&mut self) -> bool {
-        let Budget { limit, limit_together, together, .. } = self.budget;
-        if !self.account.take(*limit) {
-            return self.refuse();
-        }
-        if !together.take(*limit_together) {
-            self.account.give_back(1);
-            return self.refuse();
+        let Self { budget, peer, place, .. } = &*self;
+        let limits = [
+            (&**peer, budget.limit),
+            (&**place, budget.limit_of_place()),
+            (&budget.together, budget.limit_together),
+        ];
+        for (taken, (account, limit)) in limits.into_iter().enumerate() {
+            if !account.take(limit) {
+                limits[..taken].iter().for_each(|(account, _)| account.give_back(1));
+                self.refuse();
+                return false;
+            }
         }
         self.atoms += 1;
         true
@@ -115,17 +152,16 @@ impl Spending<'_> {
         self.atoms = 0;
     }
 
-    fn refuse(&self) -> bool {
-        for account in [&self.budget.together, &*self.account] {
+    fn refuse(&self) {
+        for account in [&self.budget.together, &*self.peer] {
             account.refused.fetch_add(1, Ordering::Relaxed);
         }
-        false
     }
 }
 
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
-        for account in [&self.budget.together, &*self.account] {
+        for account in [&self.budget.together, &*self.place, &*self.peer] {
             account.give_back(self.atoms);
         }
     }

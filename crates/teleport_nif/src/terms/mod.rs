@@ -13,7 +13,7 @@ use crate::terms::in_place::NeedsScheduler;
 use bytes::Bytes;
 use rustler::{Env, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
-use teleport::NodeName;
+use teleport::embed::Origin;
 use teleport::etf::{Limits, has_few_terms, validate_with};
 
 /// What a term may take for its bytes: an empty list in a list is one byte and two words.
@@ -60,7 +60,7 @@ impl Terms {
     /// left; or which atoms a scheduler has to build it from.
     ///
     /// Large binaries in it are not copied, unless they are in a fun.
-    pub(crate) fn read<'a>(&self, env: Env<'a>, document: &Bytes, peer: &NodeName) -> Read<'a> {
+    pub(crate) fn read<'a>(&self, env: Env<'a>, document: &Bytes, origin: &Origin) -> Read<'a> {
         // No node compresses what it sends, and the virtual machine's decoder takes nothing compressed from a library.
         if is_compressed(document) {
             return self.no_term();
@@ -68,7 +68,7 @@ impl Terms {
         // Nearly always all atoms are known, and the term is not too large.
         match in_place::build(env, document, &self.limits, Atoms::Known) {
             Ok(Some(term)) => Read::Term(term),
-            Ok(None) if self.count_atoms(env, document, peer) => {
+            Ok(None) if self.count_atoms(env, document, origin) => {
                 match in_place::build(env, document, &self.limits, Atoms::Counted) {
                     Ok(Some(term)) => Read::Term(term),
                     Ok(None) => self.no_term(),
@@ -86,9 +86,9 @@ impl Terms {
         env: Env<'a>,
         document: &[u8],
         tried: Atoms,
-        peer: &NodeName,
+        origin: &Origin,
     ) -> Read<'a> {
-        if matches!(tried, Atoms::Known) && self.count_atoms(env, document, peer) {
+        if matches!(tried, Atoms::Known) && self.count_atoms(env, document, origin) {
             return Read::Needs(Atoms::Counted);
         }
         self.no_term()
@@ -104,10 +104,11 @@ impl Terms {
         Read::Nothing
     }
 
-    /// Whether it is a term whose new atoms are within the peer's budget, which they are taken from.
-    fn count_atoms(&self, env: Env<'_>, document: &[u8], peer: &NodeName) -> bool {
+    /// Whether it is a term whose new atoms are within the budget of whom it comes from, which they are taken from.
+    fn count_atoms(&self, env: Env<'_>, document: &[u8], origin: &Origin) -> bool {
         let mut spending = None;
-        let mut spend = || spending.get_or_insert_with(|| self.budget.spending(peer)).take();
+        let mut spend =
+            || spending.get_or_insert_with(|| self.budget.spending(origin.peer(), origin.place())).take();
         // What is spent on a document that is none is given back.
         if validate_with(document, &self.limits, |atom| is_atom(env, atom) || spend()).is_err() {
             return false;
