@@ -44,6 +44,9 @@
 %% The persistent term with carried/0.
 -define(CARRIED, {?MODULE, carried}).
 
+%% How long distributed Erlang's end waits for what is on its way, in milliseconds. `net_kernel' has two seconds for all of it.
+-define(CARRIED_TIMEOUT, 700).
+
 %% Milliseconds between two checks whether the name has gone, and the number of checks.
 -define(GONE_AFTER, 20).
 -define(GONE_TRIES, 400).
@@ -312,6 +315,7 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
         {error, Reason} -> {reply, {error, Reason}, rest(State)}
     end;
 handle_call(carry_nothing, _From, State) ->
+    ok = stop_engine(?CARRIED_TIMEOUT),
     {reply, ok, rest(State)};
 handle_call(address, _From, #state{identity = none} = State) ->
     {reply, {error, not_running}, State};

@@ -52,6 +52,7 @@ async fn read_fragment(
     if !read_ahead(connection, ahead, FRAGMENT_HEADER_LEN).await.map_err(plain)? {
         return Ok(None);
     }
+    session.core.takes_in().await;
     let head = ahead.split_to(FRAGMENT_HEADER_LEN);
     if head[..] == BULK_PROBE {
         session.heard(session.core.clock.now());

@@ -13,6 +13,7 @@ use crate::io::source::Source;
 use crate::local::registry::Registry;
 use crate::local::watch::{HostedWaiters, WatchLimit, Watches};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use teleport_proto::handshake::LocalNode;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Budget;
@@ -74,6 +75,8 @@ pub(crate) struct Core {
     /// What peers may reach.
     pub(crate) allowed: Current,
     pub(crate) meter: NodeMeter,
+    /// Nothing is read of what peers send.
+    deaf: AtomicBool,
 }
 
 impl Core {
@@ -107,8 +110,21 @@ impl Core {
             config,
             handle,
             hosting,
+            deaf: AtomicBool::new(false),
         };
         (Arc::new(core), told)
+    }
+
+    /// From now on nothing is taken in, and so nothing acknowledged: there is nobody who would get it.
+    pub(crate) fn take_nothing_in(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Never returns when nothing is taken in any more.
+    pub(super) async fn takes_in(&self) {
+        if self.deaf.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
     }
 
     /// A session's parts in the node's windows: for what takes credit, and for what does not.

@@ -112,6 +112,7 @@ async fn read_batches(
     } else {
         connection.stream.readable().await?;
     }
+    session.core.takes_in().await;
     input.make_room(reader.most_room());
     match connection.stream.try_read_buf(&mut input.received) {
         Ok(0) => return Ok(false),

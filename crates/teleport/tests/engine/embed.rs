@@ -194,6 +194,29 @@ async fn messages_come_in_order_and_a_large_one_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_about_to_end_takes_nothing_in_and_what_it_has_sent_arrives() {
+    let (mut hosted, node) = pair().await;
+    let (process, mut mailbox) = (node.process(), node.register("server").unwrap());
+    process.send(hosted.pid(), "before").await.unwrap();
+    process.send(hosted.pid(), &Binary::from(vec![7; 3 * MIB])).await.unwrap();
+    let Inbound::Message { .. } = hosted.next().await else { panic!() };
+    let Inbound::Message { .. } = hosted.next().await else { panic!() };
+    hosted.node.take_nothing_in();
+    let options = SendOptions::default;
+    let small = process.send_acknowledged(hosted.pid(), "after", options()).await.unwrap();
+    let large = Binary::from(vec![7; 3 * MIB]);
+    let large = node.process().send_acknowledged(hosted.pid(), &large, options()).await.unwrap();
+    let last = to_segments("last").unwrap();
+    hosted.node.send(SERVER, recipient(&node, "server"), last, options(), |_| {}).unwrap();
+    assert_eq!(receive::<String>(&mut mailbox).await, "last");
+    assert!(within(hosted.node.shutdown(Duration::from_secs(60))).await.unconfirmed.is_empty());
+    for sent in [small, large] {
+        assert!(matches!(within(sent).await, Err(DeliveryError::Unconfirmed { .. })));
+    }
+    assert!(hosted.inbound.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn its_processes_are_called_and_monitored() {
     let (mut hosted, node) = pair().await;
     let (to, process) = (("server", hosted.node.name().clone()), node.process());

@@ -128,6 +128,9 @@ fn tell_lost(running: &Running, _unconfirmed: Vec<(NodeName, u64)>) {
 /// through, as the virtual machine does with what its ports have to write when it halts.
 pub(crate) fn lose(running: &Arc<Running>) {
     let was_current = running::stop_this(running);
+    if let Some(node) = running.node() {
+        node.take_nothing_in();
+    }
     let unconfirmed = end(running, halting::DEADLINE);
     if was_current {
         running::forget(running);
@@ -167,8 +170,9 @@ fn shut_down(deadline: Duration, tell: impl FnOnce(&Running, Vec<(NodeName, u64)
         tell(&draining, unconfirmed);
     });
     if started.is_err() {
-        // It ends with its last user.
+        // The thread that watches its pulse ends it; without one it ends with its last user.
         running::forget(&running);
+        running.pulse.end();
         return atoms::system();
     }
     atoms::ok()

@@ -8,6 +8,7 @@
 use crate::node::notice::runtime;
 use crate::node::running;
 use std::ffi::c_int;
+use std::io::{self, Write};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Peers have so long to confirm what is on its way.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same when nothing of the virtual machine is closed: its processes run on meanwhile.
+const DEADLINE_WITHOUT_FLUSH: Duration = Duration::from_secs(1);
 
 /// The goodbyes take at most this long besides.
 const PARTING: Duration = Duration::from_secs(2);
@@ -41,24 +45,25 @@ extern "C" fn at_exit() {
     if nodes.is_empty() || process::id() != PROCESS.load(Ordering::Relaxed) {
         return;
     }
-    let _ = running::stop();
+    // One that runs has not heard of it: its pulse's port is open.
+    let deadline = if running::stop().is_some() { DEADLINE_WITHOUT_FLUSH } else { DEADLINE };
     let (done, end) = channel::<()>();
     // What belongs to the thread that exits is gone already, and waiting for the node needs that.
     let ending = thread::Builder::new().name("teleport halt".to_owned()).spawn(move || {
         let begun = Instant::now();
         for node in nodes.iter().filter_map(|running| running.node()) {
             let Ok(runtime) = runtime() else { return };
-            let report = runtime.block_on(node.shutdown(DEADLINE.saturating_sub(begun.elapsed())));
+            node.take_nothing_in();
+            let report = runtime.block_on(node.shutdown(deadline.saturating_sub(begun.elapsed())));
             for (peer, count) in report.unconfirmed {
                 // Nothing else is left to tell it.
-                eprintln!(
-                    "teleport: the virtual machine halts, and {count} messages to {peer} are not confirmed"
-                );
+                let what = format!("{count} messages to {peer} are not confirmed");
+                let _ = writeln!(io::stderr(), "teleport: the virtual machine halts, and {what}");
             }
         }
         drop(done);
     });
     if ending.is_ok() {
-        let _ = end.recv_timeout(DEADLINE + PARTING); // it is over, or takes too long
+        let _ = end.recv_timeout(deadline + PARTING); // it is over, or takes too long
     }
 }

@@ -156,6 +156,12 @@ impl Embedded {
         Ok(())
     }
 
+    /// Reads nothing of what peers send any more, for when the host is about to end: what is not taken in is not acknowledged. What
+    /// this node has sent still gets there, until it is [shut down](Self::shutdown).
+    pub fn take_nothing_in(&self) {
+        self.engine().core.take_nothing_in();
+    }
+
     /// Stops the node; see [`Node::shutdown`].
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         self.node.shutdown(deadline).await
