@@ -5,7 +5,7 @@
 -behaviour(application).
 -behaviour(supervisor).
 
--export([start/2, stop/1, init/1, is_starting/0, start_error/0, failed/1, supported/1, library/0]).
+-export([start/2, prep_stop/1, stop/1, init/1, is_starting/0, start_error/0, failed/1, supported/1, library/0]).
 
 %% The persistent term with the reason why the last start failed; `starting' while it is under way.
 -define(START_ERROR, {teleport, start_error}).
@@ -38,9 +38,14 @@ start_error() ->
 failed(Reason) ->
     persistent_term:put(?START_ERROR, Reason).
 
+%% Not called if the supervisor has given up: then the reason stays known.
+-spec prep_stop(State) -> State.
+prep_stop(State) ->
+    ok = failed(none),
+    State.
+
 -spec stop(term()) -> ok.
 stop(_State) ->
-    ok = failed(none),
     case whereis(teleport_sup) of
         undefined ->
             %% A manager that was killed and not restarted has left the engine running, without processes to serve
@@ -100,10 +105,22 @@ library() ->
         Failed -> Failed
     end,
     case {is_library_loaded(), Loaded} of
-        {true, _} -> ok;
+        {true, _} -> complete(missing());
         {false, {error, Reason}} -> {error, persistent_term:get({teleport_nif, load_error}, Reason)};
         {false, _} -> {error, persistent_term:get({teleport_nif, load_error}, not_loaded)}
     end.
+
+%% Of another version of the modules, it lacks some functions: `erlang:load_nif/2' refuses only those that are too many.
+-spec complete([{atom(), arity()}]) -> ok | {error, {nif_not_loaded, file:filename(), string()}}.
+complete([]) ->
+    ok;
+complete([{Name, Arity} | _]) ->
+    Text = io_lib:format("it is of another version than the modules, and has no ~ts/~b: build it anew", [Name, Arity]),
+    {error, {nif_not_loaded, teleport_nif:file(), lists:flatten(Text)}}.
+
+-spec missing() -> [{atom(), arity()}].
+missing() ->
+    (teleport_nif:module_info(exports) -- teleport_nif:module_info(nifs)) -- teleport_nif:in_erlang().
 
 -spec is_library_loaded() -> boolean().
 is_library_loaded() ->

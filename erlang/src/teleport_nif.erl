@@ -15,7 +15,8 @@
 -export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
          carrier_stat/1, carrier_tick/1,
          carrier_peer/1, carrier_address/1, carrier_end/2, carrier_refuse/0, plain_descriptor/1, plain_proved/1,
-       plain_close/1]).
+         plain_close/1]).
+-export([file/0, in_erlang/0]).
 %% For tests.
 -export([makes_maps_anywhere/1]).
 
@@ -92,12 +93,8 @@
 %% from another file ends the engine of the one before.
 -spec init() -> ok | {error, term()}.
 init() ->
-    %% `code:priv_dir/1' knows only applications in the code path under their names.
-    Dir = case code:priv_dir(teleport) of
-        {error, bad_name} -> filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
-        Priv -> Priv
-    end,
-    File = filename:join(Dir, "teleport_nif"),
+    Dir = priv(),
+    File = file(),
     {Before, LastFile, Last} = persistent_term:get(?LIBRARY, {0, none, 0}),
     {ThisFile, This} = case identity(File) of
         LastFile -> {LastFile, Last};
@@ -120,6 +117,24 @@ init() ->
                 _ -> Error
             end
     end.
+
+%% `code:priv_dir/1' knows only applications in the code path under their names.
+-spec priv() -> file:filename().
+priv() ->
+    case code:priv_dir(teleport) of
+        {error, bad_name} -> filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
+        Priv -> Priv
+    end.
+
+%% The library, without its extension.
+-spec file() -> file:filename().
+file() ->
+    filename:join(priv(), "teleport_nif").
+
+%% The exported functions that are not of the library.
+-spec in_erlang() -> [{atom(), arity()}].
+in_erlang() ->
+    [{module_info, 0}, {module_info, 1}, {makes_maps_anywhere, 1}, {file, 0}, {in_erlang, 0}].
 
 -spec identity(file:filename()) -> term().
 identity(File) ->

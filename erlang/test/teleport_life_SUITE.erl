@@ -9,7 +9,8 @@
          the_first_calls_after_a_start_are_answered/1, all_modules_are_loaded/1]).
 -export([a_node_without_room_for_processes_goes_on/1]).
 -export([a_supervisor_that_gives_up/1, calls_that_begin_at_the_end/1, stopped_before_there_is_a_session/1]).
--export([a_missing_library_is_named_in_the_error/1, a_file_that_is_no_library_is_named/1, older_releases_are_refused/1,
+-export([a_missing_library_is_named_in_the_error/1, a_file_that_is_no_library_is_named/1,
+         a_library_of_another_version_is_refused/1, older_releases_are_refused/1,
          the_resolver_runs_before_it_is_needed/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
@@ -21,6 +22,7 @@ all() ->
      the_first_calls_after_a_start_are_answered, all_modules_are_loaded,
      a_node_without_room_for_processes_goes_on, a_supervisor_that_gives_up, calls_that_begin_at_the_end,
      stopped_before_there_is_a_session, a_missing_library_is_named_in_the_error, a_file_that_is_no_library_is_named,
+     a_library_of_another_version_is_refused,
      older_releases_are_refused, the_resolver_runs_before_it_is_needed].
 
 init_per_suite(Config) ->
@@ -271,6 +273,23 @@ a_file_that_is_no_library_is_named(Config) ->
     ok = filelib:ensure_dir(Library),
     ok = file:write_file(Library, <<"no library at all">>),
     ?assertMatch({error, {nif_not_loaded, _File, _Text}}, start_from(Root)).
+
+%% Such a library is loaded, and would fail at the first call of what it has not got.
+a_library_of_another_version_is_refused(Config) ->
+    Root = copy(Config, ?FUNCTION_NAME),
+    Library = filename:join([Root, "priv", "teleport_nif.so"]),
+    ok = filelib:ensure_dir(Library),
+    {ok, _} = file:copy(filename:join(code:priv_dir(teleport), "teleport_nif.so"), Library),
+    File = proplists:get_value(source, teleport_nif:module_info(compile)),
+    {ok, Source} = file:read_file(File),
+    Newer = [string:replace(Source, "-nifs([", "-export([new_one/0]).\n-nifs([new_one/0]).\n-nifs(["),
+             "\nnew_one() -> erlang:nif_error(not_loaded).\n"],
+    Copy = filename:join(Root, "teleport_nif.erl"),
+    ok = file:write_file(Copy, Newer),
+    {ok, teleport_nif} = compile:file(Copy, [{outdir, filename:join(Root, "ebin")}, {i, filename:dirname(File)}]),
+    {error, {nif_not_loaded, Named, Text}} = start_from(Root),
+    ?assertEqual(filename:rootname(Library), Named),
+    ?assertNotEqual(nomatch, string:find(Text, "new_one/0")).
 
 %% The application without its library, in a directory of its own.
 copy(Config, Name) ->
