@@ -2,7 +2,7 @@
 
 use crate::base::allow::AllowList;
 use crate::base::cookies::{Cookies, KnownCookies};
-use crate::base::resolver::{Resolver, StaticPeers};
+use crate::base::resolver::{Careful, Resolver, StaticPeers};
 use crate::engine::control::TickObserver;
 use crate::engine::{Engine, Lifecycle, Parts};
 use crate::host::Hosting;
@@ -106,7 +106,7 @@ impl NodeBuilder {
 
     /// Where peers are. Default: an empty table.
     pub fn resolver(mut self, resolver: impl Resolver + 'static) -> Self {
-        self.resolver = Arc::new(resolver);
+        self.resolver = Arc::new(Careful(Arc::new(resolver)));
         self
     }
 

@@ -1,5 +1,6 @@
 //! Which cookie is shared with a peer.
 
+use super::caught::{caught, text};
 use super::lock::SharedLock;
 use std::collections::HashMap;
 use std::future::Future;
@@ -55,7 +56,11 @@ impl KnownCookies {
             return Some(own.clone());
         }
         let Some(asked) = &self.asked else { return Some(self.default.clone()) };
-        let cookie = Cookie::new(&asked.cookie(peer).await?).ok()?;
+        let answer = caught(|| asked.cookie(peer)).await.unwrap_or_else(|panic| {
+            tracing::error!(node = %self.node, %peer, panic = text(&*panic), "who knows the cookies panicked, so there is none");
+            None
+        });
+        let cookie = Cookie::new(&answer?).ok()?;
         self.warn_if_weak(&cookie);
         Some(cookie)
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod allow;
+pub(crate) mod caught;
 pub(crate) mod config;
 pub(crate) mod cookies;
 pub(crate) mod down;

@@ -1,5 +1,6 @@
 //! Where peers are.
 
+use super::caught::{caught, text};
 use super::lock::SharedLock;
 use std::collections::HashMap;
 use std::future::Future;
@@ -26,6 +27,29 @@ pub trait Resolver: Send + Sync {
     /// whether it has. By default there is no other way.
     fn call_back<'a>(&'a self, _node: &'a NodeName) -> CallingBack<'a> {
         Box::pin(std::future::ready(false))
+    }
+}
+
+/// One that an application brings along: a panic of it is no answer, and the next attempt asks again.
+pub(crate) struct Careful(pub(crate) Arc<dyn Resolver>);
+
+impl Resolver for Careful {
+    fn resolve<'a>(&'a self, node: &'a NodeName) -> Resolving<'a> {
+        Box::pin(async move {
+            caught(|| self.0.resolve(node)).await.unwrap_or_else(|panic| {
+                tracing::error!(%node, panic = text(&*panic), "the resolver panicked, so it knows no address");
+                Vec::new()
+            })
+        })
+    }
+
+    fn call_back<'a>(&'a self, node: &'a NodeName) -> CallingBack<'a> {
+        Box::pin(async move {
+            caught(|| self.0.call_back(node)).await.unwrap_or_else(|panic| {
+                tracing::error!(%node, panic = text(&*panic), "the resolver panicked, so it has called nobody back");
+                false
+            })
+        })
     }
 }
 

@@ -6,8 +6,12 @@ use crate::common::{
     start, start_apart, start_with, within,
 };
 use rustix::process::Signal;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use teleport::{Config, DeliveryError, EndReason, Node, NodeEvent, Pid, SendError, SendOptions, StaticPeers};
+use teleport::{
+    Config, DeliveryError, EndReason, Node, NodeEvent, NodeName, Pid, Resolver, Resolving, SendError,
+    SendOptions, StaticPeers,
+};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -44,6 +48,40 @@ async fn a_thousand_first_sends_share_one_session_and_each_keeps_its_order() {
     assert!(inbox.try_recv().is_none());
     let events = events_so_far(&mut events).await;
     assert!(matches!(events[..], [NodeEvent::Up { .. }]), "{events:?}");
+}
+
+/// Panics at the first question of each kind, and knows the answers then.
+struct Fragile {
+    peers: StaticPeers,
+    asked: AtomicUsize,
+}
+
+impl Resolver for Fragile {
+    fn resolve<'a>(&'a self, node: &'a NodeName) -> Resolving<'a> {
+        match self.asked.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("at once"),
+            1 => Box::pin(async { panic!("in between") }),
+            _ => self.peers.resolve(node),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_resolver_that_panics_costs_an_attempt_to_connect() {
+    // Whichever of the two names is the greater one.
+    for [one, other] in [["a@127.0.0.1", "b@127.0.0.1"], ["b@127.0.0.1", "a@127.0.0.1"]] {
+        let peers = StaticPeers::new();
+        let fragile = Fragile { peers: peers.clone(), asked: AtomicUsize::new(0) };
+        let a = Node::builder(one).cookie(COOKIE).resolver(fragile).start().await.unwrap();
+        let b = start(other, &peers).await;
+        let mut inbox = b.register("inbox").unwrap();
+        for _ in 0..2 {
+            let sent = within(a.send(("inbox", b.name()), &1)).await;
+            assert!(matches!(sent, Err(SendError::NoConnection(_))), "{sent:?}");
+        }
+        within(a.send(("inbox", b.name()), &2)).await.unwrap();
+        assert_eq!(receive::<u8>(&mut inbox).await, 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

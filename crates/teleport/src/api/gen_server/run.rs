@@ -5,13 +5,10 @@ use super::envelope::Envelope;
 use super::{Answer, GenServer};
 use crate::api::call::Caller;
 use crate::api::mailbox::{Mailbox, Message};
+use crate::base::caught::{Panic, caught, text};
 use crate::base::error::ReplyError;
 use serde::Serialize;
 use std::any::Any;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Instant;
 use teleport_etf::{Atom, Binary, DecodeError, RawTerm, Term};
 use tokio::sync::watch;
@@ -50,9 +47,10 @@ impl Drop for Life {
 /// Runs a server until it ends. If it is given up in between, the state is dropped before the process ends, too.
 pub(super) async fn run<S: GenServer>(mut life: Life, mut server: S) {
     let Some(context) = &mut life.context else { return };
-    let lived = caught(live(&mut server, context)).await.flatten();
+    let panicked = |panic: Panic| reason_of(&*panic);
+    let lived = caught(|| live(&mut server, context)).await.map_err(panicked).flatten();
     // The state goes before those who wait for the end are told: what it holds is free then.
-    let dropped = caught(async move { drop(server) }).await;
+    let dropped = caught(|| async move { drop(server) }).await.map_err(panicked);
     let reason = lived.and_then(|reason| dropped.map(|()| reason));
     let reason = reason.unwrap_or_else(|panic| {
         let (node, server) = (context.node().name(), context.pid());
@@ -89,11 +87,11 @@ async fn finish<S: GenServer>(
     reason: Term,
     reply: Option<(Caller, S::Reply)>,
 ) -> Result<Term, Term> {
-    let terminated = caught(server.terminate(&reason, context)).await;
+    let terminated = caught(|| server.terminate(&reason, context)).await;
     if let Some((caller, reply)) = reply {
         answer(context, &caller, &reply);
     }
-    terminated.map(|()| reason)
+    terminated.map(|()| reason).map_err(|panic| reason_of(&*panic))
 }
 
 /// Lets the server handle a message. What it answers at once is left to be sent.
@@ -174,20 +172,9 @@ fn complain_of_cast(context: &mut Context, message: &Message, error: &DecodeErro
     tracing::warn!(%node, %server, name = context.name(), %from, %error, not_said = not_said.same, "a cast cannot be read");
 }
 
-/// The future's output, or the exit reason that its panic makes.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Term> {
-    let mut future = pin!(future);
-    // The state that it may have left half changed is dropped, and not looked at again.
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(reason_of(&*panic))),
-    })
-    .await
-}
-
+/// The exit reason that a panic makes.
 fn reason_of(panic: &(dyn Any + Send)) -> Term {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+    let text = text(panic);
     let text = &text[..text.floor_char_boundary(PANIC_TEXT)];
     Term::tuple([Term::atom("panic"), Binary::from(text.to_owned()).into()])
 }
