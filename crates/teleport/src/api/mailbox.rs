@@ -28,6 +28,7 @@ use tokio::task::coop;
 /// [`mailbox_total`](field@crate::Config::mailbox_total); over that their sends wait. Dropping it ends
 /// the process with the reason `normal`: its name is free, and what was waiting is gone, as in Erlang. A process that monitors
 /// it gets DOWN, and calls that it has not answered fail.
+#[must_use = "the process ends when its mailbox is dropped"]
 pub struct Mailbox {
     process: Process,
     inbox: Arc<Inbox>,

@@ -198,10 +198,12 @@ impl Node {
     /// calls are answered, and those answers are seen through. Calls that are still being served are not
     /// waited for: their callers learn that the node is down.
     ///
-    /// A node that is dropped instead says goodbye as well, but what is under way is lost.
+    /// A node that is dropped instead says goodbye as well, but what is under way is lost. So it is when this future is dropped before it
+    /// is done.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let engine = self.engine();
         engine.close_doors();
+        let _given_up = StopOnDrop(engine);
         let sessions = engine.peers.sessions();
         // Whatever is left at the deadline is reported.
         let _ = tokio::time::timeout(deadline, drain(&sessions)).await;
@@ -251,6 +253,15 @@ impl Node {
     /// Whether it is the pid of a process of this node's present life.
     pub(crate) fn is_own(&self, pid: &Pid) -> bool {
         pid.node == self.running.atom && pid.creation == self.incarnation().as_u32()
+    }
+}
+
+/// Stops what would be left as it is if a shutdown is given up halfway: neither running nor over.
+struct StopOnDrop<'a>(&'a Arc<Engine>);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        let _told = self.0.stop(); // nothing happens if that has been done
     }
 }
 

@@ -37,6 +37,7 @@ pub enum NodeEvent {
 /// unless they have only just begun: [`Node::info`](crate::Node::info) lists them. Events wait, however many, until they are
 /// taken, by [`recv`](Self::recv) or from the stream that this is.
 #[derive(Debug)]
+#[must_use = "what is not received is of no use"]
 pub struct NodeMonitor {
     events: mpsc::UnboundedReceiver<NodeEvent>,
 }

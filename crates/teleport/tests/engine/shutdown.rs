@@ -34,6 +34,18 @@ async fn everything_accepted_is_delivered_first() {
 }
 
 #[tokio::test]
+async fn a_shutdown_that_is_given_up_ends_the_node() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    within(a.prime(b.name())).await.unwrap();
+    let (mut own, _inbox) = (a.register("own").unwrap(), b.register("inbox").unwrap());
+    Kind::Express.of(&proxy).iter().for_each(|connection| connection.stall());
+    within(a.send(("inbox", b.name()), &1)).await.unwrap();
+    // It waits for that, and is dropped then.
+    assert!(a.shutdown(Duration::from_secs(60)).now_or_never().is_none());
+    assert!(within(own.recv()).await.is_none());
+}
+
+#[tokio::test]
 async fn what_is_not_delivered_by_the_deadline_is_reported_on_both_sides() {
     let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
     within(a.prime(b.name())).await.unwrap();
