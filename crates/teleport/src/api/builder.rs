@@ -106,7 +106,7 @@ impl NodeBuilder {
 
     /// Where peers are. Default: an empty table.
     pub fn resolver(mut self, resolver: impl Resolver + 'static) -> Self {
-        self.resolver = Arc::new(Careful(Arc::new(resolver)));
+        self.resolver = Arc::new(Careful::new(Arc::new(resolver)));
         self
     }
 

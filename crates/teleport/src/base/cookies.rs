@@ -2,11 +2,13 @@
 
 use super::caught::{caught, text};
 use super::lock::SharedLock;
+use super::seldom::{NotSaid, Seldom};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use teleport_proto::NodeName;
 use teleport_proto::handshake::Cookie;
 
@@ -33,6 +35,7 @@ pub(crate) struct KnownCookies {
     peers: SharedLock<HashMap<NodeName, Cookie>>,
     /// Asked for all other cookies, if there is one.
     asked: Option<Arc<dyn Cookies>>,
+    panics: Seldom<()>,
     /// A weak cookie has been warned of.
     warned: AtomicBool,
 }
@@ -44,8 +47,8 @@ impl KnownCookies {
         peers: HashMap<NodeName, Cookie>,
         asked: Option<Arc<dyn Cookies>>,
     ) -> Self {
-        let known =
-            Self { node, default, peers: SharedLock::new(peers), asked, warned: AtomicBool::new(false) };
+        let (peers, panics, warned) = (SharedLock::new(peers), Seldom::default(), AtomicBool::new(false));
+        let known = Self { node, default, peers, asked, panics, warned };
         known.warn_if_weak(&known.default);
         known
     }
@@ -57,7 +60,11 @@ impl KnownCookies {
         }
         let Some(asked) = &self.asked else { return Some(self.default.clone()) };
         let answer = caught(|| asked.cookie(peer)).await.unwrap_or_else(|panic| {
-            tracing::error!(node = %self.node, %peer, panic = text(&*panic), "who knows the cookies panicked, so there is none");
+            // Strangers have it asked.
+            if let Some(NotSaid { same, .. }) = self.panics.note((), Instant::now()) {
+                let (node, panic) = (&self.node, text(&*panic));
+                tracing::error!(%node, %peer, panic, not_said = same, "asking for the cookie panicked, so there is none");
+            }
             None
         });
         let cookie = Cookie::new(&answer?).ok()?;

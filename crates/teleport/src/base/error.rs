@@ -478,7 +478,7 @@ pub enum CallError {
     /// No reply within the time given. The server may have got the request; a reply that still comes is dropped.
     #[error("no reply within {0:?}; the server may still be at it")]
     Timeout(Duration),
-    /// There is no such process, or name.
+    /// There is no such process, or name; or the server has itself ended with the reason `noproc`.
     #[error("there is no such process")]
     NoProcess,
     /// The server ended before it answered; this is its exit reason.

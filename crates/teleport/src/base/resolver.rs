@@ -1,12 +1,14 @@
 //! Where peers are.
 
-use super::caught::{caught, text};
+use super::caught::{Panic, caught, text};
 use super::lock::SharedLock;
+use super::seldom::{NotSaid, Seldom};
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 use teleport_proto::NodeName;
 
 /// The answer of a [`Resolver`]: addresses to try in turn; none if the node is not known.
@@ -31,13 +33,28 @@ pub trait Resolver: Send + Sync {
 }
 
 /// One that an application brings along: a panic of it is no answer, and the next attempt asks again.
-pub(crate) struct Careful(pub(crate) Arc<dyn Resolver>);
+pub(crate) struct Careful {
+    resolver: Arc<dyn Resolver>,
+    panics: Seldom<()>,
+}
+
+impl Careful {
+    pub(crate) fn new(resolver: Arc<dyn Resolver>) -> Self {
+        Self { resolver, panics: Seldom::default() }
+    }
+
+    fn panicked(&self, node: &NodeName, panic: &Panic) {
+        if let Some(NotSaid { same, .. }) = self.panics.note((), Instant::now()) {
+            tracing::error!(%node, panic = text(&**panic), not_said = same, "the resolver panicked, which is no answer");
+        }
+    }
+}
 
 impl Resolver for Careful {
     fn resolve<'a>(&'a self, node: &'a NodeName) -> Resolving<'a> {
         Box::pin(async move {
-            caught(|| self.0.resolve(node)).await.unwrap_or_else(|panic| {
-                tracing::error!(%node, panic = text(&*panic), "the resolver panicked, so it knows no address");
+            caught(|| self.resolver.resolve(node)).await.unwrap_or_else(|panic| {
+                self.panicked(node, &panic);
                 Vec::new()
             })
         })
@@ -45,8 +62,8 @@ impl Resolver for Careful {
 
     fn call_back<'a>(&'a self, node: &'a NodeName) -> CallingBack<'a> {
         Box::pin(async move {
-            caught(|| self.0.call_back(node)).await.unwrap_or_else(|panic| {
-                tracing::error!(%node, panic = text(&*panic), "the resolver panicked, so it has called nobody back");
+            caught(|| self.resolver.call_back(node)).await.unwrap_or_else(|panic| {
+                self.panicked(node, &panic);
                 false
             })
         })

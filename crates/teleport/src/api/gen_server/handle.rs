@@ -11,7 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
-use teleport_etf::{Atom, Pid, Term};
+use teleport_etf::{Atom, EncodeError, Pid, RawTerm, Term, from_bytes, to_segments};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -182,7 +182,7 @@ impl<S: GenServer> ServerRef<S> {
     /// Ends the server, after what is in its mailbox by now, and waits for the end; like `gen_server:stop/3`.
     ///
     /// Returns the exit reason, which is another one if the server ended otherwise meanwhile. An error says that the
-    /// reason cannot be sent, and that the server goes on.
+    /// reason cannot be sent, or that the server could not decode it, and that the server goes on.
     ///
     /// A server that did this to itself would wait for ever: use [`Context::stop`](super::Context::stop) there.
     ///
@@ -192,8 +192,18 @@ impl<S: GenServer> ServerRef<S> {
     pub async fn stop(&self, reason: impl Into<Term>) -> Result<Term, SendError> {
         // The answer is not waited for: the exit reason says more.
         let from = (self.process.pid(), Atom::from_static("stop"));
-        let terminate = (Atom::from_static("terminate"), reason.into());
-        match self.process.send(&self.pid, &(Atom::from_static("system"), from, terminate)).await {
+        let terminate =
+            RawTerm::new(&(Atom::from_static("terminate"), reason.into())).map_err(SendError::Encode)?;
+        let message = (Atom::from_static("system"), from, &terminate);
+        // The server would go on without a word.
+        let encoded = to_segments(&message).map_err(SendError::Encode)?.into_contiguous();
+        let decoded = from_bytes::<(Atom, (Pid, Atom), RawTerm)>(&encoded)
+            .and_then(|(_, _, terminate)| terminate.decode::<(Atom, Term)>());
+        if let Err(error) = decoded {
+            let why = format!("the server cannot decode the reason: {error}");
+            return Err(SendError::Encode(EncodeError::Custom(why)));
+        }
+        match self.process.send(&self.pid, &message).await {
             // It ends with the node.
             Ok(()) | Err(SendError::NotRunning) => Ok(self.wait().await),
             Err(error) => Err(error),

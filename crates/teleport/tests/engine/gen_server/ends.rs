@@ -106,6 +106,9 @@ async fn a_cast_or_its_starter_can_stop_it_after_what_was_sent_before() {
 async fn a_reason_that_cannot_be_sent_stops_nobody() {
     let (a, _b) = pair_with(|config| config.max_message = (MIB as u64).try_into().unwrap()).await;
     let (server, _events) = desk(&a, "desk");
+    let deep = (0..600).fold(Term::atom("deep"), |term, _| Term::tuple([term]));
+    let refused = within(server.stop(deep)).await;
+    assert!(matches!(&refused, Err(SendError::Encode(_))), "{refused:?}");
     let refused = within(server.stop(payload(2 * MIB, 1))).await;
     assert!(matches!(refused, Err(SendError::TooLarge { .. })), "{refused:?}");
     assert!(is_well(&server, &client(&a)).await);
