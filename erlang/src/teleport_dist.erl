@@ -38,7 +38,7 @@
 -define(IDLE, 1000).
 
 %% Milliseconds between looks at a plain connection whose handshake is not over.
--define(LOOK_AFTER, 200).
+-define(LOOK_AFTER, 50).
 
 %% The persistent term with the process that accepts connections.
 -define(ACCEPTOR, {?MODULE, acceptor}).
@@ -287,7 +287,7 @@ accept_next(Kernel) ->
                 {ok, Socket} ->
                     _ = spawn(?MODULE, hold, [Plain, Socket]),
                     hand_on(Kernel, Socket, fun(Pid) -> Driver:controlling_process(Socket, Pid) end);
-                {error, _Reason} -> ok % the node has closed it
+                {error, _Reason} -> ok = teleport_nif:plain_close(Plain) % the node may have done so
             end;
         accept_anew ->
             ok = teleport_nif:carrier_accept()

@@ -100,7 +100,7 @@ what_was_sent_over_a_carried_connection_before_a_halt_arrives(_Config) ->
         Arrived = arrived_before(A, B, Send, Halt),
         ?assert(Arrived >= 18, {arrived, Arrived})
     end)
-     || Halt <- [fun() -> erlang:halt(0) end, fun() -> erlang:halt(0, [{flush, false}]) end, fun() -> erlang:halt("of the test") end]].
+     || Halt <- [fun() -> erlang:halt(0) end, fun() -> erlang:halt(0, [{flush, false}]) end, fun() -> init:stop() end]].
 
 %% Longer than for so many seconds.
 a_halt_waits_for_no_stopped_peer(_Config) ->

@@ -5,7 +5,7 @@
 #[path = "../src/node/pulse.rs"]
 mod pulse;
 
-use pulse::Pulse;
+use pulse::{Gone, Pulse};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// The end for what answers, and what is told once it does not.
-fn begin(pulse: &Arc<Pulse>) -> (UnixStream, Receiver<()>) {
+fn begin(pulse: &Arc<Pulse>) -> (UnixStream, Receiver<Gone>) {
     let (tell, told) = channel();
-    let end = UnixStream::from(pulse::begin(pulse, move || tell.send(()).unwrap()).unwrap());
+    let end = UnixStream::from(pulse::begin(pulse, move |how| tell.send(how).unwrap()).unwrap());
     end.set_nonblocking(false).unwrap();
     (end, told)
 }
@@ -36,7 +36,7 @@ fn an_end_that_is_closed_has_gone_at_once() {
     end.read_exact(&mut [0]).unwrap();
     assert_eq!(told.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
     drop(end);
-    told.recv().unwrap();
+    assert_eq!(told.recv(), Ok(Gone::Closed));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn what_does_not_answer_any_more_has_gone() {
     end.write_all(&[1]).unwrap();
     end.read_exact(&mut [0]).unwrap();
     end.write_all(&[1]).unwrap();
-    told.recv().unwrap();
+    assert_eq!(told.recv(), Ok(Gone::Silent));
     let mut asked = Vec::new();
     end.read_to_end(&mut asked).unwrap();
     assert!(asked.len() > 3, "it is asked {} times", asked.len());

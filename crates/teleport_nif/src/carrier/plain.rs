@@ -6,15 +6,18 @@ use crate::lock::Lock;
 use rustler::{Encoder, OwnedEnv, Resource, ResourceArc};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::MutexGuard;
+use std::sync::Arc;
 use teleport::embed::{Close, Newcomer};
 
 /// A connection. It is closed when that is asked for, or no process holds it any more: a port that is opened with a descriptor does
 /// not close it.
-pub(crate) struct Plain {
-    open: Lock<Option<OwnedFd>>,
+pub(crate) struct Plain(Arc<Lock<Connection>>);
+
+#[derive(Default)]
+struct Connection {
+    open: Option<OwnedFd>,
     /// Of one that has not proved itself.
-    newcomer: Lock<Option<Newcomer>>,
+    newcomer: Option<Newcomer>,
 }
 
 #[rustler::resource_impl(register = false)]
@@ -23,55 +26,59 @@ impl Resource for Plain {}
 impl Plain {
     /// Of no connection.
     pub(crate) fn nothing() -> Self {
-        Self { open: Lock::new(None), newcomer: Lock::new(None) }
+        Self(Arc::default())
     }
 
     pub(crate) fn new(descriptor: OwnedFd) -> Self {
-        Self { open: Lock::new(Some(descriptor)), ..Self::nothing() }
+        Self(Arc::new(Lock::new(Connection { open: Some(descriptor), newcomer: None })))
     }
 
     /// The descriptor, as long as it is open.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
-        self.open().as_ref().map(AsRawFd::as_raw_fd)
+        self.0.lock().open.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Closes it.
     pub(crate) fn close(&self) {
-        let (open, newcomer) = (self.open().take(), self.newcomer.lock().take());
-        drop((open, newcomer));
+        let connection = std::mem::take(&mut *self.0.lock());
+        drop(connection);
     }
 
     /// Distributed Erlang has accepted it.
     pub(crate) fn proved(&self) {
-        let newcomer = self.newcomer.lock().take();
+        let newcomer = self.0.lock().newcomer.take();
         if let Some(newcomer) = newcomer {
             newcomer.proved();
         }
     }
+}
 
-    /// Its port sees that the other side has closed it, and ends.
-    fn shut_down(&self) {
-        let mut open = self.open();
-        if let Some(descriptor) = open.take() {
+impl Connection {
+    /// The port of one that has not proved itself sees that the other side has closed it, and ends.
+    fn make_room(&mut self) {
+        if self.newcomer.take().is_some()
+            && let Some(descriptor) = self.open.take()
+        {
             let connection = TcpStream::from(descriptor);
             let _ = connection.shutdown(Shutdown::Both); // the other side may have
-            *open = Some(connection.into());
+            self.open = Some(connection.into());
         }
-    }
-
-    fn open(&self) -> MutexGuard<'_, Option<OwnedFd>> {
-        self.open.lock()
     }
 }
 
 /// Hands a connection on. It is closed if nobody accepts.
 pub(crate) fn hand_on(connection: TcpStream, newcomer: Newcomer) -> Option<Close> {
     let acceptor = acceptor()?;
-    let plain = Plain { newcomer: Lock::new(Some(newcomer)), ..Plain::new(connection.into()) };
-    let plain = ResourceArc::new(plain);
-    let close = plain.clone();
+    let connection = Connection { open: Some(connection.into()), newcomer: Some(newcomer) };
+    let plain = ResourceArc::new(Plain(Arc::new(Lock::new(connection))));
+    // Only processes keep it.
+    let connection = Arc::downgrade(&plain.0);
     // It may have ended.
     let _ = OwnedEnv::new()
         .send_and_clear(&acceptor, |env| (atoms::teleport_carrier(), atoms::plain(), plain).encode(env));
-    Some(Box::new(move || close.shut_down()))
+    Some(Box::new(move || {
+        if let Some(connection) = connection.upgrade() {
+            connection.lock().make_room();
+        }
+    }))
 }

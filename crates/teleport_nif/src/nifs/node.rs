@@ -9,6 +9,7 @@ use crate::node::ask::Ask;
 use crate::node::config::Settings;
 use crate::node::errors::start_error;
 use crate::node::notice::{later, runtime};
+use crate::node::pulse::Gone;
 use crate::node::questions::Questions;
 use crate::node::running::{self, Running};
 use crate::node::{address, allow, halting, logs, pulse};
@@ -124,14 +125,18 @@ fn tell_lost(running: &Running, _unconfirmed: Vec<(NodeName, u64)>) {
     let _ = OwnedEnv::new().send_and_clear(&running.manager, |_| atoms::teleport_lost());
 }
 
-/// The virtual machine hangs, or is about to end, or the process is gone that could say that it does not. What is on its way is seen
-/// through, as the virtual machine does with what its ports have to write when it halts.
-pub(crate) fn lose(running: &Arc<Running>) {
+/// The virtual machine hangs, or is about to end, or the process is gone that could say that it does not. When it ends, what is on its way
+/// is seen through, as it does with what its ports have to write. Of one that hangs peers are told at once.
+fn lose(running: &Arc<Running>, how: Gone) {
     let was_current = running::stop_this(running);
     if let Some(node) = running.node() {
         node.take_nothing_in();
     }
-    let unconfirmed = end(running, halting::DEADLINE);
+    let deadline = match how {
+        Gone::Closed => halting::DEADLINE,
+        Gone::Silent => Duration::ZERO,
+    };
+    let unconfirmed = end(running, deadline);
     if was_current {
         running::forget(running);
         tell_lost(running, unconfirmed);
@@ -143,9 +148,9 @@ pub(crate) fn lose(running: &Arc<Running>) {
 fn pulse(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |running, _| {
         let watched = running.clone();
-        let begun = pulse::begin(&running.pulse, move || {
+        let begun = pulse::begin(&running.pulse, move |how| {
             if !watched.is_over() {
-                lose(&watched);
+                lose(&watched, how);
             }
         });
         if running.is_over() {

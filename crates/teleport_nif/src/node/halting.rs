@@ -41,8 +41,11 @@ pub(crate) fn prepare() {
 }
 
 extern "C" fn at_exit() {
+    if process::id() != PROCESS.load(Ordering::Relaxed) {
+        return;
+    }
     let nodes = running::all();
-    if nodes.is_empty() || process::id() != PROCESS.load(Ordering::Relaxed) {
+    if nodes.is_empty() {
         return;
     }
     // One that runs has not heard of it: its pulse's port is open.

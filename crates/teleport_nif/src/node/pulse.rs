@@ -44,34 +44,43 @@ impl Pulse {
     }
 }
 
+/// How it has shown that nothing answers any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// The port is closed: the virtual machine halts or crashes, or the process has ended.
+    Closed,
+    /// Nothing has answered for too long.
+    Silent,
+}
+
 /// The end for the process that answers. When that does not any more, `gone` is called, once. It is waited for only when the first
 /// byte has come: there may be no port to be had.
-pub(crate) fn begin(pulse: &Arc<Pulse>, gone: impl FnOnce() + Send + 'static) -> io::Result<OwnedFd> {
+pub(crate) fn begin(pulse: &Arc<Pulse>, gone: impl FnOnce(Gone) + Send + 'static) -> io::Result<OwnedFd> {
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     let _ = pulse.end.set(ours.try_clone()?); // nobody else begins it
     let pulse = pulse.clone();
     thread::Builder::new().name("teleport pulse".to_owned()).spawn(move || {
-        if watch(ours, || pulse.step()) {
-            gone();
+        if let Some(how) = watch(ours, || pulse.step()) {
+            gone(how);
         }
     })?;
     Ok(theirs.into())
 }
 
-/// Returns when nothing answers any more; `false` if nothing ever has.
-fn watch(mut end: UnixStream, step: impl Fn() -> Duration) -> bool {
+/// Returns when nothing answers any more; `None` if nothing ever has.
+fn watch(mut end: UnixStream, step: impl Fn() -> Duration) -> Option<Gone> {
     let mut byte = [0];
     if !end.read(&mut byte).is_ok_and(|len| len > 0) {
-        return false;
+        return None;
     }
     let mut missed = 0;
     // Steps are counted, and not time: a program that was stopped has not been waiting meanwhile.
     while missed <= ASKED {
-        let Some(answered) = ask(&mut end, step()) else { return true };
+        let Some(answered) = ask(&mut end, step()) else { return Some(Gone::Closed) };
         missed = if answered { 0 } else { missed + 1 };
     }
-    true
+    Some(Gone::Silent)
 }
 
 /// Whether an answer comes within the time, all of which it waits; `None` if there will be none.

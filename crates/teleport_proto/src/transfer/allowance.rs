@@ -33,6 +33,8 @@ struct Part {
     peak: u64,
     /// What is kept at rest.
     at_rest: u64,
+    /// The most that has been asked for to be under way since the last rest, as [`Allowance::want`] does.
+    asked_for: u64,
 }
 
 impl Part {
@@ -52,7 +54,7 @@ impl Allowance {
         let part = |class| {
             let part = part_of(window, class);
             let (granted, at_rest) = (guaranteed(class, part), at_rest(class, part));
-            Part { granted, entered: 0, waived: 0, needed: 0, wanted: 0, peak: 0, at_rest }
+            Part { granted, entered: 0, waived: 0, needed: 0, wanted: 0, peak: 0, at_rest, asked_for: 0 }
         };
         let (express, bulk) = (part(Class::Express), part(Class::Bulk));
         Self { lane, window: Window::new(window), express, bulk, say: false }
@@ -72,9 +74,10 @@ impl Allowance {
     pub(crate) fn want(&mut self, class: Class, reach: u64) {
         let more = reach.saturating_sub(self.reach(class));
         let part = self.part_mut(class);
-        let wanted = part.granted.saturating_add(more);
-        if more > 0 && wanted > part.wanted {
-            part.wanted = wanted;
+        // Where it is not to be had, to ask again helps nobody.
+        if more > 0 && reach > part.asked_for {
+            part.asked_for = reach;
+            part.wanted = part.wanted.max(part.granted.saturating_add(more));
             self.say = true;
         }
     }
@@ -112,8 +115,8 @@ impl Allowance {
         self.bulk.granted = bulk.max(self.bulk.granted);
     }
 
-    /// Gives up what was of no use since the last time: four times what was is kept, since a mailbox makes use of half of it at
-    /// the most. `true` if there is more to give up next time.
+    /// Gives up what was of no use since the last time: twice what was is kept, and of small messages four times, since a mailbox makes
+    /// use of half of it at the most. `true` if there is more to give up next time.
     ///
     /// What a message is waiting for is of use: without it the message would need as much more again, and never be granted enough.
     pub(crate) fn rest(&mut self) -> bool {
@@ -121,7 +124,9 @@ impl Allowance {
         for class in [Class::Express, Class::Bulk] {
             let used = self.window.used_by(class);
             let part = self.part_mut(class);
-            let keep = part.at_rest.max(part.peak.saturating_mul(4));
+            let times = if class == Class::Express { 4 } else { 2 };
+            let keep = part.at_rest.max(part.peak.saturating_mul(times));
+            part.asked_for = 0;
             part.peak = used;
             let waits = part.needed > part.granted;
             let excess = if waits { 0 } else { (used + part.left()).saturating_sub(keep).min(part.left()) };

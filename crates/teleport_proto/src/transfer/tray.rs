@@ -218,7 +218,10 @@ impl Transfer {
                 self.admission.set_aside(account, bytes);
                 Some(account)
             }
-            Offer::Wait(_) | Offer::Busy => None,
+            Offer::Wait(_) | Offer::Busy => {
+                self.admission.take_wanted(); // nobody waits for it
+                None
+            }
         }
     }
 
