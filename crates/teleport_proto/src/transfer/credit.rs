@@ -98,6 +98,15 @@ enum Room {
     Crowded,
 }
 
+/// What a mailbox's part of the peer's window is measured by, for small messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// What the peer lets be under way at present. There is more as soon as it hears that it is wanted.
+    Granted,
+    /// The window: for what is not to wait until then.
+    Window,
+}
+
 /// Of the peer's window a mailbox leaves as much free as it holds, for small messages, and for large ones an eighth of that:
 /// ones of a third of a window have to be able to follow one another closely.
 const LARGE_TO_FREE: u64 = 8;
@@ -271,8 +280,8 @@ impl Admission {
         Some(std::mem::take(&mut self.wanted)).filter(|wanted| *wanted > self.reach)
     }
 
-    /// Offers a message.
-    pub(crate) fn offer(&mut self, message: Wish<'_>) -> Offer {
+    /// Offers a message. A mailbox may hold as much of the window as is said at [`Account::room`], or of what is granted of it: `measure`.
+    pub(crate) fn offer(&mut self, message: Wish<'_>, measure: Measure) -> Offer {
         if self.barriers.holds_back(message) {
             return match message.nosuspend {
                 true => Offer::Busy,
@@ -280,7 +289,7 @@ impl Admission {
             };
         }
         let id = self.account_of(message.to);
-        match self.try_admit(message, id) {
+        match self.try_admit(message, id, measure) {
             Ok(()) => Offer::Admitted(id),
             Err(waits_for) if !message.nosuspend => Offer::Wait(Place { account: id, waits_for }),
             Err(For::Peer(_)) => {
@@ -292,9 +301,9 @@ impl Admission {
     }
 
     /// Admits a message of that account if there is room for it, and nobody waits whom it must not pass.
-    fn try_admit(&mut self, message: Wish<'_>, id: AccountId) -> Result<(), For> {
+    fn try_admit(&mut self, message: Wish<'_>, id: AccountId, measure: Measure) -> Result<(), For> {
         let (class, bytes) = (class_of(message.len), cost(message.len));
-        let room = self.room(id, class, bytes);
+        let room = self.room(id, class, bytes, measure);
         if let Some(account) = self.accounts.get_mut(&id) {
             let behind = account.line.ahead(message, class);
             if let Some(queue) = behind.or_else(|| (room != Room::Free).then_some(class)) {
@@ -311,12 +320,12 @@ impl Admission {
     }
 
     /// Whether the mailbox may have another message.
-    fn room(&mut self, id: AccountId, class: Class, bytes: u64) -> Room {
+    fn room(&mut self, id: AccountId, class: Class, bytes: u64, measure: Measure) -> Room {
         let Some(account) = self.accounts.get(&id) else { return Room::Free };
         let (free, used) = (self.peer.free(class), self.peer.used_by(class));
-        let granted = match class {
-            Class::Express => self.reach.saturating_sub(used),
-            Class::Bulk => u64::MAX,
+        let granted = match (class, measure) {
+            (Class::Express, Measure::Granted) => self.reach.saturating_sub(used),
+            _ => u64::MAX,
         };
         let room = account.room(free.min(granted), class, bytes);
         if room == Room::Crowded && granted < free {
@@ -485,7 +494,7 @@ impl Admission {
         {
             let Some(mut waiter) = self.waiting.remove(&ticket) else { continue };
             waiter.account = self.account_of(&waiter.message.to);
-            match self.try_admit(waiter.message.wish(), waiter.account) {
+            match self.try_admit(waiter.message.wish(), waiter.account, Measure::Granted) {
                 Ok(()) => {
                     let Waiter { message, account, .. } = waiter;
                     admitted.push(Admitted { message, account, ticket: Some(ticket) });
@@ -576,7 +585,7 @@ impl Admission {
                 let Some(account) = self.accounts.get_mut(&id) else { return };
                 let Some((ticket, waiter)) = account.line.front(queue, &self.waiting) else { break };
                 let body = waiter.message.body_len();
-                let room = self.room(id, class_of(body), cost(body));
+                let room = self.room(id, class_of(body), cost(body), Measure::Granted);
                 let Some(account) = self.accounts.get_mut(&id) else { return };
                 if room != Room::Free {
                     account.line.blocked(queue, class_of(body));
@@ -653,7 +662,7 @@ mod tests {
         // Room for one message in the mailbox's window, or in the peer's.
         for (peer, mailbox) in [(u64::MAX, 1), (1, u64::MAX)] {
             let mut admission = Admission::new(peer, Some(mailbox), Arc::new(Unlimited));
-            let wait = |admission: &mut Admission| match admission.offer(message().wish()) {
+            let wait = |admission: &mut Admission| match admission.offer(message().wish(), Measure::Granted) {
                 Offer::Wait(place) => Some(admission.wait(message(), place)),
                 Offer::Admitted(_) | Offer::Busy => None,
             };

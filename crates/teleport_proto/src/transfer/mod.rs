@@ -69,7 +69,7 @@ use crate::wire::pool::Class;
 use answers::Answers;
 use batches::COPY_LIMIT;
 use connection::Connection;
-use credit::{Admission, Admitted, Offer};
+use credit::{Admission, Admitted, Measure, Offer};
 use growth::Growth;
 use incoming::Incoming;
 use numbers::NumberSet;
@@ -234,7 +234,8 @@ impl Transfer {
             self.accept(message, size, 0);
             return Ok(Sent::Accepted);
         }
-        match self.admission.offer(message.wish()) {
+        let measure = if message.nosuspend { Measure::Window } else { Measure::Granted };
+        match self.admission.offer(message.wish(), measure) {
             Offer::Admitted(account) => {
                 self.accept(message, size, account);
                 Ok(Sent::Accepted)
@@ -243,10 +244,7 @@ impl Transfer {
                 self.say_what_is_wanted();
                 Ok(Sent::Waiting(self.admission.wait(message, place)))
             }
-            Offer::Busy => {
-                self.say_what_is_wanted();
-                Err(Refused::Busy)
-            }
+            Offer::Busy => Err(Refused::Busy),
         }
     }
 
@@ -264,7 +262,9 @@ impl Transfer {
         }
         let carried = kind == Kind::Carried;
         let wish = Wish { from, to, len, unordered: false, nosuspend: true, carried, behind_all: false };
-        let Offer::Admitted(account) = self.admission.offer(wish) else { return Posted::No };
+        let Offer::Admitted(account) = self.admission.offer(wish, Measure::Granted) else {
+            return Posted::No;
+        };
         self.messages_sent += 1;
         self.bytes_sent += len;
         let others_wait = self.outbox.has_work(Class::Express);

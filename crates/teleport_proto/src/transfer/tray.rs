@@ -10,7 +10,7 @@
 //! behind all.
 
 use super::batches::COPY_LIMIT;
-use super::credit::Offer;
+use super::credit::{Measure, Offer};
 use super::message::{Outgoing, Pair};
 use super::window::{MESSAGE_COST, cost, part_of};
 use super::{Transfer, TransferConfig, Wish};
@@ -213,7 +213,8 @@ impl Transfer {
             return None;
         }
         let (unordered, nosuspend, carried, behind_all) = (false, true, false, false);
-        match self.admission.offer(Wish { from, to, len, unordered, nosuspend, carried, behind_all }) {
+        let wish = Wish { from, to, len, unordered, nosuspend, carried, behind_all };
+        match self.admission.offer(wish, Measure::Granted) {
             Offer::Admitted(account) => {
                 self.admission.set_aside(account, bytes);
                 Some(account)
