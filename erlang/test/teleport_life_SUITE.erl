@@ -166,9 +166,10 @@ fill(Fillers) ->
         Filler -> fill([Filler | Fillers])
     catch
         error:system_limit ->
+            %% Each attempt is an error in the log of the virtual machine, whose logger must not be killed for their number.
             receive
                 stop -> [exit(Filler, kill) || Filler <- Fillers], ok
-            after 0 -> fill(Fillers)
+            after 1 -> fill(Fillers)
             end
     end.
 
