@@ -145,6 +145,8 @@ a_node_without_room_for_processes_goes_on(_Config) ->
     {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{setup_timeout, 500}, {fallback, disterl}], ["+P", "1024"]),
     %% Distributed Erlang would need a process to connect, and end the node without one.
     true = erpc:call(Node, net_kernel, connect_node, [Other]),
+    %% As `global' does, for each new node.
+    ok = erpc:call(Node, global, sync, []),
     Sup = erpc:call(Node, erlang, whereis, [teleport_sup]),
     Children = fun() -> lists:sort([Pid || {_Id, Pid, _Type, _Modules} <- supervisor:which_children({teleport_sup, Node})]) end,
     Before = Children(),
