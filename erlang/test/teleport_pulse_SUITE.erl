@@ -92,13 +92,13 @@ what_was_sent_before_a_stop_arrives(_Config) ->
         ?assertEqual(20, arrived_before(A, B, fun teleport:send/2, fun() -> init:stop() end))
     end).
 
-%% But for what the virtual machine has not handed over: there it keeps back large messages behind the first. Over inet_tcp one is
-%% lost like that, too.
+%% But for what the virtual machine has not handed over: it keeps back up to a megabyte (`+zdbbl'). Over inet_tcp some is lost like
+%% that, too.
 what_was_sent_over_a_carried_connection_before_a_halt_arrives(_Config) ->
     Send = fun(To, Message) -> To ! Message, ok end,
     [with([carrier(), carrier()], fun([A, B]) ->
         Arrived = arrived_before(A, B, Send, Halt),
-        ?assert(Arrived >= 18, {arrived, Arrived})
+        ?assert(Arrived >= 10, {arrived, Arrived})
     end)
      || Halt <- [fun() -> erlang:halt(0) end, fun() -> init:stop() end]].
 
