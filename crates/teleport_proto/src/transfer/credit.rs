@@ -107,27 +107,39 @@ pub(crate) enum Measure {
     Window,
 }
 
+/// What is left of the peer's window for a class, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    free: u64,
+    used: u64,
+    /// As far as the peer has granted it.
+    granted: u64,
+}
+
 /// Of the peer's window a mailbox leaves as much free as it holds, for small messages, and for large ones an eighth of that:
 /// ones of a third of a window have to be able to follow one another closely.
 const LARGE_TO_FREE: u64 = 8;
 
 impl Account {
     /// A peer may be slow to deliver what is for one mailbox, since that is full of what others have sent to it. The rest of
-    /// the peer's window is for the others. `free`: bytes of that.
-    fn room(&self, free: u64, class: Class, bytes: u64) -> Room {
+    /// the peer's window is for the others. If only a grant is missing, `wanted` becomes what would be of use.
+    fn room(&self, left: Left, class: Class, bytes: u64, wanted: &mut u64) -> Room {
         let held = self.under_way.of(class);
-        let free = free.saturating_sub(bytes);
+        let free = left.free.min(left.granted).saturating_sub(bytes);
         let most = match class {
             Class::Express => free,
             Class::Bulk => free.saturating_mul(LARGE_TO_FREE),
         };
         if !self.window.fits(class, bytes) {
-            Room::Full
-        } else if held == 0 || held.saturating_add(bytes) <= most {
-            Room::Free
-        } else {
-            Room::Crowded
+            return Room::Full;
         }
+        if held == 0 || held.saturating_add(bytes) <= most {
+            return Room::Free;
+        }
+        if left.granted < left.free {
+            *wanted = (*wanted).max((left.used + held + 2 * bytes).min(left.used + left.free));
+        }
+        Room::Crowded
     }
 
     fn take(&mut self, class: Class, bytes: u64) {
@@ -303,9 +315,10 @@ impl Admission {
     /// Admits a message of that account if there is room for it, and nobody waits whom it must not pass.
     fn try_admit(&mut self, message: Wish<'_>, id: AccountId, measure: Measure) -> Result<(), For> {
         let (class, bytes) = (class_of(message.len), cost(message.len));
-        let room = self.room(id, class, bytes, measure);
+        let left = Self::left_of(&self.peer, self.reach, class, measure);
         if let Some(account) = self.accounts.get_mut(&id) {
             let behind = account.line.ahead(message, class);
+            let room = account.room(left, class, bytes, &mut self.wanted);
             if let Some(queue) = behind.or_else(|| (room != Room::Free).then_some(class)) {
                 if room == Room::Crowded && !message.nosuspend {
                     self.crowded.insert(id);
@@ -319,20 +332,14 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the mailbox may have another message.
-    fn room(&mut self, id: AccountId, class: Class, bytes: u64, measure: Measure) -> Room {
-        let Some(account) = self.accounts.get(&id) else { return Room::Free };
-        let (free, used) = (self.peer.free(class), self.peer.used_by(class));
+    /// What is left of the peer's window for a class, by that measure.
+    fn left_of(peer: &Window, reach: u64, class: Class, measure: Measure) -> Left {
+        let (free, used) = (peer.free(class), peer.used_by(class));
         let granted = match (class, measure) {
-            (Class::Express, Measure::Granted) => self.reach.saturating_sub(used),
+            (Class::Express, Measure::Granted) => reach.saturating_sub(used),
             _ => u64::MAX,
         };
-        let room = account.room(free.min(granted), class, bytes);
-        if room == Room::Crowded && granted < free {
-            let wanted = used + account.under_way.of(class) + 2 * bytes;
-            self.wanted = self.wanted.max(wanted.min(used + free));
-        }
-        room
+        Left { free, used, granted }
     }
 
     /// Has an offered message wait. It keeps its place until [`Admission::cancel`].
@@ -585,8 +592,8 @@ impl Admission {
                 let Some(account) = self.accounts.get_mut(&id) else { return };
                 let Some((ticket, waiter)) = account.line.front(queue, &self.waiting) else { break };
                 let body = waiter.message.body_len();
-                let room = self.room(id, class_of(body), cost(body), Measure::Granted);
-                let Some(account) = self.accounts.get_mut(&id) else { return };
+                let left = Self::left_of(&self.peer, self.reach, class_of(body), Measure::Granted);
+                let room = account.room(left, class_of(body), cost(body), &mut self.wanted);
                 if room != Room::Free {
                     account.line.blocked(queue, class_of(body));
                     if room == Room::Crowded {
