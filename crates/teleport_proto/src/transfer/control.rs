@@ -166,6 +166,7 @@ impl Transfer {
         }
         self.urgent = false;
         self.consumed_since_said = Default::default();
+        debug_assert_ne!(self.control_due(), Some(Urgency::Now), "it would be said again and again");
     }
 
     /// There is room again for what the peer needed.

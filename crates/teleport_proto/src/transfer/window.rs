@@ -42,10 +42,10 @@ impl Totals {
         }
     }
 
-    /// Whether it is an eighth of either part of a window of that size: its sender may be waiting to hear of it.
+    /// Whether it is an eighth of either part of a window of that size: its sender may be waiting to hear of it. Nothing is never much.
     pub(crate) fn is_much_of(self, window: u64) -> bool {
-        let express = window / 4;
-        self.express >= express / 8 || self.bulk >= (window - express) / 8
+        let is_much = |class| self.of(class) >= (part_of(window, class) / 8).max(1);
+        is_much(Class::Express) || is_much(Class::Bulk)
     }
 }
 
@@ -161,6 +161,16 @@ impl Budget for Unlimited {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_never_much() {
+        for window in [0, 1, 31, 32, u64::MAX] {
+            assert!(!Totals::default().is_much_of(window), "{window}");
+            let part = part_of(window, Class::Bulk);
+            let much = Totals { express: 0, bulk: (part / 8).max(1) };
+            assert!(much.is_much_of(window), "{window}");
+        }
+    }
 
     #[test]
     fn neither_class_reaches_into_the_other() {
