@@ -12,7 +12,7 @@
 -module(teleport_route).
 
 -export([of_node/2, known_first/2]).
--export([start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3, failed/2, forget/1]).
+-export([table/0, start/1, stop/0, new/0, known/1, ask/3, changed/3, answered/3, failed/2, forget/1]).
 -export([asking/1]).
 
 -export_type([route/0, patience/0, questions/0]).
@@ -30,8 +30,8 @@
 %% How long a node may take to answer, in milliseconds.
 -define(TIMEOUT, 5000).
 
-%% The persistent term with all routes, since they are read for each message and seldom change. Without it all
-%% messages go over pools.
+%% The persistent term that says that there are routes: without it all messages go over pools. And the table
+%% that has them. They cannot be in the term: each change of one has the heaps of all processes searched.
 -define(TABLE, teleport_route).
 
 %% In the dictionary of a process that has sent to the node over distributed Erlang.
@@ -40,10 +40,10 @@
 %% The route for the calling process. `late': it is not known in time.
 -spec of_node(node(), patience()) -> route() | late | noconnect.
 of_node(Node, Patience) ->
-    case persistent_term:get(?TABLE, off) of
-        off -> pool;
-        #{Node := Route} -> take(Route, Node, Patience);
-        #{} -> find_out(Node, Patience)
+    case is_on() andalso known(Node) of
+        false -> pool;
+        {ok, Route} -> take(Route, Node, Patience);
+        error -> find_out(Node, Patience)
     end.
 
 -spec find_out(node(), patience()) -> route() | late | noconnect.
@@ -92,30 +92,49 @@ changed_over(Node) ->
 %% at the same time.
 -spec known_first([node()], fun((node()) -> Result)) -> [{node(), Result}].
 known_first(Nodes, Do) ->
-    case persistent_term:get(?TABLE, off) of
-        off ->
+    case is_on() of
+        false ->
             [{Node, Do(Node)} || Node <- Nodes];
-        Table ->
-            IsKnown = fun(Node) -> Node =:= node() orelse is_map_key(Node, Table) andalso get(?MARK(Node)) =:= undefined end,
-            lists:foreach(fun teleport_manager:find_route/1, [Node || Node <- Nodes, not is_map_key(Node, Table), Node =/= node()]),
-            Done = [{Node, IsKnown(Node) andalso {done, Do(Node)}} || Node <- Nodes],
+        true ->
+            Routes = [{Node, Node =:= node() orelse known(Node)} || Node <- Nodes],
+            lists:foreach(fun teleport_manager:find_route/1, [Node || {Node, error} <- Routes]),
+            IsReady = fun(Node, Route) -> Route =/= error andalso get(?MARK(Node)) =:= undefined end,
+            Done = [{Node, IsReady(Node, Route) andalso {done, Do(Node)}} || {Node, Route} <- Routes],
             [case Result of
                  {done, Known} -> {Node, Known};
                  false -> {Node, Do(Node)}
              end || {Node, Result} <- Done]
     end.
 
+%% Makes the table, which the supervisor has: senders need it while the manager is restarted.
+-spec table() -> ok.
+table() ->
+    _ = ets:whereis(?TABLE) =/= undefined orelse ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
+    ok.
+
 %% The functions below are called by the manager.
 
 %% Begins to use routes, if nodes without teleport are reached over distributed Erlang.
 -spec start(error | disterl) -> ok.
-start(disterl) -> persistent_term:put(?TABLE, #{});
-start(error) -> stop().
+start(disterl) ->
+    ok = table(),
+    true = ets:delete_all_objects(?TABLE),
+    persistent_term:put(?TABLE, on);
+start(error) ->
+    stop().
 
 -spec stop() -> ok.
 stop() ->
     _ = persistent_term:erase(?TABLE),
-    ok.
+    try ets:delete_all_objects(?TABLE) of
+        true -> ok
+    catch
+        error:badarg -> ok % there is no table any more
+    end.
+
+-spec is_on() -> boolean().
+is_on() ->
+    persistent_term:get(?TABLE, off) =:= on.
 
 -spec new() -> questions().
 new() ->
@@ -123,7 +142,12 @@ new() ->
 
 -spec known(node()) -> {ok, route()} | error.
 known(Node) ->
-    maps:find(Node, persistent_term:get(?TABLE, #{})).
+    try ets:lookup(?TABLE, Node) of
+        [{Node, Route}] -> {ok, Route};
+        [] -> error
+    catch
+        error:badarg -> error % the application has just ended
+    end.
 
 %% Callers want the route to a node. Unless it is known, the node is asked.
 -spec ask(node(), [gen_server:from()], questions()) -> {known, route()} | {asked, questions()}.
@@ -192,7 +216,8 @@ begin_asking(Node) ->
 %% Forgets the route to a node: the next sender asks for it again.
 -spec forget(node()) -> ok.
 forget(Node) ->
-    change(fun(Table) -> maps:remove(Node, Table) end).
+    _ = is_on() andalso ets:delete(?TABLE, Node),
+    ok.
 
 %% Asks a node in the calling process, which exits with the answer.
 -spec asking(node()) -> no_return().
@@ -232,11 +257,5 @@ update(teleport_down, Node) ->
 
 -spec set(node(), route()) -> ok.
 set(Node, Route) ->
-    change(fun(Table) -> Table#{Node => Route} end).
-
--spec change(fun((#{node() => route()}) -> #{node() => route()})) -> ok.
-change(Change) ->
-    case persistent_term:get(?TABLE, off) of
-        off -> ok;
-        Table -> persistent_term:put(?TABLE, Change(Table))
-    end.
+    _ = is_on() andalso ets:insert(?TABLE, {Node, Route}),
+    ok.

@@ -50,6 +50,7 @@ restart([Id | Others]) ->
 
 -spec init(application | carrier) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(For) ->
+    ok = teleport_route:table(),
     Apply = #{id => teleport_apply,
               start => {teleport_apply, start_link, []}},
     Manager = #{id => teleport_manager,

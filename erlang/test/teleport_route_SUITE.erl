@@ -10,7 +10,8 @@
          to_find_the_way_takes_a_part_of_the_time_of_a_call/1,
          a_limit_is_for_the_way_and_for_room_together/1, who_stops_a_server_waits_no_longer_than_wanted/1,
          a_question_whose_process_was_killed_is_over/1, a_node_that_said_nothing_of_its_end/1, an_end_by_kills_is_announced/1,
-         a_congested_node_does_not_hold_up_the_application/1]).
+         a_congested_node_does_not_hold_up_the_application/1, a_route_that_changes_is_nothing_to_other_processes/1,
+         a_killed_manager_leaves_the_routes/1]).
 
 %% What a node that says nothing takes to be asked, in milliseconds.
 -define(ASKING, 5000).
@@ -25,7 +26,8 @@ all() ->
      a_way_that_changes_to_a_frozen_node, only_the_first_waits_for_a_silent_node, a_limit_is_for_the_way_and_for_room_together,
      who_stops_a_server_waits_no_longer_than_wanted, a_question_whose_process_was_killed_is_over,
      a_node_that_said_nothing_of_its_end, an_end_by_kills_is_announced,
-     a_congested_node_does_not_hold_up_the_application].
+     a_congested_node_does_not_hold_up_the_application, a_route_that_changes_is_nothing_to_other_processes,
+     a_killed_manager_leaves_the_routes].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -183,7 +185,7 @@ a_node_that_said_nothing_of_its_end(Config) ->
     ok = erpc:call(Node, application, stop, [teleport]),
     teleport_test:eventually(fun() -> teleport_route:known(Node) =:= error end),
     %% As if it had not said so.
-    ok = persistent_term:put(teleport_route, #{Node => pool}),
+    true = ets:insert(teleport_route, {Node, pool}),
     teleport_test:eventually(fun() -> teleport:send(Server, {note, 2}) =:= ok end),
     ?assertEqual([1, 2], gen_server:call(Server, notes)).
 
@@ -231,6 +233,34 @@ a_congested_node_does_not_hold_up_the_application(Config) ->
     end),
     exit(Filling, kill),
     ?assert(Micros < 2 * ?ASKING * 1000, Micros).
+
+%% A change of a persistent term has the heaps of all processes searched.
+a_route_that_changes_is_nothing_to_other_processes(Config) ->
+    Node = ?config(node, Config),
+    ok = teleport:send({x, Node}, hello),
+    ?assertEqual({ok, pool}, teleport_route:known(Node)),
+    Before = lists:sort(persistent_term:get()),
+    ok = teleport_route:forget(Node),
+    ?assertEqual(error, teleport_route:known(Node)),
+    ok = teleport:send({x, Node}, hello),
+    ?assertEqual({ok, pool}, teleport_route:known(Node)),
+    ?assertEqual(Before, lists:sort(persistent_term:get())).
+
+%% Nodes without teleport are reached all the same while it is restarted.
+a_killed_manager_leaves_the_routes(Config) ->
+    Node = ?config(node, Config),
+    Server = teleport_test_server:start_at(Node, x),
+    ok = erpc:call(Node, application, stop, [teleport]),
+    teleport_test:eventually(fun() -> teleport:send(Server, {note, before}), teleport_route:known(Node) =:= {ok, disterl} end),
+    [Supervisor, Manager] = [whereis(Name) || Name <- [teleport_sup, teleport_manager]],
+    %% Not before it is resumed is there another manager.
+    true = erlang:suspend_process(Supervisor),
+    Monitor = erlang:monitor(process, Manager),
+    exit(Manager, kill),
+    receive {'DOWN', Monitor, process, Manager, killed} -> ok end,
+    ?assertEqual(ok, teleport:send(Server, {note, meanwhile})),
+    true = erlang:resume_process(Supervisor),
+    ?assertEqual([before, meanwhile], lists:usort(gen_server:call(Server, notes))).
 
 %% Returns when it does not answer any more.
 freeze(Config) ->
