@@ -22,6 +22,8 @@ pub(crate) struct Connection {
     pub(crate) received: u64,
     /// Bytes of the batch that has begun to come.
     pub(crate) begun_batch: u64,
+    /// A fragment has begun to come.
+    pub(crate) begun_fragment: bool,
     /// `received` has grown since the peer was told.
     pub(crate) say_received: bool,
     /// Frames handed to the writer, and how many of them the peer has.
@@ -53,6 +55,7 @@ impl Connection {
             idle: false,
             received: 0,
             begun_batch: 0,
+            begun_fragment: false,
             say_received: false,
             sent: 0,
             acknowledged: 0,

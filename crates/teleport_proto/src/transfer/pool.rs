@@ -129,12 +129,13 @@ impl Transfer {
     }
 
     /// Closes bulk connections over which nothing has gone since the last sweep. Returns whether there are any left
-    /// to sweep.
+    /// to sweep. One with a fragment on its way is not idle, however long that takes: it would begin anew on the next one.
     pub fn sweep_idle(&mut self) -> bool {
         let mut idle = Vec::new();
         for connection in self.connections.iter_mut().filter(|c| c.live && c.class == Class::Bulk) {
             let frames = connection.sent + connection.received;
-            if frames == connection.frames_at_sweep && connection.log.is_empty() {
+            let under_way = connection.begun_fragment || !connection.log.is_empty();
+            if frames == connection.frames_at_sweep && !under_way {
                 idle.push(connection.id);
             }
             connection.frames_at_sweep = frames;

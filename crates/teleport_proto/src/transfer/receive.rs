@@ -92,8 +92,18 @@ impl Transfer {
             return Ok(None);
         }
         match self.incoming.begin_fragment(header, head) {
-            Ok(region) => Ok(Some(region)),
+            Ok(region) => {
+                self.note_fragment(id, true);
+                Ok(Some(region))
+            }
             Err(error) => Err(self.refuse(id, error)),
+        }
+    }
+
+    /// A fragment has begun to come, or has come.
+    fn note_fragment(&mut self, id: ConnectionId, begun: bool) {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.begun_fragment = begun;
         }
     }
 
@@ -129,6 +139,7 @@ impl Transfer {
             self.incoming.give_back(region);
             return Ok(());
         }
+        self.note_fragment(id, false);
         let result = self.incoming.end_fragment(region, sink);
         self.after_receiving(id, result)
     }

@@ -266,6 +266,24 @@ fn a_piece_that_is_being_read_is_not_lent_again() {
     assert_eq!(again, Err(ReceiveError::Session(Violation::Duplicate { seq: 2 })));
 }
 
+/// On a slow way a fragment takes longer than a connection may be idle: closed for that, it would never arrive.
+#[test]
+fn a_connection_with_a_piece_on_its_way_is_not_idle() {
+    let (mut receiver, mut sink) = (receiver(), Mailboxes::default());
+    let frame = fragment(&envelope(2), 100_000, 0);
+    let header = FragmentHeader::decode(frame.first_chunk().unwrap()).unwrap();
+    let envelope_end = FRAGMENT_HEADER_LEN + usize::from(header.envelope_len);
+    let (head, data) = (&frame[FRAGMENT_HEADER_LEN..envelope_end], &frame[envelope_end..]);
+    let mut region = receiver.begin_fragment(BULK, &header, head).unwrap().unwrap();
+    for _ in 0..5 {
+        assert!(receiver.sweep_idle(), "the connection was closed while something came over it");
+    }
+    region.buffer().put_slice(data);
+    receiver.end_fragment(BULK, region, &mut sink).unwrap();
+    assert!(receiver.sweep_idle(), "something has come since the last time");
+    assert!(!receiver.sweep_idle());
+}
+
 #[test]
 fn there_is_no_message_zero() {
     let (mut receiver, mut sink) = (receiver(), Mailboxes::default());
