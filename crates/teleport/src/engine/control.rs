@@ -78,6 +78,8 @@ struct Connection {
     stream: Stream,
     generation: u64,
     received: BytesMut,
+    /// The peer has said something over it.
+    of_use: bool,
 }
 
 /// What woke the task.
@@ -134,6 +136,7 @@ impl Control {
                 Err(error) => {
                     let noted = self.session.note(OfPeer::Unusable);
                     warn_seldom!(noted, parent: &self.session.span, %error, "control connection unusable");
+                    self.session.note_control_use(false);
                     self.session
                         .core
                         .events
@@ -184,7 +187,7 @@ impl Control {
         if let Ok(address) = stream.peer_addr() {
             self.session.note_address(address);
         }
-        self.connection = Some(Connection { stream, generation, received: BytesMut::new() });
+        self.connection = Some(Connection { stream, generation, received: BytesMut::new(), of_use: false });
         self.heard = now;
         self.session.heard(now);
         self.liveness.control_up(now);
@@ -248,7 +251,11 @@ impl Control {
         }
         let mut transfer = BytesMut::new();
         while let Some(connection) = &mut self.connection {
-            match ControlFrame::decode(&mut connection.received) {
+            let decoded = ControlFrame::decode(&mut connection.received);
+            if matches!(decoded, Ok(Some(_))) && !std::mem::replace(&mut connection.of_use, true) {
+                self.session.note_control_use(true);
+            }
+            match decoded {
                 Ok(None) => break,
                 Ok(Some(ControlFrame::Tick(seq))) => {
                     let before = self.out.len();
@@ -321,6 +328,9 @@ impl Control {
 
     fn lose(&mut self, now: Time, why: &str) {
         let Some(connection) = self.connection.take() else { return };
+        if !connection.of_use {
+            self.session.note_control_use(false);
+        }
         self.out.clear();
         self.answers = 0;
         self.liveness.control_down(now);

@@ -269,6 +269,9 @@ fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Op
 
 async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: u64) {
     let Some(session) = engine.directory.lock().session(id) else { return };
+    if !engine.paused(&session, session.useless_controls()).await {
+        return;
+    }
     let opening = Opening::Resume { session: id, key: session.key.clone(), generation };
     let opened = dial::open(&engine, &peer, DialFor::Join(opening)).await;
     let mut directory = engine.directory.lock();
@@ -300,7 +303,8 @@ async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: 
 /// The side that does not dial waits for the other to resume. Meanwhile it looks whether anything still listens there:
 /// a process that was killed is noticed after a tick interval, not at the liveness deadline.
 async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
-    let mut pause = engine.core.config.backoff.first;
+    let backoff = engine.core.config.backoff;
+    let mut pause = backoff.first.min(backoff.most);
     loop {
         sleep(pause).await;
         {
@@ -315,7 +319,7 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
         if engine.directory.lock().attempted(&engine, session.id, refused) {
             return engine.core.events.end(session.id, EndReason::Gone);
         }
-        pause = pause.saturating_mul(2).min(engine.core.config.backoff.most).max(Duration::from_millis(1));
+        pause = pause.saturating_mul(2).min(backoff.most).max(Duration::from_millis(1));
     }
 }
 

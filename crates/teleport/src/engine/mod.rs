@@ -344,13 +344,8 @@ impl Engine {
             Class::Express => Opening::Express { session: id, key, connection },
             Class::Bulk => Opening::Bulk { session: id, key, connection },
         };
-        if let Some(failures) = session.join_failures().checked_sub(1) {
-            let backoff = &self.core.config.backoff;
-            let pause = backoff.first.saturating_mul(2u32.pow(failures.min(6)));
-            tokio::time::sleep(pause.min(backoff.most)).await;
-            if session.ended().is_some() {
-                return;
-            }
+        if !self.paused(&session, session.join_failures()).await {
+            return;
         }
         match dial::open(&self, &session.peer, DialFor::Join(opening)).await {
             Ok(Opened { stream, .. }) => {
@@ -367,6 +362,16 @@ impl Engine {
                 session.join_failed(connection);
             }
         }
+    }
+
+    /// Waits before another connection of a session is opened, after so many in a row that were of no use. `false` if the session has
+    /// ended meanwhile.
+    async fn paused(&self, session: &Session, failures: u32) -> bool {
+        let Some(before) = failures.checked_sub(1) else { return true };
+        let backoff = &self.core.config.backoff;
+        let pause = backoff.first.saturating_mul(2u32.pow(before.min(6)));
+        tokio::time::sleep(pause.min(backoff.most)).await;
+        session.ended().is_none()
     }
 
     /// An inbound connection that has proved itself.
@@ -466,6 +471,7 @@ impl Engine {
             Err(error) => {
                 let noted = session.note(OfPeer::Unusable);
                 warn_seldom!(noted, parent: &session.span, connection = id, %error, "a bulk connection is unusable");
+                session.joined(false);
                 session.join_failed(id);
             }
         }

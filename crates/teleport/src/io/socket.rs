@@ -54,7 +54,8 @@ pub(crate) fn prepare_control(stream: &TcpStream, net_ticktime: Duration) -> io:
 
 /// The connection ends when bytes are unacknowledged for this long.
 pub(crate) fn give_up_after(stream: &TcpStream, time: Duration) -> io::Result<()> {
-    SockRef::from(stream).set_tcp_user_timeout(Some(time.max(Duration::from_secs(1))))
+    const MOST: Duration = Duration::from_millis(i32::MAX as u64); // the kernel takes an int
+    SockRef::from(stream).set_tcp_user_timeout(Some(time.clamp(Duration::from_secs(1), MOST)))
 }
 
 /// A pool connection: what is not sent yet stays in our queue, where priorities exist. Buffer sizes are left alone:

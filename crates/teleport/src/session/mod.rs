@@ -143,6 +143,7 @@ pub(crate) struct Session {
     last_heard: Moment,
     control_heard: Moment,
     join_failures: AtomicU32,
+    useless_controls: AtomicU32,
     /// Pool connections that the peer has opened.
     pub(crate) joined_by_peer: Arc<AtomicUsize>,
     /// Bytes of control frames that the session's task has not got to yet.
@@ -221,6 +222,7 @@ impl Session {
             last_heard: Moment::default(),
             control_heard: Moment::default(),
             join_failures: AtomicU32::new(0),
+            useless_controls: AtomicU32::new(0),
             joined_by_peer: Arc::default(),
             unhandled: AtomicUsize::new(0),
             ticks: Lock::default(),

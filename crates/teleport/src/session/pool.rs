@@ -74,6 +74,18 @@ impl Session {
         let _ = self.join_failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }
 
+    /// Control connections in a row over which the peer has said nothing.
+    pub(crate) fn useless_controls(&self) -> u32 {
+        self.useless_controls.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the peer has said something over a control connection, or that it has ended before that. Only the control thread
+    /// comes here.
+    pub(crate) fn note_control_use(&self, useful: bool) {
+        let useless = if useful { 0 } else { self.useless_controls().saturating_add(1) };
+        self.useless_controls.store(useless, Ordering::Relaxed);
+    }
+
     /// Notes whether a pool connection that has ended was of use.
     pub(super) fn was_of_use(&self, useful: bool) {
         if useful {

@@ -96,6 +96,15 @@ impl State {
         Some(out)
     }
 
+    /// What there is to say when the control connection has written the last, which the task has not been told of then.
+    pub(super) fn due_behind(&mut self) -> Option<Urgency> {
+        let due = self.transfer.as_ref()?.control_due();
+        if due.is_none() {
+            (self.flush_planned, self.flush_begun) = (false, false);
+        }
+        due
+    }
+
     /// Changes the machine's state, and notes what that asks for. `None` once the session has ended.
     pub(super) fn change<R>(
         &mut self,

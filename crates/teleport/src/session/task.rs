@@ -85,7 +85,7 @@ impl Task {
             Event::ControlDown => self.connected = false,
             Event::ControlWritten => {
                 self.writable = true;
-                let due = self.session.lock().transfer.as_ref().and_then(|transfer| transfer.control_due());
+                let due = self.session.lock().due_behind();
                 match due {
                     Some(Urgency::Now) => self.flush(),
                     Some(Urgency::Soon) => self.flush_soon(),
@@ -127,6 +127,7 @@ impl Task {
             }
         }
         self.session.drained.notify_waiters();
+        self.session.pool_changed.notify_waiters(); // less may be wanted of it
         self.session.handled(capacity);
         self.publish();
     }

@@ -102,6 +102,30 @@ async fn connections_cut_at_any_byte_lose_double_and_reorder_nothing() {
     }
 }
 
+/// Something on the way lets a handshake through and nothing after it.
+#[tokio::test]
+async fn control_connections_that_are_of_no_use_are_not_opened_without_a_pause() {
+    const WITHIN: Duration = Duration::from_secs(2);
+    let (a, b, proxy, _peers) = through_proxy(|config| config.net_ticktime = Duration::from_secs(60)).await;
+    within(a.prime(b.name())).await.unwrap();
+    let before = proxy.accepted();
+    proxy.plan(|opening| match Kind::by(opening.first) {
+        Kind::Control => Faults { to_client: Fault::Cut { at: TO_CLIENT }, ..Faults::default() },
+        Kind::Express | Kind::Bulk => Faults::default(),
+    });
+    let begun = Instant::now();
+    Kind::Control.of(&proxy).iter().for_each(|connection| connection.cut());
+    tokio::time::sleep(WITHIN).await;
+    let (opened, took) = (proxy.accepted() - before, begun.elapsed());
+    // After the first 50, 50, 100, 200 ms and so on.
+    assert!((3..=10 * (1 + took.as_secs() / WITHIN.as_secs())).contains(&opened), "{opened} in {took:?}");
+    proxy.plan_none();
+    let mut at_b = b.register("inbox").unwrap();
+    within(a.send(("inbox", b.name()), &1u64)).await.unwrap();
+    assert_eq!(receive::<u64>(&mut at_b).await, 1);
+    at_rest([&a, &b]).await;
+}
+
 #[tokio::test]
 async fn a_stalled_pool_connection_is_replaced() {
     let stalling = |config: &mut Config| {

@@ -11,6 +11,9 @@ pub struct Backoff {
     pub most: Duration,
 }
 
+/// Even where less is configured, attempts do not follow one another without a pause.
+const LEAST: Duration = Duration::from_millis(1);
+
 impl Default for Backoff {
     fn default() -> Self {
         Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) }
@@ -23,6 +26,7 @@ impl Backoff {
             self.first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
         let full = full.min(self.most);
         let chance = (random >> 32) as u32;
-        full / 2 + (full / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+        let delay = full / 2 + (full / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX));
+        delay.max(LEAST)
     }
 }
