@@ -299,9 +299,9 @@ demonitor(Other) ->
 %% first message.
 -spec nodes() -> [node()].
 nodes() ->
-    case info() of
-        #{peers := Peers} -> maps:keys(Peers);
-        {error, not_running} -> []
+    case teleport_nif:peers() of
+        {error, not_running} -> [];
+        Peers -> [Peer || Peer <- Peers, is_atom(Peer)]
     end.
 
 %% @doc Sets up the session with a node, and all connections of its pool, before the first message.
@@ -316,9 +316,9 @@ prime(Node) when is_atom(Node) ->
 %% {@link check/1}.
 -spec check() -> [{node(), check()}].
 check() ->
-    Nodes = case info() of
+    Nodes = case teleport_nif:address() of
         {error, not_running} -> [node()];
-        #{} -> lists:usort(erlang:nodes() ++ nodes() ++ maps:keys(teleport_config:get(peers))) -- [node()]
+        {ok, _Address} -> lists:usort(erlang:nodes() ++ nodes() ++ maps:keys(teleport_config:get(peers))) -- [node()]
     end,
     teleport_check:nodes(Nodes).
 
@@ -395,10 +395,9 @@ report(Node) when is_atom(Node) ->
 %% </ul>
 -spec info(node()) -> map() | {error, not_running | no_session}.
 info(Node) when is_atom(Node) ->
-    case info() of
-        #{peers := #{Node := Info}} -> Info;
-        #{} -> {error, no_session};
-        {error, not_running} -> {error, not_running}
+    case teleport_nif:peer(atom_to_binary(Node)) of
+        none -> {error, no_session};
+        Info -> Info
     end.
 
 %% @doc Returns the state of the engine and of its sessions, and their counters.
@@ -416,17 +415,13 @@ info(Node) when is_atom(Node) ->
 %% connections that did not prove themselves. `newcomers_dropped': those given up before that, since there
 %% were too many (`full') or since they took too long (`slow').</li>
 %% <li>`new_atoms', `atoms_refused': as in {@link info/1}, for all peers together; see `max_new_atoms'.</li>
-%% <li>`peers': {@link info/1} of each peer, by node.</li>
+%% <li>`unconfirmed': messages that were not confirmed when their session ended, in all sessions so far.</li>
+%% <li>`peers': {@link info/1} of each peer, by node. A name that is no atom here counts as a new one of the
+%% peer's; it is a binary if none is left of `max_new_atoms'.</li>
 %% </ul>
 -spec info() -> map() | {error, not_running}.
 info() ->
-    case teleport_nif:info() of
-        #{name := Name, peers := Peers} = Info ->
-            ByNode = fun(Peer, PeerInfo, Map) -> Map#{binary_to_atom(Peer) => PeerInfo} end,
-            Info#{name := binary_to_atom(Name), peers := maps:fold(ByNode, #{}, Peers)};
-        {error, not_running} ->
-            {error, not_running}
-    end.
+    teleport_nif:info().
 
 %% @doc Encodes a term in the external term format, as a list of binaries. Large binaries are shared with the
 %% term, not copied; small parts are joined.

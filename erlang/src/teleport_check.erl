@@ -66,11 +66,11 @@ complete(Steps) ->
 %% Each step calls the next one if that makes sense after its outcome.
 -spec running(node()) -> [step_result()].
 running(Node) ->
-    case teleport_app:library() =:= ok andalso teleport_nif:info() of
-        #{address := Address} when Node =:= node() ->
+    case teleport_app:library() =:= ok andalso teleport_nif:address() of
+        {ok, Address} when Node =:= node() ->
             [{running, ok, text("teleport runs here, and listens at ~ts", [address(Address)])},
              {node, {error, own_node}, text("~ts is this node itself: its messages need no connection", [Node])}];
-        #{address := Address} ->
+        {ok, Address} ->
             [{running, ok, text("teleport runs here, and listens at ~ts", [address(Address)])} | known(Node)];
         _ ->
             [{running, {error, Reason}, Text} || {Reason, Text} <- [not_running()]]
@@ -131,7 +131,7 @@ host_of(Node) ->
 
 %% If there is a session it is checked even if the peer does not answer over distributed Erlang.
 peer(Node) ->
-    case lists:member(Node, teleport:nodes()) of
+    case is_map(teleport:info(Node)) of
         true ->
             Way = begin_way(Node), % in parallel with the question
             {Hosts, Step} = ask(Node),

@@ -614,9 +614,8 @@ has_left(Node) ->
 %% Whether nothing was heard from a node in the meantime, and in which life.
 -spec silent(node()) -> {true, Creation :: pos_integer()} | false.
 silent(Node) ->
-    Name = atom_to_binary(Node),
-    case teleport_nif:info() of
-        #{peers := #{Name := #{control_connected := false, last_heard_ms := Silence, creation := Creation}}} when Silence >= ?GONE_AFTER ->
+    case teleport_nif:peer(atom_to_binary(Node)) of
+        #{control_connected := false, last_heard_ms := Silence, creation := Creation} when Silence >= ?GONE_AFTER ->
             {true, Creation};
         _ ->
             false

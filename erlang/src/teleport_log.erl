@@ -41,7 +41,9 @@ handle_info(_Other, State) ->
     {noreply, State}.
 
 -spec terminate(term(), []) -> ok.
-terminate(_Reason, _State) ->
+terminate(_Reason, State) ->
+    %% What the end of the engine has been said of, too.
+    {noreply, _} = handle_info(teleport_logs, State),
     ok = logger:unset_module_level(?MODULE),
     teleport_nif:log_nothing().
 

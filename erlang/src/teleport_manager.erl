@@ -388,7 +388,7 @@ handle_info({'DOWN', Monitor, process, _Pid, {route, _, _} = Answer}, #state{que
 handle_info({'DOWN', Monitor, process, _Pid, _Killed}, #state{questions = Questions} = State) ->
     {noreply, State#state{questions = teleport_route:failed(Monitor, Questions)}};
 handle_info(teleport_lost, State) ->
-    case teleport_nif:info() of
+    case teleport_nif:address() of
         {error, not_running} ->
             _ = spawn(fun teleport_sup:begin_anew/0),
             ok;

@@ -5,7 +5,7 @@
 -module(teleport_nif).
 
 -export([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, allow/1,
-         pulse/0, close_gate/0, open_gate/0, info/0]).
+         pulse/0, close_gate/0, open_gate/0, info/0, address/0, peers/0, peer/1]).
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
@@ -21,7 +21,7 @@
 -export([makes_maps_anywhere/1]).
 
 -nifs([library/0, start/1, stop/1, questions/0, resolved/2, cookie_is/2, called_back/2, net_ticktime/1, allow/1, pulse/0, close_gate/0,
-       open_gate/0, info/0]).
+       open_gate/0, info/0, address/0, peers/0, peer/1]).
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
@@ -323,9 +323,24 @@ log_nothing() ->
 logs() ->
     erlang:nif_error(not_loaded).
 
-%% The state of the engine, as `teleport:info/0' has it but with names as binaries.
+%% The state of the engine, as `teleport:info/0' has it.
 -spec info() -> map() | {error, not_running}.
 info() ->
+    erlang:nif_error(not_loaded).
+
+%% Where the engine listens.
+-spec address() -> {ok, address()} | {error, not_running}.
+address() ->
+    erlang:nif_error(not_loaded).
+
+%% The peers with a session. Names that are no atoms here, and for which no budget is left, are binaries.
+-spec peers() -> [node() | binary()] | {error, not_running}.
+peers() ->
+    erlang:nif_error(not_loaded).
+
+%% The state of the session with a peer, as `teleport:info/1' has it.
+-spec peer(Peer :: binary()) -> map() | none | {error, not_running}.
+peer(_Peer) ->
     erlang:nif_error(not_loaded).
 
 %% A sum of the flags in teleport_nif.hrl, and a limit in milliseconds for the waiting, if there is one. With

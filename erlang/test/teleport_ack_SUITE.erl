@@ -121,6 +121,8 @@ a_stopped_peer_leaves_sends_unconfirmed(_Config) ->
     ?assertEqual({{error, nodedown}, []}, {Result, Told}),
     ?assertEqual([{teleport, I, {unconfirmed, nodedown}} || I <- lists:seq(1, Count)],
                  lists:sort([teleport_test:receive_one() || _ <- lists:seq(1, Count)])),
+    ?assertMatch(#{unconfirmed := Count}, teleport:info()),
+    ?assertEqual({error, no_session}, teleport:info(Node)),
     teleport_test:stop_peer(Peer).
 
 %% Sends until there is no room; returns how many were accepted, whose tags are numbers from 1.

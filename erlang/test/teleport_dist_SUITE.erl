@@ -68,7 +68,7 @@ modules_loaded_anew_end_no_connection(Config) ->
     %% Its session ends with the connection all the same.
     true = at(A, erlang, disconnect_node, [name(B)]),
     ?assertEqual(nodedown, told(Watcher)),
-    teleport_test:eventually(fun() -> at(A, teleport_nif, info, []) =:= not_running orelse sessions(A) =:= [] end).
+    teleport_test:eventually(fun() -> at(A, teleport_nif, info, []) =:= {error, not_running} orelse sessions(A) =:= [] end).
 
 sessions(Node) ->
     maps:keys(maps:get(peers, at(Node, teleport_nif, info, []))).

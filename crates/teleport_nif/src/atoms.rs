@@ -107,6 +107,7 @@ rustler::atoms! {
     creation,
     address,
     bytes_in_flight,
+    undelivered_bytes,
     waiting,
     waiting_for,
     late_replies,

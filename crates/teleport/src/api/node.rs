@@ -3,7 +3,7 @@
 use crate::api::check::{self, PeerCheck};
 use crate::base::allow::AllowList;
 use crate::base::encoding::atom_of;
-use crate::base::info::NodeInfo;
+use crate::base::info::{NodeInfo, PeerInfo};
 use crate::engine::Engine;
 use crate::engine::monitors::NodeMonitor;
 use crate::io::runtime::Main;
@@ -161,6 +161,20 @@ impl Node {
         Ok(())
     }
 
+    /// The peers with a session, by name.
+    pub fn peers(&self) -> Vec<NodeName> {
+        let sessions = self.engine().peers.sessions();
+        let mut peers: Vec<_> = sessions.iter().map(|session| session.peer.clone()).collect();
+        peers.sort();
+        peers
+    }
+
+    /// What there is to know about one peer; `None` if there is no session with it.
+    pub fn peer(&self, name: &NodeName) -> Option<PeerInfo> {
+        let engine = self.engine();
+        engine.peers.session(name).map(|session| engine.peer_info(&session))
+    }
+
     /// What there is to know about the node and its peers.
     pub fn info(&self) -> NodeInfo {
         let engine = self.engine();
@@ -176,6 +190,7 @@ impl Node {
             bytes_in_flight: engine.core.bytes_in_flight(),
             watching: engine.core.watches.watching.len(),
             late_replies: engine.core.watches.watching.late_replies(),
+            unconfirmed: meter.unconfirmed(),
             sessions_ended: meter.sessions_ended(),
             sessions_refused: meter.sessions_refused.so_far(),
             handshakes_refused: meter.handshakes_refused.so_far(),

@@ -25,6 +25,8 @@ pub struct NodeInfo {
     pub watching: usize,
     /// Answers to calls that came after the caller had given up, or a second time; they were dropped.
     pub late_replies: u64,
+    /// Messages that were accepted and not known to be delivered when their session ended, in all sessions so far.
+    pub unconfirmed: u64,
     /// Sessions that have ended, by reason: all reasons.
     pub sessions_ended: Vec<(EndReason, u64)>,
     /// Sessions that others wanted to open beyond [`max_sessions`](crate::Config::max_sessions).

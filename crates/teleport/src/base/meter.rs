@@ -55,6 +55,8 @@ pub(crate) struct NodeMeter {
     pub(crate) newcomers_slow: Tally,
     pub(crate) sessions_refused: Tally,
     pub(crate) late_replies: Arc<Tally>,
+    /// Messages that were not confirmed when their session ended; published by peer.
+    unconfirmed: AtomicU64,
     /// Sessions by why they have ended; published by peer.
     ended: [AtomicU64; EndReason::ALL.len()],
 }
@@ -73,6 +75,7 @@ impl NodeMeter {
             newcomers_slow: dropped("slow"),
             sessions_refused: Tally::new(SESSIONS_REFUSED, &labels),
             late_replies: Arc::new(Tally::new(LATE_REPLIES, &labels)),
+            unconfirmed: AtomicU64::new(0),
             ended: Default::default(),
         }
     }
@@ -80,6 +83,11 @@ impl NodeMeter {
     /// The metrics of a session with that peer.
     pub(crate) fn session(&self, node: &NodeName, peer: &NodeName) -> SessionMeter {
         SessionMeter::new(vec![label("node", node), self.label_of(peer)])
+    }
+
+    /// Messages that were not confirmed when their session ended, so far.
+    pub(crate) fn unconfirmed(&self) -> u64 {
+        self.unconfirmed.load(Ordering::Relaxed)
     }
 
     fn label_of(&self, peer: &NodeName) -> Label {
@@ -209,6 +217,7 @@ impl SessionMeter {
         let with_reason = |name| [&self.labels[..], &[Label::from_static_parts("reason", name)]].concat();
         counter(NODEDOWNS, &with_reason(reason.as_str())).increment(1);
         node.ended[reason as usize].fetch_add(1, Ordering::Relaxed);
+        node.unconfirmed.fetch_add(unconfirmed, Ordering::Relaxed);
         self.unconfirmed.increment(unconfirmed);
     }
 }

@@ -82,6 +82,8 @@ impl<K: Eq + Hash> Seldom<K> {
 pub(crate) struct Warnings {
     strangers: Seldom<(IpAddr, OfStranger)>,
     peers: Seldom<(NodeName, OfPeer)>,
+    /// Sessions that have ended and that nobody wanted to end: apart, since much else is said before of the same peers.
+    lost: Seldom<NodeName>,
     /// Apart, since their names are what senders of this node have made up.
     unreached: Seldom<NodeName>,
     /// What peers may not do: apart, since peers make the names in it up.
@@ -99,8 +101,6 @@ pub(crate) enum OfStranger {
 /// What is said of one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OfPeer {
-    /// A session has ended that nobody wanted to end.
-    SessionLost,
     /// A connection that has proved itself was refused.
     Refused,
     /// It does not follow the protocol.
@@ -121,6 +121,7 @@ pub(crate) enum OfPeer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OfNode {
     CannotAccept,
+    TooManySessions,
     ObserverPanicked,
     HostPanicked,
 }
@@ -139,6 +140,11 @@ impl Warnings {
     /// Warns of a peer that does what it may not.
     pub(crate) fn of_not_allowed(&self, peer: &NodeName, thing: &str) -> Option<NotSaid> {
         self.not_allowed.note((peer.clone(), thing.to_owned()), Instant::now())
+    }
+
+    /// Warns of a session that is lost.
+    pub(crate) fn of_loss(&self, peer: &NodeName) -> Option<NotSaid> {
+        self.lost.note(peer.clone(), Instant::now())
     }
 
     /// Warns of a peer that has a session.

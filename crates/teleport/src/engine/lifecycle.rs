@@ -6,7 +6,7 @@
 //! ahead of the end of an earlier session with the same peer.
 
 use super::{ADVICE, Engine};
-use crate::base::seldom::{OfNode, OfPeer, Warnings, if_any, say_seldom};
+use crate::base::seldom::{OfNode, Warnings, if_any, say_seldom};
 use crate::engine::monitors::NodeEvent;
 use crate::session::{Ended, Session};
 use std::io;
@@ -97,7 +97,7 @@ fn tell(news: News) {
             // Of messages that may be lost nobody else says anything, unless they were to be acknowledged, or are distributed Erlang's.
             match is_a_loss(reason) || untold > 0 {
                 true => {
-                    let noted = session.note(OfPeer::SessionLost);
+                    let noted = engine.core.warnings.of_loss(&session.peer);
                     say_seldom!(warn or info, noted, parent: span, %reason, unconfirmed, advice = ADVICE, "session down");
                 }
                 false => tracing::info!(parent: span, %reason, unconfirmed, "session down"),

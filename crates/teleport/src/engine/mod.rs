@@ -21,7 +21,7 @@ use crate::base::cookies::KnownCookies;
 use crate::base::lock::{Lock, Rank};
 use crate::base::recorder;
 use crate::base::resolver::Resolver;
-use crate::base::seldom::{OfPeer, say_seldom, warn_seldom};
+use crate::base::seldom::{OfNode, OfPeer, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
 use crate::host::Hosting;
 use crate::io::places::{Place, Places};
@@ -406,12 +406,20 @@ impl Engine {
                     (verdict, directory.session(established.session), place)
                 }
                 Err(refusal) => {
+                    let (node, peer, kind) = (&self.core.local.name, &request.peer, request.kind);
                     if refusal == Refusal::TooManySessions {
                         self.core.meter.sessions_refused.count();
+                        let noted = self.core.warnings.of_node(OfNode::TooManySessions);
+                        let from = source.address();
+                        warn_seldom!(
+                            noted, %node, %peer, %from,
+                            "session refused: others have opened max_sessions, or one address a sixteenth of that; \
+                             raise it if these are nodes of yours"
+                        );
+                    } else {
+                        let noted = self.core.warnings.of_peer(peer, OfPeer::Refused);
+                        say_seldom!(info or debug, noted, %node, %peer, ?kind, %refusal, "inbound connection refused");
                     }
-                    let (node, peer, kind) = (&self.core.local.name, &request.peer, request.kind);
-                    let noted = self.core.warnings.of_peer(peer, OfPeer::Refused);
-                    say_seldom!(info or debug, noted, %node, %peer, ?kind, %refusal, "inbound connection refused");
                     directory.apply(self, decision.actions, None);
                     (authenticated.refuse(refusal), None, None)
                 }

@@ -7,22 +7,49 @@ use crate::node::address;
 use crate::terms::budget::Used;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
-use std::collections::HashMap;
-use teleport::{EndReason, NodeInfo, PeerInfo};
+use teleport::{EndReason, NodeInfo, NodeName, PeerInfo};
 
+/// Where the engine listens.
+#[rustler::nif(name = "address")]
+fn listens_at(env: Env<'_>) -> NifResult<Term<'_>> {
+    with_node(env, |_, node| Ok((atoms::ok(), address::encode(env, node.address())).encode(env)))
+}
+
+/// The names of the peers with a session.
 #[rustler::nif]
+fn peers(env: Env<'_>) -> NifResult<Term<'_>> {
+    with_node(env, |running, node| {
+        let names = node.peers();
+        Ok(names.iter().map(|peer| running.terms.node(env, peer)).collect::<Vec<_>>().encode(env))
+    })
+}
+
+/// The figures of one peer; `none` if there is no session with it.
+#[rustler::nif]
+fn peer<'a>(env: Env<'a>, name: &str) -> NifResult<Term<'a>> {
+    with_node(env, |running, node| {
+        let peer = NodeName::new(name).ok().and_then(|name| node.peer(&name));
+        match peer {
+            Some(peer) => with_atoms(env, peer_info(env, &peer), running.terms.budget().used_by(&peer.name)),
+            None => Ok(atoms::none().encode(env)),
+        }
+    })
+}
+
+/// Those of the node and of all its peers: too many for a scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn info(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |running, node| {
         let info = node.info();
         let budget = running.terms.budget();
         let peers = info.peers.iter().map(|peer| {
             let info = with_atoms(env, peer_info(env, peer), budget.used_by(&peer.name))?;
-            Ok((peer.name.as_str(), info))
+            Ok((running.terms.node(env, &peer.name), info))
         });
-        let peers = peers.collect::<NifResult<HashMap<_, _>>>()?;
+        let peers = peers.collect::<NifResult<Vec<_>>>()?;
         let address = address::encode(env, info.address);
         let pairs = [
-            (atoms::name(), info.name.as_str().encode(env)),
+            (atoms::name(), Atom::from_str(env, info.name.as_str())?.encode(env)),
             (atoms::creation(), info.incarnation.as_u32().encode(env)),
             (atoms::address(), address),
             (atoms::net_ticktime(), info.net_ticktime.as_secs().encode(env)),
@@ -34,7 +61,8 @@ fn info(env: Env<'_>) -> NifResult<Term<'_>> {
             (atoms::handshakes_refused(), info.handshakes_refused.encode(env)),
             (atoms::newcomers_dropped(), newcomers_dropped(env, &info)?),
             (atoms::unreadable(), running.terms.unreadable().encode(env)),
-            (atoms::peers(), peers.encode(env)),
+            (atoms::unconfirmed(), info.unconfirmed.encode(env)),
+            (atoms::peers(), Term::map_from_pairs(env, &peers)?),
         ];
         with_atoms(env, Term::map_from_pairs(env, &pairs)?, budget.used())
     })
@@ -102,6 +130,8 @@ pub(super) fn peer_info<'a>(env: Env<'a>, peer: &PeerInfo) -> Term<'a> {
         (atoms::carried(), carried(env, peer)),
         (atoms::not_allowed(), not_allowed(env, peer)),
         (atoms::unconfirmed(), transfer.unconfirmed.encode(env)),
+        (atoms::bytes_in_flight(), transfer.unconfirmed_bytes.encode(env)),
+        (atoms::undelivered_bytes(), transfer.undelivered_bytes.encode(env)),
         (atoms::waiting(), transfer.waiting.encode(env)),
         (atoms::express_connections(), transfer.express_connections.encode(env)),
         (atoms::bulk_connections(), transfer.bulk_connections.encode(env)),

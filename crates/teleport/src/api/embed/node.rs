@@ -12,8 +12,8 @@ use crate::host::{Host, Hosting, Origin};
 use crate::local::watch::{Path, Purpose, Via, Waiter};
 use crate::session::{Offered, Patience, Session};
 use crate::{
-    ConnectError, DeliveryError, Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, SendError,
-    SendOptions, ShutdownReport, StartError,
+    ConnectError, DeliveryError, Incarnation, NodeInfo, NodeMonitor, NodeName, PeerCheck, PeerInfo,
+    SendError, SendOptions, ShutdownReport, StartError,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,10 +80,21 @@ impl Embedded {
         self.node.address()
     }
 
-    /// What there is to know about the node and its peers.
+    /// What there is to know about the node and its peers. It takes each session's lock in turn.
     pub fn info(&self) -> NodeInfo {
-        let _hurry = must_not_wait();
         self.node.info()
+    }
+
+    /// The peers with a session.
+    pub fn peers(&self) -> Vec<NodeName> {
+        let _hurry = must_not_wait();
+        self.node.peers()
+    }
+
+    /// What there is to know about one peer; `None` if there is no session with it.
+    pub fn peer(&self, name: &NodeName) -> Option<PeerInfo> {
+        let _hurry = must_not_wait();
+        self.node.peer(name)
     }
 
     /// Sees sessions begin and end from now on.
