@@ -16,6 +16,10 @@ fail() {
 }
 
 build() {
+    # For musl Rust links the C library in, unless it is told not to, and then it makes no library that can be loaded.
+    case "$flags ${CARGO_BUILD_TARGET-$(cargo -vV | sed -n 's/^host: //p')}" in
+        *musl*) export RUSTFLAGS="${RUSTFLAGS-} -C target-feature=-crt-static" ;;
+    esac
     # shellcheck disable=SC2086 # flags are words
     messages=$(cargo build $flags --manifest-path "$manifest" --message-format=json-render-diagnostics) ||
         fail "cargo could not build the NIF (flags, from TELEPORT_CARGO_FLAGS: $flags). It needs Rust 1.91 or later," \
@@ -67,10 +71,16 @@ else
     rm -f "$given"
 fi
 
-if cmp -s "$library" "$priv/teleport_nif.so"; then
-    exit 0
-fi
 mkdir -p "$priv" || fail "cannot write to $priv"
 # A new file in place of the old one: overwriting a library that is in use would crash its virtual machine.
-cp "$library" "$priv/teleport_nif.so.new.$$" && mv -f "$priv/teleport_nif.so.new.$$" "$priv/teleport_nif.so" ||
-    fail "cannot write to $priv"
+new=$priv/teleport_nif.so.new.$$
+cp "$library" "$new" || fail "cannot write to $priv"
+# Nine tenths of it are for debuggers. Each image of a release would have them.
+case "${TELEPORT_NIF:+given} $flags" in
+    " "*--release*) strip --strip-debug "$new" 2>/dev/null || true ;;
+esac
+if cmp -s "$new" "$priv/teleport_nif.so"; then
+    rm -f "$new"
+else
+    mv -f "$new" "$priv/teleport_nif.so" || fail "cannot write to $priv"
+fi

@@ -44,6 +44,10 @@ for program in sh env dirname basename cat cp mv rm mkdir cmp find touch sed gre
 done
 cat >"$work/cargo/cargo" <<'EOF'
 #!/bin/sh
+if [ "$1" = -vV ]; then
+    echo "host: ${HOST-x86_64-unknown-linux-gnu}"
+    exit
+fi
 for flag; do
     case $flag in --no-such-flag) echo "error: unexpected argument '$flag' found" >&2; exit 1 ;; esac
 done
@@ -51,6 +55,7 @@ while [ "$1" != --manifest-path ]; do shift; done
 crate=$(dirname "$2")
 target=${CARGO_TARGET_DIR-$crate/../../target}
 mkdir -p "$target"
+echo "${RUSTFLAGS-}" >"$crate/rustflags"
 cat "$crate/src/lib.rs" >"$target/libteleport_nif.so"
 echo '{"reason":"compiler-artifact","filenames":["'"$target/libteleport_nif.so"'"],"fresh":false}'
 echo '{"reason":"build-finished","success":true}'
@@ -71,6 +76,15 @@ builds one "$without" # the library of before
 echo "built elsewhere" >"$work/library"
 builds one "$without" "TELEPORT_NIF=$work/library"
 cmp -s "$work/library" "$work/one/erlang/priv/teleport_nif.so" || fail "TELEPORT_NIF is not taken"
+
+# For musl a library is made only if that is asked for.
+asked() { [[ $(<"$work/one/crates/teleport_nif/rustflags") == *" -C target-feature=-crt-static" ]]; }
+builds one "$with"
+! asked || fail "the C library's flag is given where it is not musl"
+builds one "$with" HOST=x86_64-unknown-linux-musl "RUSTFLAGS=-C target-cpu=native"
+asked || fail "no library for a host with musl"
+builds one "$with" CARGO_BUILD_TARGET=aarch64-unknown-linux-musl
+asked || fail "no library for a target with musl"
 
 # Moved, with what was built.
 mv "$work/one" "$work/elsewhere"
