@@ -313,9 +313,15 @@ host_name(Host) -> unicode:characters_to_list(Host).
 %% Checks for the configuration.
 
 -spec is_host(term()) -> boolean().
-is_host(Host) when is_binary(Host) -> Host =/= <<>> andalso is_list(unicode:characters_to_list(Host));
-is_host(Host) when is_list(Host) -> Host =/= [] andalso io_lib:printable_unicode_list(Host);
+is_host(Host) when is_binary(Host) -> is_host(unicode:characters_to_list(Host));
+is_host(Host) when is_list(Host) -> Host =/= [] andalso io_lib:printable_unicode_list(Host) andalso is_host_name(Host);
 is_host(Host) -> inet:is_ip_address(Host) andalso Host =/= ?ANY andalso Host =/= ?ANY6.
+
+%% Neither a port, which the resolver would take for an address, nor a host with a port.
+-spec is_host_name(string()) -> boolean().
+is_host_name(Host) ->
+    IsPort = lists:all(fun(Char) -> $0 =< Char andalso Char =< $9 end, Host),
+    not IsPort andalso (not lists:member($:, Host) orelse element(1, inet:parse_ipv6_address(Host)) =:= ok).
 
 -spec is_place(term()) -> boolean().
 is_place({Host, Port}) -> is_host(Host) andalso is_integer(Port) andalso 0 < Port andalso Port < 65536;

@@ -17,8 +17,17 @@
 
 %% Whether the key `allow' takes this value.
 -spec is_valid(term()) -> boolean().
-is_valid(Rules) when length(Rules) >= 0 -> lists:all(fun is_rule/1, Rules);
+is_valid(Rules) when length(Rules) >= 0 -> lists:all(fun is_rule/1, Rules) andalso are_reached(Rules);
 is_valid(_NoList) -> false.
+
+%% Behind a rule for all peers no rule counts. It may have got there by a merge: the list is a keyword list to Elixir, of which
+%% entries of an earlier file may come first.
+-spec are_reached([{atom(), term()}]) -> boolean().
+are_reached(Rules) ->
+    case lists:dropwhile(fun({Peers, _Items}) -> text(Peers) =/= <<"*">> end, Rules) of
+        [_ForAll, _Behind | _] -> false;
+        _ -> true
+    end.
 
 -spec is_rule(term()) -> boolean().
 is_rule({Peers, all}) -> is_pattern(Peers);
@@ -44,9 +53,9 @@ is_pattern(Name) ->
 %% What it takes, in words.
 -spec form() -> string().
 form() ->
-    "a list of {Peers, all} or {Peers, [Item, ...]}, of which the first counts whose Peers is the peer's name; an item is {name, Name},"
-    " {monitor, Name}, {apply, Module}, {apply, {Module, Function}}, {apply, {Module, Function, Arity}}, pids or system; all names are"
-    " atoms, in which * stands for any characters, and '_' is any name or arity".
+    "a list of {Peers, all} or {Peers, [Item, ...]}, of which the first counts whose Peers is the peer's name, so that '_' comes last;"
+    " an item is {name, Name}, {monitor, Name}, {apply, Module}, {apply, {Module, Function}}, {apply, {Module, Function, Arity}},"
+    " pids or system; all names are atoms, in which * stands for any characters, and '_' is any name or arity".
 
 -spec example() -> term().
 example() ->

@@ -62,6 +62,9 @@ values_that_keys_do_not_take_are_refused(_Config) ->
                           {congestion, ["", <<>>, [cubic], 7]},
                           {fallback, [sometimes]},
                           {allow, [all, [all], [{"a@b", all}], [{'_', [{name, "x"}]}], [{'_', [{apply, {m, f, -1}}]}]]},
+                          %% None is asked behind a rule for all.
+                          {allow, [[{'_', all}, {'a@*', []}], [{'a@*', all}, {'*', all}, {'b@*', all}]]},
+                          {advertise, ["14371", <<"14371">>, "10.0.0.7:14371", "[fd00::1]", {"10.0.0.7:1", 14371}]},
                           {allow_mode, [sometimes]},
                           {log_level, [loud]},
                           {tls, [[], [here], [{certfile, ""}], [{certfile, "a"}]]},
@@ -93,6 +96,7 @@ values_at_the_edges_are_taken(_Config) ->
     [?assertEqual({Key, Value, ok}, {Key, Value, started(Key, Value)})
      || {Key, Value} <- [{net_ticktime, 1}, {net_ticktime, 30 * 86400}, {setup_timeout, 86400000}, {stall_timeout, 86400000},
                          {bulk_idle, 86400000}, {handshake_timeout, 1}, {allow, []}, {allow, [{'_', []}]},
+                         {advertise, "fd00::1"}, {advertise, <<"h1.example.org">>}, {advertise, {"10.0.0.7", 65535}},
                          {fragment_size, 16384}, {fragment_size, 16777216}, {max_watches, 2}, {max_watches, 1 bsl 32},
                          {max_message, 1}, {max_message, 1 bsl 62}, {peer_window, 1 bsl 62}, {node_window, 1 bsl 62},
                          {answers_window, 1 bsl 62}, {buffer_pool, 0}, {buffer_pool, 1 bsl 62}, {max_term, 1 bsl 62},
