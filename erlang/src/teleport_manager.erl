@@ -95,11 +95,12 @@ abandoned() ->
     ok = teleport_route:stop(),
     announce(teleport_down).
 
-%% @doc Where this node's engine listens.
+%% @doc Where this node's engine listens. The manager is not asked: while it waits for the last messages to arrive, peers are to be
+%% told at once that the engine takes no more.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
 address() ->
-    try gen_server:call(?MODULE, address)
-    catch exit:_ -> {error, not_running} % or about to end
+    try teleport_nif:address()
+    catch error:not_loaded -> {error, not_running}
     end.
 
 %% The version that runs here and where it can be reached. Peers call this over distributed Erlang.
@@ -317,10 +318,6 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
 handle_call(carry_nothing, _From, State) ->
     ok = stop_engine(?CARRIED_TIMEOUT),
     {reply, ok, rest(State)};
-handle_call(address, _From, #state{identity = none} = State) ->
-    {reply, {error, not_running}, State};
-handle_call(address, _From, #state{address = Address} = State) ->
-    {reply, {ok, Address}, State};
 handle_call(name_goes, _From, #state{identity = Identity} = State) ->
     Resting = rest(State),
     ok = teleport_nif:close_gate(),

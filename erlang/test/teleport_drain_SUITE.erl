@@ -142,6 +142,9 @@ hold_up(Node) ->
 begin_to_stop() ->
     Stopping = spawn_monitor(fun() -> ok = application:stop(teleport) end),
     teleport_test:eventually(fun() -> teleport:info() =:= {error, not_running} end),
+    %% Other nodes are told so at once, and not by the manager, which waits.
+    ?assertEqual({error, not_running}, teleport_manager:about()),
+    ?assertEqual({message_queue_len, 0}, process_info(whereis(teleport_manager), message_queue_len)),
     Stopping.
 
 stopped({Process, Monitor}) ->
