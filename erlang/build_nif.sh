@@ -71,16 +71,18 @@ else
     rm -f "$given"
 fi
 
+# Nine tenths of a release build are for debuggers. Each image of a release would have them.
+case "${TELEPORT_NIF:+given} $flags" in
+    " "*--release*)
+        stripped=$(mktemp) && trap 'rm -f "$stripped"' EXIT || fail "cannot write to ${TMPDIR:-/tmp}"
+        cp "$library" "$stripped" && chmod +rx "$stripped" || fail "cannot write to ${TMPDIR:-/tmp}"
+        strip --strip-debug "$stripped" 2>/dev/null && library=$stripped
+        ;;
+esac
+if cmp -s "$library" "$priv/teleport_nif.so"; then
+    exit 0
+fi
 mkdir -p "$priv" || fail "cannot write to $priv"
 # A new file in place of the old one: overwriting a library that is in use would crash its virtual machine.
-new=$priv/teleport_nif.so.new.$$
-cp "$library" "$new" || fail "cannot write to $priv"
-# Nine tenths of it are for debuggers. Each image of a release would have them.
-case "${TELEPORT_NIF:+given} $flags" in
-    " "*--release*) strip --strip-debug "$new" 2>/dev/null || true ;;
-esac
-if cmp -s "$new" "$priv/teleport_nif.so"; then
-    rm -f "$new"
-else
-    mv -f "$new" "$priv/teleport_nif.so" || fail "cannot write to $priv"
-fi
+cp "$library" "$priv/teleport_nif.so.new.$$" && mv -f "$priv/teleport_nif.so.new.$$" "$priv/teleport_nif.so" ||
+    fail "cannot write to $priv"

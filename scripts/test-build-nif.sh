@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/teleport nif.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-unset CARGO_TARGET_DIR TELEPORT_CARGO_FLAGS TELEPORT_NIF
+unset CARGO_BUILD_TARGET CARGO_TARGET_DIR RUSTFLAGS TELEPORT_CARGO_FLAGS TELEPORT_NIF
 
 fail() {
     echo "test-build-nif: $1" >&2
@@ -39,7 +39,7 @@ refuses() {
 
 # Programs without cargo, and a cargo that makes a library of the sources.
 mkdir "$work/programs" "$work/cargo"
-for program in sh env dirname basename cat cp mv rm mkdir cmp find touch sed grep tail sort cksum flock; do
+for program in sh env dirname basename cat chmod cp mktemp mv rm mkdir cmp find touch sed grep tail sort cksum flock; do
     ln -s "$(command -v "$program")" "$work/programs/$program"
 done
 cat >"$work/cargo/cargo" <<'EOF'
@@ -85,6 +85,19 @@ builds one "$with" HOST=x86_64-unknown-linux-musl "RUSTFLAGS=-C target-cpu=nativ
 asked || fail "no library for a host with musl"
 builds one "$with" CARGO_BUILD_TARGET=aarch64-unknown-linux-musl
 asked || fail "no library for a target with musl"
+
+# Without what is for debuggers, if it is a release build of its own.
+mkdir "$work/strip"
+printf '#!/bin/sh\n[ "$1" = --strip-debug ] && echo stripped >>"$2"\n' >"$work/strip/strip"
+chmod +x "$work/strip/strip"
+is_stripped() { [[ $(tail -n 1 "$work/one/erlang/priv/teleport_nif.so") == stripped ]]; }
+stripping="PATH=$work/strip:$work/cargo:$work/programs"
+builds one "$stripping"
+is_stripped || fail "a release build has what is for debuggers"
+builds one "$stripping" TELEPORT_CARGO_FLAGS=--profile=dev
+! is_stripped || fail "a build for debuggers is stripped"
+builds one "$stripping" "TELEPORT_NIF=$work/library"
+! is_stripped || fail "a library that is given is stripped"
 
 # Moved, with what was built.
 mv "$work/one" "$work/elsewhere"

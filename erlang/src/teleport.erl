@@ -296,7 +296,8 @@ demonitor(Other) ->
     erlang:error(badarg, [Other]).
 
 %% @doc Returns the peers that have a session with this node, in Erlang or in Rust. A session begins with the
-%% first message.
+%% first message. A name that is no atom here counts as one that the peer has added (`max_new_atoms_per_peer'); if
+%% there is no room for it, the peer is left out.
 -spec nodes() -> [node()].
 nodes() ->
     case teleport_nif:peers() of
@@ -375,8 +376,8 @@ report(Node) when is_atom(Node) ->
 %% <li>`encrypted': whether the session's connections are encrypted.</li>
 %% <li>`express_connections', `bulk_connections': open pool connections for messages up to 64 KiB, and for
 %% larger ones.</li>
-%% <li>`unconfirmed': messages that were sent and are not confirmed yet. `waiting': messages that wait for
-%% room.</li>
+%% <li>`unconfirmed': messages that were sent and are not confirmed yet, and `bytes_in_flight', their bytes. `waiting':
+%% messages that wait for room. `undelivered_bytes': bytes of the node's that are here and in no mailbox yet.</li>
 %% <li>`watched': calls and monitors that the node's processes have on processes of this node. `watches_refused': those
 %% that ended at once for the limit `max_watches'.</li>
 %% <li>`not_allowed': what of the node's the key `allow' refuses, or would refuse if it did more than log: a map with

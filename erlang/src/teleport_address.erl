@@ -317,10 +317,10 @@ is_host(Host) when is_binary(Host) -> is_host(unicode:characters_to_list(Host));
 is_host(Host) when is_list(Host) -> Host =/= [] andalso io_lib:printable_unicode_list(Host) andalso is_host_name(Host);
 is_host(Host) -> inet:is_ip_address(Host) andalso Host =/= ?ANY andalso Host =/= ?ANY6.
 
-%% Neither a port, which the resolver would take for an address, nor a host with a port.
+%% Neither a port, which the resolver would take for an address, nor a host with a port. Hosts of containers may be large numbers.
 -spec is_host_name(string()) -> boolean().
 is_host_name(Host) ->
-    IsPort = lists:all(fun(Char) -> $0 =< Char andalso Char =< $9 end, Host),
+    IsPort = length(Host) < 6 andalso lists:all(fun(Char) -> $0 =< Char andalso Char =< $9 end, Host),
     not IsPort andalso (not lists:member($:, Host) orelse element(1, inet:parse_ipv6_address(Host)) =:= ok).
 
 -spec is_place(term()) -> boolean().

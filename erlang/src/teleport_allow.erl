@@ -24,10 +24,15 @@ is_valid(_NoList) -> false.
 %% entries of an earlier file may come first.
 -spec are_reached([{atom(), term()}]) -> boolean().
 are_reached(Rules) ->
-    case lists:dropwhile(fun({Peers, _Items}) -> text(Peers) =/= <<"*">> end, Rules) of
+    case lists:dropwhile(fun({Peers, _Items}) -> not is_for_all(text(Peers)) end, Rules) of
         [_ForAll, _Behind | _] -> false;
         _ -> true
     end.
+
+-spec is_for_all(binary()) -> boolean().
+is_for_all(<<"*">>) -> true;
+is_for_all(<<"*@*">>) -> true;
+is_for_all(_Peers) -> false.
 
 -spec is_rule(term()) -> boolean().
 is_rule({Peers, all}) -> is_pattern(Peers);

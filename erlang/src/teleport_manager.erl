@@ -99,8 +99,10 @@ abandoned() ->
 %% told at once that the engine takes no more.
 -spec address() -> {ok, teleport_nif:address()} | {error, not_running}.
 address() ->
-    try teleport_nif:address()
-    catch error:not_loaded -> {error, not_running}
+    %% Without one there is no engine, nor maybe the library.
+    case whereis(?MODULE) of
+        undefined -> {error, not_running};
+        _Manager -> teleport_nif:address()
     end.
 
 %% The version that runs here and where it can be reached. Peers call this over distributed Erlang.

@@ -61,7 +61,7 @@ find_out(Node, Timeout) ->
 
 -spec take(route(), node(), patience()) -> route() | late.
 take(disterl, Node, _Patience) ->
-    _ = put(?MARK(Node), true),
+    _ = get(?MARK(Node)) =:= undefined andalso mark(Node),
     disterl;
 take(pool, Node, Patience) ->
     case {get(?MARK(Node)), Patience} of
@@ -69,6 +69,14 @@ take(pool, Node, Patience) ->
         {true, {connected, Timeout}} -> change_over(Node, Timeout);
         {true, Timeout} -> change_over(Node, Timeout)
     end.
+
+%% What went to a node over a connection that is no more is overtaken by nothing: its mark would stay for ever.
+-spec mark(node()) -> ok.
+mark(Node) ->
+    Connected = nodes(connected),
+    [erase(Mark) || {?MARK(Other) = Mark, true} <- get(), not lists:member(Other, Connected)],
+    _ = put(?MARK(Node), true),
+    ok.
 
 %% Waits until earlier messages have arrived. Without time to wait, the message takes the old route.
 -spec change_over(node(), timeout()) -> route() | late.
@@ -119,7 +127,8 @@ table() ->
 start(disterl) ->
     ok = table(),
     true = ets:delete_all_objects(?TABLE),
-    persistent_term:put(?TABLE, on);
+    %% A map, as in versions that had the routes in it: one of those may be loaded next.
+    persistent_term:put(?TABLE, #{});
 start(error) ->
     stop().
 
@@ -134,7 +143,7 @@ stop() ->
 
 -spec is_on() -> boolean().
 is_on() ->
-    persistent_term:get(?TABLE, off) =:= on.
+    persistent_term:get(?TABLE, off) =/= off.
 
 -spec new() -> questions().
 new() ->
@@ -216,7 +225,7 @@ begin_asking(Node) ->
 %% Forgets the route to a node: the next sender asks for it again.
 -spec forget(node()) -> ok.
 forget(Node) ->
-    _ = is_on() andalso ets:delete(?TABLE, Node),
+    _ = is_on() andalso table() =:= ok andalso ets:delete(?TABLE, Node),
     ok.
 
 %% Asks a node in the calling process, which exits with the answer.
@@ -233,7 +242,12 @@ find(Node) ->
         false ->
             try erpc:call(Node, teleport_manager, address, [], ?TIMEOUT) of
                 {ok, _Address} -> pool;
-                {error, not_running} -> disterl
+                %% It may be about to stop: then what is on its way over the pool must not be overtaken.
+                {error, not_running} ->
+                    case teleport_nif:peer(atom_to_binary(Node)) of
+                        none -> disterl;
+                        _ -> unknown
+                    end
             catch
                 error:{exception, undef, _Stack} -> disterl;
                 _:_ -> unknown
@@ -257,5 +271,5 @@ update(teleport_down, Node) ->
 
 -spec set(node(), route()) -> ok.
 set(Node, Route) ->
-    _ = is_on() andalso ets:insert(?TABLE, {Node, Route}),
+    _ = is_on() andalso table() =:= ok andalso ets:insert(?TABLE, {Node, Route}),
     ok.

@@ -63,7 +63,7 @@ values_that_keys_do_not_take_are_refused(_Config) ->
                           {fallback, [sometimes]},
                           {allow, [all, [all], [{"a@b", all}], [{'_', [{name, "x"}]}], [{'_', [{apply, {m, f, -1}}]}]]},
                           %% None is asked behind a rule for all.
-                          {allow, [[{'_', all}, {'a@*', []}], [{'a@*', all}, {'*', all}, {'b@*', all}]]},
+                          {allow, [[{'_', all}, {'a@*', []}], [{'a@*', all}, {'*@*', all}, {'b@*', all}]]},
                           {advertise, ["14371", <<"14371">>, "10.0.0.7:14371", "[fd00::1]", {"10.0.0.7:1", 14371}]},
                           {allow_mode, [sometimes]},
                           {log_level, [loud]},

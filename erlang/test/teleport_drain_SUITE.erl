@@ -144,7 +144,8 @@ begin_to_stop() ->
     teleport_test:eventually(fun() -> teleport:info() =:= {error, not_running} end),
     %% Other nodes are told so at once, and not by the manager, which waits.
     ?assertEqual({error, not_running}, teleport_manager:about()),
-    ?assertEqual({message_queue_len, 0}, process_info(whereis(teleport_manager), message_queue_len)),
+    {messages, Waiting} = process_info(whereis(teleport_manager), messages),
+    ?assertEqual([], [Call || {'$gen_call', _, _} = Call <- Waiting]),
     Stopping.
 
 stopped({Process, Monitor}) ->

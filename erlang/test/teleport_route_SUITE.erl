@@ -242,6 +242,7 @@ a_route_that_changes_is_nothing_to_other_processes(Config) ->
     Before = lists:sort(persistent_term:get()),
     ok = teleport_route:forget(Node),
     ?assertEqual(error, teleport_route:known(Node)),
+    ?assertEqual(Before, lists:sort(persistent_term:get())),
     ok = teleport:send({x, Node}, hello),
     ?assertEqual({ok, pool}, teleport_route:known(Node)),
     ?assertEqual(Before, lists:sort(persistent_term:get())).

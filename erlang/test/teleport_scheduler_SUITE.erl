@@ -10,7 +10,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([sends_hold_no_scheduler/1, calls_hold_no_scheduler/1, a_long_call_is_noticed/1, parts_stay_few/1,
          a_large_term_does_not_hold_up_others/1]).
--export([small_messages_need_no_dirty_scheduler/1]).
+-export([small_messages_need_no_dirty_scheduler/1, who_waits_for_a_connection_takes_no_thread/1]).
 
 %% Run on both nodes.
 -export([observe/0, observer/1, sink/0]).
@@ -27,7 +27,7 @@ suite() ->
 
 all() ->
     [sends_hold_no_scheduler, calls_hold_no_scheduler, a_long_call_is_noticed, parts_stay_few,
-     a_large_term_does_not_hold_up_others, small_messages_need_no_dirty_scheduler].
+     a_large_term_does_not_hold_up_others, small_messages_need_no_dirty_scheduler, who_waits_for_a_connection_takes_no_thread].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -63,6 +63,26 @@ a_long_call_is_noticed(Config) ->
     #{{teleport_nif, send, 4} := Least} = least(Node, Send),
     ct:log("~p parts: ~p us", [length(Parts), Least]),
     ?assert(Least > ?LIMIT, Least).
+
+%% Containers limit threads: nothing could be started any more.
+who_waits_for_a_connection_takes_no_thread(_Config) ->
+    {ok, Mute} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}, {backlog, 100}]),
+    {ok, Port} = inet:port(Mute),
+    Node = mute@nowhere,
+    ok = application:set_env(teleport, peers, #{Node => {{127, 0, 0, 1}, Port}}),
+    Threads = fun() -> length(filelib:wildcard("/proc/self/task/*")) end,
+    Before = Threads(),
+    Waiting = [spawn_monitor(teleport, Function, [Node]) || Function <- [prime, check], _ <- lists:seq(1, 100)],
+    {ok, First} = gen_tcp:accept(Mute), % one of them is at it
+    teleport_test:eventually(fun() ->
+        lists:all(fun({Process, _}) -> process_info(Process, status) =:= {status, waiting} end, Waiting)
+    end),
+    ?assert(Threads() < Before + 20, {Before, Threads()}),
+    ok = application:unset_env(teleport, peers),
+    ok = gen_tcp:close(First),
+    ok = gen_tcp:close(Mute),
+    [receive {'DOWN', Monitor, process, Process, _Reason} -> ok end || {Process, Monitor} <- Waiting],
+    ok.
 
 %% Whatever the term, there are no more than the engine takes on a scheduler, or the list goes by a dirty one.
 parts_stay_few(_Config) ->

@@ -99,13 +99,7 @@ impl Node {
     /// [`ConnectError`]: why there is no session, or that it ended before it had its pool; or that connections are still missing after
     /// [`setup_timeout`](crate::Config::setup_timeout), which are tried further.
     pub async fn prime(&self, peer: &NodeName) -> Result<(), ConnectError> {
-        let engine = self.engine();
-        let (session, limit) = (engine.session(peer).await?, engine.core.config.setup_timeout);
-        tokio::time::timeout(limit, session.prime()).await.unwrap_or_else(|_| {
-            let open = engine.peer_info(&session).transfer;
-            let open = open.express_connections + open.bulk_connections;
-            Err(ConnectError::Incomplete { peer: peer.clone(), limit, open })
-        })
+        self.engine().prime(peer).await
     }
 
     /// Sees sessions begin and end from now on.

@@ -267,9 +267,13 @@ fn worth_a_warning(engine: &Engine, peer: &NodeName, error: &ConnectError) -> Op
     }
 }
 
+/// From as many useless control connections on the pause is the same: sixteen times the first, 0.8 s.
+const MOST_USELESS: u32 = 5;
+
 async fn resume(engine: Arc<Engine>, peer: NodeName, id: SessionId, generation: u64) {
     let Some(session) = engine.directory.lock().session(id) else { return };
-    if !engine.paused(&session, session.useless_controls()).await {
+    // Not for longer than a session is given to come back when another claims its name.
+    if !engine.paused(&session, session.useless_controls().min(MOST_USELESS)).await {
         return;
     }
     let opening = Opening::Resume { session: id, key: session.key.clone(), generation };

@@ -200,6 +200,16 @@ impl Engine {
         waiting.await.unwrap_or(Err(ConnectError::NotRunning))
     }
 
+    /// Sets up the session with a peer and its whole pool.
+    pub(crate) async fn prime(self: &Arc<Self>, peer: &NodeName) -> Result<(), ConnectError> {
+        let (session, limit) = (self.session(peer).await?, self.core.config.setup_timeout);
+        tokio::time::timeout(limit, session.prime()).await.unwrap_or_else(|_| {
+            let open = self.peer_info(&session).transfer;
+            let open = open.express_connections + open.bulk_connections;
+            Err(ConnectError::Incomplete { peer: peer.clone(), limit, open })
+        })
+    }
+
     /// The session with a peer, if there is one; begins to set one up if not.
     pub(crate) fn session_now(self: &Arc<Self>, peer: &NodeName) -> Result<Arc<Session>, SendError> {
         if let Some(session) = self.peers.session(peer) {
@@ -496,7 +506,10 @@ impl Engine {
         });
         match stream {
             Some(stream) => session.command(Command::Attach { stream, generation }),
-            None => self.core.events.send(SessionEvent::ControlLost { session: session.id, generation }),
+            None => {
+                session.note_control_use(false);
+                self.core.events.send(SessionEvent::ControlLost { session: session.id, generation });
+            }
         }
     }
 

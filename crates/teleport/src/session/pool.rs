@@ -79,11 +79,10 @@ impl Session {
         self.useless_controls.load(Ordering::Relaxed)
     }
 
-    /// Notes that the peer has said something over a control connection, or that it has ended before that. Only the control thread
-    /// comes here.
+    /// Notes that the peer has said something over a control connection, or that it has ended before that.
     pub(crate) fn note_control_use(&self, useful: bool) {
-        let useless = if useful { 0 } else { self.useless_controls().saturating_add(1) };
-        self.useless_controls.store(useless, Ordering::Relaxed);
+        let count = |useless: u32| Some(if useful { 0 } else { useless.saturating_add(1) });
+        let _ = self.useless_controls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }
 
     /// Notes whether a pool connection that has ended was of use.

@@ -120,12 +120,16 @@ async fn a_session_ends_only_with_the_life_that_it_is_with() {
     use crate::embed::pair;
     let (a, b) = pair().await;
     let mut events = a.node.monitor_nodes();
-    within(a.node.prime(b.name())).await.unwrap();
+    let (told, primed) = tokio::sync::oneshot::channel();
+    a.node.prime(b.name().clone(), |result| told.send(result).unwrap()).unwrap();
+    within(primed).await.unwrap().unwrap();
     assert!(matches!(event(&mut events).await, NodeEvent::Up { .. }));
     let life = b.incarnation();
     let earlier = Incarnation::new(life.as_u32() ^ 4).unwrap();
     assert!(!a.node.disconnect_if(b.name(), |ended| ended == earlier));
-    assert!(a.node.info().peers.iter().any(|peer| peer.name == *b.name()));
+    assert!(matches!(&a.node.peers()[..], [origin] if origin.peer() == b.name()));
+    assert!(a.node.peer(b.name()).is_some_and(|peer| peer.incarnation == life));
+    assert!(a.node.peer(a.node.name()).is_none());
     assert!(a.node.disconnect_if(b.name(), |ended| ended == life));
     assert!(matches!(event(&mut events).await, NodeEvent::Down { .. }));
 }

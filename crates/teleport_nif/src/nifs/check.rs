@@ -17,10 +17,8 @@ use teleport::{
 fn check<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
     let peer = ids::node_name(env, peer)?;
     with_node(env, |_, node| {
-        let node = node.clone();
-        Ok(later(env, tag, "teleport check", move |notice, runtime| {
-            let check = runtime.block_on(node.check(&peer));
-            notice.tell(|env| (atoms::ok(), report(env, &check)).encode(env));
+        Ok(later(env, tag, |notice| {
+            node.check(peer, move |check| notice.tell(|env| (atoms::ok(), report(env, &check)).encode(env)))
         }))
     })
 }

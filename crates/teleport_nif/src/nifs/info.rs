@@ -7,6 +7,7 @@ use crate::node::address;
 use crate::terms::budget::Used;
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NifResult, Term};
+use std::collections::HashMap;
 use teleport::{EndReason, NodeInfo, NodeName, PeerInfo};
 
 /// Where the engine listens.
@@ -15,12 +16,12 @@ fn listens_at(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |_, node| Ok((atoms::ok(), address::encode(env, node.address())).encode(env)))
 }
 
-/// The names of the peers with a session.
-#[rustler::nif]
+/// The names of the peers with a session: as many as there are, so not on a scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn peers(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |running, node| {
-        let names = node.peers();
-        Ok(names.iter().map(|peer| running.terms.node(env, peer)).collect::<Vec<_>>().encode(env))
+        let peers = node.peers();
+        Ok(peers.iter().map(|origin| running.terms.node(env, origin)).collect::<Vec<_>>().encode(env))
     })
 }
 
@@ -40,11 +41,14 @@ fn peer<'a>(env: Env<'a>, name: &str) -> NifResult<Term<'a>> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn info(env: Env<'_>) -> NifResult<Term<'_>> {
     with_node(env, |running, node| {
-        let info = node.info();
+        let (info, origins) = (node.info(), node.peers());
+        let names = origins.iter().map(|origin| (origin.peer(), running.terms.node(env, origin)));
+        let names: HashMap<_, _> = names.collect();
         let budget = running.terms.budget();
         let peers = info.peers.iter().map(|peer| {
             let info = with_atoms(env, peer_info(env, peer), budget.used_by(&peer.name))?;
-            Ok((running.terms.node(env, &peer.name), info))
+            let name = names.get(&peer.name).copied(); // unless its session has just ended
+            Ok((name.unwrap_or_else(|| peer.name.as_str().encode(env)), info))
         });
         let peers = peers.collect::<NifResult<Vec<_>>>()?;
         let address = address::encode(env, info.address);

@@ -223,10 +223,7 @@ fn allow<'a>(env: Env<'a>, list: Term<'a>) -> NifResult<Term<'a>> {
 fn prime<'a>(env: Env<'a>, peer: Atom, tag: Term<'a>) -> NifResult<Term<'a>> {
     let peer = ids::node_name(env, peer)?;
     with_node(env, |_, node| {
-        let node = node.clone();
-        Ok(later(env, tag, "teleport prime", move |notice, runtime| {
-            notice.give(runtime.block_on(node.prime(&peer)).map_err(SendError::from));
-        }))
+        Ok(later(env, tag, |notice| node.prime(peer, |primed| notice.give(primed.map_err(SendError::from)))))
     })
 }
 

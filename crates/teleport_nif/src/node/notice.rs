@@ -4,7 +4,7 @@ use crate::atoms;
 use crate::node::errors::{delivery_error, send_error};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
-use std::{io, thread};
+use std::io;
 use teleport::{DeliveryError, SendError};
 use tokio::runtime::{Builder, Runtime};
 
@@ -58,22 +58,15 @@ impl Drop for Notice {
     }
 }
 
-/// Does on a thread of its own what may take as long as a connection does; rare enough for that. Returns `waiting`, or an error if
-/// there is no thread to be had.
+/// Begins what may take as long as a connection does. Returns `waiting`, or an error if it cannot be begun.
 pub(crate) fn later<'a>(
     env: Env<'a>,
     tag: Term<'a>,
-    thread: &str,
-    work: impl FnOnce(Notice, Runtime) + Send + 'static,
+    begin: impl FnOnce(Notice) -> Result<(), SendError>,
 ) -> Term<'a> {
-    let notice = Notice::new(env, tag);
-    let started = thread::Builder::new().name(thread.to_owned()).spawn(move || match runtime() {
-        Ok(runtime) => work(notice, runtime),
-        Err(_) => drop(notice), // which tells too
-    });
-    match started {
-        Ok(_) => atoms::waiting().encode(env),
-        Err(_) => (atoms::error(), atoms::system()).encode(env),
+    match begin(Notice::new(env, tag)) {
+        Ok(()) => atoms::waiting().encode(env),
+        Err(error) => (atoms::error(), send_error(env, &error)).encode(env),
     }
 }
 

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use teleport::NodeName;
 
 /// The most peers, and the most addresses, with an account of their own. It is kept for the node's life: a peer that comes again finds
-/// it as it was.
+/// it as it was. Those without one share one that only what all have limits: where nodes get new names all the time, they are soon the
+/// most.
 const MOST_ACCOUNTS: usize = 1024;
 
 /// All at one address leave this part of what all together may add to others: peers choose their names.
@@ -23,6 +24,8 @@ pub(crate) struct Budget {
     limit: u64,
     limit_together: u64,
     together: Account,
+    /// It has been warned of, that half is used, and that there is no more.
+    warned: [AtomicBool; 2],
     peers: Accounts<NodeName>,
     places: Accounts<IpAddr>,
 }
@@ -55,14 +58,15 @@ pub(crate) struct Used {
 pub(crate) struct Spending<'b> {
     budget: &'b Budget,
     peer: Arc<Account>,
+    limit_of_peer: u64,
     place: Arc<Account>,
     atoms: u64,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64, limit_together: u64) -> Self {
-        let (together, peers, places) = Default::default();
-        Self { limit, limit_together, together, peers, places }
+        let (together, warned, peers, places) = Default::default();
+        Self { limit, limit_together, together, warned, peers, places }
     }
 
     /// By all peers.
@@ -77,7 +81,23 @@ impl Budget {
 
     /// A message of that peer, at that address, has new atoms.
     pub(crate) fn spending(&self, peer: &NodeName, place: IpAddr) -> Spending<'_> {
-        Spending { budget: self, peer: self.peers.of(peer), place: self.places.of(&place), atoms: 0 }
+        let (peer, place) = (self.peers.of(peer), self.places.of(&place));
+        let is_shared = Arc::ptr_eq(&peer, &self.peers.shared);
+        let limit_of_peer = if is_shared { self.limit_together } else { self.limit };
+        Spending { budget: self, peer, limit_of_peer, place, atoms: 0 }
+    }
+
+    /// Says once that half is used, and once that something was refused: it does not get better by itself.
+    fn warn(&self, refused: bool) {
+        let (used, most) = (self.used().atoms, self.limit_together);
+        if (refused || used >= most / 2) && !self.warned[usize::from(refused)].swap(true, Ordering::Relaxed) {
+            let what = if refused { "something of a peer is refused" } else { "half is used" };
+            tracing::warn!(
+                used,
+                most,
+                "{what}: peers have added atoms, which stay; see max_new_atoms, max_new_atoms_per_peer and teleport:info/0"
+            );
+        }
     }
 
     fn limit_of_place(&self) -> u64 {
@@ -130,16 +150,24 @@ impl Account {
 impl Spending<'_> {
     /// One more atom; `false` if none is left, and then the message is refused.
     pub(crate) fn take(&mut self) -> bool {
+        let is_left = self.take_one();
+        if !is_left {
+            self.refuse();
+        }
+        is_left
+    }
+
+    /// As [`take`](Self::take), where no message is refused if none is left.
+    pub(crate) fn take_one(&mut self) -> bool {
         let Self { budget, peer, place, .. } = &*self;
         let limits = [
-            (&**peer, budget.limit),
+            (&**peer, self.limit_of_peer),
             (&**place, budget.limit_of_place()),
             (&budget.together, budget.limit_together),
         ];
         for (taken, (account, limit)) in limits.into_iter().enumerate() {
             if !account.take(limit) {
                 limits[..taken].iter().for_each(|(account, _)| account.give_back(1));
-                self.refuse();
                 return false;
             }
         }
@@ -150,12 +178,14 @@ impl Spending<'_> {
     /// The atoms are made.
     pub(crate) fn keep(mut self) {
         self.atoms = 0;
+        self.budget.warn(false);
     }
 
     fn refuse(&self) {
         for account in [&self.budget.together, &*self.peer] {
             account.refused.fetch_add(1, Ordering::Relaxed);
         }
+        self.budget.warn(true);
     }
 }
 

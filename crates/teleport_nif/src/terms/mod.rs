@@ -12,9 +12,7 @@ use crate::terms::budget::Budget;
 use crate::terms::in_place::NeedsScheduler;
 use bytes::Bytes;
 use rustler::{Atom, Encoder, Env, Term};
-use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use teleport::NodeName;
 use teleport::embed::Origin;
 use teleport::etf::{Limits, has_few_terms, validate_with};
 
@@ -98,13 +96,13 @@ impl Terms {
 
     /// A peer's name: as an atom, or as a binary if that would be a new atom and there is no budget left for it. Anybody who has the
     /// cookie makes up names.
-    pub(crate) fn node<'a>(&self, env: Env<'a>, peer: &NodeName) -> Term<'a> {
-        let name = peer.as_str();
+    pub(crate) fn node<'a>(&self, env: Env<'a>, origin: &Origin) -> Term<'a> {
+        let name = origin.peer().as_str();
         if let Some(known) = existing_atom(env, name) {
             return known;
         }
-        let mut spending = self.budget.spending(peer, Ipv4Addr::UNSPECIFIED.into());
-        match spending.take().then(|| Atom::from_str(env, name)) {
+        let mut spending = self.budget.spending(origin.peer(), origin.place());
+        match spending.take_one().then(|| Atom::from_str(env, name)) {
             Some(Ok(atom)) => {
                 spending.keep();
                 atom.encode(env)

@@ -184,6 +184,7 @@ impl Transfer {
         let more =
             [Lane::Ordinary, Lane::Exempt].map(|lane| self.outbox.allowance(lane).rest()).contains(&true);
         self.admission.set_reach(self.outbox.reach());
+        self.out_of_step = self.out_of_step.saturating_sub(1);
         more
     }
 

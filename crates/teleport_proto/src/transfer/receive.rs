@@ -14,7 +14,8 @@ use crate::wire::pool::{Class, FragmentHeader};
 use bytes::{Bytes, BytesMut};
 use teleport_etf::Segments;
 
-/// The most connections of a session that may get out of step: more than any network damages in a session's life.
+/// The most connections of a session that may get out of step in a row, more than any network damages. One is forgotten at each
+/// [`rest`](Transfer::rest).
 const MOST_OUT_OF_STEP: u32 = 32;
 
 /// A message costs 128 bytes more than its body, and its envelope has up to 329: three times what it costs is more than what it

@@ -3,6 +3,7 @@
 use super::told::Told;
 use super::{Destination, ProcessId, Recipient, RefId, RequestError};
 use crate::api::builder::NodeBuilder;
+use crate::api::check;
 use crate::api::node::Node;
 use crate::api::process::Acknowledgement;
 use crate::base::allow::AllowList;
@@ -85,10 +86,9 @@ impl Embedded {
         self.node.info()
     }
 
-    /// The peers with a session.
-    pub fn peers(&self) -> Vec<NodeName> {
-        let _hurry = must_not_wait();
-        self.node.peers()
+    /// The sessions, as what comes over them has them.
+    pub fn peers(&self) -> Vec<Origin> {
+        self.engine().peers.sessions().into_iter().map(|session| Origin(session)).collect()
     }
 
     /// What there is to know about one peer; `None` if there is no session with it.
@@ -120,9 +120,18 @@ impl Embedded {
         self.engine().end_soon(origin.peer(), origin.id(), told);
     }
 
-    /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`].
-    pub async fn check(&self, peer: &NodeName) -> PeerCheck {
-        self.node.check(peer).await
+    /// Finds out why there is a session with a peer, or why there is none; see [`Node::check`]. `told` is called on a thread of the
+    /// node.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotRunning`] when the node has stopped. Then, and when it stops meanwhile, `told` is not called.
+    pub fn check(
+        &self,
+        peer: NodeName,
+        told: impl FnOnce(PeerCheck) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.begin(|engine| async move { told(check::check(&engine, &peer).await) })
     }
 
     /// Another list says what peers may reach; see [`Node::set_allow`].
@@ -135,13 +144,17 @@ impl Embedded {
         self.node.set_net_ticktime(ticktime);
     }
 
-    /// Sets up the session with a peer and its whole pool; see [`Node::prime`].
+    /// Sets up the session with a peer and its whole pool; see [`Node::prime`]. `told` is called on a thread of the node.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] as [`Node::prime`].
-    pub async fn prime(&self, peer: &NodeName) -> Result<(), ConnectError> {
-        self.node.prime(peer).await
+    /// [`SendError::NotRunning`] when the node has stopped. Then, and when it stops meanwhile, `told` is not called.
+    pub fn prime(
+        &self,
+        peer: NodeName,
+        told: impl FnOnce(Result<(), ConnectError>) + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.begin(|engine| async move { told(engine.prime(&peer).await) })
     }
 
     /// The session with a peer, which is set up if there is none, for [`Origin::carry`](super::Origin::carry). `told` is
@@ -155,15 +168,23 @@ impl Embedded {
         peer: NodeName,
         told: impl FnOnce(Result<Origin, SendError>) + Send + 'static,
     ) -> Result<(), SendError> {
+        self.begin(|engine| async move {
+            let session = engine.session_in(&peer, true).await;
+            told(session.map(|session| Origin(session)).map_err(SendError::from));
+        })
+    }
+
+    /// Begins something that takes its time, on the node's threads.
+    fn begin<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        task: impl FnOnce(Arc<Engine>) -> F,
+    ) -> Result<(), SendError> {
         let engine = self.engine().clone();
         if engine.is_stopped() {
             return Err(SendError::NotRunning);
         }
         let handle = engine.core.handle.clone();
-        handle.spawn(async move {
-            let session = engine.session_in(&peer, true).await;
-            told(session.map(|session| Origin(session)).map_err(SendError::from));
-        });
+        handle.spawn(task(engine));
         Ok(())
     }
 
