@@ -185,7 +185,9 @@ a_check_that_is_killed_is_one_that_failed(_Config) ->
     {ok, Silent} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Silent),
     {Peer, Node} = teleport_test:start_peer(),
-    ok = teleport_test:start_here([{peers, #{silent@nowhere => {{127, 0, 0, 1}, Port}, node() => {{127, 0, 0, 1}, Port}}}]),
+    %% The check of the silent one lasts until it is killed.
+    ok = teleport_test:start_here([{setup_timeout, 60000},
+                                   {peers, #{silent@nowhere => {{127, 0, 0, 1}, Port}, node() => {{127, 0, 0, 1}, Port}}}]),
     {Checking, Monitor} = spawn_monitor(fun() -> exit({checks, teleport:check()}) end),
     Of = fun() -> [Pid || Pid <- processes(), process_info(Pid, initial_call) =:= {initial_call, {teleport_check, exit_with, 1}}] end,
     %% That of the peer ends.
