@@ -74,7 +74,7 @@ take(pool, Node, Patience) ->
 -spec mark(node()) -> ok.
 mark(Node) ->
     Connected = nodes(connected),
-    [erase(Mark) || {?MARK(Other) = Mark, true} <- get(), not lists:member(Other, Connected)],
+    _ = [erase(Mark) || {?MARK(Other) = Mark, true} <- get(), not lists:member(Other, Connected)],
     _ = put(?MARK(Node), true),
     ok.
 
