@@ -42,7 +42,12 @@ within(Deadline, Timeout, {Module, Name, Args} = Otp) ->
                 [Ref, Handler, Query | _] when Module =:= gen_event -> [Ref, Handler, Query];
                 [Ref, Request | _] -> [Ref, Request]
             end,
-            try erlang:apply(Module, Name, Given ++ [Left])
+            %% How `gen_statem' waits is said with it.
+            Within = case lists:nthtail(length(Given), Args) of
+                [{Kind, _Timeout}] -> {Kind, Left};
+                _ -> Left
+            end,
+            try erlang:apply(Module, Name, Given ++ [Within])
             catch exit:{Reason, {Module, Name, _Args}} -> exit({Reason, Otp})
             end
     end.
@@ -98,8 +103,9 @@ stop_remote(To, Reason, Timeout, Deadline) ->
             exit(timeout);
         Monitor ->
             %% In this function, or the marker of Mark is lost.
-            case teleport_request:call(To, system, {terminate, Reason}, Deadline) of
-                {reply, ok} ->
+            Result = teleport_request:call(To, system, {terminate, Reason}, Deadline),
+            case Result =:= {reply, ok} orelse has_ended_so(Result, Reason) of
+                true ->
                     receive
                         {Mark, Monitor, process, _Object, Reason} -> ok;
                         {Mark, Monitor, process, _Object, Other} -> exit(Other)
@@ -107,7 +113,8 @@ stop_remote(To, Reason, Timeout, Deadline) ->
                         true = teleport_request:demonitor(Monitor),
                         exit(timeout)
                     end;
-                {exit, Why} ->
+                false ->
+                    {exit, Why} = Result,
                     receive
                         {Mark, Monitor, process, _Object, _Reason} -> ok
                     after 0 ->
@@ -120,6 +127,13 @@ stop_remote(To, Reason, Timeout, Deadline) ->
                     end)
             end
     end.
+
+%% Whether the process has ended by itself meanwhile, with the reason it was to be stopped with. From OTP 28 on that is as good.
+-spec has_ended_so({reply | exit, term()}, term()) -> boolean().
+has_ended_so({exit, Reason}, Reason) when Reason =/= noproc, Reason =/= timeout ->
+    list_to_integer(erlang:system_info(otp_release)) >= 28;
+has_ended_so(_Result, _Reason) ->
+    false.
 
 %% A name whose registry has not noticed yet that its node is down counts as not registered, as in `gen'.
 -spec exit_reason(teleport_ref:ref(), term()) -> term().

@@ -274,7 +274,32 @@ failing_stops_exit_as_those_of_otp(Config) ->
     [begin
          [Otp, Ours] = [teleport_test:outcome(M, F, [Ref, normal, 30000]) || {M, F} <- [{gen_server, stop}, {teleport, gs_stop}]],
          ?assertEqual({Ref, Otp}, {Ref, Ours})
-     end || Ref <- Refs].
+     end || Ref <- Refs],
+    %% One that ends by itself, when it has been asked to.
+    [begin
+         [Otp, Ours] = [stopped_while_it_ends(Node, M, F, Reason) || {M, F} <- [{gen_server, stop}, {teleport, gs_stop}]],
+         ?assertEqual({Reason, Otp}, {Reason, Ours})
+     end || Reason <- [normal, shutdown, {shutdown, x}, noproc, timeout, other]].
+
+stopped_while_it_ends(Node, M, F, Reason) ->
+    {Server, Self} = {teleport_test_server:start_at(Node, ends), self()},
+    Ends = fun() ->
+        Self ! busy,
+        asked(),
+        exit(case Reason of other -> shutdown; _ -> Reason end)
+    end,
+    _ = spawn(fun() -> gen_server:call(Server, {run, Ends}, infinity) end),
+    receive busy -> ok end,
+    Outcome = teleport_test:outcome(M, F, [{ends, Node}, Reason, 30000]),
+    wait_for_the_end(Server, Node),
+    Outcome.
+
+%% Returns when there is something in the mailbox.
+asked() ->
+    case process_info(self(), message_queue_len) of
+        {message_queue_len, 0} -> erlang:yield(), asked();
+        _ -> ok
+    end.
 
 %% It goes on, if it was not told in time; and its end is no message of the caller's.
 a_stop_that_takes_too_long(Config) ->
@@ -333,6 +358,13 @@ multi_call_of_those_that_do_not_answer(Config) ->
     "" = os:cmd("kill -CONT " ++ Pid),
     ?assertEqual({[{StoppedNode, {ok, y}}], []}, teleport:multi_call([StoppedNode], multi, {echo, y}, 30000)),
     ?assertEqual({[], [Node, StoppedNode]}, teleport:multi_call([Node, StoppedNode], multi, {exit, tired}, 30000)),
+    %% Of itself alone OTP 25 notices it; later releases wait for ever, as this does there.
+    true = register(?FUNCTION_NAME, self()),
+    case erlang:system_info(otp_release) of
+        "25" -> ?assertEqual({[], [node()]}, teleport:multi_call([node()], ?FUNCTION_NAME, x));
+        _ -> ok
+    end,
+    true = unregister(?FUNCTION_NAME),
     ?assertEqual([], teleport_test:mailbox()),
     exit(Here, kill),
     [teleport_test:stop_peer(Peer) || Peer <- [Ending, Stopped]].
