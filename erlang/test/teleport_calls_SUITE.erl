@@ -167,9 +167,9 @@ a_stop_ends_requests_that_wait_for_a_session(_Config) ->
         Responses = [teleport:receive_response(teleport:send_request({x, StoppedNode}, hello), infinity) || _ <- [1, 2]],
         Self ! {responses, Responses, teleport_test:mailbox()}
     end,
-    %% The process that is asked for the address does not answer.
-    Manager = erpc:call(StoppedNode, erlang, whereis, [teleport_manager]),
-    ok = erpc:call(StoppedNode, sys, suspend, [Manager]),
+    %% Who is asked for the address does not answer.
+    OsPid = erpc:call(StoppedNode, os, getpid, []),
+    ok = teleport_test:signal(stop, OsPid),
     Asking = spawn(Node, Ask),
     Waits = fun() ->
         erpc:call(Node, erlang, process_info, [Asking, current_function]) =:= {current_function, {teleport_request, accepted, 4}}
@@ -179,6 +179,7 @@ a_stop_ends_requests_that_wait_for_a_session(_Config) ->
     {responses, Responses, Mailbox} = teleport_test:receive_one(),
     ?assertEqual([{error, {noconnection, {x, StoppedNode}}} || _ <- [1, 2]], Responses),
     ?assertEqual([], Mailbox),
+    ok = teleport_test:signal(cont, OsPid),
     [teleport_test:stop_peer(P) || P <- [Peer, Stopped]].
 
 %% Several nodes.
