@@ -221,11 +221,9 @@ multi_call(Nodes, Name, Request) ->
     multi_call(Nodes, Name, Request, infinity).
 
 %% @doc Calls the servers with a name on several nodes at the same time, like `gen_server:multi_call/4'. Both
-%% lists in the result are in the order of the nodes. A late reply never gets into the mailbox.
+%% lists in the result are in the order of the nodes. A late reply never gets into the mailbox. A node where the name
+%% is the calling process itself has no answer, and is not waited for.
 -spec multi_call([node()], atom(), term(), timeout()) -> {Replies :: [{node(), term()}], BadNodes :: [node()]}.
-multi_call([Node], Name, Request, infinity) when Node =:= node(), is_atom(Name) ->
-    %% By itself some releases of OTP notice a server that calls itself so, which would wait for ever.
-    gen_server:multi_call([Node], Name, Request, infinity);
 multi_call(Nodes, Name, Request, Timeout)
   when is_list(Nodes), is_atom(Name), Timeout =:= infinity orelse is_integer(Timeout) andalso Timeout >= 0 ->
     %% Some releases of OTP skip elements that are no nodes, others fail: let the running one decide.

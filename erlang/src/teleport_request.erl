@@ -151,6 +151,11 @@ each(Nodes, Begin, Timeout) ->
     Begun = teleport_route:known_first(Nodes, fun(Node) -> Begin(Node, Mark, Left()) end),
     [{Node, finished(Where, Id, receive_marked(Id, Mark, Left()), Left())} || {Node, {Where, Id}} <- Begun].
 
+%% Whether that is a name of the calling process, which cannot answer itself.
+-spec is_self(teleport_ref:ref()) -> boolean().
+is_self({Name, Node}) when Node =:= node() -> whereis(Name) =:= self();
+is_self(_Ref) -> false.
+
 %% Begins a request of each/3. It may still wait for room when this returns: each/3 sends nothing else before
 %% it has ended.
 -spec begin_marked(teleport_ref:resolved() | late, teleport_ref:ref(), reference(), term()) -> begun().
@@ -158,10 +163,17 @@ begin_marked({otp, {_Name, Node} = Process}, _Ref, Mark, _Request) when node() =
     Id = teleport_ref:new(),
     ok = ended(Id, Mark, Process, {nodedown, Node}),
     {there, Id};
-begin_marked({otp, Process}, _Ref, Mark, Request) ->
-    Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
-    _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}, [noconnect]),
-    {here, Id};
+begin_marked({otp, Process}, Ref, Mark, Request) ->
+    case is_self(Ref) of
+        true ->
+            Id = teleport_ref:new(),
+            ok = ended(Id, Mark, Process, calling_self),
+            {there, Id};
+        false ->
+            Id = teleport_ref:monitor(Process, [{alias, demonitor}, {tag, Mark}]),
+            _ = erlang:send(Process, {'$gen_call', {self(), tag(Id, Mark)}, Request}, [noconnect]),
+            {here, Id}
+    end;
 begin_marked({pool, To}, _Ref, Mark, Request) ->
     Id = teleport_ref:new(),
     case offer(To, Id, Mark, '$gen_call', Request, undefined) of
