@@ -10,7 +10,8 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([sends_hold_no_scheduler/1, calls_hold_no_scheduler/1, a_long_call_is_noticed/1, parts_stay_few/1,
          a_large_term_does_not_hold_up_others/1]).
--export([small_messages_need_no_dirty_scheduler/1, who_waits_for_a_connection_takes_no_thread/1]).
+-export([small_messages_need_no_dirty_scheduler/1, maps_have_their_share_of_a_scheduler/1]).
+-export([who_waits_for_a_connection_takes_no_thread/1]).
 
 %% Run on both nodes.
 -export([observe/0, observer/1, sink/0]).
@@ -27,7 +28,8 @@ suite() ->
 
 all() ->
     [sends_hold_no_scheduler, calls_hold_no_scheduler, a_long_call_is_noticed, parts_stay_few,
-     a_large_term_does_not_hold_up_others, small_messages_need_no_dirty_scheduler, who_waits_for_a_connection_takes_no_thread].
+     a_large_term_does_not_hold_up_others, small_messages_need_no_dirty_scheduler, maps_have_their_share_of_a_scheduler,
+     who_waits_for_a_connection_takes_no_thread].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -192,6 +194,32 @@ small_messages_need_no_dirty_scheduler(Config) ->
      end || I <- lists:seq(1, 20)],
     [receive ready -> ok end || _ <- Busy],
     ?assertEqual([], teleport_test:mailbox()).
+
+%% A process that builds maps has no more of its scheduler than any other: what is not small goes to a dirty one, and the rest
+%% counts for what it takes. Elsewhere any thread makes them.
+maps_have_their_share_of_a_scheduler(Config) ->
+    case teleport_nif:makes_maps_anywhere(erlang:system_info(version)) of
+        true -> {skip, "this release needs no builders"};
+        false -> maps_have_their_share(?config(node, Config))
+    end.
+
+maps_have_their_share(Node) ->
+    ok = teleport_test:echo(Node, builders),
+    [Small] = [Pid || {{teleport_builder, 0}, Pid, worker, _} <- supervisor:which_children({teleport_builder_sup, Node})],
+    ?assertEqual({priority, normal}, erpc:call(Node, erlang, process_info, [Small, priority])),
+    Took = fun(Pairs) ->
+        Map = maps:from_list([{I, []} || I <- lists:seq(1, Pairs)]),
+        {reductions, Before} = erpc:call(Node, erlang, process_info, [Small, reductions]),
+        [begin
+             ok = teleport:send({builders, Node}, {self(), {I, Map}}),
+             receive {echo, {I, Map}} -> ok end
+         end || I <- lists:seq(1, 10)],
+        {reductions, After} = erpc:call(Node, erlang, process_info, [Small, reductions]),
+        After - Before
+    end,
+    %% Of 6 bytes each.
+    ?assert(Took(2500) > 10 * 3000),
+    ?assert(Took(5000) < 1000).
 
 %% Starts to time this node's calls. Those that run on dirty schedulers are left out.
 observe() ->
