@@ -32,8 +32,28 @@ pub(super) struct Deliver<'a> {
     woken: SmallVec<[Arc<Inbox>; 4]>,
     endings: SmallVec<[Ending; 4]>,
     over: SmallVec<[Over; 1]>,
-    refused: SmallVec<[(ProcessId, RefId, WatchRefused); 4]>,
+    refused: SmallVec<[Refused; 4]>,
     not_allowed: SmallVec<[NotAllowed; 1]>,
+}
+
+/// A watch that does not begin.
+struct Refused {
+    watcher: ProcessId,
+    reference: RefId,
+    why: WatchRefused,
+    /// Who tells the watcher.
+    from: ProcessId,
+}
+
+impl Refused {
+    /// A process that has ended may have sent something to the watcher's pid, which has to come before: so it is from that.
+    fn new(watcher: ProcessId, reference: RefId, why: WatchRefused, watched: &Destination) -> Self {
+        let from = match (&why, watched) {
+            (WatchRefused::NoProcess, Destination::Process(process)) => *process,
+            _ => ProcessId::NOBODY,
+        };
+        Self { watcher, reference, why, from }
+    }
 }
 
 /// Something that the peer may not do, to be said: `thing`, which is refused or only noted.
@@ -72,9 +92,9 @@ impl<'a> Deliver<'a> {
         for NotAllowed { thing, refused, noted } in self.not_allowed {
             warn_seldom!(noted, parent: &session.span, refused, "the peer may not {thing}: it is not on its allow-list");
         }
-        for (watcher, reference, refused) in self.refused {
-            let (kind, to) = (refused.kind(reference), Destination::Process(watcher));
-            let message = Outgoing::of_kind(kind, ProcessId::NOBODY, to, refused.reason());
+        for Refused { watcher, reference, why, from } in self.refused {
+            let (kind, to) = (why.kind(reference), Destination::Process(watcher));
+            let message = Outgoing::of_kind(kind, from, to, why.reason());
             let _ = session.send_exempt(message); // if the session has ended, its watches have too
         }
     }
@@ -114,7 +134,7 @@ impl<'a> Deliver<'a> {
         };
         let mut why = format!("not on the allow-list: {thing}, at {}", session.core.local.name);
         why.truncate(why.floor_char_boundary(LONGEST_WHY));
-        self.refused.push((delivery.from, reference, WatchRefused::NotAllowed(purpose, why)));
+        self.refused.push(Refused::new(delivery.from, reference, WatchRefused::NotAllowed(purpose, why), to));
         Some(end)
     }
 
@@ -153,7 +173,7 @@ impl<'a> Deliver<'a> {
         if begun.as_ref().is_err_and(|refused| *refused == WatchRefused::Limit) {
             self.session.meter.watches_refused.count();
         }
-        begun.map_err(|refused| self.refused.push((watcher, reference, refused))).ok()
+        begun.map_err(|why| self.refused.push(Refused::new(watcher, reference, why, to))).ok()
     }
 
     fn put(&mut self, inbox: &Arc<Inbox>, delivery: Delivery) -> Disposition {
@@ -280,7 +300,7 @@ impl Sink for Deliver<'_> {
             Kind::Request(reference)
                 if self.session.core.hosting.is_none() && is_compressed(&delivery.body) =>
             {
-                self.refused.push((delivery.from, reference, WatchRefused::Compressed));
+                self.refused.push(Refused::new(delivery.from, reference, WatchRefused::Compressed, &delivery.to));
                 Disposition::Consumed
             }
             // If the process ends before it has the message, it tells its watchers.

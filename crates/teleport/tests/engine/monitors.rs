@@ -81,6 +81,27 @@ async fn down_keeps_its_place_behind_what_the_process_sent() {
 }
 
 #[tokio::test]
+async fn down_of_a_process_that_has_ended_keeps_its_place_behind_what_it_sent() {
+    let (a, b) = pair().await;
+    b.prime(a.name()).await.unwrap();
+    for round in 0..20 {
+        let mut watcher = a.mailbox().unwrap();
+        let server = b.mailbox().unwrap();
+        server.send(watcher.pid(), &payload(2 * MIB, round)).await.unwrap();
+        server.send(watcher.pid(), &payload(10, round)).await.unwrap();
+        let ended = server.pid();
+        drop(server);
+        let monitor = watcher.monitor(ended).await.unwrap();
+        b.sever(a.name(), Sever::Pool(round as usize));
+        for size in [2 * MIB, 10] {
+            let message = within(watcher.recv()).await.unwrap();
+            assert_eq!(message.decode::<Binary>().unwrap(), payload(size, round));
+        }
+        assert_eq!(next_down(&mut watcher).await.reference, monitor);
+    }
+}
+
+#[tokio::test]
 async fn no_down_after_demonitor() {
     let (a, b) = pair().await;
     for node in [&a, &b] {
