@@ -71,10 +71,13 @@ handle_info(teleport_questions, State) ->
     _ = AreMore andalso (self() ! teleport_questions),
     lists:foreach(fun(Question) -> answer(Question, State) end, Questions),
     {noreply, State};
+handle_info({late, Asking}, State) ->
+    true = exit(Asking, kill),
+    {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
 
--spec answer(teleport_nif:question(), state()) -> ok | not_running | pid().
+-spec answer(teleport_nif:question(), state()) -> ok | not_running | pid() | reference().
 answer({cookie, Name}, _State) ->
     teleport_nif:cookie_is(Name, cookie(known(Name)));
 answer({addresses, Name}, _State) ->
@@ -86,7 +89,11 @@ answer({addresses, Name}, _State) ->
         end,
         Node =/= unknown andalso teleport_dist:end_if_gone(Node)
     end,
-    aside(Answer, fun() -> ok end);
+    %% Nobody waits for longer. Epmd is asked without a limit, and each question has a descriptor.
+    case aside(Answer, fun() -> ok end) of
+        ok -> ok;
+        Asking -> erlang:send_after(teleport_config:get(setup_timeout), self(), {late, Asking})
+    end;
 answer({call_back, Name}, State) ->
     Node = known(Name),
     %% If the peer has asked the same of this node, neither can reach the other.

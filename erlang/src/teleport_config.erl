@@ -21,8 +21,8 @@
     | tls
     | allow
     | name.
-%% Where the key is read: on the Erlang side, with this default, or the engine, which has its own default.
--type reader() :: {default, term()} | engine.
+%% Where the key is read: on the Erlang side, with this default, or by the engine, which has its own default, or by both.
+-type reader() :: {default, term()} | engine | {both, term()}.
 -type key() :: {Key :: atom(), form(), reader(), Example :: term()}.
 -type error() :: {bad_value, Key :: atom(), Text :: string()} | {unknown_key, Key :: term(), Text :: string()}.
 
@@ -71,7 +71,7 @@ keys() ->
      {node_window, ?BYTES(1), engine, 1024 * ?MIB},
      {peer_window, ?BYTES(1), engine, 32 * ?MIB},
      {receive_window, ?BYTES(1), engine, 96 * ?MIB},
-     {setup_timeout, ?STEP, engine, 7000},
+     {setup_timeout, ?STEP, {both, 7000}, 5000},
      {stall_timeout, ?STEP, engine, 5000},
      {worker_threads, ?COUNT(1, 1024, "threads"), engine, 4}].
 
@@ -111,7 +111,7 @@ check_again(Before) ->
 %% would open what was closed: who reads these keys refuses what they do not take.
 -spec get(atom()) -> term().
 get(Key) ->
-    {Key, Form, {default, Default}, _Example} = lists:keyfind(Key, 1, keys()),
+    {Key, Form, {_Reader, Default}, _Example} = lists:keyfind(Key, 1, keys()),
     case application:get_env(teleport, Key) of
         undefined -> Default;
         {ok, Value} when Form =:= allow; Form =:= tls; Form =:= listen -> Value;
@@ -140,7 +140,8 @@ peer(Node) ->
 %% The keys of the engine that are set, with their values.
 -spec engine() -> #{atom() => term()}.
 engine() ->
-    maps:from_list([{Key, given(Form, Value)} || {Key, Form, engine, _Example} <- keys(),
+    maps:from_list([{Key, given(Form, Value)} || {Key, Form, Reader, _Example} <- keys(),
+                                                 Reader =:= engine orelse element(1, Reader) =:= both,
                                                  {ok, Value} <- [application:get_env(teleport, Key)]]).
 
 %% The largest number that a key takes.
