@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the documentation refers to has to be there: files that it links to, and tests that it says guard an invariant. Versions agree,
-# and lines are not too long.
+# What the documentation refers to has to be there: files and headings that it links to, and tests that it says guard an invariant.
+# Versions agree, and lines are not too long.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -10,10 +10,20 @@ complain() {
     failed=1
 }
 
+# What links to a page may name: its headings, and places that are marked.
+anchors() {
+    sed -nE 's/^#+ //p' "$1" | tr '[:upper:] ' '[:lower:]-' | sed 's/[^a-z0-9_-]//g'
+    sed -nE 's/.*<a id="([^"]+)">.*/\1/p' "$1"
+}
+
 for page in *.md docs/*.md; do
     while read -r target; do
         [[ -e $(dirname "$page")/$target ]] || complain "$page links to $target, which does not exist"
     done < <(grep -oE '\]\([^)#:]+[)#]' "$page" | sed 's/^](//; s/.$//')
+    while IFS='#' read -r target anchor; do
+        there=${target:+$(dirname "$page")/}${target:-$page}
+        [[ ! -e $there ]] || grep -qxe "$anchor" <<<"$(anchors "$there")" || complain "$page links to $target#$anchor, which does not exist"
+    done < <(grep -oE '\]\([^):]*#[^)]+\)' "$page" | sed 's/^](//; s/.$//')
 done
 
 functions=$({

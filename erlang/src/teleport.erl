@@ -36,7 +36,7 @@
 %% node.
 %% `async': wait for a session, but not for room. The message is queued behind those that wait, in memory
 %% without bounds. `process_flag(async_dist, true)' sets this for all sends and casts of the calling process.
-%% `async' is ignored with `{ack, _}'.
+%% `async' is ignored with `{ack, _}', by {@link abcast/4}, and by a send that waits for the first session.
 
 -type option() :: send_option() | {ack, Tag :: term()} | priority.
 %% `{ack, Tag}': send the outcome to the calling process: `{teleport, Tag, delivered}' once the message is in
@@ -55,8 +55,8 @@
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here. `{not_running, Node}': it does not
 %% run there, or there is no such node. `{connect, Text}': there is no connection, and Text says why.
-%% `{badarg, Text}': the name is invalid, and Text says why. `system': {@link prime/1} could not start a
-%% thread. `{unexpected, Text}': anything else, and Text says what.
+%% `{badarg, Text}': the name is invalid, and Text says why. `{unexpected, Text}': anything else, and Text says
+%% what.
 
 -type request_id() :: teleport_request:request_id().
 %% A request under way.
@@ -176,7 +176,7 @@ gs_stop(Ref, Reason, Timeout) ->
 %%
 %% The response arrives as a message, for {@link check_response/2}. To abandon a request, call
 %% {@link receive_response/2} with a timeout of 0. A request that fails has an error as its response. Waits
-%% while there is no room for the request, since the next message must not overtake it.
+%% for a session and for room, without a limit of its own, since the next message must not overtake it.
 -spec send_request(ref(), term()) -> request_id().
 send_request(Ref, Request) ->
     case teleport_request:send(Ref, '$gen_call', Request) of
@@ -342,8 +342,8 @@ check() ->
 %% <li>`tcp': one of its addresses can be reached. `econnrefused', `etimedout', `ehostunreach', `enetunreach',
 %% `econnreset', `connect' (see the text).</li>
 %% <li>`handshake': the node at that address is the one that was meant, and is compatible. `cookie',
-%% `version', `wrong_node', `own_name', `not_teleport', `unproven', `refused', `closed', `timeout',
-%% `handshake' (see the text).</li>
+%% `version', `wrong_node', `own_name', `not_teleport', `unproven', `refused', `tls', `closed', `timeout',
+%% `nodedown', `not_running', `handshake' (see the text), or those of `tcp'.</li>
 %% <li>`session': the session is up and its control connection answers. The text has the node's incarnation,
 %% and when it was last heard. `no_control_connection', `no_answer'.</li>
 %% <li>`pool': each connection of the pool answers. The text has the numbers of connections for small and for
@@ -405,7 +405,8 @@ info(Node) when is_atom(Node) ->
 %% @doc Returns the state of the engine and of its sessions, and their counters.
 %%
 %% <ul>
-%% <li>`name': this node. `creation': its incarnation. `address': where its engine listens.</li>
+%% <li>`name': this node. `creation': its incarnation. `address': where its engine listens.
+%% `net_ticktime': the one that holds, in seconds.</li>
 %% <li>`bytes_in_flight': bytes of all messages that are on their way to peers.</li>
 %% <li>`waiting_for': pending calls and monitors of this node's processes. `late_replies': replies that
 %% arrived after their call had ended, since the start. `unreadable': messages, requests and replies that were
@@ -415,7 +416,7 @@ info(Node) when is_atom(Node) ->
 %% `peer_gave_up', `probe_unanswered', `protocol_error', `disconnected' (by this node), `peer_shut_down'.
 %% `sessions_refused': those that nodes wanted to open beyond `max_sessions'. `handshakes_refused': inbound
 %% connections that did not prove themselves. `newcomers_dropped': those given up before that, since there
-%% were too many (`full') or since they took too long (`slow').</li>
+%% were too many or no more descriptors (`full'), or since they took too long (`slow').</li>
 %% <li>`new_atoms', `atoms_refused': as in {@link info/1}, for all peers together; see `max_new_atoms'.</li>
 %% <li>`unconfirmed': messages that were not confirmed when their session ended, in all sessions so far.</li>
 %% <li>`peers': {@link info/1} of each peer, by node. A name that is no atom here counts as a new one of the

@@ -2,7 +2,7 @@ defmodule ElixirApp.MixProject do
   use Mix.Project
 
   def project do
-    [app: :elixir_app, version: "0.1.0", elixir: "~> 1.12", deps: deps()]
+    [app: :elixir_app, version: "0.1.0", elixir: "~> 1.13", deps: deps()]
   end
 
   def application do

@@ -34,7 +34,8 @@
 //! subscriber to see them.
 //!
 //! Cargo features: `metrics` (the default) hands figures to the recorder of the `metrics` facade, `embed` is for hosts with
-//! processes of their own, `test-util` breaks connections and observes ticks in tests and benchmarks.
+//! processes of their own, `tls` encrypts (`NodeBuilder::tls`), `test-util` breaks connections and observes ticks in tests and
+//! benchmarks.
 //!
 //! Begin with [`Node`]; calls, servers and monitors are in the guide, `docs/rust.md`. `ARCHITECTURE.md` shows how the house is built.
 

@@ -78,7 +78,7 @@ impl NodeBuilder {
     }
 
     /// Asked for the secret at each handshake, in place of the cluster's: for cookies that change while the node runs. Those of
-    /// single peers go before.
+    /// single peers go before. [`cookie`](Self::cookie) has to be set all the same, though it is not used then.
     pub fn cookies(mut self, cookies: impl Cookies + 'static) -> Self {
         self.cookies = Some(Arc::new(cookies));
         self
