@@ -206,5 +206,7 @@ erpc_reason(timeout) -> timeout;
 erpc_reason(noproc) -> notsup;
 erpc_reason({too_large, _Size, _Limit} = Reason) -> Reason;
 erpc_reason({rejected, _Text} = Reason) -> Reason;
+erpc_reason({unreadable_reply, Text}) -> {rejected, Text};
+erpc_reason(system_limit) -> system_limit;
 %% The function may be running.
 erpc_reason(_NodeDown) -> noconnection.

@@ -1,9 +1,9 @@
 %% @doc The functions of {@link //kernel/erpc}, over the pool: applies functions on other nodes.
 %%
 %% Names, arguments, results and exceptions are those of `erpc'. There are two more reasons of
-%% `error:{erpc, Reason}': `{too_large, Size, Limit}', and `{rejected, Text}' if the result is too large or
-%% cannot be decoded. `notsup' means that the node does not take such calls: its configuration has
-%% `{apply, false}'.
+%% `error:{erpc, Reason}': `{too_large, Size, Limit}', and `{rejected, Text}' if the node does not allow the
+%% call, or call or result are too large to be kept or cannot be decoded. `notsup' means that the node does
+%% not take such calls: its configuration has `{apply, false}'.
 %%
 %% Each function is applied in a process of its own. It goes on after a timeout, and if the caller ends.
 -module(teleport_erpc).

@@ -9,7 +9,8 @@
 -export([plain_nodes_connect_to_a_carrier/1, a_carrier_connects_to_plain_nodes/1, another_cookie_is_refused/1,
          plain_connections_are_closed/1, strangers_leave_nothing/1, erl_call_reaches_a_carrier/1, a_dynamic_name_carries/1,
          without_a_listener_it_goes_plain/1, it_is_plain_to_peers_that_do_not_carry/1,
-         an_epmd_that_cannot_be_reached_knows_nothing/1, who_asks_an_epmd_that_is_silent_gives_up/1, it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
+         an_epmd_that_cannot_be_reached_knows_nothing/1, who_asks_an_epmd_that_is_silent_gives_up/1,
+         it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
          a_node_does_not_listen_at_other_ports/1,
          hidden_nodes_stay_hidden/1, ipv6_carries/1, a_remote_shell_works/1, distribution_stops_and_starts_again/1,
          the_application_may_come_and_go/1, a_broken_library_ends_the_node_with_a_line/1,
@@ -26,7 +27,8 @@ all() ->
     [plain_nodes_connect_to_a_carrier, a_carrier_connects_to_plain_nodes, another_cookie_is_refused,
      plain_connections_are_closed, strangers_leave_nothing, erl_call_reaches_a_carrier, a_dynamic_name_carries,
      without_a_listener_it_goes_plain, it_is_plain_to_peers_that_do_not_carry,
-     an_epmd_that_cannot_be_reached_knows_nothing, who_asks_an_epmd_that_is_silent_gives_up, it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
+     an_epmd_that_cannot_be_reached_knows_nothing, who_asks_an_epmd_that_is_silent_gives_up,
+     it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
      a_node_does_not_listen_at_other_ports,
      hidden_nodes_stay_hidden, ipv6_carries, a_remote_shell_works, distribution_stops_and_starts_again,
      the_application_may_come_and_go, a_broken_library_ends_the_node_with_a_line,
@@ -210,7 +212,8 @@ who_asks_an_epmd_that_is_silent_gives_up(_Config) ->
     with([start_at("127.0.0.1", Flags)], fun([A]) ->
         Asking = fun() ->
             at(A, fun() ->
-                [Pid || Pid <- processes(), process_info(Pid, current_function) =:= {current_function, {teleport_test_epmd, address_please, 3}}]
+                Function = {current_function, {teleport_test_epmd, address_please, 3}},
+                [Pid || Pid <- processes(), process_info(Pid, current_function) =:= Function]
             end)
         end,
         Silent = 'node@silent.invalid',

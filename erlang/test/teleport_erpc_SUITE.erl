@@ -10,7 +10,7 @@
          a_killed_function_is_an_exit/1, a_late_value_gets_nowhere/1, a_caller_that_ends_ends_its_function/1,
          nodedown_is_noconnection/1, a_node_without_apply_refuses/1, values_do_not_wait_for_each_other/1,
          a_node_without_apply_calls_itself_and_others/1, many_calls_at_once_have_their_own_values/1,
-         results_that_are_too_large_are_errors/1]).
+         results_that_are_too_large_are_errors/1, results_that_cannot_be_decoded_are_errors/1]).
 -export([multicalls_are_those_of_erpc/1, casts_are_those_of_erpc/1, requests_are_those_of_erpc/1,
          collections_are_those_of_erpc/1, options_are_those_of_erpc/1,
          ends_are_told_wherever_it_was/1, the_fallback_asks_nodes_without_teleport/1]).
@@ -25,7 +25,8 @@ all() ->
      output_goes_to_the_caller, a_group_leader_that_has_ended, a_killed_function_is_an_exit, a_late_value_gets_nowhere,
      a_caller_that_ends_ends_its_function, nodedown_is_noconnection, a_node_without_apply_refuses,
      values_do_not_wait_for_each_other, a_node_without_apply_calls_itself_and_others,
-     many_calls_at_once_have_their_own_values, results_that_are_too_large_are_errors, multicalls_are_those_of_erpc,
+     many_calls_at_once_have_their_own_values, results_that_are_too_large_are_errors,
+     results_that_cannot_be_decoded_are_errors, multicalls_are_those_of_erpc,
      casts_are_those_of_erpc, requests_are_those_of_erpc, collections_are_those_of_erpc,
      options_are_those_of_erpc, ends_are_told_wherever_it_was,
      the_fallback_asks_nodes_without_teleport].
@@ -223,6 +224,16 @@ results_that_are_too_large_are_errors(_Config) ->
     ?assertError({erpc, {too_large, _, 1000000}}, teleport_erpc:call(Node, erlang, byte_size, [<<0:8000008>>])),
     ?assertError({erpc, {rejected, _}}, teleport_erpc:call(Node, binary, copy, [<<0>>, 1000001])),
     ?assertEqual(900000, byte_size(teleport_erpc:call(Node, binary, copy, [<<0>>, 900000]))),
+    teleport_test:stop_peer(Peer).
+
+%% They are not taken for the end of a node, since then the function would be applied again.
+results_that_cannot_be_decoded_are_errors(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{max_term, 2 bsl 20}]),
+    Seq = fun(Length) ->
+        erpc:call(Node, teleport_test, outcome, [teleport_erpc, call, [node(), lists, seq, [1, Length]]])
+    end,
+    ?assertMatch({error, {erpc, {rejected, _}}}, Seq(1000000)),
+    ?assertEqual({returned, lists:seq(1, 1000)}, Seq(1000)),
     teleport_test:stop_peer(Peer).
 
 %% What each function of erpc does with the same arguments.

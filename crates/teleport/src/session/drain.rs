@@ -32,7 +32,11 @@ impl Session {
     fn seal(&self) -> bool {
         let failed: Option<Vec<_>> = self.with(|state, after| match state.change(after, Transfer::seal) {
             None => Some(Vec::new()), // it has ended
-            Some(sealed) => Some(sealed?.iter().filter_map(|ticket| state.grants.remove(ticket)).collect()),
+            Some(sealed) => {
+                let failed: Vec<_> = sealed?.iter().filter_map(|ticket| state.grants.remove(ticket)).collect();
+                state.given_up += Grant::untold(failed.iter());
+                Some(failed)
+            }
         });
         let Some(failed) = failed else { return false };
         Grant::tell_all(failed, self, || {

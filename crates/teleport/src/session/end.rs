@@ -16,7 +16,7 @@ use teleport_proto::transfer::{Transfer, TransferStats};
 pub(crate) struct Ended {
     pub(crate) session: Arc<Session>,
     pub(crate) reason: EndReason,
-    /// Accepted messages that are not known to be delivered.
+    /// Messages that were accepted, or said to be sent, and are not known to be delivered.
     pub(crate) unconfirmed: u64,
     /// Those of them that are carried: their host knows what becomes of them.
     pub(crate) unconfirmed_carried: u64,
@@ -41,7 +41,8 @@ impl Session {
         state.shelves.put_all_away(&mut transfer); // what lies in them was accepted
         state.ended = Some(reason);
         let last = transfer.stats();
-        state.unconfirmed = last.unconfirmed;
+        let unconfirmed = last.unconfirmed + state.given_up + Grant::untold(state.grants.values());
+        state.unconfirmed = unconfirmed;
         let connections = std::mem::take(&mut state.connections);
         let (grants, outcomes) = (std::mem::take(&mut state.grants), std::mem::take(&mut state.outcomes));
         drop(state);
@@ -61,7 +62,7 @@ impl Session {
         Some(Ended {
             session: self.clone(),
             reason,
-            unconfirmed: last.unconfirmed,
+            unconfirmed,
             unconfirmed_carried: last.unconfirmed_carried,
             transfer,
             last,

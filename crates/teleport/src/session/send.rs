@@ -101,18 +101,34 @@ impl Session {
             || self.offering(|state, after| state.post(after, Kind::Data, from, to, body))
     }
 
+    fn was_posted(&self, message: &Outgoing) -> bool {
+        let body = message.body.as_contiguous().filter(|_| message.is_plain() && message.kind == Kind::Data);
+        body.is_some_and(|body| self.post(message.from, &message.to, body))
+    }
+
     /// Offers a message.
     pub(crate) fn send(self: &Arc<Self>, message: Outgoing) -> Result<Offered, SendError> {
-        if message.is_plain()
-            && message.kind == Kind::Data
-            && let Some(body) = message.body.as_contiguous()
-            && self.post(message.from, &message.to, body)
-        {
+        if self.was_posted(&message) {
             return Ok(Offered::Accepted);
         }
         self.offering(|state, after| {
             let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
             Ok(self.offered(state, sent, None))
+        })
+    }
+
+    /// Sends a message that waits for its turn without anybody who waits for it.
+    pub(crate) fn send_behind(self: &Arc<Self>, message: Outgoing) -> Result<(), SendError> {
+        if self.was_posted(&message) {
+            return Ok(());
+        }
+        self.offering(|state, after| {
+            let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
+            if let Sent::Waiting(ticket) = sent {
+                state.grants.insert(ticket, Grant::Behind);
+                self.show_soon();
+            }
+            Ok(())
         })
     }
 

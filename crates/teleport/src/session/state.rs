@@ -24,9 +24,16 @@ pub(super) enum Grant {
     Sender(oneshot::Sender<Result<(), SendError>>),
     /// Something that is carried, with its length in bytes.
     Carried(Accepted, usize),
+    /// Nobody: its sender was told that it is sent.
+    Behind,
 }
 
 impl Grant {
+    /// How many of them nobody can be told of.
+    pub(super) fn untold<'a>(grants: impl Iterator<Item = &'a Self>) -> u64 {
+        grants.filter(|grant| matches!(grant, Self::Behind)).count() as u64
+    }
+
     /// Tells them what has become of it; with the lock released.
     pub(super) fn tell_all(
         grants: impl IntoIterator<Item = Self>,
@@ -41,6 +48,7 @@ impl Grant {
                     Some((last, sum)) if Arc::ptr_eq(last, &accepted) => *sum += len,
                     _ => carried.push((accepted, len)),
                 },
+                Self::Behind => {}
             }
         }
         if !carried.is_empty() {
@@ -70,6 +78,8 @@ pub(super) struct State {
     flush_begun: bool,
     /// At the end, so that it can still be asked for.
     pub(super) unconfirmed: u64,
+    /// Messages whose senders were told that they are sent, and which will not be.
+    pub(super) given_up: u64,
 }
 
 impl State {
@@ -85,6 +95,7 @@ impl State {
             flush_planned: false,
             flush_begun: false,
             unconfirmed: 0,
+            given_up: 0,
         }
     }
 

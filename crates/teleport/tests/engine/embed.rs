@@ -529,6 +529,33 @@ async fn what_is_sent_behind_begins_no_session_unless_it_may() {
     assert_eq!(receive::<String>(&mut server).await, "behind");
 }
 
+#[tokio::test]
+async fn what_is_sent_behind_and_never_comes_is_counted() {
+    const COUNT: usize = 300;
+    for shuts_down in [false, true] {
+        let (hosted, node) = pair().await;
+        let server = node.register("server").unwrap();
+        let send = || {
+            let body = to_segments(&Binary::from(vec![7; MIB])).unwrap();
+            hosted.node.send_behind(SERVER, recipient(&node, "server"), body, SendOptions::default())
+        };
+        eventually("the session is up", || send().is_ok()).await;
+        for _ in 1..COUNT {
+            send().unwrap();
+        }
+        // Its mailbox takes no more than a part of them.
+        eventually("something has come", || server.len() > 0).await;
+        match shuts_down {
+            false => assert!(hosted.node.disconnect(node.name())),
+            true => drop(within(hosted.node.shutdown(Duration::from_secs(30))).await),
+        }
+        eventually("it is counted", || {
+            hosted.node.info().unconfirmed + server.len() as u64 >= COUNT as u64
+        })
+        .await;
+    }
+}
+
 /// What the host is told of a message.
 #[derive(Debug)]
 enum Told {

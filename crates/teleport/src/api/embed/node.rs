@@ -225,8 +225,8 @@ impl Embedded {
     }
 
     /// Sends, but waits neither for room nor for a session: without room the message has its place behind what waits, without
-    /// a bound, and nobody is told when it is accepted. Without a session it is not sent, but one is begun, unless the options
-    /// forbid that: [`SendError::Busy`].
+    /// a bound, and nobody is told when it is accepted. If the session ends first it is among the unconfirmed ones. Without a
+    /// session it is not sent, but one is begun, unless the options forbid that: [`SendError::Busy`].
     ///
     /// # Errors
     ///
@@ -251,18 +251,7 @@ impl Embedded {
         if session.is_stale(incarnation) {
             return Ok(());
         }
-        match session.send(options.outgoing(Kind::Data, from, to, body))? {
-            Offered::Accepted => {}
-            // Dropped, it would be taken back.
-            waiting => drop(wait(
-                engine,
-                None,
-                when_accepted::<_, SendError>(waiting, (), Patience::ENDLESS),
-                drop,
-                drop,
-            )),
-        }
-        Ok(())
+        session.send_behind(options.outgoing(Kind::Data, from, to, body))
     }
 
     /// Like [`send`](Self::send), and `told` is called, on a thread of the node, once the message is
