@@ -59,7 +59,8 @@ init(For) ->
                 shutdown => infinity},
     Children = [#{id => teleport_log, start => {teleport_log, start_link, []}},
                 %% One of the builders is for small terms.
-                workers(teleport_builder_sup, teleport_builder, 1 + erlang:system_info(dirty_cpu_schedulers)),
+                workers(teleport_builder_sup, teleport_builder,
+                        min(1 + erlang:system_info(dirty_cpu_schedulers), teleport_config:most(relays))),
                 workers(teleport_relay_sup, teleport_relays, teleport_config:get(relays)),
                 #{id => teleport_alias, start => {teleport_alias, start_link, []}}]
         ++ [Apply || teleport_config:get(apply)]

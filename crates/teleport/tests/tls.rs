@@ -288,6 +288,23 @@ async fn a_connection_that_ends_in_its_first_bytes_is_closed_at_once() {
 }
 
 #[tokio::test]
+async fn who_only_looks_whether_somebody_listens_is_no_refused_stranger() {
+    let authority = Authority::new();
+    let node =
+        start("a@127.0.0.1", &StaticPeers::new(), Some(authority.config_of("teleport:a@127.0.0.1"))).await;
+    // The node ends the connection when it has judged it.
+    let mut looks = TcpStream::connect(node.address()).await.unwrap();
+    looks.shutdown().await.unwrap();
+    assert_eq!(within(looks.read(&mut [0; 1])).await.unwrap(), 0);
+    assert_eq!(node.info().handshakes_refused, 0);
+    let mut speaks = TcpStream::connect(node.address()).await.unwrap();
+    speaks.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    speaks.shutdown().await.unwrap();
+    within(speaks.read_to_end(&mut Vec::new())).await.unwrap();
+    teleport_testkit::wait::eventually("it is refused", || node.info().handshakes_refused == 1).await;
+}
+
+#[tokio::test]
 async fn a_pool_costs_one_full_handshake() {
     let authority = Authority::new();
     let peers = StaticPeers::new();

@@ -274,6 +274,17 @@ impl AddressError {
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Failed(cause) if cause.kind() == io::ErrorKind::ConnectionRefused)
     }
+
+    /// This host has no way to such addresses, such as those of IPv6: that says nothing of the peer.
+    pub(crate) fn is_of_this_host(&self) -> bool {
+        matches!(self, Self::Failed(cause) if is_of_this_host(cause))
+    }
+}
+
+/// See [`AddressError::is_of_this_host`].
+pub(crate) fn is_of_this_host(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable)
+        || cause.raw_os_error() == Some(nix::libc::EAFNOSUPPORT)
 }
 
 impl Tried {

@@ -125,6 +125,8 @@ enum Speaks {
     Distribution,
     Tls,
     Other,
+    /// It has been closed without a word, as who only looks whether somebody listens does.
+    Nothing,
 }
 
 async fn first_bytes(stream: &TcpStream) -> io::Result<Speaks> {
@@ -142,6 +144,7 @@ async fn first_bytes(stream: &TcpStream) -> io::Result<Speaks> {
         }
     };
     Ok(match bytes {
+        _ if len == 0 => Speaks::Nothing,
         _ if len < 3 => Speaks::Other,
         [22, 3, _] => Speaks::Tls,
         [_, _, b'N' | b'n'] => Speaks::Distribution,
@@ -177,6 +180,7 @@ async fn prove(engine: Arc<Engine>, stream: TcpStream, source: SocketAddr, numbe
         stream.set_nodelay(true)?;
         let stream = match &engine.tls {
             Some(tls) if matches!(speaks, Ok(Ok(Speaks::Tls))) => tls.accept(stream).await?.into(),
+            Some(_) if matches!(speaks, Ok(Ok(Speaks::Nothing))) => return Err(Failure::Closed),
             Some(_) if !takes_plain => return Err(handshake::refuse_plain(stream).await),
             _ => stream.into(),
         };

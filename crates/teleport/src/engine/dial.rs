@@ -4,7 +4,7 @@
 use super::handshake::{self, Failure, Greeted, Known};
 use super::{ADVICE, Engine};
 use crate::TlsError;
-use crate::base::error::{AddressError, ConnectError, Tried};
+use crate::base::error::{AddressError, ConnectError, Tried, is_of_this_host};
 use crate::base::lock::{Held, Lock};
 use crate::base::resolver::Resolving;
 use crate::base::seldom::warn_seldom;
@@ -188,7 +188,8 @@ async fn reach(
         }
     }
     let tried = progress.lock().clone();
-    let refused = tried.iter().all(|tried| tried.error.is_refusal());
+    let mut judged = tried.iter().filter(|tried| !tried.error.is_of_this_host()).peekable();
+    let refused = judged.peek().is_some() && judged.all(|tried| tried.error.is_refusal());
     match ConnectError::of_all(peer, tried) {
         Some(error) => Err(Failed { error, refused }),
         None => Err(ConnectError::UnknownNode(peer.clone()).into()),
@@ -286,16 +287,20 @@ impl From<Failure> for AddressError {
     }
 }
 
-/// Whether every address of the peer refuses a connection, and there is one.
+/// Whether every address of the peer that this host has a way to refuses a connection, and there is one.
 pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
     let look = async {
         let addresses = engine.resolver.resolve(peer).await;
-        let mut refused = !addresses.is_empty();
         let asking = || -> Resolving<'_> { Box::pin(std::future::ready(addresses)) };
         let mut attempts =
             Attempts::new(None, asking, |address| Box::pin(socket::connect(address, &engine.core.config)));
-        while refused && let Some(connected) = attempts.next().await {
-            refused = connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        let mut refused = false;
+        while let Some(connected) = attempts.next().await {
+            match connected {
+                Err(error) if is_of_this_host(&error) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused = true,
+                _ => return false,
+            }
         }
         refused
     };

@@ -3,6 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod buffers;
 pub(crate) mod clock;
+pub(crate) mod options;
 pub(crate) mod places;
 pub(crate) mod readers;
 pub(crate) mod runtime;

@@ -22,12 +22,29 @@ pub(crate) struct Main(Option<Runtime>);
 
 impl Main {
     pub(crate) fn start(name: &NodeName, threads: usize) -> io::Result<(Self, Handle)> {
+        rehearse(threads)?;
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(threads).thread_name(format!("io {}", name.name())).enable_all();
         let runtime = builder.build()?;
         let handle = runtime.handle().clone();
         Ok((Self(Some(runtime)), handle))
     }
+}
+
+/// Starts so many threads at a time, and ends them: where that fails, tokio would panic.
+fn rehearse(threads: usize) -> io::Result<()> {
+    let start = |_| {
+        let (end, ended) = std::sync::mpsc::channel::<Infallible>();
+        let thread = std::thread::Builder::new().spawn(move || ended.recv().is_err())?;
+        Ok((end, thread))
+    };
+    let started: Vec<io::Result<_>> = (0..threads).map(start).collect();
+    started.into_iter().try_for_each(|started| {
+        let (end, thread) = started?;
+        drop(end);
+        let _ = thread.join(); // it does not panic
+        Ok(())
+    })
 }
 
 impl Drop for Main {

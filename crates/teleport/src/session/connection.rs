@@ -1,8 +1,8 @@
 //! The socket of one pool connection, as its reader, its writer and the session share it.
 
 use crate::base::lock::Lock;
+use crate::io::options;
 use crate::io::places::Place;
-use crate::io::socket;
 use crate::io::stream::Stream;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -132,7 +132,7 @@ impl PoolConnection {
     pub(crate) fn wake_at(&self, missing: usize) -> io::Result<()> {
         let wanted = self.stream.at_the_socket(missing).min(MOST_WAITED_FOR);
         if self.low_water.swap(wanted, Ordering::Relaxed) != wanted {
-            socket::wake_at(self.stream.tcp(), wanted)?;
+            options::wake_at(self.stream.tcp(), wanted)?;
         }
         Ok(())
     }
@@ -162,7 +162,7 @@ impl PoolConnection {
         let frames = self.frames.load(Ordering::Acquire);
         let written = self.written.load(Ordering::Relaxed);
         // A socket that cannot say has ended, which its reader notices.
-        let unacknowledged = socket::unacknowledged(self.stream.tcp()).unwrap_or(0);
+        let unacknowledged = options::unacknowledged(self.stream.tcp()).unwrap_or(0);
         Seen { frames, written, unacknowledged, counted }
     }
 }

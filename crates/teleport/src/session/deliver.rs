@@ -300,7 +300,12 @@ impl Sink for Deliver<'_> {
             Kind::Request(reference)
                 if self.session.core.hosting.is_none() && is_compressed(&delivery.body) =>
             {
-                self.refused.push(Refused::new(delivery.from, reference, WatchRefused::Compressed, &delivery.to));
+                self.refused.push(Refused::new(
+                    delivery.from,
+                    reference,
+                    WatchRefused::Compressed,
+                    &delivery.to,
+                ));
                 Disposition::Consumed
             }
             // If the process ends before it has the message, it tells its watchers.

@@ -33,7 +33,8 @@ impl Session {
         let failed: Option<Vec<_>> = self.with(|state, after| match state.change(after, Transfer::seal) {
             None => Some(Vec::new()), // it has ended
             Some(sealed) => {
-                let failed: Vec<_> = sealed?.iter().filter_map(|ticket| state.grants.remove(ticket)).collect();
+                let failed: Vec<_> =
+                    sealed?.iter().filter_map(|ticket| state.grants.remove(ticket)).collect();
                 state.given_up += Grant::untold(failed.iter());
                 Some(failed)
             }

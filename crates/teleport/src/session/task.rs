@@ -200,9 +200,12 @@ impl Task {
         self.progress.clear();
         self.session.looked_after.store(false, Ordering::Relaxed);
         // What began in between did not see the flag down.
-        if self.session.is_in_use().0 {
+        let (under_way, idle) = self.session.is_in_use();
+        if under_way {
             self.session.looked_after.store(true, Ordering::Relaxed);
             self.begin_to_look();
+        } else if idle {
+            self.sweep_at.get_or_insert(now + self.config().bulk_idle);
         }
     }
 

@@ -549,10 +549,8 @@ async fn what_is_sent_behind_and_never_comes_is_counted() {
             false => assert!(hosted.node.disconnect(node.name())),
             true => drop(within(hosted.node.shutdown(Duration::from_secs(30))).await),
         }
-        eventually("it is counted", || {
-            hosted.node.info().unconfirmed + server.len() as u64 >= COUNT as u64
-        })
-        .await;
+        eventually("it is counted", || hosted.node.info().unconfirmed + server.len() as u64 >= COUNT as u64)
+            .await;
     }
 }
 

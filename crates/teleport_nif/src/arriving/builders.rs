@@ -145,7 +145,10 @@ fn hand(turns: &Arc<Turns<Work>>, how: Atom, place: fn(usize) -> Option<usize>) 
                 }
                 work.push();
             }
-            return;
+            // One that has started meanwhile found nothing to do, and is given it now.
+            if BUILDERS.has(&builder) {
+                return;
+            }
         }
     }
 }

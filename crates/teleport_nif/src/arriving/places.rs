@@ -24,6 +24,14 @@ impl<T: Clone> Places<T> {
         places.get(pick(places.len())?).cloned().flatten()
     }
 
+    /// Whether it is still at a place, be it ended.
+    pub(crate) fn has(&self, value: &T) -> bool
+    where
+        T: PartialEq,
+    {
+        self.0.lock().iter().flatten().any(|entry| entry == value)
+    }
+
     /// Whether there are places, and each has one, be it one that has ended.
     pub(crate) fn are_taken(&self) -> bool {
         let places = self.0.lock();

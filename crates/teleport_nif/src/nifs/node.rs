@@ -20,6 +20,7 @@ use crate::{atoms, library};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Error, NifResult, OwnedEnv, ResourceArc, Term};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 use teleport::embed::Embedded;
 use teleport::{Incarnation, Node, NodeName, SendError, StartError, etf};
@@ -153,6 +154,7 @@ fn pulse(env: Env<'_>) -> NifResult<Term<'_>> {
                 lose(&watched, how);
             }
         });
+        fence(Ordering::SeqCst); // see `set_over`
         if running.is_over() {
             running.pulse.end();
         }

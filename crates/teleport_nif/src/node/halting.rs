@@ -16,14 +16,14 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Peers have so long to confirm what is on its way.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+/// Peers have so long to confirm what is on its way. With the goodbyes no more than `heart` waits for a machine to halt: 5 s.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
 
 /// The same when nothing of the virtual machine is closed: its processes run on meanwhile.
 const DEADLINE_WITHOUT_FLUSH: Duration = Duration::from_secs(1);
 
 /// The goodbyes take at most this long besides.
-const PARTING: Duration = Duration::from_secs(2);
+const PARTING: Duration = Duration::from_millis(800);
 
 /// The process of the virtual machine. What it forks may end, too, and has none of its threads.
 static PROCESS: AtomicU32 = AtomicU32::new(0);

@@ -7,7 +7,7 @@ use crate::terms::Terms;
 use crate::work::lines::Lines;
 use crate::work::workers::Workers;
 use rustler::LocalPid;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use teleport::embed::Embedded;
 
@@ -117,6 +117,7 @@ impl Running {
     /// The node has shut down, and ends nothing any more.
     pub(crate) fn set_over(&self) {
         self.over.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst); // either this sees the pulse that begins, or that sees this
         self.pulse.end();
     }
 

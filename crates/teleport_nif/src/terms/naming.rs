@@ -43,13 +43,16 @@ pub(crate) fn enter() -> Inside {
     if is_scheduler() {
         return Inside { counted: false };
     }
-    GATE.inside.fetch_add(1, Ordering::SeqCst);
-    if GATE.closed.load(Ordering::SeqCst) {
-        GATE.inside.fetch_sub(1, Ordering::SeqCst);
-        GATE.wait();
+    let until = Instant::now() + LONGEST;
+    loop {
         GATE.inside.fetch_add(1, Ordering::SeqCst);
+        // By the time that a thread has woken, the gate may be closed again.
+        if !GATE.closed.load(Ordering::SeqCst) || Instant::now() >= until {
+            return Inside { counted: true };
+        }
+        GATE.inside.fetch_sub(1, Ordering::SeqCst);
+        GATE.wait(until);
     }
-    Inside { counted: true }
 }
 
 impl Drop for Inside {
@@ -61,8 +64,7 @@ impl Drop for Inside {
 }
 
 impl Gate {
-    fn wait(&self) {
-        let until = Instant::now() + LONGEST;
+    fn wait(&self, until: Instant) {
         let mut turn = self.turn.lock();
         while self.closed.load(Ordering::SeqCst) {
             let left = until.saturating_duration_since(Instant::now());

@@ -454,8 +454,10 @@ fn wait<T: Send + 'static, E: Send + 'static>(
         cancelled.close();
         let taken_back = result.is_none() || cancelled.try_recv().is_ok();
         match (watch, &result) {
+            // It may have been accepted just before it was taken back, and then the peer has to hear of that.
+            (Some(watch), None) => drop(engine.core.watches.watching.cancel(watch)),
             (Some(watch), Some(Ok(_))) if taken_back => drop(engine.core.watches.watching.cancel(watch)),
-            (Some(watch), None | Some(Err(_))) => engine.core.watches.watching.withdraw(watch),
+            (Some(watch), Some(Err(_))) => engine.core.watches.watching.withdraw(watch),
             _ => {}
         }
         match result.filter(|_| !taken_back) {
