@@ -19,7 +19,7 @@ init([]) ->
     Level = teleport_config:get(log_level),
     case teleport_nif:log_from(Level) of
         ok -> ok = let_through(Level), {ok, []};
-        system -> {stop, {system, "no thread for the log"}}
+        system -> {stop, {system_limit, "the system did not give what a node needs (a thread for the log)"}}
     end.
 
 -spec handle_call(term(), gen_server:from(), []) -> {reply, term(), []}.

@@ -17,8 +17,8 @@ pub struct Config {
     /// How long a peer may be silent, and how long a session outlives its control connection: Erlang's
     /// `net_ticktime`. Default: 60 s.
     pub deadline: Duration,
-    /// How long the control connection may be silent while the pool is heard, before it is opened anew.
-    /// Default: 30 s, two tick intervals.
+    /// How long the control connection may be silent before it is opened anew: the network may be well again, while TCP waits for
+    /// up to a minute until it tries again on the connections that it was lost on. Default: 30 s, two tick intervals.
     pub reconnect_after: Duration,
 }
 
@@ -46,7 +46,7 @@ pub enum Action {
         /// When it was due; its round trip counts from here.
         due: Time,
     },
-    /// The control connection is silent while the pool is not: close it and open a new one. Said once per outage.
+    /// The control connection is silent: close it and open a new one. Said once per outage.
     ReconnectControl,
     /// The tick asked for by [`Liveness::probe`] was not answered in time.
     ProbeUnanswered,
@@ -189,7 +189,7 @@ impl Liveness {
                 actions.push(Action::ProbeUnanswered);
             }
         }
-        if self.control_alone_is_silent(now) {
+        if self.control_is_silent(now) {
             self.reconnect_asked = true;
             actions.push(Action::ReconnectControl);
         }
@@ -305,16 +305,12 @@ impl Liveness {
         at.max(self.judge_from)
     }
 
-    fn control_alone_is_silent(&self, now: Time) -> bool {
+    fn control_is_silent(&self, now: Time) -> bool {
         #[cfg(feature = "planted-faults")]
         if self.faults.keep_silent_control {
             return false;
         }
-        self.control_is_up
-            && !self.reconnect_asked
-            && now >= self.reconnect_at()
-            && self.any.last > self.control.last
-            && now < self.any.ends(self.config.reconnect_after)
+        self.control_is_up && !self.reconnect_asked && now >= self.reconnect_at()
     }
 
     fn reconnect_at(&self) -> Time {

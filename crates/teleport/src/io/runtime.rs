@@ -65,13 +65,20 @@ pub(crate) struct Thread {
 
 impl Thread {
     fn start(name: String, first: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (in_use, mut unused) = mpsc::channel(1);
+        let (started, handle) = std::sync::mpsc::channel();
+        // The thread makes its runtime itself: if there is no thread, a runtime would be dropped here, within a task.
         std::thread::Builder::new().name(name).spawn(move || {
             first();
-            runtime.block_on(unused.recv()); // nothing is ever sent
+            match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(runtime.handle().clone()));
+                    runtime.block_on(unused.recv()); // nothing is ever sent
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
         })?;
+        let handle = handle.recv().map_err(io::Error::other)??;
         Ok(Self { handle, in_use })
     }
 

@@ -221,6 +221,31 @@ async fn a_silent_control_connection_is_opened_anew_while_the_pool_is_heard() {
     assert_none_ended(&mut events).await;
 }
 
+/// As when a switch is away for half a minute: TCP then waits as long again before it tries the same connections.
+#[tokio::test]
+async fn a_session_of_which_nothing_is_heard_tries_new_connections() {
+    let short = |config: &mut Config| {
+        hasty(config);
+        config.net_ticktime = Duration::from_secs(4);
+        config.stall_timeout = Duration::from_millis(300);
+    };
+    let (a, b, proxy, _peers) = through_proxy(short).await;
+    let mut inbox = b.register("inbox").unwrap();
+    within(a.prime(b.name())).await.unwrap();
+    let (mut events_a, mut events_b) = (a.monitor_nodes(), b.monitor_nodes());
+    let silent = Kind::Control.of(&proxy).pop().unwrap();
+    proxy.connections().iter().for_each(|connection| connection.stall());
+    let is_new = || Kind::Control.of(&proxy).iter().any(|control| control.number() != silent.number());
+    eventually("another control connection", is_new).await;
+    for len in [10, 200_000] {
+        within(a.send(("inbox", b.name()), &payload(len, 1))).await.unwrap();
+        assert!(receive::<Binary>(&mut inbox).await == payload(len, 1));
+    }
+    at_rest([&a, &b]).await;
+    assert_none_ended(&mut events_a).await;
+    assert_none_ended(&mut events_b).await;
+}
+
 #[tokio::test]
 async fn a_session_whose_control_does_not_come_back_ends_at_the_deadline() {
     let short = |config: &mut Config| {
