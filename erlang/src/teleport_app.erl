@@ -68,8 +68,10 @@ maybe_start([]) ->
     case teleport_sup:start_link(application) of
         %% It is distributed Erlang's, which goes over it, and ends with that.
         {error, {already_started, _Pid}} ->
-            ok = teleport_manager:application(started),
-            supervisor:start_link(?MODULE, []);
+            case teleport_manager:application(started) of
+                ok -> supervisor:start_link(?MODULE, []);
+                {error, Reason} -> {error, Reason}
+            end;
         Started -> Started
     end;
 maybe_start([Condition | Conditions]) ->

@@ -83,10 +83,13 @@ carry_nothing() ->
 carried() ->
     persistent_term:get(?CARRIED, none).
 
-%% The application is started or stopped, while the manager belongs to distributed Erlang.
--spec application(started | stopped) -> ok.
-application(What) ->
-    gen_server:cast(?MODULE, {application, What}).
+%% The application is started or stopped, while the manager belongs to distributed Erlang. When it is started there is an engine, or
+%% the reason why there is none.
+-spec application(started | stopped) -> ok | {error, term()}.
+application(started) ->
+    gen_server:call(?MODULE, application_started, infinity);
+application(stopped) ->
+    gen_server:cast(?MODULE, application_stopped).
 
 %% Stops an engine that a killed manager has left running, and tells other nodes, which that manager has not.
 -spec abandoned() -> ok.
@@ -325,6 +328,11 @@ handle_call(name_goes, _From, #state{identity = Identity} = State) ->
     ok = teleport_nif:close_gate(),
     _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
     {reply, ok, Resting#state{going = Identity}};
+handle_call(application_started, _From, State) ->
+    case follow(State#state{is_wanted = true}) of
+        {ok, Followed} -> {reply, ok, Followed};
+        {error, Reason} -> {reply, {error, Reason}, rest(State)}
+    end;
 handle_call({route, Node}, From, #state{questions = Questions} = State) ->
     case teleport_route:ask(Node, [From], Questions) of
         {known, Route} -> {reply, Route, State};
@@ -336,12 +344,9 @@ handle_call(_Request, _From, State) ->
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_cast({What, Node}, #state{questions = Questions} = State) when What =:= teleport_up; What =:= teleport_down ->
     {noreply, State#state{questions = teleport_route:changed(What, Node, Questions)}};
-handle_cast({application, What}, State) ->
-    Wanted = State#state{is_wanted = What =:= started},
-    case {What, Wanted} of
-        {stopped, #state{carries = false}} -> {noreply, rest(Wanted)};
-        _ -> followed(follow(Wanted), State)
-    end;
+handle_cast(application_stopped, #state{carries = Carries} = State) ->
+    Unwanted = State#state{is_wanted = false},
+    {noreply, case Carries of true -> Unwanted; false -> rest(Unwanted) end};
 handle_cast({find_route, Node}, #state{questions = Questions} = State) ->
     case teleport_route:ask(Node, [], Questions) of
         {known, _Route} -> {noreply, State};
