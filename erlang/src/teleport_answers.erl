@@ -21,6 +21,9 @@
 %% earlier.
 -define(CALL_BACK, 10000).
 
+%% Milliseconds that looking for a node's addresses, and whether it is gone, has at the least.
+-define(LEAST, 2000).
+
 %% Seconds until a warning is logged again.
 -define(PAUSE, 60).
 
@@ -92,7 +95,7 @@ answer({addresses, Name}, _State) ->
     %% Nobody waits for longer. Epmd is asked without a limit, and each question has a descriptor.
     case aside(Answer, fun() -> ok end) of
         ok -> ok;
-        Asking -> erlang:send_after(teleport_config:get(setup_timeout), self(), {late, Asking})
+        Asking -> erlang:send_after(max(teleport_config:get(setup_timeout), ?LEAST), self(), {late, Asking})
     end;
 answer({call_back, Name}, State) ->
     Node = known(Name),

@@ -69,7 +69,7 @@ maybe_start([]) ->
         %% It is distributed Erlang's, which goes over it, and ends with that.
         {error, {already_started, _Pid}} ->
             case teleport_manager:application(started) of
-                ok -> supervisor:start_link(?MODULE, []);
+                ok -> supervisor:start_link({local, ?MODULE}, ?MODULE, []);
                 {error, Reason} -> {error, Reason}
             end;
         Started -> Started

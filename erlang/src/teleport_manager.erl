@@ -44,6 +44,9 @@
 %% The persistent term with carried/0.
 -define(CARRIED, {?MODULE, carried}).
 
+%% The persistent term with the configuration that was set when that began.
+-define(BEGUN_WITH, {?MODULE, begun_with}).
+
 %% How long distributed Erlang's end waits for what is on its way, in milliseconds. `net_kernel' has two seconds for all of it.
 -define(CARRIED_TIMEOUT, 700).
 
@@ -87,7 +90,9 @@ carried() ->
 %% the reason why there is none.
 -spec application(started | stopped) -> ok | {error, term()}.
 application(started) ->
-    gen_server:call(?MODULE, application_started, infinity);
+    try gen_server:call(?MODULE, application_started, infinity)
+    catch exit:Reason -> {error, Reason}
+    end;
 application(stopped) ->
     gen_server:cast(?MODULE, application_stopped).
 
@@ -163,15 +168,16 @@ init(For) ->
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     ok = teleport_address:start_resolver(),
-    %% A killed manager may have left an engine.
-    case go_on(carried(), rest(#state{is_wanted = For =:= application})) of
+    %% One that was killed may have left an engine, and an application that was started on distributed Erlang's.
+    IsWanted = For =:= application orelse whereis(teleport_app) =/= undefined,
+    case go_on(carried(), rest(#state{is_wanted = IsWanted})) of
         {ok, State} -> {ok, State};
         {error, Reason} ->
             %% Who starts the application is told. Later there is nobody to be told, and a supervisor that tries again at once would
             %% end the application, and maybe the node.
             case teleport_app:is_starting() orelse carried() =/= none orelse Reason =:= library_was_loaded_anew of
                 true -> {stop, Reason};
-                false -> {ok, failed(Reason, #state{is_wanted = For =:= application})}
+                false -> {ok, failed(Reason, #state{is_wanted = IsWanted})}
             end
     end.
 
@@ -316,6 +322,7 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
     end,
     case start_engine(Identity, ticktime_at_first(), Listen, (rest(State))#state{carries = true}) of
         {ok, #state{address = Address} = Started} ->
+            ok = persistent_term:put(?BEGUN_WITH, teleport_config:held()),
             ok = persistent_term:put(?CARRIED, {Identity, Address}),
             {reply, {ok, Address}, Started};
         {error, Reason} -> {reply, {error, Reason}, rest(State)}
@@ -328,6 +335,11 @@ handle_call(name_goes, _From, #state{identity = Identity} = State) ->
     ok = teleport_nif:close_gate(),
     _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
     {reply, ok, Resting#state{going = Identity}};
+handle_call(application_started, _From, #state{carries = true} = State) ->
+    case teleport_config:check_held(persistent_term:get(?BEGUN_WITH)) of
+        ok -> {reply, ok, State#state{is_wanted = true}};
+        {error, Reason} -> {reply, {error, Reason}, State}
+    end;
 handle_call(application_started, _From, State) ->
     case follow(State#state{is_wanted = true}) of
         {ok, Followed} -> {reply, ok, Followed};

@@ -13,7 +13,7 @@
          it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
          a_node_does_not_listen_at_other_ports/1,
          hidden_nodes_stay_hidden/1, ipv6_carries/1, a_remote_shell_works/1, distribution_stops_and_starts_again/1,
-         the_application_may_come_and_go/1, a_broken_library_ends_the_node_with_a_line/1,
+         the_application_may_come_and_go/1, what_is_set_too_late_is_told/1, a_broken_library_ends_the_node_with_a_line/1,
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1, a_node_that_stops_needs_no_warning/1]).
 
 -import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2,
@@ -31,7 +31,7 @@ all() ->
      it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
      a_node_does_not_listen_at_other_ports,
      hidden_nodes_stay_hidden, ipv6_carries, a_remote_shell_works, distribution_stops_and_starts_again,
-     the_application_may_come_and_go, a_broken_library_ends_the_node_with_a_line,
+     the_application_may_come_and_go, what_is_set_too_late_is_told, a_broken_library_ends_the_node_with_a_line,
      a_release_in_embedded_mode_carries, two_carriers_are_refused, a_node_that_stops_needs_no_warning].
 
 init_per_suite(Config) ->
@@ -319,6 +319,20 @@ distribution_stops_and_starts_again(_Config) ->
     end).
 
 %% The application may come and go.
+%% As by Mix, which reads `runtime.exs' when distributed Erlang has begun: it would go unencrypted.
+what_is_set_too_late_is_told(_Config) ->
+    with([carrier()], fun([A]) ->
+        Start = fun() -> at(A, teleport, start, []) end,
+        Set = fun(Key, Value) -> ok = at(A, application, set_env, [teleport, Key, Value]) end,
+        Set(tls, [{certfile, "cert.pem"}, {keyfile, "key.pem"}, {cacertfile, "ca.pem"}]),
+        {error, {bad_value, tls, Text}} = Start(),
+        ?assertMatch({match, _}, re:run(Text, "reboot_system_after_config")),
+        ok = at(A, application, unset_env, [teleport, tls]),
+        Set(peers, #{}),
+        Set(bulk_idle, 30000),
+        ?assertEqual(ok, Start())
+    end).
+
 the_application_may_come_and_go(_Config) ->
     with([carrier(), anonymous(["-proto_dist", "teleport"])], fun([A, B]) ->
         ok = at(B, teleport, start, []),

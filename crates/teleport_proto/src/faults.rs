@@ -37,7 +37,7 @@ pub struct Faults {
     pub count_before_stopped: bool,
     /// What a node misses while it is absent itself is held against its peer.
     pub absence_counts: bool,
-    /// A control connection that is silent while the pool is heard is kept.
+    /// A control connection that is silent is kept.
     pub keep_silent_control: bool,
     /// One refused attempt to connect is enough for a peer to be taken for gone.
     pub gone_at_once: bool,

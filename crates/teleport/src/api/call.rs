@@ -164,7 +164,8 @@ impl Process {
         timeout: Duration,
     ) -> Result<R, CallError> {
         let call = async { self.send_request(to, request).await?.await };
-        tokio::time::timeout(timeout, call).await.unwrap_or(Err(CallError::Timeout(timeout)))
+        let timers = &self.node().engine().core.timers;
+        timers.timeout(timeout, call).await.unwrap_or(Err(CallError::Timeout(timeout)))
     }
 
     /// Sends a request, and leaves it to the caller when to wait for the answer; like `gen_server:send_request/2`.
@@ -341,7 +342,7 @@ impl Process {
         waiting.asked = true;
         match offered {
             Offered::Accepted => Ok(()),
-            Offered::Waiting(pending) => Ok(pending.accepted(Patience::ENDLESS).await?),
+            Offered::Waiting(pending) => Ok(pending.accepted(&Patience::ENDLESS).await?),
         }
     }
 

@@ -213,17 +213,21 @@ impl Node {
         let engine = self.engine();
         engine.close_doors();
         let _given_up = StopOnDrop(engine);
-        let sessions = engine.peers.sessions();
+        let mut sessions = engine.peers.sessions();
         // Whatever is left at the deadline is reported.
-        let _ = tokio::time::timeout(deadline, drain(&sessions)).await;
+        let timers = &engine.core.timers;
+        let _ = timers.timeout(deadline, drain(&sessions)).await;
         let told = engine.stop();
+        let others = |session: &Arc<Session>| !sessions.iter().any(|other| Arc::ptr_eq(other, session));
+        let others: Vec<_> = engine.last_sessions().into_iter().filter(others).collect();
+        sessions.extend(others);
         let parting = async {
             engine.unlistened().await;
             for session in &sessions {
                 session.said_goodbye().await;
             }
         };
-        let _ = tokio::time::timeout(MOST_PARTING, parting).await; // who does not answer learns it from the silence
+        let _ = timers.timeout(MOST_PARTING, parting).await; // who does not answer learns it from the silence
         let _ = told.await; // an error would say that it has been told
         // A session that ended meanwhile counts too.
         let unconfirmed = |session: &Arc<Session>| (session.peer.clone(), session.stats().unconfirmed);

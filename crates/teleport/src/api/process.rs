@@ -178,7 +178,7 @@ impl Process {
     }
 
     async fn send_routed(&self, route: Route, body: Segments, options: SendOptions) -> Result<(), SendError> {
-        let patience = options.patience();
+        let patience = options.patience(&self.node().engine().core.timers);
         match route {
             Route::Here(to) => {
                 match patience.within(self.send_here(to, body, options)).await {
@@ -193,7 +193,7 @@ impl Process {
                 }
                 match session.send(options.outgoing(Kind::Data, self.id, to, body))? {
                     Offered::Accepted => Ok(()),
-                    Offered::Waiting(pending) => pending.accepted(patience).await,
+                    Offered::Waiting(pending) => pending.accepted(&patience).await,
                 }
             }
         }
@@ -210,7 +210,7 @@ impl Process {
         message: &M,
         options: SendOptions,
     ) -> Result<Acknowledgement, SendError> {
-        let (body, patience) = (encode(message)?, options.patience());
+        let (body, patience) = (encode(message)?, options.patience(&self.node().engine().core.timers));
         match self.turn().await.route(to.into())? {
             Route::Here(to) => match patience.within(self.send_here(to, body, options)).await {
                 Ok(()) => Ok(Acknowledgement::now(Ok(()))),
@@ -225,7 +225,7 @@ impl Process {
                 let (offered, answer) =
                     session.send_acknowledged(options.outgoing(Kind::Data, self.id, to, body))?;
                 if let Offered::Waiting(pending) = offered {
-                    pending.accepted(patience).await?;
+                    pending.accepted(&patience).await?;
                 }
                 Ok(Acknowledgement::later(answer, peer))
             }

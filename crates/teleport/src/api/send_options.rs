@@ -1,6 +1,7 @@
 //! How messages are sent: in order or not, waiting or not.
 
 use crate::engine::Engine;
+use crate::io::runtime::Timers;
 use crate::session::{Patience, Session};
 use crate::{NodeName, SendError};
 use std::sync::Arc;
@@ -55,8 +56,8 @@ impl SendOptions {
     }
 
     /// How long something waits that is offered now.
-    pub(crate) fn patience(self) -> Patience {
-        Patience::new(self.timeout)
+    pub(crate) fn patience(self, timers: &Timers) -> Patience {
+        Patience::new(self.timeout, timers)
     }
 
     /// The message, sent like that.

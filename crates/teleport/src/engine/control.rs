@@ -224,7 +224,7 @@ impl Control {
             }
             Action::ReconnectControl => {
                 let noted = self.session.note(OfPeer::ControlSilent);
-                warn_seldom!(noted, parent: &self.session.span, "control connection is silent; opening another one");
+                warn_seldom!(noted, parent: &self.session.span, "control connection is silent; it is to be opened anew");
                 self.lose(now, "silent");
             }
             Action::ProbeUnanswered => {

@@ -188,7 +188,9 @@ async fn reach(
         }
     }
     let tried = progress.lock().clone();
-    let mut judged = tried.iter().filter(|tried| !tried.error.is_of_this_host()).peekable();
+    // There was a way to the one that is known.
+    let is_judged = |tried: &&Tried| known == Some(tried.address) || !tried.error.is_of_this_host();
+    let mut judged = tried.iter().filter(is_judged).peekable();
     let refused = judged.peek().is_some() && judged.all(|tried| tried.error.is_refusal());
     match ConnectError::of_all(peer, tried) {
         Some(error) => Err(Failed { error, refused }),
@@ -290,15 +292,18 @@ impl From<Failure> for AddressError {
 /// Whether every address of the peer that this host has a way to refuses a connection, and there is one.
 pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
     let look = async {
+        let known = engine.reached.of(peer).map(|way| way.address);
         let addresses = engine.resolver.resolve(peer).await;
         let asking = || -> Resolving<'_> { Box::pin(std::future::ready(addresses)) };
-        let mut attempts =
-            Attempts::new(None, asking, |address| Box::pin(socket::connect(address, &engine.core.config)));
+        let mut attempts = Attempts::new(None, asking, |address| {
+            let connecting = socket::connect(address, &engine.core.config);
+            Box::pin(async move { connecting.await.map_err(|error| (address, error)) })
+        });
         let mut refused = false;
         while let Some(connected) = attempts.next().await {
             match connected {
-                Err(error) if is_of_this_host(&error) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused = true,
+                Err((_, error)) if error.kind() == ErrorKind::ConnectionRefused => refused = true,
+                Err((address, error)) if known != Some(address) && is_of_this_host(&error) => {}
                 _ => return false,
             }
         }

@@ -18,7 +18,7 @@ use teleport_proto::handshake::{Established, HandshakeError, Opening, Refusal, R
 use teleport_proto::membership::{
     Action, Begun, Circumstances, Decision, EndReason, Failure, Membership, SessionLimit,
 };
-use teleport_proto::{NodeName, SessionId, Time};
+use teleport_proto::{NodeName, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -84,14 +84,23 @@ impl Directory {
     }
 
     /// Decides on an inbound connection that has proved itself.
-    pub(super) fn inbound(&mut self, request: &Request, source: Source, asked: Begun, now: Time) -> Decision {
-        let circumstances = self.circumstances(&request.peer, source, asked, now);
+    pub(super) fn inbound(
+        &mut self,
+        engine: &Engine,
+        request: &Request,
+        source: Source,
+        asked: Begun,
+    ) -> Decision {
+        let circumstances = self.circumstances(engine, &request.peer, source, asked);
         self.membership.inbound(request, circumstances)
     }
 
-    fn circumstances(&self, peer: &NodeName, source: Source, asked: Begun, now: Time) -> Circumstances {
+    fn circumstances(&self, engine: &Engine, peer: &NodeName, source: Source, asked: Begun) -> Circumstances {
+        let (now, patience) = (engine.core.clock.now(), engine.liveness().reconnect_after);
         let session = self.membership.session(peer).and_then(|session| self.session(session.id));
-        let linked = session.is_some_and(|session| session.has_links());
+        // Those of a machine that has crashed are there, too, and silent. By then its control connection has been given up.
+        let is_heard = |session: &Arc<Session>| now.saturating_sub(session.last_heard()) < patience;
+        let linked = session.is_some_and(|session| session.has_links() && is_heard(&session));
         Circumstances { now, asked, linked, room: self.limit.has_room(source) }
     }
 
@@ -215,8 +224,8 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
         Ok(Reached::By(Opened { stream, established, asked })) => {
             // Without an address it is gone already.
             let address = stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-            let (source, now) = (Source::of(address), engine.core.clock.now());
-            let circumstances = directory.circumstances(&peer, source, asked, now);
+            let source = Source::of(address);
+            let circumstances = directory.circumstances(&engine, &peer, source, asked);
             let outcome = directory.membership.dial_succeeded(&established, circumstances);
             directory.apply(&engine, outcome.actions, Some((&established, source)));
             let session = directory.session(established.session).filter(|_| outcome.keep);

@@ -25,7 +25,7 @@ use crate::base::seldom::{OfNode, OfPeer, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
 use crate::host::Hosting;
 use crate::io::places::{Place, Places};
-use crate::io::runtime::{BulkThreads, Thread};
+use crate::io::runtime::{BulkThreads, Thread, Timers};
 use crate::io::stream::Stream;
 use crate::io::tls::Tls;
 use crate::io::{socket, source::Source};
@@ -90,6 +90,8 @@ pub(crate) struct Engine {
     places: Arc<Places>,
     stopped: AtomicBool,
     ended: AtomicBool,
+    /// The sessions that the node's end has ended: who asks for a shutdown later is told of them, too.
+    last: Lock<Vec<Arc<Session>>>,
     tasks: Lock<Vec<AbortHandle>>,
     /// Its sender goes with the listener.
     listening: watch::Receiver<()>,
@@ -132,7 +134,7 @@ impl Engine {
             hosting,
         } = parts;
         recorder::describe();
-        let (core, told) = Core::new(local, config, handle, hosting);
+        let (core, told) = Core::new(local, config, handle, Timers::of(&control), hosting);
         if let Some(list) = allow {
             core.allowed.set(list);
         }
@@ -151,6 +153,7 @@ impl Engine {
             wanted: Notify::new(),
             stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            last: Lock::leaf(Vec::new()),
             reached: Reached::default(),
             tasks: Lock::default(),
             listening,
@@ -203,7 +206,7 @@ impl Engine {
     /// Sets up the session with a peer and its whole pool.
     pub(crate) async fn prime(self: &Arc<Self>, peer: &NodeName) -> Result<(), ConnectError> {
         let (session, limit) = (self.session(peer).await?, self.core.config.setup_timeout);
-        tokio::time::timeout(limit, session.prime()).await.unwrap_or_else(|_| {
+        self.core.timers.timeout(limit, session.prime()).await.unwrap_or_else(|_| {
             let open = self.peer_info(&session).transfer;
             let open = open.express_connections + open.bulk_connections;
             Err(ConnectError::Incomplete { peer: peer.clone(), limit, open })
@@ -333,6 +336,7 @@ impl Engine {
         {
             let mut directory = self.directory.lock();
             for session in directory.sessions() {
+                self.last.lock().extend(directory.session(session));
                 let actions = directory.membership.end(session, EndReason::Disconnected);
                 directory.apply(self, actions, None);
             }
@@ -340,6 +344,11 @@ impl Engine {
         self.tasks.lock().drain(..).for_each(|task| task.abort());
         self.core.buffers.close();
         self.lifecycle.stopped(self)
+    }
+
+    /// The sessions that [`stop`](Self::stop) has ended.
+    pub(crate) fn last_sessions(&self) -> Vec<Arc<Session>> {
+        self.last.lock().clone()
     }
 
     /// Waits until nothing listens at the node's address any more: for its threads to get to it, behind [`stop`](Self::stop).
@@ -395,7 +404,7 @@ impl Engine {
         let request = authenticated.request().clone();
         let (verdict, session, place) = {
             let mut directory = self.directory.lock();
-            let mut decision = directory.inbound(&request, source, asked, self.core.clock.now());
+            let mut decision = directory.inbound(self, &request, source, asked);
             let mut place = None;
             if matches!(request.kind, ConnectionKind::Express | ConnectionKind::Bulk)
                 && let Some(session) = directory.session(request.session).filter(|_| decision.verdict.is_ok())

@@ -8,9 +8,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use teleport_proto::NodeName;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, Timeout};
 
 /// How much further back bulk threads stand in the scheduler's line (`nice`).
 const BULK_NICE: i32 = 5;
@@ -99,6 +101,29 @@ impl Thread {
     /// Runs tasks on the thread, while it lasts.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
+    }
+}
+
+/// Limits of time for those who wait on threads that are not the node's, where there may be no timer, or no runtime at all.
+#[derive(Debug, Clone)]
+pub(crate) struct Timers(Handle);
+
+impl Timers {
+    /// Of that thread, which lasts as long as its node.
+    pub(crate) fn of(thread: &Thread) -> Self {
+        Self(thread.handle.clone())
+    }
+
+    /// As [`tokio::time::timeout`].
+    pub(crate) fn timeout<F: Future>(&self, limit: Duration, future: F) -> Timeout<F> {
+        let _entered = self.0.enter();
+        tokio::time::timeout(limit, future)
+    }
+
+    /// As [`tokio::time::timeout_at`].
+    pub(crate) fn timeout_at<F: Future>(&self, end: Instant, future: F) -> Timeout<F> {
+        let _entered = self.0.enter();
+        tokio::time::timeout_at(end, future)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::io::budget::{NodeBudget, NodeGrants, SessionBudget, SessionGrants};
 use crate::io::buffers::{BufferPool, Provider};
 use crate::io::clock::Clock;
 use crate::io::readers::Readers;
+use crate::io::runtime::Timers;
 use crate::io::source::Source;
 use crate::local::registry::Registry;
 use crate::local::watch::{HostedWaiters, WatchLimit, Watches};
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     /// Where express connections, accepts, handshakes and sessions run.
     pub(crate) handle: Handle,
+    pub(crate) timers: Timers,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     /// Whom the processes belong to that are not in the registry.
@@ -85,6 +87,7 @@ impl Core {
         local: LocalNode,
         config: Config,
         handle: Handle,
+        timers: Timers,
         hosting: Option<Arc<Hosting>>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<SessionEvent>) {
         let (events, told) = mpsc::unbounded_channel();
@@ -109,6 +112,7 @@ impl Core {
             local,
             config,
             handle,
+            timers,
             hosting,
             deaf: AtomicBool::new(false),
         };

@@ -3,6 +3,7 @@
 use super::state::{After, Grant, State};
 use super::{Session, writer};
 use crate::base::error::{DeliveryError, SendError};
+use crate::io::runtime::Timers;
 use crate::local::Unsent;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +15,37 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// How long a message waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience(Option<(Duration, Instant)>);
+#[derive(Debug, Clone)]
+pub(crate) struct Patience(Option<Limit>);
+
+#[derive(Debug, Clone)]
+struct Limit {
+    timeout: Duration,
+    end: Instant,
+    timers: Timers,
+}
 
 impl Patience {
     pub(crate) const ENDLESS: Self = Self(None);
 
     /// From now on; a time beyond what a clock can tell is none.
-    pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        Self(timeout.and_then(|timeout| Some((timeout, Instant::now().checked_add(timeout)?))))
+    pub(crate) fn new(timeout: Option<Duration>, timers: &Timers) -> Self {
+        Self(timeout.and_then(|timeout| {
+            let end = Instant::now().checked_add(timeout)?;
+            Some(Limit { timeout, end, timers: timers.clone() })
+        }))
     }
 
     /// What comes of it in time.
     pub(crate) async fn within<T, E: From<SendError>>(
-        self,
+        &self,
         waiting: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        match self.0 {
+        match &self.0 {
             None => waiting.await,
-            Some((timeout, end)) => {
-                let in_time = tokio::time::timeout_at(end, waiting).await;
-                in_time.unwrap_or_else(|_| Err(SendError::Timeout(timeout).into()))
+            Some(Limit { timeout, end, timers }) => {
+                let in_time = timers.timeout_at(*end, waiting).await;
+                in_time.unwrap_or_else(|_| Err(SendError::Timeout(*timeout).into()))
             }
         }
     }
@@ -50,7 +61,7 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Waits until the message is accepted, or never will be.
-    pub(crate) async fn accepted(mut self, patience: Patience) -> Result<(), SendError> {
+    pub(crate) async fn accepted(mut self, patience: &Patience) -> Result<(), SendError> {
         let in_time = patience.within(async { Ok::<_, SendError>((&mut self.granted).await) }).await;
         let granted = match in_time {
             // It may have been accepted just now.

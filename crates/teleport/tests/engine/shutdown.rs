@@ -9,6 +9,8 @@ use crate::common::{
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 use teleport::{
     Binary, CallError, DeliveryError, EndReason, Node, NodeEvent, RegisterError, SendError, SendOptions,
@@ -43,6 +45,43 @@ async fn a_shutdown_that_is_given_up_ends_the_node() {
     // It waits for that, and is dropped then.
     assert!(a.shutdown(Duration::from_secs(60)).now_or_never().is_none());
     assert!(within(own.recv()).await.is_none());
+    // Who asks again, as by a second Ctrl-C, is told what was lost.
+    let report = within(a.shutdown(Duration::ZERO)).await;
+    assert_eq!(report.unconfirmed, [(b.name().clone(), 1)]);
+}
+
+/// On a thread that has no runtime, and so no timer.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn calls_limits_and_shutdown_need_no_runtime_of_the_caller() {
+    block_on(async {
+        let (a, b) = pair().await;
+        a.prime(b.name()).await.unwrap();
+        let inbox = b.register("inbox").unwrap();
+        let process = a.process();
+        let call = process.call::<_, Binary>(("inbox", b.name()), &1, Duration::from_millis(20));
+        assert!(matches!(call.await, Err(CallError::Timeout(_))));
+        let limited = SendOptions::default().timeout(Duration::from_secs(20));
+        process.send_with(("inbox", b.name()), &2, limited).await.unwrap();
+        assert_eq!(a.shutdown(Duration::from_secs(20)).await, ShutdownReport::default());
+        assert_eq!(inbox.len(), 2);
+    });
 }
 
 #[tokio::test]

@@ -43,15 +43,15 @@ pub(crate) fn enter() -> Inside {
     if is_scheduler() {
         return Inside { counted: false };
     }
-    let until = Instant::now() + LONGEST;
+    let mut until = None;
     loop {
         GATE.inside.fetch_add(1, Ordering::SeqCst);
         // By the time that a thread has woken, the gate may be closed again.
-        if !GATE.closed.load(Ordering::SeqCst) || Instant::now() >= until {
+        if !GATE.closed.load(Ordering::SeqCst) || until.is_some_and(|until| Instant::now() >= until) {
             return Inside { counted: true };
         }
         GATE.inside.fetch_sub(1, Ordering::SeqCst);
-        GATE.wait(until);
+        GATE.wait(*until.get_or_insert_with(|| Instant::now() + LONGEST));
     }
 }
 

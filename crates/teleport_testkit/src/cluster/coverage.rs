@@ -158,7 +158,7 @@ counters! {
     probes,
     /// Ticks and answers to them.
     ticks,
-    /// Control connections replaced since they were silent and the pool was not.
+    /// Control connections replaced since they were silent.
     control_silent,
     /// Directions in which nothing got through for a while.
     darkened,

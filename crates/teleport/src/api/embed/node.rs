@@ -396,7 +396,7 @@ impl Embedded {
         if engine.is_stopped() {
             return Err(SendError::NotRunning.into());
         }
-        let patience = options.patience();
+        let patience = options.patience(&engine.core.timers);
         let Some(session) = options.session_now(engine, &peer)? else {
             let dialling = engine.clone();
             let waiting = async move {
@@ -428,7 +428,7 @@ async fn when_accepted<T, E: From<SendError>>(
     patience: Patience,
 ) -> Result<T, E> {
     if let Offered::Waiting(pending) = offered {
-        pending.accepted(patience).await?;
+        pending.accepted(&patience).await?;
     }
     Ok(outcome)
 }
