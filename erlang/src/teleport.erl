@@ -264,7 +264,10 @@ abcast(Nodes, Name, Request, Options) when is_atom(Name) ->
         _ -> erlang:error(badarg, [Nodes, Name, Request, Options])
     end.
 
-%% @equiv monitor(Ref, [])
+%% @doc Monitors a process, like `erlang:monitor(process, Process)'. The same as `monitor(Ref, [])'.
+%%
+%% End it with {@link demonitor/1}. OTP's `demonitor' does not know the monitor of a process on another node: it
+%% returns `true', and the `DOWN' message comes all the same.
 -spec monitor(ref()) -> reference().
 monitor(Ref) ->
     case monitor_of(Ref, 'DOWN', []) of
@@ -274,6 +277,9 @@ monitor(Ref) ->
 
 %% @doc Monitors a process, like `erlang:monitor(process, Process, Options)'. The `DOWN' message arrives after
 %% all messages that the process has sent by {@link send/2} to the calling process's pid.
+%%
+%% End it with {@link demonitor/1}. OTP's `demonitor' does not know the monitor of a process on another node: it
+%% returns `true', and the `DOWN' message comes all the same.
 %%
 %% With `{alias, demonitor}' the alias of a monitor of another node's process stays active after the `DOWN'
 %% message: end it with {@link demonitor/1}. There is no `reply_demonitor'.
