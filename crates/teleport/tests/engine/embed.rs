@@ -544,7 +544,7 @@ async fn what_is_sent_behind_and_never_comes_is_counted() {
             send().unwrap();
         }
         // Its mailbox takes no more than a part of them.
-        eventually("something has come", || server.len() > 0).await;
+        eventually("something has come", || !server.is_empty()).await;
         match shuts_down {
             false => assert!(hosted.node.disconnect(node.name())),
             true => drop(within(hosted.node.shutdown(Duration::from_secs(30))).await),
