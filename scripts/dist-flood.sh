@@ -3,7 +3,7 @@
 # out of order, or a node seemed down. The application has to be compiled; `ss' has to be there, and this to be root.
 #
 # Arguments: nodes=N (2), seconds=N (60), kills=N (a second, 4), large=N (senders of large messages for each peer, 2),
-# carrier=teleport or inet_tcp.
+# ticktime=SECONDS (8), carrier=teleport or inet_tcp.
 set -eu
 root=$(cd -P "$(dirname "$0")/.." && pwd)
 out=$root/erlang/_build/flood

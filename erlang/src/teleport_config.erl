@@ -3,7 +3,7 @@
 %% their meaning. A new key is a line in keys/0 and a line there.
 -module(teleport_config).
 
--export([check/0, check_again/1, get/1, peer/1, engine/0, most/1, held/0, check_held/1]).
+-export([check/0, check_again/1, get/1, peer/1, engine/0, most/1, held/1, check_held/2]).
 
 -compile({no_auto_import, [get/1]}).
 
@@ -144,17 +144,17 @@ engine() ->
                                                  Reader =:= engine orelse element(1, Reader) =:= both,
                                                  {ok, Value} <- [application:get_env(teleport, Key)]]).
 
-%% What is set of the keys that hold from the start of an engine on.
--spec held() -> #{atom() => term()}.
-held() ->
+%% What is set of the keys that hold from the start of an engine on, with what comes of `tls'.
+-spec held(term()) -> #{atom() => term()}.
+held(Tls) ->
     ReadAgain = [advertise, allow, allow_mode, peers, stop_timeout, included_applications],
-    maps:without(ReadAgain, maps:from_list(application:get_all_env(teleport))).
+    Held = maps:without(ReadAgain, maps:from_list(application:get_all_env(teleport))),
+    Held#{tls => Tls}.
 
 %% Whether what was set when an engine began is what is set now. Distributed Erlang that goes over teleport begins before Mix has read
 %% `runtime.exs'. Without `tls' everything would go unencrypted, so that is an error.
--spec check_held(#{atom() => term()}) -> ok | {error, error()}.
-check_held(Begun) ->
-    Now = held(),
+-spec check_held(#{atom() => term()}, #{atom() => term()}) -> ok | {error, error()}.
+check_held(Begun, Now) ->
     Keys = lists:usort(maps:keys(Begun) ++ maps:keys(Now)),
     Early = "before the node starts: in sys.config; with Mix in config.exs, or in runtime.exs with reboot_system_after_config",
     case [Key || Key <- Keys, maps:find(Key, Begun) =/= maps:find(Key, Now)] of
@@ -163,7 +163,7 @@ check_held(Begun) ->
         Late ->
             case lists:member(tls, Late) of
                 true ->
-                    Text = "tls was set after distributed Erlang, which goes over teleport, had begun without it; set it " ++ Early,
+                    Text = "tls is not what distributed Erlang, which goes over teleport, has begun with; set it " ++ Early,
                     {error, {bad_value, tls, Text}};
                 false ->
                     logger:warning("set after distributed Erlang, which goes over teleport, had begun, and so without effect: ~0tp; "

@@ -44,7 +44,7 @@
 %% The persistent term with carried/0.
 -define(CARRIED, {?MODULE, carried}).
 
-%% The persistent term with the configuration that was set when that began.
+%% The persistent term with the configuration that was set when the engine began.
 -define(BEGUN_WITH, {?MODULE, begun_with}).
 
 %% How long distributed Erlang's end waits for what is on its way, in milliseconds. `net_kernel' has two seconds for all of it.
@@ -280,6 +280,7 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
         {ok, Address} ->
             ok = teleport_pulse:start(),
             ok = teleport_route:start(teleport_config:get(fallback)),
+            _ = State#state.carries andalso persistent_term:put(?BEGUN_WITH, held()),
             Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), nodes(connected)),
             announce(teleport_up),
             State#state.carries orelse teleport_guard:start(),
@@ -293,6 +294,10 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
         {error, Reason} ->
             {error, reason(Reason)}
     end.
+
+-spec held() -> #{atom() => term()}.
+held() ->
+    teleport_config:held(teleport_tls:settings()).
 
 %% Why the engine did not start, with the text as a string like those of other reasons.
 -spec reason(library_was_loaded_anew | teleport_nif:start_error()) -> term().
@@ -322,7 +327,6 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
     end,
     case start_engine(Identity, ticktime_at_first(), Listen, (rest(State))#state{carries = true}) of
         {ok, #state{address = Address} = Started} ->
-            ok = persistent_term:put(?BEGUN_WITH, teleport_config:held()),
             ok = persistent_term:put(?CARRIED, {Identity, Address}),
             {reply, {ok, Address}, Started};
         {error, Reason} -> {reply, {error, Reason}, rest(State)}
@@ -336,7 +340,8 @@ handle_call(name_goes, _From, #state{identity = Identity} = State) ->
     _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
     {reply, ok, Resting#state{going = Identity}};
 handle_call(application_started, _From, #state{carries = true} = State) ->
-    case teleport_config:check_held(persistent_term:get(?BEGUN_WITH)) of
+    Now = held(),
+    case teleport_config:check_held(persistent_term:get(?BEGUN_WITH, Now), Now) of
         ok -> {reply, ok, State#state{is_wanted = true}};
         {error, Reason} -> {reply, {error, Reason}, State}
     end;

@@ -32,8 +32,10 @@ init_per_testcase(Case, Config) ->
 
 %% No sender is told of anything twice.
 end_per_testcase(_Case, Config) ->
-    exit(?config(server, Config), kill),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        exit(?config(server, Config), kill),
+        teleport_test:nothing_is_left()
+    end).
 
 a_delivered_message_is_acknowledged(Config) ->
     {Node, Server} = {?config(node, Config), ?config(server, Config)},
@@ -106,7 +108,7 @@ a_stopped_peer_leaves_sends_unconfirmed(_Config) ->
     ok = teleport:send(Server, {note, x}, [{ack, first}]),
     ?assertEqual({teleport, first, delivered}, teleport_test:receive_one()),
     Pid = erpc:call(Node, os, getpid, []),
-    "" = os:cmd("kill -STOP " ++ Pid),
+    ok = teleport_test:signal(stop, Pid),
     Message = {note, binary:copy(<<1>>, 1 bsl 20)},
     Count = fill(Server, Message, 0),
     ?assert(Count > 0),
@@ -116,7 +118,7 @@ a_stopped_peer_leaves_sends_unconfirmed(_Config) ->
     Waits = fun() -> process_info(Waiting, current_function) =:= {current_function, {teleport_send, accepted, 2}} end,
     teleport_test:eventually(Waits),
     ?assertEqual([], teleport_test:mailbox()),
-    "" = os:cmd("kill -KILL " ++ Pid),
+    ok = teleport_test:signal(kill, Pid),
     {result, Result, Told} = receive {result, _, _} = Message1 -> Message1 end,
     ?assertEqual({{error, nodedown}, []}, {Result, Told}),
     ?assertEqual([{teleport, I, {unconfirmed, nodedown}} || I <- lists:seq(1, Count)],

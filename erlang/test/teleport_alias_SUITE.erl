@@ -29,8 +29,9 @@ end_per_suite(Config) ->
     teleport_test:end_pair(Config).
 
 end_per_testcase(_Case, _Config) ->
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        teleport_test:nothing_is_left()
+    end).
 
 %% A process there with an alias, which sends on what comes to that.
 relay(Node, Options) ->

@@ -44,9 +44,11 @@ init_per_testcase(_Case, Config) ->
     Config.
 
 end_per_testcase(_Case, Config) ->
-    [erpc:call(?config(node, Config), fun() -> teleport_test:caught(fun() -> gen_server:stop(Name) end) end) || Name <- [?NAME, secrets]],
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        [erpc:call(?config(node, Config), fun() -> teleport_test:caught(fun() -> gen_server:stop(Name) end) end)
+         || Name <- [?NAME, secrets]],
+        teleport_test:nothing_is_left()
+    end).
 
 %% All nodes may reach these things at that node.
 may(Node, Items) ->

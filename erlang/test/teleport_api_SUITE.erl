@@ -268,12 +268,14 @@ a_relay_that_dies_ends_its_calls(Config) ->
     Node = ?config(node, Config),
     Server = teleport_test_server:start_at(Node, server),
     Self = self(),
-    Caller = spawn(fun() -> Self ! {result, teleport_test:caught(fun() -> teleport:gs_call(Server, never, infinity) end)} end),
+    {Caller, Monitor} = spawn_monitor(fun() ->
+        Self ! {result, teleport_test:caught(fun() -> teleport:gs_call(Server, never, infinity) end)}
+    end),
     teleport_test:eventually(fun() -> erpc:call(Node, teleport_test, watched, []) =:= 1 end),
     Relays = erpc:call(Node, supervisor, which_children, [teleport_relay_sup]),
     [exit(Relay, kill) || {_, Relay, _, _} <- Relays],
     {result, {'EXIT', {{rejected, _}, _}}} = teleport_test:receive_one(),
-    ?assertNot(is_process_alive(Caller)),
+    ?assertEqual({'DOWN', Monitor, process, Caller, normal}, teleport_test:receive_one()),
     %% New ones take over.
     Works = fun() -> try teleport:gs_call(Server, {echo, x}) =:= {ok, x} catch exit:{{rejected, _}, _} -> false end end,
     teleport_test:eventually(Works).

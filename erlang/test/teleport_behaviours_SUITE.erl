@@ -34,8 +34,9 @@ end_per_suite(Config) ->
     teleport_test:end_pair(Config).
 
 end_per_testcase(_Case, _Config) ->
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        teleport_test:nothing_is_left()
+    end).
 
 %% OTP's module and ours, each on a process of its own that was started in the same way.
 -define(BOTH(Otp), [{Otp, name(?FUNCTION_NAME, 1)},
@@ -350,12 +351,12 @@ multi_call_of_those_that_do_not_answer(Config) ->
     teleport_test:stop_peer(Gone),
     ok = teleport:prime(StoppedNode),
     Pid = erpc:call(StoppedNode, os, getpid, []),
-    "" = os:cmd("kill -STOP " ++ Pid),
+    ok = teleport_test:signal(stop, Pid),
     Nodes = [Node, EndingNode, StoppedNode, GoneNode, node()],
     ?assertEqual({[{Node, {ok, x}}, {node(), {ok, x}}], [EndingNode, StoppedNode, GoneNode]},
-                 teleport:multi_call(Nodes, multi, {echo, x}, 500)),
+                 teleport:multi_call(Nodes, multi, {echo, x}, 5000)),
     ?assertEqual([], teleport_test:mailbox()),
-    "" = os:cmd("kill -CONT " ++ Pid),
+    ok = teleport_test:signal(cont, Pid),
     ?assertEqual({[{StoppedNode, {ok, y}}], []}, teleport:multi_call([StoppedNode], multi, {echo, y}, 30000)),
     ?assertEqual({[], [Node, StoppedNode]}, teleport:multi_call([Node, StoppedNode], multi, {exit, tired}, 30000)),
     %% Nor does the caller answer itself. OTP waits as long as it may, or notices it (25, of itself alone).

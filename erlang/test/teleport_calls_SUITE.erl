@@ -51,9 +51,10 @@ init_per_testcase(Case, Config) ->
 
 %% Nothing is left of any case.
 end_per_testcase(_Case, Config) ->
-    exit(?config(server, Config), kill),
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        exit(?config(server, Config), kill),
+        teleport_test:nothing_is_left()
+    end).
 
 %% Requests.
 

@@ -165,18 +165,20 @@ documents_of_other_encoders_are_read(Config) ->
 
 what_cannot_be_read_is_counted(Config) ->
     Node = ?config(node, Config),
-    Unreadable = fun() -> maps:get(unreadable, erpc:call(Node, teleport, info, [])) end,
     ok = teleport_test:echo(Node, ?FUNCTION_NAME),
-    Before = Unreadable(),
+    Before = unreadable(Config),
     Bomb = term_to_binary({self(), lists:duplicate(1000000, a)}, [compressed]),
     [ok = teleport_nif:send({?FUNCTION_NAME, Node}, {encoded, [Document]}, 0, undefined) || Document <- [Bomb, <<131, 104>>]],
     ok = teleport:send({?FUNCTION_NAME, Node}, {self(), last}),
     ?assertEqual({echo, last}, teleport_test:receive_one()),
-    ?assertEqual(Before + 2, Unreadable()).
+    ?assertEqual(Before + 2, unreadable(Config)).
+
+unreadable(Config) ->
+    maps:get(unreadable, erpc:call(?config(node, Config), teleport, info, [])).
 
 %% They vanish, and nothing else does.
 documents_that_are_none_vanish_alone(Config) ->
-    Judge = ?config(judge, Config),
+    {Judge, Before} = {?config(judge, Config), unreadable(Config)},
     L = binary(?LARGE),
     B = [<<109, (byte_size(L)):32>>, L],
     Documents = [document(Parts)
@@ -194,7 +196,8 @@ documents_that_are_none_vanish_alone(Config) ->
      end || Document <- Documents],
     %% Nor is what has more behind its end.
     [ok = teleport_nif:send(Judge, {encoded, [document(Parts)]}, 0, undefined) || Parts <- [[B, <<0>>], [<<104, 1>>, B, B]]],
-    same(Config, {still, L, there}).
+    same(Config, {still, L, there}),
+    ?assertEqual(Before + length(Documents) + 2, unreadable(Config)).
 
 %% Terms with many atoms are built by the NIF itself.
 terms_of_many_atoms_arrive_as_they_were(Config) ->
@@ -219,13 +222,16 @@ terms_of_many_atoms_arrive_as_they_were(Config) ->
                     <<111, 2:32, 1, 5, 0>>, <<70, (1 bsl 63):64>>, <<99, "1.50000000000000000000e+00", 0:40>>,
                     <<107, 0:16>>, <<107, 2:16, 0, 255>>, <<108, 0:32, 106>>, <<77, 1:32, 8, 7>>, <<77, 1:32, 7, 254>>,
                     <<105, 1:32, A/binary>>, <<104, 0>>, <<116, 0:32>>, <<109, 0:32>>]],
+    Before = unreadable(Config),
+    Broken = [<<119, 1, 255>>, <<70, -1:64>>, <<110, 1, 0>>, <<116, 2:32, A/binary, 97, 1, A/binary, 97, 2>>,
+              <<104, 200>>, <<108, -1:32>>, <<107, -1:16>>, <<109, -1:32>>, <<255>>],
     [begin
          Document = document([<<108, 302:32>>, Atoms, Encoded, A, <<106>>]),
          ?assertError(badarg, binary_to_term(Document)),
          ok = teleport_nif:send(?config(judge, Config), {encoded, [Document]}, 0, undefined)
-     end || Encoded <- [<<119, 1, 255>>, <<70, -1:64>>, <<110, 1, 0>>, <<116, 2:32, A/binary, 97, 1, A/binary, 97, 2>>,
-                        <<104, 200>>, <<108, -1:32>>, <<107, -1:16>>, <<109, -1:32>>, <<255>>]],
-    same(Config, Names).
+     end || Encoded <- Broken],
+    same(Config, Names),
+    ?assertEqual(Before + length(Broken), unreadable(Config)).
 
 atoms_that_are_new_are_counted(Config) ->
     L = binary(?LARGE),

@@ -10,8 +10,6 @@
 %% Bytes of large messages.
 -define(LARGE, 10485760).
 
--define(TICKTIME, "8").
-
 %% How long the rest of the messages may take to arrive, in milliseconds.
 -define(PATIENCE, 120000).
 
@@ -22,7 +20,9 @@
     %% Connections killed in a second.
     kills = 4 :: non_neg_integer(),
     %% Processes of each node that send large messages to a peer.
-    large = 2 :: non_neg_integer()
+    large = 2 :: non_neg_integer(),
+    %% In seconds, as a string.
+    ticktime = "8" :: string()
 }).
 
 %% Arguments like "nodes=6".
@@ -51,14 +51,15 @@ option(Argument, Options) ->
         ["nodes", Value] -> Options#options{nodes = list_to_integer(Value)};
         ["seconds", Value] -> Options#options{seconds = list_to_integer(Value)};
         ["kills", Value] -> Options#options{kills = list_to_integer(Value)};
-        ["large", Value] -> Options#options{large = list_to_integer(Value)}
+        ["large", Value] -> Options#options{large = list_to_integer(Value)};
+        ["ticktime", Value] -> Options#options{ticktime = Value}
     end.
 
-start(Number, #options{carrier = Carrier}) ->
+start(Number, #options{carrier = Carrier, ticktime = Ticktime}) ->
     Name = lists:concat(["flood_", os:getpid(), "_", Number]),
     Paths = lists:append([["-pa", filename:dirname(code:which(Module))] || Module <- [teleport, ?MODULE]]),
     {ok, Peer, Node} = peer:start(#{name => Name, connection => standard_io,
-                                    args => ["-proto_dist", Carrier, "-kernel", "net_ticktime", ?TICKTIME,
+                                    args => ["-proto_dist", Carrier, "-kernel", "net_ticktime", Ticktime,
                                              "-kernel", "prevent_overlapping_partitions", "false" | Paths]}),
     {Peer, Node}.
 

@@ -287,8 +287,9 @@ a_remote_shell_works(_Config) ->
              Shell = ["-setcookie", cookie(), "-remsh", atom_to_list(name(A)) | Flags],
              Erl = lists:join($\s, ["erl" | Shell ++ teleport_test:code_path()]),
              %% The end of its input would end the shell before it is one.
-             Said = os:cmd(lists:flatten(["(echo 'node().'; sleep 5) | timeout 20 script -qc \"", Erl, "\" /dev/null"])),
-             ?assertMatch({_, [_ | _]}, {Flags, string:find(Said, atom_to_list(name(A)))})
+             Said = os:cmd(lists:flatten(["(echo '{said_by, node()}.'; sleep 5) | timeout 20 script -qc \"", Erl, "\" /dev/null"])),
+             By = io_lib:format("{said_by,~p}", [name(A)]),
+             ?assertMatch({_, [_ | _]}, {Flags, string:find(Said, By)})
          end || Flags <- [["-sname", "undefined"], ["-sname", peer:random_name(), "-proto_dist", "teleport"],
                           ["-sname", "undefined", "-proto_dist", "teleport"]]]
     end).
@@ -318,7 +319,6 @@ distribution_stops_and_starts_again(_Config) ->
         Round()
     end).
 
-%% The application may come and go.
 %% As by Mix, which reads `runtime.exs' when distributed Erlang has begun: it would go unencrypted.
 what_is_set_too_late_is_told(_Config) ->
     with([carrier()], fun([A]) ->
@@ -327,12 +327,13 @@ what_is_set_too_late_is_told(_Config) ->
         Set(tls, [{certfile, "cert.pem"}, {keyfile, "key.pem"}, {cacertfile, "ca.pem"}]),
         {error, {bad_value, tls, Text}} = Start(),
         ?assertMatch({match, _}, re:run(Text, "reboot_system_after_config")),
-        ok = at(A, application, unset_env, [teleport, tls]),
+        Set(tls, none),
         Set(peers, #{}),
         Set(bulk_idle, 30000),
         ?assertEqual(ok, Start())
     end).
 
+%% It is not what distributed Erlang goes over.
 the_application_may_come_and_go(_Config) ->
     with([carrier(), anonymous(["-proto_dist", "teleport"])], fun([A, B]) ->
         ok = at(B, teleport, start, []),

@@ -40,8 +40,9 @@ end_per_suite(Config) ->
     teleport_test:end_pair(Config).
 
 end_per_testcase(_Case, _Config) ->
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        teleport_test:nothing_is_left()
+    end).
 
 values_are_returned(Config) ->
     Node = ?config(node, Config),

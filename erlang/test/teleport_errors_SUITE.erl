@@ -29,8 +29,9 @@ end_per_suite(Config) ->
     teleport_test:end_pair(Config).
 
 end_per_testcase(_Case, _Config) ->
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        teleport_test:nothing_is_left()
+    end).
 
 %% Processes that there are not, and terms that are no references. This module is a registry, of nonsense.
 references(Node) ->

@@ -5,7 +5,8 @@
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([a_message_over_the_limit_is_counted_and_vanishes/1, callers_are_told_the_limit/1,
-         terms_of_all_shapes_are_weighed_as_on_a_heap/1, binaries_do_not_count/1, a_node_that_refuses_stays_small/1]).
+         terms_of_all_shapes_are_weighed_as_on_a_heap/1, binaries_do_not_count/1, a_node_that_refuses_stays_small/1,
+         calls_and_monitors_beyond_the_limit_are_refused_and_others_are_served/1]).
 
 -define(MIB, (1 bsl 20)).
 -define(MAX_TERM, (4 * ?MIB)).
@@ -19,7 +20,8 @@ suite() ->
 
 all() ->
     [a_message_over_the_limit_is_counted_and_vanishes, callers_are_told_the_limit,
-     terms_of_all_shapes_are_weighed_as_on_a_heap, binaries_do_not_count, a_node_that_refuses_stays_small].
+     terms_of_all_shapes_are_weighed_as_on_a_heap, binaries_do_not_count, a_node_that_refuses_stays_small,
+     calls_and_monitors_beyond_the_limit_are_refused_and_others_are_served].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here([{max_term, ?MAX_TERM}]),
@@ -118,3 +120,21 @@ growth(Node, Do) ->
 
 unreadable(Node) ->
     maps:get(unreadable, erpc:call(Node, teleport, info, [])).
+
+%% One node has half of what there is, and the next one half of the rest.
+calls_and_monitors_beyond_the_limit_are_refused_and_others_are_served(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{max_watches, 400}]),
+    {OtherPeer, Other} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, undefined),
+    Monitors = [teleport:monitor(Server) || _ <- lists:seq(1, 300)],
+    Refused = [receive {'DOWN', Monitor, process, Server, system_limit} -> Monitor end || Monitor <- lists:nthtail(200, Monitors)],
+    ?assertEqual(100, length(Refused)),
+    ?assertMatch({exit, {system_limit, _}}, teleport_test:outcome(teleport, gs_call, [Server, {echo, x}])),
+    Id = teleport:send_request(Server, {echo, x}),
+    ?assertEqual({error, {system_limit, Server}}, teleport:receive_response(Id)),
+    ?assertEqual({ok, other}, erpc:call(Other, teleport, gs_call, [Server, {echo, other}])),
+    [true = teleport:demonitor(Monitor) || Monitor <- Monitors -- Refused],
+    teleport_test:eventually(fun() -> erpc:call(Node, teleport_test, watched, []) =:= 0 end),
+    ?assertEqual({ok, again}, teleport:gs_call(Server, {echo, again})),
+    ?assertEqual([], teleport_test:mailbox()),
+    [teleport_test:stop_peer(One) || One <- [Peer, OtherPeer]].

@@ -37,8 +37,10 @@ init_per_testcase(Case, Config) ->
     [{server, teleport_test_server:start_at(?config(node, Config), Case)} | Config].
 
 end_per_testcase(_Case, Config) ->
-    exit(?config(server, Config), kill),
-    ?assertMatch(#{waiting_for := 0}, teleport:info()).
+    teleport_test:ended(fun() ->
+        exit(?config(server, Config), kill),
+        teleport_test:nothing_waits()
+    end).
 
 calls_do_not_look_through_the_mailbox(Config) ->
     {Server, Large} = {?config(server, Config), large()},

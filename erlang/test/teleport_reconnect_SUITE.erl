@@ -32,8 +32,10 @@ init_per_testcase(_Case, Config) ->
 
 %% One of them may have come back.
 end_per_testcase(_Case, Config) ->
-    [teleport_test:stop_peer(Peer) || {Peer, _Node} <- ?config(members, Config)],
-    teleport_test:eventually(fun() -> teleport:nodes() =:= [] end).
+    teleport_test:ended(fun() ->
+        [teleport_test:stop_peer(Peer) || {Peer, _Node} <- ?config(members, Config)],
+        teleport_test:eventually(fun() -> teleport:nodes() =:= [] end)
+    end).
 
 a_node_that_ends_comes_back(Config) ->
     comes_back(Config, fun(_Peer, Node) -> ok = erpc:call(Node, init, stop, []) end).

@@ -30,10 +30,11 @@ init_per_testcase(Case, Config) ->
 
 %% Nothing is left of any case, on either node.
 end_per_testcase(_Case, Config) ->
-    exit(?config(server, Config), kill),
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    teleport_test:eventually(fun() -> erpc:call(?config(node, Config), teleport_test, watched, []) =:= 0 end),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        exit(?config(server, Config), kill),
+        teleport_test:eventually(fun() -> erpc:call(?config(node, Config), teleport_test, watched, []) =:= 0 end),
+        teleport_test:nothing_is_left()
+    end).
 
 replies_by_hand_end_calls(Config) ->
     Server = ?config(server, Config),

@@ -34,9 +34,10 @@ init_per_testcase(_Case, Config) ->
 
 %% Nothing is left of any case.
 end_per_testcase(_Case, Config) ->
-    [exit(Server, kill) || Server <- ?config(servers, Config)],
-    ?assertMatch(#{waiting_for := 0}, teleport:info()),
-    ?assertEqual([], teleport_test:mailbox()).
+    teleport_test:ended(fun() ->
+        [exit(Server, kill) || Server <- ?config(servers, Config)],
+        teleport_test:nothing_is_left()
+    end).
 
 responses_come_in_the_order_of_answers(Config) ->
     M = teleport_gen_server,

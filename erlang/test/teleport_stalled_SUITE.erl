@@ -234,7 +234,7 @@ a_stopped_peer_is_not_waited_for(Config) ->
     {_Accepted, Applied, Mailbox} = erpc:call(Sender, fun() ->
         Accepted = [offer(Sink, Size) || Size <- [?LARGE, ?SMALL]],
         Large = binary:copy(<<1>>, ?SMALL),
-        Applied = teleport_erpc:multicall([Node, Other], erlang, byte_size, [Large], 500),
+        Applied = teleport_erpc:multicall([Node, Other], erlang, byte_size, [Large], 5000),
         [abcast = teleport:abcast([Node, Other], server, {note, Number, Large}) || Number <- [1, 2, 3]],
         ok = teleport_erpc:multicast([Node, Other], gen_server, cast, [server, {note, 4}]),
         {Accepted, Applied, teleport_test:mailbox()}

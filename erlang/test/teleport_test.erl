@@ -6,7 +6,7 @@
 -export([start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
--export([receive_one/0, mailbox/0, eventually/1, caught/1, outcome/3]).
+-export([receive_one/0, mailbox/0, eventually/1, caught/1, outcome/3, ended/1, nothing_waits/0, nothing_is_left/0]).
 
 %% Far above what anything takes on a busy machine.
 -define(PATIENCE, 30000).
@@ -212,6 +212,27 @@ receive_one() ->
 mailbox() ->
     {messages, Messages} = process_info(self(), messages),
     Messages.
+
+%% For `end_per_testcase', where an exception would only be a warning.
+-spec ended(fun(() -> term())) -> ok | {fail, term()}.
+ended(Check) ->
+    try Check() of
+        _ -> ok
+    catch
+        Class:Reason:Stack -> {fail, {Class, Reason, Stack}}
+    end.
+
+%% No call of this node waits for an answer any more.
+-spec nothing_waits() -> ok.
+nothing_waits() ->
+    eventually(fun() -> maps:get(waiting_for, teleport:info()) =:= 0 end).
+
+%% Nor has this process got anything that it did not take.
+-spec nothing_is_left() -> ok.
+nothing_is_left() ->
+    ok = nothing_waits(),
+    [] = mailbox(),
+    ok.
 
 %% Returns when that is so, which it has to be.
 -spec eventually(fun(() -> boolean())) -> ok.

@@ -213,14 +213,12 @@ impl Node {
         let engine = self.engine();
         engine.close_doors();
         let _given_up = StopOnDrop(engine);
-        let mut sessions = engine.peers.sessions();
         // Whatever is left at the deadline is reported.
         let timers = &engine.core.timers;
-        let _ = timers.timeout(deadline, drain(&sessions)).await;
+        let _ = timers.timeout(deadline, drain(&engine.peers.sessions())).await;
         let told = engine.stop();
-        let others = |session: &Arc<Session>| !sessions.iter().any(|other| Arc::ptr_eq(other, session));
-        let others: Vec<_> = engine.last_sessions().into_iter().filter(others).collect();
-        sessions.extend(others);
+        // Those of a shutdown that was given up before, too.
+        let sessions = engine.last_sessions();
         let parting = async {
             engine.unlistened().await;
             for session in &sessions {

@@ -10,6 +10,8 @@ use crate::base::resolver::Resolving;
 use crate::base::seldom::warn_seldom;
 use crate::io::socket;
 use crate::io::stream::Stream;
+use crate::local::Peer;
+use crate::session::Session;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
@@ -289,10 +291,11 @@ impl From<Failure> for AddressError {
     }
 }
 
-/// Whether every address of the peer that this host has a way to refuses a connection, and there is one.
-pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
+/// Whether every address of the peer that this host has a way to refuses a connection, and there is one. To where the session has
+/// come from there was a way.
+pub(crate) async fn is_refused(engine: &Engine, session: &Session) -> bool {
+    let (peer, known) = (&session.peer, session.address().map(|address| address.ip()));
     let look = async {
-        let known = engine.reached.of(peer).map(|way| way.address);
         let addresses = engine.resolver.resolve(peer).await;
         let asking = || -> Resolving<'_> { Box::pin(std::future::ready(addresses)) };
         let mut attempts = Attempts::new(None, asking, |address| {
@@ -303,7 +306,7 @@ pub(crate) async fn is_refused(engine: &Engine, peer: &NodeName) -> bool {
         while let Some(connected) = attempts.next().await {
             match connected {
                 Err((_, error)) if error.kind() == ErrorKind::ConnectionRefused => refused = true,
-                Err((address, error)) if known != Some(address) && is_of_this_host(&error) => {}
+                Err((address, error)) if known != Some(address.ip()) && is_of_this_host(&error) => {}
                 _ => return false,
             }
         }

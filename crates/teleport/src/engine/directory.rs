@@ -328,7 +328,7 @@ async fn watch_for_absence(engine: Arc<Engine>, session: Arc<Session>) {
                 return;
             }
         }
-        let refused = dial::is_refused(&engine, &session.peer).await;
+        let refused = dial::is_refused(&engine, &session).await;
         if engine.directory.lock().attempted(&engine, session.id, refused) {
             return engine.core.events.end(session.id, EndReason::Gone);
         }

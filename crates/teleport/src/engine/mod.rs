@@ -90,7 +90,7 @@ pub(crate) struct Engine {
     places: Arc<Places>,
     stopped: AtomicBool,
     ended: AtomicBool,
-    /// The sessions that the node's end has ended: who asks for a shutdown later is told of them, too.
+    /// The sessions that there were when the node began to end: who asks for a shutdown later is told of them, too.
     last: Lock<Vec<Arc<Session>>>,
     tasks: Lock<Vec<AbortHandle>>,
     /// Its sender goes with the listener.
@@ -325,6 +325,16 @@ impl Engine {
         self.stopped.store(true, Ordering::Release);
         self.directory.lock().membership.shut_down();
         self.peers.fail_all(&ConnectError::NotRunning);
+        self.note_last(self.peers.sessions());
+    }
+
+    fn note_last(&self, sessions: impl IntoIterator<Item = Arc<Session>>) {
+        let mut last = self.last.lock();
+        for session in sessions {
+            if !last.iter().any(|other| Arc::ptr_eq(other, &session)) {
+                last.push(session);
+            }
+        }
     }
 
     /// Ends everything, once. The result says when all who wait for something have been told; that of another call says nothing.
@@ -336,7 +346,7 @@ impl Engine {
         {
             let mut directory = self.directory.lock();
             for session in directory.sessions() {
-                self.last.lock().extend(directory.session(session));
+                self.note_last(directory.session(session));
                 let actions = directory.membership.end(session, EndReason::Disconnected);
                 directory.apply(self, actions, None);
             }
@@ -346,7 +356,7 @@ impl Engine {
         self.lifecycle.stopped(self)
     }
 
-    /// The sessions that [`stop`](Self::stop) has ended.
+    /// All sessions that there were when the [doors were closed](Self::close_doors), or later.
     pub(crate) fn last_sessions(&self) -> Vec<Arc<Session>> {
         self.last.lock().clone()
     }

@@ -114,6 +114,12 @@ impl Timers {
         Self(thread.handle.clone())
     }
 
+    /// So much later, by the clock that these timers go by; `None` if that is beyond what it can tell.
+    pub(crate) fn end(&self, limit: Duration) -> Option<Instant> {
+        let _entered = self.0.enter();
+        Instant::now().checked_add(limit)
+    }
+
     /// As [`tokio::time::timeout`].
     pub(crate) fn timeout<F: Future>(&self, limit: Duration, future: F) -> Timeout<F> {
         let _entered = self.0.enter();

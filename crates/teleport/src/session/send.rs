@@ -30,10 +30,11 @@ impl Patience {
 
     /// From now on; a time beyond what a clock can tell is none.
     pub(crate) fn new(timeout: Option<Duration>, timers: &Timers) -> Self {
-        Self(timeout.and_then(|timeout| {
-            let end = Instant::now().checked_add(timeout)?;
-            Some(Limit { timeout, end, timers: timers.clone() })
-        }))
+        Self(
+            timeout.and_then(|timeout| {
+                Some(Limit { timeout, end: timers.end(timeout)?, timers: timers.clone() })
+            }),
+        )
     }
 
     /// What comes of it in time.
