@@ -13,7 +13,7 @@ use teleport::{
     AllowList, ConnectError, DeliveryError, EndReason, Node, NodeName, Permits, SendError, SendOptions,
     Sever, StaticPeers,
 };
-use teleport_testkit::proxy::Proxy;
+use teleport_testkit::proxy::{Fault, Faults, Proxy};
 
 /// Two nodes with names of their own, and the proxy through which the first opens their connections.
 async fn through_proxy(topic: &str, change: impl Fn(&mut teleport::Config)) -> (Node, Node, Proxy) {
@@ -23,6 +23,12 @@ async fn through_proxy(topic: &str, change: impl Fn(&mut teleport::Config)) -> (
     let proxy = Proxy::start(b.address()).await.unwrap();
     peers.insert(b.name().clone(), proxy.address());
     (a, b, proxy)
+}
+
+/// Nothing gets through any more, over new connections neither.
+fn silence(proxy: &Proxy) {
+    proxy.plan(|_| Faults { to_server: Fault::Stall { at: 0 }, ..Faults::default() });
+    proxy.connections().iter().for_each(|connection| connection.stall());
 }
 
 #[tokio::test]
@@ -39,7 +45,7 @@ async fn a_missed_tick_is_a_warning_and_nodedown_is_told() {
     eventually("it is logged", || !log.with(&[session[0], "session up"]).is_empty()).await;
     let up = log.with(&[session[0], "session up"]);
     assert_eq!(up.iter().map(|record| record.level).collect::<Vec<_>>(), [tracing::Level::INFO]);
-    proxy.connections().iter().for_each(|connection| connection.stall());
+    silence(&proxy);
     let inbox = ("inbox", b.name());
     within(a.send(inbox, &"lost")).await.unwrap();
     eventually("a missed tick", || !log.with(&[session[0], "tick missed", "silent_for="]).is_empty()).await;
@@ -351,7 +357,7 @@ async fn two_nodes_move_every_metric() {
     })
     .await;
     within(a.prime(b.name())).await.unwrap();
-    proxy.connections().iter().for_each(|connection| connection.stall());
+    silence(&proxy);
     within(a.send(("inbox", b.name()), &"lost")).await.unwrap();
     eventually("nodedown", || recorder.sum(metrics::NODEDOWNS, a.name(), &[("reason", "silent")]) == 1.0)
         .await;
