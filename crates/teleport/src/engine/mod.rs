@@ -25,7 +25,7 @@ use crate::base::seldom::{OfNode, OfPeer, say_seldom, warn_seldom};
 use crate::engine::monitors::Monitors;
 use crate::host::Hosting;
 use crate::io::places::{Place, Places};
-use crate::io::runtime::{BulkThreads, Thread, Timers};
+use crate::io::runtime::{BulkThreads, Thread};
 use crate::io::stream::Stream;
 use crate::io::tls::Tls;
 use crate::io::{socket, source::Source};
@@ -134,7 +134,7 @@ impl Engine {
             hosting,
         } = parts;
         recorder::describe();
-        let (core, told) = Core::new(local, config, handle, Timers::of(&control), hosting);
+        let (core, told) = Core::new(local, config, handle, bulk.timers(), hosting);
         if let Some(list) = allow {
             core.allowed.set(list);
         }

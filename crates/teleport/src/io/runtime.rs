@@ -109,11 +109,6 @@ impl Thread {
 pub(crate) struct Timers(Handle);
 
 impl Timers {
-    /// Of that thread, which lasts as long as its node.
-    pub(crate) fn of(thread: &Thread) -> Self {
-        Self(thread.handle.clone())
-    }
-
     /// So much later, by the clock that these timers go by; `None` if that is beyond what it can tell.
     pub(crate) fn end(&self, limit: Duration) -> Option<Instant> {
         let _entered = self.0.enter();
@@ -145,6 +140,12 @@ impl BulkThreads {
         let thread = |i| Thread::start(format!("bulk{i} {}", node.name()), stand_back);
         let threads = (0..count).map(thread).collect::<io::Result<_>>()?;
         Ok(Self { threads, next: AtomicUsize::new(0) })
+    }
+
+    /// They last as long as their node. All who wait are woken on this thread, so it is not that of the control connections, where
+    /// ticks wait for nothing.
+    pub(crate) fn timers(&self) -> Timers {
+        Timers(self.threads[0].handle.clone()) // there is at least one
     }
 
     /// The thread for the next connection: one after the other.
