@@ -20,7 +20,7 @@
 -define(IDLE, 1000).
 
 %% The most messages, and the most bytes, that are handed on at once.
--define(MESSAGES, 64).
+-define(MESSAGES, 256).
 -define(BYTES, 262144).
 
 %% So many times in a row something is put in with priority.

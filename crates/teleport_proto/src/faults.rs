@@ -21,6 +21,8 @@ pub struct Faults {
     pub grant_unasked: bool,
     /// What the peer needs is granted once, or never.
     pub forget_needs: bool,
+    /// What the host has taken out of its queue keeps its room.
+    pub keep_queued: bool,
     /// What lies in a tray that is put away is accepted when something is fetched next.
     pub late_trays: bool,
     /// The room that is left in a tray is not given back.

@@ -113,6 +113,11 @@ fn forgetting_what_a_peer_needs_is_caught() {
 }
 
 #[test]
+fn keeping_the_room_of_what_the_host_has_taken_is_caught() {
+    caught("keep_queued", Faults { keep_queued: true, ..Faults::default() });
+}
+
+#[test]
 fn holding_an_absence_of_ones_own_against_the_peer_is_caught() {
     caught("absence_counts", Faults { absence_counts: true, ..Faults::default() });
 }

@@ -3,7 +3,7 @@
 //! The order is made while the session is locked; the host is called when it is not. One thread at a time hands over, for
 //! all: so nothing overtakes. No thread that others need waits for it, and none is at it for long.
 
-use super::{CarriedMessage, Hosting, Inbound, Origin};
+use super::{CarriedMessages, Hosting, Inbound, Origin};
 use crate::base::lock::{Lock, Rank};
 use crate::io::readers::{Reader, Turn};
 use std::collections::VecDeque;
@@ -51,13 +51,13 @@ impl Arrivals {
         self.queue.lock().push_back(inbound);
     }
 
-    /// Adds a carried message to those before it. Called with the session locked.
-    pub(crate) fn push_carried(&self, origin: impl FnOnce() -> Origin, message: CarriedMessage) {
+    /// Adds carried messages to those before them. Called with the session locked.
+    pub(crate) fn push_carried(&self, origin: impl FnOnce() -> Origin, carried: CarriedMessages) {
         let mut queue = self.queue.lock();
         match queue.back_mut() {
             // All that is queued here is of the same session.
-            Some(Inbound::Carried { messages, .. }) => messages.push(message),
-            _ => queue.push_back(Inbound::Carried { origin: origin(), messages: vec![message] }),
+            Some(Inbound::Carried { messages, .. }) => messages.push(carried),
+            _ => queue.push_back(Inbound::Carried { origin: origin(), messages: vec![carried] }),
         }
     }
 

@@ -2,29 +2,30 @@
 
 mod arrivals;
 mod newcomer;
+mod receipt;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use newcomer::CloseOnDrop;
 pub use newcomer::{Close, Newcomer};
+pub use receipt::Receipt;
 
 use crate::base::encoding::encode;
 use crate::base::lock::{assert_may_call_out, must_not_wait};
 use crate::io::buffers::Provider;
 pub use crate::local::watch::End;
 use crate::local::watch::{HostedWaiters, Purpose, Via, reason};
-pub use crate::local::{Accepted, Carry};
+pub use crate::local::{Accepted, Backlog, Carry};
 use crate::local::{Peer, Unsent};
 use crate::{Incarnation, NodeName, ReplyError, SendError};
 use bytes::Bytes;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_etf::{Pid, Segments};
-use teleport_proto::transfer::{Disposition, Outgoing};
-pub use teleport_proto::transfer::{Foreign, Piece};
-use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId, Seq};
-use teleport_proto::wire::pool::Class;
+use teleport_proto::transfer::Outgoing;
+pub use teleport_proto::transfer::{Bodies, Foreign, Piece};
+use teleport_proto::wire::envelope::{Destination, Kind, ProcessId, RefId};
 
 /// What has processes of its own. All functions are called on the node's threads.
 pub trait Host: Send + Sync + 'static {
@@ -150,7 +151,7 @@ pub enum Inbound {
         /// The session that they come from.
         origin: Origin,
         /// In their order.
-        messages: Vec<CarriedMessage>,
+        messages: Vec<CarriedMessages>,
     },
     /// A call or monitor of one of the host's processes has ended. Comes once for each that was begun and not cancelled.
     Ended {
@@ -237,8 +238,8 @@ impl Origin {
     }
 
     /// Sends messages of a connection of distributed Erlang, which come as [`Inbound::Carried`], one behind the other as far as
-    /// they say so. `accepted` is called, on a thread of the node, for what waits for room, with how many bytes do no
-    /// longer; returns how many wait.
+    /// they say so. `accepted` is called, on a thread of the node, for what waits for room, with what does no longer;
+    /// returns what waits.
     ///
     /// # Errors
     ///
@@ -248,23 +249,21 @@ impl Origin {
         &self,
         messages: impl IntoIterator<Item = Carry<'a>>,
         accepted: &Accepted,
-    ) -> Result<usize, SendError> {
+    ) -> Result<Backlog, SendError> {
         let _hurry = must_not_wait();
         self.0.clone().carry(&mut messages.into_iter(), accepted)
     }
 }
 
-/// A message of a connection of distributed Erlang that has come.
+/// Messages of a connection of distributed Erlang that have come: a large one, or small ones that follow one another.
 #[derive(Debug)]
-pub struct CarriedMessage {
-    /// Which connection, and what it is, as its sender said.
+pub struct CarriedMessages {
+    /// Which connection, and what they are, as their sender said.
     pub to: ProcessId,
     /// What was sent.
-    pub body: Bytes,
-    /// To be dropped when it has been taken.
+    pub bodies: Bodies,
+    /// To be dropped when they have been taken.
     pub receipt: Receipt,
-    /// To be dropped when it has been taken.
-    pub untaken: Untaken,
 }
 
 impl PartialEq for Origin {
@@ -427,79 +426,5 @@ impl Drop for Watch {
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").field("id", &self.id).field("watched", &self.watched).finish_non_exhaustive()
-    }
-}
-
-/// Bytes of a carried message that the host has not taken.
-#[derive(Debug)]
-pub struct Untaken(Arc<AtomicUsize>, usize);
-
-impl Untaken {
-    pub(crate) fn new(all: &Arc<AtomicUsize>, bytes: usize) -> Self {
-        all.fetch_add(bytes, Ordering::Relaxed);
-        Self(all.clone(), bytes)
-    }
-}
-
-impl Drop for Untaken {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
-}
-
-/// That a message has been delivered: said by dropping it, on a thread that may wait for the node for a moment.
-#[must_use = "dropping it says that the message has been delivered"]
-pub struct Receipt(pub(crate) Option<(Arc<dyn Peer>, Seq, Class)>);
-
-impl Receipt {
-    /// For a message that counts as delivered already.
-    pub(crate) fn none() -> Self {
-        Self(None)
-    }
-
-    /// Says of all of them that they have been delivered: with less effort than one by one.
-    pub fn finish_all(receipts: impl IntoIterator<Item = Self>) {
-        let mut finished: Option<(Arc<dyn Peer>, Vec<Seq>)> = None;
-        let tell = |(session, seqs): (Arc<dyn Peer>, Vec<Seq>)| {
-            session.finish_deliveries(&seqs, Disposition::Consumed);
-        };
-        for (session, seq, _) in receipts.into_iter().filter_map(|mut receipt| receipt.0.take()) {
-            match &mut finished {
-                Some((last, seqs)) if Arc::ptr_eq(last, &session) => seqs.push(seq),
-                other => {
-                    if let Some(last) = other.replace((session, vec![seq])) {
-                        tell(last);
-                    }
-                }
-            }
-        }
-        if let Some(last) = finished {
-            tell(last);
-        }
-    }
-
-    /// Whether the message is a large one, above 64 KiB. Others that have to come behind it come when this is dropped.
-    pub fn is_large(&self) -> bool {
-        matches!(self.0, Some((_, _, Class::Bulk)))
-    }
-
-    /// Whether the message is a small one that the host has [deferred](Host::defers).
-    pub fn is_deferred(&self) -> bool {
-        matches!(self.0, Some((_, _, Class::Express)))
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if let Some((session, seq, _)) = self.0.take() {
-            session.finish_deliveries(&[seq], Disposition::Consumed);
-        }
-    }
-}
-
-impl fmt::Debug for Receipt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (large, deferred) = (self.is_large(), self.is_deferred());
-        f.debug_struct("Receipt").field("is_large", &large).field("is_deferred", &deferred).finish()
     }
 }

@@ -1,12 +1,29 @@
 //! What is sent of connections of distributed Erlang.
 
 use bytes::Bytes;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use teleport_etf::Segments;
 use teleport_proto::wire::envelope::ProcessId;
 
-/// Is told how many bytes of what was sent do not wait for room any more.
-pub type Accepted = Arc<dyn Fn(usize) + Send + Sync>;
+/// Is told what of that which was sent does not wait for room any more.
+pub type Accepted = Arc<dyn Fn(Backlog) + Send + Sync>;
+
+/// Messages that wait for room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Their bytes.
+    pub bytes: usize,
+    /// How many of them no small message goes past.
+    pub small: usize,
+}
+
+impl AddAssign for Backlog {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.small += other.small;
+    }
+}
 
 /// A message of a connection of distributed Erlang that is sent by [`Origin::carry`](crate::embed::Origin::carry).
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::base::lock::Held;
 use crate::io::source::Source;
 use crate::{ReplyError, SendError};
 use bytes::Bytes;
-pub use carry::{Accepted, Carry};
+pub use carry::{Accepted, Backlog, Carry};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use teleport_etf::Pid;
@@ -41,13 +41,13 @@ pub(crate) trait Peer: Send + Sync {
     /// Sends what waits for no credit.
     fn send_exempt(&self, message: Outgoing) -> Result<(), Unsent>;
 
-    /// Sends what is carried. `accepted` is called, on a thread of the node, for what waits for room, with how many bytes do
-    /// no longer; returns how many wait.
+    /// Sends what is carried. `accepted` is called, on a thread of the node, for what waits for room, with what does no longer;
+    /// returns what waits.
     fn carry(
         self: Arc<Self>,
         messages: &mut dyn Iterator<Item = Carry<'_>>,
         accepted: &Accepted,
-    ) -> Result<usize, SendError>;
+    ) -> Result<Backlog, SendError>;
 
     /// Whether both ends carry connections of distributed Erlang.
     fn carries(&self) -> bool;
@@ -69,6 +69,9 @@ pub(crate) trait Peer: Send + Sync {
 
     /// A message has left its mailbox.
     fn consumed(&self, credit: Credit);
+
+    /// The host has taken small messages out of its queue, and with them so much room in the window.
+    fn taken(&self, bytes: u64);
 
     /// Deliveries that were deferred, or placed, have ended.
     fn finish_deliveries(self: Arc<Self>, seqs: &[Seq], end: Disposition);

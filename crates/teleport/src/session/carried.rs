@@ -4,16 +4,13 @@ use super::Session;
 use super::state::Grant;
 use crate::SendError;
 use crate::base::info::Carried;
-use crate::host::{CarriedMessage, Carry, Origin, Receipt, Untaken};
-use crate::local::{Accepted, Peer};
+use crate::host::{Bodies, CarriedMessages, Carry, Origin, Receipt};
+use crate::local::{Accepted, Backlog, Peer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use teleport_proto::transfer::{Delivery, Disposition, Outgoing, Sent};
+use teleport_proto::transfer::{Deliveries, Delivery, Disposition, Outgoing, Sent};
 use teleport_proto::wire::envelope::{Destination, Kind};
 use teleport_proto::wire::pool::Class;
-
-/// The host may be slow to take this many bytes of small carried messages before they keep their room in the peer's window.
-const MOST_UNTAKEN: usize = 1024 * 1024;
 
 /// What was carried so far.
 #[derive(Debug, Default)]
@@ -31,10 +28,10 @@ impl CarriedCounts {
         self.bytes_sent.fetch_add(len as u64, Ordering::Relaxed);
     }
 
-    /// A message of this many bytes has come.
-    pub(super) fn received(&self, len: usize) {
-        self.messages_received.fetch_add(1, Ordering::Relaxed);
-        self.bytes_received.fetch_add(len as u64, Ordering::Relaxed);
+    /// Messages of this many bytes in all have come.
+    pub(super) fn received(&self, messages: usize, bytes: usize) {
+        self.messages_received.fetch_add(messages as u64, Ordering::Relaxed);
+        self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// All of it.
@@ -55,8 +52,8 @@ impl Session {
         &self,
         messages: &mut dyn Iterator<Item = Carry<'_>>,
         accepted: &Accepted,
-    ) -> Result<usize, SendError> {
-        let mut waiting = 0;
+    ) -> Result<Backlog, SendError> {
+        let mut waiting = Backlog::default();
         self.offering(|state, after| {
             for Carry { from, to, body, behind_all } in messages {
                 let (to, len) = (Destination::Process(to), body.len());
@@ -69,31 +66,42 @@ impl Session {
                 let message = Outgoing { behind_all, ..message };
                 let sent = self.offer(state, after, message).map_err(|denied| denied.of_send(&self.peer))?;
                 if let Sent::Waiting(ticket) = sent {
-                    state.grants.insert(ticket, Grant::Carried(accepted.clone(), len));
+                    let is_small =
+                        state.transfer.as_ref().is_some_and(|transfer| transfer.waits_among_small(ticket));
+                    let waits = Backlog { bytes: len, small: usize::from(is_small) };
+                    state.grants.insert(ticket, Grant::Carried(accepted.clone(), waits));
                     self.show_soon();
-                    waiting += len;
+                    waiting += waits;
                 }
             }
             Ok(waiting)
         })
     }
 
-    /// Hands one that has come to the host, which takes it out of a queue. What the host is slow to take keeps its room in
+    /// Hands small ones that have come to the host, which takes them out of a queue. While they are in there they keep their room in
     /// the peer's window.
-    pub(super) fn take_carried(&self, peer: &Arc<dyn Peer>, delivery: Delivery) -> Disposition {
+    pub(super) fn take_carried(&self, peer: &Arc<dyn Peer>, deliveries: &mut Deliveries<'_>) -> Disposition {
+        let Destination::Process(to) = *deliveries.to else { return Disposition::NoProcess };
+        let bodies = std::mem::take(&mut deliveries.bodies);
+        self.carried.received(bodies.len(), bodies.bytes());
+        let receipt = Receipt::of_room(peer.clone(), deliveries.credit.bytes);
+        self.arrivals.push_carried(|| Origin(peer.clone()), CarriedMessages { to, bodies, receipt });
+        Disposition::Queued
+    }
+
+    /// Hands one that has come to the host.
+    pub(super) fn take_one_carried(&self, peer: &Arc<dyn Peer>, delivery: Delivery) -> Disposition {
         let Delivery { seq, to, body, credit, .. } = delivery;
         let Destination::Process(to) = to else { return Disposition::NoProcess };
         if self.core.hosting.is_none() {
             return Disposition::NoProcess;
         }
-        self.carried.received(body.len());
-        let untaken = Untaken::new(&self.untaken, body.len());
-        let placed = credit.class == Class::Bulk || self.untaken.load(Ordering::Relaxed) > MOST_UNTAKEN;
-        let (receipt, disposition) = match placed {
-            true => (Receipt(Some((peer.clone(), seq, credit.class))), Disposition::Placed),
-            false => (Receipt::none(), Disposition::Consumed),
+        self.carried.received(1, body.len());
+        let (receipt, disposition) = match credit.class {
+            Class::Bulk => (Receipt::of_delivery(peer.clone(), seq, Class::Bulk), Disposition::Placed),
+            Class::Express => (Receipt::of_room(peer.clone(), credit.bytes), Disposition::Queued),
         };
-        let message = CarriedMessage { to, body, receipt, untaken };
+        let message = CarriedMessages { to, bodies: Bodies::one(body), receipt };
         self.arrivals.push_carried(|| Origin(peer.clone()), message);
         disposition
     }

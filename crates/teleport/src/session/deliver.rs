@@ -212,7 +212,7 @@ impl<'a> Deliver<'a> {
     ) -> Disposition {
         let origin = Origin(self.peer.clone());
         let defers = |hosting: &Hosting| hosting.host.defers(&origin, &arriving(&body));
-        let deferred = || (Receipt(Some((self.peer.clone(), seq, class))), Disposition::Deferred);
+        let deferred = || (Receipt::of_delivery(self.peer.clone(), seq, class), Disposition::Deferred);
         let (body, (receipt, disposition)) = if class == Class::Bulk {
             (body, deferred())
         } else if self.session.core.hosting.as_deref().is_some_and(defers) {
@@ -254,7 +254,11 @@ impl Sink for Deliver<'_> {
     }
 
     fn deliver_all(&mut self, deliveries: &mut Deliveries<'_>) -> Option<Disposition> {
-        if deliveries.kind != Kind::Data || self.session.core.hosting.is_some() || self.judge.is_some() {
+        let hosted = self.session.core.hosting.is_some();
+        if self.judge.is_none() && hosted && deliveries.kind == Kind::Carried {
+            return Some(self.session.take_carried(&self.peer, deliveries));
+        }
+        if deliveries.kind != Kind::Data || hosted || self.judge.is_some() {
             return None; // one by one
         }
         let Some((to, Taker::Inbox(inbox))) = self.taker(deliveries.to) else {
@@ -341,7 +345,7 @@ impl Sink for Deliver<'_> {
             Kind::Reply(reference) => self.ended(delivery, reference, End::Reply),
             Kind::Reject(reference) => self.ended(delivery, reference, End::Rejected),
             Kind::Down(reference) => self.ended(delivery, reference, End::Down),
-            Kind::Carried => self.session.take_carried(&self.peer, delivery),
+            Kind::Carried => self.session.take_one_carried(&self.peer, delivery),
             // The session's own.
             Kind::Outcome => Disposition::Delivered,
         }

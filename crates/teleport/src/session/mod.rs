@@ -34,7 +34,7 @@ use crate::io::clock::Moment;
 use crate::io::readers::{Reader, Turn};
 use crate::io::source::Source;
 use crate::local::watch::Watched;
-use crate::local::{Accepted, Peer, Unsent};
+use crate::local::{Accepted, Backlog, Peer, Unsent};
 use bytes::BytesMut;
 use carried::CarriedCounts;
 pub(crate) use command::Command;
@@ -123,8 +123,6 @@ pub(crate) struct Session {
     permitted: Permitted,
     /// Processes of this node that the peer's processes watch.
     watched: Watched,
-    /// Bytes of carried messages that the host has not taken.
-    untaken: Arc<AtomicUsize>,
     /// What is on its way to the host, if there is one.
     pub(crate) arrivals: Arrivals,
     /// Whether the host may still be handed what has come over it.
@@ -210,7 +208,6 @@ impl Session {
             drained: Notify::new(),
             permitted: Permitted::default(),
             watched: Watched::new(Some(core.watch_limit.clone())),
-            untaken: Arc::default(),
             arrivals: Arrivals::default(),
             up: Lock::new(Rank::Leaf, true),
             begun: AtomicBool::new(false),
@@ -409,7 +406,7 @@ impl Peer for Session {
         self: Arc<Self>,
         messages: &mut dyn Iterator<Item = Carry<'_>>,
         accepted: &Accepted,
-    ) -> Result<usize, SendError> {
+    ) -> Result<Backlog, SendError> {
         self.carry_all(messages, accepted)
     }
 
@@ -440,6 +437,10 @@ impl Peer for Session {
 
     fn consumed(&self, credit: Credit) {
         self.change(|transfer| transfer.consumed(credit));
+    }
+
+    fn taken(&self, bytes: u64) {
+        self.change(|transfer| transfer.taken(bytes));
     }
 
     fn finish_deliveries(self: Arc<Self>, seqs: &[Seq], end: Disposition) {

@@ -4,7 +4,7 @@ use super::connection::PoolConnection;
 use super::shelves::Shelves;
 use super::{Session, SessionEvent};
 use crate::base::error::{DeliveryError, SendError};
-use crate::local::Accepted;
+use crate::local::{Accepted, Backlog};
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 /// Waits for a message to be accepted.
 pub(super) enum Grant {
     Sender(oneshot::Sender<Result<(), SendError>>),
-    /// Something that is carried, with its length in bytes.
-    Carried(Accepted, usize),
+    /// Something that is carried.
+    Carried(Accepted, Backlog),
     /// Nobody: its sender was told that it is sent.
     Behind,
 }
@@ -40,13 +40,13 @@ impl Grant {
         session: &Session,
         result: impl Fn() -> Result<(), SendError>,
     ) {
-        let mut carried: SmallVec<[(Accepted, usize); 1]> = SmallVec::new();
+        let mut carried: SmallVec<[(Accepted, Backlog); 1]> = SmallVec::new();
         for grant in grants {
             match grant {
                 Self::Sender(sender) => drop(sender.send(result())), // it may have given up
-                Self::Carried(accepted, len) => match carried.last_mut() {
-                    Some((last, sum)) if Arc::ptr_eq(last, &accepted) => *sum += len,
-                    _ => carried.push((accepted, len)),
+                Self::Carried(accepted, waited) => match carried.last_mut() {
+                    Some((last, sum)) if Arc::ptr_eq(last, &accepted) => *sum += waited,
+                    _ => carried.push((accepted, waited)),
                 },
                 Self::Behind => {}
             }
@@ -54,7 +54,7 @@ impl Grant {
         if !carried.is_empty() {
             // This may be a thread of the host's, which must not be called on those.
             session.core.handle.spawn(async move {
-                carried.into_iter().for_each(|(accepted, len)| accepted(len));
+                carried.into_iter().for_each(|(accepted, waited)| accepted(waited));
             });
         }
     }

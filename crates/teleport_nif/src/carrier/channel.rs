@@ -8,7 +8,9 @@ use rustler::{Encoder, Env, LocalPid, NifResult, OwnedEnv, Term};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, Weak};
-use teleport::embed::{CarriedMessage, Carry, CarryBody, Origin, ProcessId, Receipt, Untaken};
+use teleport::embed::{
+    Accepted, Backlog, Bodies, CarriedMessages, Carry, CarryBody, Origin, ProcessId, Receipt,
+};
 use teleport::{Segments, SendError};
 
 /// The most bytes that wait for room in the peer's window. Beyond it nothing more is pulled from the virtual machine, which then
@@ -17,6 +19,10 @@ const MOST_WAITING: isize = 128 * 1024 * 1024;
 
 /// When so much less waits more is pulled: what is in the virtual machine's queue meanwhile waits for it, small or large.
 const ROOM: isize = 1024 * 1024;
+
+/// The most small messages that wait among small ones. No other small message would go past them, and each that waits costs more than
+/// one that does not; the virtual machine's queue keeps them for less. When there are half as many more is pulled.
+const MOST_SMALL: isize = 64;
 
 /// The most bytes of all channels that wait. One channel may have as much as is left free, and one pull at a time in any
 /// case.
@@ -30,7 +36,7 @@ fn most_waiting() -> isize {
     (MOST_AHEAD - AHEAD.load(Ordering::Relaxed)).clamp(0, MOST_WAITING)
 }
 
-/// The most messages, and the most bytes of messages, that are taken at once.
+/// So many messages, or bytes of messages, are taken at once, and what has come together with the last of them.
 const TAKEN_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 256 * 1024;
 
@@ -93,7 +99,7 @@ pub(crate) struct Channel {
     coming: Lock<Coming>,
     sent: AtomicU64,
     /// Called for what waited for room.
-    has_room: Arc<dyn Fn(usize) + Send + Sync>,
+    has_room: Accepted,
 }
 
 /// What is on its way out.
@@ -101,15 +107,18 @@ pub(crate) struct Channel {
 struct Leaving {
     /// Bytes that wait for room. What has got some may be taken off before it is added.
     waiting: isize,
+    /// Small messages that do, among small ones.
+    small: isize,
     /// The process that pulls, while it waits for that to become less.
     puller: Option<LocalPid>,
     closed: bool,
 }
 
 impl Leaving {
-    /// So many bytes more wait, or less.
-    fn wait(&mut self, bytes: isize) {
+    /// So much more waits, or less.
+    fn wait(&mut self, bytes: isize, small: isize) {
         self.waiting += bytes;
+        self.small += small;
         AHEAD.fetch_add(bytes, Ordering::Relaxed);
     }
 }
@@ -129,9 +138,9 @@ struct Coming {
     packets_so_far: usize,
     /// The process that gets packets.
     owner: Option<LocalPid>,
-    data: VecDeque<CarriedMessage>,
+    data: VecDeque<CarriedMessages>,
     /// What was taken last: it counts as taken when more is asked for.
-    taken: Vec<(Receipt, Untaken)>,
+    taken: Vec<Receipt>,
     /// The process that takes data, while it waits for some.
     taker: Option<LocalPid>,
     /// Data has been asked for: the handshake is done.
@@ -148,9 +157,15 @@ pub(crate) enum Put {
     Ended,
 }
 
+/// Messages that are taken: a large one, or small ones.
+pub(crate) enum Taking {
+    Large(Bytes),
+    Small(Bodies),
+}
+
 /// What there was to take.
 pub(crate) enum Taken {
-    Some(Vec<Bytes>),
+    Some(Vec<Taking>),
     /// Nothing. The caller is told when something comes.
     Nothing,
     /// Nothing, and nothing comes any more.
@@ -162,9 +177,9 @@ impl Channel {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let (pulled, leaving, coming, sent, this) =
                 (<_>::default(), <_>::default(), <_>::default(), <_>::default(), this.clone());
-            let has_room = Arc::new(move |len| {
+            let has_room = Arc::new(move |waited| {
                 if let Some(channel) = this.upgrade() {
-                    channel.has_room(len);
+                    channel.has_room(waited);
                 }
             });
             Self { origin, name, pulled, leaving, coming, sent, has_room }
@@ -222,8 +237,8 @@ impl Channel {
 
     fn carry<'a>(&self, messages: impl IntoIterator<Item = Carry<'a>>) -> Result<(), SendError> {
         let waiting = self.origin.carry(messages, &self.has_room)?;
-        if waiting > 0 {
-            self.leaving().wait(waiting as isize);
+        if waiting != Backlog::default() {
+            self.leaving().wait(waiting.bytes as isize, waiting.small as isize);
         }
         Ok(())
     }
@@ -231,24 +246,25 @@ impl Channel {
     /// Whether enough waits. Then the process is told when that has changed.
     pub(crate) fn is_full(&self, puller: LocalPid) -> bool {
         let mut leaving = self.leaving();
-        let full = leaving.waiting > most_waiting();
+        let full = leaving.waiting > most_waiting() || leaving.small > MOST_SMALL;
         leaving.puller = full.then_some(puller);
         full
     }
 
     /// Something that waited does no longer.
-    fn has_room(&self, len: usize) {
+    fn has_room(&self, Backlog { bytes, small }: Backlog) {
         let puller = {
             let mut leaving = self.leaving();
-            leaving.wait(-(len as isize));
+            leaving.wait(-(bytes as isize), -(small as isize));
             let most = most_waiting();
-            if leaving.waiting > (most - ROOM).max(most / 2) { None } else { leaving.puller.take() }
+            let full = leaving.waiting > (most - ROOM).max(most / 2) || leaving.small > MOST_SMALL / 2;
+            if full { None } else { leaving.puller.take() }
         };
         tell(puller, |env| (atoms::teleport_carrier(), atoms::room()).encode(env));
     }
 
     /// Messages have come for the virtual machine.
-    pub(super) fn data_came(&self, messages: impl Iterator<Item = CarriedMessage>) {
+    pub(super) fn data_came(&self, messages: impl Iterator<Item = CarriedMessages>) {
         let taker = {
             let mut coming = self.coming();
             coming.data.extend(messages);
@@ -314,15 +330,19 @@ impl Channel {
         let mut coming = self.coming();
         coming.is_up = true;
         std::mem::swap(&mut coming.taken, &mut done);
-        let (mut bodies, mut bytes) = (Vec::new(), 0);
-        while bodies.len() < TAKEN_AT_ONCE && bytes < BYTES_AT_ONCE {
-            let Some(CarriedMessage { body, receipt, untaken, .. }) = coming.data.pop_front() else { break };
-            bytes += body.len();
-            bodies.push(body);
-            coming.taken.push((receipt, untaken));
+        let (mut takings, mut messages, mut bytes) = (Vec::new(), 0, 0);
+        while messages < TAKEN_AT_ONCE && bytes < BYTES_AT_ONCE {
+            let Some(CarriedMessages { mut bodies, receipt, .. }) = coming.data.pop_front() else { break };
+            messages += bodies.len();
+            bytes += bodies.bytes();
+            match receipt.is_large() {
+                true => takings.extend(bodies.next().map(Taking::Large)),
+                false => takings.push(Taking::Small(bodies)),
+            }
+            coming.taken.push(receipt);
         }
-        let taken = match (bodies.is_empty(), coming.ended) {
-            (false, _) => Taken::Some(bodies),
+        let taken = match (takings.is_empty(), coming.ended) {
+            (false, _) => Taken::Some(takings),
             (true, true) => Taken::Ended,
             (true, false) => {
                 coming.taker = Some(taker);
@@ -330,7 +350,7 @@ impl Channel {
             }
         };
         drop(coming);
-        Receipt::finish_all(done.into_iter().map(|(receipt, _)| receipt)); // which calls the session, and so not under the lock
+        Receipt::finish_all(done); // which calls the session, and so not under the lock
         taken
     }
 

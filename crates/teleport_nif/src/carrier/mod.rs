@@ -6,6 +6,6 @@ mod plain;
 mod pulled;
 mod table;
 
-pub(crate) use channel::{Channel, Put, Taken, binary};
+pub(crate) use channel::{Channel, Put, Taken, Taking, binary};
 pub(crate) use plain::{Plain, hand_on};
 pub(crate) use table::{CHANNELS, Handle, accepts, connect, set_acceptor, set_no_acceptor};

@@ -8,7 +8,7 @@ use rustler::{Encoder, LocalPid, OwnedEnv, Resource, ResourceArc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use teleport::embed::{CarriedMessage, Origin};
+use teleport::embed::{CarriedMessages, Origin};
 
 /// The channels of this virtual machine.
 pub(crate) static CHANNELS: Channels = Channels(Lock::new(BTreeMap::new()));
@@ -62,7 +62,7 @@ pub(crate) fn connect(origin: Origin) -> Arc<Channel> {
 
 impl Channels {
     /// Messages have come over the session.
-    pub(crate) fn take(&self, origin: &Origin, messages: Vec<CarriedMessage>) {
+    pub(crate) fn take(&self, origin: &Origin, messages: Vec<CarriedMessages>) {
         let mut messages = messages.into_iter().peekable();
         while let Some(message) = messages.next() {
             let Some((name, part)) = Name::from_wire(message.to) else { continue };
@@ -77,7 +77,7 @@ impl Channels {
                     let others = std::iter::from_fn(|| messages.next_if(|next| next.to == to));
                     channel.data_came(std::iter::once(message).chain(others));
                 }
-                Part::Packet => channel.packet_came(message.body),
+                Part::Packet => message.bodies.for_each(|packet| channel.packet_came(packet)),
                 Part::Close => channel.end(),
             }
         }

@@ -1,6 +1,6 @@
 //! Distributed Erlang's connections are carried: see the Erlang module `teleport_dist`.
 
-use crate::carrier::{self, Channel, Handle, Put, Taken, memory};
+use crate::carrier::{self, Channel, Handle, Put, Taken, Taking, memory};
 use crate::nifs::with_node;
 use crate::node::errors::{carrier_error, send_error};
 use crate::node::notice::Notice;
@@ -87,9 +87,17 @@ fn put<'a>(env: Env<'a>, handle: &Handle, messages: Term<'a>) -> NifResult<Atom>
 #[rustler::nif]
 fn carrier_take<'a>(env: Env<'a>, handle: ResourceArc<Handle>) -> NifResult<Term<'a>> {
     Ok(match channel(&handle)?.take(env.pid()) {
-        Taken::Some(bodies) => {
-            let term = |body| memory::term(env, body).unwrap_or_else(|body| copy(env, &body));
-            bodies.into_iter().map(term).collect::<Vec<_>>().encode(env)
+        Taken::Some(takings) => {
+            let mut terms = Vec::new();
+            for taking in takings {
+                match taking {
+                    Taking::Large(body) => {
+                        terms.push(memory::term(env, body).unwrap_or_else(|body| copy(env, &body)));
+                    }
+                    Taking::Small(bodies) => bodies.each(|body| terms.push(copy(env, body))),
+                }
+            }
+            terms.encode(env)
         }
         Taken::Nothing => atoms::waiting().encode(env),
         Taken::Ended => atoms::closed().encode(env),

@@ -31,6 +31,18 @@ impl Bodies {
         }
     }
 
+    /// Calls that with each that is left: for who copies them anyway.
+    pub fn each(self, mut take: impl FnMut(&[u8])) {
+        let mut rest = &self.bytes[..];
+        let Some((_, lens)) = self.lens[self.next..].split_last() else { return };
+        for &len in lens {
+            let (body, others) = rest.split_at(len as usize);
+            take(body);
+            rest = others;
+        }
+        take(rest); // the last one has what is left, however long it is
+    }
+
     /// Bytes of all that are left.
     pub fn bytes(&self) -> usize {
         self.bytes.len()

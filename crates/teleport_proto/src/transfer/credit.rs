@@ -366,6 +366,12 @@ impl Admission {
         self.waiting.insert(ticket, waiter);
     }
 
+    /// Whether a message waits among the small ones: not behind a large one of its pair.
+    pub(crate) fn waits_among_small(&self, ticket: Ticket) -> bool {
+        let waits_for = self.waiting.get(&ticket).map(|waiter| waiter.waits_for);
+        matches!(waits_for, Some(For::Peer(Class::Express) | For::Mailbox(Class::Express)))
+    }
+
     /// Forgets a waiting message; `false` if it has been admitted already.
     pub(crate) fn cancel(&mut self, ticket: Ticket, admitted: &mut Vec<Admitted>) -> bool {
         let Some(waiter) = self.waiting.remove(&ticket) else { return false };

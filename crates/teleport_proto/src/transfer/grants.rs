@@ -71,7 +71,7 @@ pub struct Renewal {
 /// What holds a part of a window for small messages besides those that are not delivered, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Besides {
-    /// Answers that the peer has not taken.
+    /// Answers that the peer has not taken, and what lies in a queue of the host's.
     pub(crate) untaken: u64,
     /// What delivered messages have left behind.
     pub(crate) left: u64,
@@ -83,6 +83,9 @@ pub(crate) struct Grants {
     lane: Lane,
     express: Part,
     bulk: Part,
+    /// Small messages that were delivered to a queue of the host's, and those of them that it has taken: bytes since the session began.
+    queued: u64,
+    taken: u64,
     say: bool,
     /// They have to be renewed, though nothing has been delivered.
     due: bool,
@@ -142,8 +145,9 @@ impl Part {
         self.granted - self.delivered - self.waived
     }
 
-    fn fits(&self, bytes: u64) -> bool {
-        bytes <= self.granted - self.received - self.waived
+    /// Granted, and has not come.
+    fn left(&self) -> u64 {
+        self.granted - self.received - self.waived
     }
 
     fn heard(&mut self, Need { needed, wanted, waived }: Need) -> Result<(), Violation> {
@@ -211,14 +215,15 @@ impl Grants {
     /// Those of a session that has just begun.
     pub(crate) fn new(lane: Lane, window: u64, granter: &dyn Granter) -> Self {
         let part = |class| Part::new(class, window, granter);
-        Self { lane, express: part(Class::Express), bulk: part(Class::Bulk), say: false, due: true }
+        let (express, bulk) = (part(Class::Express), part(Class::Bulk));
+        Self { lane, express, bulk, queued: 0, taken: 0, say: false, due: true }
     }
 
     /// A message comes, or begins to.
     pub(crate) fn receive(&mut self, class: Class, bytes: u64) -> Result<(), Violation> {
         let undelivered = self.undelivered();
         let part = self.part_mut(class);
-        if !part.fits(bytes) {
+        if bytes > part.left() {
             return Err(Violation::Credit { used: undelivered, bytes });
         }
         part.received += bytes;
@@ -240,13 +245,31 @@ impl Grants {
         self.bulk.heard(bulk)
     }
 
+    /// Small messages have been delivered to a queue of the host's: there is room for others when it has taken them.
+    pub(crate) fn queued(&mut self, bytes: u64) {
+        self.queued += bytes;
+        self.express.unsaid = self.express.unsaid.saturating_sub(bytes);
+    }
+
+    /// The host has taken some out of its queue: there is room for others.
+    pub(crate) fn taken_out(&mut self, bytes: u64) {
+        self.taken += bytes;
+        self.express.unsaid += bytes;
+        self.taken();
+    }
+
+    /// Bytes in the host's queue.
+    fn kept(&self) -> u64 {
+        self.queued.saturating_sub(self.taken)
+    }
+
     /// There is room again for what was needed.
     pub(crate) fn freed(&mut self) {
         self.due = true;
         (self.express.refused, self.bulk.refused) = (true, true); // whatever it needs by now
     }
 
-    /// The peer has taken something.
+    /// The peer has taken something, or the host.
     pub(crate) fn taken(&mut self) {
         self.due |= self.express.held_back || self.bulk.held_back;
     }
@@ -276,6 +299,8 @@ impl Grants {
         self.due = false;
         self.express.unsaid = 0;
         self.bulk.unsaid = 0;
+        let kept = self.kept();
+        let besides = Besides { untaken: besides.untaken + kept, ..besides };
         self.say |= self.express.renew(self.lane, besides, EXPRESS_LIMIT as u64, granter);
         self.say |= self.bulk.renew(self.lane, Besides::default(), largest, granter);
         std::mem::take(&mut self.say).then(|| TransferFrame::Granted {
@@ -303,8 +328,7 @@ impl Grants {
 
     /// Bytes of express messages that may come.
     pub(crate) fn expected(&self) -> u64 {
-        let part = &self.express;
-        part.granted - part.received - part.waived
+        self.express.left()
     }
 
     fn part_mut(&mut self, class: Class) -> &mut Part {
@@ -352,5 +376,35 @@ mod tests {
         }
         waits(part_of(WINDOW, Class::Bulk));
         waits(part_of(WINDOW, Class::Bulk));
+    }
+
+    /// What lies in the host's queue is a part of the window, and is granted anew when the host has taken it.
+    #[test]
+    fn what_the_host_has_not_taken_is_not_granted_again() {
+        const WINDOW: u64 = 32 << 20;
+        let window = at_rest(Class::Express, part_of(WINDOW, Class::Express));
+        let mut grants = Grants::new(Lane::Ordinary, WINDOW, &Roomy);
+        let renew = |grants: &mut Grants| {
+            let _ = grants.take_unsaid(Besides::default(), 1 << 20, &Roomy);
+            grants.expected()
+        };
+        assert_eq!(renew(&mut grants), window);
+        grants.receive(Class::Express, window).unwrap();
+        grants.delivered(Class::Express, window);
+        grants.queued(window);
+        assert!(!grants.is_due(), "there is nothing to say");
+        assert_eq!(renew(&mut grants), 0);
+        // The peer waits for room for one more.
+        let needed = window + 1000;
+        grants.heard(Need { needed, wanted: needed, waived: 0 }, Need::default()).unwrap();
+        let more = renew(&mut grants);
+        assert!(more <= window, "the window may have doubled, and no more: {more}");
+        grants.receive(Class::Express, more).unwrap();
+        grants.delivered(Class::Express, more);
+        grants.queued(more);
+        assert_eq!(renew(&mut grants), 0);
+        grants.taken_out(window);
+        assert!(grants.is_due());
+        assert_eq!(renew(&mut grants), window);
     }
 }

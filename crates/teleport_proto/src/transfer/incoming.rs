@@ -155,6 +155,11 @@ impl Incoming {
         self.exempt.taken();
     }
 
+    /// The host has taken so much out of its queue.
+    pub(crate) fn taken_out(&mut self, bytes: u64) {
+        self.ordinary.taken_out(bytes);
+    }
+
     /// Delivered messages have less left behind.
     pub(crate) fn cleared(&mut self) {
         self.ordinary.cleared();
@@ -325,7 +330,7 @@ impl Incoming {
         self.ordinary.receive(Class::Express, bytes)?;
         self.messages += run.count;
         self.bytes += run.body_bytes;
-        let mut settled = Settled { first, count: 0, bytes: 0, unclaimed: 0, no_process: 0 };
+        let mut settled = Settled { first, ..Settled::default() };
         let mut seq = first;
         let in_place = sink.copies(kind);
         for bodies in Blocks::new(frame, run.bodies(frame), run.body_bytes as usize, in_place) {
@@ -387,11 +392,12 @@ impl Incoming {
         settled.bytes += credit.bytes;
         settled.unclaimed += if end == Disposition::Delivered { 0 } else { credit.bytes };
         settled.no_process += if end == Disposition::NoProcess { count } else { 0 };
+        settled.queued += if end == Disposition::Queued { credit.bytes } else { 0 };
     }
 
     /// Messages that follow one another have been delivered.
     fn settle_run(&mut self, settled: &mut Settled, account: AccountId) {
-        let Settled { first, count, bytes, unclaimed, no_process } = std::mem::take(settled);
+        let Settled { first, count, bytes, unclaimed, no_process, queued } = std::mem::take(settled);
         if count == 0 {
             return;
         }
@@ -401,6 +407,7 @@ impl Incoming {
             self.unsaid.insert_run(first, last, |_| {});
         }
         self.ordinary.delivered(Class::Express, bytes);
+        self.ordinary.queued(queued);
         self.no_process += no_process;
         self.unclaim(Credit { account, class: Class::Express, bytes: unclaimed });
     }
@@ -643,6 +650,9 @@ impl Incoming {
         }
         self.grants(Lane::of(exempt)).delivered(credit.class, credit.bytes);
         self.no_process += u64::from(end == Disposition::NoProcess);
+        if end == Disposition::Queued && credit.class == Class::Express {
+            self.ordinary.queued(credit.bytes);
+        }
         if end != Disposition::Delivered {
             self.unclaim(credit);
         }
@@ -666,6 +676,8 @@ struct Settled {
     /// Of them, what no mailbox keeps.
     unclaimed: u64,
     no_process: u64,
+    /// What lies in a queue of the host's.
+    queued: u64,
 }
 
 fn parse_fragment_envelope(header: &FragmentHeader, mut head: &[u8]) -> Result<Option<Envelope>, WireError> {

@@ -246,6 +246,9 @@ pub enum Disposition {
     /// It is in a mailbox without bounds, which keeps nothing of its sender's window. The session returns the message's
     /// credit itself.
     Consumed,
+    /// It has been delivered, to a queue of the host's. What lies there keeps room in the peer's window until
+    /// [`Transfer::taken`](super::Transfer::taken). The session returns the message's credit itself.
+    Queued,
     /// There is no such process. The session returns the message's credit itself.
     NoProcess,
     /// Its delivery takes longer; [`Transfer::finish_delivery`](super::Transfer::finish_delivery) will tell

@@ -291,6 +291,11 @@ impl Transfer {
         cancelled
     }
 
+    /// Whether a message that waits for room does so among the small ones: so no small one goes past it.
+    pub fn waits_among_small(&self, ticket: Ticket) -> bool {
+        self.admission.waits_among_small(ticket)
+    }
+
     /// Bytes have come back to the node's budget.
     pub fn budget_freed(&mut self) {
         self.admission.pump(&mut self.admitted);

@@ -229,6 +229,16 @@ impl Transfer {
         things.saturating_sub(LEFT_FREELY) as u64 * LEFT_COST
     }
 
+    /// The host has taken so many bytes of small messages out of the queue to which they were [delivered](Disposition::Queued), each
+    /// with its [`Credit`](super::Credit)'s.
+    pub fn taken(&mut self, bytes: u64) {
+        #[cfg(feature = "planted-faults")]
+        if self.faults.keep_queued {
+            return;
+        }
+        self.incoming.taken_out(bytes);
+    }
+
     /// Who could be granted no more for it may have more if it has become less.
     pub(super) fn look_at_left(&mut self) {
         if self.left_behind() < self.left {

@@ -34,6 +34,8 @@ counters! {
     laid,
     /// Messages of one pair that were handed over together.
     together,
+    /// Messages that were delivered to a queue of the host's.
+    queued,
     /// Messages delivered into a mailbox, or found to have no taker.
     delivered,
     /// Events handled.

@@ -31,6 +31,8 @@ pub(super) enum Event {
     CallLate(usize, Incarnation, RefId),
     /// A deferred delivery ends.
     Finish(Who, Seq, Disposition),
+    /// A host takes so many bytes out of its queue.
+    Take(Who, u64),
     /// The control connection has room for what there is to say.
     Flush(Who, Micros),
     /// Bytes arrive on the control connection of that generation.
@@ -96,6 +98,7 @@ impl Event {
             | Event::GrantsFreed(who)
             | Event::Rest(who)
             | Event::Finish(who, ..)
+            | Event::Take(who, _)
             | Event::Flush(who, _)
             | Event::Control(who, _)
             | Event::Attach(who, _)

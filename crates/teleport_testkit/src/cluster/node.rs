@@ -91,6 +91,7 @@ impl Sink for Arrivals<'_> {
             return None;
         }
         let disposition = match mailbox_of(deliveries.to) {
+            Some(_) if deliveries.kind == Kind::Carried => Disposition::Queued,
             Some(_) => Disposition::Delivered,
             None => Disposition::NoProcess,
         };
@@ -119,6 +120,8 @@ impl Sink for Arrivals<'_> {
                 self.deferring.push((delivery.from, delivery.to.clone()));
             }
             if placed { Disposition::Placed } else { Disposition::Deferred }
+        } else if small && delivery.kind == Kind::Carried && mailbox_of(&delivery.to).is_some() {
+            Disposition::Queued
         } else if mailbox_of(&delivery.to).is_some() {
             if self.rng.chance(50) { Disposition::Consumed } else { Disposition::Delivered }
         } else {

@@ -55,6 +55,8 @@ pub(super) struct Side {
     pub(super) join_failures: u32,
     /// Deliveries that take longer.
     pub(super) deferred: HashMap<Seq, Deferred>,
+    /// Bytes in the host's queue.
+    pub(super) queued: u64,
     /// What the peer's messages hold of each mailbox's window here: count and bytes, express and bulk.
     pub(super) held: HashMap<Destination, [(u64, u64); 2]>,
     /// The last account that was seen for each destination.

@@ -273,6 +273,15 @@ impl World {
         self.settle(who)
     }
 
+    /// A host takes something out of its queue.
+    pub(super) fn take(&mut self, who: Who, bytes: u64) -> Result<(), Broken> {
+        let Some(side) = self.side(who) else { return Ok(()) };
+        side.queued -= bytes;
+        let Some(transfer) = &mut side.transfer else { return Ok(()) };
+        transfer.taken(bytes);
+        self.settle(who)
+    }
+
     /// A deferred delivery ends.
     pub(super) fn finish(&mut self, who: Who, seq: Seq, end: Disposition) -> Result<(), Broken> {
         let Some(side) = self.side(who) else { return Ok(()) };

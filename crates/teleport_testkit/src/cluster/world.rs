@@ -338,6 +338,7 @@ impl World {
             }
             Event::CallLate(node, life, reference) => self.call_late(node, life, reference),
             Event::Finish(who, seq, end) => self.finish(who, seq, end),
+            Event::Take(who, bytes) => self.take(who, bytes),
             Event::Flush(who, at) => self.flush(who, at),
             Event::Control(who, generation) => self.control_arrives(who, generation),
             Event::Attach(who, generation) => self.attach(who, generation),
@@ -514,6 +515,14 @@ impl World {
                 ledger.settled(id, Outcome::Delivered);
                 self.coverage.delivered += 1;
                 self.coverage.consumed_at_once += 1;
+                Ok(())
+            }
+            Disposition::Queued => {
+                ledger.settled(id, Outcome::Delivered);
+                ours.queued += credit.bytes;
+                self.coverage.delivered += 1;
+                self.coverage.queued += 1;
+                self.plan_within(10_000, Event::Take(who, credit.bytes));
                 Ok(())
             }
             Disposition::NoProcess => {

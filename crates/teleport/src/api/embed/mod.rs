@@ -24,8 +24,8 @@ pub use crate::base::address::Recipient;
 pub use crate::base::error::RequestError;
 pub use crate::base::random::number as secret;
 pub use crate::host::{
-    Accepted, Arriving, CarriedMessage, Carry, Close, End, Foreign, Host, Inbound, Newcomer, Origin, Piece,
-    Receipt, Untaken, Watch,
+    Accepted, Arriving, Backlog, Bodies, CarriedMessages, Carry, Close, End, Foreign, Host, Inbound,
+    Newcomer, Origin, Piece, Receipt, Watch,
 };
 pub use crate::io::runtime::stand_back;
 pub use crate::local::carry::CarryBody;
