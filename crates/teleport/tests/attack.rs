@@ -18,7 +18,7 @@ use teleport_proto::handshake::{
 use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
 use teleport_proto::wire::envelope::{Destination, Envelope, Kind, Lane, ProcessId};
 use teleport_proto::{Incarnation, NodeName};
-use teleport_testkit::wait::eventually;
+use teleport_testkit::wait::{PATIENCE, eventually};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -216,7 +216,7 @@ async fn closed(stream: &mut TcpStream) -> bool {
             }
         }
     };
-    timeout(5 * SECOND, end).await.is_ok()
+    timeout(PATIENCE, end).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,12 +243,15 @@ async fn a_flood_of_ticks_holds_up_nobody_elses() {
     });
     let flood = frames(ControlFrame::Tick(1), 256 * 1024);
     let flooding = tokio::spawn(async move { while writer.write_all(&flood).await.is_ok() {} });
+    let mut took = Vec::new();
     for number in 0..20 {
-        let took = timeout(5 * SECOND, bystander.tick(number)).await.expect("an answer");
-        assert!(took < SECOND, "{took:?}");
+        took.push(timeout(PATIENCE, bystander.tick(number)).await.expect("an answer"));
     }
+    // A machine that stands still holds up one or the other, a flood that comes first nearly all.
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < SECOND, "{took:?}");
     assert!(node.disconnect(&"x@127.0.0.1".parse().unwrap()));
-    timeout(5 * SECOND, flooding).await.expect("the session ends in the middle of its flood").unwrap();
+    timeout(PATIENCE, flooding).await.expect("the session ends in the middle of its flood").unwrap();
     drain.abort();
 }
 
@@ -272,7 +275,7 @@ fn acknowledgements_are_not_taken_faster_than_they_are_handled() {
         // Later, all goes on where it stood.
         let rest = flood.len() - taken % flood.len();
         attacker.control.write_all(&flood[flood.len() - rest..]).await.unwrap();
-        assert!(timeout(5 * SECOND, attacker.tick(2)).await.is_ok());
+        assert!(timeout(PATIENCE, attacker.tick(2)).await.is_ok());
     });
 }
 
@@ -284,12 +287,15 @@ async fn a_session_has_so_many_connections_and_no_more() {
     for id in 1..=300 {
         connections.push(attacker.express(id).await);
     }
-    let mut open = 0;
-    for connection in connections.iter_mut().flatten() {
-        let end = timeout(Duration::from_millis(1), connection.read_u8()).await;
-        open += usize::from(end.is_err());
-    }
-    assert!(open <= 256, "{open}");
+    // Those that are one too many are closed a moment later.
+    let mut open: Vec<_> = connections.into_iter().flatten().collect();
+    eventually("no more than so many are open", || {
+        open.retain(|connection| {
+            connection.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        open.len() <= 256
+    })
+    .await;
     assert!(node.info().peers[0].transfer.express_connections <= 256);
 }
 
@@ -333,9 +339,11 @@ async fn connections_that_die_at_once_are_not_opened_without_end() {
         let (mut control, _) = listener.accept().await.unwrap();
         accept(&local, &mut control, &mut session, None).await;
         let (mut joins, begun) = (0, Instant::now());
-        while let Ok(connection) =
-            timeout((2 * SECOND).saturating_sub(begun.elapsed()), listener.accept()).await
-        {
+        loop {
+            // It tries again, however slow it is.
+            let rest = (2 * SECOND).saturating_sub(begun.elapsed());
+            let limit = if joins < 2 { PATIENCE } else { rest };
+            let Ok(connection) = timeout(limit, listener.accept()).await else { break };
             accept(&local, &mut connection.unwrap().0, &mut session, None).await;
             joins += 1;
         }
@@ -352,12 +360,11 @@ async fn connections_that_die_at_once_are_not_opened_without_end() {
 #[tokio::test]
 async fn a_name_that_is_taken_for_good_fails_the_send() {
     let peers = StaticPeers::new();
-    let soon = || config(|config| config.setup_timeout = SECOND);
-    let target = start("b@127.0.0.1", &peers, soon()).await;
-    let first = start("a@127.0.0.1", &peers, soon()).await;
+    let target = start("b@127.0.0.1", &peers, Config::default()).await;
+    let first = start("a@127.0.0.1", &peers, Config::default()).await;
     first.send(("inbox", target.name()), &1).await.unwrap();
-    let second = start("a@127.0.0.1", &peers, soon()).await;
-    let sent = timeout(10 * SECOND, second.send(("inbox", target.name()), &2)).await.expect("an end");
+    let second = start("a@127.0.0.1", &peers, config(|config| config.setup_timeout = SECOND)).await;
+    let sent = timeout(PATIENCE, second.send(("inbox", target.name()), &2)).await.expect("an end");
     assert!(matches!(sent, Err(SendError::NoConnection(_))), "{sent:?}");
     first.send(("inbox", target.name()), &3).await.unwrap();
 }
@@ -376,7 +383,7 @@ async fn an_acceptor_that_always_says_wait_fails_the_send() {
     };
     let name: NodeName = "x@127.0.0.1".parse().unwrap();
     tokio::select! {
-        sent = timeout(10 * SECOND, node.send(("inbox", name), &1)) => {
+        sent = timeout(PATIENCE, node.send(("inbox", name), &1)) => {
             let sent = sent.expect("an end");
             assert!(matches!(sent, Err(SendError::NoConnection(_))), "{sent:?}");
         }
@@ -401,7 +408,7 @@ async fn a_peer_that_ignores_a_mailboxs_window_loses_its_session() {
             break;
         }
     }
-    let event = timeout(5 * SECOND, events.recv()).await.expect("the session ends");
+    let event = timeout(PATIENCE, events.recv()).await.expect("the session ends");
     assert!(matches!(event, Some(NodeEvent::Down { .. })), "{event:?}");
     assert!(inbox.len() <= 16, "{} messages of 32 KiB in a mailbox of 1 MiB", inbox.len());
 }
@@ -481,12 +488,13 @@ async fn a_control_connection_that_flaps_is_looked_for_once() {
     }
     let Dialled { control, .. } = attacker;
     drop(control);
-    let (mut looks, begun) = (0, Instant::now());
+    drop(timeout(PATIENCE, listener.accept()).await.expect("it is looked for"));
+    let (mut looks, begun) = (1, Instant::now());
     while let Ok(connection) = timeout(SECOND.saturating_sub(begun.elapsed()), listener.accept()).await {
         drop(connection);
         looks += 1;
     }
-    assert!((1..10).contains(&looks), "{looks} looks in a second");
+    assert!(looks < 10, "{looks} looks in a second");
 }
 
 /// Not a test of its own: the node with few descriptors, in a process of its own.
@@ -532,7 +540,7 @@ async fn descriptors_held_without_a_proof_come_back() {
     }
     let opening = Opening::NewSession { cookie: Cookie::new(COOKIE.as_bytes()).unwrap(), dial: 1 };
     let (local, node) = (local("x@127.0.0.1"), "a@127.0.0.1".parse().unwrap());
-    let session = timeout(20 * SECOND, open(&local, &node, address, opening)).await.expect("an answer");
+    let session = timeout(PATIENCE, open(&local, &node, address, opening)).await.expect("an answer");
     session.unwrap();
 }
 
@@ -569,7 +577,7 @@ async fn however_many_sessions_ask_for_all_there_is_their_windows_stay_within_th
     let mut inbox = node.register("inbox").unwrap();
     for number in 0..2000u32 {
         honest.send(("inbox", node.name()), &(number, teleport::Binary::from(vec![7; 1000]))).await.unwrap();
-        let received = timeout(20 * SECOND, inbox.recv()).await.expect("it arrives").unwrap();
+        let received = timeout(PATIENCE, inbox.recv()).await.expect("it arrives").unwrap();
         assert_eq!(received.decode::<(u32, teleport::Binary)>().unwrap().0, number);
     }
     assert!(granted(&node) <= most + 2 * (64 * 1024 + 128));
@@ -588,7 +596,7 @@ async fn a_batch_that_no_credit_explains_ends_the_session() {
         let _ = express.write_all(&[0, 15, 255, 252, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await;
         connections.push(express);
     }
-    let event = timeout(5 * SECOND, events.recv()).await.expect("the session ends");
+    let event = timeout(PATIENCE, events.recv()).await.expect("the session ends");
     assert!(matches!(event, Some(NodeEvent::Down { .. })), "{event:?}");
 }
 
@@ -632,12 +640,12 @@ async fn who_was_called_before_cannot_answer_a_call_that_was_made_to_another() {
         hostile.process().reject(&forged, "forged");
     }
     hostile.process().reply(&spied, &"fine").unwrap();
-    assert_eq!(timeout(20 * SECOND, known).await.unwrap().unwrap(), "fine", "the only one of its own");
+    assert_eq!(timeout(PATIENCE, known).await.unwrap().unwrap(), "fine", "the only one of its own");
     while asker.info().late_replies < forged.len() as u64 {
         tokio::task::yield_now().await;
     }
     server.process().reply(&honest, &"honest").unwrap();
-    assert_eq!(timeout(20 * SECOND, call).await.unwrap().unwrap(), "honest");
+    assert_eq!(timeout(PATIENCE, call).await.unwrap().unwrap(), "honest");
     server.exit(Term::atom("tired"));
     let down = watcher.recv().await.unwrap().down().unwrap();
     assert_eq!((down.reference, down.reason), (monitor, Term::atom("tired")));

@@ -203,7 +203,8 @@ async fn handoff_goes_on_where_it_was_when_the_receiver_comes_back() {
     let path = path_of("handoff");
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit -c 0; ulimit -f {}; exec \"$@\"", FIRST / 512), "sh"]);
-    limited.arg(path).args(["receive", partition.store().to_str().unwrap(), "127.0.0.1:0"]);
+    // Its own address, so that no other test takes the port before it comes back.
+    limited.arg(path).args(["receive", partition.store().to_str().unwrap(), "127.0.9.3:0"]);
     let (mut first, address) = Server::start(limited).await;
     let sending = ["send", &address, "7", &partition.file];
     let sending = async {
@@ -259,7 +260,7 @@ async fn siege_leaves_honest_calls_answered_and_memory_bounded() {
     let path = json.path().to_str().unwrap();
     // Without the terms that swell: what a process makes of those is its own, and takes long in a debug build.
     let ways = "windows,mailbox,answers,watches,sessions";
-    says("siege", &["--seconds", "3", "--kinds", ways, "--json", path]).await;
+    says("siege", &["--seconds", "5", "--kinds", ways, "--json", path]).await;
     let said = std::fs::read_to_string(json.path()).unwrap();
     let number = |key: &str| {
         let rest = said.split_once(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}: {said}")).1;

@@ -21,7 +21,8 @@ fn short_round(further: &[&str]) -> (String, Value) {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("results.json");
     let mut command = teleport();
-    command.args(["rate", "--seconds", "0.2", "--rounds", "1"]).args(further).arg("--json").arg(&json);
+    // Long enough that something arrives, however busy the machine is: a round without any message is an error.
+    command.args(["rate", "--seconds", "1", "--rounds", "1"]).args(further).arg("--json").arg(&json);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let results = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();

@@ -17,9 +17,9 @@ fn stderr(output: &Output) -> String {
 fn every_node_meets_every_other_and_is_measured() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("results.json");
-    let output = scale(&["--nodes", "4", "--seconds", "1", "--json", json.to_str().unwrap()]);
+    let output = scale(&["--nodes", "4", "--seconds", "3", "--json", json.to_str().unwrap()]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("2/2 s: 4 used nodes"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("6/6 s: 4 used nodes"), "{}", stderr(&output));
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("4 nodes, each with 3 peers") && table.contains("wake-ups"), "{table}");
 
@@ -31,7 +31,7 @@ fn every_node_meets_every_other_and_is_measured() {
     assert_eq!(median("idle", "descriptors_per_peer"), 2.0, "{results}");
     assert_eq!(median("idle", "threads_per_peer"), 0.0, "{results}");
     assert!(median("idle", "anonymous_kib_per_peer") > 0.0, "{results}");
-    // In the second there are 3 calls of each node, and 3 of others.
+    // In a second there are 3 calls of each node, and 3 of others.
     let wakeups = |phase| median(phase, "wakeups_per_peer_and_minute");
     assert!(wakeups("used") > 60.0 && wakeups("used") > wakeups("idle"), "{results}");
     assert!(results["calls"].as_u64().unwrap() >= 4, "{results}");

@@ -76,7 +76,7 @@ fn a_broken_promise_is_noticed_and_named() {
 
 #[test]
 fn a_call_without_an_end_is_noticed() {
-    let (output, results) = soak("0.02", &["--faults", "cut", "--plant", "hang", "--deadline", "3"]);
+    let (output, results) = soak("0.02", &["--faults", "cut", "--plant", "hang", "--deadline", "10"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     // The server may end meanwhile, and with it what is left at the end; nobody has said how the call has ended.
     assert_eq!(results["calls_unended"], 1, "{results}");

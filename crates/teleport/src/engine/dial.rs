@@ -117,7 +117,9 @@ pub(super) async fn open_or_be_called(
     tokio::pin!(opening, calling, yielding);
     let mut called = None;
     let failed = loop {
+        // After this has stood still several are due at once: what has come of it counts, and nobody is at it who was not asked.
         tokio::select! {
+            biased;
             opened = &mut opening => match opened {
                 Ok(opened) => return Ok(Reached::By(opened)),
                 Err(failed) => break failed,

@@ -71,6 +71,9 @@ async fn answers_that_nobody_takes_are_bounded_and_others_get_theirs() {
         };
         let (reply, ()) = tokio::join!(within(call), serve);
         assert_eq!(reply.unwrap().len(), MIB);
+        // The caller has it before the server is told so.
+        let kept = || peer_of(&b, c.name()).unwrap().transfer.answer_bytes;
+        eventually("it is confirmed", || kept() == 0).await;
     }
     assert_eq!(peer_of(&b, c.name()).unwrap().transfer.answers_refused, 0);
 

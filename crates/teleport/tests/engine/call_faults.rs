@@ -58,7 +58,11 @@ impl Call {
             _ if rng.chance(60) => Duration::from_millis(rng.below(4)),
             _ => LONG,
         };
-        let server = format!("server{}", rng.below(SERVERS));
+        // Servers are gone for moments only, so now and then a call is for one that never was.
+        let server = match number % 1000 {
+            0 => "nobody".to_owned(),
+            _ => format!("server{}", rng.below(SERVERS)),
+        };
         let peer = rng.pick(&[STEADY, DROPPED, KILLED]);
         Self { number, peer, server, wish, asked, sent, timeout }
     }

@@ -157,6 +157,7 @@ async fn the_server_s_end_ends_its_calls_with_its_reason() {
 #[tokio::test]
 async fn after_a_timeout_the_late_reply_is_dropped_and_counted() {
     let (a, b) = pair().await;
+    within(a.prime(b.name())).await.unwrap(); // what is cut short is the wait for the answer
     for node in [&a, &b] {
         let late = a.info().late_replies;
         let caller = a.mailbox().unwrap();

@@ -15,8 +15,8 @@ use teleport::{
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-/// Noticed "within seconds": far below the liveness deadline, which is a minute by default.
-const SOON: Duration = Duration::from_secs(10);
+/// Noticed "within seconds", on a busy machine, too: well below the liveness deadline, which is a minute by default.
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_first_sends_share_one_session_and_each_keeps_its_order() {
@@ -302,13 +302,12 @@ async fn a_peer_that_is_dropped_without_shutdown_is_noticed_at_once() {
 #[tokio::test]
 async fn a_stopped_peer_is_down_after_the_ticktime_and_comes_back_as_a_new_session() {
     let peers = StaticPeers::new();
-    let a =
-        start_with("a@127.0.0.1", &peers, |config| config.net_ticktime = Duration::from_millis(800)).await;
+    let a = start_with("a@127.0.0.1", &peers, |config| config.net_ticktime = Duration::from_secs(4)).await;
     let mut child = Child::start("peer");
     let to = name("child@127.0.0.1");
     peers.insert(to.clone(), child.hear().await.parse().unwrap());
-    within(a.prime(&to)).await.unwrap();
     let mut events = a.monitor_nodes();
+    within(a.prime(&to)).await.unwrap();
     child.stop().await;
     let down = next_end(&mut events).await;
     assert!(matches!(down, NodeEvent::Down { reason: EndReason::Silent, .. }), "{down:?}");

@@ -13,10 +13,11 @@ use teleport_proto::wire::control::{ControlFrame, Need, TransferFrame};
 use teleport_proto::wire::envelope::Lane;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-/// A host that takes connections of distributed Erlang, and nothing else.
-struct Carrier(mpsc::UnboundedSender<(std::net::TcpStream, Newcomer)>);
+/// A host that takes connections of distributed Erlang, and nothing else. With each goes something that ends when the node will
+/// not close it any more: because it has, or because it knows by then who that is.
+struct Carrier(mpsc::UnboundedSender<(std::net::TcpStream, Newcomer, oneshot::Receiver<()>)>);
 
 impl Host for Carrier {
     fn find(&self, _: &Destination) -> Option<ProcessId> {
@@ -31,8 +32,9 @@ impl Host for Carrier {
 
     fn distribution(&self, connection: std::net::TcpStream, newcomer: Newcomer) -> Option<Close> {
         let closed = connection.try_clone().unwrap();
-        let _ = self.0.send((connection, newcomer));
-        Some(Box::new(move || drop(closed.shutdown(Shutdown::Both))))
+        let (kept, over) = oneshot::channel();
+        let _ = self.0.send((connection, newcomer, over));
+        Some(Box::new(move || drop((kept, closed.shutdown(Shutdown::Both)))))
     }
 }
 
@@ -47,7 +49,7 @@ async fn what_begins_like_distributed_erlang_goes_to_the_host_with_nothing_read(
     // Its length may come alone.
     stranger.write_all(b"\0\x15").await.unwrap();
     stranger.write_all(b"N-and-the-rest").await.unwrap();
-    let (connection, _newcomer) = within(connections.recv()).await.unwrap();
+    let (connection, _newcomer, _over) = within(connections.recv()).await.unwrap();
     let mut connection = TcpStream::from_std(connection).unwrap();
     let mut said = [0; 16];
     within(connection.read_exact(&mut said)).await.unwrap();
@@ -77,8 +79,9 @@ async fn connections_of_distributed_erlang_make_room_until_they_have_proved_them
         stranger.write_all(b"\0\x15N").await.unwrap();
         (stranger, within(connections.recv()).await.unwrap())
     };
-    let (mut member, (_held, newcomer)) = connect().await;
+    let (mut member, (_held, newcomer, over)) = connect().await;
     newcomer.proved();
+    within(over).await.unwrap_err(); // the node has come to it
     let mut strangers = Vec::new();
     for _ in 0..12 {
         strangers.push(connect().await);

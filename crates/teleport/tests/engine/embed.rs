@@ -1,7 +1,7 @@
 //! A node in a host that has processes of its own: here one that only notes what comes.
 
 use crate::common::{
-    COOKIE, MIB, config, eventually, name, nobodys_address, peer_of, receive, start, within,
+    COOKIE, MIB, config, eventually, name, next_end, nobodys_address, peer_of, receive, start, within,
 };
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
@@ -414,7 +414,7 @@ async fn what_a_host_delivers_late_is_not_delivered_behind_the_end_of_its_sessio
     let (ended, End::NodeDown(_)) = hosted.next_end().await else { panic!() };
     assert_eq!((ended, origin.while_up(|| panic!("it has ended"))), (reference, None::<()>));
     drop(receipt); // which says nothing any more
-    let NodeEvent::Down { unconfirmed, .. } = within(events.recv()).await.unwrap() else { panic!() };
+    let NodeEvent::Down { unconfirmed, .. } = next_end(&mut events).await else { panic!() };
     assert_eq!(unconfirmed, 1);
 }
 
@@ -547,7 +547,7 @@ async fn what_is_sent_behind_and_never_comes_is_counted() {
         eventually("something has come", || !server.is_empty()).await;
         match shuts_down {
             false => assert!(hosted.node.disconnect(node.name())),
-            true => drop(within(hosted.node.shutdown(Duration::from_secs(30))).await),
+            true => drop(within(hosted.node.shutdown(Duration::from_secs(1))).await),
         }
         eventually("it is counted", || hosted.node.info().unconfirmed + server.len() as u64 >= COUNT as u64)
             .await;

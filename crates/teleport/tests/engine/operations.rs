@@ -2,7 +2,10 @@
 
 use crate::common::faulty::Kind;
 use crate::common::log::Log;
-use crate::common::{MIB, eventually, name, payload, peer_of, receive, start_apart, start_with, within};
+use crate::common::{
+    MIB, eventually, eventually_async, name, nobodys_address, payload, peer_of, receive, start_apart,
+    start_with, within,
+};
 use ::metrics::{Key, KeyName, Label, Metadata, SharedString, Unit};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,14 +34,17 @@ fn silence(proxy: &Proxy) {
     proxy.connections().iter().for_each(|connection| connection.stall());
 }
 
+/// One of them is a warning, the others are not. Several may be told of at the same time, in any order.
+fn is_one_warning(levels: &[tracing::Level]) -> bool {
+    let count = |wanted: tracing::Level| levels.iter().filter(|level| **level == wanted).count();
+    count(tracing::Level::WARN) == 1 && count(tracing::Level::DEBUG) == levels.len() - 1
+}
+
 #[tokio::test]
 async fn a_missed_tick_is_a_warning_and_nodedown_is_told() {
     let log = Log::collect();
-    let (a, b, proxy) = through_proxy("tick", |config| {
-        config.net_ticktime = Duration::from_secs(2);
-        config.tick_interval = Some(Duration::from_millis(100));
-    })
-    .await;
+    let (a, b, proxy) =
+        through_proxy("tick", |config| config.tick_interval = Some(Duration::from_millis(100))).await;
     within(a.prime(b.name())).await.unwrap();
     let id = |text: &str| text.split(' ').find(|word| word.starts_with("id=")).map(str::to_owned);
     let session = ["session: node=tick-a@127.0.0.1 peer=tick-b@127.0.0.1"];
@@ -48,13 +54,16 @@ async fn a_missed_tick_is_a_warning_and_nodedown_is_told() {
     silence(&proxy);
     let inbox = ("inbox", b.name());
     within(a.send(inbox, &"lost")).await.unwrap();
+    a.set_net_ticktime(Duration::from_secs(2)); // not before: a machine may stand still for so long
     eventually("a missed tick", || !log.with(&[session[0], "tick missed", "silent_for="]).is_empty()).await;
     eventually("nodedown", || !log.with(&[session[0], "session down"]).is_empty()).await;
     let missed = log.with(&[session[0], "tick missed"]);
     let [warning, again] = [tracing::Level::WARN, tracing::Level::DEBUG];
     let levels: Vec<_> = missed.iter().map(|record| record.level).collect();
     assert!(levels[0] == warning && levels[1..].iter().all(|level| *level == again), "{levels:?}");
-    assert!(missed.len() < 40, "once per tick: {}", missed.len());
+    let text = &missed.last().unwrap().text;
+    let in_all: Option<usize> = text.split(' ').find_map(|word| word.strip_prefix("in_all=")?.parse().ok());
+    assert!(missed.len() <= in_all.unwrap(), "once per tick: {} times, {text}", missed.len());
     let down = log.with(&[session[0], "session down", "reason=nothing was heard from it", "unconfirmed=1"]);
     assert_eq!(down.iter().map(|record| record.level).collect::<Vec<_>>(), [warning]);
     assert!(up[0].text.contains("incarnation=") && id(&up[0].text).is_some());
@@ -79,8 +88,7 @@ async fn another_cookie_is_warned_of_once_however_often_it_is_tried() {
         // The node may have tried once more before it gave up.
         eventually("all are told of", || log.with(&told).len() >= 3).await;
         let levels = log.levels(&told);
-        let again = levels[1..].iter().all(|level| *level == tracing::Level::DEBUG);
-        assert!(levels[0] == tracing::Level::WARN && again, "{levels:?}");
+        assert!(is_one_warning(&levels), "{levels:?}");
     }
 }
 
@@ -90,9 +98,8 @@ async fn a_peer_that_cannot_be_reached_is_warned_of_once_with_the_cause() {
     let log = Log::collect();
     let peers = StaticPeers::new();
     let a = start_with("seeks-a@127.0.0.1", &peers, |_| {}).await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, nobody) = nobodys_address();
     peers.insert("shut-b@127.0.0.1".parse().unwrap(), nobody);
-    let [warning, again] = [tracing::Level::WARN, tracing::Level::DEBUG];
     for (peer, cause) in [("shut-b@127.0.0.1", "refused"), ("unknown-c@127.0.0.1", "nobody knows where")] {
         for _ in 0..3 {
             let error = within(a.send(("inbox", name(peer)), &1)).await.unwrap_err();
@@ -103,7 +110,7 @@ async fn a_peer_that_cannot_be_reached_is_warned_of_once_with_the_cause() {
         // The node may have tried once more before it gave up.
         eventually("all are told of", || log.with(&said).len() >= 3).await;
         let levels = log.levels(&said);
-        assert!(levels[0] == warning && levels[1..].iter().all(|level| *level == again), "{levels:?}");
+        assert!(is_one_warning(&levels), "{levels:?}");
         assert!(
             log.with(&said).iter().all(|record| !record.text.contains("not_said")),
             "nothing was left out"
@@ -140,8 +147,9 @@ async fn connections_that_are_lost_or_stand_still_are_told_of_and_payloads_are_n
     let stands = log.levels(&["peer=quiet-b", "stands still"]);
     assert_eq!(stands.first(), Some(&tracing::Level::WARN));
     assert!(stands[1..].iter().all(|level| *level == tracing::Level::DEBUG), "{stands:?}");
-    let again = log.levels(&["peer=quiet-b", "go out again", "frames="]);
-    assert!(!again.is_empty() && again.iter().all(|level| *level == tracing::Level::DEBUG));
+    let again = ["peer=quiet-b", "go out again", "frames="];
+    eventually("frames go out again", || !log.with(&again).is_empty()).await;
+    assert!(log.levels(&again).iter().all(|level| *level == tracing::Level::DEBUG));
     let _report = within(a.shutdown(Duration::from_secs(5))).await;
     let bytes = MARK.bytes().take(8).map(|byte| byte.to_string()).collect::<Vec<_>>();
     for secret in [MARK, crate::common::COOKIE, &bytes.join(", "), &bytes.join(",")] {
@@ -259,6 +267,8 @@ async fn limits_that_bite_are_counted() {
     .await;
     let a = start_apart("limits-a@127.0.0.1", &peers, |_| {}).await;
     let _server = b.register("server").unwrap();
+    // A connection of its own may be one that takes too long: all are there before what is dropped counts.
+    eventually_async("the whole pool", async || within(a.prime(b.name())).await.is_ok()).await;
     let mut watcher = a.mailbox().unwrap();
     for _ in 0..3 {
         within(watcher.monitor(("server", b.name()))).await.unwrap();
@@ -269,13 +279,15 @@ async fn limits_that_bite_are_counted() {
     }
     assert_eq!(peer_of(&b, a.name()).unwrap().watches_refused, 2);
     assert_eq!(recorder.sum(metrics::WATCHES_REFUSED, b.name(), &[]), 2.0);
+    let dropped = |reason| recorder.sum(metrics::NEWCOMERS_DROPPED, b.name(), &[("reason", reason)]);
+    let before = ["full", "slow"].map(dropped);
     let mut silent = Vec::new();
     for _ in 0..10 {
         silent.push(tokio::net::TcpStream::connect(b.address()).await.unwrap());
     }
-    let dropped = |reason| recorder.sum(metrics::NEWCOMERS_DROPPED, b.name(), &[("reason", reason)]);
-    eventually("all are given up", || dropped("full") + dropped("slow") == 10.0).await;
-    assert!(dropped("full") >= 1.0 && dropped("slow") >= 1.0, "{} were too many", dropped("full"));
+    let since = || [dropped("full") - before[0], dropped("slow") - before[1]];
+    eventually("all are given up", || since().iter().sum::<f64>() == 10.0).await;
+    assert!(since().iter().all(|count| *count >= 1.0), "too many and too slow: {:?}", since());
     let (full, slow) = b.info().newcomers_dropped;
     assert_eq!((full as f64, slow as f64), (dropped("full"), dropped("slow")));
 }
@@ -283,11 +295,8 @@ async fn limits_that_bite_are_counted() {
 #[tokio::test]
 async fn two_nodes_move_every_metric() {
     let recorder = Recorder::install();
-    let (a, b, proxy) = through_proxy("meter", |config| {
-        config.net_ticktime = Duration::from_secs(2);
-        config.tick_interval = Some(Duration::from_millis(50));
-    })
-    .await;
+    let (a, b, proxy) =
+        through_proxy("meter", |config| config.tick_interval = Some(Duration::from_millis(50))).await;
     let sum = |name, node: &Node| recorder.sum(name, node.name(), &[]);
     let mut inbox = b.register("inbox").unwrap();
     for _ in 0..3 {
@@ -302,13 +311,14 @@ async fn two_nodes_move_every_metric() {
     eventually("all is published", || {
         sum(metrics::MESSAGES_RECEIVED, &b) == 7.0
             && sum(metrics::MESSAGES_SENT, &a) == 7.0
+            && sum(metrics::NO_PROCESS, &b) == 1.0
+            && sum(metrics::BYTES_SENT, &a) > 3.0 * (MIB + 100) as f64
+            && sum(metrics::BYTES_RECEIVED, &b) == sum(metrics::BYTES_SENT, &a)
             && sum(metrics::BYTES_IN_FLIGHT, &a) == 0.0
     })
     .await;
     let bytes = sum(metrics::BYTES_SENT, &a);
-    assert!(bytes > 3.0 * (MIB + 100) as f64 && bytes < 3.0 * (MIB + 200) as f64, "{bytes}");
-    assert_eq!(sum(metrics::BYTES_RECEIVED, &b), bytes);
-    assert_eq!(sum(metrics::NO_PROCESS, &b), 1.0);
+    assert!(bytes < 3.0 * (MIB + 200) as f64, "{bytes}");
     assert_eq!((sum(metrics::SESSION_UP, &a), sum(metrics::SESSION_UP, &b)), (1.0, 1.0));
     for (class, most) in [("express", 1.0), ("bulk", 4.0)] {
         let connections = recorder.sum(metrics::CONNECTIONS, a.name(), &[("class", class)]);
@@ -363,12 +373,16 @@ async fn two_nodes_move_every_metric() {
     within(a.prime(b.name())).await.unwrap();
     silence(&proxy);
     within(a.send(("inbox", b.name()), &"lost")).await.unwrap();
-    eventually("nodedown", || recorder.sum(metrics::NODEDOWNS, a.name(), &[("reason", "silent")]) == 1.0)
-        .await;
+    a.set_net_ticktime(Duration::from_secs(2)); // not before: a machine may stand still for so long
+    // The last that is counted of an end is what was not confirmed.
+    eventually("nodedown", || {
+        recorder.sum(metrics::NODEDOWNS, a.name(), &[("reason", "silent")]) == 1.0
+            && sum(metrics::UNCONFIRMED, &a) == 1.0
+    })
+    .await;
     let ended: Vec<_> = a.info().sessions_ended.into_iter().filter(|&(_, ended)| ended > 0).collect();
     assert_eq!(ended, [(EndReason::Silent, 1)]);
     assert!(sum(metrics::TICKS_MISSED, &a) > 0.0);
-    assert_eq!(sum(metrics::UNCONFIRMED, &a), 1.0);
     for gauge in [metrics::SESSION_UP, metrics::CONNECTIONS, metrics::BYTES_IN_FLIGHT, metrics::WAITING_SENDS]
     {
         assert_eq!(sum(gauge, &a), 0.0, "{gauge} after the end");

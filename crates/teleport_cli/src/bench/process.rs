@@ -113,6 +113,8 @@ fn process_id(pid: u32) -> io::Result<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::RecvTimeoutError;
+
     use super::*;
 
     #[test]
@@ -132,16 +134,24 @@ mod tests {
         let before = Usage::of(pid).unwrap();
         assert!(before.rss_kib > before.anonymous_kib && before.anonymous_kib > 0, "{before:?}");
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let (file, thread) =
-            (fs::File::open("/proc/self/status").unwrap(), std::thread::spawn(move || ended.recv()));
-        // It sleeps some time, and others may do so or end meanwhile.
-        while Usage::of(pid).unwrap().voluntary <= before.voluntary {
+        let sleeping = move || {
+            while ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {}
+        };
+        let (file, thread) = (fs::File::open("/proc/self/status").unwrap(), std::thread::spawn(sleeping));
+        // Others may sleep, too, or end meanwhile, and what they have slept with them.
+        let mut last = before.voluntary;
+        loop {
+            let now = Usage::of(pid).unwrap().voluntary;
+            if now > last {
+                break;
+            }
+            last = now;
             std::thread::yield_now();
         }
         let with = Usage::of(pid).unwrap();
         assert!(with.threads > 1 && with.descriptors > 3, "{with:?}");
         drop((end, file));
-        thread.join().unwrap().unwrap_err();
+        thread.join().unwrap();
     }
 
     #[test]

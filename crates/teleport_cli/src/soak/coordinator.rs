@@ -59,10 +59,20 @@ async fn reign(
     let mut struck = Struck::new();
     let mut ask = start + ASK_EVERY;
     progress.begin(seconds);
-    while Instant::now() < end {
-        let next = plan.next().map_or(ask, |next| next.min(ask)).min(end);
-        if let Some(Outcome::Struck(blow, true)) = fleet.attend(next).await? {
-            *struck.entry(blow.kind()).or_default() += 1;
+    // Each kind strikes at least once, however slow all goes.
+    let all_struck = |struck: &Struck| options.faults().iter().all(|kind| struck.contains_key(kind));
+    loop {
+        let now = Instant::now();
+        if now >= end && (all_struck(&struck) || now >= end + options.deadline) {
+            break;
+        }
+        let next = plan.next().map_or(ask, |next| next.min(ask)).min(end.max(now + SETTLE_EVERY));
+        match fleet.attend(next).await? {
+            Some(Outcome::Struck(blow, true)) => *struck.entry(blow.kind()).or_default() += 1,
+            Some(Outcome::Struck(blow, false)) if !struck.contains_key(&blow.kind()) => {
+                plan.again(blow.kind(), Instant::now());
+            }
+            _ => {}
         }
         let now = Instant::now();
         if now >= ask {

@@ -252,17 +252,28 @@ impl Connection {
 
     /// Lets nothing pass any more, in either direction, without telling anybody.
     pub fn stall(&self) {
-        self.flow.send_replace(Flow::Held);
+        self.tell(Flow::Held);
     }
 
     /// Takes what comes from now on, in either direction, and passes nothing on, without telling anybody.
     pub fn swallow(&self) {
-        self.flow.send_replace(Flow::Swallowed);
+        self.tell(Flow::Swallowed);
     }
 
     /// Undoes [`Connection::stall`], and [`Fault::Stall`] if it has struck.
     pub fn release(&self) {
-        self.flow.send_replace(Flow::Released);
+        self.tell(Flow::Released);
+    }
+
+    /// One that was told to end before still ends.
+    fn tell(&self, told: Flow) {
+        self.flow.send_if_modified(|flow| {
+            let goes_on = !matches!(*flow, Flow::Cut | Flow::Reset);
+            if goes_on {
+                *flow = told;
+            }
+            goes_on
+        });
     }
 }
 
@@ -351,11 +362,12 @@ async fn serve(client: TcpStream, number: u64, shared: Arc<Shared>) {
     };
     let (up, down) = (way(&client, &server, faults.to_server), way(&server, &client, faults.to_client));
     let end = tokio::select! {
-        end = async { tokio::try_join!(up.run(), down.run()) } => end.err(),
+        biased; // what it is told counts before what comes
         end = pump::ordered(&mut orders) => {
             shared.struck.fetch_add(1, Ordering::Relaxed);
             Some(end)
         }
+        end = async { tokio::try_join!(up.run(), down.run()) } => end.err(),
     };
     if end == Some(Flow::Reset) {
         for stream in [&client, &server] {

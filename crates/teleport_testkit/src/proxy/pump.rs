@@ -84,11 +84,12 @@ impl Way<'_> {
             if let Fault::Drip { pause, .. } = self.fault {
                 tokio::time::sleep(pause).await;
             }
+            // Before: who has got it may look at this.
+            self.forwarded.fetch_add(len as u64, Ordering::Relaxed);
             if self.write(&buffer[..len]).await.is_err() {
                 return Ok(()); // the other direction sees the end too, after what came before it
             }
             passed += len as u64;
-            self.forwarded.fetch_add(len as u64, Ordering::Relaxed);
         }
     }
 
@@ -127,8 +128,9 @@ impl Way<'_> {
     }
 
     async fn while_held(&mut self) {
-        // An error means that the connection is gone, and so is this soon.
-        let _ = self.flow.wait_for(|flow| *flow != Flow::Held).await;
+        // Nothing passes once it is told to end; who told it so ends it. An error means that the connection is gone, and so is
+        // this soon.
+        let _ = self.flow.wait_for(|flow| !matches!(flow, Flow::Held | Flow::Cut | Flow::Reset)).await;
     }
 
     async fn read(&self, buffer: &mut [u8]) -> Result<usize, Flow> {

@@ -58,8 +58,9 @@ impl Child {
         self.signal(rustix::process::Signal::STOP);
         let tasks = format!("/proc/{}/task", self.process.id().unwrap());
         let stopped = |task: std::io::Result<std::fs::DirEntry>| {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
-            stat.rsplit(") ").next().unwrap().starts_with('T')
+            // One may end meanwhile: all are looked at again then.
+            let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
         };
         eventually("all threads stopped", || std::fs::read_dir(&tasks).unwrap().all(stopped)).await;
     }

@@ -56,7 +56,7 @@ pub(super) fn open(book: &Arc<Book>, worker: u16) -> Result<impl Future<Output =
 
 impl Sender {
     async fn run(mut self) {
-        while !self.book.is_calm() {
+        while !self.book.is_calm() || self.is_to_play() {
             match self.send_one().await {
                 Ok(()) => {}
                 Err(SendError::NotRunning) => return,
@@ -172,10 +172,15 @@ impl Sender {
         }
     }
 
-    fn plays(&self) -> bool {
+    /// A fault that was planted is played, however slow all goes.
+    fn is_to_play(&self) -> bool {
         let kinds = [Plant::Lose, Plant::Double, Plant::Swap];
-        let is_next = !self.has_played && self.serial > PLANTED_AFTER && self.name == (0, 0, 0);
-        is_next && self.book.plant.is_some_and(|plant| kinds.contains(&plant))
+        let is_player = !self.has_played && self.name == (0, 0, 0);
+        is_player && self.book.plant.is_some_and(|plant| kinds.contains(&plant))
+    }
+
+    fn plays(&self) -> bool {
+        self.serial > PLANTED_AFTER && self.is_to_play()
     }
 
     /// Breaks a promise on purpose.
