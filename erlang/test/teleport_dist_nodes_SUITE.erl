@@ -140,6 +140,8 @@ a_dynamic_name_carries(_Config) ->
         ?assert(at(B, net_kernel, connect_node, [name(A)])),
         Node = at(B, erlang, node, []),
         ?assertNotEqual(nonode@nohost, Node),
+        %% Its answer comes from the other node, where the connection is up by then.
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
         ?assertEqual([Node], at(A, erlang, nodes, [hidden])),
         ?assertEqual([], at(B, teleport_test_carrier, numbers, [name(A), 20]))
     end).
@@ -219,8 +221,8 @@ who_asks_an_epmd_that_is_silent_gives_up(_Config) ->
         Silent = 'node@silent.invalid',
         Connect = spawn_link(fun() -> ?assertEqual(false, at(A, net_kernel, connect_node, [Silent])) end),
         Monitor = erlang:monitor(process, Connect),
-        teleport_test:eventually(fun() -> Asking() =/= [] end),
         receive {'DOWN', Monitor, process, Connect, Reason} -> ?assertEqual(normal, Reason) end,
+        ?assert(at(A, persistent_term, get, [{teleport_test_epmd, asked}, false])),
         teleport_test:eventually(fun() -> Asking() =:= [] end)
     end).
 
@@ -286,13 +288,32 @@ a_remote_shell_works(_Config) ->
         [begin
              Shell = ["-setcookie", cookie(), "-remsh", atom_to_list(name(A)) | Flags],
              Erl = lists:join($\s, ["erl" | Shell ++ teleport_test:code_path()]),
-             %% The end of its input would end the shell before it is one.
-             Said = os:cmd(lists:flatten(["(echo '{said_by, node()}.'; sleep 5) | timeout 20 script -qc \"", Erl, "\" /dev/null"])),
-             By = io_lib:format("{said_by,~p}", [name(A)]),
-             ?assertMatch({_, [_ | _]}, {Flags, string:find(Said, By)})
+             By = lists:flatten(io_lib:format("{said_by,~p}", [name(A)])),
+             %% The end of its input ends the shell: not before it has answered.
+             Script = open_port({spawn_executable, os:find_executable("timeout")},
+                                [{args, ["60", "script", "-qc", lists:flatten(Erl), "/dev/null"]}, exit_status, stderr_to_stdout]),
+             {os_pid, Pid} = erlang:port_info(Script, os_pid),
+             true = port_command(Script, "{said_by, node()}.\n"),
+             ?assertEqual({Flags, said}, {Flags, until_said(Script, By, "")}),
+             _ = os:cmd("kill " ++ integer_to_list(Pid)),
+             true = port_close(Script)
          end || Flags <- [["-sname", "undefined"], ["-sname", peer:random_name(), "-proto_dist", "teleport"],
                           ["-sname", "undefined", "-proto_dist", "teleport"]]]
     end).
+
+until_said(Port, By, Before) ->
+    receive
+        {Port, {data, More}} ->
+            Said = Before ++ More,
+            case string:find(Said, By) of
+                nomatch -> until_said(Port, By, Said);
+                _ -> said
+            end;
+        {Port, {exit_status, Status}} ->
+            {ended, Status, Before}
+    after 60000 ->
+        {never, Before}
+    end.
 
 distribution_stops_and_starts_again(_Config) ->
     with([carrier(), anonymous(["-proto_dist", "teleport"])], fun([A, B]) ->

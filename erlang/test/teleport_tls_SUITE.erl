@@ -176,6 +176,8 @@ carried_distribution_is_encrypted(Config) ->
         {Peer, Node}
     end || Tls <- [Options, Relative]],
     true = peer:call(PeerA, net_kernel, connect_node, [B]),
+    %% What is answered was sent.
+    pong = peer:call(PeerA, net_adm, ping, [B]),
     ok = peer:call(PeerA, teleport, start, []),
     ?assertMatch(#{encrypted := true, carried := #{messages_sent := Sent}} when Sent > 0, peer:call(PeerA, teleport, info, [B])),
     stop([PeerA, PeerB]).
