@@ -174,7 +174,7 @@ it_is_plain_to_peers_that_do_not_carry(_Config) ->
 
 %% It does not say that a node is gone, as it does of a node that it does not know.
 an_epmd_that_cannot_be_reached_knows_nothing(_Config) ->
-    Port = integer_to_list(free_port()),
+    Port = integer_to_list(teleport_test:free_port()),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", Port]}, exit_status]),
     {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
     Kill = fun() -> os:cmd("kill " ++ integer_to_list(Pid)) end,
@@ -201,12 +201,6 @@ knows_nothing(Port, Kill) ->
         ?assertNot(at(A, teleport_dist, has_left, [list_to_atom("nobody@" ++ Host)]))
     end).
 
-free_port() ->
-    {ok, Socket} = gen_tcp:listen(0, []),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.
-
 %% Each who asks has a descriptor, and there is another one after each set-up time.
 who_asks_an_epmd_that_is_silent_gives_up(_Config) ->
     Flags = ["-proto_dist", "teleport", "-epmd_module", "teleport_test_epmd", "-kernel", "net_setuptime", "1",
@@ -227,7 +221,7 @@ who_asks_an_epmd_that_is_silent_gives_up(_Config) ->
     end).
 
 it_works_without_epmd(_Config) ->
-    Port = free_port(),
+    Port = teleport_test:free_port(),
     Flags = ["-proto_dist", "teleport", "-start_epmd", "false", "-erl_epmd_port", integer_to_list(Port)],
     with([start(Flags), start(Flags ++ ["-dist_listen", "false"])], fun([A, B]) ->
         ?assertMatch({ok, {_, Port}}, at(A, teleport_manager, address, [])),
@@ -249,8 +243,8 @@ ports_and_interface_of_the_kernel_hold(_Config) ->
 
 %% As with `inet_tcp': who looks for it at these ports would find another node there.
 a_node_does_not_listen_at_other_ports(_Config) ->
-    {ok, Taken} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Taken),
+    Port = teleport_test:free_port(),
+    {ok, Taken} = gen_tcp:listen(Port, [{ip, {127, 0, 0, 1}}]),
     Flags = ["-kernel", "inet_dist_use_interface", "{127,0,0,1}", "inet_dist_listen_min", integer_to_list(Port),
              "inet_dist_listen_max", integer_to_list(Port)],
     Anonymous = anonymous(["-proto_dist", "teleport" | Flags]),

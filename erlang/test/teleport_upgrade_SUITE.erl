@@ -60,15 +60,9 @@ start(Root) ->
 start_peer(Root, Args) ->
     {ok, Peer, Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args ++
         ["-kernel", "prevent_overlapping_partitions", "false",
-         "-teleport", "listen", lists:flatten(io_lib:format("{{127,0,0,1},~b}", [free_port()]))]}),
+         "-teleport", "listen", lists:flatten(io_lib:format("{{127,0,0,1},~b}", [teleport_test:free_port()]))]}),
     true = net_kernel:connect_node(Node),
     #{node => Node, peer => Peer, root => Root}.
-
-free_port() ->
-    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}, {reuseaddr, true}]),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.
 
 copy(Root) ->
     From = filename:dirname(filename:dirname(code:which(teleport))),
