@@ -78,7 +78,8 @@ another_cookie_is_refused(_Config) ->
 
 %% They begin the handshake of distributed Erlang, and go or say something wrong.
 strangers_leave_nothing(_Config) ->
-    with([carrier(), start(["-setcookie", "nT3bW8xKq1ZcV5yHj0Lf"])], fun([A, B]) ->
+    Carrier = start(["-proto_dist", "teleport", "-kernel", "net_setuptime", "25"]),
+    with([Carrier, start(["-setcookie", "nT3bW8xKq1ZcV5yHj0Lf"])], fun([A, B]) ->
         ?assertEqual(pang, at(B, net_adm, ping, [name(A)])), % which loads what it takes
         {Name, Before} = {<<"N", 16#d07df7fbd:64, 7:32, 5:16, "xx@yy">>, open_at(A)},
         [begin
@@ -87,7 +88,7 @@ strangers_leave_nothing(_Config) ->
             {ok, _Status} = gen_tcp:recv(Socket, 0, 30000),
             Answer =/= none andalso gen_tcp:send(Socket, Answer),
             %% Before `net_setuptime' is over.
-            Answer =/= none andalso ?assertMatch(ok, until_closed(Socket, erlang:monotonic_time(millisecond) + 5000)),
+            Answer =/= none andalso ?assertMatch(ok, until_closed(Socket, erlang:monotonic_time(millisecond) + 20000)),
             gen_tcp:close(Socket)
         end || Answer <- [none, <<21:16, "r", 0:160>>], _ <- lists:seq(1, 5)],
         [?assertEqual(pang, at(B, net_adm, ping, [name(A)])) || _ <- lists:seq(1, 5)],
