@@ -138,8 +138,8 @@ a_wrong_cookie_is_logged(_Config) ->
     %% This node's attempt there, and the other's here.
     {error, {connect, _}} = teleport:send({x, Node}, hello),
     {ok, {_, Port}} = teleport_manager:address(),
-    ok = peer:call(Peer, application, set_env, [teleport, peers, #{node() => {{127, 0, 0, 1}, Port}}]),
-    {error, {connect, _}} = peer:call(Peer, teleport, send, [{x, node()}, hello]),
+    ok = teleport_test:at(Peer, application, set_env, [teleport, peers, #{node() => {{127, 0, 0, 1}, Port}}]),
+    {error, {connect, _}} = teleport_test:at(Peer, teleport, send, [{x, node()}, hello]),
     Name = atom_to_binary(Node),
     ?assertMatch(#{level := warning, meta := #{peer := Name, teleport := #{<<"error">> := _}}},
                  logged("cannot connect")),
@@ -427,8 +427,8 @@ start_at(Node) ->
 start_foreign() ->
     Args = ["-setcookie", atom_to_list(?OTHER_COOKIE) | teleport_test:code_path()],
     {ok, Peer, Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args}),
-    ok = peer:call(Peer, teleport, start, []),
-    {ok, {_, Port}} = peer:call(Peer, teleport_manager, address, []),
+    ok = teleport_test:at(Peer, teleport, start, []),
+    {ok, {_, Port}} = teleport_test:at(Peer, teleport_manager, address, []),
     ok = application:set_env(teleport, peers, #{Node => {{127, 0, 0, 1}, Port}}),
     {Peer, Node}.
 

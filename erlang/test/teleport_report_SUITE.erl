@@ -136,8 +136,8 @@ a_start_that_failed_says_why(_Config) ->
 
 a_rest_is_said_once(_Config) ->
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
-    ok = peer:call(Peer, teleport, start, []),
-    Checks = peer:call(Peer, teleport, check, []),
+    ok = teleport_test:at(Peer, teleport, start, []),
+    Checks = teleport_test:at(Peer, teleport, check, []),
     Report = printed(fun() -> teleport_report:node({error, not_running}, Checks) end),
     ?assertMatch([_, _], string:split(lists:join($\s, Report), "rests", all)),
     teleport_test:stop_peer(Peer).
