@@ -333,7 +333,8 @@ what_is_refused_or_ends_is_counted(Config) ->
     Node = ?config(node, Config),
     ok = teleport:prime(Node),
     #{address := {Ip, Port}, handshakes_refused := Refused, sessions_ended := #{disconnected := Ended}} = Before = teleport:info(),
-    ?assertMatch(#{sessions_refused := 0, newcomers_dropped := #{full := 0, slow := 0}}, Before),
+    %% On a busy machine one of any case before may have been slow.
+    ?assertMatch(#{sessions_refused := 0, newcomers_dropped := #{full := 0, slow := _}}, Before),
     ?assertEqual([disconnected, gone, peer_gave_up, peer_shut_down, probe_unanswered, protocol_error, restarted, silent],
                  lists:sort(maps:keys(maps:get(sessions_ended, Before)))),
     ?assertMatch(#{control_lost := 0, connections_stalled := 0, connections_retired := 0, answers_refused := 0},

@@ -324,6 +324,6 @@ prime_sets_a_pool_up_and_sends_nothing(_Config) ->
     {ok, Plain, PlainNode} = peer:start(#{name => peer:random_name(), connection => standard_io,
                                           args => teleport_test:code_path()}),
     ?assertEqual({[], {error, not_running}},
-                 {peer:call(Plain, teleport, nodes, []), peer:call(Plain, teleport, prime, [node()])}),
+                 {teleport_test:at(Plain, teleport, nodes, []), teleport_test:at(Plain, teleport, prime, [node()])}),
     ?assertEqual({error, {not_running, PlainNode}}, teleport:prime(PlainNode)),
     peer:stop(Plain).

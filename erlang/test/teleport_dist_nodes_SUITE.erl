@@ -78,7 +78,8 @@ another_cookie_is_refused(_Config) ->
 
 %% They begin the handshake of distributed Erlang, and go or say something wrong.
 strangers_leave_nothing(_Config) ->
-    with([carrier(), start(["-setcookie", "nT3bW8xKq1ZcV5yHj0Lf"])], fun([A, B]) ->
+    Carrier = start(["-proto_dist", "teleport", "-kernel", "net_setuptime", "25"]),
+    with([Carrier, start(["-setcookie", "nT3bW8xKq1ZcV5yHj0Lf"])], fun([A, B]) ->
         ?assertEqual(pang, at(B, net_adm, ping, [name(A)])), % which loads what it takes
         {Name, Before} = {<<"N", 16#d07df7fbd:64, 7:32, 5:16, "xx@yy">>, open_at(A)},
         [begin
@@ -87,7 +88,7 @@ strangers_leave_nothing(_Config) ->
             {ok, _Status} = gen_tcp:recv(Socket, 0, 30000),
             Answer =/= none andalso gen_tcp:send(Socket, Answer),
             %% Before `net_setuptime' is over.
-            Answer =/= none andalso ?assertMatch(ok, until_closed(Socket, erlang:monotonic_time(millisecond) + 5000)),
+            Answer =/= none andalso ?assertMatch(ok, until_closed(Socket, erlang:monotonic_time(millisecond) + 20000)),
             gen_tcp:close(Socket)
         end || Answer <- [none, <<21:16, "r", 0:160>>], _ <- lists:seq(1, 5)],
         [?assertEqual(pang, at(B, net_adm, ping, [name(A)])) || _ <- lists:seq(1, 5)],
@@ -140,6 +141,8 @@ a_dynamic_name_carries(_Config) ->
         ?assert(at(B, net_kernel, connect_node, [name(A)])),
         Node = at(B, erlang, node, []),
         ?assertNotEqual(nonode@nohost, Node),
+        %% Its answer comes from the other node, where the connection is up by then.
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
         ?assertEqual([Node], at(A, erlang, nodes, [hidden])),
         ?assertEqual([], at(B, teleport_test_carrier, numbers, [name(A), 20]))
     end).
@@ -172,7 +175,7 @@ it_is_plain_to_peers_that_do_not_carry(_Config) ->
 
 %% It does not say that a node is gone, as it does of a node that it does not know.
 an_epmd_that_cannot_be_reached_knows_nothing(_Config) ->
-    Port = integer_to_list(free_port()),
+    Port = integer_to_list(teleport_test:free_port()),
     Epmd = open_port({spawn_executable, os:find_executable("epmd")}, [{args, ["-port", Port]}, exit_status]),
     {os_pid, Pid} = erlang:port_info(Epmd, os_pid),
     Kill = fun() -> os:cmd("kill " ++ integer_to_list(Pid)) end,
@@ -199,12 +202,6 @@ knows_nothing(Port, Kill) ->
         ?assertNot(at(A, teleport_dist, has_left, [list_to_atom("nobody@" ++ Host)]))
     end).
 
-free_port() ->
-    {ok, Socket} = gen_tcp:listen(0, []),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.
-
 %% Each who asks has a descriptor, and there is another one after each set-up time.
 who_asks_an_epmd_that_is_silent_gives_up(_Config) ->
     Flags = ["-proto_dist", "teleport", "-epmd_module", "teleport_test_epmd", "-kernel", "net_setuptime", "1",
@@ -219,13 +216,13 @@ who_asks_an_epmd_that_is_silent_gives_up(_Config) ->
         Silent = 'node@silent.invalid',
         Connect = spawn_link(fun() -> ?assertEqual(false, at(A, net_kernel, connect_node, [Silent])) end),
         Monitor = erlang:monitor(process, Connect),
-        teleport_test:eventually(fun() -> Asking() =/= [] end),
         receive {'DOWN', Monitor, process, Connect, Reason} -> ?assertEqual(normal, Reason) end,
+        ?assert(at(A, persistent_term, get, [{teleport_test_epmd, asked}, false])),
         teleport_test:eventually(fun() -> Asking() =:= [] end)
     end).
 
 it_works_without_epmd(_Config) ->
-    Port = free_port(),
+    Port = teleport_test:free_port(),
     Flags = ["-proto_dist", "teleport", "-start_epmd", "false", "-erl_epmd_port", integer_to_list(Port)],
     with([start(Flags), start(Flags ++ ["-dist_listen", "false"])], fun([A, B]) ->
         ?assertMatch({ok, {_, Port}}, at(A, teleport_manager, address, [])),
@@ -247,8 +244,8 @@ ports_and_interface_of_the_kernel_hold(_Config) ->
 
 %% As with `inet_tcp': who looks for it at these ports would find another node there.
 a_node_does_not_listen_at_other_ports(_Config) ->
-    {ok, Taken} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Taken),
+    Port = teleport_test:free_port(),
+    {ok, Taken} = gen_tcp:listen(Port, [{ip, {127, 0, 0, 1}}]),
     Flags = ["-kernel", "inet_dist_use_interface", "{127,0,0,1}", "inet_dist_listen_min", integer_to_list(Port),
              "inet_dist_listen_max", integer_to_list(Port)],
     Anonymous = anonymous(["-proto_dist", "teleport" | Flags]),
@@ -286,13 +283,32 @@ a_remote_shell_works(_Config) ->
         [begin
              Shell = ["-setcookie", cookie(), "-remsh", atom_to_list(name(A)) | Flags],
              Erl = lists:join($\s, ["erl" | Shell ++ teleport_test:code_path()]),
-             %% The end of its input would end the shell before it is one.
-             Said = os:cmd(lists:flatten(["(echo '{said_by, node()}.'; sleep 5) | timeout 20 script -qc \"", Erl, "\" /dev/null"])),
-             By = io_lib:format("{said_by,~p}", [name(A)]),
-             ?assertMatch({_, [_ | _]}, {Flags, string:find(Said, By)})
+             By = lists:flatten(io_lib:format("{said_by,~p}", [name(A)])),
+             %% The end of its input ends the shell: not before it has answered.
+             Script = open_port({spawn_executable, os:find_executable("timeout")},
+                                [{args, ["60", "script", "-qc", lists:flatten(Erl), "/dev/null"]}, exit_status, stderr_to_stdout]),
+             {os_pid, Pid} = erlang:port_info(Script, os_pid),
+             true = port_command(Script, "{said_by, node()}.\n"),
+             ?assertEqual({Flags, said}, {Flags, until_said(Script, By, "")}),
+             _ = os:cmd("kill " ++ integer_to_list(Pid)),
+             true = port_close(Script)
          end || Flags <- [["-sname", "undefined"], ["-sname", peer:random_name(), "-proto_dist", "teleport"],
                           ["-sname", "undefined", "-proto_dist", "teleport"]]]
     end).
+
+until_said(Port, By, Before) ->
+    receive
+        {Port, {data, More}} ->
+            Said = Before ++ More,
+            case string:find(Said, By) of
+                nomatch -> until_said(Port, By, Said);
+                _ -> said
+            end;
+        {Port, {exit_status, Status}} ->
+            {ended, Status, Before}
+    after 60000 ->
+        {never, Before}
+    end.
 
 distribution_stops_and_starts_again(_Config) ->
     with([carrier(), anonymous(["-proto_dist", "teleport"])], fun([A, B]) ->

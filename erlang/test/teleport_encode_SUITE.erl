@@ -142,7 +142,7 @@ random_terms_arrive_as_they_were(Config) ->
 
 requests_and_replies_of_every_kind_arrive_as_they_were(Config) ->
     Node = ?config(node, Config),
-    {ok, _Server} = peer:call(?config(peer, Config), teleport_test_server, start, [encode_server]),
+    {ok, _Server} = teleport_test:at(?config(peer, Config), teleport_test_server, start, [encode_server]),
     Large = [lists:seq(1, 100000), fun lists:sort/1, <<5:3>>, 1 bsl 100, binary:copy(<<1>>, 1 bsl 20)],
     lists:foreach(fun(Term) ->
         {ok, Echoed} = teleport:gs_call({encode_server, Node}, {echo, Term}),

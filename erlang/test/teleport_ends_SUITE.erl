@@ -301,6 +301,13 @@ a_small_reply_passes_a_large_one(_Config) ->
         #{peers := #{} = Peers} = erpc:call(Node, teleport, info, []),
         maps:get(messages_sent, maps:get(node(), Peers))
     end,
+    %% On a busy machine the large one may be through by the time that one looks. A small one that does not pass is never first.
+    ?assert(lists:any(fun(_) -> passes(Large, Small, Sent) end, lists:seq(1, 10))),
+    ok = application:stop(teleport),
+    teleport_test:stop_peer(Peer).
+
+%% Whether the reply of the one is sent while that of the other is still encoded.
+passes(Large, Small, Sent) ->
     Before = Sent(),
     Self = self(),
     Id = teleport:send_request(Large, {run, fun() -> Self ! begun, lists:seq(1, 10000000) end}),
@@ -308,10 +315,9 @@ a_small_reply_passes_a_large_one(_Config) ->
     %% It has answered when it answers distributed Erlang.
     {ok, answered} = gen_server:call(Large, {echo, answered}, ?PATIENCE),
     {ok, second} = teleport:gs_call(Small, {echo, second}, ?PATIENCE),
-    ?assertEqual(Before + 1, Sent()),
+    IsFirst = Sent() =:= Before + 1,
     {ok, third} = teleport:gs_call(Large, {echo, third}, ?PATIENCE),
     ?assertEqual(Before + 3, Sent()),
     {reply, List} = teleport:receive_response(Id, ?PATIENCE),
     ?assertEqual(10000000, length(List)),
-    ok = application:stop(teleport),
-    teleport_test:stop_peer(Peer).
+    IsFirst.

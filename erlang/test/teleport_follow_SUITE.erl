@@ -19,6 +19,8 @@
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2, unresolved/1]).
 
+-import(teleport_test, [at/4]).
+
 -define(COOKIE, 'aVhQ3tBnX81kLmZr').
 -define(OTHER, 'pW9cYt5RfJ20sDqE').
 
@@ -57,18 +59,18 @@ it_follows_to_another_name(_Config) ->
 
 again(Next, IsAsExpected) ->
     {Peer, Name, Node} = start_named(),
-    Old = peer:call(Peer, erlang, whereis, [server]),
+    Old = at(Peer, erlang, whereis, [server]),
     both_ways(Peer, Node, 1),
-    ok = peer:call(Peer, net_kernel, stop, []),
+    ok = at(Peer, net_kernel, stop, []),
     Other = name(Peer, Next(Name)),
     both_ways(Peer, Other, 2),
     %% Pids of then are nobody's.
     {exit, Reason} = teleport_test:outcome(teleport, gs_call, [Old, {echo, 1}]),
     ?assert(IsAsExpected(Reason)),
-    Server = peer:call(Peer, erlang, whereis, [server]),
+    Server = at(Peer, erlang, whereis, [server]),
     ?assertEqual({ok, there}, teleport:gs_call(Server, {echo, there})),
     Monitor = teleport:monitor(Server),
-    ok = peer:call(Peer, gen_server, stop, [server]),
+    ok = at(Peer, gen_server, stop, [server]),
     ?assertEqual({'DOWN', Monitor, process, Server, normal}, teleport_test:receive_one()),
     ?assertEqual([], teleport_test:mailbox()),
     stop(Peer).
@@ -80,10 +82,10 @@ those_who_wait_are_told(_Config) ->
     %% Their pids would be those of another node later.
     Waiters = [list_to_atom("waiter_" ++ integer_to_list(Number)) || Number <- lists:seq(1, 60)],
     Kinds = lists:append([lists:duplicate(20, What) || What <- [call, request, monitor]]),
-    [true = peer:call(Peer, ?MODULE, wait_for, [What, Server, Name]) || {What, Name} <- lists:zip(Kinds, Waiters)],
-    teleport_test:eventually(fun() -> maps:get(waiting_for, peer:call(Peer, teleport, info, [])) =:= 60 end),
+    [true = at(Peer, ?MODULE, wait_for, [What, Server, Name]) || {What, Name} <- lists:zip(Kinds, Waiters)],
+    teleport_test:eventually(fun() -> maps:get(waiting_for, at(Peer, teleport, info, [])) =:= 60 end),
     Here = teleport:send_request({server, Node}, never),
-    ok = peer:call(Peer, net_kernel, stop, []),
+    ok = at(Peer, net_kernel, stop, []),
     Told = [peer:call(Peer, ?MODULE, told, [Waiter], 30000) || Waiter <- Waiters],
     {Calls, Others} = lists:split(20, Told),
     {Requests, Monitors} = lists:split(20, Others),
@@ -119,7 +121,7 @@ told(Waiter) ->
 renaming_again_and_again_hangs_nothing(_Config) ->
     {Peer, Name, _Node} = start_named(),
     [begin
-        ok = peer:call(Peer, net_kernel, stop, []),
+        ok = at(Peer, net_kernel, stop, []),
         Node = name(Peer, Next),
         _ = [peer:call(Peer, teleport, send, [{nobody, node()}, hello], 30000), teleport:send({nobody, Node}, hello)],
         Round rem 5 =:= 0 andalso both_ways(Peer, Node, Round)
@@ -130,33 +132,33 @@ renaming_again_and_again_hangs_nothing(_Config) ->
 what_comes_after_an_unnoticed_stop_arrives(_Config) ->
     {Peer, _Name, Node} = start_named(),
     Fresh = [begin
-        {ok, _} = peer:call(Peer, gen_server, start, [{local, Name}, teleport_test_server, [], []]),
-        {Name, peer:call(Peer, erlang, whereis, [Name])}
+        {ok, _} = at(Peer, gen_server, start, [{local, Name}, teleport_test_server, [], []]),
+        {Name, at(Peer, erlang, whereis, [Name])}
      end || Name <- [by_pid, by_name]],
     both_ways(Peer, Node, 1),
-    ok = peer:call(Peer, teleport_guard, stop, []),
-    teleport_test:eventually(fun() -> peer:call(Peer, erlang, whereis, [teleport_guard]) =:= undefined end),
-    ok = peer:call(Peer, sys, suspend, [teleport_manager]),
+    ok = at(Peer, teleport_guard, stop, []),
+    teleport_test:eventually(fun() -> at(Peer, erlang, whereis, [teleport_guard]) =:= undefined end),
+    ok = at(Peer, sys, suspend, [teleport_manager]),
     ok = sys:suspend(teleport_manager),
-    ok = peer:call(Peer, net_kernel, stop, []),
+    ok = at(Peer, net_kernel, stop, []),
     %% The name goes with the last connection of distributed Erlang, which `stop' does not wait for.
-    teleport_test:eventually(fun() -> peer:call(Peer, erlang, node, []) =:= nonode@nohost end),
+    teleport_test:eventually(fun() -> at(Peer, erlang, node, []) =:= nonode@nohost end),
     ?assertEqual([Node], teleport:nodes()),
     [begin
         ok = teleport:send(Ref, {note, Number}, [{ack, Number}]),
         ?assertEqual({teleport, Number, delivered}, teleport_test:receive_one()),
-        ?assertEqual([Number], peer:call(Peer, gen_server, call, [Name, notes]))
+        ?assertEqual([Number], at(Peer, gen_server, call, [Name, notes]))
      end || {Number, Ref, Name} <- [{1, proplists:get_value(by_pid, Fresh), by_pid}, {2, {by_name, Node}, by_name}]],
     ok = sys:resume(teleport_manager),
     stop(Peer).
 
 it_rests_without_a_name(_Config) ->
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
-    ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
-    ?assertMatch({ok, _}, peer:call(Peer, gen_server, start, [{local, server}, teleport_test_server, [], []])),
+    ?assertEqual(ok, at(Peer, teleport, start, [])),
+    ?assertMatch({ok, _}, at(Peer, gen_server, start, [{local, server}, teleport_test_server, [], []])),
     %% What is local works; what is not ends as OTP has it.
-    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [server, {echo, 1}])),
-    ?assertEqual(ok, peer:call(Peer, teleport, send, [server, hello])),
+    ?assertEqual({ok, 1}, at(Peer, teleport, gs_call, [server, {echo, 1}])),
+    ?assertEqual(ok, at(Peer, teleport, send, [server, hello])),
     Away = {server, node()},
     Nobody = [node(), erlang, node, []],
     ?assertEqual(outcome(Peer, erpc, call, Nobody), outcome(Peer, teleport_erpc, call, Nobody)),
@@ -169,22 +171,22 @@ it_rests_without_a_name(_Config) ->
                                            {gen_server, multi_call, multi_call, [[node()], server, hello, 1000]},
                                            {gen_server, stop, gs_stop, [Away]},
                                            {gen_server, stop, gs_stop, [Away, shutdown, 1000]}]],
-    [?assertEqual(peer:call(Peer, ?MODULE, requested, [Otp, Away]), peer:call(Peer, ?MODULE, requested, [Ours, Away]))
+    [?assertEqual(at(Peer, ?MODULE, requested, [Otp, Away]), at(Peer, ?MODULE, requested, [Ours, Away]))
      || {Otp, Ours} <- [{gen_server, teleport}, {gen_statem, teleport_gen_statem}]],
     ?assertEqual(outcome(Peer, erlang, monitor, [process, Away]), outcome(Peer, teleport, monitor, [Away])),
-    ?assertEqual({error, not_running}, peer:call(Peer, teleport, send, [Away, hello])),
-    ?assertEqual({error, not_running}, peer:call(Peer, teleport, info, [])),
-    [{nonode@nohost, {error, [{running, {error, rests}, Text} | _]}}] = peer:call(Peer, teleport, check, []),
+    ?assertEqual({error, not_running}, at(Peer, teleport, send, [Away, hello])),
+    ?assertEqual({error, not_running}, at(Peer, teleport, info, [])),
+    [{nonode@nohost, {error, [{running, {error, rests}, Text} | _]}}] = at(Peer, teleport, check, []),
     ?assertNotEqual(nomatch, string:find(Text, "not distributed")),
     %% It wakes, and rests again.
     [begin
         Node = name(Peer, peer:random_name()),
         both_ways(Peer, Node, Round),
-        ok = peer:call(Peer, net_kernel, stop, []),
-        teleport_test:eventually(fun() -> peer:call(Peer, teleport, info, []) =:= {error, not_running} end),
-        ?assertExit({{nodedown, _}, _}, peer:call(Peer, teleport, gs_call, [Away, hello]))
+        ok = at(Peer, net_kernel, stop, []),
+        teleport_test:eventually(fun() -> at(Peer, teleport, info, []) =:= {error, not_running} end),
+        ?assertExit({{nodedown, _}, _}, at(Peer, teleport, gs_call, [Away, hello]))
      end || Round <- [1, 2]],
-    ?assertEqual(ok, peer:call(Peer, application, stop, [teleport])),
+    ?assertEqual(ok, at(Peer, application, stop, [teleport])),
     stop(Peer).
 
 %% How a request ends.
@@ -195,16 +197,16 @@ a_node_takes_its_name_from_the_first_peer(_Config) ->
     Cookie = atom_to_list(erlang:get_cookie()),
     Args = ["-sname", "undefined", "-setcookie", Cookie | teleport_test:code_path()],
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args}),
-    ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
-    [{_, {error, [{running, {error, rests}, Text} | _]}}] = peer:call(Peer, teleport, check, []),
+    ?assertEqual(ok, at(Peer, teleport, start, [])),
+    [{_, {error, [{running, {error, rests}, Text} | _]}}] = at(Peer, teleport, check, []),
     ?assertNotEqual(nomatch, string:find(Text, "no name yet")),
     [begin
-        true = peer:call(Peer, net_kernel, connect_node, [node()]),
-        Node = peer:call(Peer, erlang, node, []),
+        true = at(Peer, net_kernel, connect_node, [node()]),
+        Node = at(Peer, erlang, node, []),
         start_server(Peer),
         both_ways(Peer, Node, Round),
         true = erlang:disconnect_node(Node),
-        teleport_test:eventually(fun() -> peer:call(Peer, teleport, info, []) =:= {error, not_running} end)
+        teleport_test:eventually(fun() -> at(Peer, teleport, info, []) =:= {error, not_running} end)
      end || Round <- [1, 2]],
     stop(Peer).
 
@@ -213,24 +215,24 @@ an_engine_that_cannot_start_is_tried_again(_Config) ->
     {ok, Listening} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Listening),
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
-    ok = peer:call(Peer, application, load, [teleport]),
-    ok = peer:call(Peer, application, set_env, [teleport, listen, {{127, 0, 0, 1}, Port}]),
-    ok = peer:call(Peer, teleport, start, []),
-    {ok, _} = peer:call(Peer, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]]),
+    ok = at(Peer, application, load, [teleport]),
+    ok = at(Peer, application, set_env, [teleport, listen, {{127, 0, 0, 1}, Port}]),
+    ok = at(Peer, teleport, start, []),
+    {ok, _} = at(Peer, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]]),
     Why = fun() ->
-        [{_, {error, [{running, {error, Reason}, Text} | _]}}] = peer:call(Peer, teleport, check, []),
+        [{_, {error, [{running, {error, Reason}, Text} | _]}}] = at(Peer, teleport, check, []),
         {Reason, string:find(Text, integer_to_list(Port)) =/= nomatch}
     end,
     teleport_test:eventually(fun() -> Why() =:= {not_running, true} end),
     %% So do its processes, if they have to begin anew.
-    Manager = peer:call(Peer, erlang, whereis, [teleport_manager]),
-    true = peer:call(Peer, erlang, exit, [Manager, kill]),
-    teleport_test:eventually(fun() -> not lists:member(peer:call(Peer, erlang, whereis, [teleport_manager]), [Manager, undefined]) end),
+    Manager = at(Peer, erlang, whereis, [teleport_manager]),
+    true = at(Peer, erlang, exit, [Manager, kill]),
+    teleport_test:eventually(fun() -> not lists:member(at(Peer, erlang, whereis, [teleport_manager]), [Manager, undefined]) end),
     teleport_test:eventually(fun() -> Why() =:= {not_running, true} end),
     ok = gen_tcp:close(Listening),
     teleport_test:eventually(fun() ->
-        _ = peer:call(Peer, erlang, send, [teleport_manager, look]),
-        is_map(peer:call(Peer, teleport, info, []))
+        _ = at(Peer, erlang, send, [teleport_manager, look]),
+        is_map(at(Peer, teleport, info, []))
     end),
     stop(Peer).
 
@@ -300,8 +302,8 @@ it_listens_where_it_is_told_to(_Config) ->
     [begin
          Args = ["-name", peer:random_name() ++ "@127.0.0.1", "-kernel", "inet_dist_" ++ Key, Value | teleport_test:code_path()],
          {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args}),
-         ok = peer:call(Peer, teleport, start, []),
-         ?assertMatch({Value, {ok, {{127, 0, 0, 1}, _}}}, {Value, peer:call(Peer, teleport_manager, address, [])}),
+         ok = at(Peer, teleport, start, []),
+         ?assertMatch({Value, {ok, {{127, 0, 0, 1}, _}}}, {Value, at(Peer, teleport_manager, address, [])}),
          stop(Peer)
      end || {Key, Value} <- [{"use_interface", "loopback"}, {"listen_options", "[{ip,loopback}]"}]],
     ok = application:stop(teleport),
@@ -316,7 +318,7 @@ it_listens_where_it_is_told_to(_Config) ->
 hidden_nodes_are_reached(_Config) ->
     [{Peer, Node}, {Other, Away}] = [teleport_test:start_peer(peer:random_name(), [], ["-hidden"]) || _ <- [1, 2]],
     start_server(Other),
-    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
+    ?assertEqual({ok, 1}, at(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
     %% The end of one is seen by the other, though neither is in the other's nodes().
     stop(Other),
     teleport_test:eventually(fun() -> not teleport_test:has_session(Node, Away) end),
@@ -327,37 +329,37 @@ hidden_nodes_are_reached(_Config) ->
 %% As in a running cluster: on all nodes, and before they have anything to do with each other.
 it_follows_cookies(_Config) ->
     Pair = [{Peer, Node}, {Other, Away}] = start_pair(),
-    true = peer:call(Peer, net_kernel, connect_node, [Away]),
+    true = at(Peer, net_kernel, connect_node, [Away]),
     %% Managers have seen the nodeup.
-    [_ = peer:call(At, sys, get_state, [teleport_manager]) || {At, _} <- Pair],
-    [true = peer:call(At, erlang, set_cookie, [?OTHER]) || {At, _} <- Pair],
-    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
+    [_ = at(At, sys, get_state, [teleport_manager]) || {At, _} <- Pair],
+    [true = at(At, erlang, set_cookie, [?OTHER]) || {At, _} <- Pair],
+    ?assertEqual({ok, 1}, at(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
     %% And back, at the next handshake.
-    [true = peer:call(At, erlang, set_cookie, [?COOKIE]) || {At, _} <- Pair],
-    true = peer:call(Peer, teleport_nif, disconnect, [Away]),
+    [true = at(At, erlang, set_cookie, [?COOKIE]) || {At, _} <- Pair],
+    true = at(Peer, teleport_nif, disconnect, [Away]),
     ?assertEqual({ok, 2}, eventually_calls(Other, {server, Node}, {echo, 2})),
     %% Where they differ there is no session, and it is said why.
-    true = peer:call(Other, erlang, set_cookie, [?OTHER]),
-    true = peer:call(Peer, teleport_nif, disconnect, [Away]),
-    teleport_test:eventually(fun() -> peer:call(Other, teleport, nodes, []) =:= [] end),
-    {error, Steps} = peer:call(Peer, teleport, check, [Away]),
+    true = at(Other, erlang, set_cookie, [?OTHER]),
+    true = at(Peer, teleport_nif, disconnect, [Away]),
+    teleport_test:eventually(fun() -> at(Other, teleport, nodes, []) =:= [] end),
+    {error, Steps} = at(Peer, teleport, check, [Away]),
     ?assertMatch({handshake, {error, cookie}, _}, lists:keyfind(handshake, 1, Steps)),
     [stop(At) || {At, _} <- Pair].
 
 a_cookie_for_one_node_is_used(_Config) ->
     Pair = [{Peer, Node}, {Other, Away}] = start_pair(),
-    true = peer:call(Peer, erlang, set_cookie, [Away, ?OTHER]),
-    true = peer:call(Other, erlang, set_cookie, [Node, ?OTHER]),
-    ?assertEqual({ok, 1}, peer:call(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
+    true = at(Peer, erlang, set_cookie, [Away, ?OTHER]),
+    true = at(Other, erlang, set_cookie, [Node, ?OTHER]),
+    ?assertEqual({ok, 1}, at(Peer, teleport, gs_call, [{server, Away}, {echo, 1}])),
     [stop(At) || {At, _} <- Pair].
 
 %% Without distributed Erlang OTP has the cookie `nocookie', which everybody knows.
 nobody_guesses_the_cookie_at_the_end(_Config) ->
     {Peer, _Name, _Node} = start_named(),
-    ok = peer:call(Peer, sys, suspend, [teleport_manager]),
-    ok = peer:call(Peer, net_kernel, stop, []),
-    ?assertEqual(<<>>, peer:call(Peer, teleport_answers, cookie, [unknown])),
-    ok = peer:call(Peer, sys, resume, [teleport_manager]),
+    ok = at(Peer, sys, suspend, [teleport_manager]),
+    ok = at(Peer, net_kernel, stop, []),
+    ?assertEqual(<<>>, at(Peer, teleport_answers, cookie, [unknown])),
+    ok = at(Peer, sys, resume, [teleport_manager]),
     stop(Peer).
 
 %% Of distributed Erlang's processes the guard is the first to be ended, while the node still has its name.
@@ -409,7 +411,7 @@ questions_of_strangers_are_bounded(_Config) ->
 %% A node that knows this one's port, and has another cookie.
 start_stranger(Name, Port) ->
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
-    ok = peer:call(Peer, ?MODULE, be_strange, [Name, #{node() => {{127, 0, 0, 1}, Port}}]),
+    ok = at(Peer, ?MODULE, be_strange, [Name, #{node() => {{127, 0, 0, 1}, Port}}]),
     Peer.
 
 be_strange(Name, Peers) ->
@@ -429,18 +431,18 @@ questions() ->
 
 it_follows_the_ticktime(_Config) ->
     {Peer, _Node} = teleport_test:start_peer(),
-    ?assertMatch(#{net_ticktime := 60}, peer:call(Peer, teleport, info, [])),
-    _ = peer:call(Peer, net_kernel, set_net_ticktime, [17, 0]),
-    teleport_test:eventually(fun() -> maps:get(net_ticktime, peer:call(Peer, teleport, info, [])) =:= 17 end),
+    ?assertMatch(#{net_ticktime := 60}, at(Peer, teleport, info, [])),
+    _ = at(Peer, net_kernel, set_net_ticktime, [17, 0]),
+    teleport_test:eventually(fun() -> maps:get(net_ticktime, at(Peer, teleport, info, [])) =:= 17 end),
     stop(Peer).
 
 a_configured_ticktime_wins(_Config) ->
     {Peer, _Node} = teleport_test:start_peer(peer:random_name(), [{net_ticktime, 20}]),
-    _ = peer:call(Peer, net_kernel, set_net_ticktime, [17, 0]),
+    _ = at(Peer, net_kernel, set_net_ticktime, [17, 0]),
     %% As if the time had come to look.
-    _ = peer:call(Peer, erlang, send, [teleport_manager, look]),
-    _ = peer:call(Peer, sys, get_state, [teleport_manager]),
-    ?assertMatch(#{net_ticktime := 20}, peer:call(Peer, teleport, info, [])),
+    _ = at(Peer, erlang, send, [teleport_manager, look]),
+    _ = at(Peer, sys, get_state, [teleport_manager]),
+    ?assertMatch(#{net_ticktime := 20}, at(Peer, teleport, info, [])),
     stop(Peer).
 
 %% Carriers.
@@ -448,14 +450,14 @@ a_configured_ticktime_wins(_Config) ->
 encrypted_clusters_are_not_downgraded(_Config) ->
     [begin
         {ok, Peer, _} = peer:start(#{connection => standard_io, args => ["-proto_dist", Carrier | teleport_test:code_path()]}),
-        {error, {tls_distribution, Text}} = peer:call(Peer, teleport, start, []),
+        {error, {tls_distribution, Text}} = at(Peer, teleport, start, []),
         [?assertNotEqual(nomatch, string:find(Text, Part)) || Part <- [Carrier, "allow_plain", "true"]],
-        ok = peer:call(Peer, application, set_env, [teleport, allow_plain, true]),
-        ok = peer:call(Peer, teleport_test_log, note, []),
+        ok = at(Peer, application, set_env, [teleport, allow_plain, true]),
+        ok = at(Peer, teleport_test_log, note, []),
         [begin
-            ?assertEqual(ok, peer:call(Peer, teleport, start, [])),
-            ?assertEqual(Start, peer:call(Peer, teleport_test_log, count, ["allow_plain"])),
-            ok = peer:call(Peer, application, stop, [teleport])
+            ?assertEqual(ok, at(Peer, teleport, start, [])),
+            ?assertEqual(Start, at(Peer, teleport_test_log, count, ["allow_plain"])),
+            ok = at(Peer, application, stop, [teleport])
          end || Start <- [1, 2]],
         stop(Peer)
      end || Carrier <- ["inet_tls", "inet6_tls"]].
@@ -465,27 +467,27 @@ encrypted_clusters_are_not_downgraded(_Config) ->
 %% A node that is named while it runs, with teleport, and a server.
 start_named() ->
     {ok, Peer, _} = peer:start(#{connection => standard_io, args => teleport_test:code_path()}),
-    ok = peer:call(Peer, teleport, start, []),
+    ok = at(Peer, teleport, start, []),
     Name = peer:random_name(),
     {Peer, Name, name(Peer, Name)}.
 
 name(Peer, Name) ->
-    {ok, _} = peer:call(Peer, net_kernel, start, [[list_to_atom(Name), shortnames]]),
-    true = peer:call(Peer, erlang, set_cookie, [erlang:get_cookie()]),
+    {ok, _} = at(Peer, net_kernel, start, [[list_to_atom(Name), shortnames]]),
+    true = at(Peer, erlang, set_cookie, [erlang:get_cookie()]),
     start_server(Peer),
-    Node = peer:call(Peer, erlang, node, []),
+    Node = at(Peer, erlang, node, []),
     teleport_test:eventually(fun() -> runs_as(Peer, Node) end),
     true = net_kernel:connect_node(Node),
     Node.
 
 runs_as(Peer, Node) ->
-    case peer:call(Peer, teleport, info, []) of
+    case at(Peer, teleport, info, []) of
         #{name := Node} -> true;
         _ -> false
     end.
 
 start_server(Peer) ->
-    case peer:call(Peer, gen_server, start, [{local, server}, teleport_test_server, [], []]) of
+    case at(Peer, gen_server, start, [{local, server}, teleport_test_server, [], []]) of
         {ok, _} -> ok;
         {error, {already_started, _}} -> ok
     end.
@@ -509,9 +511,9 @@ start_pair() ->
     [begin
         Args = ["-setcookie", atom_to_list(?COOKIE) | teleport_test:code_path()],
         {ok, Peer, Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args}),
-        ok = peer:call(Peer, teleport, start, []), start_server(Peer), {Peer, Node}
+        ok = at(Peer, teleport, start, []), start_server(Peer), {Peer, Node}
      end || _ <- [1, 2]].
 
-outcome(Peer, Module, Function, Args) -> peer:call(Peer, teleport_test, outcome, [Module, Function, Args]).
+outcome(Peer, Module, Function, Args) -> at(Peer, teleport_test, outcome, [Module, Function, Args]).
 
 stop(Peer) -> teleport_test:stop_peer(Peer).

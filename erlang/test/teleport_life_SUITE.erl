@@ -310,9 +310,9 @@ copy(Config, Name) ->
 start_from(Root) ->
     Args = ["-pa", filename:join(Root, "ebin")],
     {ok, Peer, _Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args}),
-    Result = peer:call(Peer, teleport, start, []),
+    Result = teleport_test:at(Peer, teleport, start, []),
     %% Nothing of it is left, and the node goes on.
-    ?assertEqual(Result, peer:call(Peer, teleport, start, [])),
+    ?assertEqual(Result, teleport_test:at(Peer, teleport, start, [])),
     teleport_test:stop_peer(Peer),
     Result.
 

@@ -13,6 +13,8 @@
          a_loopback_of_another_host_is_not_the_peer/1, a_dropped_port_is_named_in_the_log/1,
          a_node_that_is_not_reached_connects_when_asked/1, nodes_are_reached_over_what_they_have_set_up/1]).
 
+-import(teleport_test, [at/4]).
+
 suite() ->
     [{timetrap, {minutes, 3}}].
 
@@ -71,7 +73,7 @@ an_inner_address_is_reached_by_an_outer_one(Config) ->
     ?assertEqual({{10, 88, 0, 2}, 4371}, address(B)),
     both_ways(Nodes),
     %% Anew, from the side that has to find the way.
-    true = peer:call(element(1, A), teleport_nif, disconnect, [element(2, B)]),
+    true = at(element(1, A), teleport_nif, disconnect, [element(2, B)]),
     both_ways(Nodes),
     [stop(Node) || Node <- Nodes].
 
@@ -84,7 +86,7 @@ translated_ports_are_reached_as_advertised(Config) ->
     [begin
         Nodes = [A, B] = start_both(Spaces, [], [{listen, {{0, 0, 0, 0}, 9101}}, {advertise, Advertised}]),
         ?assertEqual({ok, 1}, call(A, B, 1)),
-        {ok, Steps} = peer:call(element(1, A), teleport, check, [element(2, B)]),
+        {ok, Steps} = at(element(1, A), teleport, check, [element(2, B)]),
         ?assertMatch({peer, ok, _}, lists:keyfind(peer, 1, Steps)),
         both_ways(Nodes),
         [stop(Node) || Node <- Nodes]
@@ -102,7 +104,7 @@ names_of_an_epmd_module_are_resolved_by_it(Config) ->
 a_resolver_that_never_answers_is_not_needed(Config) ->
     [{Peer, _} = A, {_, Away} = B] = [start(Space, Name, ["-epmd_module", "teleport_test_epmd"], [])
         || {Space, Name} <- lists:zip(with_ipv4(Config), ["n1@silent1.invalid", "n2@host2.invalid"])],
-    true = peer:call(Peer, net_kernel, connect_node, [Away]),
+    true = at(Peer, net_kernel, connect_node, [Away]),
     ?assertEqual({ok, back}, call(B, A, back)),
     [stop(Node) || Node <- [A, B]].
 
@@ -110,13 +112,13 @@ a_resolver_that_never_answers_is_not_needed(Config) ->
 names_are_looked_up_when_they_are_used(Config) ->
     Spaces = with_ipv4(Config),
     [{Peer, _} = A, {_, Node} = B] = start_both(Spaces, [], []),
-    ok = peer:call(Peer, application, set_env, [teleport, peers, #{Node => [{"outer.example", 4371}, {<<"other.example">>, 4371}]}]),
-    ok = peer:call(Peer, inet_db, set_lookup, [[file]]),
-    ?assertMatch({error, {not_running, Node}}, peer:call(Peer, teleport, send, [{server, Node}, {note, 1}])),
+    ok = at(Peer, application, set_env, [teleport, peers, #{Node => [{"outer.example", 4371}, {<<"other.example">>, 4371}]}]),
+    ok = at(Peer, inet_db, set_lookup, [[file]]),
+    ?assertMatch({error, {not_running, Node}}, at(Peer, teleport, send, [{server, Node}, {note, 1}])),
     %% No process is there.
-    ok = peer:call(Peer, inet_db, add_host, [{10, 77, 0, 1}, ["outer.example"]]),
-    ?assertMatch({error, {connect, _}}, peer:call(Peer, teleport, send, [{server, Node}, {note, 2}])),
-    ok = peer:call(Peer, inet_db, add_host, [{10, 77, 0, 2}, ["other.example"]]),
+    ok = at(Peer, inet_db, add_host, [{10, 77, 0, 1}, ["outer.example"]]),
+    ?assertMatch({error, {connect, _}}, at(Peer, teleport, send, [{server, Node}, {note, 2}])),
+    ok = at(Peer, inet_db, add_host, [{10, 77, 0, 2}, ["other.example"]]),
     ?assertEqual({ok, 3}, call(A, B, 3)),
     [stop(Started) || Started <- [A, B]].
 
@@ -127,8 +129,8 @@ a_loopback_of_another_host_is_not_the_peer(Config) ->
     {_, Node} = B = start(Second, "n2@10.77.0.2", [], [{listen, {{127, 0, 0, 1}, 4371}}]),
     C = start(Second, "n3@10.77.0.2", [], []),
     Addresses = fun({Peer, _}) ->
-        true = peer:call(Peer, net_kernel, connect_node, [Node]),
-        {Found, []} = peer:call(Peer, teleport_address, of_node, [Node]),
+        true = at(Peer, net_kernel, connect_node, [Node]),
+        {Found, []} = at(Peer, teleport_address, of_node, [Node]),
         Found
     end,
     ?assertEqual([{{10, 77, 0, 2}, 4371}], Addresses(A)),
@@ -146,11 +148,20 @@ a_loopback_of_another_host_is_not_the_peer(Config) ->
 a_dropped_port_is_named_in_the_log(Config) ->
     Spaces = with_ipv4(Config),
     [close(Space, "DROP") || Space <- Spaces],
+    %% On a busy machine the engine may come to it too late at times; one that says nothing before the call ends never does.
+    ?assert(lists:any(fun(_) -> is_named(Spaces) end, [1, 2, 3])).
+
+is_named(Spaces) ->
     [{Peer, _}, {_, Node}] = Nodes = start_both(Spaces, [], []),
     {{'EXIT', {timeout, _}}, Logged} = peer:call(Peer, ?MODULE, called, [Node], 30000),
-    [Text] = [Said || {warning, Said} <- Logged, string:find(Said, "cannot connect") =/= nomatch],
-    ?assertNotEqual({Text, nomatch}, {Text, string:find(Text, "10.77.0.2:4371: no answer")}),
-    [stop(Started) || Started <- Nodes].
+    [stop(Started) || Started <- Nodes],
+    case [Said || {warning, Said} <- Logged, string:find(Said, "cannot connect") =/= nomatch] of
+        [] ->
+            false;
+        [Text] ->
+            ?assertNotEqual({Text, nomatch}, {Text, string:find(Text, "10.77.0.2:4371: no answer")}),
+            true
+    end.
 
 %% Distributed Erlang needs no more than that either of two nodes reaches the other. The one that is not reached is asked to connect.
 a_node_that_is_not_reached_connects_when_asked(Config) ->
@@ -175,7 +186,7 @@ a_node_that_is_not_reached_connects_when_asked(Config) ->
 nodes_are_reached_over_what_they_have_set_up(Config) ->
     [First, Second] = with_ipv4(Config),
     Nodes = [{Peer, _}, {_, Node}] = [start(First, "n1@10.77.0.1", ["-dist_listen", "false"], []), start(Second, "n2@10.77.0.2", [], [])],
-    true = peer:call(Peer, net_kernel, connect_node, [Node]),
+    true = at(Peer, net_kernel, connect_node, [Node]),
     both_ways(Nodes),
     [stop(Started) || Started <- Nodes].
 
@@ -254,17 +265,17 @@ start(Space, Node, More, Configuration) ->
     Erl = filename:join([code:root_dir(), "bin", "erl"]),
     {ok, Peer, Started} = peer:start(#{name => Name, host => Host, longnames => true, connection => standard_io,
                                        exec => {os:find_executable("ip"), ["netns", "exec", Space, Erl]}, args => Args}),
-    ok = peer:call(Peer, application, load, [teleport]),
-    [ok = peer:call(Peer, application, set_env, [teleport, Key, Value]) || {Key, Value} <- Configuration],
-    ok = peer:call(Peer, teleport, start, []),
-    {ok, _} = peer:call(Peer, teleport_test_server, start, [server]),
+    ok = at(Peer, application, load, [teleport]),
+    [ok = at(Peer, application, set_env, [teleport, Key, Value]) || {Key, Value} <- Configuration],
+    ok = at(Peer, teleport, start, []),
+    {ok, _} = at(Peer, teleport_test_server, start, [server]),
     {Peer, Started}.
 
 stop({Peer, _Node}) ->
     teleport_test:stop_peer(Peer).
 
 address({Peer, _Node}) ->
-    {ok, Address} = peer:call(Peer, teleport_manager, address, []),
+    {ok, Address} = at(Peer, teleport_manager, address, []),
     Address.
 
 call({Peer, _}, {_, Node}, Term) ->

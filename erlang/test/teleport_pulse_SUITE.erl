@@ -88,7 +88,9 @@ answering() ->
 
 %% By `halt' the connection of distributed Erlang is closed first, whose nodedown ends the session at the other node.
 what_was_sent_before_a_stop_arrives(_Config) ->
-    with([running(), running()], fun([A, B]) ->
+    %% For as long as a busy machine may take.
+    Running = fun() -> running(["-teleport", "stop_timeout", "20000"]) end,
+    with([Running(), Running()], fun([A, B]) ->
         ?assertEqual(20, arrived_before(A, B, fun teleport:send/2, fun() -> init:stop() end))
     end).
 
@@ -104,7 +106,7 @@ what_was_sent_over_a_carried_connection_before_a_halt_arrives(_Config) ->
 
 %% Longer than for so many seconds.
 a_halt_waits_for_no_stopped_peer(_Config) ->
-    with([running(), running()], fun([A, B]) ->
+    with([running([]), running([])], fun([A, B]) ->
         ok = sink(A),
         ok = at(B, teleport, send, [{sink, name(A)}, 1]),
         [Stopped, Halting] = [at(Node, os, getpid, []) || Node <- [A, B]],
@@ -117,8 +119,8 @@ a_halt_waits_for_no_stopped_peer(_Config) ->
         end
     end).
 
-running() ->
-    Node = start([]),
+running(Flags) ->
+    Node = start(Flags),
     {ok, _} = at(Node, application, ensure_all_started, [teleport]),
     Node.
 

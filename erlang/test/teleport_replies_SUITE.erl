@@ -70,7 +70,7 @@ a_reply_by_hand_comes_before_the_end(Config) ->
     %% One that has ended without an answer has not.
     Silent = teleport_test_server:start_at(Node, undefined),
     ?assertExit({normal, _}, teleport:gs_call(Silent, {exit, normal})),
-    false = erpc:call(Node, erlang, is_process_alive, [Server]).
+    teleport_test:eventually(fun() -> not erpc:call(Node, erlang, is_process_alive, [Server]) end).
 
 another_process_may_reply(Config) ->
     Server = ?config(server, Config),

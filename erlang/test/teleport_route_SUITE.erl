@@ -96,17 +96,23 @@ nodes_are_asked_at_the_same_time(Config) ->
 a_silent_node_does_not_hold_up_others(Config) ->
     {Other, OtherNode} = teleport_test:start_peer(),
     {Node, Self} = {?config(node, Config), self()},
-    Server = teleport_test_server:start_at(OtherNode, x),
-    ok = teleport:send(Server, {note, before}),
+    _ = spawn(OtherNode, fun() ->
+        true = register(x, self()),
+        Self ! registered,
+        [receive Message -> Self ! Message end || _ <- [before, cast]]
+    end),
+    ?assertEqual(registered, teleport_test:receive_one()),
+    ok = teleport:send({x, OtherNode}, before),
+    ?assertEqual(before, teleport_test:receive_one()),
     ok = freeze(Config),
     {Sender, Monitor} = spawn_monitor(fun() ->
         abcast = teleport:abcast([Node, OtherNode], x, {note, cast}),
         Self ! sent
     end),
-    teleport_test:eventually(fun() -> gen_server:call(Server, notes) =:= [before, cast] end),
-    ?assertEqual([], teleport_test:mailbox()),
+    %% The order of both does not depend on when this process looks.
+    ?assertEqual({'$gen_cast', {note, cast}}, teleport_test:receive_one()),
     exit(Sender, kill),
-    receive {'DOWN', Monitor, process, Sender, killed} -> ok end,
+    receive {'DOWN', Monitor, process, Sender, _} -> ok end,
     teleport_test:stop_peer(Other).
 
 %% What was sent over distributed Erlang must not be overtaken: who has no time to wait for that goes on that way.
@@ -132,7 +138,7 @@ only_the_first_waits_for_a_silent_node(Config) ->
     ok = teleport_route:forget(Node),
     ok = freeze(Config),
     ?assertMatch({error, _}, teleport:send({x, Node}, hello, [{timeout, ?ASKING + 1000}])),
-    ?assertEqual({ok, pool}, teleport_route:known(Node)),
+    teleport_test:eventually(fun() -> teleport_route:known(Node) =:= {ok, pool} end),
     ok = teleport_test:signal(cont, ?config(os_pid, Config)),
     Server = teleport_test_server:start_at(Node, server),
     teleport_test:eventually(fun() ->
@@ -152,7 +158,8 @@ a_limit_is_for_the_way_and_for_room_together(Config) ->
     Ended = [receive {'DOWN', Monitor, process, Pid, {ended, {Micros, Outcome}}} -> {Call, Micros div 1000, Outcome} end
              || {Call, {Pid, Monitor}} <- Begun],
     ct:log("~p", [Ended]),
-    [?assertMatch({_, Time, {returned, {error, timeout}}} when Time < Limit + ?ASKING div 2, Result) || Result <- Ended].
+    %% If the limit began anew after the way, the first would take as long as that.
+    [?assertMatch({_, Time, {returned, {error, timeout}}} when Time < Limit + ?ASKING, Result) || Result <- Ended].
 
 who_stops_a_server_waits_no_longer_than_wanted(Config) ->
     Node = ?config(node, Config),

@@ -145,8 +145,8 @@ within_limits(Node, Name, Fun) ->
     ct:log("~p: ~p", [Name, Least]),
     ?assertEqual(#{}, exceeding(Least), Name).
 
-%% How long each function of the NIF took on either node: the least of the longest times of several rounds, as many as it takes
-%% to be within the limit.
+%% How long each function of the NIF took on either node, and processes of ours that ran for too long: the least of the longest
+%% times of several rounds, as many as it takes to be within the limit.
 least(Node, Fun) ->
     least(Node, Fun, ?ROUNDS, round_of(Node, Fun)).
 
@@ -168,8 +168,9 @@ round_of(Node, Fun) ->
                          Observer ! {stop, self()},
                          receive
                              {Observer, Times, LongSchedules} ->
-                                 ?assertEqual([], LongSchedules),
-                                 Times
+                                 LongSchedules =:= [] orelse ct:log("~p", [LongSchedules]),
+                                 %% As with the times: what holds a scheduler up does so in each round.
+                                 Times#{long_schedule => length(LongSchedules) * 1000 * ?LONG_SCHEDULE}
                          end
                      end || Observer <- Observers],
     maps:merge_with(fun(_, A, B) -> max(A, B) end, Here, There).

@@ -32,13 +32,9 @@ end_per_suite(_Config) ->
     ok.
 
 %% This node takes no part: what is measured at the sender is the sender's.
-init_per_testcase(Case, Config) ->
-    Ticktime = case Case of
-        all_who_wait_are_told_of_a_peer_that_stays_stopped -> [{net_ticktime, 2}];
-        _ -> []
-    end,
+init_per_testcase(_Case, Config) ->
     [{SenderPeer, Sender}, {Peer, Node}, {OtherPeer, Other}] =
-        [teleport_test:start_peer(peer:random_name(), [{peer_window, ?WINDOW} | Ticktime]) || _ <- [1, 2, 3]],
+        [teleport_test:start_peer(peer:random_name(), [{peer_window, ?WINDOW}]) || _ <- [1, 2, 3]],
     OsPid = erpc:call(Node, os, getpid, []),
     [{peers, [SenderPeer, Peer, OtherPeer]}, {sender, Sender}, {node, Node}, {other, Other}, {os_pid, OsPid} | Config].
 
@@ -150,10 +146,13 @@ all_who_wait_are_told_of_a_peer_that_stays_stopped(Config) ->
     Accepted = erpc:call(Sender, fun() -> offer(Sink, ?LARGE) end),
     _ = spawn(Sender, fun() -> Self ! {sent, teleport:send(Sink, teleport_test:number(self(), 1, ?LARGE))} end),
     teleport_test:eventually(fun() -> waiting(Sender, Node) =:= 1 end),
+    %% Not before all of them wait: the session ends soon.
+    ok = erpc:call(Sender, teleport_nif, net_ticktime, [4]),
     Told = [receive {What, Is} -> Is after ?PATIENCE -> error({never, What}) end || What <- [called, down, sent]],
     ?assertMatch([{'EXIT', {{nodedown, Node}, {gen_server, call, [Server, never, infinity]}}},
                   {'DOWN', _, process, Server, noconnection},
                   {error, nodedown}], Told),
+    ok = erpc:call(Sender, teleport_nif, net_ticktime, [60]),
     ?assertEqual([], erpc:call(Sender, teleport, nodes, [])),
     ?assert(lists:member(Node, erpc:call(Sender, erlang, nodes, []))),
 

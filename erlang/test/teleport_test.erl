@@ -3,7 +3,7 @@
 
 -export([init_pair/1, end_pair/1]).
 -export([epmd/0, distribute/0, start_here/1, stop_here/0]).
--export([start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, code_path/0]).
+-export([start_peer/0, start_peer/1, start_peer/2, start_peer/3, stop_peer/1, at/4, code_path/0, free_port/0]).
 -export([echo/2, spawn_sender/2, watched/0, has_session/2, signal/2]).
 -export([sink/1, number/3, numbered/4, arrived/2, report/1]).
 -export([receive_one/0, mailbox/0, eventually/1, caught/1, outcome/3, ended/1, nothing_waits/0, nothing_is_left/0]).
@@ -102,9 +102,23 @@ configure(Configuration) ->
 stop_peer(Peer) ->
     try peer:stop(Peer) catch exit:_ -> ok end.
 
+%% Like `peer:call/4', which has 5 s.
+-spec at(pid(), module(), atom(), [term()]) -> term().
+at(Peer, Module, Function, Args) ->
+    peer:call(Peer, Module, Function, Args, ?PATIENCE).
+
 -spec code_path() -> [string()].
 code_path() ->
     lists:append([["-pa", filename:dirname(code:which(Module))] || Module <- [teleport, ?MODULE]]).
+
+%% A port at which nothing listens, and that no connection has either: the kernel gives those from 32768 on.
+-spec free_port() -> inet:port_number().
+free_port() ->
+    Port = 10000 + rand:uniform(9000),
+    case gen_tcp:listen(Port, [{reuseaddr, true}]) of
+        {ok, Socket} -> ok = gen_tcp:close(Socket), Port;
+        {error, eaddrinuse} -> free_port()
+    end.
 
 %% A process there that answers `{Pid, Message}' with `{echo, Message}', by teleport.
 -spec echo(node(), atom()) -> ok.

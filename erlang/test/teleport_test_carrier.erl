@@ -4,7 +4,7 @@
 -export([carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2, cookie/0]).
 -export([name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, told/2, nothing_told/1, told_of/2]).
 %% Run at nodes.
--export([echo/0, numbers/2, large/0, next/0]).
+-export([echo/0, numbers/2, large/0, next/0, stood_still/1]).
 
 -define(PATIENCE, 30000).
 -define(LARGE, 4194304).
@@ -119,6 +119,17 @@ numbers(Node, Count) ->
 
 large() ->
     binary:copy(<<7>>, ?LARGE).
+
+%% By how many milliseconds a process that looks 20 times a second was late at most, in that time.
+stood_still(Time) ->
+    stood_still(Time, erlang:monotonic_time(millisecond), 0).
+
+stood_still(Left, _Since, Longest) when Left =< 0 ->
+    Longest;
+stood_still(Left, Since, Longest) ->
+    receive after 50 -> ok end,
+    Now = erlang:monotonic_time(millisecond),
+    stood_still(Left - (Now - Since), Now, max(Longest, Now - Since - 50)).
 
 next() ->
     receive Message -> Message after ?PATIENCE -> error({nothing_came, process_info(self(), messages)}) end.

@@ -19,6 +19,8 @@ listen_port_please(Name, Host) -> erl_epmd:listen_port_please(Name, Host).
 names(Host) -> erl_epmd:names(Host).
 
 address_please(_Name, "host" ++ [Number | ".invalid"], inet) -> {ok, {10, 77, 0, Number - $0}};
-%% The resolver of such a host's names never answers.
-address_please(_Name, "silent" ++ _, inet) -> receive after infinity -> {error, timeout} end;
+%% The resolver of such a host's names never answers. That it was asked is known afterwards.
+address_please(_Name, "silent" ++ _, inet) ->
+    persistent_term:put({?MODULE, asked}, true),
+    receive after infinity -> {error, timeout} end;
 address_please(_Name, _Host, _Family) -> {error, nxdomain}.

@@ -8,6 +8,8 @@
                     acks := #{term() => pos_integer()}, downs := [term()], left := [term()]}.
 
 -define(PATIENCE, 30000).
+%% Of a call. Less than that, so that one which is lost is told of.
+-define(ANSWERED, 20000).
 
 %% At that node, to a `teleport_test_server'.
 -spec start(node(), pid() | {atom(), node()}) -> pid().
@@ -59,10 +61,10 @@ loop(Server, Monitor, Number, State) ->
 %% Calls one after the other. Some take longer than their callers wait.
 act(Server, Number, State) ->
     case Number rem 6 of
-        0 -> call(Server, {echo, binary:copy(<<Number:32>>, 25000)}, 5000, State);
-        1 -> call(Server, {echo, Number}, 5000, State);
+        0 -> call(Server, {echo, binary:copy(<<Number:32>>, 25000)}, ?ANSWERED, State);
+        1 -> call(Server, {echo, Number}, ?ANSWERED, State);
         2 -> send(Server, {note, Number}, State);
-        3 -> call(Server, {echo, maps:from_list([{I, Number} || I <- lists:seq(1, 1000)])}, 5000, State);
+        3 -> call(Server, {echo, maps:from_list([{I, Number} || I <- lists:seq(1, 1000)])}, ?ANSWERED, State);
         4 -> send(Server, {note, binary:copy(<<Number:32>>, 25000)}, State);
         5 -> late(Server, Number, State)
     end.

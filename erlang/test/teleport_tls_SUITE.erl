@@ -14,6 +14,8 @@
          options_of_a_file_are_taken_over/1, options_that_are_not_taken_over_prevent_the_start/1,
          options_of_distributed_erlang_become_those_of_the_engine/1]).
 
+-import(teleport_test, [at/4]).
+
 -define(MARKER, <<"a marker that nobody on the way may read">>).
 
 all() ->
@@ -175,9 +177,11 @@ carried_distribution_is_encrypted(Config) ->
                                         exec => in_folder(Folder), args => Args ++ teleport_test:code_path()}),
         {Peer, Node}
     end || Tls <- [Options, Relative]],
-    true = peer:call(PeerA, net_kernel, connect_node, [B]),
-    ok = peer:call(PeerA, teleport, start, []),
-    ?assertMatch(#{encrypted := true, carried := #{messages_sent := Sent}} when Sent > 0, peer:call(PeerA, teleport, info, [B])),
+    true = at(PeerA, net_kernel, connect_node, [B]),
+    %% What is answered was sent.
+    pong = at(PeerA, net_adm, ping, [B]),
+    ok = at(PeerA, teleport, start, []),
+    ?assertMatch(#{encrypted := true, carried := #{messages_sent := Sent}} when Sent > 0, at(PeerA, teleport, info, [B])),
     stop([PeerA, PeerB]).
 
 %% What runs `erl' there.
@@ -194,11 +198,11 @@ an_encrypted_cluster_is_followed(Config) ->
     Args = in_arguments(Config),
     {PeerB, B} = start_peer_over_tls(Config, Args),
     {PeerA, _A} = start_over_tls(Config, Args, [{fallback, disterl}]),
-    true = peer:call(PeerA, net_kernel, connect_node, [B]),
+    true = at(PeerA, net_kernel, connect_node, [B]),
     %% It has no teleport yet.
-    ?assertEqual(ok, peer:call(PeerA, teleport, send, [{init, B}, hello])),
-    ok = peer:call(PeerB, teleport, start, []),
-    teleport_test:eventually(fun() -> peer:call(PeerA, teleport, prime, [B]) =:= ok end),
+    ?assertEqual(ok, at(PeerA, teleport, send, [{init, B}, hello])),
+    ok = at(PeerB, teleport, start, []),
+    teleport_test:eventually(fun() -> at(PeerA, teleport, prime, [B]) =:= ok end),
     Reason = peer:call(PeerA, erlang, apply, [fun() ->
         Monitor = teleport:monitor({init, B}),
         true = erlang:disconnect_node(B),
@@ -231,16 +235,16 @@ in_a_cluster(Config, Args) ->
     {PeerB, B} = start_over_tls(Config, Args, []),
     {Tap, Address} = tap(PeerB),
     {PeerA, A} = start_over_tls(Config, Args, [{peers, #{B => Address}}]),
-    true = peer:call(PeerA, net_kernel, connect_node, [B]),
-    ok = peer:call(PeerA, teleport, prime, [B]),
+    true = at(PeerA, net_kernel, connect_node, [B]),
+    ok = at(PeerA, teleport, prime, [B]),
     say_marker(PeerA, PeerB, B),
     ?assertMatch({false, Bytes} when Bytes > 1000, teleport_test_tls:seen(Tap, ?MARKER)),
-    ?assertMatch(#{encrypted := true}, peer:call(PeerA, teleport, info, [B])),
+    ?assertMatch(#{encrypted := true}, at(PeerA, teleport, info, [B])),
     %% And by the way that distributed Erlang tells of.
-    ok = peer:call(PeerB, teleport, prime, [A]),
-    _ = peer:call(PeerB, teleport_nif, disconnect, [A]),
-    teleport_test:eventually(fun() -> peer:call(PeerB, teleport, prime, [A]) =:= ok end),
-    ?assertMatch(#{encrypted := true}, peer:call(PeerB, teleport, info, [A])),
+    ok = at(PeerB, teleport, prime, [A]),
+    _ = at(PeerB, teleport_nif, disconnect, [A]),
+    teleport_test:eventually(fun() -> at(PeerB, teleport, prime, [A]) =:= ok end),
+    ?assertMatch(#{encrypted := true}, at(PeerB, teleport, info, [A])),
     stop([PeerA, PeerB]).
 
 options_that_are_not_taken_over_prevent_the_start(Config) ->
@@ -248,18 +252,18 @@ options_that_are_not_taken_over_prevent_the_start(Config) ->
     Args = ["-ssl_dist_opt", "server_certfile", Certificate, "server_keyfile", Key, "client_cacertfile", Authority, "client_verify",
             "verify_peer", "client_depth", "1"],
     {Peer, _Node} = start_peer_over_tls(Config, Args),
-    {error, {tls_distribution, Text}} = peer:call(Peer, teleport, start, []),
+    {error, {tls_distribution, Text}} = at(Peer, teleport, start, []),
     [?assertNotEqual({Said, nomatch, Text}, {Said, string:find(Text, Said), Text})
      || Said <- ["depth of the client", "-proto_dist inet_tls", "{tls, [{certfile,", "{allow_plain, true}"]],
     %% Both ways out.
-    ok = peer:call(Peer, application, set_env, [teleport, tls, own(Config)]),
-    ok = peer:call(Peer, teleport, start, []),
-    ok = peer:call(Peer, application, stop, [teleport]),
-    ok = peer:call(Peer, application, set_env, [teleport, tls, none]),
-    ?assertMatch({error, {tls_distribution, _}}, peer:call(Peer, teleport, start, [])),
-    ok = peer:call(Peer, application, unset_env, [teleport, tls]),
-    ok = peer:call(Peer, application, set_env, [teleport, allow_plain, true]),
-    ok = peer:call(Peer, teleport, start, []),
+    ok = at(Peer, application, set_env, [teleport, tls, own(Config)]),
+    ok = at(Peer, teleport, start, []),
+    ok = at(Peer, application, stop, [teleport]),
+    ok = at(Peer, application, set_env, [teleport, tls, none]),
+    ?assertMatch({error, {tls_distribution, _}}, at(Peer, teleport, start, [])),
+    ok = at(Peer, application, unset_env, [teleport, tls]),
+    ok = at(Peer, application, set_env, [teleport, allow_plain, true]),
+    ok = at(Peer, teleport, start, []),
     stop([Peer]).
 
 %% Of each option what becomes of it, without a node.
@@ -329,14 +333,14 @@ start_with(Configuration) ->
 
 start_over_tls(Config, Args, Configuration) ->
     {Peer, Node} = start_peer_over_tls(Config, Args),
-    ok = peer:call(Peer, application, set_env, [[{teleport, Configuration}]]),
-    ok = peer:call(Peer, teleport, start, []),
+    ok = at(Peer, application, set_env, [[{teleport, Configuration}]]),
+    ok = at(Peer, teleport, start, []),
     {Peer, Node}.
 
 start_peer_over_tls(Config, Args) ->
     {ok, Peer, Node} = peer:start(#{name => peer:random_name(), host => ?config(host, Config), connection => standard_io,
                                     args => ["-proto_dist", "inet_tls" | Args] ++ teleport_test:code_path()}),
-    ok = peer:call(Peer, application, load, [teleport]),
+    ok = at(Peer, application, load, [teleport]),
     {Peer, Node}.
 
 stop(Peers) ->
@@ -362,10 +366,10 @@ assert_refused(Node, Other, Said) ->
 
 %% Where the node of that process listens, with a tap in front of it.
 tap(Peer) ->
-    {ok, {_, Port}} = peer:call(Peer, teleport_manager, address, []),
+    {ok, {_, Port}} = at(Peer, teleport_manager, address, []),
     teleport_test_tls:tap({{127, 0, 0, 1}, Port}).
 
 %% The one calls the other with it, and gets it back.
 say_marker(PeerA, PeerB, B) ->
-    _ = peer:call(PeerB, teleport_test_server, start, [marked]),
-    ?assertEqual({ok, ?MARKER}, peer:call(PeerA, teleport, gs_call, [{marked, B}, {echo, ?MARKER}])).
+    _ = at(PeerB, teleport_test_server, start, [marked]),
+    ?assertEqual({ok, ?MARKER}, at(PeerA, teleport, gs_call, [{marked, B}, {echo, ?MARKER}])).

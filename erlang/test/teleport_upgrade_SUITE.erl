@@ -60,15 +60,9 @@ start(Root) ->
 start_peer(Root, Args) ->
     {ok, Peer, Node} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args ++
         ["-kernel", "prevent_overlapping_partitions", "false",
-         "-teleport", "listen", lists:flatten(io_lib:format("{{127,0,0,1},~b}", [free_port()]))]}),
+         "-teleport", "listen", lists:flatten(io_lib:format("{{127,0,0,1},~b}", [teleport_test:free_port()]))]}),
     true = net_kernel:connect_node(Node),
     #{node => Node, peer => Peer, root => Root}.
-
-free_port() ->
-    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}, {reuseaddr, true}]),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.
 
 copy(Root) ->
     From = filename:dirname(filename:dirname(code:which(teleport))),
@@ -178,17 +172,17 @@ a_release_upgrade_loses_nothing(Config) ->
 %% Its connections end with the engine, and others come. Of a module that is loaded no process may be in the version before it.
 a_carrier_is_upgraded_twice(Config) ->
     [#{peer := A, node := NodeA, root := Root}, #{peer := B}] = ?config(nodes, Config),
-    ?assertEqual(pong, peer:call(B, net_adm, ping, [NodeA])),
+    ?assertEqual(pong, teleport_test:at(B, net_adm, ping, [NodeA])),
     [begin
         [begin
-            teleport_test:eventually(fun() -> peer:call(A, code, soft_purge, [Module]) end),
-            {module, Module} = peer:call(A, code, load_file, [Module])
+            teleport_test:eventually(fun() -> teleport_test:at(A, code, soft_purge, [Module]) end),
+            {module, Module} = teleport_test:at(A, code, load_file, [Module])
         end || Module <- [teleport_dist, teleport_dist_channel, teleport_manager]],
-        Library = peer:call(A, teleport_nif, library, []),
+        Library = teleport_test:at(A, teleport_nif, library, []),
         replace(Root),
-        {module, teleport_nif} = peer:call(A, c, l, [teleport_nif]),
-        teleport_test:eventually(fun() -> peer:call(A, teleport_nif, library, []) =/= Library end),
-        _ = peer:call(B, erlang, disconnect_node, [NodeA]),
+        {module, teleport_nif} = teleport_test:at(A, c, l, [teleport_nif]),
+        teleport_test:eventually(fun() -> teleport_test:at(A, teleport_nif, library, []) =/= Library end),
+        _ = teleport_test:at(B, erlang, disconnect_node, [NodeA]),
         teleport_test:eventually(fun() -> peer:call(B, net_adm, ping, [NodeA], 20000) =:= pong end)
     end || _ <- [1, 2, 3]].
 
