@@ -5,7 +5,8 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
--export([a_message_over_max_message_is_carried/1, what_waits_for_all_peers/1, too_long_handshakes_end_the_channel/1,
+-export([a_message_over_max_message_is_carried/1, what_waits_for_all_peers/1, small_messages_are_not_pulled_ahead/1,
+         who_does_not_wait_is_refused_and_who_need_not_goes_on/1, too_long_handshakes_end_the_channel/1,
          handshakes_that_stall_are_bounded/1]).
 
 -import(teleport_test_carrier, [carrier/0, start/1, with/2, name/1, at/2, at/4, is_carried/2, watcher/2, told/1,
@@ -18,7 +19,8 @@ suite() ->
     [{timetrap, {minutes, 3}}].
 
 all() ->
-    [a_message_over_max_message_is_carried, what_waits_for_all_peers, too_long_handshakes_end_the_channel,
+    [a_message_over_max_message_is_carried, what_waits_for_all_peers, small_messages_are_not_pulled_ahead,
+     who_does_not_wait_is_refused_and_who_need_not_goes_on, too_long_handshakes_end_the_channel,
      handshakes_that_stall_are_bounded].
 
 init_per_suite(Config) ->
@@ -78,6 +80,79 @@ what_waits_for_all_peers(_Config) ->
         teleport_test:eventually(fun() -> not lists:any(fun(Sender) -> at(A, erlang, is_process_alive, [Sender]) end, Senders) end),
         teleport_test:eventually(fun() -> Waiting() =:= 0 end)
     end).
+
+%% Where the window is full of small messages the virtual machine's queue keeps the others: nothing small would go past them.
+small_messages_are_not_pulled_ahead(_Config) ->
+    with([carrier(), carrier()], fun([A, B]) ->
+        Sink = at(B, fun() -> spawn(fun() -> sink(0) end) end),
+        {Sender, BPid} = flooded(A, B, Sink),
+        %% Those, and what was pulled together with the last of them.
+        ?assert(waiting(A, B) =< 64 + 256),
+        Before = sent(A),
+        ct:log("~b messages were sent", [Before]),
+        ?assert(Before < 100000),
+        teleport_test:signal(cont, BPid),
+        teleport_test:eventually(fun() -> sent(A) > Before + 100000 end),
+        true = at(A, erlang, exit, [Sender, kill]),
+        teleport_test:eventually(fun() -> not at(A, erlang, is_process_alive, [Sender]) end),
+        %% The one that it was at may have gone out.
+        Numbers = sent(A),
+        teleport_test:eventually(fun() -> lists:member(at(B, fun() -> count(Sink) end), [Numbers, Numbers + 1]) end),
+        teleport_test:eventually(fun() -> waiting(A, B) =:= 0 end)
+    end).
+
+%% What senders are told of a full queue is what they are told over `inet_tcp'.
+who_does_not_wait_is_refused_and_who_need_not_goes_on(_Config) ->
+    with([carrier(), carrier()], fun([A, B]) ->
+        Monitor = at(A, fun() ->
+            Seen = spawn(fun() ->
+                receive {monitor, Busy, busy_dist_port, _} -> receive {who, From} -> From ! {busy, Busy} end end
+            end),
+            undefined = erlang:system_monitor(Seen, [busy_dist_port]),
+            Seen
+        end),
+        Sink = at(B, fun() -> spawn(fun() -> sink(0) end) end),
+        {Sender, BPid} = flooded(A, B, Sink),
+        To = {nobody, name(B)},
+        ?assertEqual(nosuspend, at(A, erlang, send, [To, hello, [nosuspend]])),
+        ?assertEqual(false, at(A, erlang, send_nosuspend, [To, hello])),
+        %% From 25.3 on.
+        at(A, fun() ->
+            case catch process_flag(async_dist, true) of
+                false -> hello = erlang:send(To, hello);
+                {'EXIT', {badarg, _}} -> ok
+            end
+        end),
+        ?assertEqual([{status, suspended}], at(A, erlang, process_info, [Sender, [status]])),
+        ?assertEqual({busy, Sender}, at(A, fun() -> Monitor ! {who, self()}, next() end)),
+        teleport_test:signal(cont, BPid),
+        teleport_test:eventually(fun() -> at(A, erlang, send, [To, hello, [nosuspend]]) =:= ok end)
+    end).
+
+%% A process at A sends numbers to a process at B, which stands still, until it is suspended and nothing moves any more. The process,
+%% and B's process of the operating system.
+flooded(A, B, Sink) ->
+    ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+    BPid = at(B, os, getpid, []),
+    teleport_test:signal(stop, BPid),
+    Sender = at(A, fun() ->
+        Sent = counters:new(1, []),
+        ok = persistent_term:put(?MODULE, Sent),
+        spawn(fun() -> number(Sink, Sent, 1) end)
+    end),
+    Still = fun() -> {at(A, erlang, process_info, [Sender, status]), sent(A), waiting(A, B)} end,
+    teleport_test:eventually(fun() ->
+        {Status, _, Waiting} = Before = Still(),
+        Status =:= {status, suspended} andalso Waiting > 0 andalso Still() =:= Before
+    end),
+    {Sender, BPid}.
+
+sent(A) ->
+    at(A, fun() -> counters:get(persistent_term:get(?MODULE), 1) end).
+
+waiting(A, B) ->
+    #{peers := Known} = at(A, teleport, info, []),
+    maps:get(waiting, maps:get(name(B), Known)).
 
 %% Whether they come with the handshake or later, more or longer packets than a handshake has end the channel.
 too_long_handshakes_end_the_channel(_Config) ->
@@ -143,6 +218,22 @@ handshakes_that_stall_are_bounded(_Config) ->
     end).
 
 %% At nodes.
+
+number(Sink, Sent, N) ->
+    Sink ! N,
+    ok = counters:add(Sent, 1, 1),
+    number(Sink, Sent, N + 1).
+
+%% Takes numbers, one behind the other.
+sink(Last) ->
+    receive
+        {count, From} -> From ! {count, Last}, sink(Last);
+        N when N =:= Last + 1 -> sink(N)
+    end.
+
+count(Sink) ->
+    Sink ! {count, self()},
+    receive {count, N} -> N end.
 
 %% A channel to a node, for whom it was not opened by distributed Erlang.
 channel(Node) ->
