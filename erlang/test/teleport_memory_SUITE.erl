@@ -5,10 +5,12 @@
 -export([dropped_messages_are_collected/1, messages_that_are_kept_weigh_no_more/1,
          the_last_messages_kept_keep_no_others/1, relayed_messages_are_collected/1,
          a_hibernating_process_keeps_no_more/1, many_binaries_in_a_message_weigh_no_more/1,
-         small_binaries_weigh_no_more/1, one_binary_kept_does_not_keep_the_rest/1]).
+         small_binaries_weigh_no_more/1, one_binary_kept_does_not_keep_the_rest/1, what_is_carried_weighs_no_more/1]).
 
 %% Run on the peer.
 -export([start/4, init/4, awake/3, peak/0]).
+%% Run on the node that sends.
+-export([flood/4]).
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
@@ -28,7 +30,7 @@ suite() ->
 all() ->
     [dropped_messages_are_collected, messages_that_are_kept_weigh_no_more, the_last_messages_kept_keep_no_others,
      relayed_messages_are_collected, a_hibernating_process_keeps_no_more, many_binaries_in_a_message_weigh_no_more,
-     small_binaries_weigh_no_more, one_binary_kept_does_not_keep_the_rest].
+     small_binaries_weigh_no_more, one_binary_kept_does_not_keep_the_rest, what_is_carried_weighs_no_more].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here([]),
@@ -65,17 +67,40 @@ small_binaries_weigh_no_more(_Config) ->
 one_binary_kept_does_not_keep_the_rest(_Config) ->
     compare({pick, 50}, 1000, {lists:seq(1, 1000000), binary(100000)}, 100).
 
+%% Distributed Erlang's own messages, where teleport carries them.
+what_is_carried_weighs_no_more(_Config) ->
+    Binaries = {[binary(200000) || _ <- lists:seq(1, 20)], [1, 2, 3]},
+    [compare(carrier, Kind, Words, Term, Count)
+     || {Kind, Words, Term, Count} <- [{drop, 1000000, binary(?MIB), 500}, {{keep, 100}, 1000, binary(?MIB), 500},
+                                       {relay, 1000000, binary(?MIB), 500}, {drop, 1000000, Binaries, 300},
+                                       {drop, 1000, binary(1000), 50000}]].
+
 %% The peaks of a node on which a process gets that number of these messages, each way.
 compare(Kind, Words, Size, Count) when is_integer(Size) ->
     compare(Kind, Words, binary(Size), Count);
 compare(Kind, Words, Term, Count) ->
-    [Ours, Theirs] = [peak(How, Kind, Words, Term, Count) || How <- [teleport, distributed]],
-    ct:log("~p, ~p words, ~p times ~p bytes: ~p MiB, distributed Erlang ~p MiB",
-           [Kind, Words, Count, erlang:external_size(Term), Ours, Theirs]),
+    compare(teleport, Kind, Words, Term, Count).
+
+compare(By, Kind, Words, Term, Count) ->
+    [Ours, Theirs] = [peak(How, Kind, Words, Term, Count) || How <- [By, distributed]],
+    ct:log("~p: ~p, ~p words, ~p times ~p bytes: ~p MiB, distributed Erlang ~p MiB",
+           [By, Kind, Words, Count, erlang:external_size(Term), Ours, Theirs]),
     ?assert(Ours =< ?BAR * Theirs + ?NOISE, {Kind, Words, Ours, Theirs}).
 
+peak(carrier, Kind, Words, Term, Count) ->
+    Carrier = fun teleport_test_carrier:carrier/0,
+    teleport_test_carrier:with([Carrier(), Carrier()], fun([Sender, Receiver]) ->
+        Node = teleport_test_carrier:name(Receiver),
+        teleport_test_carrier:at(Sender, ?MODULE, flood, [distributed, Node, {Kind, Words}, {Term, Count}])
+    end);
 peak(How, Kind, Words, Term, Count) ->
     {Peer, Node} = teleport_test:start_peer(),
+    Peak = flood(How, Node, {Kind, Words}, {Term, Count}),
+    teleport_test:stop_peer(Peer),
+    Peak.
+
+-spec flood(teleport | distributed, node(), {term(), non_neg_integer()}, {term(), pos_integer()}) -> pos_integer().
+flood(How, Node, {Kind, Words}, {Term, Count}) ->
     Process = erpc:call(Node, ?MODULE, start, [How, Kind, Words, self()]),
     Send = sender(How, Process),
     lists:foreach(fun(N) ->
@@ -84,9 +109,7 @@ peak(How, Kind, Words, Term, Count) ->
         N rem ?BURST =:= 0 andalso confirmed(Send)
     end, lists:seq(1, Count)),
     confirmed(Send),
-    Peak = erpc:call(Node, ?MODULE, peak, []),
-    teleport_test:stop_peer(Peer),
-    Peak.
+    erpc:call(Node, ?MODULE, peak, []).
 
 sender(teleport, Process) -> fun(Message) -> ok = teleport:send(Process, Message) end;
 sender(distributed, Process) -> fun(Message) -> Process ! Message, ok end.
