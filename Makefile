@@ -96,7 +96,7 @@ soak-erlang: test-tools ## Erlang nodes that are stopped, killed and restarted u
 	scripts/soak.sh $(ARGS)
 
 .PHONY: siege
-siege: ## One holder of the cookie against a node in Rust, and one in Erlang; ARGS="--seconds 60 --json FILE".
+siege: ## One holder of the cookie against a node in Rust, and one in Erlang; ARGS="--seconds 60 --most 512 --p99 50" fails beyond these.
 	cargo build --release -p teleport --example siege $(CARGO_FLAGS)
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
 	scripts/siege.sh rust $(ARGS)

@@ -8,10 +8,11 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([hosts_with_ipv6_only_reach_each_other/1, an_inner_address_is_reached_by_an_outer_one/1,
          translated_ports_are_reached_as_advertised/1, names_of_an_epmd_module_are_resolved_by_it/1]).
--export([called/1]).
+-export([called/1, send/1]).
 -export([a_resolver_that_never_answers_is_not_needed/1, names_are_looked_up_when_they_are_used/1,
          a_loopback_of_another_host_is_not_the_peer/1, a_dropped_port_is_named_in_the_log/1,
-         a_node_that_is_not_reached_connects_when_asked/1, nodes_are_reached_over_what_they_have_set_up/1]).
+         a_node_that_is_not_reached_connects_when_asked/1, nodes_are_reached_over_what_they_have_set_up/1,
+         a_link_that_is_down_or_half_down_for_a_while_loses_nothing/1]).
 
 -import(teleport_test, [at/4]).
 
@@ -23,7 +24,8 @@ all() ->
      translated_ports_are_reached_as_advertised, names_of_an_epmd_module_are_resolved_by_it,
      a_resolver_that_never_answers_is_not_needed, names_are_looked_up_when_they_are_used,
      a_loopback_of_another_host_is_not_the_peer, a_dropped_port_is_named_in_the_log,
-     a_node_that_is_not_reached_connects_when_asked, nodes_are_reached_over_what_they_have_set_up].
+     a_node_that_is_not_reached_connects_when_asked, nodes_are_reached_over_what_they_have_set_up,
+     a_link_that_is_down_or_half_down_for_a_while_loses_nothing].
 
 init_per_suite(Config) ->
     Spaces = [name(Number) || Number <- [1, 2]],
@@ -189,6 +191,39 @@ nodes_are_reached_over_what_they_have_set_up(Config) ->
     true = at(Peer, net_kernel, connect_node, [Node]),
     both_ways(Nodes),
     [stop(Started) || Started <- Nodes].
+
+%% Nothing comes through, or nothing in one direction; connections and messages wait for the way to come back.
+a_link_that_is_down_or_half_down_for_a_while_loses_nothing(Config) ->
+    [First, Second] = Spaces = with_ipv4(Config),
+    [{Peer, _}, {Away, Node}] = Nodes = start_both(Spaces, [], []),
+    both_ways(Nodes),
+    true = at(Peer, erlang, register, [sender, at(Peer, erlang, spawn, [?MODULE, send, [{server, Node}]])]),
+    Send = fun(From, Until) -> {send, _} = at(Peer, erlang, send, [sender, {send, lists:seq(From, Until)}]) end,
+    Drop = fun(Space, Do) -> run(["ip netns exec ", Space, " iptables -", Do, " OUTPUT -o tp -j DROP"]) end,
+    Link = fun(_Space, Do) -> run(["ip -n ", First, " link set tp ", case Do of "A" -> "down"; "D" -> "up" end]) end,
+    lists:foldl(fun({Fault, Space}, From) ->
+        Fault(Space, "A"),
+        Send(From, From + 9),
+        teleport_test:eventually(fun() -> maps:get(last_heard_ms, at(Peer, teleport, info, [Node])) >= 3000 end),
+        Send(From + 10, From + 19),
+        Fault(Space, "D"),
+        both_ways(Nodes),
+        From + 20
+    end, 1, [{Link, First}, {Drop, First}, {Drop, Second}]),
+    teleport_test:eventually(fun() -> at(Away, gen_server, call, [server, notes]) =:= lists:seq(1, 60) end),
+    %% All in one session.
+    [?assertEqual([], [Ended || {_, Count} = Ended <- maps:to_list(maps:get(sessions_ended, at(P, teleport, info, []))), Count > 0])
+     || {P, _} <- Nodes],
+    [stop(Started) || Started <- Nodes].
+
+%% Sends numbers as it is told to, with and without something large.
+-spec send({atom(), node()}) -> no_return().
+send(To) ->
+    receive
+        {send, Numbers} ->
+            [ok = teleport:cast(To, {note, N, binary:copy(<<N>>, 300000 * (N rem 2))}) || N <- Numbers],
+            send(To)
+    end.
 
 %% What comes of a call, and what has been logged by then.
 called(Node) ->

@@ -35,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const COOKIE: &str = "XVTqZ3vF0cYbN7sLk2Rw";
 const MIB: u64 = 1 << 20;
 const USAGE: &str = "usage: siege [--seconds N] [--kinds windows,mailbox,answers,watches,terms,sessions,oversize] \
-                     [--stop-at MIB] [--victim COMMAND] [--json FILE] | siege stopped";
+                     [--stop-at MIB] [--most MIB] [--p99 MS] [--victim COMMAND] [--json FILE] | siege stopped";
 
 /// What is asked for.
 struct Options {
@@ -43,6 +43,9 @@ struct Options {
     kinds: String,
     /// The siege ends when the victim has this many bytes.
     stop_at: u64,
+    /// What the victim may have at the most, in bytes, and the honest calls' 99th percentile, in milliseconds: else the program fails.
+    most: Option<u64>,
+    p99: Option<f64>,
     victim: Option<String>,
     json: Option<PathBuf>,
 }
@@ -53,6 +56,8 @@ impl Options {
             seconds: 60,
             kinds: "windows,mailbox,answers,watches,terms,sessions".into(),
             stop_at: 4096 * MIB,
+            most: None,
+            p99: None,
             victim: None,
             json: None,
         };
@@ -62,6 +67,8 @@ impl Options {
                 "--seconds" => options.seconds = value.parse()?,
                 "--kinds" => options.kinds = value,
                 "--stop-at" => options.stop_at = value.parse::<u64>()? * MIB,
+                "--most" => options.most = Some(value.parse::<u64>()? * MIB),
+                "--p99" => options.p99 = Some(value.parse()?),
                 "--victim" => options.victim = Some(value),
                 "--json" => options.json = Some(value.into()),
                 _ => return Err(USAGE.into()),
@@ -104,8 +111,22 @@ async fn main() -> Result<()> {
             if let Some(path) = &options.json {
                 std::fs::write(path, json(&outcome)?)?;
             }
-            Ok(())
+            hold_to_bars(&options, &outcome)
         }
+    }
+}
+
+fn hold_to_bars(options: &Options, outcome: &Outcome) -> Result<()> {
+    let peak = outcome.peak;
+    if let Some(most) = options.most.filter(|most| peak > *most) {
+        return Err(format!("the victim had {} MiB at the most, of {} MiB", peak / MIB, most / MIB).into());
+    }
+    let (p99, failed) = (outcome.siege.p99, outcome.siege.failed);
+    match options.p99 {
+        Some(most) if p99 > most || failed > 0 => {
+            Err(format!("99 of 100 honest calls took {p99:.1} ms, of {most} ms; {failed} failed").into())
+        }
+        _ => Ok(()),
     }
 }
 
