@@ -230,7 +230,7 @@ impl Transfer {
     }
 
     /// The host has taken so many bytes of small messages out of the queue to which they were [delivered](Disposition::Queued), each
-    /// with its [`Credit`](super::Credit)'s.
+    /// with its [`Credit`]'s.
     pub fn taken(&mut self, bytes: u64) {
         #[cfg(feature = "planted-faults")]
         if self.faults.keep_queued {
