@@ -12,7 +12,7 @@ pub type Accepted = Arc<dyn Fn(Backlog) + Send + Sync>;
 /// Messages that wait for room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Their bytes.
+    /// Their bytes, and what each takes besides.
     pub bytes: usize,
     /// How many of them no small message goes past.
     pub small: usize,

@@ -12,6 +12,9 @@ use teleport_proto::transfer::{Deliveries, Delivery, Disposition, Outgoing, Sent
 use teleport_proto::wire::envelope::{Destination, Kind};
 use teleport_proto::wire::pool::Class;
 
+/// What a message that waits for room takes besides its body, about.
+const WAITING_COST: usize = 512;
+
 /// What was carried so far.
 #[derive(Debug, Default)]
 pub(crate) struct CarriedCounts {
@@ -68,7 +71,7 @@ impl Session {
                 if let Sent::Waiting(ticket) = sent {
                     let is_small =
                         state.transfer.as_ref().is_some_and(|transfer| transfer.waits_among_small(ticket));
-                    let waits = Backlog { bytes: len, small: usize::from(is_small) };
+                    let waits = Backlog { bytes: len + WAITING_COST, small: usize::from(is_small) };
                     state.grants.insert(ticket, Grant::Carried(accepted.clone(), waits));
                     self.show_soon();
                     waiting += waits;

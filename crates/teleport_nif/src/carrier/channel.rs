@@ -89,6 +89,14 @@ impl Name {
     }
 }
 
+impl Drop for Coming {
+    /// With less effort than one by one; it may be a scheduler that does it.
+    fn drop(&mut self) {
+        let data = self.data.drain(..).map(|messages| messages.receipt);
+        Receipt::finish_all(self.taken.drain(..).chain(data));
+    }
+}
+
 /// One connection.
 pub(crate) struct Channel {
     origin: Origin,

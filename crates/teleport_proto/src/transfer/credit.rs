@@ -366,10 +366,12 @@ impl Admission {
         self.waiting.insert(ticket, waiter);
     }
 
-    /// Whether a message waits among the small ones: not behind a large one of its pair.
+    /// Whether no small message goes past one that waits: it is small, and not there for a large one of its pair.
     pub(crate) fn waits_among_small(&self, ticket: Ticket) -> bool {
-        let waits_for = self.waiting.get(&ticket).map(|waiter| waiter.waits_for);
-        matches!(waits_for, Some(For::Peer(Class::Express) | For::Mailbox(Class::Express)))
+        self.waiting.get(&ticket).is_some_and(|waiter| match waiter.waits_for {
+            For::Others => class_of(waiter.message.body_len()) == Class::Express,
+            For::Mailbox(queue) | For::Peer(queue) => queue == Class::Express,
+        })
     }
 
     /// Forgets a waiting message; `false` if it has been admitted already.

@@ -259,7 +259,7 @@ impl Grants {
     }
 
     /// Bytes in the host's queue.
-    fn kept(&self) -> u64 {
+    pub(crate) fn kept(&self) -> u64 {
         self.queued.saturating_sub(self.taken)
     }
 

@@ -182,9 +182,9 @@ impl Incoming {
         ordinary.into_iter().chain(exempt)
     }
 
-    /// Bytes that the peer may still send, or has sent and are not delivered.
+    /// Bytes that the peer may still send, or has sent and are not delivered, or not taken by the host.
     pub(crate) fn granted_bytes(&self) -> u64 {
-        self.ordinary.outstanding() + self.exempt.outstanding()
+        self.ordinary.outstanding() + self.exempt.outstanding() + self.ordinary.kept()
     }
 
     /// Bytes of express messages granted and not delivered, in both lanes: whatever the peer says that it wants.
@@ -214,9 +214,9 @@ impl Incoming {
         self.delivered.runs().for_each(|(first, last)| self.unsaid.insert_run(first, last, |_| {}));
     }
 
-    /// Bytes received, or being received, and not delivered.
+    /// Bytes received, or being received, and not delivered, or not taken by the host.
     pub(crate) fn undelivered_bytes(&self) -> u64 {
-        self.ordinary.undelivered() + self.exempt.undelivered()
+        self.ordinary.undelivered() + self.exempt.undelivered() + self.ordinary.kept()
     }
 
     /// Messages that are partial, wait for their predecessor or are being delivered.

@@ -291,7 +291,7 @@ impl Transfer {
         cancelled
     }
 
-    /// Whether a message that waits for room does so among the small ones: so no small one goes past it.
+    /// Whether no small message goes past one that waits for room: it is small, and not there for a large one of its pair.
     pub fn waits_among_small(&self, ticket: Ticket) -> bool {
         self.admission.waits_among_small(ticket)
     }

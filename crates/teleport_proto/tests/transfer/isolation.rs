@@ -3,8 +3,8 @@
 use super::support::{LARGE, MAILBOX, Two, WINDOW, config, joined, message, process, receive, reference};
 use std::sync::{Arc, Mutex};
 use teleport_proto::transfer::{
-    Action, Budget, Delivery, Disposition, Granter, MESSAGE_COST, PlainBuffers, Refused, Renewal, Sent, Sink,
-    Transfer, TransferConfig, Unlimited,
+    Action, Budget, Delivery, Disposition, Granter, MESSAGE_COST, Outgoing, PlainBuffers, Refused, Renewal,
+    Sent, Sink, Transfer, TransferConfig, Unlimited,
 };
 use teleport_proto::wire::envelope::{Destination, Kind, Lane};
 use teleport_proto::wire::pool::Class;
@@ -42,6 +42,29 @@ fn small_messages_pass_while_every_bulk_connection_is_stalled() {
     }
     two.carry(express, Class::Express);
     assert_eq!(two.delivered.0.len(), 200);
+}
+
+/// Whoever pulls messages ahead has to know what others would go past.
+#[test]
+fn what_no_small_message_goes_past_is_told_from_what_it_does() {
+    let mut two = Two::new();
+    let mut waiting = |from: u32, to: u32, len: usize, behind_all: bool| {
+        let message = Outgoing { kind: Kind::Carried, behind_all, ..message(from, to, len) };
+        loop {
+            if let Ok(Sent::Waiting(ticket)) = two.send(message.clone()) {
+                return (ticket, two.sender.waits_among_small(ticket));
+            }
+        }
+    };
+    assert!(!waiting(1, 2, LARGE, false).1);
+    assert!(!waiting(1, 2, 500, false).1, "it is small, and waits for large ones of its pair");
+    let (small, among_small) = waiting(3, 4, 500, false);
+    assert!(among_small);
+    // Behind what waits for all of them.
+    assert!(waiting(5, 6, 500, true).1);
+    assert!(waiting(7, 8, 500, false).1);
+    assert!(!waiting(7, 8, LARGE, false).1);
+    assert!(two.sender.cancel(small) && !two.sender.waits_among_small(small));
 }
 
 #[test]
