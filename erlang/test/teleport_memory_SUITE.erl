@@ -19,6 +19,7 @@
 %% run, since it depends on when the collector comes by; what is not given back would be hundreds.
 -define(BAR, 1.2).
 -define(NOISE, 24).
+-define(TRIES, 3).
 -define(MIB, (1 bsl 20)).
 %% Messages that are sent one behind the other.
 -define(BURST, 3).
@@ -82,10 +83,18 @@ compare(Kind, Words, Term, Count) ->
     compare(teleport, Kind, Words, Term, Count).
 
 compare(By, Kind, Words, Term, Count) ->
+    compare(By, Kind, Words, Term, Count, ?TRIES).
+
+compare(By, Kind, Words, Term, Count, Tries) ->
     [Ours, Theirs] = [peak(How, Kind, Words, Term, Count) || How <- [By, distributed]],
     ct:log("~p: ~p, ~p words, ~p times ~p bytes: ~p MiB, distributed Erlang ~p MiB",
            [By, Kind, Words, Count, erlang:external_size(Term), Ours, Theirs]),
-    ?assert(Ours =< ?BAR * Theirs + ?NOISE, {Kind, Words, Ours, Theirs}).
+    IsNoMore = Ours =< ?BAR * Theirs + ?NOISE,
+    %% What is not given back is not given back the next time either.
+    case not IsNoMore andalso Tries > 1 of
+        true -> compare(By, Kind, Words, Term, Count, Tries - 1);
+        false -> ?assert(IsNoMore, {Kind, Words, Ours, Theirs})
+    end.
 
 peak(carrier, Kind, Words, Term, Count) ->
     Carrier = fun teleport_test_carrier:carrier/0,
