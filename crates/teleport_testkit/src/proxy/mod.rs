@@ -26,12 +26,13 @@
 mod pump;
 
 use crate::cluster::Rng;
+use crate::wait::PATIENCE;
 use pump::{Flow, Way};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -322,9 +323,7 @@ async fn away(
 ) -> Option<TcpListener> {
     let address = listener.local_addr().ok()?;
     drop(listener);
-    let socket = TcpSocket::new_v4().ok()?;
-    socket.set_reuseaddr(true).ok()?;
-    socket.bind(address).ok()?;
+    let socket = bound(address).await?;
     let _ = done.send(());
     loop {
         let Door { open, done } = door.recv().await?;
@@ -334,6 +333,23 @@ async fn away(
             return Some(listener);
         }
         let _ = done.send(());
+    }
+}
+
+/// A socket at an address at which one has listened until now. A process that another thread starts has copies of all descriptors, of
+/// that listener too, until its program is loaded: so long the address is taken, and connections would not be refused.
+async fn bound(address: SocketAddr) -> Option<TcpSocket> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let socket = TcpSocket::new_v4().ok()?;
+        socket.set_reuseaddr(true).ok()?;
+        match socket.bind(address) {
+            Ok(()) => return Some(socket),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < patience => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Err(_) => return None,
+        }
     }
 }
 
