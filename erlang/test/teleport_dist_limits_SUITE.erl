@@ -85,13 +85,13 @@ what_waits_for_all_peers(_Config) ->
 small_messages_are_not_pulled_ahead(_Config) ->
     with([carrier(), carrier()], fun([A, B]) ->
         Sink = at(B, fun() -> spawn(fun() -> sink(0) end) end),
-        {Sender, BPid} = flooded(A, B, Sink),
-        %% Those, and what was pulled together with the last of them.
-        ?assert(waiting(A, B) =< 64 + 256),
-        Before = sent(A),
+        {Sender, Before} = flooded(A, B, Sink, fun(Sender) ->
+            %% Those, and what was pulled together with the last of them.
+            ?assert(waiting(A, B) =< 64 + 256),
+            {Sender, sent(A)}
+        end),
         ct:log("~b messages were sent", [Before]),
         ?assert(Before < 100000),
-        teleport_test:signal(cont, BPid),
         teleport_test:eventually(fun() -> sent(A) > Before + 100000 end),
         true = at(A, erlang, exit, [Sender, kill]),
         teleport_test:eventually(fun() -> not at(A, erlang, is_process_alive, [Sender]) end),
@@ -112,40 +112,44 @@ who_does_not_wait_is_refused_and_who_need_not_goes_on(_Config) ->
             Seen
         end),
         Sink = at(B, fun() -> spawn(fun() -> sink(0) end) end),
-        {Sender, BPid} = flooded(A, B, Sink),
         To = {nobody, name(B)},
-        ?assertEqual(nosuspend, at(A, erlang, send, [To, hello, [nosuspend]])),
-        ?assertEqual(false, at(A, erlang, send_nosuspend, [To, hello])),
-        %% From 25.3 on.
-        at(A, fun() ->
-            try process_flag(async_dist, true) of
-                false -> hello = erlang:send(To, hello)
-            catch error:badarg -> none
-            end
+        flooded(A, B, Sink, fun(Sender) ->
+            ?assertEqual(nosuspend, at(A, erlang, send, [To, hello, [nosuspend]])),
+            ?assertEqual(false, at(A, erlang, send_nosuspend, [To, hello])),
+            %% From 25.3 on.
+            at(A, fun() ->
+                try process_flag(async_dist, true) of
+                    false -> hello = erlang:send(To, hello)
+                catch error:badarg -> none
+                end
+            end),
+            ?assertEqual([{status, suspended}], at(A, erlang, process_info, [Sender, [status]])),
+            ?assertEqual({busy, Sender}, at(A, fun() -> Monitor ! {who, self()}, next() end))
         end),
-        ?assertEqual([{status, suspended}], at(A, erlang, process_info, [Sender, [status]])),
-        ?assertEqual({busy, Sender}, at(A, fun() -> Monitor ! {who, self()}, next() end)),
-        teleport_test:signal(cont, BPid),
         teleport_test:eventually(fun() -> at(A, erlang, send, [To, hello, [nosuspend]]) =:= ok end)
     end).
 
-%% A process at A sends numbers to a process at B, which stands still, until it is suspended and nothing moves any more. The process,
-%% and B's process of the operating system.
-flooded(A, B, Sink) ->
+%% A process at A sends numbers to a process at B, which stands still, until it is suspended and nothing moves any more. Does something
+%% with it then, and lets B go on.
+flooded(A, B, Sink, Do) ->
     ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
     BPid = at(B, os, getpid, []),
     teleport_test:signal(stop, BPid),
-    Sender = at(A, fun() ->
-        Sent = counters:new(1, []),
-        ok = persistent_term:put(?MODULE, Sent),
-        spawn(fun() -> number(Sink, Sent, 1) end)
-    end),
-    Still = fun() -> {at(A, erlang, process_info, [Sender, status]), sent(A), waiting(A, B)} end,
-    teleport_test:eventually(fun() ->
-        {Status, _, Waiting} = Before = Still(),
-        Status =:= {status, suspended} andalso Waiting > 64 andalso Still() =:= Before
-    end),
-    {Sender, BPid}.
+    try
+        Sender = at(A, fun() ->
+            Sent = counters:new(1, []),
+            ok = persistent_term:put(?MODULE, Sent),
+            spawn(fun() -> number(Sink, Sent, 1) end)
+        end),
+        Still = fun() -> {at(A, erlang, process_info, [Sender, status]), sent(A), waiting(A, B)} end,
+        teleport_test:eventually(fun() ->
+            {Status, _, Waiting} = Before = Still(),
+            Status =:= {status, suspended} andalso Waiting > 64 andalso Still() =:= Before
+        end),
+        Do(Sender)
+    after
+        teleport_test:signal(cont, BPid)
+    end.
 
 sent(A) ->
     at(A, fun() -> counters:get(persistent_term:get(?MODULE), 1) end).
