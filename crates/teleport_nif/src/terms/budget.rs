@@ -2,7 +2,7 @@
 //! together.
 
 use crate::lock::Lock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -60,7 +60,8 @@ pub(crate) struct Spending<'b> {
     peer: Arc<Account>,
     limit_of_peer: u64,
     place: Arc<Account>,
-    atoms: u64,
+    /// The new atoms of the message, each of which counts once.
+    names: HashSet<Box<str>>,
 }
 
 impl Budget {
@@ -84,7 +85,7 @@ impl Budget {
         let (peer, place) = (self.peers.of(peer), self.places.of(&place));
         let is_shared = Arc::ptr_eq(&peer, &self.peers.shared);
         let limit_of_peer = if is_shared { self.limit_together } else { self.limit };
-        Spending { budget: self, peer, limit_of_peer, place, atoms: 0 }
+        Spending { budget: self, peer, limit_of_peer, place, names: HashSet::new() }
     }
 
     /// Says once that half is used, and once that something was refused: it does not get better by itself.
@@ -148,9 +149,14 @@ impl Account {
 }
 
 impl Spending<'_> {
-    /// One more atom; `false` if none is left, and then the message is refused.
-    pub(crate) fn take(&mut self) -> bool {
-        let is_left = self.take_one();
+    /// Whether it has been taken.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Takes an atom that is new, unless it has been taken; `false` if none is left, and then the message is refused.
+    pub(crate) fn take(&mut self, name: &str) -> bool {
+        let is_left = self.take_one(name);
         if !is_left {
             self.refuse();
         }
@@ -158,7 +164,10 @@ impl Spending<'_> {
     }
 
     /// As [`take`](Self::take), where no message is refused if none is left.
-    pub(crate) fn take_one(&mut self) -> bool {
+    pub(crate) fn take_one(&mut self, name: &str) -> bool {
+        if self.has(name) {
+            return true;
+        }
         let Self { budget, peer, place, .. } = &*self;
         let limits = [
             (&**peer, self.limit_of_peer),
@@ -171,13 +180,13 @@ impl Spending<'_> {
                 return false;
             }
         }
-        self.atoms += 1;
+        self.names.insert(name.into());
         true
     }
 
     /// The atoms are made.
     pub(crate) fn keep(mut self) {
-        self.atoms = 0;
+        self.names.clear();
         self.budget.warn(false);
     }
 
@@ -192,7 +201,7 @@ impl Spending<'_> {
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
         for account in [&self.budget.together, &*self.place, &*self.peer] {
-            account.give_back(self.atoms);
+            account.give_back(self.names.len() as u64);
         }
     }
 }

@@ -8,7 +8,7 @@ pub(crate) mod maps;
 pub(crate) mod naming;
 mod values;
 
-use crate::terms::budget::Budget;
+use crate::terms::budget::{Budget, Spending};
 use crate::terms::in_place::NeedsScheduler;
 use bytes::Bytes;
 use rustler::{Atom, Encoder, Env, Term};
@@ -102,7 +102,7 @@ impl Terms {
             return known;
         }
         let mut spending = self.budget.spending(origin.peer(), origin.place());
-        match spending.take_one().then(|| Atom::from_str(env, name)) {
+        match spending.take_one(name).then(|| Atom::from_str(env, name)) {
             Some(Ok(atom)) => {
                 spending.keep();
                 atom.encode(env)
@@ -123,11 +123,14 @@ impl Terms {
 
     /// Whether it is a term whose new atoms are within the budget of whom it comes from, which they are taken from.
     fn count_atoms(&self, env: Env<'_>, document: &[u8], origin: &Origin) -> bool {
-        let mut spending = None;
-        let mut spend =
-            || spending.get_or_insert_with(|| self.budget.spending(origin.peer(), origin.place())).take();
+        let mut spending: Option<Spending<'_>> = None;
+        let mut is_taken = |atom: &str| {
+            spending.as_ref().is_some_and(|spending| spending.has(atom))
+                || is_atom(env, atom)
+                || spending.get_or_insert_with(|| self.budget.spending(origin.peer(), origin.place())).take(atom)
+        };
         // What is spent on a document that is none is given back.
-        if validate_with(document, &self.limits, |atom| is_atom(env, atom) || spend()).is_err() {
+        if validate_with(document, &self.limits, &mut is_taken).is_err() {
             return false;
         }
         if let Some(spending) = spending {
