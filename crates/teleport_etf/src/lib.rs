@@ -62,7 +62,7 @@ pub use atom::Atom;
 pub use binary::Binary;
 pub use decode::{
     Apart, Leaves, Parts, Peek, Seen, Summary, from_bytes, from_bytes_with, has_few_terms, has_many_atoms,
-    take_all_apart, take_apart, validate, validate_with,
+    is_plain, take_all_apart, take_apart, validate, validate_with,
 };
 pub use encode::{Assembly, BY_REFERENCE, Encoded, Encoder, OpenList, to_segments};
 pub use error::{AtomError, DecodeError, EncodeError};

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use teleport_etf::{
-    Apart, Binary, Leaves, Limits, Parts, Term, has_few_terms, has_many_atoms, take_all_apart, take_apart,
-    validate_with,
+    Apart, Binary, Leaves, Limits, Parts, Term, has_few_terms, has_many_atoms, is_plain, take_all_apart,
+    take_apart, validate_with,
 };
 use teleport_testkit::terms::apart::Assembly;
 
@@ -337,6 +337,29 @@ fn large_binaries_and_few_terms_are_built_at_once() {
     for none in [&whole[..whole.len() - 1], &[&whole[..], &[0]].concat(), &[], &[131, 80, 0, 0, 0, 1, 120]] {
         assert!(!has_few_terms(none, LARGE, &limits));
     }
+}
+
+#[test]
+fn what_is_plain_has_nothing_large_in_it_nor_what_looks_like_that() {
+    let limits = Limits { max_elements: usize::MAX, ..Limits::default() };
+    let plain = |document: &[u8]| is_plain(document, LARGE, 100, &limits);
+    let map = |len: i64| Term::Map((0..len).map(|n| (Term::from(n), Term::nil())).collect());
+    let numbers = || Term::list((0..5000).map(Term::from).collect::<Vec<_>>());
+    assert!(plain(&document(&Term::tuple([small(), map(100), numbers(), map(0)]))));
+    assert!(!plain(&document(&Term::tuple([small(), map(101)]))));
+    assert!(!plain(&document(&Term::tuple([numbers(), large()]))));
+    // The same bytes within another term, where they have room.
+    let text = |head: &[u8], len: usize| Term::from(Binary::from([head, &vec![7; len]].concat()));
+    assert!(!plain(&document(&text(&[116, 0, 0, 0, 101], 202))));
+    assert!(plain(&document(&text(&[116, 0, 0, 0, 101], 201))));
+    assert!(is_plain(&document(&map(101)), LARGE, usize::MAX, &limits));
+    for none in [&[][..], &[131], &[106], &[131, 80, 0, 0, 0, 1, 120], &[131, 121, 0]] {
+        assert!(!plain(none), "{none:?}");
+    }
+    let empty = document(&Term::list(vec![Term::nil(); 100]));
+    assert!(plain(&empty));
+    assert!(!is_plain(&empty, LARGE, 100, &Limits { max_heap: 19 * empty.len(), ..limits.clone() }));
+    assert!(!is_plain(&empty, LARGE, 100, &Limits { max_elements: 99, ..limits }));
 }
 
 /// `{#rec:point{x = 1, y = Binary}, Binary}` of OTP 29.

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use teleport_etf::{Apart, Leaves, Parts, take_all_apart, take_apart};
+use teleport_etf::{Apart, Leaves, Parts, is_plain, take_all_apart, take_apart};
 use teleport_etf::{Atom, DecodeError, Export, Limits, Pid, Port, Reference, Term, validate};
 use teleport_testkit::erl::{Erl, Run};
 use teleport_testkit::terms::generate::{self, Seeded};
@@ -96,6 +96,7 @@ fn on_a_heap_of_erlangs_terms_take_what_is_counted() {
             assert_eq!(validate(document, &limits), Err(refused));
             assert_eq!(take_apart(document, 1, usize::MAX, &limits, &mut Nothing), Apart::TooLarge);
             assert_eq!(take_all_apart(document, 1, usize::MAX, &limits, &mut Nothing), Apart::TooLarge);
+            assert!(!is_plain(document, 1, usize::MAX, &limits));
         }
     }
 }

@@ -7,13 +7,6 @@ use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::tags;
 
-/// Terms that are looked at to tell whether a document has many atoms.
-const SAMPLE: usize = 1000;
-
-/// Up to this many terms are few, and up to this many bytes little to copy.
-const FEW: usize = 64;
-const LITTLE: usize = 64 * 1024;
-
 /// Builds a term by itself, where [`Parts`] has most of it decoded by another. `false` stops it.
 ///
 /// [`Parts::terms`] is told of the kinds that are not here, [`Parts::rest_of_list`] of nothing.
@@ -32,53 +25,6 @@ pub trait Leaves: Parts {
 
     /// Pushes a proper list of bytes, perhaps of none.
     fn string(&mut self, bytes: &[u8]) -> bool;
-}
-
-/// Whether at least a tenth of the first thousand terms are atoms.
-pub fn has_many_atoms(document: &[u8], limits: &Limits) -> bool {
-    if document.first() != Some(&tags::VERSION) {
-        return false;
-    }
-    let mut reader = Reader::new(document, 1, limits);
-    let (mut atoms, mut terms) = (0, 0);
-    while terms < SAMPLE && !reader.is_done() {
-        match reader.usual() {
-            Some(Usual::Atom(_)) => atoms += 1,
-            None if reader.token().is_err() => return false,
-            _ => {}
-        }
-        terms += 1;
-    }
-    atoms * 10 >= terms
-}
-
-/// Whether it takes no longer to build what a document stands for than to build a small message: it has few terms, and hardly
-/// more to copy than a small message, since binaries of at least `large` bytes are not copied. Looks at few of its terms.
-pub fn has_few_terms(document: &[u8], large: usize, limits: &Limits) -> bool {
-    if document.first() != Some(&tags::VERSION) {
-        return false;
-    }
-    let mut reader = Reader::new(document, 1, limits);
-    let (mut terms, mut copied) = (0, document.len());
-    while !reader.is_done() {
-        terms += 1;
-        if terms > FEW {
-            return false;
-        }
-        let binary = match reader.usual() {
-            Some(Usual::Binary(bytes)) => bytes.len(),
-            Some(_) => 0,
-            None => match reader.token() {
-                Ok(Token::Binary(bytes)) => bytes.len(),
-                Ok(Token::Fun(_) | Token::Local(_)) | Err(_) => return false,
-                Ok(_) => 0,
-            },
-        };
-        if binary >= large {
-            copied -= binary; // they are parts of it, one behind the other
-        }
-    }
-    reader.finish().is_ok() && copied <= LITTLE
 }
 
 /// Takes a document apart down to its leaves, in one pass; else as [`take_apart`](super::take_apart) does. Where that leaves a

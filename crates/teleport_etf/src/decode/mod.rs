@@ -2,6 +2,7 @@
 
 mod apart;
 mod de;
+mod glance;
 mod heap;
 mod inflate;
 mod leaf;
@@ -16,7 +17,8 @@ mod values;
 pub use apart::{Apart, Parts, take_apart};
 pub(crate) use de::from_term_with;
 pub use de::{from_bytes, from_bytes_with};
-pub use leaves::{Leaves, has_few_terms, has_many_atoms, take_all_apart};
+pub use glance::{has_few_terms, has_many_atoms, is_plain};
+pub use leaves::{Leaves, take_all_apart};
 pub use peek::{Peek, Seen};
 pub(crate) use reader::Reader;
 pub use validate::{Summary, validate, validate_with};

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rustler::types::atom::Atom;
 use rustler::{Env, Term};
 use std::ops::Range;
-use teleport::etf::{Apart, Leaves, Limits, Parts, has_many_atoms, take_all_apart, take_apart};
+use teleport::etf::{Apart, Leaves, Limits, Parts, has_many_atoms, is_plain, take_all_apart, take_apart};
 
 /// A binary of at least this many bytes is not copied, unless most of its message is other things: it keeps all of it.
 pub(crate) const LARGE: usize = 64 * 1024;
@@ -50,7 +50,8 @@ pub(crate) fn build_on_scheduler<'a>(
     in_place(env, document, limits, atoms, usize::MAX).unwrap_or_else(|_| atoms.decode(env, document))
 }
 
-/// The term, if it has large binaries or many atoms, or none if it is malformed. Otherwise why it has to be decoded as a whole.
+/// The term, if it has large binaries or many atoms or has nothing that it could be taken apart for, or none if it is malformed.
+/// Otherwise why it has to be decoded as a whole.
 fn in_place<'a>(
     env: Env<'a>,
     document: &Bytes,
@@ -58,11 +59,15 @@ fn in_place<'a>(
     atoms: Atoms,
     max_map: usize,
 ) -> Result<Option<Term<'a>>, Apart> {
+    let has_many_atoms = has_many_atoms(document, limits);
+    if !has_many_atoms && is_plain(document, LARGE, max_map, limits) {
+        return Ok(atoms.decode(env, document));
+    }
     let values = Values::new(env);
     let (known, scratch) = (Known::of_thread(), Vec::new());
     let mut building = Building { env, document, limits, atoms, known, share: None, values, scratch };
     // With hardly any atoms the virtual machine's decoder is the faster one.
-    let apart = if has_many_atoms(document, limits) {
+    let apart = if has_many_atoms {
         take_all_apart(document, LARGE, max_map, limits, &mut building)
     } else {
         take_apart(document, LARGE, max_map, limits, &mut building)

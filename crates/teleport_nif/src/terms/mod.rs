@@ -127,7 +127,9 @@ impl Terms {
         let mut is_taken = |atom: &str| {
             spending.as_ref().is_some_and(|spending| spending.has(atom))
                 || is_atom(env, atom)
-                || spending.get_or_insert_with(|| self.budget.spending(origin.peer(), origin.place())).take(atom)
+                || spending
+                    .get_or_insert_with(|| self.budget.spending(origin.peer(), origin.place()))
+                    .take(atom)
         };
         // What is spent on a document that is none is given back.
         if validate_with(document, &self.limits, &mut is_taken).is_err() {

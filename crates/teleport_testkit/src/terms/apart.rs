@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use teleport_etf::{
-    Apart, Binary, DecodeError, Leaves, Limits, Parts, Summary, Term, take_all_apart, take_apart,
+    Apart, Binary, DecodeError, Leaves, Limits, Parts, Summary, Term, is_plain, take_all_apart, take_apart,
 };
 
 /// Puts terms together, and keeps account of what it was told.
@@ -169,6 +169,9 @@ pub fn agrees(
             Err(error) => panic!("{error}, and yet it is {:?}", assembly.finish()),
         }
     }
+    if is_plain(document, large, usize::MAX, &Limits::default()) && decoded.is_ok() {
+        assert_eq!(apart, Apart::Whole);
+    }
     // No map of more than two pairs gets through, wherever it is.
     let small_maps = take_apart(document, large, 2, &Limits::default(), &mut Assembly::new(document));
     if let Ok(term) = decoded
@@ -176,6 +179,11 @@ pub fn agrees(
     {
         assert!(!has_map_over_two(term), "{term:?}");
         assert_eq!(small_maps, apart);
+    }
+    if let Ok(term) = decoded
+        && is_plain(document, large, 2, &Limits::default())
+    {
+        assert!(!has_map_over_two(term), "{term:?}");
     }
 }
 
