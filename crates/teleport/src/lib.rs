@@ -61,7 +61,7 @@ pub use api::node::{Node, ShutdownReport};
 pub use api::process::{Acknowledgement, Process};
 pub use api::send_options::SendOptions;
 #[cfg(feature = "test-util")]
-pub use api::test_util::Sever;
+pub use api::test_util::{Sever, assert_no_lock_is_held};
 pub use base::address::Address;
 pub use base::allow::{AllowList, Permits};
 pub use base::config::Config;

@@ -1,5 +1,6 @@
 //! For tests and benchmarks of programs that are built on a node: breaks connections and observes ticks.
 
+use crate::base::lock::assert_may_call_out;
 use crate::session::Command;
 use crate::{Node, NodeBuilder, NodeName, Tick};
 use std::sync::Arc;
@@ -13,6 +14,15 @@ pub enum Sever {
     Control,
     /// One of its pool connections: the one at this position, counted around.
     Pool(usize),
+}
+
+/// For what a test is told of on threads of a node, such as that memory is freed.
+///
+/// # Panics
+///
+/// In debug builds, if this thread holds a lock of a node for which others may wait.
+pub fn assert_no_lock_is_held() {
+    assert_may_call_out();
 }
 
 impl NodeBuilder {

@@ -1,19 +1,18 @@
 //! The last part of a session whose node shuts down: what it has accepted is seen through, and nothing more is accepted.
 
 use super::Session;
-use super::state::Grant;
+use super::state::{Grant, State};
 use crate::base::error::SendError;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::Transfer;
 
-/// Returns when everything that these sessions have accepted is delivered, or they have ended. They accept nothing more
-/// then.
+/// Returns when everything that these sessions have accepted, or said to be sent, is delivered, or they have ended. They
+/// accept nothing more then.
 ///
 /// While one of them is waited for, a send that waits on another may get room. So they are sealed only when none of
 /// them has anything under way; and one that got something at that very moment is waited for like before.
 pub(crate) async fn drain(sessions: &[Arc<Session>]) {
-    let is_through = |transfer: &Transfer| transfer.in_window() == 0;
     loop {
         while let Some(session) = sessions.iter().find(|session| !session.is(is_through)) {
             session.until(is_through).await;
@@ -23,42 +22,45 @@ pub(crate) async fn drain(sessions: &[Arc<Session>]) {
         }
     }
     for session in sessions {
-        session.until(|transfer| transfer.stats().unconfirmed == 0).await;
+        session.until(is_confirmed).await;
     }
+}
+
+/// Whether nothing with credit is under way, and nothing waits for it whose sender knows it to be sent.
+fn is_through(state: &State) -> bool {
+    state.grants.untold() == 0 && state.transfer.as_ref().is_none_or(|transfer| transfer.in_window() == 0)
+}
+
+fn is_confirmed(state: &State) -> bool {
+    state.transfer.as_ref().is_none_or(|transfer| transfer.stats().unconfirmed == 0)
 }
 
 impl Session {
     /// Accepts nothing from now on, unless something is under way; sends that wait fail then. `false` if something is.
     fn seal(&self) -> bool {
-        let failed: Option<Vec<_>> = self.with(|state, after| match state.change(after, Transfer::seal) {
-            None => Some(Vec::new()), // it has ended
-            Some(sealed) => {
-                let failed: Vec<_> =
-                    sealed?.iter().filter_map(|ticket| state.grants.remove(ticket)).collect();
-                state.given_up += Grant::untold(failed.iter());
-                Some(failed)
-            }
+        let failed = self.with(|state, after| {
+            let sealed = is_through(state) && state.change(after, Transfer::seal) != Some(false);
+            sealed.then(|| std::mem::take(&mut state.grants))
         });
         let Some(failed) = failed else { return false };
-        Grant::tell_all(failed, self, || {
+        Grant::tell_all(failed.into_all(), self, || {
             Err(SendError::NodeDown { peer: self.peer.clone(), reason: EndReason::Disconnected })
         });
         true
     }
 
-    /// Returns when that holds, or the session has ended.
-    async fn until(&self, holds: impl Fn(&Transfer) -> bool) {
+    /// Returns when that holds; of a session that has ended it does.
+    async fn until(&self, holds: fn(&State) -> bool) {
         loop {
             let changed = self.drained.notified();
-            if self.is(&holds) {
+            if self.is(holds) {
                 return;
             }
             changed.await;
         }
     }
 
-    /// Whether that holds, or the session has ended.
-    fn is(&self, holds: impl Fn(&Transfer) -> bool) -> bool {
-        self.lock().transfer.as_ref().is_none_or(holds)
+    fn is(&self, holds: fn(&State) -> bool) -> bool {
+        holds(&self.lock())
     }
 }

@@ -1,16 +1,17 @@
 //! The end of a session, in two steps: it ends at once, and is told later.
 
 use super::connection::PoolConnection;
-use super::state::{Fate, Grant};
+use super::state::{Fate, Grant, Grants};
 use super::{Command, Event, Session};
 use crate::base::error::{DeliveryError, SendError};
 use crate::host::{Inbound, Origin};
 use crate::io::runtime::free;
 use crate::local::watch::{Subject, Via};
 use bytes::BytesMut;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use teleport_proto::membership::EndReason;
-use teleport_proto::transfer::{Transfer, TransferStats};
+use teleport_proto::transfer::{AckToken, Transfer, TransferStats};
 
 /// A session that has ended, and what of it has not been told yet.
 pub(crate) struct Ended {
@@ -22,8 +23,8 @@ pub(crate) struct Ended {
     pub(crate) unconfirmed_carried: u64,
     transfer: Transfer,
     last: TransferStats,
-    grants: Vec<Grant>,
-    outcomes: Vec<Fate>,
+    grants: Grants,
+    outcomes: FxHashMap<AckToken, Fate>,
 }
 
 impl Session {
@@ -41,7 +42,7 @@ impl Session {
         state.shelves.put_all_away(&mut transfer); // what lies in them was accepted
         state.ended = Some(reason);
         let last = transfer.stats();
-        let unconfirmed = last.unconfirmed + state.given_up + Grant::untold(state.grants.values());
+        let unconfirmed = last.unconfirmed + state.grants.untold();
         state.unconfirmed = unconfirmed;
         let connections = std::mem::take(&mut state.connections);
         let (grants, outcomes) = (std::mem::take(&mut state.grants), std::mem::take(&mut state.outcomes));
@@ -58,7 +59,6 @@ impl Session {
         self.pool_changed.notify_waiters();
         self.drained.notify_waiters();
         transfer.end();
-        let (grants, outcomes) = (grants.into_values().collect(), outcomes.into_values().collect());
         Some(Ended {
             session: self.clone(),
             reason,
@@ -87,8 +87,10 @@ impl Ended {
         session.meter.publish_not_allowed(&session.not_allowed());
         session.meter.end(&core.meter, &last, reason, unconfirmed);
         let peer = &session.peer;
-        Grant::tell_all(grants, &session, || Err(SendError::NodeDown { peer: peer.clone(), reason }));
-        for waiting in outcomes {
+        Grant::tell_all(grants.into_all(), &session, || {
+            Err(SendError::NodeDown { peer: peer.clone(), reason })
+        });
+        for waiting in outcomes.into_values() {
             let _ = waiting.send(Err(DeliveryError::Unconfirmed { peer: peer.clone(), reason }));
         }
         session.drop_placed();
@@ -98,6 +100,6 @@ impl Ended {
                 hosting.take(Inbound::Unwatched { process, watch });
             }
         }
-        free(last.unconfirmed_bytes + last.undelivered_bytes, transfer);
+        free(transfer.held_bytes(), transfer);
     }
 }

@@ -76,14 +76,13 @@ impl Pending {
     /// `false` if it does not wait any more.
     fn take_back(&self) -> bool {
         let ticket = self.ticket;
-        let waits = self.session.with(|state, after| {
-            let waits = state.grants.remove(&ticket).is_some();
-            if waits {
-                state.change(after, |transfer| transfer.cancel(ticket));
-                self.token.map(|token| state.outcomes.remove(&token));
-            }
-            waits
+        // Who waits is dropped with the lock released.
+        let (waits, _outcome) = self.session.with(|state, after| {
+            let Some(grant) = state.grants.remove(ticket) else { return (None, None) };
+            state.change(after, |transfer| transfer.cancel(ticket));
+            (Some(grant), self.token.and_then(|token| state.outcomes.remove(&token)))
         });
+        let waits = waits.is_some();
         if waits {
             self.session.show_soon();
         }

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use teleport_etf::Segments;
 use teleport_proto::ConnectionId;
 use teleport_proto::membership::EndReason;
 use teleport_proto::transfer::{
@@ -29,11 +30,6 @@ pub(super) enum Grant {
 }
 
 impl Grant {
-    /// How many of them nobody can be told of.
-    pub(super) fn untold<'a>(grants: impl Iterator<Item = &'a Self>) -> u64 {
-        grants.filter(|grant| matches!(grant, Self::Behind)).count() as u64
-    }
-
     /// Tells them what has become of it; with the lock released.
     pub(super) fn tell_all(
         grants: impl IntoIterator<Item = Self>,
@@ -60,6 +56,36 @@ impl Grant {
     }
 }
 
+/// Who waits for messages to be accepted, by their tickets.
+#[derive(Default)]
+pub(super) struct Grants {
+    waiting: FxHashMap<Ticket, Grant>,
+    /// Those that nobody waits for.
+    untold: u64,
+}
+
+impl Grants {
+    pub(super) fn insert(&mut self, ticket: Ticket, grant: Grant) {
+        self.untold += u64::from(matches!(grant, Grant::Behind));
+        self.waiting.insert(ticket, grant);
+    }
+
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Grant> {
+        let grant = self.waiting.remove(&ticket)?;
+        self.untold -= u64::from(matches!(grant, Grant::Behind));
+        Some(grant)
+    }
+
+    /// How many of the messages nobody can be told of: their senders know them to be sent.
+    pub(super) fn untold(&self) -> u64 {
+        self.untold
+    }
+
+    pub(super) fn into_all(self) -> impl Iterator<Item = Grant> {
+        self.waiting.into_values()
+    }
+}
+
 /// Waits for what becomes of an accepted message.
 pub(super) type Fate = oneshot::Sender<Result<(), DeliveryError>>;
 
@@ -70,7 +96,7 @@ pub(super) struct State {
     pub(super) shelves: Arc<Shelves>,
     pub(super) ended: Option<EndReason>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<PoolConnection>>,
-    pub(super) grants: FxHashMap<Ticket, Grant>,
+    pub(super) grants: Grants,
     pub(super) outcomes: FxHashMap<AckToken, Fate>,
     pub(super) last_token: AckToken,
     /// The session's task has been told that the control connection has something to say, soon or now.
@@ -78,8 +104,6 @@ pub(super) struct State {
     flush_begun: bool,
     /// At the end, so that it can still be asked for.
     pub(super) unconfirmed: u64,
-    /// Messages whose senders were told that they are sent, and which will not be.
-    pub(super) given_up: u64,
 }
 
 impl State {
@@ -89,13 +113,12 @@ impl State {
             shelves,
             ended: None,
             connections: FxHashMap::default(),
-            grants: FxHashMap::default(),
+            grants: Grants::default(),
             outcomes: FxHashMap::default(),
             last_token: 0,
             flush_planned: false,
             flush_begun: false,
             unconfirmed: 0,
-            given_up: 0,
         }
     }
 
@@ -124,12 +147,13 @@ impl State {
     ) -> Option<R> {
         let transfer = self.transfer.as_mut()?;
         let result = change(transfer);
+        after.spent.append(&mut transfer.take_spent());
         while let Some(action) = transfer.poll_action() {
             match action {
                 Action::Wake(id) => after.wake.extend(self.connections.get(&id).cloned()),
                 Action::Close(id) => after.close.extend(self.connections.get(&id).cloned()),
                 Action::Granted(ticket) => {
-                    after.granted.extend(self.grants.remove(&ticket));
+                    after.granted.extend(self.grants.remove(ticket));
                 }
                 Action::Outcome(token, outcome) => {
                     let result = match outcome {
@@ -175,6 +199,10 @@ impl State {
 
     /// Offers a message. `None` once the session has ended.
     pub(super) fn send(&mut self, after: &mut After, message: Outgoing) -> Option<Result<Sent, Refused>> {
+        if self.transfer.is_none() {
+            after.spent.push(message.body);
+            return None;
+        }
         let shelves = self.shelves.clone();
         self.change(after, |transfer| {
             shelves.put_away(transfer, message.from, &message.to);
@@ -222,6 +250,8 @@ pub(super) struct After {
     soon: bool,
     /// Less is under way, maybe nothing.
     drained: bool,
+    /// Large bodies that nobody needs any more: freeing them takes a while.
+    spent: Vec<Segments>,
 }
 
 impl After {

@@ -104,21 +104,18 @@ impl Task {
         let capacity = frames.capacity();
         while !frames.is_empty() {
             let (input, handled) = (&mut frames, &mut self.handled);
-            let take = |transfer: &mut Transfer, spent: &mut Vec<_>| {
+            let take = |transfer: &mut Transfer, _: &mut ()| {
                 while *handled < MOST_AT_ONCE {
                     let Ok(Some(ControlFrame::Transfer(frame))) = ControlFrame::decode(input) else {
                         input.clear(); // nothing is left: all was read once before
                         break;
                     };
                     *handled += 1;
-                    let taken = transfer.control(frame);
-                    spent.append(&mut transfer.take_spent());
-                    taken?;
+                    transfer.control(frame)?;
                 }
                 Ok::<_, Violation>(())
             };
-            // What is spent is dropped with the lock released.
-            if self.session.receive(Vec::new(), take, drop).is_none() {
+            if self.session.receive((), take, drop).is_none() {
                 break;
             }
             if self.handled == MOST_AT_ONCE {

@@ -29,7 +29,6 @@ impl Transfer {
     ///
     /// [`Violation`] if the frame contradicts what was sent: the session has to end.
     pub fn control(&mut self, frame: TransferFrame) -> Result<(), Violation> {
-        drop(self.outbox.take_spent());
         match frame {
             TransferFrame::Received { connection, frames } => self.peer_received(connection, frames)?,
             TransferFrame::Delivered { watermark, above } => {
@@ -95,8 +94,8 @@ impl Transfer {
         Ok(())
     }
 
-    /// The large bodies that the last control frame has made superfluous, for the caller to drop where that holds nobody up:
-    /// giving megabytes back takes a while. Whatever is not taken is dropped with the next frame.
+    /// The large bodies that nobody needs any more, since they were delivered, refused or taken back, for the caller to drop where
+    /// that holds nobody up: giving megabytes back takes a while. They are kept until then.
     pub fn take_spent(&mut self) -> Vec<Segments> {
         self.outbox.take_spent()
     }

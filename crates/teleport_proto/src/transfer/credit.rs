@@ -5,12 +5,13 @@
 //! class, so that a small message never waits behind a large one, unless that is of its own pair.
 
 use super::barrier::Barriers;
+use super::line::{For, Line, QUEUES, Waiter};
 use super::window::{Budget, Totals, Unlimited, Window, class_of, cost};
-use super::{Outgoing, Pair, Ticket, Wish};
+use super::{Outgoing, Ticket, Wish};
 use crate::wire::envelope::{AccountId, Destination};
 use crate::wire::pool::Class;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A message that may go now.
@@ -37,17 +38,6 @@ pub(crate) struct Place {
     waits_for: For,
 }
 
-/// What a message waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For {
-    /// Other carried messages, to be accepted before it.
-    Others,
-    /// Its mailbox's window, in that queue.
-    Mailbox(Class),
-    /// The peer's window or the budget, in that queue. It has its mailbox credit.
-    Peer(Class),
-}
-
 pub(crate) struct Admission {
     peer: Window,
     budget: Arc<dyn Budget>,
@@ -59,6 +49,8 @@ pub(crate) struct Admission {
     /// The account of the message before: the next one often goes the same way.
     recent: AccountId,
     waiting: FxHashMap<Ticket, Waiter>,
+    /// What waited when the session was sealed: nothing but memory any more.
+    given_up: FxHashMap<Ticket, Waiter>,
     last_ticket: Ticket,
     barriers: Barriers,
     /// Those that wait for the peer's window or the node's budget.
@@ -153,114 +145,6 @@ impl Account {
     }
 }
 
-struct Waiter {
-    message: Outgoing,
-    /// 0 if it waits for others: its account is opened when it looks for room.
-    account: AccountId,
-    waits_for: For,
-}
-
-/// Those who wait for room in one window: a queue for each class, but a pair stays in the queue that it is in.
-#[derive(Default)]
-struct Line {
-    /// Cancelled tickets are skipped when they get to the front.
-    express: VecDeque<Ticket>,
-    bulk: VecDeque<Ticket>,
-    /// Pairs with a message in one of the queues: which, and how many.
-    pairs: FxHashMap<Pair, (Class, usize)>,
-    /// The first in the bulk queue is an express message, there for its pair's sake, and lacks room. Other express
-    /// messages wait until it has gone, or they could take the room for ever.
-    starving: bool,
-}
-
-/// The cancelled tickets that may always stay in a queue.
-const MOST_CANCELLED: usize = 64;
-
-/// The order in which queues are served: bulk first, for the sake of an express message in it.
-const QUEUES: [Class; 2] = [Class::Bulk, Class::Express];
-
-impl Line {
-    /// The queue that a message has to wait in, if it must not pass yet, whatever room there is.
-    fn ahead(&mut self, message: Wish<'_>, class: Class) -> Option<Class> {
-        if self.is_empty() {
-            return None;
-        }
-        if !message.unordered
-            && !self.pairs.is_empty()
-            && let Some(&(queue, _)) = self.pairs.get(&message.pair())
-        {
-            return Some(queue);
-        }
-        let behind = !self.queue(class).is_empty() || (class == Class::Express && self.starving);
-        behind.then_some(class)
-    }
-
-    /// There is no room for the first in a queue.
-    fn blocked(&mut self, queue: Class, class: Class) {
-        self.starving |= queue == Class::Bulk && class == Class::Express;
-    }
-
-    fn enter(&mut self, ticket: Ticket, message: &Outgoing, queue: Class) {
-        self.queue(queue).push_back(ticket);
-        if !message.unordered {
-            self.pairs.entry(message.pair()).or_insert((queue, 0)).1 += 1;
-        }
-    }
-
-    /// The message goes; its ticket is taken out of the queue, or skipped there, by the caller.
-    fn leave(&mut self, message: &Outgoing) {
-        if message.unordered {
-            return;
-        }
-        let pair = message.pair();
-        if let Some((_, count)) = self.pairs.get_mut(&pair) {
-            *count -= 1;
-            if *count == 0 {
-                self.pairs.remove(&pair);
-            }
-        }
-    }
-
-    /// The first in a queue who is still waiting and may be served.
-    fn front<'a>(
-        &mut self,
-        queue: Class,
-        waiting: &'a FxHashMap<Ticket, Waiter>,
-    ) -> Option<(Ticket, &'a Waiter)> {
-        if queue == Class::Express && self.starving {
-            return None;
-        }
-        let queue = self.queue(queue);
-        while let Some(&ticket) = queue.front() {
-            if let Some(waiter) = waiting.get(&ticket) {
-                return Some((ticket, waiter));
-            }
-            queue.pop_front();
-        }
-        None
-    }
-
-    /// Drops cancelled tickets once they are the most: behind a sender that waits on, they would pile up.
-    fn compact(&mut self, waiting: &FxHashMap<Ticket, Waiter>) {
-        for queue in [&mut self.express, &mut self.bulk] {
-            if queue.len() > 2 * waiting.len() + MOST_CANCELLED {
-                queue.retain(|ticket| waiting.contains_key(ticket));
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.express.is_empty() && self.bulk.is_empty()
-    }
-
-    fn queue(&mut self, class: Class) -> &mut VecDeque<Ticket> {
-        match class {
-            Class::Express => &mut self.express,
-            Class::Bulk => &mut self.bulk,
-        }
-    }
-}
-
 impl Admission {
     pub(crate) fn new(peer_window: u64, mailbox_window: Option<u64>, budget: Arc<dyn Budget>) -> Self {
         Self {
@@ -272,6 +156,7 @@ impl Admission {
             last_account: 0,
             recent: 0,
             waiting: FxHashMap::default(),
+            given_up: FxHashMap::default(),
             last_ticket: 0,
             barriers: Barriers::default(),
             line: Line::default(),
@@ -374,9 +259,9 @@ impl Admission {
         })
     }
 
-    /// Forgets a waiting message; `false` if it has been admitted already.
-    pub(crate) fn cancel(&mut self, ticket: Ticket, admitted: &mut Vec<Admitted>) -> bool {
-        let Some(waiter) = self.waiting.remove(&ticket) else { return false };
+    /// Gives a waiting message back; `None` if it has been admitted already.
+    pub(crate) fn cancel(&mut self, ticket: Ticket, admitted: &mut Vec<Admitted>) -> Option<Outgoing> {
+        let waiter = self.waiting.remove(&ticket)?;
         match waiter.waits_for {
             For::Others => {}
             For::Peer(_) => {
@@ -398,7 +283,7 @@ impl Admission {
         self.pump_account(waiter.account, admitted);
         self.close_if_empty(waiter.account);
         self.pump(admitted);
-        true
+        Some(waiter.message)
     }
 
     /// Room for small messages that was admitted before there were any. They count as [admitted](Self::admitted) when they are there,
@@ -536,9 +421,21 @@ impl Admission {
         self.budget = Arc::new(Unlimited);
     }
 
-    /// All senders that still wait, for the session's end.
-    pub(crate) fn take_waiting(&mut self) -> impl Iterator<Item = Ticket> {
-        std::mem::take(&mut self.waiting).into_keys()
+    /// Nothing of what waits is admitted any more. It may be gigabytes, which are not freed here, where others wait: they go with
+    /// the session.
+    pub(crate) fn give_up(&mut self) {
+        self.given_up = std::mem::take(&mut self.waiting);
+    }
+
+    /// All senders that still wait.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.waiting.keys().copied()
+    }
+
+    /// What waits and what was given up, in bytes, with what each message costs.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let bytes = |waiter: &Waiter| cost(waiter.message.body_len());
+        self.waiting.values().chain(self.given_up.values()).map(bytes).sum()
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -665,6 +562,7 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::MOST_CANCELLED;
     use super::*;
     use crate::wire::envelope::ProcessId;
     use bytes::Bytes;
@@ -685,7 +583,7 @@ mod tests {
             let mut admitted = Vec::new();
             for _ in 0..10_000 {
                 let ticket = wait(&mut admission).expect("there is no room");
-                assert!(admission.cancel(ticket, &mut admitted));
+                assert!(admission.cancel(ticket, &mut admitted).is_some());
             }
             let queued = |line: &Line| line.express.len() + line.bulk.len();
             let queued =

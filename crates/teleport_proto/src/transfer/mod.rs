@@ -31,6 +31,7 @@ mod grants;
 mod growth;
 mod incoming;
 mod large;
+mod line;
 mod message;
 mod numbers;
 mod outgoing;
@@ -214,6 +215,25 @@ impl Transfer {
     ///
     /// [`Refused`]: it is larger than the peer takes, say, or would have to wait and may not.
     pub fn send(&mut self, message: Outgoing) -> Result<Sent, Refused> {
+        let refused = match self.offer(&message) {
+            Ok(Offer::Admitted(account)) => {
+                let len = message.body_len();
+                self.accept(message, len, account);
+                return Ok(Sent::Accepted);
+            }
+            Ok(Offer::Wait(place)) => {
+                self.say_what_is_wanted();
+                return Ok(Sent::Waiting(self.admission.wait(message, place)));
+            }
+            Ok(Offer::Busy) => Refused::Busy,
+            Err(refused) => refused,
+        };
+        self.outbox.spend(message.body);
+        Err(refused)
+    }
+
+    /// Takes room for a message, or says where it has to wait, or why it may not.
+    fn offer(&mut self, message: &Outgoing) -> Result<Offer, Refused> {
         if self.sealed {
             return Err(Refused::Sealed);
         }
@@ -230,22 +250,10 @@ impl Transfer {
         if message.kind.is_exempt() {
             let admitted = self.answers.admit(message.kind, size);
             self.incoming.rejects_requests = self.answers.is_full();
-            admitted?;
-            self.accept(message, size, 0);
-            return Ok(Sent::Accepted);
+            return admitted.map(|()| Offer::Admitted(0));
         }
         let measure = if message.nosuspend { Measure::Window } else { Measure::Granted };
-        match self.admission.offer(message.wish(), measure) {
-            Offer::Admitted(account) => {
-                self.accept(message, size, account);
-                Ok(Sent::Accepted)
-            }
-            Offer::Wait(place) => {
-                self.say_what_is_wanted();
-                Ok(Sent::Waiting(self.admission.wait(message, place)))
-            }
-            Offer::Busy => Err(Refused::Busy),
-        }
+        Ok(self.admission.offer(message.wish(), measure))
     }
 
     /// Accepts a small message at once, if nothing at all is in its way: a [plain](Outgoing::is_plain) one, whose body is copied
@@ -288,7 +296,7 @@ impl Transfer {
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
         let cancelled = self.admission.cancel(ticket, &mut self.admitted);
         self.accept_admitted();
-        cancelled
+        cancelled.map(|message| self.outbox.spend(message.body)).is_some()
     }
 
     /// Whether no small message goes past one that waits for room: it is small, and not there for a large one of its pair.
@@ -349,29 +357,40 @@ impl Transfer {
         self.admission.in_window()
     }
 
-    /// Accepts nothing from now on, provided that everything with credit has been delivered; what waits for credit is
-    /// given up, and returned. `None`: something is under way, and nothing has changed.
+    /// Accepts nothing from now on, provided that everything with credit has been delivered; all that waits for credit is
+    /// given up. `false`: something is under way, and nothing has changed.
     ///
     /// What goes without credit may still be under way then, but no more comes to it that an application sends. So the
     /// last of it is delivered some time, however often the peer's calls are answered.
-    pub fn seal(&mut self) -> Option<Vec<Ticket>> {
+    pub fn seal(&mut self) -> bool {
         if self.admission.in_window() > 0 {
-            return None;
+            return false;
         }
-        self.sealed = true;
-        Some(self.admission.take_waiting().collect())
+        if !std::mem::replace(&mut self.sealed, true) {
+            self.admission.give_up();
+        }
+        true
     }
 
-    /// Ends the session on this side: the node's budgets have back what the session held of it. What is left is memory, to be
+    /// Ends the session on this side: the node's budgets have back what the session held of them. What is left is memory, to be
     /// dropped where nobody waits for that.
-    pub fn end(&mut self) -> Ending {
+    pub fn end(&mut self) {
         self.admission.abandon();
         self.answers.abandon();
+    }
+
+    /// What is open, and comes to nothing if the session ends.
+    pub fn ending(&self) -> Ending {
         Ending {
             unconfirmed: self.outbox.unconfirmed(),
-            waiting: self.admission.take_waiting().collect(),
-            acknowledgements: self.outbox.take_acknowledgements().collect(),
+            waiting: self.admission.tickets().collect(),
+            acknowledgements: self.outbox.acknowledgements().collect(),
         }
+    }
+
+    /// Bytes of all messages in here, accepted, waiting and received, with what each costs: about what its end frees.
+    pub fn held_bytes(&self) -> u64 {
+        self.outbox.unconfirmed_bytes() + self.incoming.undelivered_bytes() + self.admission.waiting_bytes()
     }
 
     /// A message with a body of this length is this side's to deliver.

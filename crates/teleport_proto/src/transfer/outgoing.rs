@@ -9,7 +9,7 @@ use super::large::LargeMessages;
 use super::numbers::NumberSet;
 use super::pairs::Pairs;
 use super::tray::Fetched;
-use super::window::cost;
+use super::window::{class_of, cost};
 use super::{AckToken, Outgoing, Violation};
 use crate::wire::envelope::{AccountId, Destination, Envelope, Head, Kind, Lane, ProcessId, Seq};
 use crate::wire::pool::Class;
@@ -393,9 +393,16 @@ impl Outbox {
         self.acknowledgements.remove(&seq)
     }
 
-    /// All that still wait for an acknowledgement, for the session's end.
-    pub(crate) fn take_acknowledgements(&mut self) -> impl Iterator<Item = AckToken> {
-        std::mem::take(&mut self.acknowledgements).into_values()
+    /// All that still wait for an acknowledgement.
+    pub(crate) fn acknowledgements(&self) -> impl Iterator<Item = AckToken> {
+        self.acknowledgements.values().copied()
+    }
+
+    /// A body that did not get in here, or is of no use any more. A small one is dropped at once.
+    pub(crate) fn spend(&mut self, body: Segments) {
+        if class_of(body.len() as u64) == Class::Bulk {
+            self.large.spent.push(body);
+        }
     }
 
     /// Bodies of large messages that need not be kept any more.

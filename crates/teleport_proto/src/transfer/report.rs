@@ -82,7 +82,7 @@ pub struct TransferStats {
     pub entries: usize,
 }
 
-/// What was open when a session ended.
+/// What is open when a session ends.
 #[derive(Debug, Default)]
 pub struct Ending {
     /// Messages accepted and not known to be delivered.

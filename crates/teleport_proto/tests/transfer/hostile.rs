@@ -279,6 +279,6 @@ proptest! {
             }
         }
         let unconfirmed = victim.transfer.stats().unconfirmed;
-        prop_assert_eq!(victim.transfer.end().unconfirmed, unconfirmed);
+        prop_assert_eq!(victim.transfer.ending().unconfirmed, unconfirmed);
     }
 }

@@ -193,7 +193,8 @@ impl World {
         let Some(mut transfer) = side.transfer.take() else {
             return Err(Broken::new(format!("{who:?} ended twice")));
         };
-        let ending = transfer.end();
+        let ending = transfer.ending();
+        transfer.end();
         if let Some(ledger) = &mut side.ledger {
             ledger.ended(&ending)?;
         }

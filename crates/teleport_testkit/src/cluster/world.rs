@@ -554,6 +554,7 @@ impl World {
         {
             side.put_trays_away();
         }
+        drop(self.transfer(who).map(Transfer::take_spent));
         while let Some(action) = self.transfer(who).and_then(Transfer::poll_action) {
             trace!(self, "{who:?}: {action:?}");
             match action {

@@ -148,7 +148,7 @@ impl Victim {
         self.settle();
         let stats = self.transfer.stats();
         assert!(stats.undelivered_bytes <= 2 * WINDOW as u64, "{stats:?}");
-        assert_eq!(self.transfer.end().unconfirmed, stats.unconfirmed);
+        assert_eq!(self.transfer.ending().unconfirmed, stats.unconfirmed);
         self.sink.taken
     }
 }
