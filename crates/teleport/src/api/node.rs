@@ -200,7 +200,8 @@ impl Node {
     ///
     /// Sends that wait for room are seen through as well if it comes while anything accepted is under way; if not they
     /// fail with [`SendError::NodeDown`](crate::SendError::NodeDown), and those to mailboxes of this node with
-    /// [`SendError::NotRunning`](crate::SendError::NotRunning). A mailbox that nobody empties does not hold a shutdown up.
+    /// [`SendError::NotRunning`](crate::SendError::NotRunning). A mailbox that nobody empties does not hold a shutdown up,
+    /// unless a host has said of messages for it that they are sent.
     /// Messages from peers arrive until the end, and stay in their mailboxes. Of two calls the one that is done first ends the other.
     ///
     /// Stop servers first, with [`ServerRef::stop`](crate::gen_server::ServerRef::stop): then their last

@@ -17,7 +17,7 @@ use teleport::{
 use tokio::sync::{Semaphore, mpsc};
 
 /// The only process.
-const SERVER: ProcessId = ProcessId { id: 77, serial: 3 };
+pub(crate) const SERVER: ProcessId = ProcessId { id: 77, serial: 3 };
 const CREATION: u32 = 1234;
 
 /// A host with one process, which is registered as `server`. Everything that comes goes into a channel.
@@ -107,7 +107,7 @@ impl Hosted {
     }
 }
 
-fn recipient(peer: &Node, name: &str) -> Recipient {
+pub(crate) fn recipient(peer: &Node, name: &str) -> Recipient {
     Recipient { peer: peer.name().clone(), incarnation: None, to: Destination::Name(name.into()) }
 }
 

@@ -1,11 +1,16 @@
-//! Shutdowns in the middle of everything: whatever was accepted arrives.
+//! Shutdowns in the middle of everything: whatever was accepted arrives, or said to be sent.
 
-use crate::common::{eventually, pair, peer_of, start_apart, start_with, within};
+use crate::common::{MIB, eventually, pair, peer_of, receive, start_apart, start_with, within};
+use crate::embed::{self, SERVER, recipient};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use teleport::{Binary, Config, Node, NodeName, ReplyError, SendError, ShutdownReport, StaticPeers};
+use teleport::embed::Recipient;
+use teleport::etf::to_segments;
+use teleport::{
+    Binary, Config, Node, NodeName, ReplyError, SendError, SendOptions, ShutdownReport, StaticPeers,
+};
 use tokio::task::JoinSet;
 
 const ROUNDS: usize = 200;
@@ -118,4 +123,38 @@ async fn a_node_that_is_called_all_the_time_shuts_down_and_every_answer_arrives(
     within(callers.join_all()).await;
     let ((answered, in_session), calls) = (within(answering).await.unwrap(), calls.load(Ordering::Relaxed));
     assert!(in_session <= calls && calls <= answered, "{calls} ended of {in_session} to {answered}");
+}
+
+/// However full the mailbox is: what is left is a matter of its reader, and of the deadline.
+#[tokio::test]
+async fn what_was_said_to_be_sent_arrives_though_it_waits_for_room_in_a_mailbox() {
+    const COUNT: usize = 100;
+    let (hosted, node) = embed::pair().await;
+    let mut server = node.register("server").unwrap();
+    let sender = hosted.node.clone();
+    let send_to = |to: Recipient, options: SendOptions| {
+        let body = to_segments(&Binary::from(vec![7; MIB])).unwrap();
+        sender.send_behind(SERVER, to, body, options)
+    };
+    let send = || send_to(recipient(&node, "server"), SendOptions::default());
+    eventually("the session is up", || send().is_ok()).await;
+    for _ in 1..COUNT {
+        send().unwrap();
+    }
+    let full = || {
+        let mut peers = sender.info().peers.into_iter();
+        peers.next().is_some_and(|peer| peer.transfer.waiting > 0 && peer.transfer.unconfirmed == 0)
+    };
+    eventually("the mailbox is full, and the rest waits", full).await;
+    let draining = sender.clone();
+    let shutdown = tokio::spawn(async move { draining.shutdown(Duration::from_secs(600)).await });
+    let begun = || {
+        let nowhere = Recipient { peer: "no@where".parse().unwrap(), ..recipient(&node, "server") };
+        matches!(send_to(nowhere, SendOptions::default().noconnect()), Err(SendError::NotRunning))
+    };
+    eventually("nothing new is taken", begun).await;
+    for _ in 0..COUNT {
+        receive::<Binary>(&mut server).await;
+    }
+    assert_eq!(within(shutdown).await.unwrap(), ShutdownReport::default());
 }

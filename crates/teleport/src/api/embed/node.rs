@@ -225,8 +225,9 @@ impl Embedded {
     }
 
     /// Sends, but waits neither for room nor for a session: without room the message has its place behind what waits, without
-    /// a bound, and nobody is told when it is accepted. If the session ends first it is among the unconfirmed ones. Without a
-    /// session it is not sent, but one is begun, unless the options forbid that: [`SendError::Busy`].
+    /// a bound, and nobody is told when it is accepted. A [shutdown](Self::shutdown) sees it through, until its deadline. If the
+    /// session ends first it is among the unconfirmed ones. Without a session it is not sent, but one is begun, unless the options
+    /// forbid that: [`SendError::Busy`].
     ///
     /// # Errors
     ///
