@@ -7,7 +7,7 @@ use crate::base::lock::{Held, Lock, Rank};
 use crate::local::watch::Watchers;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,6 +24,9 @@ const RUN_BYTES: u64 = 64 * 1024;
 
 /// And with this many messages, in case they came without credit.
 const RUN_MESSAGES: usize = 1024;
+
+/// So many DOWNs that were taken out may always have their places in a mailbox.
+const MOST_EMPTY: usize = 64;
 
 /// The shared half of a mailbox.
 pub(crate) struct Inbox {
@@ -47,6 +50,10 @@ struct Queue {
     runs: VecDeque<Run>,
     /// Messages in them.
     waiting: usize,
+    /// The DOWNs among them; in a run there is only the place of one.
+    downs: FxHashMap<RefId, Stored>,
+    /// Places of DOWNs that were taken out.
+    empty: usize,
     /// What peers hold of it.
     room: Room,
     /// Monitors that the process has.
@@ -141,6 +148,11 @@ impl Run {
         Self::new(origin, Stored { from, bodies: Bodies::one(body) })
     }
 
+    /// Whether it is none of those that have been placed and go.
+    fn is_none_of(&self, gone: &FxHashSet<PlacedId>) -> bool {
+        self.placed.is_none_or(|id| !gone.contains(&id))
+    }
+
     /// Adds messages if they belong here, or gives them back.
     fn add(
         &mut self,
@@ -204,6 +216,8 @@ impl Queue {
         Self {
             runs: VecDeque::new(),
             waiting: 0,
+            downs: FxHashMap::default(),
+            empty: 0,
             room: Room::new(window, total),
             monitors: FxHashSet::default(),
             closed: false,
@@ -216,13 +230,47 @@ impl Queue {
         if let Some(RunOrigin::Remote { session, credit, .. }) = last {
             self.room.leave(session.name(), *credit, settled);
         }
-        let Run { origin, messages, placed, count } = self.runs.pop_front()?;
-        self.waiting -= count;
-        if let (Some(id), RunOrigin::Remote { session, .. }) = (placed, &origin) {
-            self.room.read(session.name(), id, settled);
+        loop {
+            let Run { origin, mut messages, placed, count } = self.runs.pop_front()?;
+            if let RunOrigin::Down(monitor) = &origin {
+                let Some(down) = self.downs.remove(monitor) else {
+                    self.empty -= 1;
+                    continue;
+                };
+                messages.push(down);
+            }
+            self.waiting -= count;
+            if let (Some(id), RunOrigin::Remote { session, .. }) = (placed, &origin) {
+                self.room.read(session.name(), id, settled);
+            }
+            let mut rest = messages.into_iter();
+            return Some(Taken { origin, open: rest.next()?, rest, left: count });
         }
-        let mut rest = messages.into_iter();
-        Some(Taken { origin, open: rest.next()?, rest, left: count })
+    }
+
+    /// Puts a message of this node in, or a DOWN.
+    fn push(&mut self, mut run: Run) {
+        self.waiting += run.count;
+        if let RunOrigin::Down(monitor) = run.origin {
+            self.downs.extend(run.messages.pop().map(|down| (monitor, down)));
+        }
+        self.runs.push_back(run);
+    }
+
+    /// Takes out the DOWN of a monitor, and leaves its place empty: the mailbox may be long, and is not looked through for each.
+    fn remove_down(&mut self, monitor: RefId) -> Option<Stored> {
+        let down = self.downs.remove(&monitor)?;
+        self.waiting -= 1;
+        self.empty += 1;
+        if self.empty > self.runs.len() / 2 + MOST_EMPTY {
+            let downs = &self.downs;
+            self.runs.retain(|run| match &run.origin {
+                RunOrigin::Down(monitor) => downs.contains_key(monitor),
+                _ => true,
+            });
+            self.empty = 0;
+        }
+        Some(down)
     }
 
     /// Puts messages in. `true` if there were none.
@@ -247,11 +295,18 @@ impl Queue {
         first
     }
 
-    /// Takes runs of one message out, which have been placed and go.
-    fn drop_placed(&mut self, gone: &FxHashSet<PlacedId>) {
-        let before = self.runs.len();
-        self.runs.retain(|run| run.placed.is_none_or(|id| !gone.contains(&id)));
-        self.waiting -= before - self.runs.len();
+    /// Takes runs of one message out, which have been placed and go: here are the messages.
+    fn remove_placed(&mut self, gone: &FxHashSet<PlacedId>) -> Vec<SmallVec<[Stored; 1]>> {
+        let mut removed = Vec::with_capacity(gone.len());
+        self.runs.retain_mut(|run| {
+            let stays = run.is_none_of(gone);
+            if !stays {
+                removed.push(std::mem::take(&mut run.messages));
+            }
+            stays
+        });
+        self.waiting -= removed.len();
+        removed
     }
 }
 
@@ -300,10 +355,8 @@ impl Inbox {
 
     /// Takes out the DOWN of a monitor.
     pub(crate) fn remove_down(&self, monitor: RefId) {
-        let mut queue = self.lock();
-        let before = queue.runs.len();
-        queue.runs.retain(|run| !run.origin.is_down(monitor));
-        queue.waiting -= before - queue.runs.len(); // it is alone in its run
+        // A reason may be large, and is freed with the lock released.
+        let _down = self.lock().remove_down(monitor);
     }
 
     /// From now on nobody waits for room.
@@ -318,29 +371,29 @@ impl Inbox {
     /// A session has ended: what it had placed here is dropped. Its peer counts it as unconfirmed.
     pub(crate) fn session_ended(&self, session: &Arc<dyn Peer>) {
         let mut settled = Settled::default();
-        {
+        // That may be a window full of messages, which are freed with the lock released.
+        let _removed = {
             let mut queue = self.lock();
             let gone = queue.room.forget(session, &mut settled);
-            if !gone.is_empty() {
-                queue.drop_placed(&gone);
-            }
-        }
+            if gone.is_empty() { Vec::new() } else { queue.remove_placed(&gone) }
+        };
         settled.tell(Disposition::Delivered);
     }
 
     /// The process is gone: nothing is put in any more. Gives what was there, and the monitors that the process had.
     pub(crate) fn close(&self) -> (Vec<RunOrigin>, FxHashSet<RefId>) {
         let mut settled = Settled::default();
-        let (runs, monitors) = {
+        let (runs, _downs, gone, monitors) = {
             let mut queue = self.lock();
             queue.closed = true;
             let gone = queue.room.close(&mut settled);
-            queue.drop_placed(&gone);
-            (std::mem::take(&mut queue.runs), std::mem::take(&mut queue.monitors))
+            queue.waiting = 0;
+            let (runs, downs) = (std::mem::take(&mut queue.runs), std::mem::take(&mut queue.downs));
+            (runs, downs, gone, std::mem::take(&mut queue.monitors))
         };
         settled.tell(Disposition::NoProcess);
         self.room.close(); // local senders who wait for room
-        (runs.into_iter().map(|run| run.origin).collect(), monitors)
+        (runs.into_iter().filter(|run| run.is_none_of(&gone)).map(|run| run.origin).collect(), monitors)
     }
 
     /// Takes a message from a peer.
@@ -431,8 +484,7 @@ impl Inbox {
             if queue.finished && matches!(run.origin, RunOrigin::Local { .. }) {
                 return Err(SendError::NotRunning.into());
             }
-            queue.waiting += run.count;
-            queue.runs.push_back(run);
+            queue.push(run);
             queue.waiting == 1
         };
         if first {
@@ -468,5 +520,66 @@ impl fmt::Debug for Inbox {
             .field("process", &self.process)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::lock::assert_may_call_out;
+
+    const WINDOW: u64 = 1 << 20;
+
+    /// Memory that is only to be freed under no lock, as debug builds find out.
+    struct Reason;
+
+    impl AsRef<[u8]> for Reason {
+        fn as_ref(&self) -> &[u8] {
+            b"a reason"
+        }
+    }
+
+    impl Drop for Reason {
+        fn drop(&mut self) {
+            assert_may_call_out();
+        }
+    }
+
+    fn monitor(number: u32) -> RefId {
+        RefId::new(&[number]).expect("one word")
+    }
+
+    fn with_downs(count: u32) -> Arc<Inbox> {
+        let inbox = Inbox::new(ProcessId { id: 1, serial: 0 }, None, WINDOW, WINDOW);
+        (0..count).for_each(|number| inbox.put_down(monitor(number), Bytes::from_owner(Reason)));
+        inbox
+    }
+
+    #[test]
+    fn a_down_that_is_taken_out_leaves_the_others_in_order_and_is_freed_under_no_lock() {
+        let inbox = with_downs(4);
+        [0, 2, 2].into_iter().for_each(|taken_out| inbox.remove_down(monitor(taken_out)));
+        assert_eq!(inbox.waiting(), 2);
+        for left in [1, 3] {
+            let mut run = inbox.next_run(None).expect("it waits");
+            assert!(run.origin.is_down(monitor(left)));
+            assert_eq!(run.next().expect("its message").1, "a reason");
+            assert_eq!((run.len(), inbox.waiting()), (0, usize::from(left == 1)));
+        }
+        assert!(inbox.next_run(None).is_none());
+        assert_eq!(inbox.lock().empty, 0);
+    }
+
+    #[test]
+    fn places_of_downs_that_were_taken_out_do_not_pile_up() {
+        let inbox = with_downs(1);
+        for number in 1..10_000 {
+            inbox.put_down(monitor(number), Bytes::from_owner(Reason));
+            inbox.remove_down(monitor(number));
+        }
+        let places = inbox.lock().runs.len();
+        assert!(places <= 3 * MOST_EMPTY, "{places}");
+        assert_eq!(inbox.waiting(), 1);
+        assert_eq!(inbox.close().0.len(), places);
     }
 }
