@@ -56,7 +56,10 @@ pub(super) fn acceptor() -> Option<LocalPid> {
 pub(crate) fn connect(origin: Origin) -> Arc<Channel> {
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let channel = Channel::new(origin, Name { number, opened_here: true });
-    CHANNELS.add(&channel);
+    // Behind the end of its session nobody would take it out of the table again.
+    if channel.origin().while_up(|| CHANNELS.add(&channel)).is_none() {
+        channel.end();
+    }
     channel
 }
 
@@ -100,7 +103,7 @@ impl Channels {
         self.0.lock().get(&session)?.open.get(&name).cloned()
     }
 
-    /// If the session has ended meanwhile, what is sent says so.
+    /// The end of its session takes it out, which must not have been told yet.
     fn add(&self, channel: &Arc<Channel>) {
         let mut channels = self.0.lock();
         channels.entry(channel.session()).or_default().open.insert(channel.name(), channel.clone());
