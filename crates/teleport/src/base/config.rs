@@ -53,16 +53,17 @@ pub struct Config {
     /// Default 1 GiB: 32 peers with full windows. More than that only hold what is on its way to peers that stand still.
     pub node_window: NonZeroU64,
     /// How many calls and monitors peers may have open at processes of this node, all together. A peer may have as many as
-    /// are then left for others, so one that is alone half of them; and whatever the others hold, each session may have a
-    /// 1,024th of them, beyond the total if need be. What is more ends at once with the reason `system_limit`.
+    /// are then left for others, so one that is alone half of them; all peers at one address leave a quarter to others; and
+    /// whatever the others hold, each session may have a 1,024th of them, beyond the total if need be. What is more ends at
+    /// once with the reason `system_limit`.
     ///
     /// Default 262,144, a session's share 256: some 250 bytes each, so 64 MiB and 64 KiB for each session; and far more than
     /// a cluster has calls under way.
     pub max_watches: usize,
     /// What this node keeps of answers that its peers have not taken, in bytes: replies, and what else goes without credit. A
-    /// peer may have as much of it as it leaves free. Whatever the others hold, each may have one small answer, and of the peers at
-    /// one address, one at a time a large one. A reply that does not fit is not kept: its call is rejected; and so are further
-    /// calls of that peer, until it takes something.
+    /// peer may have as much of it as it leaves free, and all peers at one address leave a quarter to others. Whatever the others
+    /// hold, each may have one small answer, and of the peers at one address, one at a time a large one. A reply that does not
+    /// fit is not kept: its call is rejected; and so are further calls of that peer, until it takes something.
     ///
     /// Default 128 MiB: one peer alone may have 16 MiB of small replies and 48 MiB of large ones on their way, or one larger than
     /// that. Servers that answer many calls at once with large replies want more.

@@ -3,6 +3,7 @@
 use super::source::Source;
 use crate::base::lock::{Held, Lock};
 use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use teleport_proto::transfer::{Budget, FairWindow, GrantCap, Granter, MESSAGE_COST, Renewal, Sharing};
@@ -19,29 +20,77 @@ pub(crate) struct NodeBudget {
 #[derive(Debug)]
 struct State {
     window: FairWindow<u64>,
-    /// Sessions that have been let in though there was no room: one of each source, until they hold nothing any more. `None` if
-    /// nobody has to be.
-    guests: Option<FxHashMap<(Source, Class), u64>>,
+    /// `None` if nobody is let in though there is no room, and a source is nothing that counts.
+    sources: Option<Sources>,
     /// What sessions have taken [ahead](SessionBudget::ahead).
     ahead: FxHashMap<u64, Arc<AtomicU64>>,
     /// How to tell each session that there is room for it.
     sessions: FxHashMap<u64, Arc<Notify>>,
 }
 
+/// What the sessions of each source hold together.
+#[derive(Debug, Default)]
+struct Sources {
+    held: FxHashMap<(Source, Class), u64>,
+    /// Sessions that have been let in though there was no room: one of each source, until they hold nothing any more.
+    guests: FxHashMap<(Source, Class), u64>,
+}
+
+/// All sessions of one source may hold this many times what they leave free: three quarters, if no others want anything.
+const SOURCE_TO_FREE: u64 = 3;
+
+/// Of small answers each session may have this much, whatever the others do: one.
+const SMALL_ANSWER: u64 = EXPRESS_LIMIT as u64 + MESSAGE_COST;
+
 impl State {
+    fn try_take(&mut self, source: Source, session: u64, class: Class, bytes: u64) -> bool {
+        let taken = self.source_has_room(source, session, class, bytes)
+            && self.window.try_take(&session, class, bytes);
+        if taken {
+            self.note_taken(source, class, bytes);
+        }
+        taken
+    }
+
+    fn take(&mut self, source: Source, session: u64, class: Class, bytes: u64) {
+        self.window.take(&session, class, bytes);
+        self.note_taken(source, class, bytes);
+    }
+
+    fn note_taken(&mut self, source: Source, class: Class, bytes: u64) {
+        if let Some(Sources { held, .. }) = &mut self.sources {
+            *held.entry((source, class)).or_default() += bytes;
+        }
+    }
+
+    /// Whether a session may have more of what its source may: no more than it then leaves to the source.
+    fn source_has_room(&self, source: Source, session: u64, class: Class, bytes: u64) -> bool {
+        let Some(Sources { held, .. }) = &self.sources else { return true };
+        let Some(&of_source) = held.get(&(source, class)) else { return true };
+        let own = self.window.held_by(&session, class);
+        let in_share = class == Class::Express && own.saturating_add(bytes) <= SMALL_ANSWER;
+        let most = self.window.free(class).saturating_mul(SOURCE_TO_FREE);
+        // Each byte makes the source's room smaller by one, and what is free besides.
+        in_share || bytes <= most.saturating_sub(of_source + own) / (SOURCE_TO_FREE + 2)
+    }
+
     /// Whether a session that holds nothing is let in though there is no room.
     fn let_in(&mut self, source: Source, session: u64, class: Class) -> bool {
         let holds = self.window.held_by(&session, class) > 0;
-        let Some(guests) = &mut self.guests else { return false };
+        let Some(Sources { guests, .. }) = &mut self.sources else { return false };
         !holds && *guests.entry((source, class)).or_insert(session) == session
     }
 
-    /// A session has given something back.
-    fn see_out(&mut self, source: Source, session: u64, class: Class) {
-        if let Some(guests) = &mut self.guests
-            && guests.get(&(source, class)) == Some(&session)
-            && self.window.held_by(&session, class) == 0
-        {
+    /// A session of that source has given bytes back.
+    fn note_returned(&mut self, source: Source, session: u64, class: Class, bytes: u64) {
+        let Some(Sources { held, guests }) = &mut self.sources else { return };
+        if let Entry::Occupied(mut held) = held.entry((source, class)) {
+            *held.get_mut() = held.get().saturating_sub(bytes);
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
+        if guests.get(&(source, class)) == Some(&session) && self.window.held_by(&session, class) == 0 {
             guests.remove(&(source, class));
         }
     }
@@ -61,17 +110,17 @@ impl NodeBudget {
         Self::new(FairWindow::new(sharing), None)
     }
 
-    /// What peers are answered: a window of `size` bytes, of which each session may have one small answer whatever the others do,
-    /// and one session from each source a large one.
+    /// What peers are answered: a window of `size` bytes, of which the sessions of one source leave a quarter to others. Each
+    /// session may have one small answer whatever the others do, and one session from each source a large one.
     pub(crate) fn for_answers(size: u64) -> Arc<Self> {
         let sharing = Sharing { size, share: 0, alone: false, most: u64::MAX };
-        let window = FairWindow::new(sharing).with_share(Class::Express, EXPRESS_LIMIT as u64 + MESSAGE_COST);
-        Self::new(window, Some(FxHashMap::default()))
+        let window = FairWindow::new(sharing).with_share(Class::Express, SMALL_ANSWER);
+        Self::new(window, Some(Sources::default()))
     }
 
-    fn new(window: FairWindow<u64>, guests: Option<FxHashMap<(Source, Class), u64>>) -> Arc<Self> {
+    fn new(window: FairWindow<u64>, sources: Option<Sources>) -> Arc<Self> {
         let (ahead, sessions) = Default::default();
-        let state = State { window, guests, ahead, sessions };
+        let state = State { window, sources, ahead, sessions };
         Arc::new(Self { state: Lock::leaf(state) })
     }
 
@@ -121,8 +170,8 @@ impl Budget for SessionBudget {
             return true;
         }
         let state = &mut *self.node.lock();
-        if state.window.try_take(&self.session, class, bytes) {
-            if class == Class::Express && state.guests.is_none() {
+        if state.try_take(self.source, self.session, class, bytes) {
+            if class == Class::Express && state.sources.is_none() {
                 let more = state.window.take_up_to(&self.session, class, AHEAD, true);
                 self.ahead.store(ahead + more, Ordering::Relaxed);
             }
@@ -130,13 +179,13 @@ impl Budget for SessionBudget {
         }
         let guest = state.let_in(self.source, self.session, class);
         if guest {
-            state.window.take(&self.session, class, bytes);
+            state.take(self.source, self.session, class, bytes);
         }
         guest
     }
 
     fn take(&self, class: Class, bytes: u64) {
-        self.node.lock().window.take(&self.session, class, bytes);
+        self.node.lock().take(self.source, self.session, class, bytes);
     }
 
     fn give_back(&self, class: Class, bytes: u64) {
@@ -145,7 +194,7 @@ impl Budget for SessionBudget {
         let state = &mut *self.node.lock();
         let State { window, sessions, .. } = state;
         window.give_back(&self.session, class, bytes, |session| State::tell(sessions, session));
-        state.see_out(self.source, self.session, class);
+        state.note_returned(self.source, self.session, class, bytes);
     }
 }
 
@@ -155,10 +204,11 @@ impl Drop for SessionBudget {
         let State { window, sessions, ahead, .. } = state;
         ahead.remove(&self.session);
         sessions.remove(&self.session);
+        let left = [Class::Express, Class::Bulk].map(|class| (class, window.held_by(&self.session, class)));
         window.leave(&self.session, |session| State::tell(sessions, session));
-        [Class::Express, Class::Bulk]
-            .into_iter()
-            .for_each(|class| state.see_out(self.source, self.session, class));
+        for (class, bytes) in left {
+            state.note_returned(self.source, self.session, class, bytes);
+        }
     }
 }
 
@@ -230,6 +280,12 @@ mod tests {
         [1, 2].map(|session| SessionBudget::new(node.clone(), session, source, Arc::default()))
     }
 
+    /// A session with a peer at that address.
+    fn at(node: &Arc<NodeBudget>, address: u8, session: u64) -> SessionBudget {
+        let source = Source::of(IpAddr::V4(Ipv4Addr::new(10, 0, 0, address)));
+        SessionBudget::new(node.clone(), session, source, Arc::default())
+    }
+
     fn taken(node: &NodeBudget) -> u64 {
         node.lock().window.used()
     }
@@ -263,5 +319,31 @@ mod tests {
         let [one, _other] = sessions(&answers);
         assert!(one.try_take(Class::Express, 200));
         assert_eq!(taken(&answers), 200);
+    }
+    #[test]
+    fn however_many_sessions_one_address_has_it_leaves_a_quarter_of_the_answers_to_others() {
+        for (class, bytes) in [(Class::Bulk, 1 << 20), (Class::Express, EXPRESS_LIMIT as u64)] {
+            let node = NodeBudget::for_answers(64 << 20);
+            let part = if class == Class::Bulk { 48 << 20 } else { 16 << 20 };
+            let fill = |session: &SessionBudget| {
+                std::iter::repeat_with(|| session.try_take(class, bytes)).take_while(|&taken| taken).count()
+                    as u64
+                    * bytes
+            };
+            let hostile: Vec<_> = (0..8).map(|session| at(&node, 1, session)).collect();
+            let held: u64 = hostile.iter().map(fill).sum();
+            // Each has a small answer besides, and one of them a large one.
+            assert!((part / 2..=part / 4 * 3 + 8 * bytes).contains(&held), "{held} bytes");
+            let honest = at(&node, 2, 100);
+            let got = fill(&honest);
+            assert!(got >= part / 16, "{got} bytes");
+            assert!(at(&node, 1, 101).try_take(Class::Express, 1000), "a small one");
+            // What is given back is there again.
+            hostile[0].give_back(class, 4 * bytes);
+            assert!(honest.try_take(class, bytes));
+            drop((hostile, honest));
+            let sources = node.lock().sources.take().expect("answers have sources");
+            assert!(taken(&node) == 0 && sources.held.is_empty() && sources.guests.is_empty());
+        }
     }
 }

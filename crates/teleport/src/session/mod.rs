@@ -207,7 +207,7 @@ impl Session {
             pool_changed: Notify::new(),
             drained: Notify::new(),
             permitted: Permitted::default(),
-            watched: Watched::new(Some(core.watch_limit.clone())),
+            watched: Watched::new(Some(core.watch_limit.for_source(source))),
             arrivals: Arrivals::default(),
             up: Lock::new(Rank::Leaf, true),
             begun: AtomicBool::new(false),

@@ -1,7 +1,7 @@
 //! Monitors: DOWN comes once, with the reason, behind what the process sent before.
 
-use crate::common::{MIB, eventually, name, pair, payload, receive, within};
-use teleport::{Address, Binary, Down, Mailbox, Node, Sever, Term};
+use crate::common::{COOKIE, MIB, eventually, name, pair, payload, peer_of, receive, start_with, within};
+use teleport::{Address, Binary, Down, Mailbox, Node, Sever, StaticPeers, Term};
 
 async fn next_down(mailbox: &mut Mailbox) -> Down {
     within(mailbox.recv()).await.unwrap().down().expect("a DOWN")
@@ -152,4 +152,35 @@ async fn watches_leave_nothing_behind() {
     }
     eventually("all requests are there", || server.len() == 100).await;
     eventually("all watches are gone", || watched(&b) == 0 && a.info().watching == 0).await;
+}
+
+#[tokio::test]
+async fn peers_at_one_address_leave_watches_to_those_at_others() {
+    const MOST: usize = 64;
+    let peers = StaticPeers::new();
+    let b = start_with("b@127.0.0.1", &peers, |config| config.max_watches = MOST).await;
+    let _server = b.register("server").unwrap();
+    let (to, mut hostile) = (Address::from(("server", b.name())), Vec::new());
+    for i in 0..6 {
+        let a = start_with(&format!("a{i}@127.0.0.1"), &peers, |_| {}).await;
+        let watcher = a.mailbox().unwrap();
+        for _ in 0..MOST {
+            within(watcher.monitor(&to)).await.unwrap();
+        }
+        let counted = || peer_of(&b, a.name()).map_or(0, |peer| peer.watched + peer.watches_refused as usize);
+        eventually("all are there or refused", || counted() == MOST).await;
+        hostile.push((a, watcher));
+    }
+    // Its connection comes from where it listens: from another address.
+    let builder = Node::builder("c@127.0.0.2").cookie(COOKIE).resolver(peers.clone());
+    let c = builder.listen("127.0.0.2:0".parse().unwrap()).start().await.unwrap();
+    peers.insert(c.name().clone(), c.address());
+    within(b.prime(c.name())).await.unwrap();
+    let watcher = c.mailbox().unwrap();
+    for _ in 0..MOST / 16 {
+        within(watcher.monitor(&to)).await.unwrap();
+    }
+    let peer = || peer_of(&b, c.name()).unwrap();
+    eventually("all are there", || peer().watched + peer().watches_refused as usize == MOST / 16).await;
+    assert_eq!(peer().watches_refused, 0);
 }

@@ -3,41 +3,83 @@
 use super::{Purpose, Via, reason};
 use crate::base::encoding::encode;
 use crate::base::lock::{Lock, Rank};
+use crate::io::source::Source;
 use crate::local::Monitored;
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use teleport_etf::{Atom, Segments};
 use teleport_proto::wire::envelope::{Kind, ProcessId, RefId};
 
 /// How many watches peers hold on the processes of this node, all together.
 ///
-/// A session may begin another one if it then holds no more than what is left free: so one that is alone gets half. Sessions
-/// that never give back halve the rest again and again: against those, each has a share whatever the others hold, beyond the
-/// total if need be.
+/// A session may begin another one if it then holds no more than what is left free: so one that is alone gets half. All sessions
+/// of one source may hold three times what they leave free, so they leave a quarter to others. Sessions that never give back
+/// halve the rest again and again: against those, each has a share whatever the others hold, beyond the total if need be.
 #[derive(Debug)]
 pub(crate) struct WatchLimit {
     most: usize,
     share: usize,
-    held: AtomicUsize,
+    taken: Lock<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_source: FxHashMap<Source, usize>,
 }
 
 /// Each session has one of this many watches as its share: 256 of the default's 262,144.
 const SHARES: usize = 1024;
 
+/// All sessions of one source may have this many times what they leave free.
+const SOURCE_TO_FREE: usize = 3;
+
 impl WatchLimit {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, share: (most / SHARES).max(1), held: AtomicUsize::new(0) })
+        Arc::new(Self { most, share: (most / SHARES).max(1), taken: Lock::leaf(Taken::default()) })
     }
 
+    /// What a session with a peer at `source` takes its watches from.
+    pub(crate) fn for_source(self: &Arc<Self>, source: Source) -> SourceLimit {
+        SourceLimit { limit: self.clone(), source }
+    }
+}
+
+/// The limit, for sessions of one source.
+#[derive(Debug)]
+pub(crate) struct SourceLimit {
+    limit: Arc<WatchLimit>,
+    source: Source,
+}
+
+impl SourceLimit {
     /// One more, for a session that holds `own`.
     fn try_take(&self, own: usize) -> bool {
-        let fits = |held: usize| (own < self.share.max(self.most.saturating_sub(held))).then_some(held + 1);
-        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+        let WatchLimit { most, share, taken } = &*self.limit;
+        let Taken { all, by_source } = &mut *taken.lock();
+        let free = most.saturating_sub(*all);
+        let of_source = by_source.get(&self.source).copied().unwrap_or(0);
+        // What the session holds counts twice: so those of one source leave each other something, too.
+        let source_has_room = of_source + own < free.saturating_mul(SOURCE_TO_FREE);
+        let fits = own < *share || (own < free && source_has_room);
+        if fits {
+            *all += 1;
+            by_source.insert(self.source, of_source + 1);
+        }
+        fits
     }
 
     fn give_back(&self, count: usize) {
-        self.held.fetch_sub(count, Ordering::AcqRel);
+        let Taken { all, by_source } = &mut *self.limit.taken.lock();
+        *all = all.saturating_sub(count);
+        if let Entry::Occupied(mut of_source) = by_source.entry(self.source) {
+            *of_source.get_mut() = of_source.get().saturating_sub(count);
+            if *of_source.get() == 0 {
+                of_source.remove();
+            }
+        }
     }
 }
 
@@ -95,14 +137,14 @@ pub(crate) enum Subject {
 pub(crate) struct Watched {
     table: Lock<Option<Table>>,
     /// `None` for this node's own.
-    limit: Option<Arc<WatchLimit>>,
+    limit: Option<SourceLimit>,
 }
 
 type Table = BTreeMap<RefId, (Purpose, Subject)>;
 
 impl Watched {
     /// Those of a peer, or without a limit of this node itself.
-    pub(crate) fn new(limit: Option<Arc<WatchLimit>>) -> Self {
+    pub(crate) fn new(limit: Option<SourceLimit>) -> Self {
         Self { table: Lock::new(Rank::Watched, Some(BTreeMap::new())), limit }
     }
 
@@ -267,6 +309,7 @@ impl Watchers {
 mod tests {
     use super::*;
     use crate::local::inbox::Inbox;
+    use std::net::{IpAddr, Ipv4Addr};
     use teleport_etf::Term;
 
     fn reference(number: u32) -> RefId {
@@ -277,6 +320,19 @@ mod tests {
         Subject::Inbox(Inbox::new(ProcessId { id: 1, serial: 0 }, None, 1024, 4096))
     }
 
+    /// Those of a session with a peer at that address.
+    fn of(limit: &Arc<WatchLimit>, address: u8) -> Watched {
+        let source = Source::of(IpAddr::V4(Ipv4Addr::new(10, 0, 0, address)));
+        Watched::new(Some(limit.for_source(source)))
+    }
+
+    /// Begins watches until one is refused. Returns how many were begun.
+    fn fill(watched: &Watched) -> usize {
+        let inbox = inbox();
+        let begin = |number| watched.insert(reference(number), Purpose::Monitor, inbox.clone());
+        (1..).take_while(|&number| begin(number).is_ok()).count()
+    }
+
     fn is_same(subject: Option<Subject>, other: &Subject) -> bool {
         matches!((subject, other), (Some(Subject::Inbox(a)), Subject::Inbox(b)) if Arc::ptr_eq(&a, b))
     }
@@ -284,7 +340,7 @@ mod tests {
     #[test]
     fn there_are_so_many_watches_and_no_more_and_one_peer_leaves_some_to_the_others() {
         let limit = WatchLimit::new(8);
-        let (first, second) = (Watched::new(Some(limit.clone())), Watched::new(Some(limit.clone())));
+        let (first, second) = (of(&limit, 1), of(&limit, 1));
         let inbox = inbox();
         let begin =
             |watched: &Watched, number| watched.insert(reference(number), Purpose::Monitor, inbox.clone());
@@ -296,7 +352,7 @@ mod tests {
         assert!(first.remove(reference(2)).is_some());
         begin(&second, 3).unwrap();
         assert_eq!((first.close().len(), second.close().len()), (3, 3));
-        assert_eq!(limit.held.load(Ordering::Relaxed), 0);
+        assert!(limit.taken.lock().all == 0 && limit.taken.lock().by_source.is_empty());
         assert_eq!(
             Term::decode(&WatchRefused::Limit.reason().into_contiguous()).unwrap(),
             Term::atom("system_limit")
@@ -305,18 +361,26 @@ mod tests {
 
     #[test]
     fn sessions_that_fill_up_leave_a_newcomer_its_share() {
+        for addresses in [1, 40] {
+            let limit = WatchLimit::new(SHARES * 10);
+            let members: Vec<_> = (0..40).map(|member| of(&limit, member % addresses)).collect();
+            let held: Vec<_> = members.iter().map(fill).collect();
+            assert!(held.iter().all(|&held| held >= 10), "{held:?}");
+            assert_eq!(fill(&of(&limit, 0)), 10);
+            assert!(held.iter().sum::<usize>() <= SHARES * 10 + 40 * 10, "{held:?}");
+            assert_eq!(members.iter().map(|member| member.close().len()).collect::<Vec<_>>(), held);
+        }
+    }
+
+    #[test]
+    fn however_many_sessions_one_address_has_it_leaves_a_quarter_of_the_watches_to_others() {
         let limit = WatchLimit::new(SHARES * 10);
-        let inbox = inbox();
-        let fill = |watched: &Watched| {
-            let begin = |number| watched.insert(reference(number), Purpose::Monitor, inbox.clone());
-            (1..).take_while(|&number| begin(number).is_ok()).count()
-        };
-        let members: Vec<_> = (0..40).map(|_| Watched::new(Some(limit.clone()))).collect();
-        let held: Vec<_> = members.iter().map(fill).collect();
-        assert!(held.iter().all(|&held| held >= 10), "{held:?}");
-        assert_eq!(fill(&Watched::new(Some(limit.clone()))), 10);
-        assert!(held.iter().sum::<usize>() <= SHARES * 10 + 40 * 10, "{held:?}");
-        assert_eq!(members.iter().map(|member| member.close().len()).collect::<Vec<_>>(), held);
+        let hostile: Vec<_> = (0..40).map(|_| of(&limit, 1)).collect();
+        let held: usize = hostile.iter().map(fill).sum();
+        // Each has its share besides.
+        assert!(held <= SHARES * 10 / 4 * 3 + 40 * 10, "{held}");
+        let honest = of(&limit, 2);
+        assert!(fill(&honest) >= SHARES * 10 / 10, "{} are left", honest.len());
     }
 
     #[test]
