@@ -3,6 +3,7 @@
 
 use super::control;
 use super::dial::{self, DialFor, Failed, Opened, Reached};
+use super::peers::Waiting;
 use super::{ADVICE, Engine};
 use crate::base::seldom::{NotSaid, warn_seldom};
 use crate::io::source::Source;
@@ -131,7 +132,10 @@ impl Directory {
         let entry = Entry { session: session.clone(), absence: Absence::default(), watched: false };
         self.sessions.insert(session.id, entry);
         engine.lifecycle.up(engine, &session);
-        engine.peers.up(&session);
+        let waiting = engine.peers.up(&session);
+        if !waiting.is_empty() {
+            engine.core.handle.spawn(async move { waiting.tell(&Ok(session)) }); // not under the directory's lock
+        }
     }
 
     fn end(&mut self, engine: &Arc<Engine>, id: SessionId, reason: EndReason) {
@@ -242,8 +246,9 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
             let waited = engine.peers.waited(&peer);
             let in_time = waited.is_some_and(|waited| waited <= engine.core.config.setup_timeout);
             let wait = in_time && (called || refused.contains(&failure));
+            let mut waiting = Waiting::default();
             if !wait {
-                engine.peers.fail(&peer, &error);
+                waiting = engine.peers.fail(&peer);
                 // Where nothing was dialled there is nothing to spare: the next send asks the resolver again at once.
                 match error {
                     ConnectError::UnknownNode(_) => directory.membership.unwant(&peer),
@@ -251,11 +256,12 @@ async fn dial_peer(engine: Arc<Engine>, peer: NodeName, number: u64) {
                 }
             }
             drop(directory);
+            engine.deadline_changed.notify_one();
             if !called || (waited.is_some() && !wait) {
                 let (node, noted) = (&engine.core.local.name, worth_a_warning(&engine, &peer, &error));
                 warn_seldom!(noted, %node, %peer, %error, advice = ADVICE, "cannot connect");
             }
-            return engine.deadline_changed.notify_one();
+            return waiting.tell(&Err(error));
         }
     }
     drop(directory);

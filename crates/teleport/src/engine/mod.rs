@@ -324,7 +324,7 @@ impl Engine {
     pub(crate) fn close_doors(&self) {
         self.stopped.store(true, Ordering::Release);
         self.directory.lock().membership.shut_down();
-        self.peers.fail_all(&ConnectError::NotRunning);
+        self.peers.fail_all().tell(&Err(ConnectError::NotRunning));
         self.note_last(self.peers.sessions());
     }
 

@@ -1,7 +1,7 @@
 //! The sessions by peer, for those who send; and who waits for one.
 
 use crate::ConnectError;
-use crate::base::lock::{Lock, SharedLock};
+use crate::base::lock::{Lock, SharedLock, assert_may_call_out};
 use crate::session::Session;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -26,7 +26,23 @@ enum Peer {
 
 struct Awaited {
     since: Instant,
-    waiting: Vec<oneshot::Sender<Result<Arc<Session>, ConnectError>>>,
+    waiting: Waiting,
+}
+
+/// Those who waited for a session. There may be very many, so they are told when no lock is held.
+#[derive(Default)]
+#[must_use = "they wait to be told"]
+pub(crate) struct Waiting(Vec<oneshot::Sender<Result<Arc<Session>, ConnectError>>>);
+
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn tell(self, outcome: &Result<Arc<Session>, ConnectError>) {
+        assert_may_call_out();
+        self.0.into_iter().for_each(|waiting| drop(waiting.send(outcome.clone()))); // it may have given up
+    }
 }
 
 impl Peers {
@@ -69,10 +85,10 @@ impl Peers {
         let mut table = self.table.write();
         let entry = table
             .entry(peer.clone())
-            .or_insert_with(|| Peer::Awaited(Awaited { since: Instant::now(), waiting: Vec::new() }));
+            .or_insert_with(|| Peer::Awaited(Awaited { since: Instant::now(), waiting: Waiting::default() }));
         match entry {
             Peer::Up(session) => Ok(session.clone()),
-            Peer::Awaited(Awaited { waiting, .. }) => {
+            Peer::Awaited(Awaited { waiting: Waiting(waiting), .. }) => {
                 let (sender, receiver) = oneshot::channel();
                 make_room(waiting, |other| !other.is_closed());
                 waiting.push(sender);
@@ -81,10 +97,12 @@ impl Peers {
         }
     }
 
-    pub(crate) fn up(&self, session: &Arc<Session>) {
+    /// There is a session. Returns who waited for it.
+    pub(crate) fn up(&self, session: &Arc<Session>) -> Waiting {
         let before = self.table.write().insert(session.peer.clone(), Peer::Up(session.clone()));
-        if let Some(Peer::Awaited(Awaited { waiting, .. })) = before {
-            waiting.into_iter().for_each(|waiting| drop(waiting.send(Ok(session.clone()))));
+        match before {
+            Some(Peer::Awaited(Awaited { waiting, .. })) => waiting,
+            _ => Waiting::default(),
         }
     }
 
@@ -104,29 +122,27 @@ impl Peers {
         }
     }
 
-    /// An attempt has failed: tells those who wait why.
-    pub(crate) fn fail(&self, peer: &NodeName, error: &ConnectError) {
+    /// An attempt has failed. Returns who waited for it.
+    pub(crate) fn fail(&self, peer: &NodeName) -> Waiting {
         let mut table = self.table.write();
         if !matches!(table.get(peer), Some(Peer::Awaited(_))) {
-            return;
+            return Waiting::default();
         }
-        let Some(Peer::Awaited(Awaited { waiting, .. })) = table.remove(peer) else { return };
-        drop(table);
-        waiting.into_iter().for_each(|waiting| drop(waiting.send(Err(error.clone())))); // it may have given up
+        match table.remove(peer) {
+            Some(Peer::Awaited(Awaited { waiting, .. })) => waiting,
+            _ => Waiting::default(),
+        }
     }
 
-    pub(crate) fn fail_all(&self, error: &ConnectError) {
-        let awaited: Vec<_> = {
-            let table = self.table.write();
-            table
-                .iter()
-                .filter(|(_, peer)| matches!(peer, Peer::Awaited(_)))
-                .map(|(name, _)| name.clone())
-                .collect()
-        };
-        for peer in awaited {
-            self.fail(&peer, error);
-        }
+    /// No attempt goes on. Returns all who waited for one.
+    pub(crate) fn fail_all(&self) -> Waiting {
+        let mut table = self.table.write();
+        let awaited = table.extract_if(|_, peer| matches!(peer, Peer::Awaited(_)));
+        let waiting = awaited.flat_map(|(_, peer)| match peer {
+            Peer::Awaited(Awaited { waiting, .. }) => waiting.0,
+            Peer::Up(_) => Vec::new(),
+        });
+        Waiting(waiting.collect())
     }
 }
 
@@ -140,8 +156,39 @@ pub(crate) fn make_room<T>(list: &mut Vec<T>, of_use: impl FnMut(&T) -> bool) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_who_wait_are_told_when_who_tells_has_let_go_of_its_locks() {
+        let peers = Peers::default();
+        let [one, other] = ["one@here", "other@here"].map(|name| name.parse::<NodeName>().unwrap());
+        let wait = |peer: &NodeName| match peers.wait_for(peer) {
+            Ok(_) => panic!("there is no session"),
+            Err(waiting) => waiting,
+        };
+        let mut waits: Vec<_> = [&one, &one, &other, &other].map(wait).into();
+        let failed = peers.fail(&one);
+        assert!(waits.iter_mut().all(|wait| wait.try_recv().is_err()), "nobody is told by that");
+        assert!(peers.waited(&one).is_none() && peers.waited(&other).is_some());
+        failed.tell(&Err(ConnectError::NotRunning));
+        let mut is_told =
+            || waits.iter_mut().map(|wait| matches!(wait.try_recv(), Ok(Err(_)))).collect::<Vec<_>>();
+        assert_eq!(is_told(), [true, true, false, false]);
+        assert!(peers.fail(&one).is_empty());
+        peers.fail_all().tell(&Err(ConnectError::NotRunning));
+        assert_eq!(is_told(), [false, false, true, true]);
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    #[should_panic = "is called under"]
+    fn nobody_is_told_under_a_lock() {
+        let lock = Lock::leaf(());
+        let _held = lock.lock();
+        Waiting::default().tell(&Err(ConnectError::NotRunning));
+    }
 
     #[test]
     fn a_long_list_is_not_searched_for_every_entry() {
