@@ -7,7 +7,9 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use teleport_proto::NodeName;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -155,19 +157,35 @@ impl BulkThreads {
     }
 }
 
-/// Below this many bytes a thread costs more than freeing them.
+/// Below this many bytes it costs more to hand them over than to free them.
 const WORTH_A_THREAD: u64 = 1024 * 1024;
 
-/// Frees something of this many bytes: on a thread of its own if it is large, since what took gigabytes takes a second, for
-/// which nobody should wait. Where no thread can be had, it is freed at once.
+/// Frees something of this many bytes: [elsewhere](free_elsewhere) if it is large, since what took gigabytes takes a second, for
+/// which nobody should wait.
 pub(crate) fn free(bytes: u64, garbage: impl Send + 'static) {
-    if bytes < WORTH_A_THREAD {
-        return;
+    if bytes >= WORTH_A_THREAD {
+        free_elsewhere(Box::new(garbage));
     }
-    let freeing = std::thread::Builder::new().name("freeing".into()).spawn(move || drop(garbage));
-    if let Err(error) = freeing {
-        tracing::debug!(%error, "no thread to free memory on");
+}
+
+/// Drops it on a thread that does nothing else, one for all nodes of the process. Where no thread can be had, it is dropped here.
+pub fn free_elsewhere(garbage: Box<dyn Send>) {
+    match thread_that_frees() {
+        Ok(thread) => drop(thread.send(garbage)), // what it does not take comes back, and is dropped
+        Err(error) => tracing::debug!(%error, "no thread to free memory on"),
     }
+}
+
+/// The way to it. It outlives nodes, as garbage does.
+fn thread_that_frees() -> io::Result<&'static Sender<Box<dyn Send>>> {
+    static THREAD: OnceLock<Sender<Box<dyn Send>>> = OnceLock::new();
+    if let Some(thread) = THREAD.get() {
+        return Ok(thread);
+    }
+    let (sender, garbage) = channel::<Box<dyn Send>>();
+    let thread = std::thread::Builder::new().name("teleport free".to_owned());
+    thread.spawn(move || garbage.into_iter().for_each(drop))?;
+    Ok(THREAD.get_or_init(|| sender)) // if two were started at once, the other one ends
 }
 
 /// Lowers the priority of the calling thread, as that of threads for large messages is. On Linux that is what `setpriority` does
@@ -176,5 +194,33 @@ pub fn stand_back() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, BULK_NICE) {
         tracing::debug!(%error, "cannot lower the priority of a thread");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test it is a failure with a place")]
+mod tests {
+    use super::*;
+    use std::thread::{self, ThreadId};
+
+    /// Tells which thread has freed it.
+    struct Garbage(Sender<ThreadId>);
+
+    impl Drop for Garbage {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn what_is_large_is_freed_by_one_thread() {
+        let (freed, by) = channel();
+        for bytes in [WORTH_A_THREAD, 10 * WORTH_A_THREAD, WORTH_A_THREAD - 1] {
+            free(bytes, Garbage(freed.clone()));
+        }
+        let here = thread::current().id();
+        let by: Vec<_> = (0..3).map(|_| by.recv().unwrap()).collect();
+        let elsewhere: Vec<_> = by.into_iter().filter(|thread| *thread != here).collect();
+        assert!(matches!(elsewhere[..], [one, other] if one == other), "{elsewhere:?}");
     }
 }

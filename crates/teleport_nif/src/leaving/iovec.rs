@@ -3,7 +3,6 @@
 #![allow(unsafe_code, reason = "rustler has no safe form of IO vectors that outlive a call")]
 
 use crate::atoms;
-use crate::work::freeing;
 use bytes::{Bytes, BytesMut};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Binary, Error, NifResult, Resource, ResourceArc, Term};
@@ -11,6 +10,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 use teleport::Segments;
+use teleport::embed::free_elsewhere;
 
 /// A message up to this size is copied into one block: that costs less than to keep references.
 const COPY_WHOLE: usize = 4 * 1024;
@@ -89,7 +89,7 @@ impl Resource for Gathered {}
 impl Drop for Gathered {
     /// On a scheduler, most likely.
     fn drop(&mut self) {
-        freeing::elsewhere(Box::new(std::mem::take(&mut self.0)));
+        free_elsewhere(Box::new(std::mem::take(&mut self.0)));
     }
 }
 

@@ -27,7 +27,7 @@ pub use crate::host::{
     Accepted, Arriving, Backlog, Bodies, CarriedMessages, Carry, Close, End, Foreign, Host, Inbound,
     Newcomer, Origin, Piece, Receipt, Watch,
 };
-pub use crate::io::runtime::stand_back;
+pub use crate::io::runtime::{free_elsewhere, stand_back};
 pub use crate::local::carry::CarryBody;
 pub use node::{Embedded, Sent, Waiting};
 pub use teleport_proto::wire::envelope::{Destination, ProcessId, RefId};
