@@ -120,7 +120,7 @@ pub(crate) fn submit(work: Work) {
 
 /// Like [`hand_out`], on a thread of each node.
 fn hand_out_soon() {
-    running::all().iter().for_each(|running| running.workers.short(|_| hand_out()));
+    running::all().iter().for_each(|running| running.workers.short(Whose::OWN, |_| hand_out()));
 }
 
 /// Gives builders what they may have now. Not on a scheduler.
@@ -193,16 +193,16 @@ impl Work {
 
     fn submit_later(self) {
         if let Some(running) = self.running.upgrade() {
-            running.workers.short(|_| submit(self));
+            running.workers.short(self.whose, |_| submit(self));
         }
     }
 
     fn done(self, built: Option<Built>) {
-        let Self { running, attempts, then, turn, document, .. } = self;
+        let Self { running, whose, attempts, then, turn, document, .. } = self;
         // What takes memory has its share until it is delivered.
         let turn = turn.filter(|_| document.len() > SMALL);
         if let Some(running) = running.upgrade() {
-            running.workers.short(move |running| {
+            running.workers.short(whose, move |running| {
                 then(running, attempts, built);
                 drop(turn);
             });

@@ -11,6 +11,7 @@
 
 use crate::lock::Lock;
 use crate::node::running::{self, Running};
+use crate::work::turns::Whose;
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustler::env::SavedTerm;
 use rustler::{Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
@@ -79,7 +80,7 @@ impl Asked<'_> {
     }
 }
 
-/// What an ended process waited for is ended where it is noticed, if it is not more than that.
+/// So much of what an ended process waited for is ended at a time; where it is noticed, if it is not more than that.
 const ENDED_AT_ONCE: usize = 32;
 
 /// The last answers to a process that are remembered.
@@ -106,10 +107,20 @@ impl Resource for Caller {
         match running::all().first() {
             // This may be a scheduler.
             Some(running) if left.len() > ENDED_AT_ONCE => {
-                running.workers.short(move |_| CALLS.forget(&left))
+                running.workers.short(Whose::OWN, move |running| forget(running, left));
             }
             _ => CALLS.forget(&left),
         }
+    }
+}
+
+/// Some at a time, however many there are: others wait for their turn.
+fn forget(running: &Arc<Running>, mut rest: Vec<RefId>) {
+    // From the end: nothing that remains is moved.
+    let references = rest.split_off(rest.len().saturating_sub(ENDED_AT_ONCE));
+    CALLS.forget(&references);
+    if !rest.is_empty() {
+        running.workers.short(Whose::OWN, |running| forget(running, rest));
     }
 }
 

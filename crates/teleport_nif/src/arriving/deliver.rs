@@ -9,7 +9,7 @@ use crate::atoms;
 use crate::carrier::CHANNELS;
 use crate::node::running::Running;
 use crate::terms::{Read, SWELLS};
-use crate::work::lines::Key;
+use crate::work::lines::{Key, whose};
 use crate::work::turns::Whose;
 use bytes::Bytes;
 use rustler::env::SavedTerm;
@@ -67,7 +67,7 @@ pub(super) fn advance(running: &Arc<Running>, line: Key) {
             return;
         }
     }
-    running.workers.short(move |running| advance(running, line));
+    running.workers.short(line.whose, move |running| advance(running, line));
 }
 
 /// Goes on with a request that waited for its relay.
@@ -84,11 +84,6 @@ fn go_on(running: &Arc<Running>, parcel: Box<Parcel>) {
     {
         advance(running, line);
     }
-}
-
-/// Whose turn it is for what has come over that session.
-pub(super) fn whose(origin: &Origin) -> Whose {
-    Whose { place: origin.place(), session: origin.id() }
 }
 
 /// Has a builder build the term.
@@ -147,7 +142,8 @@ pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key
                     Delivered::Yes
                 }
                 Some(_) => {
-                    WATCHES.park(to, Parked::new(running, |running| go_on(running, parcel)));
+                    let whose = whose(&parcel.origin);
+                    WATCHES.park(to, Parked::new(running, whose, |running| go_on(running, parcel)));
                     Delivered::Later
                 }
             }
@@ -160,7 +156,7 @@ pub(super) fn deliver(running: &Arc<Running>, inbound: Inbound, line: Option<Key
                         drop(receipt);
                         advance(running, line);
                     };
-                    WATCHES.park(process, Parked::new(running, move_on));
+                    WATCHES.park(process, Parked::new(running, line.whose, move_on));
                     Delivered::Later
                 }
                 _ => Delivered::Yes,
@@ -204,7 +200,10 @@ fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
     if begun == Begun::First {
         let pid = with_env(|env| env.run(|env| running.identity.pid(env, process)));
         if !pid.is_some_and(|pid| relays::start(process, (atoms::watch(), pid))) {
-            running.workers.short(move |running| ending::unwatched_by(running, Unwatched::Process(process)));
+            let end = move |running: &Arc<Running>| {
+                ending::unwatched_by(running, Unwatched::Process(process));
+            };
+            running.workers.short(Whose::OWN, end);
             return None;
         }
     }

@@ -3,6 +3,7 @@
 use crate::arriving::relays;
 use crate::arriving::watches::{Left, Parked, WATCHES};
 use crate::node::running::{self, Running};
+use crate::work::turns::Whose;
 use std::sync::Arc;
 use teleport::Segments;
 use teleport::embed::ProcessId;
@@ -28,7 +29,7 @@ pub(crate) fn down(running: &Arc<Running>, process: ProcessId, reason: Segments)
 /// be told.
 pub(crate) fn unwatched(which: Unwatched) {
     match running::all().first() {
-        Some(running) => running.workers.short(move |running| unwatched_by(running, which)),
+        Some(running) => running.workers.short(Whose::OWN, move |running| unwatched_by(running, which)),
         None => remove(which).watches.into_iter().for_each(|number| drop(WATCHES.take(number))),
     }
 }
@@ -51,8 +52,9 @@ fn end(running: &Arc<Running>, left: Left, reason: Option<Segments>) {
 }
 
 /// Some at a time, however many there are: others wait for their turn.
-fn end_watches(running: &Arc<Running>, mut watches: Vec<u64>, reason: Option<Segments>) {
-    let rest = watches.split_off(watches.len().min(ENDED_AT_ONCE));
+fn end_watches(running: &Arc<Running>, mut rest: Vec<u64>, reason: Option<Segments>) {
+    // From the end: nothing that remains is moved.
+    let watches = rest.split_off(rest.len().saturating_sub(ENDED_AT_ONCE));
     for watch in watches.into_iter().filter_map(|number| WATCHES.take(number)) {
         match &reason {
             Some(reason) => watch.down(reason.clone()),
@@ -60,6 +62,6 @@ fn end_watches(running: &Arc<Running>, mut watches: Vec<u64>, reason: Option<Seg
         }
     }
     if !rest.is_empty() {
-        running.workers.short(|running| end_watches(running, rest, reason));
+        running.workers.short(Whose::OWN, |running| end_watches(running, rest, reason));
     }
 }

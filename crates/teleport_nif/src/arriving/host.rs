@@ -6,13 +6,13 @@
 //! to come behind.
 
 use crate::arriving::calls::CALLS;
-use crate::arriving::deliver::{advance, deliver, whose, with_env};
+use crate::arriving::deliver::{advance, deliver, with_env};
 use crate::arriving::watches::WATCHES;
 use crate::carrier::{self, CHANNELS, memory};
 use crate::ids;
 use crate::node::running::Running;
 use crate::terms::{self, SWELLS, maps};
-use crate::work::lines::Key;
+use crate::work::lines::{Key, whose};
 use crate::work::turns::Whose;
 use std::net::TcpStream;
 use std::sync::{Arc, Weak};

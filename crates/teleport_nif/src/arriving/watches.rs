@@ -6,6 +6,7 @@
 use crate::arriving::relays::{self, Alias};
 use crate::lock::Lock;
 use crate::node::running::Running;
+use crate::work::turns::Whose;
 use crate::work::workers::Job;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::hash_map::Entry;
@@ -67,18 +68,23 @@ struct Process {
 /// What waits until a relay monitors a process; and the node that it has come to, which may drain by then.
 pub(crate) struct Parked {
     running: Weak<Running>,
+    whose: Whose,
     go_on: Job<Running>,
 }
 
 impl Parked {
-    pub(crate) fn new(running: &Arc<Running>, go_on: impl FnOnce(&Arc<Running>) + Send + 'static) -> Self {
-        Self { running: Arc::downgrade(running), go_on: Box::new(go_on) }
+    pub(crate) fn new(
+        running: &Arc<Running>,
+        whose: Whose,
+        go_on: impl FnOnce(&Arc<Running>) + Send + 'static,
+    ) -> Self {
+        Self { running: Arc::downgrade(running), whose, go_on: Box::new(go_on) }
     }
 
     /// On a thread of its node; not at all if that is over.
     pub(crate) fn go_on(self) {
         if let Some(running) = self.running.upgrade() {
-            running.workers.short(self.go_on);
+            running.workers.short(self.whose, self.go_on);
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::leaving::small;
 use crate::nifs::shared::MOST_PLACES;
 use crate::node::errors::reply_error;
 use crate::node::running;
+use crate::work::turns::Whose;
 use crate::{atoms, ids};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
@@ -83,7 +84,7 @@ fn down<'a>(env: Env<'a>, process: LocalPid, reason: Term<'a>) -> NifResult<Atom
     // There may be very many who wait for it.
     if let Some(running) = running {
         let process = ids::process_of(env, process)?;
-        running.workers.short(move |running| ending::down(running, process, reason));
+        running.workers.short(Whose::OWN, move |running| ending::down(running, process, reason));
     }
     Ok(atoms::ok())
 }

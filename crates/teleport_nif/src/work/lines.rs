@@ -5,6 +5,7 @@
 //! has been delivered, so the peer's window bounds what is in a line.
 
 use crate::lock::Lock;
+use crate::work::turns::Whose;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -14,14 +15,19 @@ use teleport::embed::{Inbound, Origin, ProcessId, RefId};
 /// A session and a process of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    session: u64,
+    pub(crate) whose: Whose,
     process: ProcessId,
 }
 
 impl Key {
     pub(crate) fn new(origin: &Origin, process: ProcessId) -> Self {
-        Self { session: origin.id(), process }
+        Self { whose: whose(origin), process }
     }
+}
+
+/// Whose turn it is for what has come over that session.
+pub(crate) fn whose(origin: &Origin) -> Whose {
+    Whose { place: origin.place(), session: origin.id() }
 }
 
 #[derive(Default)]

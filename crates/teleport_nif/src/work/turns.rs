@@ -1,18 +1,23 @@
-//! What takes long, in turns: however much of it comes from one address, the next of every other one is begun before its second;
-//! and so it is with the sessions of an address.
+//! Jobs in turns: however many come from one address, the next of every other one is begun before its second; and so it is with
+//! the sessions of an address.
 
 use crate::lock::Lock;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Condvar};
 
 /// Whose job it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Whose {
     /// The address that its session comes from. One holder of the cookie has as many sessions as it likes, but no more addresses.
     pub(crate) place: IpAddr,
     pub(crate) session: u64,
+}
+
+impl Whose {
+    /// The virtual machine's own: it takes turns like an address.
+    pub(crate) const OWN: Self = Self { place: IpAddr::V4(Ipv4Addr::UNSPECIFIED), session: 0 };
 }
 
 /// Jobs by the session that they came over, for this many threads or processes.

@@ -1,11 +1,10 @@
 //! Threads for what the node's own threads do not wait for.
 //!
-//! Some are for what takes long, of each address and session in turn; one is for all that is short but has waited for a process. So neither
-//! holds up the other. Order is kept by receipts and [lines](crate::work::lines).
+//! Some are for what takes long; one is for all that is short but has waited for a process. So neither holds up the other. Both do
+//! what comes from each address and session in turn. Order is kept by receipts and [lines](crate::work::lines).
 
-use crate::work::turns::{Turns, Whose};
+use crate::work::turns::{Turn, Turns, Whose};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::{io, thread};
 use teleport::embed::stand_back;
@@ -19,22 +18,21 @@ pub(crate) type Job<N> = Box<dyn FnOnce(&Arc<N>) + Send>;
 /// The way to the threads of a node, which end when this is dropped.
 pub(crate) struct Workers<N> {
     large: Arc<Turns<Job<N>>>,
-    short: Sender<Job<N>>,
+    short: Arc<Turns<Job<N>>>,
 }
 
 /// What comes out at the other end.
 pub(crate) struct Jobs<N> {
     large: Arc<Turns<Job<N>>>,
-    short: Receiver<Job<N>>,
+    short: Arc<Turns<Job<N>>>,
 }
 
 impl<N: Send + Sync + 'static> Workers<N> {
     /// As many large jobs are done at a time as take this much memory together, or one.
     pub(crate) fn new(room: usize) -> (Self, Jobs<N>) {
         let count = thread::available_parallelism().map_or(3, usize::from).clamp(3, MOST_THREADS);
-        let large = Arc::new(Turns::new(count, room));
-        let (short, jobs) = channel();
-        (Self { large: large.clone(), short }, Jobs { large, short: jobs })
+        let (large, short) = (Arc::new(Turns::new(count, room)), Arc::new(Turns::new(1, usize::MAX)));
+        (Self { large: large.clone(), short: short.clone() }, Jobs { large, short })
     }
 
     /// Does what takes long, and this many bytes of memory.
@@ -42,15 +40,16 @@ impl<N: Send + Sync + 'static> Workers<N> {
         self.large.push(whose, Box::new(job), bytes);
     }
 
-    /// Does what is short. In the order of the calls.
-    pub(crate) fn short(&self, job: impl FnOnce(&Arc<N>) + Send + 'static) {
-        let _ = self.short.send(Box::new(job)); // without threads there is no node any more
+    /// Does what is short. In the order of the calls, as far as they are of the same.
+    pub(crate) fn short(&self, whose: Whose, job: impl FnOnce(&Arc<N>) + Send + 'static) {
+        self.short.push(whose, Box::new(job), 0);
     }
 }
 
 impl<N> Drop for Workers<N> {
     fn drop(&mut self) {
         self.large.close();
+        self.short.close();
     }
 }
 
@@ -72,12 +71,12 @@ impl<N: Send + Sync + 'static> Jobs<N> {
             )?;
         }
         let node = Arc::downgrade(node);
-        start("short", Box::new(move || work(&node, || Some((short.recv().ok()?, ())))))
+        start("short", Box::new(move || work(&node, || short.next())))
     }
 }
 
-/// Until there is nothing to work for any more. What comes with a job is dropped when that is done.
-fn work<N, T>(node: &Weak<N>, next: impl Fn() -> Option<(Job<N>, T)>) {
+/// Until there is nothing to work for any more. A turn ends when its job has been done.
+fn work<N>(node: &Weak<N>, next: impl Fn() -> Option<(Job<N>, Turn<Job<N>>)>) {
     while let Some((job, _turn)) = next()
         && let Some(node) = node.upgrade()
     {
