@@ -303,7 +303,7 @@ impl Process {
         // It takes its place before what the process sends next, even if it has to wait there for room. Only for that, so
         // not for its turn on the thread.
         if (&mut sending).now_or_never().is_none() {
-            let room = self.node().engine().strays.hold(len)?;
+            let room = self.node().engine().strays.hold(&NodeName::new(to.pid().node.as_str())?, len)?;
             self.node().engine().core.handle.spawn(async move {
                 let _sent = sending.await;
                 drop(room);
@@ -380,7 +380,7 @@ impl Process {
             return answer_over(&session, self.id(), caller, to, kind(reference), body);
         }
         // It was handed on by a node of which this one is not a peer yet, or nobody waits any more.
-        let room = engine.strays.hold(body.len() as u64)?;
+        let room = engine.strays.hold(&peer, body.len() as u64)?;
         let (engine, from, caller) = (engine.clone(), self.id(), caller.clone());
         engine.clone().core.handle.spawn(async move {
             let not_sent = |error: &dyn fmt::Display| tracing::debug!(%error, "an answer was not sent");

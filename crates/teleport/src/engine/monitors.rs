@@ -35,7 +35,8 @@ pub enum NodeEvent {
 
 /// Sees every [`NodeEvent`] that is told from the moment on that it was made. Sessions that are up by then are not reported,
 /// unless they have only just begun: [`Node::info`](crate::Node::info) lists them. Events wait, however many, until they are
-/// taken, by [`recv`](Self::recv) or from the stream that this is.
+/// taken, by [`recv`](Self::recv) or from the stream that this is. So take them all the time: how many there are is up to
+/// peers, which may begin and end sessions as they like.
 #[derive(Debug)]
 #[must_use = "what is not received is of no use"]
 pub struct NodeMonitor {
