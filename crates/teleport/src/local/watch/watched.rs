@@ -352,7 +352,8 @@ mod tests {
         assert!(first.remove(reference(2)).is_some());
         begin(&second, 3).unwrap();
         assert_eq!((first.close().len(), second.close().len()), (3, 3));
-        assert!(limit.taken.lock().all == 0 && limit.taken.lock().by_source.is_empty());
+        let taken = limit.taken.lock();
+        assert!(taken.all == 0 && taken.by_source.is_empty());
         assert_eq!(
             Term::decode(&WatchRefused::Limit.reason().into_contiguous()).unwrap(),
             Term::atom("system_limit")
