@@ -57,6 +57,8 @@ pub struct Faults {
     pub trust_claims: bool,
     /// A session that is doubted has two seconds to resume, whether or not its pool lives.
     pub impatient: bool,
+    /// A session that does not answer its probe ends, whatever else is heard of its peer.
+    pub deaf_probe: bool,
     /// The end of a session does not end the calls over it.
     pub calls_outlive: bool,
     /// An answer that nobody waits for any more is taken for that of another call.

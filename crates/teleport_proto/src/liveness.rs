@@ -46,9 +46,10 @@ pub enum Action {
         /// When it was due; its round trip counts from here.
         due: Time,
     },
-    /// The control connection is silent: close it and open a new one. Said once per outage.
+    /// The control connection is silent, or a probe over it is not answered though the peer is heard: close it and open a new one.
+    /// Said once per outage.
     ReconnectControl,
-    /// The tick asked for by [`Liveness::probe`] was not answered in time.
+    /// The tick asked for by [`Liveness::probe`] was not answered in time, and the peer is not heard either.
     ProbeUnanswered,
     /// The peer is silent for too long: the session is over. Said once, and nothing after it.
     NodeDown,
@@ -185,8 +186,13 @@ impl Liveness {
         if let Some(probe) = &mut self.probe {
             probe.until = probe.until.saturating_add(late).max(self.judge_from);
             if now >= probe.until {
+                // What was in buffers when the peer's machine ended has been read in the first half.
+                let is_heard = self.any.last > probe.until.saturating_sub(probe.patience / 2);
+                #[cfg(feature = "planted-faults")]
+                let is_heard = is_heard && !self.faults.deaf_probe;
                 self.probe = None;
-                actions.push(Action::ProbeUnanswered);
+                self.reconnect_asked |= is_heard;
+                actions.push(if is_heard { Action::ReconnectControl } else { Action::ProbeUnanswered });
             }
         }
         if self.control_is_silent(now) {
@@ -212,15 +218,16 @@ impl Liveness {
     }
 
     /// Sends a tick out of turn, to find out whether the session lives: it is answered within `patience`, or
-    /// [`poll`](Liveness::poll) says [`Action::ProbeUnanswered`]. `None` if a probe is under way already, or
-    /// without a control connection.
+    /// [`poll`](Liveness::poll) says [`Action::ProbeUnanswered`]; or [`Action::ReconnectControl`] if any byte has come from the
+    /// peer in the later half of `patience`, so that it is control alone that is in trouble. `None` if a probe is under way
+    /// already, or without a control connection. A control connection that takes the place of this one ends the probe.
     pub fn probe(&mut self, now: Time, patience: Duration) -> Option<Action> {
         if self.down || !self.control_is_up || self.probe.is_some() {
             return None;
         }
         let tick = self.send(now);
         let until = now.saturating_add(patience);
-        self.probe = Some(Probe { seq: self.next_seq - 1, until });
+        self.probe = Some(Probe { seq: self.next_seq - 1, until, patience });
         self.wake = self.wake.min(until);
         Some(tick)
     }
@@ -405,6 +412,7 @@ struct Tick {
 struct Probe {
     seq: u64,
     until: Time,
+    patience: Duration,
 }
 
 /// Since when nothing was heard, and how much of that we were absent ourselves.

@@ -68,8 +68,8 @@ pub enum Action {
         reason: EndReason,
     },
     /// Find out whether the session lives: have [`Liveness::probe`](crate::liveness::Liveness::probe) send a
-    /// tick. Report [`probe_answered`](Membership::probe_answered), or [`end`](Membership::end) it with
-    /// [`EndReason::ProbeUnanswered`].
+    /// tick. Report [`probe_answered`](Membership::probe_answered), or [`control_lost`](Membership::control_lost) if control is to
+    /// be opened anew for it, or [`end`](Membership::end) it with [`EndReason::ProbeUnanswered`].
     Probe {
         /// With whom.
         peer: NodeName,
@@ -444,7 +444,8 @@ impl Membership {
         Vec::new()
     }
 
-    /// The session answered its probe: it keeps its name.
+    /// The session answered its probe, or another control connection has come into use for it, with which a probe goes that was
+    /// sent over the one before. It keeps its name, and the next claim has it probed again.
     pub fn probe_answered(&mut self, session: SessionId) {
         if let Some((_, living)) = self.living(session) {
             living.probing = false;

@@ -158,6 +158,16 @@ fn believing_an_earlier_life_is_caught() {
 }
 
 #[test]
+fn believing_a_claim_of_a_peers_name_is_caught() {
+    caught("trust_claims", Faults { trust_claims: true, ..Faults::default() });
+}
+
+#[test]
+fn giving_a_session_up_for_its_control_connection_alone_is_caught() {
+    caught("deaf_probe", Faults { deaf_probe: true, ..Faults::default() });
+}
+
+#[test]
 fn calls_that_outlive_their_session_are_caught() {
     caught("calls_outlive", Faults { calls_outlive: true, ..Faults::default() });
 }

@@ -329,10 +329,39 @@ fn a_probe_is_answered_or_found_unanswered() {
 
     assert_eq!(liveness.probe(s(4), s(2)), Some(tick(2, 4)));
     assert_eq!(liveness.next_deadline(), s(6));
-    assert_eq!(liveness.poll(s(5), s(5), s(5)), [], "other bytes may be old ones");
+    assert_eq!(liveness.poll(s(5), s(5), s(5)), [], "other bytes of the first half may be old ones");
     assert_eq!(liveness.poll(s(6), s(5), s(5)), [Action::ProbeUnanswered]);
     assert_eq!(liveness.poll(s(7), s(5), s(5)), [], "said once");
     assert!(!liveness.tick_answered(2, s(7)).unwrap().probe);
+}
+
+#[test]
+fn a_peer_that_is_heard_but_does_not_answer_a_probe_gets_another_control_connection() {
+    let second_half = s(2) + Duration::from_millis(1);
+    // Over the pool, or over control itself.
+    for control_heard in [s(0), second_half] {
+        let mut liveness = Liveness::new(Config::default(), s(0));
+        assert_eq!(liveness.probe(s(1), s(2)), Some(tick(1, 1)));
+        assert_eq!(liveness.poll(s(3), second_half, control_heard), [Action::ReconnectControl]);
+        assert_eq!(liveness.poll(s(4), second_half, control_heard), [], "said once");
+        liveness.control_down(s(4));
+        liveness.control_up(s(5));
+        assert_eq!(liveness.probe(s(6), s(2)), Some(tick(2, 6)), "it can be asked again");
+        assert!(liveness.tick_answered(2, s(7)).unwrap().probe);
+        assert_eq!(liveness.poll(s(8), s(7), s(7)), []);
+    }
+}
+
+#[test]
+fn a_machine_that_came_back_is_found_out_in_time_whatever_was_in_buffers() {
+    for read_until in [0, 500, 1_000] {
+        let mut liveness = Liveness::new(Config::default(), s(0));
+        liveness.probe(s(1), s(2));
+        let heard = s(1) + Duration::from_millis(read_until);
+        assert_eq!(liveness.poll(s(2), heard, s(1)), []);
+        assert_eq!(liveness.next_deadline(), s(3));
+        assert_eq!(liveness.poll(s(3), heard, s(1)), [Action::ProbeUnanswered]);
+    }
 }
 
 #[test]

@@ -191,6 +191,8 @@ impl Control {
         self.heard = now;
         self.session.heard(now);
         self.liveness.control_up(now);
+        // A probe goes with the connection before this one, and by this one the peer has proved that it lives.
+        self.session.core.events.send(SessionEvent::ProbeAnswered { session: self.session.id });
         self.written();
         self.session.note_control(true);
         self.session.tell(session::Event::ControlUp);
@@ -224,7 +226,7 @@ impl Control {
             }
             Action::ReconnectControl => {
                 let noted = self.session.note(OfPeer::ControlSilent);
-                warn_seldom!(noted, parent: &self.session.span, "control connection is silent; it is to be opened anew");
+                warn_seldom!(noted, parent: &self.session.span, "control connection does not answer; it is to be opened anew");
                 self.lose(now, "silent");
             }
             Action::ProbeUnanswered => {

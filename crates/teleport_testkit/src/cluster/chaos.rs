@@ -68,7 +68,7 @@ impl World {
         Ok(())
     }
 
-    fn two_nodes(&mut self) -> (usize, usize) {
+    pub(super) fn two_nodes(&mut self) -> (usize, usize) {
         let count = self.nodes.len() as u64;
         let node = self.rng.below(count);
         (node as usize, ((node + 1 + self.rng.below(count - 1)) % count) as usize)

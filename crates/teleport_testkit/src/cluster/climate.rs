@@ -90,6 +90,8 @@ pub(super) struct Climate {
     pub(super) cancel_permille: u64,
     /// Processes send many small messages of one pair in a row, now and then.
     pub(super) floods: bool,
+    /// Somebody claims to be nodes that others have sessions with.
+    pub(super) claims: bool,
 }
 
 impl Climate {
@@ -172,6 +174,7 @@ impl Climate {
             defer_permille: rng.pick(&[0, 200, 600]),
             cancel_permille: rng.pick(&[0, 100, 300]),
             floods: false,
+            claims: false,
         }
     }
 

@@ -112,7 +112,8 @@ impl World {
 
     /// One side uses a new control connection from now on.
     pub(super) fn attach(&mut self, who: Who, generation: u64) -> Result<(), Broken> {
-        let now = self.nodes[self.node_of(who)].clock.moment(self.now);
+        let node = self.node_of(who);
+        let (now, id) = (self.nodes[node].clock.moment(self.now), self.sessions[who.session].id);
         let Some(side) = self.side(who) else { return Ok(()) };
         if side.link.is_some_and(|newer| newer > generation) || side.transfer.is_none() {
             self.break_control(who.session, generation, false);
@@ -131,6 +132,7 @@ impl World {
             (watch.heard, watch.control_heard, watch.alone) = (now, now, None);
             watch.liveness.control_up(now.shown);
         }
+        self.nodes[node].membership.probe_answered(id);
         self.coverage.resumed_with_unsaid += u64::from(unsaid && generation > 0);
         self.plan_live(who);
         self.settle(who)?;

@@ -156,6 +156,8 @@ counters! {
     twins_accepted,
     /// Verdicts that came when there was another session.
     late_verdicts,
+    /// Claims of somebody to be a node that has a session.
+    claims,
     /// Sessions that were asked whether they live.
     probes,
     /// Ticks and answers to them.

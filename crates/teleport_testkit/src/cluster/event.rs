@@ -73,6 +73,8 @@ pub(super) enum Event {
     ReaderStop(Who, ConnectionId),
     /// The next fault.
     Fault,
+    /// Somebody says that it is another node.
+    Claim,
     /// A side closes what is idle.
     Sweep(Who),
 }
@@ -87,6 +89,7 @@ impl Event {
             | Event::Due(node, _)
             | Event::Want(node, _) => Some(*node),
             Event::Fault
+            | Event::Claim
             | Event::Start(_)
             | Event::Crash(_)
             | Event::Shake { .. }

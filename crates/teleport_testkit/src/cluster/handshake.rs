@@ -398,7 +398,7 @@ impl World {
         Ok(())
     }
 
-    fn circumstances(&self, node: usize, peer: usize, asked: Begun) -> Circumstances {
+    pub(super) fn circumstances(&self, node: usize, peer: usize, asked: Begun) -> Circumstances {
         let session = self.nodes[node].up.get(&peer).copied();
         let linked = session.is_some_and(|session| {
             let side = self.side_of(session, node);

@@ -18,6 +18,7 @@ mod budget;
 mod callers;
 mod calls;
 mod chaos;
+mod claims;
 mod climate;
 mod clock;
 mod control;

@@ -4,7 +4,7 @@ use super::Broken;
 use super::event::Event;
 use super::ledger::Ledger;
 use super::session::{Life, Side, Watch, Who};
-use super::world::{World, trace};
+use super::world::{PROBE_PATIENCE, World, trace};
 use bytes::BytesMut;
 use std::time::Duration;
 use teleport_proto::absence::Absence;
@@ -273,7 +273,8 @@ impl World {
                 !has_it || (refused && away + SLACK >= tick)
             }
             EndReason::Restarted => !lives,
-            EndReason::PeerGaveUp | EndReason::ProbeUnanswered => !has_it,
+            EndReason::PeerGaveUp => !has_it,
+            EndReason::ProbeUnanswered => !has_it || self.may_be_replaced(who, watch),
             EndReason::PeerShutDown => session.sides[1 - who.side].hung_up,
             EndReason::Disconnected => session.sides[who.side].hung_up,
             _ => false,
@@ -285,6 +286,13 @@ impl World {
             "{who:?} ended although its peer has it ({has_it}, heard {:?}, without control since {:?}): {reason}",
             watch.heard, watch.alone
         )))
+    }
+
+    /// Whether somebody who claims to be the peer may end a session that the peer has: it was asked, and nothing came.
+    fn may_be_replaced(&self, who: Who, watch: &Watch) -> bool {
+        let silence = self.nodes[self.node_of(who)].clock.shows(self.now).saturating_sub(watch.heard.shown);
+        let connected = self.sessions[who.session].sides[who.side].link.is_some() || self.is_linked(who);
+        self.climate.claims && (!connected || silence + SLACK >= PROBE_PATIENCE / 2)
     }
 
     /// Whether what it waited in silence for could not have been noticed before.

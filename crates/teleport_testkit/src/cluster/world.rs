@@ -85,6 +85,8 @@ impl World {
         }
         // Not drawn: the other seeds' runs stay what they were.
         climate.floods = seed % 4 == 3;
+        // Who stands still answers no probe.
+        climate.claims = seed % 4 == 1 && scenario.standing_still == 0;
         let mut world = Self {
             scenario: scenario.clone(),
             seed,
@@ -208,6 +210,9 @@ impl World {
             }
         }
         self.plan_within(self.climate.fault_gap, Event::Fault);
+        if self.climate.claims {
+            self.plan_within(self.climate.fault_gap, Event::Claim);
+        }
         self.run_until_quiet()?;
         self.rest()?;
         self.let_all_move()?;
@@ -361,6 +366,7 @@ impl World {
             Event::Notice(who, id) => self.notice(who, id),
             Event::ReaderStop(who, id) => self.reader_stop(who, id),
             Event::Fault => self.fault(),
+            Event::Claim => self.claim(),
             Event::Crash(node) if self.calm() || self.nodes[node].down.is_some() => Ok(()),
             Event::Crash(node) => self.restart(node),
             Event::Sweep(who) => self.sweep(who),
