@@ -8,6 +8,7 @@
 -export([it_follows_to_the_same_name/1, it_follows_to_another_name/1, those_who_wait_are_told/1,
          renaming_again_and_again_hangs_nothing/1]).
 -export([told_before_the_name_goes/1, nothing_is_decoded_while_the_name_changes/1,
+         no_session_is_locked_while_the_name_changes/1,
          what_comes_after_an_unnoticed_stop_arrives/1]).
 -export([it_rests_without_a_name/1, a_node_takes_its_name_from_the_first_peer/1, hidden_nodes_are_reached/1]).
 -export([it_follows_cookies/1, a_cookie_for_one_node_is_used/1, nobody_guesses_the_cookie_at_the_end/1]).
@@ -28,7 +29,8 @@ suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [it_follows_to_the_same_name, it_follows_to_another_name, those_who_wait_are_told, renaming_again_and_again_hangs_nothing,
-     told_before_the_name_goes, nothing_is_decoded_while_the_name_changes, what_comes_after_an_unnoticed_stop_arrives,
+     told_before_the_name_goes, nothing_is_decoded_while_the_name_changes, no_session_is_locked_while_the_name_changes,
+     what_comes_after_an_unnoticed_stop_arrives,
      it_rests_without_a_name, a_node_takes_its_name_from_the_first_peer, hidden_nodes_are_reached, it_follows_cookies,
      a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
      an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
@@ -386,6 +388,20 @@ nothing_is_decoded_while_the_name_changes(_Config) ->
     ok = erpc:call(Node, teleport_nif, close_gate, []),
     ?assertExit({timeout, _}, teleport:gs_call(Server, {echo, self()}, 200)),
     Id = teleport:send_request(Server, {echo, Server}),
+    ok = erpc:call(Node, teleport_nif, open_gate, []),
+    ?assertEqual({reply, {ok, Server}}, teleport:receive_response(Id, 10000)),
+    stop(Peer).
+
+%% What comes for a process that the engine has not met waits where it is delivered, not where it is found.
+no_session_is_locked_while_the_name_changes(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, server),
+    ?assertEqual({ok, 1}, teleport:gs_call(Server, {echo, 1})),
+    Other = teleport_test_server:start_at(Node, undefined),
+    ok = erpc:call(Node, teleport_nif, close_gate, []),
+    Id = teleport:send_request(Other, {echo, Server}),
+    %% It arrives meanwhile. A scheduler there takes the session's lock each time, for less than the gate holds up.
+    _ = [?assertMatch(#{}, erpc:call(Node, teleport, info, [node()], 5000)) || _ <- lists:seq(1, 1000)],
     ok = erpc:call(Node, teleport_nif, open_gate, []),
     ?assertEqual({reply, {ok, Server}}, teleport:receive_response(Id, 10000)),
     stop(Peer).

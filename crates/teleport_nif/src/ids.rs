@@ -1,5 +1,6 @@
 //! Pids, names and references of Erlang, and what the protocol calls them.
 
+use crate::terms::naming::{self, Inside};
 use crate::{atoms, terms};
 use rustc_hash::FxHashMap;
 use rustler::sys::ErlNifTerm;
@@ -54,21 +55,45 @@ pub(crate) struct Identity {
     pub(crate) any: LocalPid,
 }
 
+/// Why there is no pid.
+pub(crate) enum NoPid {
+    /// No process of this virtual machine can be called that.
+    Invalid,
+    /// It cannot be made before the virtual machine's name has changed.
+    NameChanges,
+}
+
 /// How often a pid or a reference is made anew since the virtual machine has been renamed meanwhile.
 const MOST_NAMES: usize = 8;
 
 impl Identity {
     /// The pid of a process of this virtual machine, whatever that is called by now, and whether it lives or not.
     pub(crate) fn pid(&self, env: Env<'_>, process: ProcessId) -> Option<LocalPid> {
+        self.find_pid(env, process, || Some(naming::enter())).ok()
+    }
+
+    /// The same for who is under a lock of the engine's, and must not wait for the virtual machine's name.
+    pub(crate) fn try_pid(&self, env: Env<'_>, process: ProcessId) -> Result<LocalPid, NoPid> {
+        self.find_pid(env, process, naming::try_enter)
+    }
+
+    fn find_pid(
+        &self,
+        env: Env<'_>,
+        process: ProcessId,
+        enter: impl FnOnce() -> Option<Inside>,
+    ) -> Result<LocalPid, NoPid> {
         let own = |pid: Pid| term_of(env, &pid)?.decode().ok();
         let make = || {
-            own(self.as_pid(process)).or_else(|| {
+            let _inside = enter().ok_or(NoPid::NameChanges)?;
+            let made = own(self.as_pid(process)).or_else(|| {
                 self.present_names(env, |node, creation| {
                     own(Pid { node, id: process.id, serial: process.serial, creation })
                 })
-            })
+            });
+            made.ok_or(NoPid::Invalid)
         };
-        PIDS.with(|pids| pids.find(process, || make().ok_or(()))).ok()
+        PIDS.with(|pids| pids.find(process, make))
     }
 
     /// A pid of this node, as a value.
@@ -78,6 +103,7 @@ impl Identity {
 
     /// A reference that was made in this virtual machine, whatever that is called by now.
     pub(crate) fn reference<'a>(&self, env: Env<'a>, reference: RefId) -> Option<Term<'a>> {
+        let _inside = naming::enter();
         if let Some(own) = own_reference(env, reference, &self.node, self.creation) {
             return Some(own);
         }
@@ -129,9 +155,19 @@ fn term_of<'a>(env: Env<'a>, value: &impl serde::Serialize) -> Option<Term<'a>> 
 
 /// What the protocol calls a process of this node.
 pub(crate) fn process_of(env: Env<'_>, pid: LocalPid) -> NifResult<ProcessId> {
+    find_process(env, pid, || Some(naming::enter()))
+}
+
+/// The same for who is under a lock of the engine's, as [`Identity::try_pid`].
+pub(crate) fn try_process_of(env: Env<'_>, pid: LocalPid) -> Option<ProcessId> {
+    find_process(env, pid, naming::try_enter).ok()
+}
+
+fn find_process(env: Env<'_>, pid: LocalPid, enter: impl FnOnce() -> Option<Inside>) -> NifResult<ProcessId> {
     let term = pid.encode(env);
     PROCESSES.with(|processes| {
         processes.find(term.as_c_arg(), || {
+            let _inside = enter().ok_or(Error::BadArg)?;
             let Pid { id, serial, .. } = parse(term)?;
             Ok(ProcessId { id, serial })
         })

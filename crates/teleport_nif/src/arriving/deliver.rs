@@ -8,7 +8,7 @@ use crate::arriving::watches::{Begun, Parked, WATCHES};
 use crate::atoms;
 use crate::carrier::CHANNELS;
 use crate::node::running::Running;
-use crate::terms::{Read, SWELLS};
+use crate::terms::{Read, SWELLS, naming};
 use crate::work::lines::{Key, whose};
 use crate::work::turns::Whose;
 use bytes::Bytes;
@@ -281,6 +281,7 @@ fn complete(running: &Running, env: &mut OwnedEnv, parcel: Parcel, term: Option<
             }
         }
         Addressee::Reply(reference) => {
+            let _inside = naming::enter(); // before the end of the session is held up
             let answer = |env: &mut OwnedEnv| told::reply(running, env, reference, term);
             if let Some(is_awaited) = origin.while_up(|| answer(env)) {
                 told::count_if_late(running, is_awaited);
@@ -309,6 +310,7 @@ fn end_with(
     reference: RefId,
     reason: impl for<'a> FnOnce(Env<'a>) -> Term<'a>,
 ) {
+    let _inside = naming::enter(); // as for a reply
     if origin.while_up(|| told::end(running, env, reference, reason)).is_none() {
         told::no_connection(running, env, reference);
     }

@@ -9,7 +9,7 @@ use crate::arriving::calls::CALLS;
 use crate::arriving::deliver::{advance, deliver, with_env};
 use crate::arriving::watches::WATCHES;
 use crate::carrier::{self, CHANNELS, memory};
-use crate::ids;
+use crate::ids::{self, NoPid};
 use crate::node::running::Running;
 use crate::terms::{self, SWELLS, maps};
 use crate::work::lines::{Key, whose};
@@ -34,18 +34,22 @@ impl Machine {
 }
 
 impl Host for Machine {
+    /// Called with the session locked, which schedulers want, too: so it does not wait while the virtual machine's name changes. Who
+    /// has a name itself, and was not met before, is not found then.
     fn find(&self, to: &Destination) -> Option<ProcessId> {
         let running = self.running.upgrade()?;
         with_env(|owned| {
             let found = owned.run(|env| match to {
                 Destination::Name(name) => {
                     let process = env.whereis_pid(terms::existing_atom(env, name)?)?;
-                    ids::process_of(env, process).ok()
+                    ids::try_process_of(env, process)
                 }
-                Destination::Process(process) => {
-                    let pid = running.identity.pid(env, *process)?;
-                    pid.is_alive(env).then_some(*process)
-                }
+                Destination::Process(process) => match running.identity.try_pid(env, *process) {
+                    Ok(pid) => pid.is_alive(env).then_some(*process),
+                    Err(NoPid::Invalid) => None,
+                    // Where it is delivered there is time to wait, and to see whether it lives.
+                    Err(NoPid::NameChanges) => Some(*process),
+                },
             });
             owned.clear();
             found

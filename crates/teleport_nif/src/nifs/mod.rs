@@ -4,6 +4,7 @@ mod answers;
 mod build;
 mod carrier;
 mod check;
+mod gate;
 mod info;
 pub(crate) mod node;
 mod plain;

@@ -181,17 +181,21 @@ const SMALL_ATOM_UTF8: u8 = 119;
 /// The term, if there is an atom for every name in it.
 pub(crate) fn existing<'a>(env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
     let _inside = naming::enter();
+    decode(env, document)
+}
+
+fn decode<'a>(env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
     let (term, read) = env.binary_to_term(document)?;
     (read == document.len()).then_some(term)
 }
 
-/// The atom of that name, if there is one.
+/// The atom of that name, if there is one. It has no node, so that nothing is waited for.
 pub(crate) fn existing_atom<'a>(env: Env<'a>, name: &str) -> Option<Term<'a>> {
     let len = u8::try_from(name.len()).ok()?; // a longer one is no name of a process or node
     let mut document = Vec::with_capacity(3 + name.len());
     document.extend_from_slice(&[VERSION, SMALL_ATOM_UTF8, len]);
     document.extend_from_slice(name.as_bytes());
-    existing(env, &document)
+    decode(env, &document)
 }
 
 fn is_atom(env: Env<'_>, name: &str) -> bool {

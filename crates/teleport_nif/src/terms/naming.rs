@@ -3,10 +3,15 @@
 //! For a moment it then has no node that is its own (`erts_this_node` is null in `erts_set_this_node`), and stops only its schedulers
 //! for that: another thread that decodes a pid or a reference ends it with a segmentation fault. So `teleport_guard`, which is
 //! told before the name goes, closes the gate; the manager opens it when the name has gone.
+//!
+//! To encode a pid of this node is no better. Atoms have no node, and pass by the gate. Nobody waits at it who holds a lock that a
+//! scheduler may want: the process that opens the gate wants the scheduler. Who is called under such a lock only
+//! [tries](try_enter). Who takes one, such as by [`while_up`](teleport::embed::Origin::while_up), enters before: a thread that is
+//! inside enters again without waiting.
 
-use crate::atoms;
 use crate::lock::Lock;
-use rustler::types::atom::Atom;
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -33,37 +38,71 @@ static GATE: Gate = Gate {
     opened: Condvar::new(),
 };
 
-/// A thread may decode.
+thread_local! {
+    /// How many times this thread is inside.
+    static ENTERED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// This thread may decode, and encode pids of this node.
 pub(crate) struct Inside {
     counted: bool,
+    _of_thread: PhantomData<*const ()>,
 }
 
 /// Waits while the gate is closed, on all threads but normal schedulers, which the virtual machine stops itself.
 pub(crate) fn enter() -> Inside {
-    if is_scheduler() {
-        return Inside { counted: false };
-    }
     let mut until = None;
     loop {
-        GATE.inside.fetch_add(1, Ordering::SeqCst);
-        // By the time that a thread has woken, the gate may be closed again.
-        if !GATE.closed.load(Ordering::SeqCst) || until.is_some_and(|until| Instant::now() >= until) {
-            return Inside { counted: true };
+        if let Some(inside) = try_enter() {
+            return inside;
         }
-        GATE.inside.fetch_sub(1, Ordering::SeqCst);
-        GATE.wait(*until.get_or_insert_with(|| Instant::now() + LONGEST));
+        // By the time that a thread has woken, the gate may be closed again.
+        let until = *until.get_or_insert_with(|| Instant::now() + LONGEST);
+        if Instant::now() >= until {
+            GATE.inside.fetch_add(1, Ordering::SeqCst);
+            return Inside::counted();
+        }
+        GATE.wait(until);
+    }
+}
+
+/// `None` while the gate is closed, on threads that [`enter`] would have to wait on.
+pub(crate) fn try_enter() -> Option<Inside> {
+    if is_scheduler() {
+        return Some(Inside { counted: false, _of_thread: PhantomData });
+    }
+    (ENTERED.get() > 0 || GATE.lets_in()).then(Inside::counted)
+}
+
+impl Inside {
+    fn counted() -> Self {
+        ENTERED.set(ENTERED.get() + 1);
+        Self { counted: true, _of_thread: PhantomData }
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
         if self.counted {
-            GATE.inside.fetch_sub(1, Ordering::SeqCst);
+            ENTERED.set(ENTERED.get() - 1);
+            if ENTERED.get() == 0 {
+                GATE.inside.fetch_sub(1, Ordering::SeqCst);
+            }
         }
     }
 }
 
 impl Gate {
+    /// Counts one more inside, unless it is closed.
+    fn lets_in(&self) -> bool {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let is_open = !self.closed.load(Ordering::SeqCst);
+        if !is_open {
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+        }
+        is_open
+    }
+
     fn wait(&self, until: Instant) {
         let mut turn = self.turn.lock();
         while self.closed.load(Ordering::SeqCst) {
@@ -76,22 +115,20 @@ impl Gate {
     }
 }
 
-#[rustler::nif(schedule = "DirtyIo")]
-fn close_gate() -> Atom {
+/// Closes the gate, and waits until nobody is inside.
+pub(crate) fn close() {
     GATE.closed.store(true, Ordering::SeqCst);
     let until = Instant::now() + PATIENCE;
     while GATE.inside.load(Ordering::SeqCst) > 0 && Instant::now() < until {
         thread::sleep(LOOK_EVERY);
     }
-    atoms::ok()
 }
 
-#[rustler::nif]
-fn open_gate() -> Atom {
+/// Lets all in who wait.
+pub(crate) fn open() {
     GATE.closed.store(false, Ordering::SeqCst);
     drop(GATE.turn.lock()); // none is between looking and waiting
     GATE.opened.notify_all();
-    atoms::ok()
 }
 
 fn is_scheduler() -> bool {
