@@ -7,14 +7,14 @@
 #![allow(unsafe_code, reason = "a function is registered with the C library")]
 
 use crate::node::notice::runtime;
-use crate::node::running;
+use crate::node::running::{self, Running};
 use std::ffi::c_int;
 use std::io::{self, Write};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Peers have so long to confirm what is on its way. With the goodbyes no more than `heart` waits for a machine to halt: 5 s.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
@@ -53,21 +53,35 @@ extern "C" fn at_exit() {
     let deadline = if running::stop().is_some() { DEADLINE_WITHOUT_FLUSH } else { DEADLINE };
     let (done, end) = channel::<()>();
     // What belongs to the thread that exits is gone already, and waiting for the node needs that.
-    let ending = thread::Builder::new().name("teleport halt".to_owned()).spawn(move || {
-        let begun = Instant::now();
-        for node in nodes.iter().filter_map(|running| running.node()) {
-            let Ok(runtime) = runtime() else { return };
-            node.take_nothing_in();
-            let report = runtime.block_on(node.shutdown(deadline.saturating_sub(begun.elapsed())));
-            for (peer, count) in report.unconfirmed {
-                // Nothing else is left to tell it.
-                let what = format!("{count} messages to {peer} are not confirmed");
-                let _ = writeln!(io::stderr(), "teleport: the virtual machine halts, and {what}");
+    let ending = a_thread().spawn(move || {
+        // Side by side: a peer that does not answer takes no time from those of another node.
+        thread::scope(|scope| {
+            for running in &nodes {
+                if a_thread().spawn_scoped(scope, move || see_through(running, deadline)).is_err() {
+                    see_through(running, deadline);
+                }
             }
-        }
+        });
         drop(done);
     });
     if ending.is_ok() {
         let _ = end.recv_timeout(deadline + PARTING); // it is over, or takes too long
+    }
+}
+
+fn a_thread() -> thread::Builder {
+    thread::Builder::new().name("teleport halt".to_owned())
+}
+
+/// Ends a node when what it has accepted has arrived, or the time is over.
+fn see_through(running: &Running, deadline: Duration) {
+    let Some(node) = running.node() else { return };
+    let Ok(runtime) = runtime() else { return };
+    node.take_nothing_in();
+    let report = runtime.block_on(node.shutdown(deadline));
+    for (peer, count) in report.unconfirmed {
+        // Nothing else is left to tell it.
+        let what = format!("{count} messages to {peer} are not confirmed");
+        let _ = writeln!(io::stderr(), "teleport: the virtual machine halts, and {what}");
     }
 }
