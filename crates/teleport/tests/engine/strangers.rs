@@ -1,11 +1,13 @@
 //! Holders of the cookie that mean harm, and strangers without it that come in numbers.
 
+use crate::common::faulty::{Kind, through_proxy};
 use crate::common::script::Script;
 use crate::common::{
     COOKIE, assert_none_ended, assert_says, eventually, pair, peer_of, receive, start, start_with, within,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use teleport::{ConnectError, Node, SendError, Sever, StaticPeers};
 use teleport_proto::handshake::{Cookie, HandshakeError, Opening, Refusal};
 use tokio::io::AsyncWriteExt;
@@ -53,6 +55,37 @@ async fn a_copied_incarnation_does_not_take_the_session_over() {
         assert_none_ended(&mut events_a).await;
         assert_none_ended(&mut events_b).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_ends_no_session_of_which_control_alone_passes_nothing_on() {
+    let (a, b, proxy, _peers) = through_proxy(|_| {}).await;
+    let mut inbox = a.register("inbox").unwrap();
+    within(a.prime(b.name())).await.unwrap();
+    within(b.send(("inbox", a.name()), &0)).await.unwrap();
+    assert_eq!(receive::<u8>(&mut inbox).await, 0);
+    let (mut events_a, mut events_b) = (a.monitor_nodes(), b.monitor_nodes());
+    let swallowing = Kind::Control.of(&proxy);
+    let last = swallowing.iter().map(|connection| connection.number()).max().unwrap();
+    swallowing.iter().for_each(|connection| connection.swallow());
+    let error = impostor(&b, &a).open(dial(2)).await.map(drop).unwrap_err();
+    assert!(matches!(error, HandshakeError::Refused { refusal: Refusal::NameInUse, .. }), "{error}");
+    // Meanwhile the pool is heard.
+    let heard = async {
+        loop {
+            within(b.send(("inbox", a.name()), &1)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let renewed = || Kind::Control.of(&proxy).iter().any(|connection| connection.number() > last);
+    tokio::select! {
+        () = eventually("another control connection", renewed) => {}
+        () = heard => {}
+    }
+    within(b.send(("inbox", a.name()), &2)).await.unwrap();
+    while receive::<u8>(&mut inbox).await != 2 {}
+    assert_none_ended(&mut events_a).await;
+    assert_none_ended(&mut events_b).await;
 }
 
 #[tokio::test]
