@@ -228,8 +228,8 @@ called_back(_Node, _Has) ->
     erlang:nif_error(not_loaded).
 
 %% Keeps the engine from decoding terms outside of schedulers until open_gate/0, since the node's name is
-%% about to change: otherwise the virtual machine would crash. Returns when nothing is being decoded. Runs on
-%% a dirty scheduler.
+%% about to change: otherwise the virtual machine would crash. Engines that have been stopped, and still drain,
+%% read nothing any more. Returns when nothing is being decoded. Runs on a dirty scheduler.
 -spec close_gate() -> ok.
 close_gate() ->
     erlang:nif_error(not_loaded).
