@@ -379,8 +379,9 @@ request(_To, _RefAndSecret, _Mark, _Body, _Notice) ->
 
 %% Monitors a process. Unless this returns an error, the calling process gets
 %% `{Mark, Ref, process, Object, Reason}'. If it returns `waiting' and Notice is a reference, the process also
-%% gets `{teleport_sent, Notice, ok}' when the monitor is accepted.
--spec monitor(destination(), reference(), Mark :: term(), Notice :: reference() | undefined) ->
+%% gets `{teleport_sent, Notice, ok}' when the monitor is accepted. With `nosuspend' it returns `{error, busy}'
+%% in place of `waiting'.
+-spec monitor(destination(), reference(), Mark :: term(), Notice :: reference() | nosuspend | undefined) ->
     ok | waiting | {error, error()}.
 monitor(_To, _Ref, _Mark, _Notice) ->
     erlang:nif_error(not_loaded).

@@ -96,11 +96,8 @@ request_remote(To, Kind, Request) ->
 -spec send_and_wait(teleport_nif:destination(), request_id(), term(), term()) -> ok.
 send_and_wait(To, Id, Kind, Request) ->
     Notice = make_ref(),
-    case offer(To, Id, 'DOWN', Kind, Request, Notice) of
-        waiting -> accepted(Notice, Id, 'DOWN', To);
-        ok -> ok;
-        {error, Reason} -> ended(Id, 'DOWN', To, down_reason(Reason))
-    end.
+    Begun = offer(To, Id, 'DOWN', Kind, Request, Notice),
+    ok = accepted(Begun, Notice, Id, 'DOWN', To, infinity).
 
 %% Begins a request to a process of this node or over distributed Erlang, as `gen' does.
 -spec request_local(pid() | atom() | {atom(), node()}, term(), term()) -> request_id().
@@ -226,38 +223,30 @@ check_response(_Message, _Id, _Milliseconds) ->
 %% 'DOWN'.
 -spec monitor(teleport_nif:destination(), Mark :: term(), alias()) -> reference().
 monitor(To, Mark, Alias) ->
-    {Monitor, Notice} = {watcher(Alias), ?NEW_MARKED},
-    case teleport_nif:monitor(To, Monitor, Mark, Notice) of
-        ok -> ok;
-        waiting -> accepted(Notice, Monitor, Mark, To);
-        {error, Reason} -> ended(Monitor, Mark, To, down_reason(Reason))
-    end,
-    Monitor.
+    case monitor(To, Mark, Alias, infinity) of
+        Monitor when is_reference(Monitor) -> Monitor
+    end.
 
 %% Like monitor/3, but waits no longer than that for a session. After `timeout' there is no monitor.
 -spec monitor(teleport_nif:destination(), Mark :: term(), alias(), teleport_timeout:response_timeout()) -> reference() | timeout.
 monitor(To, Mark, Alias, Deadline) ->
-    {Monitor, Notice} = {watcher(Alias), ?NEW_MARKED},
-    case teleport_nif:monitor(To, Monitor, Mark, Notice) of
+    Monitor = watcher(Alias),
+    Begun = case teleport_nif:monitor(To, Monitor, Mark, nosuspend) of
+        ok -> ok;
+        {error, busy} -> monitor_and_wait(To, Monitor, Mark, teleport_timeout:left(Deadline));
+        {error, Reason} -> ended(Monitor, Mark, To, down_reason(Reason))
+    end,
+    case Begun of
         ok -> Monitor;
-        waiting -> accepted_within(Notice, Monitor, Mark, To, teleport_timeout:left(Deadline));
-        {error, Reason} -> ok = ended(Monitor, Mark, To, down_reason(Reason)), Monitor
+        timeout -> timeout
     end.
 
--spec accepted_within(reference(), reference(), term(), teleport_nif:destination(), timeout()) -> reference() | timeout.
-accepted_within(Notice, Monitor, Mark, To, Milliseconds) ->
-    receive
-        {teleport_sent, Notice, ok} ->
-            Monitor;
-        {teleport_sent, Notice, {error, Reason}} ->
-            ok = refused(Monitor, Mark, To, Reason),
-            Monitor
-    after Milliseconds ->
-        true = demonitor(Monitor),
-        ok = flush(Monitor),
-        %% It comes in any case, now that nothing is waited for.
-        receive {teleport_sent, Notice, _Result} -> timeout end
-    end.
+%% Begins a monitor for which there was no room, or no session.
+-spec monitor_and_wait(teleport_nif:destination(), reference(), term(), timeout()) -> ok | timeout.
+monitor_and_wait(To, Monitor, Mark, Milliseconds) ->
+    Notice = make_ref(),
+    Begun = teleport_nif:monitor(To, Monitor, Mark, Notice),
+    accepted(Begun, Notice, Monitor, Mark, To, Milliseconds).
 
 %% The reference of a monitor. An alias that ends with demonitor/1 has to belong to a monitor of this node: of
 %% `init', which never ends.
@@ -291,14 +280,37 @@ give_up(Id) ->
         false -> flush(Id)
     end.
 
-%% Waits until a request or a monitor is accepted, since the next message must not overtake it.
--spec accepted(reference(), reference(), term(), teleport_nif:destination()) -> ok.
-accepted(Notice, Id, Mark, To) ->
+%% Waits until a request or a monitor is accepted, since the next message must not overtake it. After `timeout'
+%% there is none.
+-spec accepted(ok | waiting | {error, teleport_nif:error()}, Notice :: reference(), reference(), Mark :: term(),
+               teleport_nif:destination(), timeout()) -> ok | timeout.
+accepted(waiting, Notice, Id, Mark, To, Milliseconds) ->
     receive
         {teleport_sent, Notice, ok} ->
             ok;
         {teleport_sent, Notice, {error, Reason}} ->
             refused(Id, Mark, To, Reason)
+    after Milliseconds ->
+        ok = forget(Id),
+        %% It comes in any case, now that nothing is waited for.
+        receive {teleport_sent, Notice, _Result} -> timeout end
+    end;
+accepted(Begun, Notice, Id, Mark, To, _Milliseconds) ->
+    %% On OTP 25 a receive marker has to be used.
+    receive {teleport_sent, Notice, _Result} -> ok after 0 -> ok end,
+    case Begun of
+        ok -> ok;
+        {error, Reason} -> ended(Id, Mark, To, down_reason(Reason))
+    end.
+
+%% Ends a monitor that may not have been accepted. No message of it comes after this.
+-spec forget(reference()) -> ok.
+forget(Monitor) ->
+    IsTakenBack = teleport_nif:cancel(Monitor),
+    true = erlang:demonitor(Monitor), % which ends its alias, if it has one
+    case IsTakenBack of
+        true -> ok;
+        false -> flush(Monitor)
     end.
 
 %% The engine has stopped, and may or may not have ended the request too.

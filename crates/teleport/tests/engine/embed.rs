@@ -305,7 +305,8 @@ async fn its_processes_send_call_and_monitor() {
 
     let (call, _) = hosted.request(&node, "request", 3);
     let monitor = RefId::new(&[4]).unwrap();
-    let sent = hosted.node.monitor(SERVER, recipient(&node, "server"), monitor, |_| {}).unwrap();
+    let options = SendOptions::default();
+    let sent = hosted.node.monitor(SERVER, recipient(&node, "server"), monitor, options, |_| {}).unwrap();
     assert!(matches!(sent, Sent::Accepted));
     eventually("both are there", || peer_of(&node, hosted.node.name()).is_some_and(|peer| peer.watched == 2))
         .await;

@@ -35,9 +35,7 @@ fn request<'a>(
         let Some(body) = small::body(Some(&running.identity), body)? else {
             return Ok(atoms::not_small().encode(env));
         };
-        let options = SendOptions::default();
-        let options = if atoms::nosuspend() == tag { options.nosuspend() } else { options };
-        let notice = Notice::new(env, tag);
+        let (options, notice) = (options(tag), Notice::new(env, tag));
         let reference = ids::ref_id(reference)?;
         let sealed = reference.sealed(secret).ok_or(Error::BadArg)?;
         begin(env, running, to, (reference, sealed, mark), |running, from, to| {
@@ -58,16 +56,22 @@ fn monitor<'a>(
     tag: Term<'a>,
 ) -> NifResult<Term<'a>> {
     with_node(env, |running, node| {
-        let notice = Notice::new(env, tag);
+        let (options, notice) = (options(tag), Notice::new(env, tag));
         // The end of a monitor is taken only from who was asked.
         let reference = ids::ref_id(reference)?;
         begin(env, running, to, (reference, reference, mark), |running, from, to| {
-            node.monitor(from, to, reference, move |result| {
+            node.monitor(from, to, reference, options, move |result| {
                 told::not_begun(&running, reference, &result);
                 notice.give(Ok(()));
             })
         })
     })
+}
+
+/// Whether what is begun may wait, as its notice says.
+fn options(tag: Term<'_>) -> SendOptions {
+    let options = SendOptions::default();
+    if atoms::nosuspend() == tag { options.nosuspend() } else { options }
 }
 
 /// The calling process begins to wait for the end of a call or monitor, which has a reference of its own and one for the node.

@@ -320,10 +320,11 @@ impl Embedded {
         from: ProcessId,
         to: Recipient,
         reference: RefId,
+        options: SendOptions,
         accepted: impl FnOnce(Result<(), RequestError>) + Send + 'static,
     ) -> Result<Sent, RequestError> {
-        let message = move |to| Outgoing::of_kind(Kind::Monitor(reference), from, to, Segments::default());
-        self.watch(from, to, reference, Purpose::Monitor, SendOptions::default(), message, accepted)
+        let message = move |to| options.outgoing(Kind::Monitor(reference), from, to, Segments::default());
+        self.watch(from, to, reference, Purpose::Monitor, options, message, accepted)
     }
 
     /// Ends a call or monitor that was accepted: its end does not come any more, unless it is on its way to the host. `false`
