@@ -78,12 +78,12 @@
 %%
 %% Errors whose cause is outside of teleport; each Text says what to do:
 %% <ul>
-%% <li>`{tls_distribution, Text}': distributed Erlang is encrypted on this node, and teleport cannot do the same
-%% with its options; see `tls' and `allow_plain'.</li>
+%% <li>`{tls_distribution, Text}': distributed Erlang is encrypted on this node, or may be, by a carrier that teleport
+%% does not know, and teleport cannot do the same; see `tls' and `allow_plain'.</li>
 %% <li>`{unknown_key, Key, Text}', `{bad_value, Key, Text}': teleport has no such key, or the key does not
 %% take this value.</li>
-%% <li>`{cannot_follow, Option, Text}': distributed Erlang listens with an option that teleport cannot follow;
-%% see `listen'.</li>
+%% <li>`{cannot_follow, Option, Text}': distributed Erlang listens or connects with an option that teleport cannot
+%% follow; see `listen'.</li>
 %% <li>`{cannot_listen, {Address, Port}, Text}': the address cannot be listened on; for example, the port is
 %% taken.</li>
 %% <li>`{no_congestion_control, Text}': the kernel does not have the algorithm that `congestion' names.</li>

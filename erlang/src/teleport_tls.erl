@@ -1,6 +1,6 @@
 %% @private
 %% How the engine encrypts: as configured (`tls'), or as distributed Erlang does on this node. Where that
-%% encrypts and the engine would not, the application does not start, unless `allow_plain' is set.
+%% encrypts, or may do so, and the engine would not, the application does not start, unless `allow_plain' is set.
 -module(teleport_tls).
 
 -export([is_valid/1, form/0, example/0, shown/1]).
@@ -21,6 +21,10 @@
                       reload_every := non_neg_integer()}.
 %% Where the settings come from.
 -type origin() :: configuration | {carrier, string()}.
+
+%% The carriers that do not encrypt, and those that do with TLS, by options that are known.
+-define(PLAIN, ["inet_tcp", "inet6_tcp", "teleport", "teleport6"]).
+-define(TLS, ["inet_tls", "inet6_tls"]).
 
 %% How long files hold before they are looked at again, in milliseconds.
 -define(RELOAD_EVERY, 10000).
@@ -122,7 +126,7 @@ unusable(Why) ->
 find() ->
     case {teleport_config:get(tls), carriers()} of
         {undefined, []} -> plain;
-        {undefined, [Carrier | _]} -> taken_over(Carrier, teleport_tls_dist:sides());
+        {undefined, [Carrier | _]} -> taken_over(Carrier, sides(Carrier));
         {none, []} -> plain;
         {none, [Carrier | _]} -> {error, not_taken_over(Carrier, "teleport's key tls is none")};
         {Options, _} ->
@@ -133,12 +137,20 @@ find() ->
             end
     end.
 
-%% The carriers of distributed Erlang that encrypt.
+%% The carriers of distributed Erlang that encrypt, or may do so: all that are not known to be plain.
 -spec carriers() -> [string()].
 carriers() ->
     case init:get_argument(proto_dist) of
-        {ok, Given} -> [Carrier || Carrier <- lists:append(Given), lists:suffix("_tls", Carrier)];
+        {ok, Given} -> [Carrier || Carrier <- lists:append(Given), not lists:member(Carrier, ?PLAIN)];
         error -> []
+    end.
+
+%% How a carrier encrypts. Options of `ssl' may be of no meaning to any other than OTP's.
+-spec sides(string()) -> {ok, side(), side()} | {error, iodata()}.
+sides(Carrier) ->
+    case lists:member(Carrier, ?TLS) of
+        true -> teleport_tls_dist:sides();
+        false -> {error, "it does not know this carrier"}
     end.
 
 -spec taken_over(string(), {ok, side(), side()} | {error, iodata()}) ->
@@ -151,9 +163,13 @@ taken_over(Carrier, {error, Why}) ->
 
 -spec not_taken_over(string(), unicode:chardata()) -> string().
 not_taken_over(Carrier, Why) ->
-    text("distributed Erlang is encrypted on this node (-proto_dist ~ts), and teleport cannot do the same: ~ts. Give it options of its"
+    Is = case lists:member(Carrier, ?TLS) of
+        true -> "is";
+        false -> "may be"
+    end,
+    text("distributed Erlang ~s encrypted on this node (-proto_dist ~ts), and teleport cannot do the same: ~ts. Give it options of its"
          " own, {tls, ~0tp}, in the configuration of the application teleport; or, if the network is trusted or encrypts by itself,"
-         " {allow_plain, true}", [Carrier, Why, example()]).
+         " {allow_plain, true}", [Is, Carrier, Why, example()]).
 
 -spec configured([{atom(), term()}]) -> settings().
 configured(Options) ->
