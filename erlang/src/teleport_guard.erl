@@ -2,7 +2,7 @@
 %% Has the manager end the engine before `net_kernel:stop/0' takes the node's name: to decode terms outside of
 %% the schedulers while the name changes would crash the virtual machine. The process is the last child of
 %% distributed Erlang's supervisor, so that it is terminated first. It is temporary, so its end does not
-%% affect the others.
+%% affect the others; the manager starts it anew.
 -module(teleport_guard).
 -behaviour(gen_server).
 

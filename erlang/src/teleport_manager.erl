@@ -283,8 +283,9 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
             _ = State#state.carries andalso persistent_term:put(?BEGUN_WITH, held()),
             Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), nodes(connected)),
             announce(teleport_up),
-            State#state.carries orelse teleport_guard:start(),
-            {ok, State#state{identity = Identity, address = Address, ticktime = Ticktime, lives = Lives}};
+            Started = State#state{identity = Identity, address = Address, ticktime = Ticktime, lives = Lives},
+            ok = guard(Started),
+            {ok, Started};
         {error, {tls, Why}} ->
             {Origin, _Settings} = Tls,
             case teleport_tls:refused(Origin, Why) of
@@ -401,6 +402,7 @@ handle_info({forget_route, _Node} = Forget, State) ->
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     Looked = State#state{configured = teleport_config:check_again(State#state.configured)},
+    ok = guard(Looked),
     followed(follow(follow_allow(follow_ticktime(Looked))), Looked);
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
     {noreply, State#state{lives = teleport_lives:answered(Monitor, Answer, Lives)}};
@@ -477,6 +479,19 @@ follow_ticktime(#state{ticktime = Before} = State) ->
         Ticktime ->
             _ = teleport_nif:net_ticktime(Ticktime),
             State#state{ticktime = Ticktime}
+    end.
+
+%% One that was killed is started anew: without it the name would go while the engine runs. Where it has ended because the name goes
+%% the engine has ended before.
+-spec guard(#state{}) -> ok.
+guard(#state{identity = none}) ->
+    ok;
+guard(#state{carries = true}) ->
+    ok;
+guard(#state{}) ->
+    case whereis(teleport_guard) of
+        undefined -> teleport_guard:start();
+        _Pid -> ok
     end.
 
 %% Makes the engine follow the configuration. What cannot be used changes nothing, and is logged once.

@@ -16,7 +16,7 @@
 -export([an_engine_that_cannot_start_is_tried_again/1, wrong_values_are_done_without/1]).
 -export([it_listens_where_it_is_told_to/1]).
 -export([a_name_has_its_addresses_though_one_family_is_silent/1]).
--export([it_follows_the_ticktime/1, a_configured_ticktime_wins/1, encrypted_clusters_are_not_downgraded/1]).
+-export([it_follows_the_ticktime/1, sessions_that_exist_follow_the_ticktime/1, a_configured_ticktime_wins/1, encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2, unresolved/1]).
 
@@ -36,7 +36,7 @@ all() ->
      an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
      it_listens_where_it_is_told_to,
      a_name_has_its_addresses_though_one_family_is_silent,
-     it_follows_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
+     it_follows_the_ticktime, sessions_that_exist_follow_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -138,9 +138,9 @@ what_comes_after_an_unnoticed_stop_arrives(_Config) ->
         {Name, at(Peer, erlang, whereis, [Name])}
      end || Name <- [by_pid, by_name]],
     both_ways(Peer, Node, 1),
+    ok = at(Peer, sys, suspend, [teleport_manager]), % it would start another guard
     ok = at(Peer, teleport_guard, stop, []),
     teleport_test:eventually(fun() -> at(Peer, erlang, whereis, [teleport_guard]) =:= undefined end),
-    ok = at(Peer, sys, suspend, [teleport_manager]),
     ok = sys:suspend(teleport_manager),
     ok = at(Peer, net_kernel, stop, []),
     %% The name goes with the last connection of distributed Erlang, which `stop' does not wait for.
@@ -364,15 +364,28 @@ nobody_guesses_the_cookie_at_the_end(_Config) ->
     ok = at(Peer, sys, resume, [teleport_manager]),
     stop(Peer).
 
+%% As if the time had come.
+look(Peer) ->
+    look = at(Peer, erlang, send, [teleport_manager, look]),
+    _ = at(Peer, sys, get_state, [teleport_manager]),
+    ok.
+
 %% Of distributed Erlang's processes the guard is the first to be ended, while the node still has its name.
 told_before_the_name_goes(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),
     [First | Others] = erpc:call(Node, supervisor, which_children, [net_sup]),
     ?assertMatch({teleport_guard, Guard, worker, _} when is_pid(Guard), First),
     ?assertMatch([{net_kernel, _, _, _} | _], Others),
-    %% If it ends by itself that is nothing to the others; and it goes with the application.
+    %% If it ends by itself that is nothing to the others, and the manager starts another one; and it goes with the application.
     true = exit(element(2, First), kill),
     {ok, pong} = {ok, net_adm:ping(Node)},
+    teleport_test:eventually(fun() ->
+        look(Peer),
+        case erpc:call(Node, supervisor, which_children, [net_sup]) of
+            [{teleport_guard, Next, worker, _} | _] when is_pid(Next) -> Next =/= element(2, First);
+            _ -> false
+        end
+    end),
     ok = erpc:call(Node, application, stop, [teleport]),
     ok = erpc:call(Node, teleport, start, []),
     teleport_test:eventually(fun() -> is_pid(erpc:call(Node, erlang, whereis, [teleport_guard])) end),
@@ -451,6 +464,30 @@ it_follows_the_ticktime(_Config) ->
     _ = at(Peer, net_kernel, set_net_ticktime, [17, 0]),
     teleport_test:eventually(fun() -> maps:get(net_ticktime, at(Peer, teleport, info, [])) =:= 17 end),
     stop(Peer).
+
+%% Of two nodes that distributed Erlang does not connect, so that no nodedown of its own ends their session.
+sessions_that_exist_follow_the_ticktime(_Config) ->
+    [{Peer, _Node}, {Other, Away}] = start_pair(),
+    {ok, {_, Port}} = at(Other, teleport_manager, address, []),
+    ok = at(Peer, application, set_env, [teleport, peers, #{Away => {{127, 0, 0, 1}, Port}}]),
+    ok = at(Peer, teleport, prime, [Away]),
+    Follows = fun(Ticktime) ->
+        look(Peer),
+        maps:get(net_ticktime, at(Peer, teleport, info, [])) =:= Ticktime
+    end,
+    _ = at(Peer, net_kernel, set_net_ticktime, [4, 0]),
+    teleport_test:eventually(fun() -> Follows(4) end),
+    ?assertEqual([Away], at(Peer, teleport, nodes, [])),
+    %% Until now it might have been silent for a minute.
+    OsPid = at(Other, os, getpid, []),
+    ok = teleport_test:signal(stop, OsPid),
+    teleport_test:eventually(fun() -> at(Peer, teleport, nodes, []) =:= [] end),
+    ok = teleport_test:signal(cont, OsPid),
+    %% A longer one counts from when it is set, though distributed Erlang has not changed over yet.
+    change_initiated = at(Peer, net_kernel, set_net_ticktime, [20, 600]),
+    {ongoing_change_to, 20} = at(Peer, net_kernel, get_net_ticktime, []),
+    teleport_test:eventually(fun() -> Follows(20) end),
+    [stop(At) || At <- [Peer, Other]].
 
 a_configured_ticktime_wins(_Config) ->
     {Peer, _Node} = teleport_test:start_peer(peer:random_name(), [{net_ticktime, 20}]),
