@@ -4,7 +4,7 @@
 -module(teleport_allow).
 
 -export([is_valid/1, form/0, example/0]).
--export([check/0, settings/1, everything/0]).
+-export([check/0, settings/1, everything/0, names/1]).
 
 -export_type([settings/0]).
 
@@ -102,6 +102,41 @@ everybody_or_nothing(Rules) ->
 carried() ->
     {error, unusable("distributed Erlang, which has no such lists, goes over teleport on this node (-proto_dist teleport), so by that"
                      " peers reach everything")}.
+
+%% Whether a rule names a peer, be it by a pattern; one for all peers names none.
+-spec names(binary()) -> boolean().
+names(Peer) ->
+    Rules = teleport_config:get(allow),
+    %% Its value may have been set at any time.
+    Rules =/= undefined andalso is_valid(Rules)
+        andalso lists:any(fun({Peers, _Items}) -> not is_for_all(text(Peers)) andalso is_like(Peer, text(Peers)) end, Rules).
+
+%% Whether a name is what a pattern stands for.
+-spec is_like(binary(), binary()) -> boolean().
+is_like(Name, Pattern) ->
+    case binary:split(Pattern, <<"*">>, [global]) of
+        [_Whole] ->
+            Name =:= Pattern;
+        [First | Others] ->
+            Length = byte_size(First),
+            case Name of
+                <<First:Length/binary, Rest/binary>> -> has_in_order(Rest, Others);
+                _ -> false
+            end
+    end.
+
+%% Whether a text has these parts one after the other, the last one at its end.
+-spec has_in_order(binary(), [binary()]) -> boolean().
+has_in_order(Text, [Last]) ->
+    Before = byte_size(Text) - byte_size(Last),
+    Before >= 0 andalso binary:part(Text, Before, byte_size(Last)) =:= Last;
+has_in_order(Text, [<<>> | Others]) ->
+    has_in_order(Text, Others);
+has_in_order(Text, [Part | Others]) ->
+    case binary:split(Text, Part) of
+        [_Before, Rest] -> has_in_order(Rest, Others);
+        [_Text] -> false
+    end.
 
 %% A list by which peers may reach everything.
 -spec everything() -> settings().

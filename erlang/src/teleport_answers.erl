@@ -1,21 +1,22 @@
 %% @private
-%% Answers questions of the engine: the addresses of a peer, the cookie that distributed Erlang shares with
-%% it, and whether a peer that cannot be reached connects to this node on request. (Distributed Erlang works
-%% where only one of two nodes can reach the other.) It does nothing else, so that handshakes do not wait for
-%% other work.
+%% Answers questions of the engine: the addresses of a peer; the cookie that distributed Erlang shares with it,
+%% if it does not refuse the peer; and whether a peer that cannot be reached connects to this node on request.
+%% (Distributed Erlang works where only one of two nodes can reach the other.) It does nothing else, so that
+%% handshakes do not wait for other work.
 -module(teleport_answers).
 -behaviour(gen_server).
 
--export([start_link/0, cookie/1, connect/1]).
+-export([start_link/0, cookie/1, allowed_are/1, is_let_in/1, connect/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -record(state, {
-    %% The host names that a warning was logged for, and when, in seconds.
-    warned = #{} :: #{teleport_address:host() => integer()},
+    %% What a warning was logged for, and when, in seconds: host names, and that nodes are refused.
+    warned = #{} :: warned(),
     %% The processes that connect to nodes on their request.
     connecting = [] :: [{node(), pid()}]
 }).
 -type state() :: #state{}.
+-type warned() :: #{teleport_address:host() | refused => integer()}.
 
 %% How long a node may take to connect to this one, in milliseconds. By default the engine stops waiting
 %% earlier.
@@ -23,6 +24,9 @@
 
 %% Milliseconds that looking for a node's addresses, and whether it is gone, has at the least.
 -define(LEAST, 2000).
+
+%% The persistent term with the nodes that distributed Erlang lets in.
+-define(ALLOWED, {?MODULE, allowed}).
 
 %% Seconds until a warning is logged again.
 -define(PAUSE, 60).
@@ -48,6 +52,29 @@ cookie(Node) ->
         _ -> atom_to_binary(Cookie)
     end.
 
+%% The nodes that distributed Erlang lets in (`net_kernel:allow/1'); none: all. `net_kernel' is not asked at each handshake, since it may
+%% wait for the engine, or for other nodes.
+-spec allowed_are([node()]) -> ok.
+allowed_are(Allowed) ->
+    persistent_term:put(?ALLOWED, Allowed).
+
+%% Whether a node may have a session, as far as these go. They have no say about nodes that the configuration names: those need not be
+%% in the Erlang cluster.
+-spec is_let_in(binary()) -> boolean().
+is_let_in(Name) ->
+    case persistent_term:get(?ALLOWED, []) of
+        [] ->
+            true;
+        Allowed ->
+            %% Entries are compared as distributed Erlang does.
+            is_configured(known(Name)) orelse teleport_allow:names(Name)
+                orelse dist_util:is_allowed(unicode:characters_to_list(Name), Allowed)
+    end.
+
+-spec is_configured(node() | unknown) -> boolean().
+is_configured(unknown) -> false;
+is_configured(Node) -> teleport_address:configured(Node) =/= error.
+
 -spec init([]) -> {ok, state()}.
 init([]) ->
     {ok, #state{}}.
@@ -64,7 +91,9 @@ alive(#state{connecting = Connecting}) ->
 
 -spec handle_cast(term(), state()) -> {noreply, state()}.
 handle_cast({unresolved, Node, Host}, #state{warned = Warned} = State) ->
-    {noreply, State#state{warned = warn(Node, Host, Warned)}};
+    {noreply, State#state{warned = warn_of_host(Node, Host, Warned)}};
+handle_cast({refused, Node}, #state{warned = Warned} = State) ->
+    {noreply, State#state{warned = warn_of_refusal(Node, Warned)}};
 handle_cast(_Request, State) ->
     {noreply, State}.
 
@@ -82,7 +111,16 @@ handle_info(_Other, State) ->
 
 -spec answer(teleport_nif:question(), state()) -> ok | not_running | pid() | reference().
 answer({cookie, Name}, _State) ->
-    teleport_nif:cookie_is(Name, cookie(known(Name)));
+    Node = known(Name),
+    Cookie = case is_let_in(Name) of
+        true ->
+            cookie(Node);
+        false ->
+            %% Strangers have any name.
+            _ = Node =/= unknown andalso gen_server:cast(?MODULE, {refused, Node}),
+            <<>>
+    end,
+    teleport_nif:cookie_is(Name, Cookie);
 answer({addresses, Name}, _State) ->
     Answer = fun() ->
         Node = known(Name),
@@ -140,15 +178,25 @@ addresses(Node) ->
     Addresses.
 
 %% Warns of a host name that cannot be resolved, once a minute for each.
--spec warn(node(), teleport_address:unresolved(), Warned) -> Warned when Warned :: #{teleport_address:host() => integer()}.
-warn(Node, {Host, _Reason} = Unresolved, Warned) ->
+-spec warn_of_host(node(), teleport_address:unresolved(), warned()) -> warned().
+warn_of_host(Node, {Host, _Reason} = Unresolved, Warned) ->
+    warn(Host, Node, "teleport looks for ~ts, and ~ts; correct it in `peers' here or in `advertise' there",
+         [Node, teleport_address:unresolved_to_text(Unresolved)], Warned).
+
+%% Warns that nodes are refused, once a minute for all: who says that it is such a node has proved nothing.
+-spec warn_of_refusal(node(), warned()) -> warned().
+warn_of_refusal(Node, Warned) ->
+    warn(refused, Node, "~ts has no session, since it is not among the nodes of net_kernel:allow/1; one that is to have one all the same"
+         " is named in `peers', or by a rule of `allow'", [Node], Warned).
+
+-spec warn(teleport_address:host() | refused, node(), io:format(), [term()], warned()) -> warned().
+warn(Of, Node, Format, Args, Warned) ->
     Now = erlang:monotonic_time(second),
-    Recent = maps:filter(fun(_Host, Time) -> Now - Time < ?PAUSE end, Warned),
-    case is_map_key(Host, Recent) orelse lists:member(teleport_config:get(log_level), [none, error]) of
+    Recent = maps:filter(fun(_Of, Time) -> Now - Time < ?PAUSE end, Warned),
+    case is_map_key(Of, Recent) orelse lists:member(teleport_config:get(log_level), [none, error]) of
         true ->
             Recent;
         false ->
-            logger:warning("teleport looks for ~ts, and ~ts; correct it in `peers' here or in `advertise' there",
-                           [Node, teleport_address:unresolved_to_text(Unresolved)], #{teleport => #{}, peer => atom_to_binary(Node)}),
-            Recent#{Host => Now}
+            logger:warning(Format, Args, #{teleport => #{}, peer => atom_to_binary(Node)}),
+            Recent#{Of => Now}
     end.

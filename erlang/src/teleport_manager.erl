@@ -6,7 +6,8 @@
 %% When the identity changes, the engine is stopped, pending calls and monitors end, and a new engine is
 %% started. Without a name, that is without distributed Erlang, the application rests: there is no engine.
 %% Other settings are read when they are needed: cookies and addresses when the engine asks for them
-%% (`teleport_answers'), and the ticktime, whose changes are not announced, every few seconds.
+%% (`teleport_answers'); the ticktime and the nodes that are let in, whose changes are not announced, every few
+%% seconds.
 -module(teleport_manager).
 -behaviour(gen_server).
 
@@ -245,7 +246,9 @@ rest(#state{questions = Questions, going = Going, is_wanted = IsWanted, configur
 start_engine(Identity, State) ->
     %% It may have been changed since the application was started.
     case teleport_config:check() of
-        ok -> start_engine(Identity, ticktime(), teleport_address:listen(), State);
+        ok ->
+            ok = follow_allowed(),
+            start_engine(Identity, ticktime(), teleport_address:listen(), State);
         {error, Reason} -> {error, Reason}
     end.
 
@@ -326,6 +329,7 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
         any -> #{listen => {Interface, 0}};
         _ -> only_at(Interface, Ports)
     end,
+    ok = teleport_answers:allowed_are([]), % `net_kernel' has just begun
     case start_engine(Identity, ticktime_at_first(), Listen, (rest(State))#state{carries = true}) of
         {ok, #state{address = Address} = Started} ->
             ok = persistent_term:put(?CARRIED, {Identity, Address}),
@@ -402,6 +406,7 @@ handle_info({forget_route, _Node} = Forget, State) ->
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     Looked = State#state{configured = teleport_config:check_again(State#state.configured)},
+    _ = Looked#state.identity =/= none andalso follow_allowed(),
     ok = guard(Looked),
     followed(follow(follow_allow(follow_ticktime(Looked))), Looked);
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
@@ -479,6 +484,16 @@ follow_ticktime(#state{ticktime = Before} = State) ->
         Ticktime ->
             _ = teleport_nif:net_ticktime(Ticktime),
             State#state{ticktime = Ticktime}
+    end.
+
+%% Makes the engine follow the list of nodes that distributed Erlang lets in (`net_kernel:allow/1').
+-spec follow_allowed() -> ok.
+follow_allowed() ->
+    try net_kernel:allowed() of
+        {ok, Allowed} -> teleport_answers:allowed_are(Allowed);
+        ignored -> ok
+    catch
+        exit:_ -> ok % distributed Erlang is ending
     end.
 
 %% One that was killed is started anew: without it the name would go while the engine runs. Where it has ended because the name goes

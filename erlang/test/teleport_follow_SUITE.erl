@@ -11,7 +11,8 @@
          no_session_is_locked_while_the_name_changes/1,
          what_comes_after_an_unnoticed_stop_arrives/1]).
 -export([it_rests_without_a_name/1, a_node_takes_its_name_from_the_first_peer/1, hidden_nodes_are_reached/1]).
--export([it_follows_cookies/1, a_cookie_for_one_node_is_used/1, nobody_guesses_the_cookie_at_the_end/1]).
+-export([it_follows_cookies/1, a_cookie_for_one_node_is_used/1, nobody_guesses_the_cookie_at_the_end/1,
+         a_node_that_distributed_erlang_refuses_gets_no_session/1]).
 -export([questions_of_strangers_are_bounded/1]).
 -export([an_engine_that_cannot_start_is_tried_again/1, wrong_values_are_done_without/1]).
 -export([it_listens_where_it_is_told_to/1]).
@@ -32,7 +33,8 @@ all() ->
      told_before_the_name_goes, nothing_is_decoded_while_the_name_changes, no_session_is_locked_while_the_name_changes,
      what_comes_after_an_unnoticed_stop_arrives,
      it_rests_without_a_name, a_node_takes_its_name_from_the_first_peer, hidden_nodes_are_reached, it_follows_cookies,
-     a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end, questions_of_strangers_are_bounded,
+     a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end,
+     a_node_that_distributed_erlang_refuses_gets_no_session, questions_of_strangers_are_bounded,
      an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
      it_listens_where_it_is_told_to,
      a_name_has_its_addresses_though_one_family_is_silent,
@@ -364,11 +366,52 @@ nobody_guesses_the_cookie_at_the_end(_Config) ->
     ok = at(Peer, sys, resume, [teleport_manager]),
     stop(Peer).
 
+%% It knows port and cookie. Who is named in the configuration need not be in the Erlang cluster.
+a_node_that_distributed_erlang_refuses_gets_no_session(_Config) ->
+    [{Peer, Node}, {Other, Away}] = start_pair(),
+    {ok, {_, Port}} = at(Peer, teleport_manager, address, []),
+    ok = at(Other, application, set_env, [teleport, peers, #{Node => {{127, 0, 0, 1}, Port}}]),
+    Prime = fun() -> at(Other, teleport, prime, [Node]) end,
+    Allow = fun(Nodes) ->
+        ok = at(Peer, net_kernel, allow, [Nodes]),
+        look(Peer)
+    end,
+    %% All are let in while there is no list.
+    ?assertEqual(ok, Prime()),
+    end_session(Peer, Other, Away),
+    Allow([elsewhere@nowhere]),
+    ?assertMatch({error, {connect, _}}, Prime()),
+    {error, Steps} = at(Peer, teleport, check, [Away]),
+    {node, {error, noconnection}, Text} = lists:keyfind(node, 1, Steps),
+    ?assertNotEqual(nomatch, string:find(Text, "net_kernel:allow/1")),
+    %% A rule for all names nobody.
+    [_, Host] = string:split(atom_to_list(Away), "@"),
+    Named = fun(Rules) ->
+        ok = at(Peer, application, set_env, [teleport, allow, Rules]),
+        at(Peer, teleport_answers, is_let_in, [atom_to_binary(Away)])
+    end,
+    [?assertEqual({Rules, IsNamed}, {Rules, Named(Rules)})
+     || {Rules, IsNamed} <- [{[{'_', all}], false}, {[{'*@*', all}], false}, {[{'x@*', all}, {'_', all}], false},
+                             {[{list_to_atom("*@" ++ Host), all}], true}, {[{'elsewhere@*', []}, {Away, all}, {'_', all}], true}]],
+    ok = at(Peer, application, unset_env, [teleport, allow]),
+    ok = at(Peer, application, set_env, [teleport, peers, #{Away => {{127, 0, 0, 1}, 1}}]),
+    teleport_test:eventually(fun() -> Prime() =:= ok end),
+    end_session(Peer, Other, Away),
+    ok = at(Peer, application, unset_env, [teleport, peers]),
+    ?assertMatch({error, {connect, _}}, Prime()),
+    Allow([Away]),
+    teleport_test:eventually(fun() -> Prime() =:= ok end),
+    [stop(At) || At <- [Peer, Other]].
+
 %% As if the time had come.
 look(Peer) ->
     look = at(Peer, erlang, send, [teleport_manager, look]),
     _ = at(Peer, sys, get_state, [teleport_manager]),
     ok.
+
+end_session(Peer, Other, Away) ->
+    true = at(Peer, teleport_nif, disconnect, [Away]),
+    teleport_test:eventually(fun() -> at(Other, teleport, nodes, []) =:= [] end).
 
 %% Of distributed Erlang's processes the guard is the first to be ended, while the node still has its name.
 told_before_the_name_goes(_Config) ->
