@@ -3,7 +3,7 @@
 %% does, step by step.
 -module(teleport_check).
 
--export([node/1, nodes/1, exit_with/1, said/1]).
+-export([node/1, nodes/1, exit_with/1, exit_with_all/1, said/1]).
 
 -export_type([step/0, outcome/0, result/0]).
 
@@ -18,14 +18,26 @@
 %% How long a node may take to answer over distributed Erlang, in milliseconds.
 -define(TIMEOUT, 5000).
 
+%% A name that is not registered on any node.
+-define(NOBODY, 'teleport nobody').
+
 %% All steps, in their order.
 -define(STEPS, [running, node, peer, address, tcp, handshake, session, pool]).
 
-%% Checks several nodes at the same time, since an unreachable one takes seconds.
+%% Checks several nodes in a process of its own, whose mailbox is empty.
 -spec nodes([node()]) -> [{node(), result()}].
 nodes(Nodes) ->
+    {_Process, Monitor} = spawn_monitor(?MODULE, exit_with_all, [Nodes]),
+    receive
+        {'DOWN', Monitor, process, _Pid, {checked, Checks}} -> Checks;
+        {'DOWN', Monitor, process, _Pid, Reason} -> [{Node, ended(Reason)} || Node <- Nodes]
+    end.
+
+%% Checks them at the same time, since an unreachable one takes seconds. Exits with the results.
+-spec exit_with_all([node()]) -> no_return().
+exit_with_all(Nodes) ->
     Checks = [{Node, spawn_monitor(?MODULE, exit_with, [Node])} || Node <- Nodes],
-    [{Node, result(Monitor)} || {Node, {_Process, Monitor}} <- Checks].
+    exit({checked, [{Node, result(Monitor)} || {Node, {_Process, Monitor}} <- Checks]}).
 
 %% What the process has found out. If it has ended otherwise, that is the result: the other nodes' are wanted too.
 -spec result(reference()) -> result().
@@ -34,8 +46,12 @@ result(Monitor) ->
         {'DOWN', Monitor, process, _Process, {checked, Check}} ->
             Check;
         {'DOWN', Monitor, process, _Process, Reason} ->
-            complete([{running, {error, Reason}, text("the check has ended: ~0tP", [Reason, 20])}])
+            ended(Reason)
     end.
+
+-spec ended(term()) -> result().
+ended(Reason) ->
+    complete([{running, {error, Reason}, text("the check has ended: ~0tP", [Reason, 20])}]).
 
 %% Checks a node in the calling process, which exits with the result.
 -spec exit_with(node()) -> no_return().
@@ -103,20 +119,47 @@ known(Node) ->
              {peer, skipped, <<"not asked, since a configured node need not be in the Erlang cluster">>}
              | way(begin_way(Node), [Host || {Host, _Port} <- Places])];
         error ->
-            case lists:member(Node, erlang:nodes(connected)) orelse net_kernel:connect_node(Node) of
+            case connect(Node) of
                 true ->
                     Carried = case teleport_dist:connection(Node) of
                         carried -> ", which goes over teleport here";
                         _ -> ""
                     end,
                     [{node, ok, text("~ts is connected by distributed Erlang~ts", [Node, Carried])} | peer(Node)];
-                _ ->
+                false ->
                     [{node, {error, noconnection},
                       text("distributed Erlang has no connection to ~ts: check the name, that the node runs, and that both have"
-                           " the same cookie; or say in `peers' where it listens, if it is not an Erlang node~ts",
-                           [Node, host_of(Node)])}]
+                           " the same cookie; or say in `peers' where it listens, if it is not an Erlang node~ts~ts",
+                           [Node, settings(Node), host_of(Node)])}]
             end
     end.
+
+%% Whether distributed Erlang connects to a node when something is sent to it: `net_kernel:connect_node/1' does so even where
+%% `dist_auto_connect' says that nothing else shall.
+-spec connect(node()) -> boolean().
+connect(Node) ->
+    lists:member(Node, erlang:nodes(connected)) orelse begin
+        Monitor = erlang:monitor(process, {?NOBODY, Node}),
+        receive
+            {'DOWN', Monitor, process, _Nobody, _Reason} -> lists:member(Node, erlang:nodes(connected))
+        end
+    end.
+
+%% The settings of distributed Erlang by which it does not connect to a node.
+-spec settings(node()) -> iolist().
+settings(Node) ->
+    [case application:get_env(kernel, dist_auto_connect) of
+         {ok, never} ->
+             "; with {dist_auto_connect, never} it is connected by net_kernel:connect_node/1 only";
+         {ok, once} ->
+             "; with {dist_auto_connect, once} a connection that was lost comes back by net_kernel:connect_node/1 only";
+         _ ->
+             ""
+     end,
+     case teleport_answers:is_let_in(atom_to_binary(Node)) of
+         true -> "";
+         false -> "; it is not among the nodes of net_kernel:allow/1"
+     end].
 
 %% Says if the host in a node's name cannot be resolved. Only the default epmd module is sure to resolve it.
 host_of(Node) ->

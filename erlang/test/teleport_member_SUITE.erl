@@ -7,7 +7,7 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([check_takes_all_steps_to_a_peer/1, check_names_an_unknown_node/1, check_says_that_the_peer_has_no_teleport/1,
          check_names_a_closed_port/1, check_names_another_cookie/1, check_says_that_it_is_this_node/1,
-         info_tells_of_a_session/1]).
+         check_connects_only_where_a_message_does/1, info_tells_of_a_session/1]).
 -export([a_cookie_of_one_node_is_used/1, a_wrong_cookie_is_logged/1, events_without_room_are_counted/1]).
 -export([without_a_fallback_a_plain_node_is_not_running/1, the_fallback_goes_by_distributed_erlang/1,
          fallback_of_apply_and_acknowledgements/1, the_way_changes_in_order/1,
@@ -24,7 +24,8 @@ suite() ->
 
 all() ->
     [check_takes_all_steps_to_a_peer, check_names_an_unknown_node, check_says_that_the_peer_has_no_teleport,
-     check_names_a_closed_port, check_names_another_cookie, check_says_that_it_is_this_node, info_tells_of_a_session,
+     check_names_a_closed_port, check_names_another_cookie, check_says_that_it_is_this_node,
+     check_connects_only_where_a_message_does, info_tells_of_a_session,
      a_cookie_of_one_node_is_used, a_wrong_cookie_is_logged, events_without_room_are_counted,
      without_a_fallback_a_plain_node_is_not_running, the_fallback_goes_by_distributed_erlang,
      fallback_of_apply_and_acknowledgements, the_way_changes_in_order, what_began_over_distributed_erlang_ends_there,
@@ -105,6 +106,24 @@ check_says_that_it_is_this_node(_Config) ->
     ok = application:stop(teleport),
     ?assertMatch({error, [{running, {error, not_running}, _} | _]}, teleport:check(nobody@nowhere)),
     ok = teleport:start().
+
+%% A cluster may be partitioned on purpose.
+check_connects_only_where_a_message_does(Config) ->
+    Node = ?config(node, Config),
+    ok = start_at(Node),
+    [begin
+         true = net_kernel:connect_node(Node),
+         ok = application:set_env(kernel, dist_auto_connect, When),
+         true = erlang:disconnect_node(Node),
+         teleport_test:eventually(fun() -> not lists:member(Node, nodes(connected)) end),
+         Checked = teleport:check(Node),
+         IsConnected = lists:member(Node, nodes(connected)),
+         ok = application:unset_env(kernel, dist_auto_connect),
+         ?assertMatch({When, {error, [{running, ok, _}, {node, {error, noconnection}, _} | _]}, false}, {When, Checked, IsConnected}),
+         ?assert(says(node, atom_to_list(When), element(2, Checked)))
+     end || When <- [never, once]],
+    true = net_kernel:connect_node(Node),
+    ?assertMatch({ok, _}, teleport:check(Node)).
 
 info_tells_of_a_session(Config) ->
     Node = ?config(node, Config),
