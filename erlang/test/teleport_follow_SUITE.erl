@@ -17,7 +17,8 @@
 -export([an_engine_that_cannot_start_is_tried_again/1, wrong_values_are_done_without/1]).
 -export([it_listens_where_it_is_told_to/1]).
 -export([a_name_has_its_addresses_though_one_family_is_silent/1]).
--export([it_follows_the_ticktime/1, sessions_that_exist_follow_the_ticktime/1, a_configured_ticktime_wins/1, encrypted_clusters_are_not_downgraded/1]).
+-export([it_follows_the_ticktime/1, sessions_that_exist_follow_the_ticktime/1, a_configured_ticktime_wins/1,
+         encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2, unresolved/1]).
 

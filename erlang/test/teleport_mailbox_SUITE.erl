@@ -9,6 +9,7 @@
          responses_do_not_look_through_the_mailbox/1, collections_do_not_look_through_the_mailbox/1,
          multi_calls_do_not_look_through_the_mailbox/1, monitors_do_not_look_through_the_mailbox/1,
          stops_do_not_look_through_the_mailbox/1, applied_functions_do_not_look_through_the_mailbox/1,
+         calls_of_servers_that_end_do_not_look_through_the_mailbox/1, what_cannot_connect_does_not_look_through_the_mailbox/1,
          sends_that_wait_do_not_look_through_the_mailbox/1, checks_do_not_look_through_the_mailbox/1,
          what_is_sent_leaves_no_garbage_behind/1]).
 
@@ -24,6 +25,7 @@ all() ->
      responses_do_not_look_through_the_mailbox, collections_do_not_look_through_the_mailbox,
      multi_calls_do_not_look_through_the_mailbox, monitors_do_not_look_through_the_mailbox,
      stops_do_not_look_through_the_mailbox, applied_functions_do_not_look_through_the_mailbox,
+     calls_of_servers_that_end_do_not_look_through_the_mailbox, what_cannot_connect_does_not_look_through_the_mailbox,
      sends_that_wait_do_not_look_through_the_mailbox, checks_do_not_look_through_the_mailbox,
      what_is_sent_leaves_no_garbage_behind].
 
@@ -106,14 +108,44 @@ multi_calls_do_not_look_through_the_mailbox(Config) ->
            fun() -> {[], [_ | _]} = Calls(?FUNCTION_NAME, never, 1) end,
            fun() -> {[_], [nobody@nowhere]} = teleport:multi_call([nobody@nowhere, Node], ?FUNCTION_NAME, {echo, x}) end]).
 
+%% Whether or not they wait for a session.
 monitors_do_not_look_through_the_mailbox(Config) ->
     Server = ?config(server, Config),
-    cheap([fun() -> true = teleport:demonitor(teleport:monitor(Server)) end]).
+    Monitor = fun(Options) -> true = teleport:demonitor(teleport:monitor(Server, Options)) end,
+    cheap([fun() -> Monitor([]) end,
+           fun() -> true = disconnect(Server), Monitor([]) end,
+           fun() -> true = disconnect(Server), Monitor([{alias, demonitor}]) end]).
 
 stops_do_not_look_through_the_mailbox(Config) ->
     Node = ?config(node, Config),
-    cheap([fun() -> ok = teleport:gs_stop(teleport_test_server:start_at(Node, undefined)) end,
-           fun() -> ?assertExit(noproc, teleport:gs_stop({nobody, Node})) end]).
+    Stop = fun() -> ok = teleport:gs_stop(teleport_test_server:start_at(Node, undefined)) end,
+    Nobody = fun() -> ?assertExit(noproc, teleport:gs_stop({nobody, Node})) end,
+    cheap([Stop, Nobody]
+        ++ [fun() -> true = disconnect_from(Node), Again() end || Again <- [Stop, Nobody]]
+        %% Of one for which there is no time.
+        ++ [fun() -> true = disconnect_from(Node), ?assertExit(timeout, teleport:gs_stop({nobody, Node}, normal, 0)) end]).
+
+%% An end in order may have overtaken a reply that was sent by hand, so it is waited for what has gone over distributed Erlang.
+calls_of_servers_that_end_do_not_look_through_the_mailbox(Config) ->
+    Node = ?config(node, Config),
+    cheap([fun() -> ?assertExit({Reason, _}, teleport:gs_call(teleport_test_server:start_at(Node, undefined), {exit, Reason})) end
+           || Reason <- [normal, shutdown, {shutdown, x}, tired]]).
+
+%% Nothing listens there. Each has a node of its own, since the next attempt at one waits a while.
+what_cannot_connect_does_not_look_through_the_mailbox(_Config) ->
+    Begin = [fun(Shut) -> ?assertMatch({error, {connect, _}}, teleport:send(Shut, x)) end,
+             fun({x, Node} = Shut) -> ?assertExit({{nodedown, Node}, _}, teleport:gs_call(Shut, x)) end,
+             fun(Shut) -> ?assertExit(_, teleport:gs_stop(Shut)) end,
+             %% The ends of these are left in the mailbox.
+             fun(Shut) -> ?assert(is_reference(teleport:send_request(Shut, x))) end,
+             fun(Shut) -> ?assert(is_reference(teleport:monitor(Shut))) end],
+    Nodes = [list_to_atom("shut_" ++ integer_to_list(Number) ++ "@nowhere") || Number <- lists:seq(1, length(Begin))],
+    ok = application:set_env(teleport, peers, maps:from_list([{Node, {{127, 0, 0, 1}, 1}} || Node <- Nodes])),
+    try
+        cheap([fun() -> Do({x, Node}) end || {Do, Node} <- lists:zip(Begin, Nodes)])
+    after
+        application:unset_env(teleport, peers)
+    end.
 
 applied_functions_do_not_look_through_the_mailbox(Config) ->
     Node = ?config(node, Config),
@@ -136,7 +168,8 @@ sends_that_wait_do_not_look_through_the_mailbox(Config) ->
 
 checks_do_not_look_through_the_mailbox(Config) ->
     Node = ?config(node, Config),
-    cheap([fun() -> {ok, _} = teleport:check(Node) end]).
+    cheap([fun() -> {ok, _} = teleport:check(Node) end,
+           fun() -> {Node, {ok, _}} = lists:keyfind(Node, 1, teleport:check()) end]).
 
 %% Each time the sender collects garbage it looks at its whole mailbox.
 what_is_sent_leaves_no_garbage_behind(Config) ->
@@ -202,7 +235,9 @@ reductions(Function) ->
 
 %% The next one waits for a session.
 disconnect(Server) ->
-    Node = node(Server),
+    disconnect_from(node(Server)).
+
+disconnect_from(Node) ->
     Disconnected = teleport_nif:disconnect(Node),
     teleport_test:eventually(fun() -> not lists:member(Node, teleport:nodes()) end),
     Disconnected.
