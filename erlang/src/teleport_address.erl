@@ -66,29 +66,40 @@ interface() ->
         [] -> any(Family)
     end.
 
-%% Whether this can listen where distributed Erlang does, and nowhere else, or is told where to listen.
+%% Whether this can listen where distributed Erlang does, and nowhere else, and reach peers by its way; or is told where to listen.
 -spec check() -> ok | {error, {cannot_follow, term(), string()}}.
 check() ->
-    Confined = [Option || {Key, Given} = Option <- listen_options(),
-                          lists:member(Key, [bind_to_device, netns])
-                              orelse lists:member(Key, [ip, ifaddr]) andalso ip(Given, inet) =:= []],
+    Confined = [{"listens", Option} || Option <- listen_options(), is_confining(Option) orelse has_no_address(Option)]
+        ++ [{"connects", Option} || Option <- options(inet_dist_connect_options), is_confining(Option)],
     case teleport_config:get(listen) =:= undefined andalso Confined of
-        [Option | _] ->
-            Text = io_lib:format("distributed Erlang listens with the option ~0tp, which teleport cannot follow: set teleport's key"
-                                 " listen to {Address, Port}", [Option]),
+        [{Does, Option} | _] ->
+            Text = io_lib:format("distributed Erlang ~s with the option ~0tp, which teleport cannot follow: if peers are reached without"
+                                 " it, set teleport's key listen to {Address, Port}", [Does, Option]),
             {error, {cannot_follow, Option, unicode:characters_to_list(Text)}};
         _ ->
             ok
     end.
 
+%% Whether a socket with this option is in another network than one without.
+-spec is_confining(term()) -> boolean().
+is_confining({Key, _Given}) -> lists:member(Key, [bind_to_device, netns]);
+is_confining(_Flag) -> false.
+
+-spec has_no_address(term()) -> boolean().
+has_no_address({Key, Given}) when Key =:= ip; Key =:= ifaddr -> ip(Given, inet) =:= [];
+has_no_address(_Other) -> false.
+
 %% What distributed Erlang listens with, in its order: the interface first.
 -spec listen_options() -> [term()].
 listen_options() ->
-    Options = case application:get_env(kernel, inet_dist_listen_options, []) of
+    [{ip, Interface} || {ok, Interface} <- [application:get_env(kernel, inet_dist_use_interface)]] ++ options(inet_dist_listen_options).
+
+-spec options(inet_dist_listen_options | inet_dist_connect_options) -> [term()].
+options(Key) ->
+    case application:get_env(kernel, Key, []) of
         Given when is_list(Given) -> Given;
         _ -> []
-    end,
-    [{ip, Interface} || {ok, Interface} <- [application:get_env(kernel, inet_dist_use_interface)]] ++ Options.
+    end.
 
 %% An address as an option of a socket. None if it is no IP address.
 -spec ip(term(), inet | inet6) -> [inet:ip_address()].
@@ -317,11 +328,15 @@ is_host(Host) when is_binary(Host) -> is_host(unicode:characters_to_list(Host));
 is_host(Host) when is_list(Host) -> Host =/= [] andalso io_lib:printable_unicode_list(Host) andalso is_host_name(Host);
 is_host(Host) -> inet:is_ip_address(Host) andalso Host =/= ?ANY andalso Host =/= ?ANY6.
 
-%% Neither a port, which the resolver would take for an address, nor a host with a port. Hosts of containers may be large numbers.
+%% Neither a port, which the resolver would take for an address, nor a host with a port, nor the address of all interfaces. Hosts of
+%% containers may be large numbers.
 -spec is_host_name(string()) -> boolean().
 is_host_name(Host) ->
     IsPort = length(Host) < 6 andalso lists:all(fun(Char) -> $0 =< Char andalso Char =< $9 end, Host),
-    not IsPort andalso (not lists:member($:, Host) orelse element(1, inet:parse_ipv6_address(Host)) =:= ok).
+    not IsPort andalso case inet:parse_address(Host) of
+        {ok, Ip} -> Ip =/= ?ANY andalso Ip =/= ?ANY6;
+        {error, einval} -> not lists:member($:, Host)
+    end.
 
 -spec is_place(term()) -> boolean().
 is_place({Host, Port}) -> is_host(Host) andalso is_integer(Port) andalso 0 < Port andalso Port < 65536;

@@ -217,10 +217,12 @@ form(boolean) -> "true or false";
 form({one_of, Atoms}) -> ["one of ", lists:join(", ", [atom_to_list(Atom) || Atom <- Atoms])];
 form({integer, Least, Most, Of}) -> io_lib:format("~b to ~b ~s", [Least, Most, Of]);
 form(listen) -> "{Address, Port}: an IP address as a tuple of numbers, and a port of 0 (any free one) to 65535";
-form(advertise) -> "Host, {Host, Port} or Port: a host name or an IP address as a tuple of numbers, and a port of 1 to 65535";
+form(advertise) ->
+    "Host, {Host, Port} or Port: a host name or an IP address as a tuple of numbers, but not that of all interfaces (0.0.0.0, ::), and a"
+    " port of 1 to 65535";
 form(peers) ->
-    "a map of nodes, name@host, to {Host, Port}, or a list of those: a host name or an IP address as a tuple of numbers, and a port"
-    " of 1 to 65535";
+    "a map of nodes, name@host, to {Host, Port}, or a list of those: a host name or an IP address as a tuple of numbers, but not that of"
+    " all interfaces (0.0.0.0, ::), and a port of 1 to 65535";
 form(tls) -> teleport_tls:form();
 form(allow) -> teleport_allow:form();
 form(name) -> "a string".

@@ -65,6 +65,9 @@ values_that_keys_do_not_take_are_refused(_Config) ->
                           %% None is asked behind a rule for all.
                           {allow, [[{'_', all}, {'a@*', []}], [{'a@*', all}, {'*@*', all}, {'b@*', all}]]},
                           {advertise, ["14371", <<"14371">>, "10.0.0.7:14371", "[fd00::1]", {"10.0.0.7:1", 14371}]},
+                          %% Those of all interfaces are nobody's.
+                          {advertise, ["0.0.0.0", <<"::">>, {0, 0, 0, 0}, {"0.0", 14371}]},
+                          {peers, [#{a@b => {"0.0.0.0", 4370}}, #{a@b => [{"10.0.0.7", 4370}, {<<"::0">>, 4370}]}]},
                           {allow_mode, [sometimes]},
                           {log_level, [loud]},
                           {tls, [[], [here], [{certfile, ""}], [{certfile, "a"}]]},

@@ -15,7 +15,7 @@
          a_node_that_distributed_erlang_refuses_gets_no_session/1]).
 -export([questions_of_strangers_are_bounded/1]).
 -export([an_engine_that_cannot_start_is_tried_again/1, wrong_values_are_done_without/1]).
--export([it_listens_where_it_is_told_to/1]).
+-export([it_listens_where_it_is_told_to/1, networks_that_it_cannot_follow_to_are_refused/1]).
 -export([a_name_has_its_addresses_though_one_family_is_silent/1]).
 -export([it_follows_the_ticktime/1, sessions_that_exist_follow_the_ticktime/1, a_configured_ticktime_wins/1,
          encrypted_clusters_are_not_downgraded/1]).
@@ -37,7 +37,7 @@ all() ->
      a_cookie_for_one_node_is_used, nobody_guesses_the_cookie_at_the_end,
      a_node_that_distributed_erlang_refuses_gets_no_session, questions_of_strangers_are_bounded,
      an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
-     it_listens_where_it_is_told_to,
+     it_listens_where_it_is_told_to, networks_that_it_cannot_follow_to_are_refused,
      a_name_has_its_addresses_though_one_family_is_silent,
      it_follows_the_ticktime, sessions_that_exist_follow_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
 
@@ -310,15 +310,27 @@ it_listens_where_it_is_told_to(_Config) ->
          ok = at(Peer, teleport, start, []),
          ?assertMatch({Value, {ok, {{127, 0, 0, 1}, _}}}, {Value, at(Peer, teleport_manager, address, [])}),
          stop(Peer)
-     end || {Key, Value} <- [{"use_interface", "loopback"}, {"listen_options", "[{ip,loopback}]"}]],
-    ok = application:stop(teleport),
-    Confined = [{bind_to_device, <<"lo">>}],
-    ok = application:set_env(kernel, inet_dist_listen_options, Confined),
-    Refused = teleport:start(),
-    ok = application:set_env(teleport, listen, {{127, 0, 0, 1}, 0}),
-    Told = teleport:start(),
-    ok = application:unset_env(kernel, inet_dist_listen_options),
-    ?assertMatch({{error, {cannot_follow, {bind_to_device, _}, _}}, ok}, {Refused, Told}).
+     end || {Key, Value} <- [{"use_interface", "loopback"}, {"listen_options", "[{ip,loopback}]"}]].
+
+%% Unless it is told where to listen. An address that connections come from is no network.
+networks_that_it_cannot_follow_to_are_refused(_Config) ->
+    Start = fun(Key, Option, Listen) ->
+        ok = application:stop(teleport),
+        ok = application:set_env([{kernel, [{Key, [Option]}]}, {teleport, Listen}]),
+        Started = teleport:start(),
+        ok = application:unset_env(kernel, Key),
+        ok = application:unset_env(teleport, listen),
+        ok = teleport:start(),
+        Started
+    end,
+    Told = [{listen, {{127, 0, 0, 1}, 0}}],
+    [begin
+         {error, {cannot_follow, Option, Text}} = Start(Key, Option, []),
+         ?assertNotEqual({Text, nomatch}, {Text, string:find(Text, Does)}),
+         ?assertEqual({Key, Option, ok}, {Key, Option, Start(Key, Option, Told)})
+     end || {Key, Does} <- [{inet_dist_listen_options, "listens"}, {inet_dist_connect_options, "connects"}],
+            Option <- [{bind_to_device, <<"lo">>}, {netns, "/run/netns/x"}]],
+    ?assertEqual(ok, Start(inet_dist_connect_options, {ip, {127, 0, 0, 1}}, [])).
 
 hidden_nodes_are_reached(_Config) ->
     [{Peer, Node}, {Other, Away}] = [teleport_test:start_peer(peer:random_name(), [], ["-hidden"]) || _ <- [1, 2]],
