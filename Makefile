@@ -96,11 +96,12 @@ soak-erlang: test-tools ## Erlang nodes that are stopped, killed and restarted u
 	scripts/soak.sh $(ARGS)
 
 .PHONY: siege
-siege: ## One holder of the cookie against a node in Rust, and one in Erlang; ARGS="--seconds 60 --most 512 --p99 50" fails beyond these.
+siege: ## One holder of the cookie against a node in Rust, and one in Erlang; ARGS as in CONTRIBUTING.md. Then 40 peers that stand still.
 	cargo build --release -p teleport --example siege $(CARGO_FLAGS)
 	cd erlang && TELEPORT_CARGO_FLAGS="--release $(CARGO_FLAGS)" rebar3 compile
 	scripts/siege.sh rust $(ARGS)
 	scripts/siege.sh erlang $(ARGS)
+	scripts/siege.sh rust stopped --least 0.8
 
 .PHONY: chaos
 chaos: ## Messages of all sizes while connections are killed.

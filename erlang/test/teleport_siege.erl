@@ -15,7 +15,7 @@ victim() ->
     ok = application:load(teleport),
     ok = application:set_env(teleport, listen, {{127, 0, 0, 1}, 0}),
     ok = teleport:start(),
-    [{ok, _} = gen_server:start({local, Name}, ?MODULE, [], []) || Name <- [desk, store]],
+    [{ok, _} = gen_server:start({local, Name}, ?MODULE, [], []) || Name <- [desk, store, shelf]],
     %% What is not read of a mailbox is not bounded in Erlang: so both of these read.
     [true = register(Name, spawn(fun drop/0)) || Name <- [taker, sink]],
     #{address := {Ip, Port}} = teleport:info(),

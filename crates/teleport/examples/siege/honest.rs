@@ -1,10 +1,11 @@
-//! Nodes that mean well: they call all the time, and send small and large messages.
+//! Nodes that mean well: they call all the time, send small and large messages, ask for large answers, and monitor.
 
 use super::victim::Ask;
 use super::{COOKIE, Result};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use teleport::{Binary, Node, NodeName, StaticPeers};
+use teleport::{Binary, Mailbox, Node, NodeName, StaticPeers};
+use tokio::task::JoinSet;
 
 /// How many of them.
 const NODES: usize = 3;
@@ -12,10 +13,20 @@ const NODES: usize = 3;
 /// From one call of a node to the next.
 const EVERY: Duration = Duration::from_millis(10);
 
+/// Monitors that each node has all the time: more than each peer is promised whatever others hold.
+const MONITORS: usize = 300;
+
+/// Large answers that a node asks for at a time, their length, and how long it waits before it asks again.
+const ANSWERS: usize = 4;
+const ANSWER: u64 = 1 << 20;
+const ANSWERS_PAUSE: Duration = Duration::from_millis(500);
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Honest {
     nodes: Vec<Node>,
+    /// Of each node the process that monitors; it gets nothing else than what ended a monitor.
+    watchers: Vec<Mailbox>,
     victim: NodeName,
 }
 
@@ -34,27 +45,40 @@ pub(crate) struct Figures {
     pub(crate) small: usize,
     pub(crate) large: usize,
     pub(crate) unsent: usize,
+    /// Answers of 1 MiB that came, and those that did not.
+    pub(crate) large_answers: usize,
+    pub(crate) large_failed: usize,
+    /// Monitors that have ended since the beginning, though nothing did that is monitored.
+    pub(crate) monitors_lost: usize,
 }
 
 impl Honest {
     pub(crate) async fn start(victim: &NodeName, address: SocketAddr) -> Result<Self> {
-        let mut nodes = Vec::new();
+        let (mut nodes, mut watchers) = (Vec::new(), Vec::new());
         for number in 0..NODES {
             let peers = StaticPeers::from_iter([(victim.clone(), address)]);
             let builder = Node::builder(&format!("honest{number}@127.0.0.1")).cookie(COOKIE).resolver(peers);
-            nodes.push(builder.start().await?);
+            let node = builder.start().await?;
+            let watcher = node.mailbox()?;
+            for _ in 0..MONITORS {
+                watcher.monitor(("desk", victim)).await?;
+            }
+            nodes.push(node);
+            watchers.push(watcher);
         }
-        Ok(Self { nodes, victim: victim.clone() })
+        Ok(Self { nodes, watchers, victim: victim.clone() })
     }
 
-    /// Calls and sends for this long.
+    /// Calls, sends and asks for this long.
     pub(crate) async fn measure(&self, span: Duration) -> Figures {
         let begun = Instant::now();
         let end = begun + span;
         let mut calls = Vec::new();
         let mut sends = Vec::new();
+        let mut asks = Vec::new();
         for node in &self.nodes {
             calls.push(tokio::spawn(call(node.clone(), self.victim.clone(), end)));
+            asks.push(tokio::spawn(ask(node.clone(), self.victim.clone(), end)));
             for len in [1 << 10, 1 << 20] {
                 sends.push((len, tokio::spawn(send(node.clone(), self.victim.clone(), len, end))));
             }
@@ -76,6 +100,12 @@ impl Honest {
             *(if len > 1 << 10 { &mut figures.large } else { &mut figures.small }) += sent;
             figures.unsent += failed;
         }
+        for ask in asks {
+            let (answered, failed) = ask.await.unwrap_or_default();
+            figures.large_answers += answered;
+            figures.large_failed += failed;
+        }
+        figures.monitors_lost = self.watchers.iter().map(Mailbox::len).sum();
         took.sort_unstable();
         let at = |permille: usize| {
             took.get(took.len() * permille / 1000).map_or(0.0, |time| time.as_secs_f64() * 1e3)
@@ -116,6 +146,34 @@ async fn call(node: Node, victim: NodeName, end: Instant) -> (Vec<(Instant, Dura
         }
     }
     (took, failed)
+}
+
+/// Asks for several large answers at a time, of a server that nobody else asks.
+async fn ask(node: Node, victim: NodeName, end: Instant) -> (usize, usize) {
+    let (mut answered, mut failed) = (0, 0);
+    while Instant::now() < end {
+        let mut asked = JoinSet::new();
+        for _ in 0..ANSWERS {
+            let (process, victim) = (node.process(), victim.clone());
+            asked.spawn(async move {
+                process.call::<_, Binary>(("shelf", victim), &Ask::Blob(ANSWER), PATIENCE).await
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(_)) => answered += 1,
+                Ok(Err(error)) => {
+                    failed += 1;
+                    if failed == 1 {
+                        eprintln!("siege: an honest large answer did not come: {error}");
+                    }
+                }
+                Err(_) => failed += 1,
+            }
+        }
+        tokio::time::sleep(ANSWERS_PAUSE).await;
+    }
+    (answered, failed)
 }
 
 async fn send(node: Node, victim: NodeName, len: usize, end: Instant) -> (usize, usize) {

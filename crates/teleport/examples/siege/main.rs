@@ -4,11 +4,11 @@
 //! then runs until its standard input ends (`scripts/siege.sh erlang`). So is the attacker, which comes from 127.0.0.2 under
 //! many names, with sessions that it never means well: it fills windows with messages that can never be delivered, asks for
 //! answers that it does not take, opens and drops monitors, sends terms that take far more memory than bytes. Meanwhile honest
-//! nodes, here, call and send.
+//! nodes, here, call, send, ask for large answers and hold monitors.
 //!
 //! ```text
 //! cargo run --release -p teleport --example siege -- --seconds 60 --json siege.json
-//! cargo run --release -p teleport --example siege -- stopped    # what peers that stand still take from one that does not
+//! cargo run --release -p teleport --example siege -- stopped --least 0.8    # what peers that stand still leave to one that does not
 //! ```
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
@@ -35,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const COOKIE: &str = "XVTqZ3vF0cYbN7sLk2Rw";
 const MIB: u64 = 1 << 20;
 const USAGE: &str = "usage: siege [--seconds N] [--kinds windows,mailbox,answers,watches,terms,sessions,oversize] \
-                     [--stop-at MIB] [--most MIB] [--p99 MS] [--victim COMMAND] [--json FILE] | siege stopped";
+                     [--stop-at MIB] [--most MIB] [--p99 MS] [--victim COMMAND] [--json FILE] | siege stopped [--least RATIO]";
 
 /// What is asked for.
 struct Options {
@@ -44,6 +44,7 @@ struct Options {
     /// The siege ends when the victim has this many bytes.
     stop_at: u64,
     /// What the victim may have at the most, in bytes, and the honest calls' 99th percentile, in milliseconds: else the program fails.
+    /// With the second it also fails if a call or a large answer failed, or a monitor was lost.
     most: Option<u64>,
     p99: Option<f64>,
     victim: Option<String>,
@@ -101,7 +102,7 @@ async fn main() -> Result<()> {
     let mut arguments: VecDeque<String> = std::env::args().skip(1).collect();
     match arguments.front().map(String::as_str) {
         Some("victim") => victim::run().await,
-        Some("stopped") => stopped::run().await,
+        Some("stopped") => stopped::run(arguments.into_iter().skip(1).collect()).await,
         Some("peer") => stopped::peer(arguments.into_iter().skip(1).collect()).await,
         Some("attack") => attack::run(arguments.into_iter().skip(1).collect()).await,
         _ => {
@@ -121,11 +122,13 @@ fn hold_to_bars(options: &Options, outcome: &Outcome) -> Result<()> {
     if let Some(most) = options.most.filter(|most| peak > *most) {
         return Err(format!("the victim had {} MiB at the most, of {} MiB", peak / MIB, most / MIB).into());
     }
-    let (p99, failed) = (outcome.siege.p99, outcome.siege.failed);
+    let honest::Figures { p99, failed, large_failed, monitors_lost, .. } = outcome.siege;
     match options.p99 {
-        Some(most) if p99 > most || failed > 0 => {
-            Err(format!("99 of 100 honest calls took {p99:.1} ms, of {most} ms; {failed} failed").into())
-        }
+        Some(most) if p99 > most || failed + large_failed + monitors_lost > 0 => Err(format!(
+            "99 of 100 honest calls took {p99:.1} ms, of {most} ms; {failed} failed; {large_failed} large answers did not come; \
+             {monitors_lost} monitors were lost"
+        )
+        .into()),
         _ => Ok(()),
     }
 }
@@ -278,6 +281,10 @@ fn table(outcome: &Outcome) -> String {
         "honest sends     in peace {} small and {} large, under siege {} and {}; failed {}",
         peace.small, peace.large, siege.small, siege.large, siege.unsent
     ));
+    lines.push(format!(
+        "large answers    in peace {}, under siege {}; failed {}; monitors lost {}",
+        peace.large_answers, siege.large_answers, siege.large_failed, siege.monitors_lost
+    ));
     lines.push(format!("attack           {attack:?}"));
     if let Some(victim) = victim {
         lines.push(format!("victim counted   {victim:?}"));
@@ -289,8 +296,19 @@ fn table(outcome: &Outcome) -> String {
 fn json(outcome: &Outcome) -> Result<String> {
     let figures = |f: &honest::Figures| {
         format!(
-            "{{\"answered\":{},\"failed\":{},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"max_ms\":{:.3},\"small\":{},\"large\":{},\"unsent\":{}}}",
-            f.answered, f.failed, f.p50, f.p99, f.max, f.small, f.large, f.unsent
+            "{{\"answered\":{},\"failed\":{},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"max_ms\":{:.3},\"small\":{},\"large\":{},\"unsent\":{},\
+             \"large_answers\":{},\"large_failed\":{},\"monitors_lost\":{}}}",
+            f.answered,
+            f.failed,
+            f.p50,
+            f.p99,
+            f.max,
+            f.small,
+            f.large,
+            f.unsent,
+            f.large_answers,
+            f.large_failed,
+            f.monitors_lost,
         )
     };
     let Outcome { seconds, stopped, before, peak, after, peace, siege, attack, victim } = outcome;

@@ -2,7 +2,7 @@
 //! acknowledges nothing.
 
 use super::peer::Peer;
-use super::{COOKIE, Result, Victim};
+use super::{COOKIE, Result, USAGE, Victim};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -221,8 +221,14 @@ impl Stage {
     }
 }
 
-/// Prints what a healthy peer gets with and without the others, and the ratio of both.
-pub(crate) async fn run() -> Result<()> {
+/// Prints what a healthy peer gets with and without the others, and the ratio of both. Fails if a median is less than `--least`.
+pub(crate) async fn run(mut arguments: VecDeque<String>) -> Result<()> {
+    let mut least = None;
+    while let Some(option) = arguments.pop_front() {
+        let value = arguments.pop_front().filter(|_| option == "--least").ok_or(USAGE)?;
+        least = Some(value.parse::<f64>()?);
+    }
+    let mut short = Vec::new();
     let stage = Stage::start().await?;
     println!(
         "{STOPPED} stopped peers, and one that acknowledges nothing; messages a second of a healthy one"
@@ -237,15 +243,22 @@ pub(crate) async fn run() -> Result<()> {
                 lines.push(format!("{alone:.0}/{beside:.0}"));
             }
             ratios.sort_unstable_by(f64::total_cmp);
+            let (way, median) = (if outward { "to it  " } else { "from it" }, ratios[ROUNDS / 2]);
+            if least.is_some_and(|least| median.is_nan() || median < least) {
+                short.push(format!("{} {what}: {median:.2}", way.trim_end()));
+            }
             println!(
-                "{} {what}: {:.2} ({:.2} - {:.2})  alone/beside {}",
-                if outward { "to it  " } else { "from it" },
-                ratios[ROUNDS / 2],
+                "{way} {what}: {median:.2} ({:.2} - {:.2})  alone/beside {}",
                 ratios[0],
                 ratios[ROUNDS - 1],
                 lines.join(" ")
             );
         }
     }
-    Ok(())
+    match least {
+        Some(least) if !short.is_empty() => {
+            Err(format!("less than {least} of before, {}", short.join(", ")).into())
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,4 +1,4 @@
-//! The besieged node, if it is one in Rust: a server, a process that takes what it is sent, and one that does not.
+//! The besieged node, if it is one in Rust: servers, a process that takes what it is sent, and one that does not.
 
 use super::{COOKIE, Result};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,11 @@ impl Figures {
 pub(crate) async fn run() -> Result<()> {
     let node = Node::builder("victim@127.0.0.1").cookie(COOKIE).start().await?;
     // What takes long is asked of another server: what that is busy with, others wait for in any case.
-    let _servers = (node.register_server("desk", Desk)?, node.register_server("store", Desk)?);
+    let _servers = (
+        node.register_server("desk", Desk)?,
+        node.register_server("store", Desk)?,
+        node.register_server("shelf", Desk)?,
+    );
     let _unread = node.register("sink")?;
     let mut taker = node.register("taker")?;
     tokio::spawn(async move {
