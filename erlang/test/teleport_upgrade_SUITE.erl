@@ -1,5 +1,5 @@
-%% Code that is loaded anew while it runs: the library's module from the same file, and from another one; and a release that is
-%% upgraded.
+%% Code that is loaded anew while it runs: the library's module from the same file, and from another one; a release that is
+%% upgraded, and one that is restarted in the same process of the system.
 -module(teleport_upgrade_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -9,6 +9,7 @@
 -export([the_same_library_keeps_the_engine/1, another_library_restarts_the_engine/1, from_another_file_after_a_purge/1,
          modules_loaded_anew_kill_no_process/1]).
 -export([a_release_upgrade_loses_nothing/1, every_module_is_in_the_appup/1, a_carrier_is_upgraded_twice/1]).
+-export([a_release_that_restarts_comes_back/1, a_carrier_that_restarts_comes_back/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -17,7 +18,7 @@ suite() ->
 all() ->
     [the_same_library_keeps_the_engine, another_library_restarts_the_engine, from_another_file_after_a_purge,
      modules_loaded_anew_kill_no_process, a_release_upgrade_loses_nothing, every_module_is_in_the_appup,
-     a_carrier_is_upgraded_twice].
+     a_carrier_is_upgraded_twice, a_release_that_restarts_comes_back, a_carrier_that_restarts_comes_back].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -27,7 +28,8 @@ end_per_suite(_Config) ->
     ok.
 
 %% Two nodes that have the application each in a directory of its own, and traffic both ways.
-init_per_testcase(every_module_is_in_the_appup, Config) ->
+init_per_testcase(Case, Config) when Case =:= every_module_is_in_the_appup; Case =:= a_release_that_restarts_comes_back;
+                                     Case =:= a_carrier_that_restarts_comes_back ->
     [{nodes, []} | Config];
 init_per_testcase(a_carrier_is_upgraded_twice = Case, Config) ->
     Directory = filename:join(?config(priv_dir, Config), Case),
@@ -193,6 +195,83 @@ start_carrier(Root) ->
                                              filename:dirname(code:which(?MODULE))]}),
     #{node => Node, peer => Peer, root => Root}.
 
+%% By `init:restart/0': all code is unloaded and booted again, and the library's threads and statics are those of before. The port
+%% at which it listens has to be free in time.
+a_release_that_restarts_comes_back(Config) ->
+    Listen = lists:flatten(io_lib:format("{{127,0,0,1},~b}", [teleport_test:free_port()])),
+    comes_back(Config, ?FUNCTION_NAME, ["-teleport", "listen", Listen], fun(_Node) -> ok end).
+
+a_carrier_that_restarts_comes_back(Config) ->
+    Flags = ["-proto_dist", "teleport"],
+    Cookie = ["-setcookie", atom_to_list(erlang:get_cookie())],
+    teleport_test_carrier:with([teleport_test_carrier:start(Flags ++ Cookie)], fun([Other]) ->
+        comes_back(Config, ?FUNCTION_NAME, Flags, fun(Node) ->
+            teleport_test:eventually(fun() -> teleport_test_carrier:at(Other, net_adm, ping, [Node]) =:= pong end),
+            ?assert(teleport_test_carrier:is_carried(Other, {none, Node})),
+            Named = teleport_test_carrier:name(Other),
+            ?assertEqual(Named, erpc:call(Node, erpc, call, [Named, erlang, node, []]))
+        end)
+    end).
+
+comes_back(Config, Case, Flags, Check) ->
+    Directory = filename:join(?config(priv_dir, Config), Case),
+    {ok, This} = vsn(),
+    Rel = make_release(filename:join(Directory, "releases"), filename:join(Directory, "lib"), This, This),
+    ok = teleport:start(),
+    Here = teleport_test_server:start_at(node(), undefined),
+    {Port, Node} = boot(["-mode", "embedded", "-boot", Rel | Flags]),
+    Program = erpc:call(Node, os, getpid, []),
+    Works = fun() ->
+        load_tests(Node),
+        Server = teleport_test_server:start_at(Node, server),
+        ?assertEqual({ok, there}, teleport:gs_call(Server, {echo, there}, 20000)),
+        ?assertEqual({ok, back}, erpc:call(Node, teleport, gs_call, [Here, {echo, back}, 20000])),
+        Check(Node),
+        Server
+    end,
+    [begin
+        Server = Works(),
+        Monitor = teleport:monitor(Server),
+        Creation = erpc:call(Node, erlang, system_info, [creation]),
+        ok = erpc:cast(Node, init, restart, []),
+        receive {'DOWN', Monitor, process, Server, _Reason} -> ok after 30000 -> error(nothing_told) end,
+        teleport_test:eventually(fun() -> is_back(Node, Creation) end)
+    end || _ <- [1, 2]],
+    _ = Works(),
+    ?assertEqual(Program, erpc:call(Node, os, getpid, [])),
+    exit(Here, kill),
+    true = port_close(Port),
+    ok = application:stop(teleport).
+
+%% A node of its own, without `peer', whose connection ends with the boot that it is of. The node ends with the port.
+boot(Args) ->
+    Name = peer:random_name(),
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    Node = list_to_atom(Name ++ "@" ++ Host),
+    Erl = filename:join([code:root_dir(), "bin", "erl"]),
+    All = [Erl, "-noinput", "-sname", Name, "-setcookie", atom_to_list(erlang:get_cookie()),
+           "-kernel", "prevent_overlapping_partitions", "false" | Args],
+    Shell = "\"$@\" </dev/null & cat >/dev/null; kill -9 $!",
+    Port = open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", Shell, "sh" | All]}, stderr_to_stdout, binary]),
+    teleport_test:eventually(fun() -> is_back(Node, none) end),
+    {Port, Node}.
+
+%% Whether it runs in another life than that, with the application.
+is_back(Node, Creation) ->
+    try
+        erpc:call(Node, erlang, system_info, [creation], 5000) =/= Creation andalso
+            lists:keymember(teleport, 1, erpc:call(Node, application, which_applications, [], 5000))
+    catch _:_ -> false
+    end.
+
+%% It has no path to them.
+load_tests(Node) ->
+    [begin
+        {Module, Binary, File} = code:get_object_code(Module),
+        {module, Module} = erpc:call(Node, code, load_binary, [Module, File, Binary])
+    end || Module <- [teleport_test, teleport_test_server, teleport_test_traffic]],
+    ok.
+
 %% The list is kept by hand.
 every_module_is_in_the_appup(_Config) ->
     Root = filename:dirname(filename:dirname(code:which(teleport))),
@@ -215,10 +294,7 @@ start_release(Lib) ->
     Of = start_peer(Lib, ["-mode", "embedded", "-boot", Rel, "-sasl", "releases_dir", lists:flatten(io_lib:format("~p", [Releases]))]),
     Node = maps:get(node, Of),
     {ok, _} = erpc:call(Node, release_handler, set_unpacked, [Next ++ ".rel", [{teleport, lists:last(Versions), Lib}]]),
-    [begin
-        {Module, Binary, File} = code:get_object_code(Module),
-        {module, Module} = erpc:call(Node, code, load_binary, [Module, File, Binary])
-    end || Module <- [teleport_test, teleport_test_server, teleport_test_traffic]],
+    ok = load_tests(Node),
     Of#{versions => Versions}.
 
 vsn() ->
