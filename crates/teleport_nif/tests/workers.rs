@@ -32,7 +32,7 @@ fn what_is_short_waits_for_one_job_of_each_other_address() {
     let all = (0..1000).map(|job| (of(1, job % 10), job)).chain([(of(2, 1), 1000), (Whose::OWN, 1001)]);
     for (whose, job) in all {
         let done = done.clone();
-        workers.short(whose, move |_| drop(done.send(job)));
+        workers.short(whose, move |_| done.send(job).expect("the test waits for all"));
     }
     let node = Arc::new(());
     jobs.start(&node, "test").expect("there are threads");
