@@ -9,7 +9,7 @@
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
--export([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
+-export([watching/2, unwatched/1, sweep/1, caller/1, reply/2, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -export([sample/0, pad/1, make_maps_anywhere/1]).
 -export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
@@ -25,7 +25,7 @@
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
--nifs([watching/2, unwatched/1, sweep/1, reply/2, reject/1, ended/1, down/2]).
+-nifs([watching/2, unwatched/1, sweep/1, caller/1, reply/2, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -nifs([sample/0, pad/1, make_maps_anywhere/1]).
 -nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
@@ -39,7 +39,7 @@
 -include_lib("kernel/include/file.hrl").
 
 -export_type([channel/0, plain/0]).
--export_type([address/0, body/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, question/0, reply_error/0,
+-export_type([address/0, body/0, caller/0, destination/0, encoded/0, error/0, gathered/0, how/0, job/0, log/0, question/0, reply_error/0,
               report/0, start_error/0]).
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
@@ -48,6 +48,8 @@
 %% A small term, or an encoded one.
 -type body() :: {term, term()} | {encoded, encoded()}.
 -type encoded() :: [binary()] | gathered().
+%% A process of a peer: its session, and the numbers of its pid.
+-type caller() :: {Session :: non_neg_integer(), Id :: non_neg_integer(), Serial :: non_neg_integer()}.
 %% An encoded term that gather/1 has made of a long list.
 -opaque gathered() :: reference().
 %% A connection of distributed Erlang over a session. The peer is told when nobody holds it any more.
@@ -396,6 +398,11 @@ cancel(_Ref) ->
 %% more.
 -spec is_answered(reference()) -> boolean().
 is_answered(_Ref) ->
+    erlang:nif_error(not_loaded).
+
+%% Who waits for the reply of a call; `none' if nobody does any more.
+-spec caller(non_neg_integer()) -> caller() | none.
+caller(_Number) ->
     erlang:nif_error(not_loaded).
 
 %% Sends the reply of a call to its caller, unless this returns `not_small'. A call takes one reply; further

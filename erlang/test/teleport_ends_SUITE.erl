@@ -291,7 +291,7 @@ longest(Longest) ->
 relays() ->
     [Pid || Pid <- processes(), {initial_call, {teleport_relay, init, 1}} =:= process_info(Pid, initial_call)].
 
-%% What takes long to encode holds up only what the same server answers next.
+%% What takes long to encode holds up only what the same server answers the same caller next.
 a_small_reply_passes_a_large_one(_Config) ->
     {Peer, Node} = teleport_test:start_peer(peer:random_name(), [{relays, 1}]),
     ok = teleport:start(),

@@ -8,7 +8,8 @@
          init_per_testcase/2, end_per_testcase/2]).
 -export([replies_by_hand_end_calls/1, answers_by_hand_end_requests_in_all_ways/1, a_reply_by_hand_comes_before_the_end/1,
          another_process_may_reply/1, a_late_reply_by_hand_ends_nothing_else/1, the_tag_of_the_caller/1,
-         a_term_without_a_form_harms_its_sender_only/1, callers_are_told_of_a_killed_relay/1]).
+         a_term_without_a_form_harms_its_sender_only/1, callers_are_told_of_a_killed_relay/1,
+         a_reply_that_is_being_encoded_holds_up_its_caller_only/1, callers_are_told_of_a_killed_encoder/1]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -17,7 +18,8 @@ suite() ->
 all() ->
     [replies_by_hand_end_calls, answers_by_hand_end_requests_in_all_ways, a_reply_by_hand_comes_before_the_end,
      another_process_may_reply, a_late_reply_by_hand_ends_nothing_else, the_tag_of_the_caller,
-     a_term_without_a_form_harms_its_sender_only, callers_are_told_of_a_killed_relay].
+     a_term_without_a_form_harms_its_sender_only, callers_are_told_of_a_killed_relay,
+     a_reply_that_is_being_encoded_holds_up_its_caller_only, callers_are_told_of_a_killed_encoder].
 
 init_per_suite(Config) ->
     teleport_test:init_pair(Config).
@@ -162,3 +164,56 @@ callers_are_told_of_a_killed_relay(Config) ->
     [exit(Relay, kill) || Relay <- Relays],
     [?assertMatch({error, {{rejected, _}, Server}}, teleport:receive_response(Id, 30000)) || Id <- Ids],
     ?assertEqual({ok, y}, teleport:gs_call(Server, {echo, y})).
+
+%% Of one server, which answers a small one, the next of the same caller, and one of another caller, and ends: all while its first
+%% reply is being encoded.
+a_reply_that_is_being_encoded_holds_up_its_caller_only(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    {Server, Self} = {teleport_test_server:start_at(Node, undefined), self()},
+    Large = lists:seq(1, 1000),
+    Monitor = teleport:monitor(Server),
+    {First, Encoder} = being_encoded(Server, Large),
+    Second = teleport:send_request(Server, {run, fun() -> Self ! served, second end}),
+    ?assertEqual(served, teleport_test:receive_one()),
+    %% It has answered when it answers distributed Erlang.
+    ?assertEqual({ok, answered}, gen_server:call(Server, {echo, answered}, 30000)),
+    _ = spawn_link(fun() -> Self ! {other, teleport_test:outcome(teleport, gs_call, [Server, {echo, other}, 30000])} end),
+    ?assertEqual({other, {returned, {ok, other}}}, teleport_test:receive_one()),
+    %% Nothing comes of it before what it has answered.
+    exit(Server, kill),
+    teleport_test:eventually(fun() -> not erpc:call(Node, erlang, is_process_alive, [Server]) end),
+    ?assertEqual([timeout, timeout], [teleport:wait_response(Id, 0) || Id <- [First, Second]]),
+    Encoder ! go_on,
+    ?assertEqual({reply, Large}, teleport:check_response(teleport_test:receive_one(), First)),
+    ?assertEqual({reply, second}, teleport:check_response(teleport_test:receive_one(), Second)),
+    ?assertEqual({'DOWN', Monitor, process, Server, killed}, teleport_test:receive_one()),
+    teleport_test:stop_peer(Peer).
+
+callers_are_told_of_a_killed_encoder(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = teleport_test_server:start_at(Node, undefined),
+    {Id, Encoder} = being_encoded(Server, lists:seq(1, 1000)),
+    exit(Encoder, kill),
+    ?assertMatch({error, {{rejected, _}, Server}}, teleport:receive_response(Id, 30000)),
+    ?assertEqual({ok, x}, teleport:gs_call(Server, {echo, x}, 30000)),
+    teleport_test:stop_peer(Peer).
+
+%% A request whose reply is being encoded, by a process that waits to be told to go on: on that node all that is not small is encoded so.
+being_encoded(Server, Reply) ->
+    Node = node(Server),
+    {ok, x} = teleport:gs_call(Server, {echo, x}, 30000),
+    ok = erpc:call(Node, persistent_term, put, [encoding, self()]),
+    Forms = [begin
+        {ok, Tokens, _} = erl_scan:string(Text),
+        {ok, Form} = erl_parse:parse_form(Tokens),
+        Form
+    end || Text <- ["-module(teleport_encode).",
+                    "-export([encode/1, parts/1]).",
+                    "encode(Term) -> persistent_term:get(encoding) ! {encoding, self()},"
+                    "    receive go_on -> {ok, parts(Term)} end.",
+                    "parts(Term) -> [term_to_binary(Term)]."]],
+    {ok, Module, Code} = erpc:call(Node, compile, forms, [Forms]),
+    {module, Module} = erpc:call(Node, code, load_binary, [Module, "teleport_encode", Code]),
+    Id = teleport:send_request(Server, {run, fun() -> Reply end}),
+    {encoding, Encoder} = teleport_test:receive_one(),
+    {Id, Encoder}.

@@ -12,6 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, LazyLock, Weak};
 use teleport::embed::{ProcessId, Watch};
+use teleport::etf::Pid;
 
 const PARTS: usize = 64;
 
@@ -177,6 +178,14 @@ impl Watches {
         let process = table.process_mut(process)?;
         process.state = state;
         Some(std::mem::take(&mut process.parked))
+    }
+
+    /// Who waits for the watch of that number: the session, and the process there.
+    pub(crate) fn watcher(&self, number: u64) -> Option<(u64, ProcessId)> {
+        let table = self.table.lock();
+        let watch = table.watches.get(&number)?;
+        let Pid { id, serial, .. } = watch.watcher();
+        Some((watch.origin().id(), ProcessId { id, serial }))
     }
 
     /// The watch of that number, for the one that answers it; `None` if no process waits any more.

@@ -47,6 +47,14 @@ fn sweep(env: Env<'_>, place: usize) -> Vec<LocalPid> {
 }
 
 #[rustler::nif]
+fn caller(env: Env<'_>, number: u64) -> Term<'_> {
+    match WATCHES.watcher(number) {
+        Some((session, process)) => (session, process.id, process.serial).encode(env),
+        None => atoms::none().encode(env),
+    }
+}
+
+#[rustler::nif]
 fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
     // A node that is about to stop still takes answers.
     let running = running::current();
