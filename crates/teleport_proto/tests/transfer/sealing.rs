@@ -95,6 +95,7 @@ fn full() -> (Two, Outgoing, Arc<Vec<u8>>) {
     two.send(message(1, 2, LARGE)).unwrap();
     two.carry(bulk, Class::Bulk);
     two.talk().unwrap();
+    drop(two.sender.take_spent()); // the one that is delivered
     let memory = Arc::new(vec![7; LARGE]);
     let body = Segments::from(Bytes::from_owner(Shared(memory.clone())));
     (two, Outgoing { body, ..message(3, 2, 0) }, memory)
