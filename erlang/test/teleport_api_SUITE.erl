@@ -93,6 +93,7 @@ messages_to_no_process_vanish(Config) ->
     Node = ?config(node, Config),
     ok = teleport:send({nobody, Node}, hello),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
+    teleport_test:eventually(fun() -> not erpc:call(Node, erlang, is_process_alive, [Dead]) end),
     ok = teleport:send(Dead, hello),
     ?assertError(badarg, teleport:send(nobody_here, hello)),
     ?assertError(badarg, teleport:send("no reference", hello)).
@@ -172,6 +173,7 @@ calls_and_monitors_of_nobody_end_with_noproc(Config) ->
     Node = ?config(node, Config),
     ?assertExit({noproc, {gen_server, call, [{nobody, Node}, hello]}}, teleport:gs_call({nobody, Node}, hello)),
     Dead = erpc:call(Node, erlang, spawn, [erlang, is_atom, [x]]),
+    teleport_test:eventually(fun() -> not erpc:call(Node, erlang, is_process_alive, [Dead]) end),
     ?assertExit({noproc, {gen_server, call, [Dead, hello, 1000]}}, teleport:gs_call(Dead, hello, 1000)).
 
 a_call_ends_with_the_servers_exit_reason(Config) ->

@@ -173,7 +173,7 @@ a_stop_ends_requests_that_wait_for_a_session(_Config) ->
     ok = teleport_test:signal(stop, OsPid),
     Asking = spawn(Node, Ask),
     Waits = fun() ->
-        erpc:call(Node, erlang, process_info, [Asking, current_function]) =:= {current_function, {teleport_request, accepted, 4}}
+        erpc:call(Node, erlang, process_info, [Asking, current_function]) =:= {current_function, {teleport_request, accepted, 6}}
     end,
     teleport_test:eventually(Waits),
     ok = erpc:call(Node, application, stop, [teleport]),
