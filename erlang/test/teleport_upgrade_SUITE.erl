@@ -338,8 +338,10 @@ below([Process | Rest], Seen) ->
         true ->
             below(Rest, Seen);
         false ->
-            {links, Linked} = process_info(Process, links),
-            below(Linked ++ Rest, [Process | Seen])
+            case process_info(Process, links) of
+                {links, Linked} -> below(Linked ++ Rest, [Process | Seen]);
+                undefined -> below(Rest, Seen) % it has just ended by itself
+            end
     end.
 
 %% Each of them gets answers.
