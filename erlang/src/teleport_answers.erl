@@ -193,10 +193,10 @@ warn_of_refusal(Node, Warned) ->
 warn(Of, Node, Format, Args, Warned) ->
     Now = erlang:monotonic_time(second),
     Recent = maps:filter(fun(_Of, Time) -> Now - Time < ?PAUSE end, Warned),
-    case is_map_key(Of, Recent) orelse lists:member(teleport_config:get(log_level), [none, error]) of
+    case is_map_key(Of, Recent) of
         true ->
             Recent;
         false ->
-            logger:warning(Format, Args, #{teleport => #{}, peer => atom_to_binary(Node)}),
+            ok = teleport_log:say(warning, Format, Args, #{peer => atom_to_binary(Node)}),
             Recent#{Of => Now}
     end.

@@ -101,7 +101,7 @@ check([{Key, Value} | Others]) ->
 check_again(Before) ->
     case check() of
         {error, {_, _Key, Text}} = Error when Error =/= Before ->
-            logger:error("~ts; until it is corrected teleport does without it", [Text], #{teleport => #{}}),
+            ok = teleport_log:say(error, "~ts; until it is corrected teleport does without it", [Text], #{}),
             Error;
         Same ->
             Same
@@ -166,8 +166,8 @@ check_held(Begun, Now) ->
                     Text = "tls is not what distributed Erlang, which goes over teleport, has begun with; set it " ++ Early,
                     {error, {bad_value, tls, Text}};
                 false ->
-                    logger:warning("set after distributed Erlang, which goes over teleport, had begun, and so without effect: ~0tp; "
-                                   "set them ~ts", [Late, Early], #{teleport => #{}})
+                    teleport_log:say(warning, "set after distributed Erlang, which goes over teleport, had begun, and so without effect:"
+                                              " ~0tp; set them ~ts", [Late, Early], #{})
             end
     end.
 

@@ -397,9 +397,9 @@ look_at(Node) ->
 warn_if_carrier(Node) ->
     try erpc:call(Node, ?MODULE, listens, [], ?TIMEOUT) of
         true ->
-            logger:warning("distributed Erlang between this node and ~ts is not carried by teleport, though both have -proto_dist teleport:"
-                           " one has closed the other's connection. After erlang:disconnect_node/1 it is tried again", [Node],
-                           #{teleport => #{}, peer => atom_to_binary(Node)});
+            Text = "distributed Erlang between this node and ~ts is not carried by teleport, though both have -proto_dist teleport:"
+                   " one has closed the other's connection. After erlang:disconnect_node/1 it is tried again",
+            teleport_log:say(warning, Text, [Node], #{peer => atom_to_binary(Node)});
         false ->
             ok
     catch

@@ -6,12 +6,25 @@
 -module(teleport_log).
 -behaviour(gen_server).
 
--export([start_link/0]).
+-export([start_link/0, say/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+%% What the Erlang side itself has to say, by the same key as the engine's events.
+-spec say(error | warning, io:format(), [term()], logger:metadata()) -> ok.
+say(Level, Format, Args, Metadata) ->
+    case lists:member(teleport_config:get(log_level), silent(Level)) of
+        true -> ok;
+        false -> logger:log(Level, Format, Args, Metadata#{teleport => #{}})
+    end.
+
+%% With which values of `log_level' a level is not logged.
+-spec silent(error | warning) -> [none | error].
+silent(error) -> [none];
+silent(warning) -> [none, error].
 
 -spec init([]) -> {ok, []} | {stop, term()}.
 init([]) ->
@@ -35,7 +48,7 @@ handle_info(teleport_logs, State) ->
     {Records, Dropped} = teleport_nif:logs(),
     lists:foreach(fun log/1, Records),
     Dropped > 0 andalso
-        logger:log(warning, "~b events of teleport were not logged: too many at once", [Dropped], #{teleport => #{}}),
+        say(warning, "~b events of teleport were not logged: too many at once", [Dropped], #{}),
     {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.

@@ -441,8 +441,8 @@ followed({error, Reason}, State) ->
 failed(Reason, #state{failed = Before} = State) ->
     ok = teleport_app:failed(Reason),
     _ = Reason =:= Before orelse
-        logger:error("teleport did not start: ~ts; it is tried again every ~b s", [teleport_check:said(Reason), ?LOOK_AFTER div 1000],
-                     #{teleport => #{}}),
+        teleport_log:say(error, "teleport did not start: ~ts; it is tried again every ~b s",
+                         [teleport_check:said(Reason), ?LOOK_AFTER div 1000], #{}),
     (rest(State))#state{failed = Reason}.
 
 -spec terminate(term(), #state{}) -> ok.
@@ -526,7 +526,7 @@ follow_allow(#state{allow = Before, carries = Carries} = State) ->
         Before ->
             State;
         {error, {bad_value, allow, Text}} = Error ->
-            logger:error("peers may still reach what they could: ~ts", [Text], #{teleport => #{}}),
+            ok = teleport_log:say(error, "peers may still reach what they could: ~ts", [Text], #{}),
             State#state{allow = Error}
     end.
 

@@ -195,7 +195,7 @@ file(Name) ->
 
 -spec warn(io:format(), [term()]) -> ok.
 warn(Format, Args) ->
-    logger:warning(Format, Args, #{teleport => #{}}).
+    teleport_log:say(warning, Format, Args, #{}).
 
 -spec text(io:format(), [term()]) -> string().
 text(Format, Args) ->

@@ -8,13 +8,14 @@
 -export([values_that_keys_do_not_take_are_refused/1, examples_are_taken/1, values_at_the_edges_are_taken/1,
          misspelt_keys_are_refused_with_a_suggestion/1, unknown_keys_are_refused_with_all_keys/1]).
 -export([a_port_in_use_is_named_in_the_error/1, congestion_control_the_kernel_lacks_is_refused/1,
-         an_empty_cookie_is_refused/1, info_and_debug_are_shown/1]).
+         an_empty_cookie_is_refused/1, info_and_debug_are_shown/1,
+         what_is_below_the_level_is_not_logged/1]).
 
 all() ->
     [values_that_keys_do_not_take_are_refused, examples_are_taken, values_at_the_edges_are_taken,
      misspelt_keys_are_refused_with_a_suggestion, unknown_keys_are_refused_with_all_keys,
      a_port_in_use_is_named_in_the_error, congestion_control_the_kernel_lacks_is_refused, an_empty_cookie_is_refused,
-     info_and_debug_are_shown].
+     info_and_debug_are_shown, what_is_below_the_level_is_not_logged].
 
 suite() -> [{timetrap, {minutes, 2}}].
 
@@ -160,6 +161,34 @@ info_and_debug_are_shown(_Config) ->
     ?assertEqual([], logger:get_module_level(teleport_log)),
     ok = logger:remove_handler(?FUNCTION_NAME),
     ok = logger:set_primary_config(level, Primary).
+
+%% Whoever logs it: this is what the Erlang side has to say.
+what_is_below_the_level_is_not_logged(_Config) ->
+    ok = teleport:start(),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
+    Wrong = fun(LogLevel) ->
+        ok = application:set_env([{teleport, [{log_level, LogLevel}, {fallback, sometimes}]}]),
+        ok = look(),
+        ok = application:unset_env(teleport, fallback),
+        ok = look(),
+        [Level || {Level, Text} <- teleport_test_log:all(), string:find(Text, "fallback") =/= nomatch]
+    end,
+    ?assertEqual([error], Wrong(error)),
+    ?assertEqual([], Wrong(none)),
+    Plain = fun(LogLevel) ->
+        ok = application:set_env(teleport, log_level, LogLevel),
+        ok = teleport_log:say(warning, "it says ~ts", ["so"], #{}),
+        [Level || {Level, "it says so"} <- teleport_test_log:all()]
+    end,
+    [?assertEqual({LogLevel, Logged}, {LogLevel, Plain(LogLevel)})
+     || {LogLevel, Logged} <- [{none, []}, {error, []}, {warning, [warning]}, {info, [warning]}]],
+    ok = logger:remove_handler(?FUNCTION_NAME).
+
+%% As if the time had come.
+look() ->
+    look = erlang:send(teleport_manager, look),
+    _ = sys:get_state(teleport_manager),
+    ok.
 
 %% Of all that was logged by now.
 levels(Levels) ->
