@@ -78,33 +78,35 @@ keys() ->
 %% Checks that everything that is set is a known key with a valid value.
 -spec check() -> ok | {error, error()}.
 check() ->
-    %% OTP adds this to the keys of every application.
-    Set = application:get_all_env(teleport) -- [{included_applications, []}],
-    check(lists:keysort(1, Set)).
-
--spec check([{term(), term()}]) -> ok | {error, error()}.
-check([]) ->
-    ok;
-check([{Key, Value} | Others]) ->
-    case lists:keyfind(Key, 1, keys()) of
-        {Key, Form, _Reader, Example} ->
-            case takes(Form, Value) of
-                true -> check(Others);
-                false -> {error, {bad_value, Key, refusal(Key, Value, Form, Example)}}
-            end;
-        false ->
-            {error, {unknown_key, Key, unknown(lists:flatten(io_lib:format("~0tp", [Key])))}}
+    case errors() of
+        [] -> ok;
+        [First | _] -> {error, First}
     end.
 
-%% Like check/0, of a node that runs, where values may be set at any time: logs the error, unless it is that of before.
--spec check_again(ok | {error, error()}) -> ok | {error, error()}.
+%% Like check/0, of a node that runs, where values may be set at any time: logs each error that is not among those of before.
+-spec check_again([error()]) -> [error()].
 check_again(Before) ->
-    case check() of
-        {error, {_, _Key, Text}} = Error when Error =/= Before ->
-            ok = teleport_log:say(error, "~ts; until it is corrected teleport does without it", [Text], #{}),
-            Error;
-        Same ->
-            Same
+    Errors = errors(),
+    Say = fun({_, _Key, Text}) ->
+        teleport_log:say(error, "~ts; until it is corrected teleport does without it", [Text], #{})
+    end,
+    ok = lists:foreach(Say, Errors -- Before),
+    Errors.
+
+%% What is wrong with the keys that are set, in their order.
+-spec errors() -> [error()].
+errors() ->
+    %% OTP adds this to the keys of every application.
+    Set = application:get_all_env(teleport) -- [{included_applications, []}],
+    lists:flatmap(fun({Key, Value}) -> errors(Key, Value) end, lists:keysort(1, Set)).
+
+-spec errors(term(), term()) -> [error()].
+errors(Key, Value) ->
+    case lists:keyfind(Key, 1, keys()) of
+        {Key, Form, _Reader, Example} ->
+            [{bad_value, Key, refusal(Key, Value, Form, Example)} || not takes(Form, Value)];
+        false ->
+            [{unknown_key, Key, unknown(lists:flatten(io_lib:format("~0tp", [Key])))}]
     end.
 
 %% The value of a key that the Erlang side reads. If a running node was given one that the key does not take, its default, unless that

@@ -31,7 +31,7 @@
     allow = none :: teleport_allow:settings() | none | {error, term()},
     %% Why the engine could not be started for the identity that the node has got, and what is wrong with the configuration.
     failed = none :: none | term(),
-    configured = ok :: ok | {error, teleport_config:error()},
+    wrong = [] :: [teleport_config:error()],
     %% Whether distributed Erlang itself goes over the engine: then its identity is what it was started with.
     carries = false :: boolean(),
     %% Whether there is an engine for the sake of the application too.
@@ -237,10 +237,10 @@ follow(#state{identity = Identity, going = Going} = State) ->
 
 %% Stops the engine without draining it: to peers the node with the old identity is down already.
 -spec rest(#state{}) -> #state{}.
-rest(#state{questions = Questions, going = Going, is_wanted = IsWanted, configured = Configured}) ->
+rest(#state{questions = Questions, going = Going, is_wanted = IsWanted, wrong = Wrong}) ->
     ok = stop_engine(0),
     ok = teleport_route:stop(),
-    #state{questions = Questions, going = Going, is_wanted = IsWanted, configured = Configured}.
+    #state{questions = Questions, going = Going, is_wanted = IsWanted, wrong = Wrong}.
 
 -spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine(Identity, State) ->
@@ -405,7 +405,7 @@ handle_info({forget_route, _Node} = Forget, State) ->
     handle_cast(Forget, State);
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
-    Looked = State#state{configured = teleport_config:check_again(State#state.configured)},
+    Looked = State#state{wrong = teleport_config:check_again(State#state.wrong)},
     _ = Looked#state.identity =/= none andalso follow_allowed(),
     ok = guard(Looked),
     followed(follow(follow_allow(follow_ticktime(Looked))), Looked);

@@ -9,13 +9,14 @@
          misspelt_keys_are_refused_with_a_suggestion/1, unknown_keys_are_refused_with_all_keys/1]).
 -export([a_port_in_use_is_named_in_the_error/1, congestion_control_the_kernel_lacks_is_refused/1,
          an_empty_cookie_is_refused/1, info_and_debug_are_shown/1,
-         what_is_below_the_level_is_not_logged/1]).
+         what_is_below_the_level_is_not_logged/1,
+         each_wrong_key_is_told/1]).
 
 all() ->
     [values_that_keys_do_not_take_are_refused, examples_are_taken, values_at_the_edges_are_taken,
      misspelt_keys_are_refused_with_a_suggestion, unknown_keys_are_refused_with_all_keys,
      a_port_in_use_is_named_in_the_error, congestion_control_the_kernel_lacks_is_refused, an_empty_cookie_is_refused,
-     info_and_debug_are_shown, what_is_below_the_level_is_not_logged].
+     info_and_debug_are_shown, what_is_below_the_level_is_not_logged, each_wrong_key_is_told].
 
 suite() -> [{timetrap, {minutes, 2}}].
 
@@ -161,6 +162,24 @@ info_and_debug_are_shown(_Config) ->
     ?assertEqual([], logger:get_module_level(teleport_log)),
     ok = logger:remove_handler(?FUNCTION_NAME),
     ok = logger:set_primary_config(level, Primary).
+
+%% Not only the first of them, and each once.
+each_wrong_key_is_told(_Config) ->
+    ok = teleport:start(),
+    ok = logger:add_handler(?FUNCTION_NAME, teleport_test_log, #{config => self()}),
+    Told = fun() -> [Text || {error, Text} <- teleport_test_log:all()] end,
+    Of = fun(Key, Texts) -> length([Text || Text <- Texts, string:find(Text, Key) =/= nomatch]) end,
+    ok = application:set_env([{teleport, [{fallback, sometimes}, {relays, 0}, {tlss, none}]}]),
+    ok = look(),
+    ok = look(),
+    First = Told(),
+    [?assertEqual({Key, 1}, {Key, Of(Key, First)}) || Key <- ["fallback", "relays", "tlss"]],
+    %% What is corrected says nothing of the others.
+    ok = application:unset_env(teleport, fallback),
+    ok = look(),
+    Then = Told(),
+    [?assertEqual({Key, 0}, {Key, Of(Key, Then)}) || Key <- ["fallback", "relays", "tlss"]],
+    ok = logger:remove_handler(?FUNCTION_NAME).
 
 %% Whoever logs it: this is what the Erlang side has to say.
 what_is_below_the_level_is_not_logged(_Config) ->
