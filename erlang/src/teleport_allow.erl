@@ -78,7 +78,7 @@ check() ->
 -spec settings(Carries :: boolean()) -> {ok, settings() | none} | {error, {bad_value, allow, string()}}.
 settings(Carries) ->
     Rules = teleport_config:get(allow),
-    %% It may have been changed since the application was started, and is not checked where distributed Erlang goes over the engine.
+    %% It may have been changed since the application was started, or distributed Erlang, which goes over the engine.
     case Rules =:= undefined orelse is_valid(Rules) of
         false -> {error, unusable(["it takes ", form()])};
         true when Rules =:= undefined -> {ok, none};

@@ -139,12 +139,13 @@ peer(Node) ->
             error
     end.
 
-%% The keys of the engine that are set, with their values.
+%% The keys of the engine that are set, with their values; without those that they do not take, so that the engine has its defaults.
 -spec engine() -> #{atom() => term()}.
 engine() ->
     maps:from_list([{Key, given(Form, Value)} || {Key, Form, Reader, _Example} <- keys(),
                                                  Reader =:= engine orelse element(1, Reader) =:= both,
-                                                 {ok, Value} <- [application:get_env(teleport, Key)]]).
+                                                 {ok, Value} <- [application:get_env(teleport, Key)],
+                                                 takes(Form, Value)]).
 
 %% What is set of the keys that hold from the start of an engine on, with what comes of `tls'.
 -spec held(term()) -> #{atom() => term()}.

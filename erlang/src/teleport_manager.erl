@@ -203,7 +203,9 @@ go_on(none, State) ->
     follow(State);
 go_on({Identity, Address}, State) ->
     ok = teleport_dist:accept_anew(),
-    go_on(Identity, Address, State#state{carries = true}, ?TRIES).
+    %% A value that was set meanwhile is not to end distributed Erlang, which has begun.
+    Wrong = teleport_config:check_again(State#state.wrong),
+    go_on(Identity, Address, State#state{carries = true, wrong = Wrong}, ?TRIES).
 
 %% The engine of before may be about to close the port.
 -spec go_on({node(), non_neg_integer()}, teleport_nif:address(), #state{}, pos_integer()) -> {ok, #state{}} | {error, term()}.
@@ -244,11 +246,14 @@ rest(#state{questions = Questions, going = Going, is_wanted = IsWanted, wrong = 
 
 -spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine(Identity, State) ->
-    %% It may have been changed since the application was started.
+    ok = follow_allowed(),
+    start_checked(Identity, ticktime(), teleport_address:listen(), State).
+
+%% The configuration may have been changed since the application was started, or not have been looked at yet.
+-spec start_checked({node(), non_neg_integer()}, pos_integer(), map(), #state{}) -> {ok, #state{}} | {error, term()}.
+start_checked(Identity, Ticktime, Listen, State) ->
     case teleport_config:check() of
-        ok ->
-            ok = follow_allowed(),
-            start_engine(Identity, ticktime(), teleport_address:listen(), State);
+        ok -> start_engine(Identity, Ticktime, Listen, State);
         {error, Reason} -> {error, Reason}
     end.
 
@@ -330,7 +335,7 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
         _ -> only_at(Interface, Ports)
     end,
     ok = teleport_answers:allowed_are([]), % `net_kernel' has just begun
-    case start_engine(Identity, ticktime_at_first(), Listen, (rest(State))#state{carries = true}) of
+    case start_checked(Identity, ticktime_at_first(), Listen, (rest(State))#state{carries = true}) of
         {ok, #state{address = Address} = Started} ->
             ok = persistent_term:put(?CARRIED, {Identity, Address}),
             {reply, {ok, Address}, Started};

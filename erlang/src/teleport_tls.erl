@@ -132,7 +132,7 @@ find() ->
         {Options, _} ->
             case is_valid(Options) of
                 true -> {ok, configuration, configured(Options)};
-                %% It has not been checked where distributed Erlang goes over the engine.
+                %% It may have been set since distributed Erlang, which goes over the engine, began.
                 false -> invalid
             end
     end.

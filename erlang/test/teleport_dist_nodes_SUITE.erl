@@ -13,7 +13,9 @@
          it_works_without_epmd/1, ports_and_interface_of_the_kernel_hold/1,
          a_node_does_not_listen_at_other_ports/1,
          hidden_nodes_stay_hidden/1, ipv6_carries/1, a_remote_shell_works/1, distribution_stops_and_starts_again/1,
-         the_application_may_come_and_go/1, what_is_set_too_late_is_told/1, a_broken_library_ends_the_node_with_a_line/1,
+         the_application_may_come_and_go/1, what_is_set_too_late_is_told/1,
+         a_wrong_key_keeps_a_carrier_from_starting/1,
+         a_wrong_value_does_not_end_a_carrier/1, a_broken_library_ends_the_node_with_a_line/1,
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1, a_node_that_stops_needs_no_warning/1]).
 
 -import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2,
@@ -31,7 +33,9 @@ all() ->
      it_works_without_epmd, ports_and_interface_of_the_kernel_hold,
      a_node_does_not_listen_at_other_ports,
      hidden_nodes_stay_hidden, ipv6_carries, a_remote_shell_works, distribution_stops_and_starts_again,
-     the_application_may_come_and_go, what_is_set_too_late_is_told, a_broken_library_ends_the_node_with_a_line,
+     the_application_may_come_and_go, what_is_set_too_late_is_told, a_wrong_key_keeps_a_carrier_from_starting,
+     a_wrong_value_does_not_end_a_carrier,
+     a_broken_library_ends_the_node_with_a_line,
      a_release_in_embedded_mode_carries, two_carriers_are_refused, a_node_that_stops_needs_no_warning].
 
 init_per_suite(Config) ->
@@ -347,6 +351,31 @@ what_is_set_too_late_is_told(_Config) ->
         Set(peers, #{}),
         Set(bulk_idle, 30000),
         ?assertEqual(ok, Start())
+    end).
+
+%% As it does the application, which need not be started there.
+a_wrong_key_keeps_a_carrier_from_starting(_Config) ->
+    [begin
+         Said = os:cmd(lists:flatten(lists:join($\s, ["ERL_CRASH_DUMP=/dev/null erl -noshell -proto_dist teleport -sname",
+                                                      peer:random_name(), "-teleport", Key, Value, "-s init stop"
+                                                      | teleport_test:code_path()])) ++ " 2>&1; echo ended $?"),
+         ?assertMatch({Key, {match, _}, _}, {Key, re:run(Said, What ++ ",\\s*" ++ Key), Said}),
+         ?assertEqual({Key, nomatch}, {Key, string:find(Said, "ended 0")})
+     end || {Key, Value, What} <- [{"tlss", "none", "unknown_key"}, {"fallback", "sometimes", "bad_value"},
+                                   {"congestion", "7", "bad_value"}]].
+
+%% One that is set while it runs: an engine that begins anew does without it.
+a_wrong_value_does_not_end_a_carrier(_Config) ->
+    with([carrier(), carrier()], fun([A, B]) ->
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        ok = at(B, teleport_test_log, note, []),
+        ok = at(B, application, set_env, [teleport, congestion, 7]),
+        Manager = at(B, erlang, whereis, [teleport_manager]),
+        true = at(B, erlang, exit, [Manager, kill]),
+        teleport_test:eventually(fun() -> not lists:member(at(B, erlang, whereis, [teleport_manager]), [Manager, undefined]) end),
+        teleport_test:eventually(fun() -> at(A, net_adm, ping, [name(B)]) =:= pong end),
+        ?assert(is_carried(A, B)),
+        ?assert(at(B, teleport_test_log, count, ["congestion"]) > 0)
     end).
 
 %% It is not what distributed Erlang goes over.
