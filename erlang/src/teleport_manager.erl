@@ -26,7 +26,8 @@
     %% The identity that the engine runs for, and the address where it listens.
     identity = none :: identity(),
     address :: teleport_nif:address() | undefined,
-    ticktime :: pos_integer() | undefined,
+    %% `configured': it does not follow distributed Erlang's.
+    ticktime :: pos_integer() | configured | undefined,
     %% What peers may reach, or why that is not known.
     allow = none :: teleport_allow:settings() | none | {error, term()},
     %% Why the engine could not be started for the identity that the node has got, and what is wrong with the configuration.
@@ -283,7 +284,8 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
         none -> #{};
         Allow -> #{allow => Allow}
     end,
-    Config = maps:merge(lists:foldl(fun maps:merge/2, Defaults, [Allowed, Encryption, Listen]), teleport_config:engine()),
+    Configured = teleport_config:engine(),
+    Config = maps:merge(lists:foldl(fun maps:merge/2, Defaults, [Allowed, Encryption, Listen]), Configured),
     case teleport_nif:start(Config) of
         {ok, Address} ->
             ok = teleport_pulse:start(),
@@ -291,7 +293,11 @@ start_engine({Node, Creation} = Identity, Ticktime, Listen, Tls, State) ->
             _ = State#state.carries andalso persistent_term:put(?BEGUN_WITH, held()),
             Lives = lists:foldl(fun teleport_lives:up/2, teleport_lives:new(), nodes(connected)),
             announce(teleport_up),
-            Started = State#state{identity = Identity, address = Address, ticktime = Ticktime, lives = Lives},
+            Followed = case is_map_key(net_ticktime, Configured) of
+                true -> configured;
+                false -> Ticktime
+            end,
+            Started = State#state{identity = Identity, address = Address, ticktime = Followed, lives = Lives},
             ok = guard(Started),
             {ok, Started};
         {error, {tls, Why}} ->
@@ -480,10 +486,10 @@ tell(Node, News) ->
 -spec follow_ticktime(#state{}) -> #state{}.
 follow_ticktime(#state{identity = none} = State) ->
     State;
+follow_ticktime(#state{ticktime = configured} = State) ->
+    State;
 follow_ticktime(#state{ticktime = Before} = State) ->
-    case maps:is_key(net_ticktime, teleport_config:engine()) orelse ticktime() of
-        true ->
-            State;
+    case ticktime() of
         Before ->
             State;
         Ticktime ->

@@ -18,6 +18,7 @@
 -export([it_listens_where_it_is_told_to/1, networks_that_it_cannot_follow_to_are_refused/1]).
 -export([a_name_has_its_addresses_though_one_family_is_silent/1]).
 -export([it_follows_the_ticktime/1, sessions_that_exist_follow_the_ticktime/1, a_configured_ticktime_wins/1,
+         a_ticktime_that_is_set_later_ends_no_following/1,
          encrypted_clusters_are_not_downgraded/1]).
 %% On peers.
 -export([wait_for/3, told/1, be_strange/2, requested/2, unresolved/1]).
@@ -39,7 +40,8 @@ all() ->
      an_engine_that_cannot_start_is_tried_again, wrong_values_are_done_without,
      it_listens_where_it_is_told_to, networks_that_it_cannot_follow_to_are_refused,
      a_name_has_its_addresses_though_one_family_is_silent,
-     it_follows_the_ticktime, sessions_that_exist_follow_the_ticktime, a_configured_ticktime_wins, encrypted_clusters_are_not_downgraded].
+     it_follows_the_ticktime, sessions_that_exist_follow_the_ticktime, a_configured_ticktime_wins,
+     a_ticktime_that_is_set_later_ends_no_following, encrypted_clusters_are_not_downgraded].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -552,6 +554,23 @@ a_configured_ticktime_wins(_Config) ->
     _ = at(Peer, erlang, send, [teleport_manager, look]),
     _ = at(Peer, sys, get_state, [teleport_manager]),
     ?assertMatch(#{net_ticktime := 20}, at(Peer, teleport, info, [])),
+    %% Until the engine is started the next time, without it.
+    ok = at(Peer, application, unset_env, [teleport, net_ticktime]),
+    look(Peer),
+    ?assertMatch(#{net_ticktime := 20}, at(Peer, teleport, info, [])),
+    stop(Peer).
+
+%% It is for the engine that is started next. One that is wrong is for none.
+a_ticktime_that_is_set_later_ends_no_following(_Config) ->
+    {Peer, _Node} = teleport_test:start_peer(),
+    [begin
+         ok = at(Peer, application, set_env, [teleport, net_ticktime, Value]),
+         teleport_test:eventually(fun() ->
+             _ = at(Peer, net_kernel, set_net_ticktime, [Ticktime, 0]),
+             look(Peer),
+             maps:get(net_ticktime, at(Peer, teleport, info, [])) =:= Ticktime
+         end)
+     end || {Value, Ticktime} <- [{20, 17}, {sixty, 18}]],
     stop(Peer).
 
 %% Carriers.
