@@ -115,11 +115,7 @@ any(inet6) -> ?ANY6.
 %% The address families, with that of distributed Erlang first.
 -spec families() -> [inet | inet6].
 families() ->
-    Carriers = case init:get_argument(proto_dist) of
-        {ok, Given} -> lists:append(Given);
-        error -> []
-    end,
-    case lists:any(fun(Carrier) -> lists:prefix("inet6", Carrier) orelse Carrier =:= "teleport6" end, Carriers) of
+    case lists:any(fun(Carrier) -> lists:prefix("inet6", Carrier) orelse Carrier =:= "teleport6" end, teleport_dist:carriers()) of
         true -> [inet6, inet];
         false -> [inet, inet6]
     end.

@@ -9,9 +9,9 @@
 
 -export([childspecs/0, listen/1, listen/2, accept/1, accept_connection/5, setup/5, close/1, select/1, address/0]).
 -export([setopts/2, getopts/2, is_node_name/1]).
--export([is_carried/1, connection/1, listens/0, goes_on/0, accept_anew/0, look_at/1, addresses/1, end_if_gone/1]).
+-export([carriers/0, is_carried/1, connection/1, listens/0, goes_on/0, accept_anew/0, look_at/1, addresses/1, end_if_gone/1]).
 %% For tests.
--export([ending/1, has_left/1]).
+-export([carriers/2, ending/1, has_left/1]).
 -export([accept_loop/1, accept_next/1, hold/2, held/3, end_with/4, ending_with/3, accepted/5, connected/6, stat/1, tick/1]).
 
 -include_lib("kernel/include/net_address.hrl").
@@ -45,6 +45,9 @@
 
 %% Characters of an atom.
 -define(LONGEST_ATOM, 255).
+
+%% The version of `kernel' (OTP 27.1) from which on the first `-proto_dist' counts. Before, none does if there are several.
+-define(FIRST_COUNTS, [10, 1]).
 
 %% The greatest creation that has a meaning of its own.
 -define(MAX_OLD_CREATION, 3).
@@ -140,12 +143,16 @@ stop_with(Text) ->
 is_carrier() ->
     lists:any(fun(Carrier) -> lists:prefix("teleport", Carrier) end, carriers()).
 
+%% What distributed Erlang goes over, as `net_kernel' reads the flag.
 -spec carriers() -> [string()].
 carriers() ->
-    case init:get_argument(proto_dist) of
-        {ok, [Carriers | _]} -> Carriers;
-        _ -> []
-    end.
+    {ok, Version} = application:get_key(kernel, vsn), % it is loaded on every node
+    carriers(init:get_argument(proto_dist), [list_to_integer(Part) || Part <- string:lexemes(Version, ".")]).
+
+-spec carriers({ok, [[string()]]} | error, Kernel :: [non_neg_integer()]) -> [string()].
+carriers({ok, [Carriers]}, _Kernel) -> Carriers;
+carriers({ok, [Carriers | _]}, Kernel) when Kernel >= ?FIRST_COUNTS -> Carriers;
+carriers(_SeveralOrNone, _Kernel) -> ["inet_tcp"].
 
 %% Whether the connection to a node is carried, or would be if there were one. What asks for the node's address must not need it then.
 -spec is_carried(node()) -> boolean().

@@ -79,6 +79,7 @@ shown(Other) ->
 %% Whether the application can start; a warning if something may go unencrypted that should not.
 -spec check() -> ok | {error, {tls_distribution, string()}}.
 check() ->
+    ok = check_flag(init:get_argument(proto_dist)),
     case {find(), teleport_config:get(allow_plain)} of
         {{error, Text}, false} ->
             {error, {tls_distribution, Text}};
@@ -89,6 +90,13 @@ check() ->
         _ ->
             ok
     end.
+
+%% Which carrier counts then depends on the release of OTP, and may be one that does not encrypt.
+-spec check_flag({ok, [[string()]]} | error) -> ok.
+check_flag({ok, [_, _ | _]}) ->
+    warn("-proto_dist is given more than once: distributed Erlang goes over ~ts", [lists:join(", ", teleport_dist:carriers())]);
+check_flag(_OnceOrNever) ->
+    ok.
 
 %% What the engine is to be started with, and where that comes from.
 -spec settings() -> {ok, plain | {origin(), settings()}} | {error, {tls_distribution, string()} | {bad_value, tls, string()}}.
@@ -140,10 +148,7 @@ find() ->
 %% The carriers of distributed Erlang that encrypt, or may do so: all that are not known to be plain.
 -spec carriers() -> [string()].
 carriers() ->
-    case init:get_argument(proto_dist) of
-        {ok, Given} -> [Carrier || Carrier <- lists:append(Given), not lists:member(Carrier, ?PLAIN)];
-        error -> []
-    end.
+    [Carrier || Carrier <- teleport_dist:carriers(), not lists:member(Carrier, ?PLAIN)].
 
 %% How a carrier encrypts. Options of `ssl' may be of no meaning to any other than OTP's.
 -spec sides(string()) -> {ok, side(), side()} | {error, iodata()}.

@@ -16,7 +16,8 @@
          the_application_may_come_and_go/1, what_is_set_too_late_is_told/1,
          a_wrong_key_keeps_a_carrier_from_starting/1,
          a_wrong_value_does_not_end_a_carrier/1, a_broken_library_ends_the_node_with_a_line/1,
-         a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1, a_node_that_stops_needs_no_warning/1]).
+         a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1,
+         a_flag_that_is_repeated_counts_as_for_the_kernel/1, a_node_that_stops_needs_no_warning/1]).
 
 -import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2,
                                 name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, large/0, cookie/0]).
@@ -36,7 +37,8 @@ all() ->
      the_application_may_come_and_go, what_is_set_too_late_is_told, a_wrong_key_keeps_a_carrier_from_starting,
      a_wrong_value_does_not_end_a_carrier,
      a_broken_library_ends_the_node_with_a_line,
-     a_release_in_embedded_mode_carries, two_carriers_are_refused, a_node_that_stops_needs_no_warning].
+     a_release_in_embedded_mode_carries, two_carriers_are_refused, a_flag_that_is_repeated_counts_as_for_the_kernel,
+     a_node_that_stops_needs_no_warning].
 
 init_per_suite(Config) ->
     ok = teleport_test:epmd(),
@@ -443,6 +445,18 @@ two_carriers_are_refused(_Config) ->
     Said = os:cmd(lists:flatten(lists:join($\s, ["erl -noshell -proto_dist teleport teleport6 -sname", peer:random_name()
                                                  | teleport_test:code_path()])) ++ " 2>&1; echo ended $?"),
     ?assertMatch(["teleport cannot carry distributed Erlang" ++ _, "ended 1"], string:lexemes(Said, "\n")).
+
+%% What this node takes for its carrier is what distributed Erlang has gone by, which depends on the release of OTP.
+a_flag_that_is_repeated_counts_as_for_the_kernel(_Config) ->
+    [with([carrier(), start(["-proto_dist", "teleport", "-proto_dist", Second])], fun([A, B]) ->
+         ?assertEqual(at(B, teleport_dist, listens, []), at(B, teleport_dist, is_carried, [name(A)]))
+     end) || Second <- ["teleport", "teleport6"]],
+    [?assertEqual({Kernel, Carriers}, {Kernel, teleport_dist:carriers({ok, [["teleport"], ["inet_tls"]]}, Kernel)})
+     || {Kernel, Carriers} <- [{[8, 5, 3], ["inet_tcp"]}, {[10, 0, 1], ["inet_tcp"]}, {[10, 1], ["teleport"]},
+                               {[10, 2, 7, 1], ["teleport"]}, {[11, 0], ["teleport"]}]],
+    [?assertEqual({Kernel, ["teleport6"]}, {Kernel, teleport_dist:carriers({ok, [["teleport6"]]}, Kernel)})
+     || Kernel <- [[8, 5, 3], [10, 2]]],
+    ?assertEqual(["inet_tcp"], teleport_dist:carriers(error, [10, 2])).
 
 %% That is told by a nodedown, and needs no warning.
 a_node_that_stops_needs_no_warning(_Config) ->
