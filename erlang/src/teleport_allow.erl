@@ -93,7 +93,7 @@ settings(Carries) ->
 %% Of rules that are all `all': whether some peer matches none of them, and so may reach nothing.
 -spec everybody_or_nothing([{atom(), all}]) -> {ok, none} | {error, {bad_value, allow, string()}}.
 everybody_or_nothing(Rules) ->
-    case lists:any(fun({Peers, all}) -> text(Peers) =:= <<"*">> end, Rules) of
+    case lists:any(fun({Peers, all}) -> is_for_all(text(Peers)) end, Rules) of
         true -> {ok, none};
         false -> carried()
     end.

@@ -282,7 +282,10 @@ lists_and_the_carrier_do_not_go_together(_Config) ->
         %% Other peers match no rule, so they may reach nothing.
         ?assertMatch({error, {bad_value, allow, _}}, Start([{'worker@*', all}])),
         ?assertMatch({error, {bad_value, allow, _}}, Start([])),
-        ?assertEqual(ok, Start([{'_', all}]))
+        [begin
+             ?assertEqual({Peers, ok}, {Peers, Start([{Peers, all}])}),
+             ok = teleport_test_carrier:at(Node, application, stop, [teleport])
+         end || Peers <- ['_', '*@*', '*']]
     end).
 
 %% A group leader that keeps what is printed.
