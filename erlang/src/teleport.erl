@@ -55,8 +55,8 @@
 -type error() :: teleport_send:error().
 %% Why a message was not sent. `not_running': teleport does not run here. `{not_running, Node}': it does not
 %% run there, or there is no such node. `{connect, Text}': there is no connection, and Text says why.
-%% `{badarg, Text}': the name is invalid, and Text says why. `{unexpected, Text}': anything else, and Text says
-%% what.
+%% `{badarg, Text}': the name is too long, or the message cannot be encoded, and Text says which.
+%% `{unexpected, Text}': anything else, and Text says what.
 
 -type request_id() :: teleport_request:request_id().
 %% A request under way.

@@ -8,9 +8,9 @@
 
 -export_type([error/0, flags/0, how/0, until/0, resolved/0, ack/0]).
 
--type error() :: nodedown | busy | noconnect | timeout | noproc | not_running | {not_running, node()}
+-type error() :: nodedown | busy | noconnect | timeout | not_running | {not_running, node()}
                | {too_large, Size :: non_neg_integer(), Limit :: non_neg_integer()} | {connect, binary()}
-               | {badarg, binary()} | system | {unexpected, binary()}.
+               | {badarg, binary()} | {unexpected, binary()}.
 
 %% A sum of the flags in teleport_nif.hrl.
 -type flags() :: 0..(?ALL_FLAGS bor ?PRIORITY).
