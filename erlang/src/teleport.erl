@@ -91,7 +91,10 @@
 %% <li>`{system_limit, Text}': there are no threads or file descriptors left.</li>
 %% <li>`{nif_not_loaded, File, Text}': the NIF library cannot be loaded.</li>
 %% <li>`{unsupported_otp, Release, Text}': this release of OTP is too old.</li>
+%% <li>`{not_started, Text}': anything else; Text says what.</li>
 %% </ul>
+%% Where the library is not loaded, or is replaced at that moment, the error may also be an atom (`not_loaded',
+%% `library_was_loaded_anew'): start it again.
 -spec start() -> ok | {error, term()}.
 start() ->
     case application:ensure_all_started(teleport) of
@@ -247,7 +250,8 @@ abcast(Name, Request) ->
 
 %% @doc Sends a cast to the servers with a name on several nodes, like `gen_server:abcast/3'. Returns `abcast'
 %% in any case. A node whose queue is full does not delay the casts to the others. The caller waits for such nodes
-%% for 100 ms at most; then the cast is queued as with the option `async'.
+%% for 100 ms at most; then the cast is queued as with the option `async'. For a node without a session it waits
+%% until there is one, or there cannot be one.
 -spec abcast([node()], atom(), term()) -> abcast.
 abcast(Nodes, Name, Request) when is_atom(Name) ->
     %% Checked before anything is sent.
@@ -333,7 +337,8 @@ check() ->
 %% @doc Finds out why there is a pool of connections to a node, or why there is none. Does what a first
 %% message does, and reports each step in words: sets up the session and its pool if possible, sends a probe
 %% over each connection, and waits for the answers. Where nothing gets through this takes `setup_timeout'
-%% (7 s).
+%% (7 s); where a session begins and its connections do not, or do not answer, up to three times that. A node
+%% that does not answer over distributed Erlang either, and has no session, takes 5 s more.
 %%
 %% The steps, in their order, and the reasons for which they fail:
 %% <ul>

@@ -138,7 +138,8 @@ impl Node {
 
     /// Finds out why there is a session with a peer, or why there is none: goes the way that a first send goes, and tells of
     /// each step. Sets a session and its pool up if that can be done, sends something over each of its connections, and waits for
-    /// the answers: for [`setup_timeout`](crate::Config::setup_timeout) where nothing gets through.
+    /// the answers. Where nothing gets through this takes [`setup_timeout`](crate::Config::setup_timeout); up to three times that
+    /// where a session begins and its connections do not, or do not answer.
     pub async fn check(&self, peer: &NodeName) -> PeerCheck {
         check::check(self.engine(), peer).await
     }
