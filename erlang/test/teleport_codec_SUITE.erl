@@ -9,7 +9,7 @@
 -export([large_binaries_arrive_at_every_position/1, hard_terms_arrive_as_they_were/1, random_terms_arrive_as_they_were/1,
          documents_of_other_encoders_are_read/1, documents_that_are_none_vanish_alone/1, what_cannot_be_read_is_counted/1,
          terms_of_many_atoms_arrive_as_they_were/1, atoms_that_are_new_are_counted/1,
-         a_new_atom_counts_once_however_often_it_occurs/1,
+         a_new_atom_counts_once_however_often_it_occurs/1, new_atoms_of_messages_at_once_count_once/1,
          requests_and_replies_carry_large_binaries/1, large_maps_arrive_though_builders_die/1,
          large_maps_need_builders_only_on_older_releases/1, releases_that_make_large_maps_on_any_thread/1,
          native_records_arrive_as_they_were/1]).
@@ -36,6 +36,7 @@ all() ->
      terms_of_many_atoms_arrive_as_they_were,
      atoms_that_are_new_are_counted,
      a_new_atom_counts_once_however_often_it_occurs,
+     new_atoms_of_messages_at_once_count_once,
      requests_and_replies_carry_large_binaries,
      large_maps_arrive_though_builders_die, large_maps_need_builders_only_on_older_releases,
      releases_that_make_large_maps_on_any_thread]
@@ -255,6 +256,28 @@ a_new_atom_counts_once_however_often_it_occurs(Config) ->
     Count = 50000,
     same_document(Config, document([<<108, Count:32>>, lists:duplicate(Count, Encoded), <<106>>])),
     ?assertEqual(Before + 1, maps:get(new_atoms, erpc:call(?config(node, Config), teleport, info, []))).
+
+%% Messages that wait for a builder bring the same new atoms before the first of them is built.
+new_atoms_of_messages_at_once_count_once(Config) ->
+    Node = ?config(node, Config),
+    Anywhere = erpc:call(Node, fun() -> teleport_nif:makes_maps_anywhere(erlang:system_info(version)) end),
+    ok = erpc:call(Node, teleport_nif, make_maps_anywhere, [false]),
+    Names = [list_to_atom(lists:concat([?FUNCTION_NAME, I])) || I <- lists:seq(1, 30)],
+    [ok = teleport_test:echo(Node, Name) || Name <- Names],
+    NewAtoms = fun() -> maps:get(new_atoms, erpc:call(Node, teleport, info, [])) end,
+    Before = NewAtoms(),
+    New = [{list_to_atom(lists:concat([new, erlang:unique_integer([positive]), I])), I} || I <- lists:seq(1, 10)],
+    Map = maps:merge(numbers(200), maps:from_list(New)),
+    Builders = builders(Node),
+    lists:foreach(fun sys:suspend/1, Builders),
+    [ok = teleport:send({Name, Node}, {?config(test, Config), Map}) || Name <- Names],
+    teleport_test:eventually(fun() ->
+        [] =/= [B || B <- Builders, erpc:call(Node, erlang, process_info, [B, message_queue_len]) =/= {message_queue_len, 0}]
+    end),
+    lists:foreach(fun sys:resume/1, Builders),
+    [?assertEqual({echo, Map}, teleport_test:receive_one()) || _ <- Names],
+    ?assertEqual(Before + length(New), NewAtoms()),
+    ok = erpc:call(Node, teleport_nif, make_maps_anywhere, [Anywhere]).
 
 requests_and_replies_carry_large_binaries(Config) ->
     Node = ?config(node, Config),

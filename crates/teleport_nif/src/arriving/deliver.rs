@@ -8,7 +8,8 @@ use crate::arriving::watches::{Begun, Parked, WATCHES};
 use crate::atoms;
 use crate::carrier::CHANNELS;
 use crate::node::running::Running;
-use crate::terms::{Read, SWELLS, naming};
+use crate::terms::in_place::NeedsScheduler;
+use crate::terms::{Atoms, SWELLS, naming};
 use crate::work::lines::{Key, whose};
 use crate::work::turns::Whose;
 use bytes::Bytes;
@@ -99,19 +100,10 @@ fn built(running: &Arc<Running>, parcel: Box<Parcel>, attempts: Attempts, built:
     match built {
         Some((mut env, term)) => complete(running, &mut env, *parcel, Some(term)),
         None => {
-            let again = with_env(|env| {
-                let read = env.run(|inner| {
-                    match running.terms.read_again(inner, &parcel.body, attempts.atoms, &parcel.origin) {
-                        Read::Needs(atoms) => Some(atoms),
-                        _ => None,
-                    }
-                });
-                env.clear();
-                read
-            });
-            if let Some(atoms) = again {
-                return build(running, parcel, Attempts { atoms, ..attempts });
+            if matches!(attempts.atoms, Atoms::Known) && makes_atoms(running, &parcel) {
+                return build(running, parcel, Attempts { atoms: Atoms::Counted, ..attempts });
             }
+            running.terms.note_unreadable(&parcel.body, &parcel.origin);
             with_env(|env| complete(running, env, *parcel, None));
         }
     }
@@ -216,29 +208,47 @@ fn begin_watch(running: &Running, watch: Watch) -> Option<Begun> {
 /// Makes the term, unless a builder has to.
 fn read(running: &Arc<Running>, parcel: Box<Parcel>) -> Delivered {
     with_env(|env| {
-        let read = env.run(|inner| match running.terms.read(inner, &parcel.body, &parcel.origin) {
-            Read::Term(term) => Ok(Some(env.save(term))),
-            Read::Nothing => Ok(None),
-            Read::Needs(atoms) => Err(atoms),
-        });
+        // Nearly always all atoms are known.
+        let mut tried = Atoms::Known;
+        let mut read = try_to_read(running, env, &parcel, tried);
+        if let Ok(None) = read {
+            env.clear(); // of what was built
+            if makes_atoms(running, &parcel) {
+                tried = Atoms::Counted;
+                read = try_to_read(running, env, &parcel, tried);
+            }
+        }
         match read {
-            Ok(term) => {
+            // What is small and may need a builder has lined up. This only looks as if it did: our reader cannot read it.
+            Err(NeedsScheduler) if parcel.line.is_some() || parcel.receipt.is_large() => {
+                env.clear();
+                build(running, parcel, Attempts { atoms: tried, tries: 0 });
+                Delivered::Later
+            }
+            read => {
+                let term = read.unwrap_or(None);
+                if term.is_none() {
+                    running.terms.note_unreadable(&parcel.body, &parcel.origin);
+                }
                 complete(running, env, *parcel, term);
                 Delivered::Yes
             }
-            // What is small and may need a builder has lined up. This only looks as if it did: our reader cannot read it.
-            Err(_) if parcel.line.is_none() && !parcel.receipt.is_large() => {
-                running.terms.count_unreadable();
-                complete(running, env, *parcel, None);
-                Delivered::Yes
-            }
-            Err(atoms) => {
-                env.clear();
-                build(running, parcel, Attempts { atoms, tries: 0 });
-                Delivered::Later
-            }
         }
     })
+}
+
+fn try_to_read(
+    running: &Running,
+    env: &OwnedEnv,
+    parcel: &Parcel,
+    atoms: Atoms,
+) -> Result<Option<SavedTerm>, NeedsScheduler> {
+    env.run(|inner| Ok(running.terms.build(inner, &parcel.body, atoms)?.map(|term| env.save(term))))
+}
+
+/// Whether the message is a term whose new atoms are within its peer's budget. They are there then.
+fn makes_atoms(running: &Running, parcel: &Parcel) -> bool {
+    OwnedEnv::new().run(|env| running.terms.makes_atoms(env, &parcel.body, &parcel.origin))
 }
 
 /// Delivers the term, or that there is none.

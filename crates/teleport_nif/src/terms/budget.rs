@@ -2,7 +2,7 @@
 //! together.
 
 use crate::lock::Lock;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ const MOST_ACCOUNTS: usize = 1024;
 /// All at one address leave this part of what all together may add to others: peers choose their names.
 const LEFT_TO_OTHERS: u64 = 4;
 
+/// Goes with what is said of them.
+const ADVICE: &str = "see max_new_atoms, max_new_atoms_per_peer and teleport:info/0";
+
 /// The accounts of all peers.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -24,8 +27,8 @@ pub(crate) struct Budget {
     limit: u64,
     limit_together: u64,
     together: Account,
-    /// It has been warned of, that half is used, and that there is no more.
-    warned: [AtomicBool; 2],
+    /// It has been said that half is used.
+    warned: AtomicBool,
     peers: Accounts<NodeName>,
     places: Accounts<IpAddr>,
 }
@@ -43,6 +46,8 @@ struct Accounts<K> {
 struct Account {
     atoms: AtomicU64,
     refused: AtomicU64,
+    /// It has been said that something was refused.
+    warned: AtomicBool,
 }
 
 /// What has been used, for all to see.
@@ -57,11 +62,11 @@ pub(crate) struct Used {
 /// What one message uses. Unless it is kept, that is given back.
 pub(crate) struct Spending<'b> {
     budget: &'b Budget,
+    name: &'b NodeName,
     peer: Arc<Account>,
     limit_of_peer: u64,
     place: Arc<Account>,
-    /// The new atoms of the message, each of which counts once.
-    names: HashSet<Box<str>>,
+    atoms: u64,
 }
 
 impl Budget {
@@ -80,23 +85,27 @@ impl Budget {
         self.peers.used_by(peer)
     }
 
-    /// A message of that peer, at that address, has new atoms.
-    pub(crate) fn spending(&self, peer: &NodeName, place: IpAddr) -> Spending<'_> {
-        let (peer, place) = (self.peers.of(peer), self.places.of(&place));
-        let is_shared = Arc::ptr_eq(&peer, &self.peers.shared);
-        let limit_of_peer = if is_shared { self.limit_together } else { self.limit };
-        Spending { budget: self, peer, limit_of_peer, place, names: HashSet::new() }
+    /// More than this many are within nobody's.
+    pub(crate) fn most(&self) -> u64 {
+        self.limit_together
     }
 
-    /// Says once that half is used, and once that something was refused: it does not get better by itself.
-    fn warn(&self, refused: bool) {
+    /// A message of that peer, at that address, has new atoms.
+    pub(crate) fn spending<'b>(&'b self, name: &'b NodeName, place: IpAddr) -> Spending<'b> {
+        let (peer, place) = (self.peers.of(name), self.places.of(&place));
+        let is_shared = Arc::ptr_eq(&peer, &self.peers.shared);
+        let limit_of_peer = if is_shared { self.limit_together } else { self.limit };
+        Spending { budget: self, name, peer, limit_of_peer, place, atoms: 0 }
+    }
+
+    /// Says once that half is used: it does not get better by itself.
+    fn warn(&self) {
         let (used, most) = (self.used().atoms, self.limit_together);
-        if (refused || used >= most / 2) && !self.warned[usize::from(refused)].swap(true, Ordering::Relaxed) {
-            let what = if refused { "something of a peer is refused" } else { "half is used" };
+        if used >= most / 2 && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 used,
                 most,
-                "{what}: peers have added atoms, which stay; see max_new_atoms, max_new_atoms_per_peer and teleport:info/0"
+                "peers have added half of the atoms that they may, which stay; {ADVICE}"
             );
         }
     }
@@ -149,14 +158,9 @@ impl Account {
 }
 
 impl Spending<'_> {
-    /// Whether it has been taken.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.names.contains(name)
-    }
-
-    /// Takes an atom that is new, unless it has been taken; `false` if none is left, and then the message is refused.
-    pub(crate) fn take(&mut self, name: &str) -> bool {
-        let is_left = self.take_one(name);
+    /// One more atom; `false` if none is left, and then the message is refused.
+    pub(crate) fn take(&mut self) -> bool {
+        let is_left = self.take_one();
         if !is_left {
             self.refuse();
         }
@@ -164,10 +168,7 @@ impl Spending<'_> {
     }
 
     /// As [`take`](Self::take), where no message is refused if none is left.
-    pub(crate) fn take_one(&mut self, name: &str) -> bool {
-        if self.has(name) {
-            return true;
-        }
+    pub(crate) fn take_one(&mut self) -> bool {
         let Self { budget, peer, place, .. } = &*self;
         let limits = [
             (&**peer, self.limit_of_peer),
@@ -180,28 +181,42 @@ impl Spending<'_> {
                 return false;
             }
         }
-        self.names.insert(name.into());
+        self.atoms += 1;
         true
     }
 
     /// The atoms are made.
     pub(crate) fn keep(mut self) {
-        self.names.clear();
-        self.budget.warn(false);
+        self.atoms = 0;
+        self.budget.warn();
     }
 
+    /// It is said once of each account, and of whom.
     fn refuse(&self) {
-        for account in [&self.budget.together, &*self.peer] {
+        let Self { budget, name: peer, .. } = self;
+        for account in [&budget.together, &*self.peer] {
             account.refused.fetch_add(1, Ordering::Relaxed);
         }
-        self.budget.warn(true);
+        if !self.peer.warned.swap(true, Ordering::Relaxed) {
+            let limits = [
+                ("this peer has", &*self.peer, self.limit_of_peer),
+                ("all peers at its address have", &*self.place, budget.limit_of_place()),
+                ("all peers have", &budget.together, budget.limit_together),
+            ];
+            for (who, account, most) in limits {
+                let used = account.used().atoms;
+                if used >= most {
+                    tracing::warn!(%peer, used, most, "a message is refused: {who} added all atoms that may be added; {ADVICE}");
+                }
+            }
+        }
     }
 }
 
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
         for account in [&self.budget.together, &*self.place, &*self.peer] {
-            account.give_back(self.names.len() as u64);
+            account.give_back(self.atoms);
         }
     }
 }

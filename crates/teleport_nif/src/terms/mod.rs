@@ -8,11 +8,14 @@ pub(crate) mod maps;
 pub(crate) mod naming;
 mod values;
 
-use crate::terms::budget::{Budget, Spending};
+use crate::lock::Lock;
+use crate::terms::budget::Budget;
 use crate::terms::in_place::NeedsScheduler;
 use bytes::Bytes;
 use rustler::{Atom, Encoder, Env, Term};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use teleport::embed::Origin;
 use teleport::etf::{Limits, has_few_terms, validate_with};
 
@@ -23,9 +26,16 @@ pub(crate) const SWELLS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Terms {
     budget: Budget,
+    /// Held while new atoms are counted and made, so that what another message brings at the same time counts once.
+    making: Lock<()>,
     limits: Limits,
     unreadable: AtomicU64,
+    /// When it was last said that something is unreadable.
+    said: Lock<Option<Instant>>,
 }
+
+/// How often it is said that something is unreadable.
+const SELDOM: Duration = Duration::from_secs(60);
 
 impl Terms {
     /// A term takes at most this many bytes of a process's heap.
@@ -33,7 +43,7 @@ impl Terms {
         // Depth and number are not limited: the virtual machine's decoder does not recurse, and a term has a size.
         let (max_depth, max_elements) = (usize::MAX, usize::MAX);
         let limits = Limits { max_depth, max_elements, max_heap: max_term, ..Limits::default() };
-        Self { budget, limits, unreadable: AtomicU64::new(0) }
+        Self { budget, making: Lock::default(), limits, unreadable: AtomicU64::new(0), said: Lock::default() }
     }
 
     /// How many documents were none, or refused.
@@ -56,42 +66,17 @@ impl Terms {
         has_few_terms(document, in_place::LARGE, &self.limits)
     }
 
-    /// The term, unless it is none, is compressed, takes too much memory, or has more new atoms than are
-    /// left; or which atoms a scheduler has to build it from.
+    /// The term, unless it is none, is compressed, takes too much memory, or has other atoms; or whether a scheduler has to build it.
     ///
     /// Large binaries in it are not copied, unless they are in a fun.
-    pub(crate) fn read<'a>(&self, env: Env<'a>, document: &Bytes, origin: &Origin) -> Read<'a> {
-        // No node compresses what it sends, and the virtual machine's decoder takes nothing compressed from a library.
-        if is_compressed(document) {
-            return self.no_term();
-        }
-        // Nearly always all atoms are known, and the term is not too large.
-        match in_place::build(env, document, &self.limits, Atoms::Known) {
-            Ok(Some(term)) => Read::Term(term),
-            Ok(None) if self.count_atoms(env, document, origin) => {
-                match in_place::build(env, document, &self.limits, Atoms::Counted) {
-                    Ok(Some(term)) => Read::Term(term),
-                    Ok(None) => self.no_term(),
-                    Err(NeedsScheduler) => Read::Needs(Atoms::Counted),
-                }
-            }
-            Ok(None) => self.no_term(),
-            Err(NeedsScheduler) => Read::Needs(Atoms::Known),
-        }
-    }
-
-    /// Reads a document once more that could not be built with those atoms.
-    pub(crate) fn read_again<'a>(
+    pub(crate) fn build<'a>(
         &self,
         env: Env<'a>,
-        document: &[u8],
-        tried: Atoms,
-        origin: &Origin,
-    ) -> Read<'a> {
-        if matches!(tried, Atoms::Known) && self.count_atoms(env, document, origin) {
-            return Read::Needs(Atoms::Counted);
-        }
-        self.no_term()
+        document: &Bytes,
+        atoms: Atoms,
+    ) -> Result<Option<Term<'a>>, NeedsScheduler> {
+        // No node compresses what it sends, and the virtual machine's decoder takes nothing compressed from a library.
+        if is_compressed(document) { Ok(None) } else { in_place::build(env, document, &self.limits, atoms) }
     }
 
     /// A peer's name: as an atom, or as a binary if that would be a new atom and there is no budget left for it. Anybody who has the
@@ -102,7 +87,7 @@ impl Terms {
             return known;
         }
         let mut spending = self.budget.spending(origin.peer(), origin.place());
-        match spending.take_one(name).then(|| Atom::from_str(env, name)) {
+        match spending.take_one().then(|| Atom::from_str(env, name)) {
             Some(Ok(atom)) => {
                 spending.keep();
                 atom.encode(env)
@@ -111,44 +96,55 @@ impl Terms {
         }
     }
 
-    /// One more is none, or refused.
-    pub(crate) fn count_unreadable(&self) {
+    /// A message of that peer is none, or refused.
+    pub(crate) fn note_unreadable(&self, document: &[u8], origin: &Origin) {
         self.unreadable.fetch_add(1, Ordering::Relaxed);
+        let mut said = self.said.lock();
+        if said.is_none_or(|said| said.elapsed() >= SELDOM) {
+            *said = Some(Instant::now());
+            let (peer, bytes, max_term) = (origin.peer(), document.len(), self.limits.max_heap);
+            tracing::warn!(
+                %peer,
+                bytes,
+                max_term,
+                "a message cannot be read: it is no term, has too many new atoms, or takes more memory than max_term; \
+                 see unreadable in teleport:info/0"
+            );
+        }
     }
 
-    fn no_term<'a>(&self) -> Read<'a> {
-        self.count_unreadable();
-        Read::Nothing
-    }
-
-    /// Whether it is a term whose new atoms are within the budget of whom it comes from, which they are taken from.
-    fn count_atoms(&self, env: Env<'_>, document: &[u8], origin: &Origin) -> bool {
-        let mut spending: Option<Spending<'_>> = None;
-        let mut is_taken = |atom: &str| {
-            spending.as_ref().is_some_and(|spending| spending.has(atom))
-                || is_atom(env, atom)
-                || spending
-                    .get_or_insert_with(|| self.budget.spending(origin.peer(), origin.place()))
-                    .take(atom)
-        };
-        // What is spent on a document that is none is given back.
-        if validate_with(document, &self.limits, &mut is_taken).is_err() {
+    /// Whether it is a term whose new atoms are within the budget of whom it comes from, which they are taken from. They are there
+    /// then.
+    pub(crate) fn makes_atoms(&self, env: Env<'_>, document: &[u8], origin: &Origin) -> bool {
+        if is_compressed(document) {
             return false;
         }
-        if let Some(spending) = spending {
-            spending.keep();
+        // Of each name, however often it occurs, it is looked up once whether there is an atom.
+        let (mut met, mut new) = (HashSet::<Box<str>>::new(), Vec::<Box<str>>::new());
+        let most = self.budget.most();
+        let is_within = |name: &str| {
+            if !met.contains(name) {
+                met.insert(name.into());
+                if existing_atom(env, name).is_none() {
+                    new.push(name.into());
+                }
+            }
+            new.len() as u64 <= most
+        };
+        let is_term = validate_with(document, &self.limits, is_within).is_ok();
+        if !is_term && new.len() as u64 <= most {
+            return false;
         }
+        let mut spending = self.budget.spending(origin.peer(), origin.place());
+        let _making = self.making.lock();
+        new.retain(|name| existing_atom(env, name).is_none());
+        if !new.iter().all(|_| spending.take()) {
+            return false; // what was taken is given back
+        }
+        new.iter().for_each(|name| trusted::make_atom(env, name));
+        spending.keep();
         true
     }
-}
-
-/// What came of a document.
-pub(crate) enum Read<'a> {
-    Term(Term<'a>),
-    /// It is none, or refused.
-    Nothing,
-    /// A scheduler has to build it, from those atoms.
-    Needs(Atoms),
 }
 
 /// Which atoms there may be in a term.
@@ -156,7 +152,7 @@ pub(crate) enum Read<'a> {
 pub(crate) enum Atoms {
     /// Those that exist.
     Known,
-    /// Others too, which have been counted.
+    /// Others too, and functions of modules that are not there: the atoms have been counted.
     Counted,
 }
 
@@ -176,7 +172,7 @@ fn is_compressed(document: &[u8]) -> bool {
 
 const VERSION: u8 = 131;
 const COMPRESSED: u8 = 80;
-const SMALL_ATOM_UTF8: u8 = 119;
+const ATOM_UTF8: u8 = 118;
 
 /// The term, if there is an atom for every name in it.
 pub(crate) fn existing<'a>(env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
@@ -191,23 +187,32 @@ fn decode<'a>(env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
 
 /// The atom of that name, if there is one. It has no node, so that nothing is waited for.
 pub(crate) fn existing_atom<'a>(env: Env<'a>, name: &str) -> Option<Term<'a>> {
-    let len = u8::try_from(name.len()).ok()?; // a longer one is no name of a process or node
-    let mut document = Vec::with_capacity(3 + name.len());
-    document.extend_from_slice(&[VERSION, SMALL_ATOM_UTF8, len]);
-    document.extend_from_slice(name.as_bytes());
-    decode(env, &document)
+    decode(env, &atom_document(name)?)
 }
 
-fn is_atom(env: Env<'_>, name: &str) -> bool {
-    // A long name is rare enough to be counted as new.
-    existing_atom(env, name).is_some()
+/// `None` if the name is too long for an atom.
+fn atom_document(name: &str) -> Option<Vec<u8>> {
+    let len = u16::try_from(name.len()).ok()?;
+    let mut document = Vec::with_capacity(4 + name.len());
+    document.extend_from_slice(&[VERSION, ATOM_UTF8]);
+    document.extend_from_slice(&len.to_be_bytes());
+    document.extend_from_slice(name.as_bytes());
+    Some(document)
 }
 
 mod trusted {
     #![allow(unsafe_code, reason = "rustler leaves it to its caller to say that data may create atoms")]
 
-    use crate::terms::naming;
+    use crate::terms::{atom_document, naming};
     use rustler::{Env, Term};
+
+    /// Makes an atom that has been counted.
+    pub(super) fn make_atom(env: Env<'_>, name: &str) {
+        if let Some(document) = atom_document(name) {
+            // SAFETY: as below.
+            let _atom = unsafe { env.binary_to_term_trusted(&document) };
+        }
+    }
 
     /// Decodes a document that was validated, its atoms included.
     pub(super) fn decode<'a>(env: Env<'a>, document: &[u8]) -> Option<Term<'a>> {
