@@ -7,6 +7,7 @@
          large_binaries_in_small_terms_arrive_as_they_were/1,
          with_a_long_mailbox_everything_arrives_as_it_was/1,
          what_is_too_much_or_may_hide_anything_comes_encoded/1,
+         a_large_binary_with_too_much_behind_it_is_freed_when_it_is_sent/1,
          around_the_bounds_everything_arrives_as_it_was/1,
          random_terms_arrive_as_they_were/1,
          requests_and_replies_of_every_kind_arrive_as_they_were/1,
@@ -28,6 +29,7 @@ all() ->
      large_binaries_in_small_terms_arrive_as_they_were,
      with_a_long_mailbox_everything_arrives_as_it_was,
      what_is_too_much_or_may_hide_anything_comes_encoded,
+     a_large_binary_with_too_much_behind_it_is_freed_when_it_is_sent,
      around_the_bounds_everything_arrives_as_it_was,
      random_terms_arrive_as_they_were,
      requests_and_replies_of_every_kind_arrive_as_they_were,
@@ -81,6 +83,16 @@ what_is_too_much_or_may_hide_anything_comes_encoded(Config) ->
           lists:seq(1, 100000), lists:duplicate(1024, $a), list_to_tuple(lists:seq(1, 100000)),
           nested(100000), [lists:seq(1, 300), lists:seq(1, 300)],
           [binary:copy(<<1>>, 200) || _ <- lists:seq(1, 100)], lists:seq(1, 1000) ++ improper]).
+
+%% The engine has referred to the binary by the time that it gives the term up.
+a_large_binary_with_too_much_behind_it_is_freed_when_it_is_sent(Config) ->
+    To = {encode_nobody, ?config(node, Config)},
+    Before = erlang:memory(binary),
+    {_, Monitor} = spawn_monitor(fun() ->
+        ok = teleport:send(To, {binary:copy(<<1>>, 100 bsl 20), lists:seq(1, 1000)})
+    end),
+    receive {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(normal, Reason) end,
+    teleport_test:eventually(fun() -> erlang:memory(binary) < Before + (10 bsl 20) end).
 
 strings_are_small_however_many_characters_they_have(Config) ->
     Node = ?config(node, Config),

@@ -222,4 +222,16 @@ mod tests {
         });
         assert_eq!(next.unwrap(), crate::to_segments(&2).unwrap());
     }
+
+    #[test]
+    fn one_that_is_given_up_keeps_no_binary() {
+        let large = Bytes::from(vec![7; BY_REFERENCE]);
+        let mut encoder = Encoder::new();
+        let given_up = encoder.assemble(|assembly| {
+            assembly.put_shared_binary(large.clone()).ok()?;
+            None
+        });
+        assert!(given_up.is_none());
+        assert!(large.is_unique(), "the encoder refers to it, too");
+    }
 }

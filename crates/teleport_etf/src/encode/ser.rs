@@ -97,12 +97,13 @@ impl Encoder {
         self.out.begin();
         let written = write(value, &mut self.out);
         if written.is_err() {
-            self.out.begin(); // nothing of it is kept
+            self.out.forget(BLOCK);
         }
         written.map(|()| Encoded(self))
     }
 
-    /// Encodes the one term that is put into the [`Assembly`], or nothing if that is given up, with `None`.
+    /// Encodes the one term that is put into the [`Assembly`], or nothing if that is given up, with `None`: then no binary that was
+    /// put by reference is kept.
     ///
     /// ```
     /// let mut encoder = teleport_etf::Encoder::new();
@@ -122,6 +123,10 @@ impl Encoder {
         let mut assembly = Assembly::new(out);
         let whole = put(&mut assembly);
         self.out = assembly.into_writer();
+        if whole.is_none() {
+            // The next term may be long in coming.
+            self.out.forget(BLOCK);
+        }
         whole.map(|()| Encoded(self).into_segments())
     }
 }

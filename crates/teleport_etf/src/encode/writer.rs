@@ -41,6 +41,13 @@ impl Writer {
         self.block.push(tags::VERSION);
     }
 
+    /// Drops what was written, and of the memory for it what is more than so many bytes.
+    pub(crate) fn forget(&mut self, most: usize) {
+        self.cuts = Cuts::new();
+        self.block.clear();
+        self.block.shrink_to(most);
+    }
+
     /// The document, cut into segments.
     pub(crate) fn finish(self) -> Segments {
         join(self.block.into(), self.cuts)
