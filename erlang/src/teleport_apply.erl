@@ -13,12 +13,17 @@
 %% How an application ended.
 -type outcome() :: {return | throw | exit | error, term()}.
 
+%% How long the server waits for a request before it hibernates: the arguments of the last ones are garbage. In milliseconds.
+-define(IDLE, 1000).
+
 %% The callers, by the monitors of the processes that work for them.
 -type state() :: #{reference() => gen_server:from()}.
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
-    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+    %% Each request passes here on its way to its process, and may be large.
+    Options = [{fullsweep_after, 0}, {message_queue_data, off_heap}],
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], [{spawn_opt, Options}]).
 
 %% Like `teleport_erpc:call/5'.
 -spec call(node(), module(), atom(), [term()], teleport_erpc:timeout_or_options()) -> term().
@@ -102,7 +107,7 @@ work_here(Caller) ->
         {'$gen_call', From, At} ->
             true = erlang:demonitor(Monitor, [flush]),
             %% Not in this process: the caller would not learn why it has ended.
-            {noreply, Working} = begin_work([From, group_leader(), At], From, #{}),
+            {noreply, Working, _Idle} = begin_work([From, group_leader(), At], From, #{}),
             _ = receive {'DOWN', _, process, _, _} = Down -> handle_info(Down, Working) end,
             exit(normal);
         {'DOWN', Monitor, process, Caller, _Reason} ->
@@ -137,41 +142,43 @@ multicast(Nodes, Module, Function, Args) ->
 init([]) ->
     {ok, #{}}.
 
--spec handle_call(term(), gen_server:from(), state()) -> {noreply, state()} | {reply, outcome(), state()}.
+-spec handle_call(term(), gen_server:from(), state()) -> {noreply, state(), timeout()} | {reply, outcome(), state(), timeout()}.
 handle_call({apply, Leader, Module, Function, Args}, From, Working) when is_pid(Leader) ->
     begin_work([From, Leader, {node(), Module, Function, Args}], From, Working);
 handle_call(_Request, _From, Working) ->
-    {reply, {error, {erpc, notsup}}, Working}.
+    {reply, {error, {erpc, notsup}}, Working, ?IDLE}.
 
--spec begin_work([term()], gen_server:from(), state()) -> {noreply, state()} | {reply, outcome(), state()}.
+-spec begin_work([term()], gen_server:from(), state()) -> {noreply, state(), timeout()} | {reply, outcome(), state(), timeout()}.
 begin_work(Args, From, Working) ->
     try spawn_monitor(?MODULE, work, Args) of
-        {_Pid, Monitor} -> {noreply, Working#{Monitor => From}}
+        {_Pid, Monitor} -> {noreply, Working#{Monitor => From}, ?IDLE}
     catch
-        error:system_limit -> {reply, {error, {erpc, system_limit}}, Working}
+        error:system_limit -> {reply, {error, {erpc, system_limit}}, Working, ?IDLE}
     end.
 
--spec handle_cast(term(), state()) -> {noreply, state()}.
+-spec handle_cast(term(), state()) -> {noreply, state(), timeout()}.
 handle_cast({apply, Leader, Module, Function, Args}, Working) when is_pid(Leader) ->
     %% If no process can be started the cast is dropped: a cast has no response.
     _ = try spawn(?MODULE, work, [Leader, {Module, Function, Args}]) catch error:system_limit -> none end,
-    {noreply, Working};
+    {noreply, Working, ?IDLE};
 handle_cast(_Request, Working) ->
-    {noreply, Working}.
+    {noreply, Working, ?IDLE}.
 
--spec handle_info(term(), state()) -> {noreply, state()}.
+-spec handle_info(term(), state()) -> {noreply, state(), timeout() | hibernate}.
 handle_info({'DOWN', Monitor, process, _Pid, Reason}, Working) ->
     case maps:take(Monitor, Working) of
         {_From, Rest} when Reason =:= {?MODULE, answered} ->
-            {noreply, Rest};
+            {noreply, Rest, ?IDLE};
         {From, Rest} ->
             ok = gen_server:reply(From, {exit, {signal, Reason}}),
-            {noreply, Rest};
+            {noreply, Rest, ?IDLE};
         error ->
-            {noreply, Working}
+            {noreply, Working, ?IDLE}
     end;
+handle_info(timeout, Working) ->
+    {noreply, Working, hibernate};
 handle_info(_Other, Working) ->
-    {noreply, Working}.
+    {noreply, Working, ?IDLE}.
 
 %% Applies a function by erpc, so that its outcome has erpc's form, and replies with that. The group leader is
 %% the caller's.

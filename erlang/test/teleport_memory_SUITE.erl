@@ -5,7 +5,8 @@
 -export([dropped_messages_are_collected/1, messages_that_are_kept_weigh_no_more/1,
          the_last_messages_kept_keep_no_others/1, relayed_messages_are_collected/1,
          a_hibernating_process_keeps_no_more/1, many_binaries_in_a_message_weigh_no_more/1,
-         small_binaries_weigh_no_more/1, one_binary_kept_does_not_keep_the_rest/1, what_is_carried_weighs_no_more/1]).
+         small_binaries_weigh_no_more/1, one_binary_kept_does_not_keep_the_rest/1, what_is_carried_weighs_no_more/1,
+         arguments_of_functions_are_freed_on_a_quiet_node/1]).
 
 %% Run on the peer.
 -export([start/4, init/4, awake/3, peak/0]).
@@ -33,7 +34,8 @@ suite() ->
 all() ->
     [dropped_messages_are_collected, messages_that_are_kept_weigh_no_more, the_last_messages_kept_keep_no_others,
      relayed_messages_are_collected, a_hibernating_process_keeps_no_more, many_binaries_in_a_message_weigh_no_more,
-     small_binaries_weigh_no_more, one_binary_kept_does_not_keep_the_rest, what_is_carried_weighs_no_more].
+     small_binaries_weigh_no_more, one_binary_kept_does_not_keep_the_rest, what_is_carried_weighs_no_more,
+     arguments_of_functions_are_freed_on_a_quiet_node].
 
 init_per_suite(Config) ->
     ok = teleport_test:start_here([]),
@@ -76,6 +78,19 @@ what_is_carried_weighs_no_more(_Config) ->
      || {Kind, Words, Term, Count} <- [{drop, 1000000, binary(?MIB), 500}, {{keep, 100}, 1000, binary(?MIB), 500},
                                        {relay, 1000000, binary(?MIB), 500}, {drop, 1000000, Binaries, 300},
                                        {drop, 1000, binary(1000), 50000}]].
+
+%% They pass the server that applies functions for other nodes.
+arguments_of_functions_are_freed_on_a_quiet_node(_Config) ->
+    {Peer, Node} = teleport_test:start_peer(),
+    Server = erpc:call(Node, erlang, whereis, [teleport_apply]),
+    [begin
+         ?assertEqual(Result, teleport_erpc:call(Node, erlang, Function, [Large])),
+         teleport_test:eventually(fun() ->
+             [{memory, Memory}, {binary, Binaries}] = erpc:call(Node, erlang, process_info, [Server, [memory, binary]]),
+             Memory < ?MIB andalso Binaries =:= []
+         end)
+     end || {Function, Large, Result} <- [{byte_size, binary(100 * ?MIB), 100 * ?MIB}, {length, lists:seq(1, 1000000), 1000000}]],
+    teleport_test:stop_peer(Peer).
 
 %% Processes with small and large states: the garbage of a large one lies in its old heap.
 compare(Kind) ->
