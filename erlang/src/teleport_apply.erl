@@ -1,7 +1,7 @@
 %% @private
 %% Applies functions for other nodes: the server behind `teleport_erpc'. Each function runs in a process of
-%% its own, which replies over the pool. If that process is killed, the server replies in its place. A
-%% function goes on if its caller ends or times out.
+%% its own, which replies over the pool. If that process is killed, the server replies in its place. Either way the
+%% reply comes behind what the process has sent to the caller. A function goes on if its caller ends or times out.
 -module(teleport_apply).
 -behaviour(gen_server).
 
@@ -165,12 +165,12 @@ handle_cast(_Request, Working) ->
     {noreply, Working, ?IDLE}.
 
 -spec handle_info(term(), state()) -> {noreply, state(), timeout() | hibernate}.
-handle_info({'DOWN', Monitor, process, _Pid, Reason}, Working) ->
+handle_info({'DOWN', Monitor, process, Pid, Reason}, Working) ->
     case maps:take(Monitor, Working) of
         {_From, Rest} when Reason =:= {?MODULE, answered} ->
             {noreply, Rest, ?IDLE};
         {From, Rest} ->
-            ok = gen_server:reply(From, {exit, {signal, Reason}}),
+            ok = teleport_relay:reply(From, {exit, {signal, Reason}}, Pid),
             {noreply, Rest, ?IDLE};
         error ->
             {noreply, Working, ?IDLE}
@@ -190,7 +190,7 @@ work(From, Leader, {Node, Module, Function, Args}) ->
     catch
         Class:Reason -> {Class, Reason}
     end,
-    ok = teleport_relay:reply(From, Outcome),
+    ok = teleport_relay:reply(From, Outcome, self()),
     exit({?MODULE, answered}).
 
 %% Applies a function for a cast.

@@ -9,7 +9,7 @@
 -export([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -export([log_from/1, log_nothing/0, logs/0]).
 -export([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
--export([watching/2, unwatched/1, sweep/1, caller/1, reply/2, reject/1, ended/1, down/2]).
+-export([watching/2, unwatched/1, sweep/1, caller/1, reply/3, reject/1, ended/1, down/2]).
 -export([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -export([sample/0, pad/1, make_maps_anywhere/1]).
 -export([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
@@ -25,7 +25,7 @@
 -nifs([relays/2, prime/2, check/2, disconnect/1, disconnect/2]).
 -nifs([log_from/1, log_nothing/0, logs/0]).
 -nifs([send/4, send_acknowledged/5, secret/0, request/5, monitor/4, cancel/1, is_answered/1]).
--nifs([watching/2, unwatched/1, sweep/1, caller/1, reply/2, reject/1, ended/1, down/2]).
+-nifs([watching/2, unwatched/1, sweep/1, caller/1, reply/3, reject/1, ended/1, down/2]).
 -nifs([builder/2, build/1, document/1, built/2, gather/1, encode/1]).
 -nifs([sample/0, pad/1, make_maps_anywhere/1]).
 -nifs([carrier_accept/0, carrier_connect/2, carrier_own/1, carrier_packet/2, carrier_put/2, carrier_put_many/2, carrier_take/1,
@@ -406,9 +406,10 @@ caller(_Number) ->
     erlang:nif_error(not_loaded).
 
 %% Sends the reply of a call to its caller, unless this returns `not_small'. A call takes one reply; further
-%% ones, and replies to calls that have ended, are dropped.
--spec reply(non_neg_integer(), body()) -> ok | not_small | {error, reply_error()}.
-reply(_Number, _Body) ->
+%% ones, and replies to calls that have ended, are dropped. The reply comes behind what a process of this node, or the server, has sent
+%% to the caller's pid.
+-spec reply(non_neg_integer(), body(), pid() | server) -> ok | not_small | {error, reply_error()}.
+reply(_Number, _Body, _By) ->
     erlang:nif_error(not_loaded).
 
 %% Fails a call whose reply cannot be encoded.

@@ -12,7 +12,7 @@
 %% encoder go through that. The DOWN waits until all encoders are done.
 -module(teleport_relay).
 
--export([start_link/1, forget/1, reply/2]).
+-export([start_link/1, forget/1, reply/3]).
 -export([init/1, loop/4, encode_for/2]).
 
 %% The callers that have an encoder, and how many replies that has not sent yet.
@@ -35,10 +35,10 @@ forget(Relay) ->
     ok.
 
 %% Replies as `gen_server:reply/2' does, in the calling process if a relay would else have to pass the reply on: so it is not even
-%% copied.
--spec reply(gen_server:from(), term()) -> ok.
-reply({_Caller, [[alias | _Relay], Number | _CallersOwn]}, Reply) when ?IS_NUMBER(Number) -> answer(Number, Reply);
-reply(From, Reply) -> gen_server:reply(From, Reply).
+%% copied. It comes behind what that process of this node has sent to the caller.
+-spec reply(gen_server:from(), term(), pid()) -> ok.
+reply({_Caller, [[alias | _Relay], Number | _CallersOwn]}, Reply, By) when ?IS_NUMBER(Number) -> answer(Number, Reply, By);
+reply(From, Reply, _By) -> gen_server:reply(From, Reply).
 
 -spec init(pid()) -> ok.
 init(Process) ->
@@ -76,13 +76,13 @@ loop(Process, Alias, Monitor, Encoders) ->
 -spec pass_on(non_neg_integer(), term(), encoders()) -> encoders().
 pass_on(Number, Reply, Encoders) when map_size(Encoders) =:= 0 ->
     %% Nearly always, and nearly always that is all.
-    case teleport_nif:reply(Number, {term, Reply}) of
+    case teleport_nif:reply(Number, {term, Reply}, server) of
         not_small -> hand_over(teleport_nif:caller(Number), Number, Reply, Encoders);
         _Answered -> Encoders
     end;
 pass_on(Number, Reply, Encoders) ->
     Caller = teleport_nif:caller(Number),
-    case is_map_key(Caller, Encoders) orelse teleport_nif:reply(Number, {term, Reply}) of
+    case is_map_key(Caller, Encoders) orelse teleport_nif:reply(Number, {term, Reply}, server) of
         HasEncoder when HasEncoder =:= true; HasEncoder =:= not_small -> hand_over(Caller, Number, Reply, Encoders);
         _Answered -> Encoders
     end.
@@ -97,7 +97,7 @@ hand_over(Caller, Number, Reply, Encoders) ->
             true = erlang:garbage_collect(),
             Encoders#{Caller => {Encoder, Count + 1}};
         system_limit ->
-            ok = answer(Number, Reply),
+            ok = answer(Number, Reply, server),
             Encoders
     end.
 
@@ -140,7 +140,7 @@ finish(Encoders) ->
 encode_for(Relay, Caller) ->
     receive
         {Number, Reply} when ?IS_NUMBER(Number) ->
-            ok = answer(Number, Reply),
+            ok = answer(Number, Reply, server),
             Relay ! {sent, self(), Caller},
             encode_for(Relay, Caller);
         done ->
@@ -148,19 +148,19 @@ encode_for(Relay, Caller) ->
     end.
 
 %% Sends a reply to its caller. A reply that is too large fails the call.
--spec answer(non_neg_integer(), term()) -> ok.
-answer(Number, Reply) ->
-    _ = case teleport_nif:reply(Number, {term, Reply}) of
-        not_small -> answer_encoded(Number, Reply);
+-spec answer(non_neg_integer(), term(), pid() | server) -> ok.
+answer(Number, Reply, By) ->
+    _ = case teleport_nif:reply(Number, {term, Reply}, By) of
+        not_small -> answer_encoded(Number, Reply, By);
         Answered -> Answered
     end,
     ok.
 
 %% Does not fail with any reply: all calls of the server would fail with the relay.
--spec answer_encoded(non_neg_integer(), term()) -> ok | {error, teleport_nif:reply_error()}.
-answer_encoded(Number, Reply) ->
+-spec answer_encoded(non_neg_integer(), term(), pid() | server) -> ok | {error, teleport_nif:reply_error()}.
+answer_encoded(Number, Reply, By) ->
     try teleport_encode:encode(Reply) of
-        {ok, Encoded} -> teleport_nif:reply(Number, {encoded, Encoded});
+        {ok, Encoded} -> teleport_nif:reply(Number, {encoded, Encoded}, By);
         {error, _Reason} -> teleport_nif:reject(Number)
     catch
         _:_ -> teleport_nif:reject(Number)

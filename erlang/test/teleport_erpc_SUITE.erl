@@ -8,13 +8,14 @@
 -export([values_are_returned/1, outcomes_are_those_of_erpc/1, large_values_go_both_ways/1,
          each_function_has_a_process_of_its_own/1, output_goes_to_the_caller/1, a_group_leader_that_has_ended/1,
          a_killed_function_is_an_exit/1, a_late_value_gets_nowhere/1, a_caller_that_ends_ends_its_function/1,
+         outcomes_come_behind_what_the_function_has_sent/1,
          nodedown_is_noconnection/1, a_node_without_apply_refuses/1, values_do_not_wait_for_each_other/1,
          a_node_without_apply_calls_itself_and_others/1, many_calls_at_once_have_their_own_values/1,
          results_that_are_too_large_are_errors/1, results_that_cannot_be_decoded_are_errors/1]).
 -export([multicalls_are_those_of_erpc/1, casts_are_those_of_erpc/1, requests_are_those_of_erpc/1,
          collections_are_those_of_erpc/1, options_are_those_of_erpc/1,
          ends_are_told_wherever_it_was/1, the_fallback_asks_nodes_without_teleport/1]).
--export([leader/0, wait_for/1, fail/1, here/0]).
+-export([leader/0, wait_for/1, fail/1, here/0, stream/3]).
 
 -spec suite() -> [ct_suite:ct_info()].
 suite() ->
@@ -23,7 +24,7 @@ suite() ->
 all() ->
     [values_are_returned, outcomes_are_those_of_erpc, large_values_go_both_ways, each_function_has_a_process_of_its_own,
      output_goes_to_the_caller, a_group_leader_that_has_ended, a_killed_function_is_an_exit, a_late_value_gets_nowhere,
-     a_caller_that_ends_ends_its_function, nodedown_is_noconnection, a_node_without_apply_refuses,
+     a_caller_that_ends_ends_its_function, outcomes_come_behind_what_the_function_has_sent, nodedown_is_noconnection, a_node_without_apply_refuses,
      values_do_not_wait_for_each_other, a_node_without_apply_calls_itself_and_others,
      many_calls_at_once_have_their_own_values, results_that_are_too_large_are_errors,
      results_that_cannot_be_decoded_are_errors, multicalls_are_those_of_erpc,
@@ -169,6 +170,23 @@ a_caller_that_ends_ends_its_function(Config) ->
     Monitor = erlang:monitor(process, Pid),
     Pid ! go,
     ?assertMatch({'DOWN', Monitor, process, Pid, {teleport_apply, answered}}, teleport_test:receive_one()).
+
+%% As where one connection carries both.
+outcomes_come_behind_what_the_function_has_sent(Config) ->
+    Node = ?config(node, Config),
+    Numbers = lists:seq(1, 20),
+    [begin
+         ?assertEqual(Outcome, teleport_test:outcome(teleport_erpc, call, [Node, ?MODULE, stream, [self(), Numbers, End]])),
+         ?assertEqual(Numbers, [Number || {chunk, Number, _} <- teleport_test:mailbox()]),
+         _ = [?assertMatch({chunk, Number, _}, teleport_test:receive_one()) || Number <- Numbers]
+     end || {End, Outcome} <- [{return, {returned, return}}, {kill, {exit, {signal, killed}}}]].
+
+%% Sends what is large, and ends like that.
+stream(Caller, Numbers, End) ->
+    Chunk = binary:copy(<<1>>, 2 bsl 20),
+    [ok = teleport:send(Caller, {chunk, Number, Chunk}) || Number <- Numbers],
+    End =:= kill andalso exit(self(), kill),
+    End.
 
 nodedown_is_noconnection(_Config) ->
     {Peer, Node} = teleport_test:start_peer(),

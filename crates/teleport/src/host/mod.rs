@@ -364,12 +364,23 @@ impl Watch {
     ///
     /// [`ReplyError`] if the answer is too large, or the caller's node does not take its answers.
     pub fn reply(self, body: Segments) -> Result<(), ReplyError> {
+        let from = self.watched;
+        self.reply_from(from, body)
+    }
+
+    /// Answers a request as [`reply`](Self::reply) does, in the name of another process of the host's: the answer comes behind what that
+    /// one has sent to the pid of the process that waits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reply`](Self::reply).
+    pub fn reply_from(self, from: ProcessId, body: Segments) -> Result<(), ReplyError> {
         let _hurry = must_not_wait();
         if self.purpose == Purpose::Monitor || !self.end() {
             return Ok(());
         }
-        let sent = self.send(Kind::Reply(self.reference), body).or_else(Unsent::of_reply);
-        sent.inspect_err(|error| self.tell_rejection(&error.to_string()))
+        let sent = self.send(from, Kind::Reply(self.reference), body).or_else(Unsent::of_reply);
+        sent.inspect_err(|error| self.tell_rejection(from, &error.to_string()))
     }
 
     /// Says that a request is not going to be answered, though its process goes on: it cannot be read, say. If nobody waits
@@ -377,7 +388,7 @@ impl Watch {
     pub fn reject(self, why: &str) {
         let _hurry = must_not_wait();
         if self.purpose == Purpose::Call && self.end() {
-            self.tell_rejection(why);
+            self.tell_rejection(self.watched, why);
         }
     }
 
@@ -395,9 +406,9 @@ impl Watch {
     }
 
     /// Says to the caller, who is not in the table any more, that nobody is going to answer.
-    fn tell_rejection(&self, why: &str) {
+    fn tell_rejection(&self, from: ProcessId, why: &str) {
         // If the session has ended, its calls have too.
-        let _ = encode(why).map(|body| self.send(Kind::Reject(self.reference), body));
+        let _ = encode(why).map(|body| self.send(from, Kind::Reject(self.reference), body));
     }
 
     /// The thread that takes it out of the table is the one to answer.
@@ -405,9 +416,9 @@ impl Watch {
         Via::There(self.peer.clone()).end_hosted(self.reference, self.id)
     }
 
-    fn send(&self, kind: Kind, body: Segments) -> Result<(), Unsent> {
+    fn send(&self, from: ProcessId, kind: Kind, body: Segments) -> Result<(), Unsent> {
         let to = Destination::Process(self.watcher);
-        self.peer.send_exempt(Outgoing::of_kind(kind, self.watched, to, body))
+        self.peer.send_exempt(Outgoing::of_kind(kind, from, to, body))
     }
 }
 
@@ -416,7 +427,9 @@ impl Drop for Watch {
         let _hurry = must_not_wait();
         if self.end() {
             match self.purpose {
-                Purpose::Call => self.tell_rejection("the process that was to watch it is gone"),
+                Purpose::Call => {
+                    self.tell_rejection(self.watched, "the process that was to watch it is gone");
+                }
                 Purpose::Monitor => self.tell_down(reason::no_connection()),
             }
         }

@@ -55,13 +55,19 @@ fn caller(env: Env<'_>, number: u64) -> Term<'_> {
 }
 
 #[rustler::nif]
-fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>) -> NifResult<Term<'a>> {
+fn reply<'a>(env: Env<'a>, number: u64, body: Term<'a>, by: Term<'a>) -> NifResult<Term<'a>> {
     // A node that is about to stop still takes answers.
     let running = running::current();
     let Some(body) = small::answer(running.as_ref().map(|running| &running.identity), body)? else {
         return Ok(atoms::not_small().encode(env));
     };
-    Ok(match WATCHES.take(number).map_or(Ok(()), |watch| watch.reply(body)) {
+    // A process, or an atom for the one that is watched.
+    let by = if by.is_atom() { None } else { Some(ids::process_of(env, by.decode()?)?) };
+    let answered = WATCHES.take(number).map_or(Ok(()), |watch| {
+        let by = by.unwrap_or_else(|| watch.watched());
+        watch.reply_from(by, body)
+    });
+    Ok(match answered {
         Ok(()) => atoms::ok().encode(env),
         Err(error) => (atoms::error(), reply_error(env, &error)).encode(env),
     })
