@@ -7,6 +7,7 @@
 use crate::atoms;
 use crate::ids::{self, Identity};
 use crate::leaving::iovec;
+use crate::terms::naming;
 use rustler::types::atom::Atom;
 use rustler::types::map::MapIterator;
 use rustler::{Binary, Error, LocalPid, NifResult, Term};
@@ -142,11 +143,11 @@ impl Walk<'_> {
                     self.assembly.put_pid(&self.identity.as_pid(process));
                     Some(())
                 }
-                Err(_) => self.assembly.put_document(&term.to_binary()),
+                Err(_) => self.put_document(term),
             };
         }
         if term.is_ref() || term.is_port() {
-            return self.assembly.put_document(&term.to_binary());
+            return self.put_document(term);
         }
         if let Ok(float) = term.decode() {
             return self.assembly.put_float(float).ok();
@@ -163,6 +164,12 @@ impl Walk<'_> {
         if !self.left.whatever {
             return None;
         }
+        self.put_document(term)
+    }
+
+    /// What the virtual machine encodes: it may be of this node, or refer to what is.
+    fn put_document(&mut self, term: Term<'_>) -> Option<()> {
+        let _inside = naming::enter();
         self.assembly.put_document(&raw::document(term)?)
     }
 
