@@ -5,10 +5,14 @@
 -behaviour(application).
 -behaviour(supervisor).
 
--export([start/2, prep_stop/1, stop/1, init/1, is_starting/0, start_error/0, failed/1, supported/1, library/0]).
+-export([start/2, prep_stop/1, stop/1, init/1, is_starting/0, start_error/0, failed/1, supported/1, library/0, load/0]).
 
 %% The persistent term with the reason why the last start failed; `starting' while it is under way.
 -define(START_ERROR, {teleport, start_error}).
+
+%% Modules of OTP that a node without connections may not have loaded yet.
+-define(OF_OTP, [dist_util, inet_tcp_dist, inet_tcp, inet6_tcp, erl_epmd, erpc, logger_formatter, string, calendar, io_lib_format,
+                 io_lib_pretty]).
 
 %% The oldest release of OTP that is supported.
 -define(OTP, 25).
@@ -80,11 +84,15 @@ maybe_start([Condition | Conditions]) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% Loads all modules. Later there may be no descriptors left for their files, and nobody but peers would notice.
+%% Loads all modules, and those of OTP that connections of distributed Erlang and the log need. Later there may be no descriptors left
+%% for their files: then `net_kernel' would end with the first of these connections, and the node with it.
 -spec load() -> ok.
 load() ->
-    {ok, Modules} = application:get_key(teleport, modules),
-    _ = code:ensure_modules_loaded(Modules),
+    Own = case application:get_key(teleport, modules) of
+        {ok, Modules} -> Modules;
+        undefined -> [] % the path has the modules, and no application
+    end,
+    _ = code:ensure_modules_loaded(?OF_OTP ++ Own),
     ok.
 
 %% Whether a release of OTP is supported.

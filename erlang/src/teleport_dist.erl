@@ -59,8 +59,9 @@ childspecs() ->
     case whereis(teleport_sup) of
         undefined ->
             ok = loaded(),
-            %% The configuration.
+            %% The configuration, and the names of the modules.
             _ = application:load(teleport),
+            ok = teleport_app:load(),
             {ok, [supervisor()]};
         _Pid ->
             {ok, []}

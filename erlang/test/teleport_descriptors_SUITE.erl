@@ -7,11 +7,12 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([a_node_without_descriptors_serves_its_sessions_and_recovers/1,
          a_node_without_descriptors_says_why_it_does_not_connect/1, a_carrying_node_without_descriptors_goes_on/1,
+         a_carrier_has_loaded_what_it_runs/1, a_carriers_first_connection_may_take_the_last_descriptor/1,
          a_node_without_ports_serves_all/1]).
 %% Run on the nodes.
 -export([echoed/2]).
 
--import(teleport_test_carrier, [carrier/0, with/2, name/1, at/2, at/4, is_carried/2]).
+-import(teleport_test_carrier, [carrier/0, plain/0, with/2, name/1, at/2, at/4, is_carried/2]).
 
 -define(LARGE, (20 bsl 20)).
 
@@ -21,7 +22,8 @@ suite() ->
 
 all() ->
     [a_node_without_descriptors_serves_its_sessions_and_recovers, a_node_without_descriptors_says_why_it_does_not_connect,
-     a_carrying_node_without_descriptors_goes_on, a_node_without_ports_serves_all].
+     a_carrying_node_without_descriptors_goes_on, a_carrier_has_loaded_what_it_runs,
+     a_carriers_first_connection_may_take_the_last_descriptor, a_node_without_ports_serves_all].
 
 init_per_suite(Config) ->
     ok = teleport_test:distribute(),
@@ -74,7 +76,7 @@ a_node_without_descriptors_says_why_it_does_not_connect(_Config) ->
 a_carrying_node_without_descriptors_goes_on(_Config) ->
     with([carrier(), carrier(), carrier()], fun([A, B, C]) ->
         ?assertEqual(pong, at(C, net_adm, ping, [name(B)])),
-        ok = at(B, fun prepare/0),
+        ok = at(B, fun ready/0),
         Before = at(B, fun children/0),
         ok = limit(at(B, os, getpid, [])),
         Eater = at(B, fun() -> eat(fun a_file/0) end),
@@ -91,6 +93,26 @@ a_carrying_node_without_descriptors_goes_on(_Config) ->
             ?assertEqual(teleport_test_carrier:large(), at(From, erpc, call, [name(B), teleport_test_carrier, large, []]))
         end || From <- [A, C]],
         ?assertEqual(Before, at(B, fun children/0))
+    end).
+
+%% Without the application, and before there is any connection.
+a_carrier_has_loaded_what_it_runs(_Config) ->
+    with([carrier()], fun([A]) ->
+        {ok, Own} = at(A, application, get_key, [teleport, modules]),
+        ?assertEqual([], [Module || Module <- [dist_util, inet_tcp_dist, erpc, calendar | Own],
+                                    not at(A, erlang, module_loaded, [Module])])
+    end).
+
+%% Nothing is left to load a module with, which `net_kernel' would need to take the connection.
+a_carriers_first_connection_may_take_the_last_descriptor(_Config) ->
+    with([carrier(), plain()], fun([A, B]) ->
+        ok = at(A, fun ready/0),
+        ok = limit(at(A, os, getpid, [])),
+        Eater = at(A, fun() -> eat(fun a_file/0) end),
+        spared = at(A, fun() -> spare(Eater) end),
+        ?assertEqual(pong, at(B, net_adm, ping, [name(A)])),
+        ?assertEqual([name(B)], at(A, erlang, nodes, [])),
+        stop = at(A, erlang, send, [Eater, stop])
     end).
 
 %% The engine's connections are no ports. Nor does it begin without one: it only does not see whether the virtual machine stands still.
@@ -147,8 +169,12 @@ prepare() ->
         {ok, Modules} = application:get_key(Application, modules),
         _ = code:ensure_modules_loaded(Modules)
     end,
-    lists:foreach(Loaded, [kernel, stdlib, teleport]),
-    _ = code:ensure_modules_loaded([teleport_test, teleport_test_carrier, teleport_test_log, teleport_test_server]),
+    lists:foreach(Loaded, [kernel, stdlib]),
+    ready().
+
+%% Loads what these tests call, and notes warnings from now on. What a node needs it has loaded itself.
+ready() ->
+    _ = code:ensure_modules_loaded([teleport_test, teleport_test_carrier, teleport_test_log, teleport_test_server, net_adm, sys]),
     teleport_test_log:note().
 
 failed_accepts() ->
@@ -168,10 +194,25 @@ eat(Open, Parent, Held) ->
     case Open() of
         none ->
             Parent ! {self(), full},
-            receive stop -> ok after 5 -> eat(Open, Parent, Held) end;
+            receive
+                stop -> ok;
+                {spare, From} -> spare(From, Held)
+            after 5 -> eat(Open, Parent, Held)
+            end;
         One ->
             eat(Open, Parent, [One | Held])
     end.
+
+%% Has it give one file back, and take nothing more.
+spare(Eater) ->
+    Eater ! {spare, self()},
+    receive {Eater, spared} -> spared end.
+
+%% Files that nobody holds any more are closed.
+spare(From, [One | Held]) ->
+    ok = file:close(One),
+    From ! {self(), spared},
+    receive stop -> Held end.
 
 a_file() ->
     case file:open("/dev/null", [read, raw]) of
