@@ -176,10 +176,10 @@ init(For) ->
         {ok, State} -> {ok, State};
         {error, Reason} ->
             %% Who starts the application is told. Later there is nobody to be told, and a supervisor that tries again at once would
-            %% end the application, and maybe the node.
-            case teleport_app:is_starting() orelse carried() =/= none orelse Reason =:= library_was_loaded_anew of
+            %% end the application, or, where that is distributed Erlang's, the node.
+            case For =:= application andalso teleport_app:is_starting() orelse Reason =:= library_was_loaded_anew of
                 true -> {stop, Reason};
-                false -> {ok, failed(Reason, #state{is_wanted = IsWanted})}
+                false -> {ok, failed(Reason, #state{is_wanted = IsWanted, carries = carried() =/= none})}
             end
     end.
 
@@ -202,11 +202,15 @@ identity() ->
 -spec go_on(none | {{node(), non_neg_integer()}, teleport_nif:address()}, #state{}) -> {ok, #state{}} | {error, term()}.
 go_on(none, State) ->
     follow(State);
-go_on({Identity, Address}, State) ->
+go_on(Carried, State) ->
+    go_on(Carried, State, ?TRIES).
+
+-spec go_on({{node(), non_neg_integer()}, teleport_nif:address()}, #state{}, pos_integer()) -> {ok, #state{}} | {error, term()}.
+go_on({Identity, Address}, State, Tries) ->
     ok = teleport_dist:accept_anew(),
     %% A value that was set meanwhile is not to end distributed Erlang, which has begun.
     Wrong = teleport_config:check_again(State#state.wrong),
-    go_on(Identity, Address, State#state{carries = true, wrong = Wrong}, ?TRIES).
+    go_on(Identity, Address, State#state{carries = true, wrong = Wrong}, Tries).
 
 %% The engine of before may be about to close the port.
 -spec go_on({node(), non_neg_integer()}, teleport_nif:address(), #state{}, pos_integer()) -> {ok, #state{}} | {error, term()}.
@@ -226,6 +230,12 @@ only_at(Ip, Ports) ->
 
 %% Makes the engine follow the node's identity.
 -spec follow(#state{}) -> {ok, #state{}} | {error, term()}.
+follow(#state{carries = true, identity = none} = State) ->
+    %% It could not begin anew when it was tried last.
+    case carried() of
+        none -> {ok, State}; % distributed Erlang is ending
+        Carried -> go_on(Carried, rest(State), 1)
+    end;
 follow(#state{carries = true} = State) ->
     {ok, State};
 follow(#state{is_wanted = false} = State) ->
@@ -355,6 +365,8 @@ handle_call(name_goes, _From, #state{identity = Identity} = State) ->
     ok = teleport_nif:close_gate(),
     _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
     {reply, ok, Resting#state{going = Identity}};
+handle_call(application_started, _From, #state{carries = true, identity = none, failed = Reason} = State) ->
+    {reply, {error, Reason}, State};
 handle_call(application_started, _From, #state{carries = true} = State) ->
     Now = held(),
     case teleport_config:check_held(persistent_term:get(?BEGUN_WITH, Now), Now) of
@@ -442,19 +454,26 @@ handle_info(_Other, State) ->
 followed({ok, #state{identity = Identity} = Followed}, _State) ->
     _ = Identity =/= none andalso teleport_app:failed(none),
     {noreply, Followed};
-followed({error, Reason}, #state{carries = Carries} = State) when Carries; Reason =:= library_was_loaded_anew ->
+followed({error, library_was_loaded_anew = Reason}, State) ->
     {stop, Reason, State};
 followed({error, Reason}, State) ->
     {noreply, failed(Reason, State)}.
 
-%% The engine did not start: rests, until the next look at the identity.
+%% The engine did not start: rests, until the next look at the identity. What distributed Erlang goes over stays that: the node goes on
+%% without connections meanwhile.
 -spec failed(term(), #state{}) -> #state{}.
-failed(Reason, #state{failed = Before} = State) ->
+failed(Reason, #state{failed = Before, carries = Carries} = State) ->
     ok = teleport_app:failed(Reason),
     _ = Reason =:= Before orelse
+<<<<<<< HEAD
         teleport_log:say(error, "teleport did not start: ~ts; it is tried again every ~b s",
                          [teleport_check:said(Reason), ?LOOK_AFTER div 1000], #{}),
     (rest(State))#state{failed = Reason}.
+=======
+        logger:error("teleport did not start: ~ts; it is tried again every ~b s", [teleport_check:said(Reason), ?LOOK_AFTER div 1000],
+                     #{teleport => #{}}),
+    (rest(State))#state{failed = Reason, carries = Carries}.
+>>>>>>> 7362538 (Try an engine that distributed Erlang goes over again)
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->

@@ -17,7 +17,8 @@
          a_wrong_key_keeps_a_carrier_from_starting/1,
          a_wrong_value_does_not_end_a_carrier/1, a_broken_library_ends_the_node_with_a_line/1,
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1,
-         a_flag_that_is_repeated_counts_as_for_the_kernel/1, a_node_that_stops_needs_no_warning/1]).
+         a_flag_that_is_repeated_counts_as_for_the_kernel/1, a_node_that_stops_needs_no_warning/1,
+         an_engine_that_cannot_begin_anew_is_tried_again/1]).
 
 -import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2,
                                 name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, large/0, cookie/0]).
@@ -38,7 +39,7 @@ all() ->
      a_wrong_value_does_not_end_a_carrier,
      a_broken_library_ends_the_node_with_a_line,
      a_release_in_embedded_mode_carries, two_carriers_are_refused, a_flag_that_is_repeated_counts_as_for_the_kernel,
-     a_node_that_stops_needs_no_warning].
+     a_node_that_stops_needs_no_warning, an_engine_that_cannot_begin_anew_is_tried_again].
 
 init_per_suite(Config) ->
     ok = teleport_test:epmd(),
@@ -477,4 +478,27 @@ a_node_that_stops_needs_no_warning(_Config) ->
              stop(B)
          end || _ <- lists:seq(1, 5)],
         ?assertEqual(0, at(A, teleport_test_log, count, ["session down"]))
+    end).
+
+%% The node goes on without connections until it can.
+an_engine_that_cannot_begin_anew_is_tried_again(_Config) ->
+    with([carrier(), carrier()], fun([A, B]) ->
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        {ok, Address} = at(B, teleport_manager, address, []),
+        Supervisor = at(B, erlang, whereis, [teleport_sup]),
+        Watcher = watcher(A, B),
+        ok = at(B, teleport_test_log, note, []),
+        ok = at(B, application, set_env, [teleport, allow, no_list]),
+        true = at(B, fun() -> exit(whereis(teleport_manager), kill) end),
+        ?assertEqual(nodedown, told(Watcher)),
+        teleport_test:eventually(fun() -> at(B, teleport_test_log, count, ["teleport did not start"]) =:= 1 end),
+        ?assertEqual({error, not_running}, at(B, teleport_manager, address, [])),
+        ?assertEqual(pang, at(A, net_adm, ping, [name(B)])),
+        %% Who starts the application is told, and no supervisor gives up.
+        ?assertMatch({error, _}, at(B, teleport, start, [])),
+        ?assertEqual(Supervisor, at(B, erlang, whereis, [teleport_sup])),
+        ok = at(B, application, unset_env, [teleport, allow]),
+        teleport_test:eventually(fun() -> at(A, net_adm, ping, [name(B)]) =:= pong end),
+        ?assert(is_carried(A, B)),
+        ?assertEqual({ok, Address}, at(B, teleport_manager, address, []))
     end).
