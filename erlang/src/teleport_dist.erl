@@ -398,8 +398,13 @@ is_plain({error, _Reason}) -> false.
 %% A node is up: two nodes that carry are to know if what is between them is not carried all the same.
 -spec look_at(node()) -> ok.
 look_at(Node) ->
-    _ = lists:member(Node, nodes()) andalso connection(Node) =/= carried andalso spawn(fun() -> warn_if_carrier(Node) end),
-    ok.
+    case lists:member(Node, nodes()) andalso connection(Node) =/= carried of
+        true ->
+            _ = try spawn(fun() -> warn_if_carrier(Node) end) catch error:system_limit -> none end,
+            ok;
+        false ->
+            ok
+    end.
 
 -spec warn_if_carrier(node()) -> ok.
 warn_if_carrier(Node) ->

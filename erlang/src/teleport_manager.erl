@@ -59,6 +59,9 @@
 %% Milliseconds between two checks of the ticktime and the identity.
 -define(LOOK_AFTER, 5000).
 
+%% Milliseconds until it is tried again to begin anew where there was no process for it.
+-define(AGAIN_AFTER, 1000).
+
 %% How often an engine is started anew at a port that is taken, and how long it takes until it is tried again, in milliseconds.
 -define(TRIES, 20).
 -define(TRY_AFTER, 100).
@@ -169,7 +172,9 @@ init(For) ->
     process_flag(trap_exit, true),
     ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
-    ok = teleport_address:start_resolver(),
+    ok = try teleport_address:start_resolver()
+    catch error:system_limit -> ok % the first name that is looked up starts it
+    end,
     %% One that was killed may have left an engine, and an application that was started on distributed Erlang's.
     IsWanted = For =:= application orelse whereis(teleport_app) =/= undefined,
     case go_on(carried(), rest(#state{is_wanted = IsWanted})) of
@@ -441,7 +446,9 @@ handle_info({'DOWN', Monitor, process, _Pid, _Killed}, #state{questions = Questi
 handle_info(teleport_lost, State) ->
     case teleport_nif:address() of
         {error, not_running} ->
-            _ = spawn(fun teleport_sup:begin_anew/0),
+            _ = try spawn(fun teleport_sup:begin_anew/0)
+            catch error:system_limit -> erlang:send_after(?AGAIN_AFTER, self(), teleport_lost)
+            end,
             ok;
         _ ->
             ok % another one has been started since

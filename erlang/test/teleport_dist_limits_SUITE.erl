@@ -7,9 +7,9 @@
 -export([suite/0, all/0, init_per_suite/1, end_per_suite/1]).
 -export([a_message_over_max_message_is_carried/1, what_waits_for_all_peers/1, small_messages_are_not_pulled_ahead/1,
          who_does_not_wait_is_refused_and_who_need_not_goes_on/1, too_long_handshakes_end_the_channel/1,
-         handshakes_that_stall_are_bounded/1]).
+         handshakes_that_stall_are_bounded/1, a_plain_node_that_comes_at_the_limit_of_processes_ends_nothing/1]).
 
--import(teleport_test_carrier, [carrier/0, start/1, with/2, name/1, at/2, at/4, is_carried/2, watcher/2, told/1,
+-import(teleport_test_carrier, [carrier/0, plain/0, start/1, with/2, name/1, at/2, at/4, is_carried/2, watcher/2, told/1,
                                 told_of/2, next/0]).
 
 -define(PATIENCE, 30000).
@@ -21,7 +21,7 @@ suite() ->
 all() ->
     [a_message_over_max_message_is_carried, what_waits_for_all_peers, small_messages_are_not_pulled_ahead,
      who_does_not_wait_is_refused_and_who_need_not_goes_on, too_long_handshakes_end_the_channel,
-     handshakes_that_stall_are_bounded].
+     handshakes_that_stall_are_bounded, a_plain_node_that_comes_at_the_limit_of_processes_ends_nothing].
 
 init_per_suite(Config) ->
     ok = teleport_test:epmd(),
@@ -221,7 +221,37 @@ handshakes_that_stall_are_bounded(_Config) ->
         ?assert(is_carried(A, B))
     end).
 
+%% A process that asks it whether it carries is not to be had.
+a_plain_node_that_comes_at_the_limit_of_processes_ends_nothing(_Config) ->
+    with([start(["-proto_dist", "teleport", "+P", "1024"]), plain()], fun([A, B]) ->
+        ?assertEqual(pong, at(A, net_adm, ping, [name(B)])),
+        %% OTP itself needs a process for the connection: so it is there, and said to have come when there is none.
+        Answer = at(A, fun() ->
+            Manager = whereis(teleport_manager),
+            {Filler, Monitor} = spawn_monitor(fun() -> fill([]) end),
+            teleport_test:eventually(fun() -> erlang:system_info(process_count) >= erlang:system_info(process_limit) end),
+            Manager ! {nodeup, name(B), []},
+            Answered = try gen_server:call(Manager, nothing) catch exit:Reason -> Reason end,
+            Filler ! stop,
+            receive {'DOWN', Monitor, process, Filler, normal} -> Answered end
+        end),
+        ?assertEqual({error, badarg}, Answer)
+    end).
+
 %% At nodes.
+
+%% Takes all processes that there are, until it is told to stop.
+fill(Fillers) ->
+    try spawn(fun() -> receive stop -> ok end end) of
+        Filler -> fill([Filler | Fillers])
+    catch
+        error:system_limit ->
+            %% Each attempt is an error in the log of the virtual machine.
+            receive
+                stop -> [exit(Filler, kill) || Filler <- Fillers], ok
+            after 1 -> fill(Fillers)
+            end
+    end.
 
 number(Sink, Sent, N) ->
     Sink ! N,
