@@ -49,8 +49,17 @@
 %% The persistent term with the configuration that was set when the engine began.
 -define(BEGUN_WITH, {?MODULE, begun_with}).
 
-%% How long distributed Erlang's end waits for what is on its way, in milliseconds. `net_kernel' has two seconds for all of it.
--define(CARRIED_TIMEOUT, 700).
+%% How long distributed Erlang's end waits for what is on its way, and how long for the engine to end, in milliseconds. With the node
+%% `net_kernel' has two seconds for its end. Where it was started at run time its supervisor has one, and is killed then.
+-define(AT_STOP, {700, 1500}).
+-define(AT_RUN_TIME, {300, 500}).
+
+%% How long `net_kernel' waits for the manager when it ends, in milliseconds, whatever that is at.
+-define(ENDS_WITHIN, 5000).
+
+%% How long to wait for what `net_kernel' knows, in milliseconds: when an engine starts for the application, and at each look.
+-define(KNOWN_AT_START, 5000).
+-define(KNOWN_AT_LOOK, 100).
 
 %% Milliseconds between two checks whether the name has gone, and the number of checks.
 -define(GONE_AFTER, 20).
@@ -81,7 +90,7 @@ carry(Identity, Place) ->
 carry_nothing() ->
     %% Whether or not there is a manager.
     _ = persistent_term:erase(?CARRIED),
-    try gen_server:call(?MODULE, carry_nothing, infinity)
+    try gen_server:call(?MODULE, carry_nothing, ?ENDS_WITHIN)
     catch exit:_ -> ok
     end.
 
@@ -262,8 +271,12 @@ rest(#state{questions = Questions, going = Going, is_wanted = IsWanted, wrong = 
 
 -spec start_engine({node(), non_neg_integer()}, #state{}) -> {ok, #state{}} | {error, term()}.
 start_engine(Identity, State) ->
-    ok = follow_allowed(),
-    start_checked(Identity, ticktime(), teleport_address:listen(), State).
+    ok = follow_allowed(?KNOWN_AT_START),
+    Ticktime = case ticktime(?KNOWN_AT_START) of
+        unknown -> ticktime_at_first();
+        Seconds -> Seconds
+    end,
+    start_checked(Identity, Ticktime, teleport_address:listen(), State).
 
 %% The configuration may have been changed since the application was started, or not have been looked at yet.
 -spec start_checked({node(), non_neg_integer()}, pos_integer(), map(), #state{}) -> {ok, #state{}} | {error, term()}.
@@ -338,12 +351,17 @@ reason(Reason) -> Reason.
 %% Stops the engine, after it has delivered pending messages for at most `Timeout' milliseconds.
 -spec stop_engine(non_neg_integer()) -> ok.
 stop_engine(Timeout) ->
+    %% To say goodbye to peers takes up to a second more.
+    stop_engine(Timeout, Timeout + 2000).
+
+%% The same; it may go on saying goodbye after that many milliseconds.
+-spec stop_engine(non_neg_integer(), non_neg_integer()) -> ok.
+stop_engine(Timeout, Longest) ->
     case teleport_nif:stop(Timeout) of
         ok ->
-            %% To say goodbye to peers takes up to a second more.
             receive
                 {teleport_stopped, _Unconfirmed} -> ok
-            after Timeout + 2000 -> ok
+            after Longest -> ok
             end;
         _ ->
             ok
@@ -363,13 +381,16 @@ handle_call({carry, Identity, {Interface, Ports}}, _From, State) ->
         {error, Reason} -> {reply, {error, Reason}, rest(State)}
     end;
 handle_call(carry_nothing, _From, State) ->
-    ok = stop_engine(?CARRIED_TIMEOUT),
-    {reply, ok, rest(State)};
-handle_call(name_goes, _From, #state{identity = Identity} = State) ->
-    Resting = rest(State),
-    ok = teleport_nif:close_gate(),
-    _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
-    {reply, ok, Resting#state{going = Identity}};
+    {Timeout, Longest} = case is_started_at_run_time() of
+        true -> ?AT_RUN_TIME;
+        false -> ?AT_STOP
+    end,
+    ok = stop_engine(Timeout, Longest),
+    {reply, ok, let_go(State)};
+handle_call(name_goes, _From, State) ->
+    {_Timeout, Longest} = ?AT_RUN_TIME,
+    ok = stop_engine(0, Longest),
+    {reply, ok, let_go(State)};
 handle_call(application_started, _From, #state{carries = true, identity = none, failed = Reason} = State) ->
     {reply, {error, Reason}, State};
 handle_call(application_started, _From, #state{carries = true} = State) ->
@@ -390,6 +411,19 @@ handle_call({route, Node}, From, #state{questions = Questions} = State) ->
     end;
 handle_call(_Request, _From, State) ->
     {reply, {error, badarg}, State}.
+
+%% Nothing decodes terms any more, not even an engine that still ends, until the name has gone.
+-spec let_go(#state{}) -> #state{}.
+let_go(#state{identity = Identity} = State) ->
+    Resting = rest(State),
+    ok = teleport_nif:close_gate(),
+    _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
+    Resting#state{going = Identity}.
+
+%% By `net_kernel:start/1,2', and not by a flag. A node that ends answers this, too.
+-spec is_started_at_run_time() -> boolean().
+is_started_at_run_time() ->
+    init:get_argument(sname) =:= error andalso init:get_argument(name) =:= error.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_cast({What, Node}, #state{questions = Questions} = State) when What =:= teleport_up; What =:= teleport_down ->
@@ -434,7 +468,7 @@ handle_info({forget_route, _Node} = Forget, State) ->
 handle_info(look, State) ->
     _ = erlang:send_after(?LOOK_AFTER, self(), look),
     Looked = State#state{wrong = teleport_config:check_again(State#state.wrong)},
-    _ = Looked#state.identity =/= none andalso follow_allowed(),
+    _ = Looked#state.identity =/= none andalso follow_allowed(?KNOWN_AT_LOOK),
     ok = guard(Looked),
     followed(follow(follow_allow(follow_ticktime(Looked))), Looked);
 handle_info({'DOWN', Monitor, process, _Pid, {creation, _, _} = Answer}, #state{lives = Lives} = State) ->
@@ -472,15 +506,9 @@ followed({error, Reason}, State) ->
 failed(Reason, #state{failed = Before, carries = Carries} = State) ->
     ok = teleport_app:failed(Reason),
     _ = Reason =:= Before orelse
-<<<<<<< HEAD
         teleport_log:say(error, "teleport did not start: ~ts; it is tried again every ~b s",
                          [teleport_check:said(Reason), ?LOOK_AFTER div 1000], #{}),
-    (rest(State))#state{failed = Reason}.
-=======
-        logger:error("teleport did not start: ~ts; it is tried again every ~b s", [teleport_check:said(Reason), ?LOOK_AFTER div 1000],
-                     #{teleport => #{}}),
     (rest(State))#state{failed = Reason, carries = Carries}.
->>>>>>> 7362538 (Try an engine that distributed Erlang goes over again)
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, _State) ->
@@ -515,7 +543,9 @@ follow_ticktime(#state{identity = none} = State) ->
 follow_ticktime(#state{ticktime = configured} = State) ->
     State;
 follow_ticktime(#state{ticktime = Before} = State) ->
-    case ticktime() of
+    case ticktime(?KNOWN_AT_LOOK) of
+        unknown ->
+            State;
         Before ->
             State;
         Ticktime ->
@@ -524,13 +554,18 @@ follow_ticktime(#state{ticktime = Before} = State) ->
     end.
 
 %% Makes the engine follow the list of nodes that distributed Erlang lets in (`net_kernel:allow/1').
--spec follow_allowed() -> ok.
-follow_allowed() ->
-    try net_kernel:allowed() of
+-spec follow_allowed(timeout()) -> ok.
+follow_allowed(Timeout) ->
+    case known(allowed, Timeout) of
         {ok, Allowed} -> teleport_answers:allowed_are(Allowed);
-        ignored -> ok
-    catch
-        exit:_ -> ok % distributed Erlang is ending
+        _ -> ok % `ignored', or unknown at present
+    end.
+
+%% What `net_kernel' answers. It may wait for this process, as when it ends: so this one does not wait for it for long.
+-spec known(allowed | get_net_ticktime, timeout()) -> term() | unknown.
+known(Function, Timeout) ->
+    try erpc:call(node(), net_kernel, Function, [], Timeout)
+    catch _:_ -> unknown % it takes too long, or is ending, or there are too many processes
     end.
 
 %% One that was killed is started anew: without it the name would go while the engine runs. Where it has ended because the name goes
@@ -570,16 +605,18 @@ follow_allow(#state{allow = Before, carries = Carries} = State) ->
 %% As configured: distributed Erlang may wait for the engine to start, and not answer.
 -spec ticktime_at_first() -> pos_integer().
 ticktime_at_first() ->
-    min(application:get_env(kernel, net_ticktime, 60), teleport_config:most(net_ticktime)).
+    at_most(application:get_env(kernel, net_ticktime, 60)).
 
 %% A ticktime of weeks means that no ticks are wanted.
--spec ticktime() -> pos_integer().
-ticktime() ->
-    Seconds = try net_kernel:get_net_ticktime() of
-        {ongoing_change_to, Next} -> Next;
-        ignored -> 60;
-        Now -> Now
-    catch
-        exit:_ -> 60 % distributed Erlang is ending
-    end,
+-spec ticktime(timeout()) -> pos_integer() | unknown.
+ticktime(Timeout) ->
+    case known(get_net_ticktime, Timeout) of
+        unknown -> unknown;
+        ignored -> at_most(60);
+        {ongoing_change_to, Next} -> at_most(Next);
+        Now -> at_most(Now)
+    end.
+
+-spec at_most(pos_integer()) -> pos_integer().
+at_most(Seconds) ->
     min(Seconds, teleport_config:most(net_ticktime)).

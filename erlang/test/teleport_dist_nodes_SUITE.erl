@@ -18,7 +18,8 @@
          a_wrong_value_does_not_end_a_carrier/1, a_broken_library_ends_the_node_with_a_line/1,
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1,
          a_flag_that_is_repeated_counts_as_for_the_kernel/1, a_node_that_stops_needs_no_warning/1,
-         an_engine_that_cannot_begin_anew_is_tried_again/1]).
+         an_engine_that_cannot_begin_anew_is_tried_again/1,
+         distribution_stops_in_time_beside_a_peer_that_stands_still/1, a_net_kernel_that_stands_still_does_not_hold_the_manager/1]).
 
 -import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2,
                                 name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, large/0, cookie/0]).
@@ -39,7 +40,8 @@ all() ->
      a_wrong_value_does_not_end_a_carrier,
      a_broken_library_ends_the_node_with_a_line,
      a_release_in_embedded_mode_carries, two_carriers_are_refused, a_flag_that_is_repeated_counts_as_for_the_kernel,
-     a_node_that_stops_needs_no_warning, an_engine_that_cannot_begin_anew_is_tried_again].
+     a_node_that_stops_needs_no_warning, an_engine_that_cannot_begin_anew_is_tried_again,
+     distribution_stops_in_time_beside_a_peer_that_stands_still, a_net_kernel_that_stands_still_does_not_hold_the_manager].
 
 init_per_suite(Config) ->
     ok = teleport_test:epmd(),
@@ -501,4 +503,35 @@ an_engine_that_cannot_begin_anew_is_tried_again(_Config) ->
         teleport_test:eventually(fun() -> at(A, net_adm, ping, [name(B)]) =:= pong end),
         ?assert(is_carried(A, B)),
         ?assertEqual({ok, Address}, at(B, teleport_manager, address, []))
+    end).
+
+%% The supervisor of distribution that was started at run time has a second, and the node has its name as long as `net_kernel' ends.
+distribution_stops_in_time_beside_a_peer_that_stands_still(_Config) ->
+    with([carrier(), carrier(), anonymous(["-proto_dist", "teleport"])], fun([A, B, C]) ->
+        Start = fun() ->
+            {ok, _} = at(C, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]]),
+            true = at(C, erlang, set_cookie, [list_to_atom(cookie())]),
+            {element(1, C), at(C, erlang, node, [])}
+        end,
+        ?assertEqual(pong, at(Start(), net_adm, ping, [name(A)])),
+        Pid = at(A, os, getpid, []),
+        teleport_test:signal(stop, Pid),
+        try
+            %% It confirms nothing.
+            at(C, fun() -> [{nobody, name(A)} ! large() || _ <- [1, 2]], ok end),
+            ?assertEqual({ok, nonode@nohost}, at(C, fun() -> {net_kernel:stop(), node()} end)),
+            Again = Start(),
+            teleport_test:eventually(fun() -> at(B, net_adm, ping, [name(Again)]) =:= pong end),
+            ?assert(is_carried(B, Again))
+        after
+            teleport_test:signal(cont, Pid)
+        end
+    end).
+
+%% Each would wait for the other when distributed Erlang ends.
+a_net_kernel_that_stands_still_does_not_hold_the_manager(_Config) ->
+    with([carrier()], fun([A]) ->
+        ok = at(A, sys, suspend, [net_kernel]),
+        ?assertEqual({error, badarg}, at(A, fun() -> teleport_manager ! look, gen_server:call(teleport_manager, nothing) end)),
+        ok = at(A, sys, resume, [net_kernel])
     end).
