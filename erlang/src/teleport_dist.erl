@@ -94,45 +94,52 @@ loaded() ->
     %% What the code server would say of it.
     #{level := Level} = logger:get_primary_config(),
     ok = logger:set_primary_config(level, none),
-    Loaded = case teleport_app:library() of
-        {error, embedded} ->
-            ok = run_on_load(),
-            teleport_app:library();
-        Other ->
-            Other
+    Loaded = try library()
+    after
+        ok = logger:set_primary_config(level, Level)
     end,
-    ok = logger:set_primary_config(level, Level),
     case Loaded of
         ok ->
             ok;
         {error, {nif_not_loaded, File, Why}} ->
             refuse(io_lib:format("the library ~ts.so cannot be loaded: ~ts", [File, Why]));
+        {error, {on_load, Reason}} ->
+            refuse(io_lib:format("a module of the release cannot be loaded: ~0tp", [Reason]));
         {error, Reason} ->
             refuse(io_lib:format("~0tp", [Reason]))
     end.
 
 %% A release has loaded its modules by now, but their functions for that are called after distributed Erlang has begun.
--spec run_on_load() -> ok | no_return().
-run_on_load() ->
-    try
-        ok = init:run_on_load_handlers()
-    catch
-        exit:Reason -> refuse(io_lib:format("a module of the release cannot be loaded: ~0tp", [Reason]))
+-spec library() -> ok | {error, term()}.
+library() ->
+    case teleport_app:library() of
+        {error, embedded} ->
+            try init:run_on_load_handlers() of
+                ok -> teleport_app:library()
+            catch
+                exit:Reason -> {error, {on_load, Reason}}
+            end;
+        Other ->
+            Other
     end.
 
 -spec refuse(iolist()) -> no_return().
 refuse(Why) ->
-    Text = ["teleport cannot carry distributed Erlang (-proto_dist teleport): ", Why],
+    Text = unicode:characters_to_list(["teleport cannot carry distributed Erlang (-proto_dist teleport): ", Why]),
     case init:get_status() of
-        {started, _} -> exit(unicode:characters_to_list(Text));
+        {started, _} ->
+            %% To who has called `net_kernel:start/2' OTP does not say why.
+            logger:error("~ts", [Text], #{teleport => #{}}),
+            exit(Text);
         %% What the supervisors of a node that starts would print hides the reason.
-        _ -> stop_with(Text)
+        _ ->
+            stop_with(Text)
     end.
 
--spec stop_with(iolist()) -> no_return().
+-spec stop_with(string()) -> no_return().
 stop_with(Text) ->
     %% In one line, whatever the reason is made of.
-    Line = [case C of $\n -> $\s; _ -> C end || C <- unicode:characters_to_list(Text)] ++ "\n",
+    Line = [case C of $\n -> $\s; _ -> C end || C <- Text] ++ "\n",
     case whereis(standard_error) of
         undefined -> true = erlang:display_string(Line); % it is started later
         _Pid -> ok = io:put_chars(standard_error, Line)

@@ -16,6 +16,7 @@
          the_application_may_come_and_go/1, what_is_set_too_late_is_told/1,
          a_wrong_key_keeps_a_carrier_from_starting/1,
          a_wrong_value_does_not_end_a_carrier/1, a_broken_library_ends_the_node_with_a_line/1,
+         a_broken_library_is_logged_at_run_time/1,
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1,
          a_flag_that_is_repeated_counts_as_for_the_kernel/1, a_node_that_stops_needs_no_warning/1,
          an_engine_that_cannot_begin_anew_is_tried_again/1,
@@ -38,7 +39,7 @@ all() ->
      hidden_nodes_stay_hidden, ipv6_carries, a_remote_shell_works, distribution_stops_and_starts_again,
      the_application_may_come_and_go, what_is_set_too_late_is_told, a_wrong_key_keeps_a_carrier_from_starting,
      a_wrong_value_does_not_end_a_carrier,
-     a_broken_library_ends_the_node_with_a_line,
+     a_broken_library_ends_the_node_with_a_line, a_broken_library_is_logged_at_run_time,
      a_release_in_embedded_mode_carries, two_carriers_are_refused, a_flag_that_is_repeated_counts_as_for_the_kernel,
      a_node_that_stops_needs_no_warning, an_engine_that_cannot_begin_anew_is_tried_again,
      distribution_stops_in_time_beside_a_peer_that_stands_still, a_net_kernel_that_stands_still_does_not_hold_the_manager].
@@ -408,6 +409,19 @@ a_broken_library_ends_the_node_with_a_line(Config) ->
     Said = os:cmd("erl -noshell -proto_dist teleport -sname " ++ peer:random_name() ++ " -pa " ++ broken(Config) ++ " 2>&1; echo ended $?"),
     ?assertMatch(["teleport cannot carry distributed Erlang (-proto_dist teleport): the library " ++ _, "ended 1"],
                  string:tokens(Said, "\r\n")).
+
+%% Who starts distributed Erlang gets to know no more than that it did not start.
+a_broken_library_is_logged_at_run_time(Config) ->
+    Args = ["-proto_dist", "teleport", "-pa", broken(Config), "-pa", filename:dirname(code:which(?MODULE))],
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args}),
+    with([{Peer, nonode@nohost}], fun([A]) ->
+        teleport_test:eventually(fun() -> element(1, at(A, init, get_status, [])) =:= started end),
+        ok = at(A, teleport_test_log, note, []),
+        Before = at(A, logger, get_primary_config, []),
+        ?assertMatch({error, _}, at(A, net_kernel, start, [[list_to_atom(peer:random_name()), shortnames]])),
+        ?assert(at(A, teleport_test_log, count, ["(-proto_dist teleport): the library"]) > 0),
+        ?assertEqual(Before, at(A, logger, get_primary_config, []))
+    end).
 
 %% The application, with something that is no library.
 broken(Config) ->
