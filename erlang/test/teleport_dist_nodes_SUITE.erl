@@ -20,7 +20,8 @@
          a_release_in_embedded_mode_carries/1, two_carriers_are_refused/1,
          a_flag_that_is_repeated_counts_as_for_the_kernel/1, a_node_that_stops_needs_no_warning/1,
          an_engine_that_cannot_begin_anew_is_tried_again/1,
-         distribution_stops_in_time_beside_a_peer_that_stands_still/1, a_net_kernel_that_stands_still_does_not_hold_the_manager/1]).
+         distribution_stops_in_time_beside_a_peer_that_stands_still/1, a_net_kernel_that_stands_still_does_not_hold_the_manager/1,
+         overlapping_partitions_are_prevented/1]).
 
 -import(teleport_test_carrier, [carrier/0, plain/0, start/1, start_as/2, start_at/2, start_in/2, anonymous/1, stop/1, with/2,
                                 name/1, at/2, at/4, is_up/2, is_carried/2, watcher/2, told/1, large/0, cookie/0]).
@@ -42,7 +43,8 @@ all() ->
      a_broken_library_ends_the_node_with_a_line, a_broken_library_is_logged_at_run_time,
      a_release_in_embedded_mode_carries, two_carriers_are_refused, a_flag_that_is_repeated_counts_as_for_the_kernel,
      a_node_that_stops_needs_no_warning, an_engine_that_cannot_begin_anew_is_tried_again,
-     distribution_stops_in_time_beside_a_peer_that_stands_still, a_net_kernel_that_stands_still_does_not_hold_the_manager].
+     distribution_stops_in_time_beside_a_peer_that_stands_still, a_net_kernel_that_stands_still_does_not_hold_the_manager,
+     overlapping_partitions_are_prevented].
 
 init_per_suite(Config) ->
     ok = teleport_test:epmd(),
@@ -548,4 +550,24 @@ a_net_kernel_that_stands_still_does_not_hold_the_manager(_Config) ->
         ok = at(A, sys, suspend, [net_kernel]),
         ?assertEqual({error, badarg}, at(A, fun() -> teleport_manager ! look, gen_server:call(teleport_manager, nothing) end)),
         ok = at(A, sys, resume, [net_kernel])
+    end).
+
+%% As OTP does by default: a node does not stay with two others that have lost each other, and all come together again.
+overlapping_partitions_are_prevented(_Config) ->
+    Start = fun() ->
+        Args = ["-sname", peer:random_name(), "-setcookie", cookie(), "-proto_dist", "teleport" | teleport_test:code_path()],
+        {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args}),
+        {Peer, peer:call(Peer, erlang, node, [])}
+    end,
+    with([Start(), Start(), Start()], fun([A, B, C] = All) ->
+        Together = fun() ->
+            _ = [at(One, net_kernel, connect_node, [name(Other)]) || One <- All, Other <- All, One =/= Other],
+            lists:all(fun({One, Other}) -> is_up(One, Other) end, [{One, Other} || One <- All, Other <- All, One =/= Other])
+        end,
+        teleport_test:eventually(Together),
+        [?assertEqual(ok, at(One, global, sync, [])) || One <- All],
+        true = at(A, erlang, disconnect_node, [name(B)]),
+        teleport_test:eventually(fun() -> not (is_up(C, A) andalso is_up(C, B)) end),
+        teleport_test:eventually(Together),
+        [?assert(is_carried(One, Other)) || {One, Other} <- [{A, B}, {B, C}, {C, A}]]
     end).
