@@ -54,7 +54,7 @@
 -define(AT_STOP, {700, 1500}).
 -define(AT_RUN_TIME, {300, 500}).
 
-%% How long `net_kernel' waits for the manager when it ends, in milliseconds, whatever that is at.
+%% How long `net_kernel' waits for the manager when it ends, in milliseconds: the manager may be starting an engine.
 -define(ENDS_WITHIN, 5000).
 
 %% How long to wait for what `net_kernel' knows, in milliseconds: when an engine starts for the application, and at each look.

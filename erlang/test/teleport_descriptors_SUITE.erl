@@ -162,9 +162,8 @@ limit(OsPid) ->
 
 %% At nodes.
 
-%% Loads what may be needed when files cannot be read, starts OTP's resolver likewise, and notes warnings from now on.
+%% Loads what OTP may need when files cannot be read.
 prepare() ->
-    {ok, _} = inet:getaddrs("localhost", inet),
     Loaded = fun(Application) ->
         {ok, Modules} = application:get_key(Application, modules),
         _ = code:ensure_modules_loaded(Modules)
@@ -172,8 +171,9 @@ prepare() ->
     lists:foreach(Loaded, [kernel, stdlib]),
     ready().
 
-%% Loads what these tests call, and notes warnings from now on. What a node needs it has loaded itself.
+%% Loads what these tests call, waits for OTP's resolver, and notes warnings from now on. What a node needs it has loaded itself.
 ready() ->
+    {ok, _} = inet:getaddrs("localhost", inet),
     _ = code:ensure_modules_loaded([teleport_test, teleport_test_carrier, teleport_test_log, teleport_test_server, net_adm, sys]),
     teleport_test_log:note().
 
