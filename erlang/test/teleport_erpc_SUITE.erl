@@ -24,7 +24,8 @@ suite() ->
 all() ->
     [values_are_returned, outcomes_are_those_of_erpc, large_values_go_both_ways, each_function_has_a_process_of_its_own,
      output_goes_to_the_caller, a_group_leader_that_has_ended, a_killed_function_is_an_exit, a_late_value_gets_nowhere,
-     a_caller_that_ends_ends_its_function, outcomes_come_behind_what_the_function_has_sent, nodedown_is_noconnection, a_node_without_apply_refuses,
+     a_caller_that_ends_ends_its_function, outcomes_come_behind_what_the_function_has_sent, nodedown_is_noconnection,
+     a_node_without_apply_refuses,
      values_do_not_wait_for_each_other, a_node_without_apply_calls_itself_and_others,
      many_calls_at_once_have_their_own_values, results_that_are_too_large_are_errors,
      results_that_cannot_be_decoded_are_errors, multicalls_are_those_of_erpc,
