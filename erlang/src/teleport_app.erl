@@ -11,8 +11,8 @@
 -define(START_ERROR, {teleport, start_error}).
 
 %% Modules of OTP that a node without connections may not have loaded yet.
--define(OF_OTP, [dist_util, inet_tcp_dist, inet_tcp, inet6_tcp, erl_epmd, erpc, logger_formatter, string, calendar, io_lib_format,
-                 io_lib_pretty]).
+-define(OF_OTP, [dist_util, inet_tcp_dist, inet_tcp, inet6_tcp, erl_epmd, erpc, logger_formatter, string, calendar, io_lib,
+                 io_lib_format, io_lib_pretty, erl_error]).
 
 %% The oldest release of OTP that is supported.
 -define(OTP, 25).

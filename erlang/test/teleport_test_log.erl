@@ -29,11 +29,11 @@ notes(Events) ->
         {said, From} -> From ! {said, Events}, notes(Events)
     end.
 
-%% How many of them have that text.
+%% How many of them begin with that text: OTP's reports on its logger have the events in them.
 -spec count(string()) -> non_neg_integer().
 count(Text) ->
     {ok, #{config := Notes}} = logger:get_handler_config(?MODULE),
     Notes ! {said, self()},
     receive
-        {said, Events} -> length([Event || Event <- Events, string:find(element(2, said(Event)), Text) =/= nomatch])
+        {said, Events} -> length([Event || Event <- Events, string:prefix(element(2, said(Event)), Text) =/= nomatch])
     end.
