@@ -55,13 +55,15 @@ impl GenServer for Desk {
     }
 }
 
-/// `peer <name> <middle> <ip>:<port>`: a peer, until its standard input ends.
+/// `peer <name>@<ip> <middle> <ip>:<port>`: a peer that listens at its address, until its standard input ends.
 pub(crate) async fn peer(mut arguments: VecDeque<String>) -> Result<()> {
     let mut next = || arguments.pop_front().ok_or("siege peer takes three arguments");
     let (name, middle, address): (String, NodeName, SocketAddr) =
         (next()?, next()?.parse()?, next()?.parse()?);
     let peers = StaticPeers::from_iter([(middle.clone(), address)]);
-    let node = Node::builder(&name).cookie(COOKIE).resolver(peers).start().await?;
+    let ip = name.split_once('@').ok_or("a peer has an address in its name")?.1.parse()?;
+    let node =
+        Node::builder(&name).listen(SocketAddr::new(ip, 0)).cookie(COOKIE).resolver(peers).start().await?;
     let taken = take(&node, "taker")?;
     let _desk = node.register_server("desk", Desk { taken, middle })?;
     println!("victim {} {}", node.name(), node.address());
@@ -126,7 +128,8 @@ impl Stage {
         let healthy = start("healthy@127.0.0.1".into()).await?;
         let mut still = Vec::new();
         for number in 0..STOPPED {
-            still.push(start(format!("still{number}@127.0.0.1")).await?);
+            // Each at an address of its own, as hosts are: peers at one address share what they may send.
+            still.push(start(format!("still{number}@127.0.1.{}", number + 1)).await?);
         }
         Ok(Self { process: node.process(), node, from_healthy, healthy, still })
     }
