@@ -170,7 +170,7 @@ handle_info({'DOWN', Monitor, process, Pid, Reason}, Working) ->
         {_From, Rest} when Reason =:= {?MODULE, answered} ->
             {noreply, Rest, ?IDLE};
         {From, Rest} ->
-            ok = teleport_relay:reply(From, {exit, {signal, Reason}}, Pid),
+            ok = reply(From, {exit, {signal, Reason}}, Pid),
             {noreply, Rest, ?IDLE};
         error ->
             {noreply, Working, ?IDLE}
@@ -192,6 +192,15 @@ work(From, Leader, {Node, Module, Function, Args}) ->
     end,
     ok = teleport_relay:reply(From, Outcome, self()),
     exit({?MODULE, answered}).
+
+%% Replies in the name of a worker that has ended. A reason may take long to be encoded, for which this server has no time.
+-spec reply(gen_server:from(), term(), pid()) -> ok.
+reply(From, Outcome, Worker) ->
+    Reply = [From, Outcome, Worker],
+    _ = try spawn(teleport_relay, reply, Reply)
+    catch error:system_limit -> apply(teleport_relay, reply, Reply)
+    end,
+    ok.
 
 %% Applies a function for a cast.
 -spec work(pid(), {module(), atom(), [term()]}) -> term().

@@ -54,8 +54,8 @@
 -define(AT_STOP, {700, 1500}).
 -define(AT_RUN_TIME, {300, 500}).
 
-%% How long `net_kernel' waits for the manager when it ends, in milliseconds: the manager may be starting an engine.
--define(ENDS_WITHIN, 5000).
+%% How long `net_kernel' waits for the manager when it ends, in milliseconds, of its two seconds.
+-define(ENDS_WITHIN, 1700).
 
 %% How long to wait for what `net_kernel' knows, in milliseconds: when an engine starts for the application, and at each look.
 -define(KNOWN_AT_START, 5000).
@@ -64,6 +64,8 @@
 %% Milliseconds between two checks whether the name has gone, and the number of checks.
 -define(GONE_AFTER, 20).
 -define(GONE_TRIES, 400).
+%% The number of checks where the manager ends, too.
+-define(GOING_TRIES, 20).
 
 %% Milliseconds between two checks of the ticktime and the identity.
 -define(LOOK_AFTER, 5000).
@@ -222,7 +224,7 @@ go_on(Carried, State) ->
 -spec go_on({{node(), non_neg_integer()}, teleport_nif:address()}, #state{}, pos_integer()) -> {ok, #state{}} | {error, term()}.
 go_on({Identity, Address}, State, Tries) ->
     ok = teleport_dist:accept_anew(),
-    %% A value that was set meanwhile is not to end distributed Erlang, which has begun.
+    %% A value that was set meanwhile is not to take connections from distributed Erlang, which has begun.
     Wrong = teleport_config:check_again(State#state.wrong),
     go_on(Identity, Address, State#state{carries = true, wrong = Wrong}, Tries).
 
@@ -357,6 +359,8 @@ stop_engine(Timeout) ->
 %% The same; it may go on saying goodbye after that many milliseconds.
 -spec stop_engine(non_neg_integer(), non_neg_integer()) -> ok.
 stop_engine(Timeout, Longest) ->
+    %% Of an engine that took longer.
+    receive {teleport_stopped, _Before} -> ok after 0 -> ok end,
     case teleport_nif:stop(Timeout) of
         ok ->
             receive
@@ -414,11 +418,12 @@ handle_call(_Request, _From, State) ->
 
 %% Nothing decodes terms any more, not even an engine that still ends, until the name has gone.
 -spec let_go(#state{}) -> #state{}.
-let_go(#state{identity = Identity} = State) ->
+let_go(State) ->
     Resting = rest(State),
     ok = teleport_nif:close_gate(),
     _ = erlang:send_after(?GONE_AFTER, self(), {going, ?GONE_TRIES}),
-    Resting#state{going = Identity}.
+    %% Whether or not there is an engine for it.
+    Resting#state{going = identity()}.
 
 %% By `net_kernel:start/1,2', and not by a flag. A node that ends answers this, too.
 -spec is_started_at_run_time() -> boolean().
@@ -511,12 +516,23 @@ failed(Reason, #state{failed = Before, carries = Carries} = State) ->
     (rest(State))#state{failed = Reason, carries = Carries}.
 
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, _State) ->
+terminate(_Reason, #state{going = Going}) ->
     ok = teleport_guard:stop(),
     ok = stop_engine(teleport_config:get(stop_timeout)),
+    ok = await_end(Going, ?GOING_TRIES),
     ok = teleport_nif:open_gate(), % in case the name is going
     ok = teleport_route:stop(),
     announce(teleport_down).
+
+%% Waits until the name has gone, if it is going, but not for long.
+-spec await_end(identity(), non_neg_integer()) -> ok.
+await_end(Going, Tries) when Going =:= none; Tries =:= 0 ->
+    ok;
+await_end(Going, Tries) ->
+    case identity() of
+        Going -> receive after ?GONE_AFTER -> await_end(Going, Tries - 1) end;
+        _Other -> ok
+    end.
 
 %% Tells the managers of other nodes that the route here has changed. The engine listens by then, or its
 %% sessions have ended.

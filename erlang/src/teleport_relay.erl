@@ -142,7 +142,8 @@ encode_for(Relay, Caller) ->
         {Number, Reply} when ?IS_NUMBER(Number) ->
             ok = answer(Number, Reply, server),
             Relay ! {sent, self(), Caller},
-            encode_for(Relay, Caller);
+            %% In the current code.
+            ?MODULE:encode_for(Relay, Caller);
         done ->
             ok
     end.

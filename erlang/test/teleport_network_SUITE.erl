@@ -169,6 +169,7 @@ is_named(Spaces) ->
 a_node_that_is_not_reached_connects_when_asked(Config) ->
     Spaces = [First, Second] = with_ipv4(Config),
     [begin
+        ok = lists:foreach(fun nobody_listens/1, Spaces),
         close(Closed, Target),
         [A, B] = Nodes = start_both(Spaces, [], []),
         {Caller, {_, Called} = Server} = case Closed of
@@ -241,6 +242,10 @@ with_ipv4(Config) ->
     Spaces.
 
 %% For what others begin with teleport.
+%% The nodes of before have given their ports back.
+nobody_listens(Space) ->
+    teleport_test:eventually(fun() -> os:cmd("ip netns exec " ++ Space ++ " ss -Htln 'sport = :4371'") =:= "" end).
+
 close(Space, Target) ->
     run(["ip netns exec ", Space, " iptables -A INPUT -p tcp --dport 4371 -j ", Target]).
 

@@ -23,7 +23,8 @@ fn spend(budget: &Budget, peer: &NodeName, atoms: usize) -> bool {
 
 fn spend_at(budget: &Budget, peer: &NodeName, place: u32, atoms: usize) -> bool {
     let mut spending = budget.spending(peer, Ipv4Addr::from_bits(place).into());
-    let is_enough = (0..atoms).all(|_| spending.take());
+    let is_enough = spending.take(atoms as u64);
+    assert!(is_enough || spending.left() < atoms as u64);
     if is_enough {
         spending.keep();
     }

@@ -20,20 +20,12 @@ pub(crate) struct NodeBudget {
 #[derive(Debug)]
 struct State {
     window: FairWindow<u64>,
-    /// `None` if nobody is let in though there is no room, and a source is nothing that counts.
-    sources: Option<Sources>,
+    /// What the sessions of each source hold together. `None` if that does not count, and nobody is let in though there is no room.
+    sources: Option<FxHashMap<(Source, Class), u64>>,
     /// What sessions have taken [ahead](SessionBudget::ahead).
     ahead: FxHashMap<u64, Arc<AtomicU64>>,
     /// How to tell each session that there is room for it.
     sessions: FxHashMap<u64, Arc<Notify>>,
-}
-
-/// What the sessions of each source hold together.
-#[derive(Debug, Default)]
-struct Sources {
-    held: FxHashMap<(Source, Class), u64>,
-    /// Sessions that have been let in though there was no room: one of each source, until they hold nothing any more.
-    guests: FxHashMap<(Source, Class), u64>,
 }
 
 /// All sessions of one source may hold this many times what they leave free: three quarters, if no others want anything.
@@ -58,14 +50,14 @@ impl State {
     }
 
     fn note_taken(&mut self, source: Source, class: Class, bytes: u64) {
-        if let Some(Sources { held, .. }) = &mut self.sources {
+        if let Some(held) = &mut self.sources {
             *held.entry((source, class)).or_default() += bytes;
         }
     }
 
     /// Whether a session may have more of what its source may: no more than it then leaves to the source.
     fn source_has_room(&self, source: Source, session: u64, class: Class, bytes: u64) -> bool {
-        let Some(Sources { held, .. }) = &self.sources else { return true };
+        let Some(held) = &self.sources else { return true };
         let Some(&of_source) = held.get(&(source, class)) else { return true };
         let own = self.window.held_by(&session, class);
         let in_share = class == Class::Express && own.saturating_add(bytes) <= SMALL_ANSWER;
@@ -74,24 +66,19 @@ impl State {
         in_share || bytes <= most.saturating_sub(of_source + own) / (SOURCE_TO_FREE + 2)
     }
 
-    /// Whether a session that holds nothing is let in though there is no room.
-    fn let_in(&mut self, source: Source, session: u64, class: Class) -> bool {
-        let holds = self.window.held_by(&session, class) > 0;
-        let Some(Sources { guests, .. }) = &mut self.sources else { return false };
-        !holds && *guests.entry((source, class)).or_insert(session) == session
+    /// Whether a source is let in though there is no room: it holds nothing.
+    fn let_in(&self, source: Source, class: Class) -> bool {
+        self.sources.as_ref().is_some_and(|held| !held.contains_key(&(source, class)))
     }
 
     /// A session of that source has given bytes back.
-    fn note_returned(&mut self, source: Source, session: u64, class: Class, bytes: u64) {
-        let Some(Sources { held, guests }) = &mut self.sources else { return };
+    fn note_returned(&mut self, source: Source, class: Class, bytes: u64) {
+        let Some(held) = &mut self.sources else { return };
         if let Entry::Occupied(mut held) = held.entry((source, class)) {
             *held.get_mut() = held.get().saturating_sub(bytes);
             if *held.get() == 0 {
                 held.remove();
             }
-        }
-        if guests.get(&(source, class)) == Some(&session) && self.window.held_by(&session, class) == 0 {
-            guests.remove(&(source, class));
         }
     }
 
@@ -115,10 +102,10 @@ impl NodeBudget {
     pub(crate) fn for_answers(size: u64) -> Arc<Self> {
         let sharing = Sharing { size, share: 0, alone: false, most: u64::MAX };
         let window = FairWindow::new(sharing).with_share(Class::Express, SMALL_ANSWER);
-        Self::new(window, Some(Sources::default()))
+        Self::new(window, Some(FxHashMap::default()))
     }
 
-    fn new(window: FairWindow<u64>, sources: Option<Sources>) -> Arc<Self> {
+    fn new(window: FairWindow<u64>, sources: Option<FxHashMap<(Source, Class), u64>>) -> Arc<Self> {
         let (ahead, sessions) = Default::default();
         let state = State { window, sources, ahead, sessions };
         Arc::new(Self { state: Lock::leaf(state) })
@@ -177,7 +164,7 @@ impl Budget for SessionBudget {
             }
             return true;
         }
-        let guest = state.let_in(self.source, self.session, class);
+        let guest = state.let_in(self.source, class);
         if guest {
             state.take(self.source, self.session, class, bytes);
         }
@@ -194,7 +181,7 @@ impl Budget for SessionBudget {
         let state = &mut *self.node.lock();
         let State { window, sessions, .. } = state;
         window.give_back(&self.session, class, bytes, |session| State::tell(sessions, session));
-        state.note_returned(self.source, self.session, class, bytes);
+        state.note_returned(self.source, class, bytes);
     }
 }
 
@@ -207,7 +194,7 @@ impl Drop for SessionBudget {
         let left = [Class::Express, Class::Bulk].map(|class| (class, window.held_by(&self.session, class)));
         window.leave(&self.session, |session| State::tell(sessions, session));
         for (class, bytes) in left {
-            state.note_returned(self.source, self.session, class, bytes);
+            state.note_returned(self.source, class, bytes);
         }
     }
 }
@@ -320,6 +307,7 @@ mod tests {
         assert!(one.try_take(Class::Express, 200));
         assert_eq!(taken(&answers), 200);
     }
+
     #[test]
     fn however_many_sessions_one_address_has_it_leaves_a_quarter_of_the_answers_to_others() {
         for (class, bytes) in [(Class::Bulk, 1 << 20), (Class::Express, EXPRESS_LIMIT as u64)] {
@@ -334,6 +322,10 @@ mod tests {
             let held: u64 = hostile.iter().map(fill).sum();
             // Each has a small answer besides, and one of them a large one.
             assert!((part / 2..=part / 4 * 3 + 8 * bytes).contains(&held), "{held} bytes");
+            assert!(
+                !at(&node, 1, 99).try_take(Class::Bulk, 40 << 20) || class == Class::Express,
+                "a larger one"
+            );
             let honest = at(&node, 2, 100);
             let got = fill(&honest);
             assert!(got >= part / 16, "{got} bytes");
@@ -343,7 +335,7 @@ mod tests {
             assert!(honest.try_take(class, bytes));
             drop((hostile, honest));
             let sources = node.lock().sources.take().expect("answers have sources");
-            assert!(taken(&node) == 0 && sources.held.is_empty() && sources.guests.is_empty());
+            assert!(taken(&node) == 0 && sources.is_empty());
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -184,8 +185,15 @@ fn thread_that_frees() -> io::Result<&'static Sender<Box<dyn Send>>> {
     }
     let (sender, garbage) = channel::<Box<dyn Send>>();
     let thread = std::thread::Builder::new().name("teleport free".to_owned());
-    thread.spawn(move || garbage.into_iter().for_each(drop))?;
+    thread.spawn(move || garbage.into_iter().for_each(free_here))?;
     Ok(THREAD.get_or_init(|| sender)) // if two were started at once, the other one ends
+}
+
+/// What an application has given may panic: that ends nothing else.
+fn free_here(garbage: Box<dyn Send>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(garbage))).is_err() {
+        tracing::error!("memory could not be freed: what is to be done then has panicked");
+    }
 }
 
 /// Lowers the priority of the calling thread, as that of threads for large messages is. On Linux that is what `setpriority` does

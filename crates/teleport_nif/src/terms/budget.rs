@@ -85,11 +85,6 @@ impl Budget {
         self.peers.used_by(peer)
     }
 
-    /// More than this many are within nobody's.
-    pub(crate) fn most(&self) -> u64 {
-        self.limit_together
-    }
-
     /// A message of that peer, at that address, has new atoms.
     pub(crate) fn spending<'b>(&'b self, name: &'b NodeName, place: IpAddr) -> Spending<'b> {
         let (peer, place) = (self.peers.of(name), self.places.of(&place));
@@ -158,26 +153,38 @@ impl Account {
 }
 
 impl Spending<'_> {
-    /// One more atom; `false` if none is left, and then the message is refused.
-    pub(crate) fn take(&mut self) -> bool {
-        let is_left = self.take_one();
-        if !is_left {
-            self.refuse();
-        }
-        is_left
+    /// The accounts that it takes from, whose they are, and what they may have.
+    fn limits(&self) -> [(&'static str, &Account, u64); 3] {
+        [
+            ("this peer", &self.peer, self.limit_of_peer),
+            ("all peers at its address", &self.place, self.budget.limit_of_place()),
+            ("all peers", &self.budget.together, self.budget.limit_together),
+        ]
     }
 
-    /// As [`take`](Self::take), where no message is refused if none is left.
+    /// How many more there may be.
+    pub(crate) fn left(&self) -> u64 {
+        let left = self.limits().map(|(_, account, most)| most.saturating_sub(account.used().atoms));
+        left.into_iter().min().unwrap_or(0)
+    }
+
+    /// As many atoms; `false` if they are not left, and then the message is refused.
+    pub(crate) fn take(&mut self, atoms: u64) -> bool {
+        let before = self.atoms;
+        let are_left = (0..atoms).all(|_| self.take_one());
+        if !are_left {
+            self.give_back(self.atoms - before);
+            self.refuse(atoms);
+        }
+        are_left
+    }
+
+    /// One, where no message is refused if none is left.
     pub(crate) fn take_one(&mut self) -> bool {
-        let Self { budget, peer, place, .. } = &*self;
-        let limits = [
-            (&**peer, self.limit_of_peer),
-            (&**place, budget.limit_of_place()),
-            (&budget.together, budget.limit_together),
-        ];
-        for (taken, (account, limit)) in limits.into_iter().enumerate() {
+        let limits = self.limits();
+        for (taken, (_, account, limit)) in limits.into_iter().enumerate() {
             if !account.take(limit) {
-                limits[..taken].iter().for_each(|(account, _)| account.give_back(1));
+                limits[..taken].iter().for_each(|(_, account, _)| account.give_back(1));
                 return false;
             }
         }
@@ -191,32 +198,28 @@ impl Spending<'_> {
         self.budget.warn();
     }
 
-    /// It is said once of each account, and of whom.
-    fn refuse(&self) {
-        let Self { budget, name: peer, .. } = self;
-        for account in [&budget.together, &*self.peer] {
+    /// A message with this many new atoms has more than are left. That is said once of each peer.
+    pub(crate) fn refuse(&self, new: u64) {
+        for account in [&self.budget.together, &*self.peer] {
             account.refused.fetch_add(1, Ordering::Relaxed);
         }
         if !self.peer.warned.swap(true, Ordering::Relaxed) {
-            let limits = [
-                ("this peer has", &*self.peer, self.limit_of_peer),
-                ("all peers at its address have", &*self.place, budget.limit_of_place()),
-                ("all peers have", &budget.together, budget.limit_together),
-            ];
-            for (who, account, most) in limits {
-                let used = account.used().atoms;
-                if used >= most {
-                    tracing::warn!(%peer, used, most, "a message is refused: {who} added all atoms that may be added; {ADVICE}");
-                }
+            let left = |(_, account, most): &(_, &Account, u64)| most.saturating_sub(account.used().atoms);
+            if let Some((whose, account, most)) = self.limits().into_iter().min_by_key(left) {
+                let (peer, used) = (self.name, account.used().atoms);
+                tracing::warn!(%peer, new, used, most, "a message has more new atoms than are left of those of {whose}; {ADVICE}");
             }
         }
+    }
+
+    fn give_back(&mut self, atoms: u64) {
+        self.limits().iter().for_each(|(_, account, _)| account.give_back(atoms));
+        self.atoms -= atoms;
     }
 }
 
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
-        for account in [&self.budget.together, &*self.place, &*self.peer] {
-            account.give_back(self.atoms);
-        }
+        self.give_back(self.atoms);
     }
 }

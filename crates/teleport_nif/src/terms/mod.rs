@@ -119,9 +119,10 @@ impl Terms {
         if is_compressed(document) {
             return false;
         }
+        let mut spending = self.budget.spending(origin.peer(), origin.place());
+        let left = spending.left() as usize;
         // Of each name, however often it occurs, it is looked up once whether there is an atom.
         let (mut met, mut new) = (HashSet::<Box<str>>::new(), Vec::<Box<str>>::new());
-        let most = self.budget.most();
         let is_within = |name: &str| {
             if !met.contains(name) {
                 met.insert(name.into());
@@ -129,17 +130,20 @@ impl Terms {
                     new.push(name.into());
                 }
             }
-            new.len() as u64 <= most
+            new.len() <= left
         };
         let is_term = validate_with(document, &self.limits, is_within).is_ok();
-        if !is_term && new.len() as u64 <= most {
+        if new.len() > left {
+            spending.refuse(new.len() as u64); // or more
             return false;
         }
-        let mut spending = self.budget.spending(origin.peer(), origin.place());
+        if !is_term {
+            return false;
+        }
         let _making = self.making.lock();
         new.retain(|name| existing_atom(env, name).is_none());
-        if !new.iter().all(|_| spending.take()) {
-            return false; // what was taken is given back
+        if !spending.take(new.len() as u64) {
+            return false;
         }
         new.iter().for_each(|name| trusted::make_atom(env, name));
         spending.keep();
