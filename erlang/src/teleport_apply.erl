@@ -108,7 +108,12 @@ work_here(Caller) ->
             true = erlang:demonitor(Monitor, [flush]),
             %% Not in this process: the caller would not learn why it has ended.
             {noreply, Working, _Idle} = begin_work([From, group_leader(), At], From, #{}),
-            _ = receive {'DOWN', _, process, _, _} = Down -> handle_info(Down, Working) end,
+            _ = receive {'DOWN', _, process, _, _} = Down ->
+                case ended(Down, Working) of
+                    {[], _Rest} -> ok;
+                    {Reply, _Rest} -> apply(teleport_relay, reply, Reply)
+                end
+            end,
             exit(normal);
         {'DOWN', Monitor, process, Caller, _Reason} ->
             exit(normal)
@@ -165,16 +170,18 @@ handle_cast(_Request, Working) ->
     {noreply, Working, ?IDLE}.
 
 -spec handle_info(term(), state()) -> {noreply, state(), timeout() | hibernate}.
-handle_info({'DOWN', Monitor, process, Pid, Reason}, Working) ->
-    case maps:take(Monitor, Working) of
-        {_From, Rest} when Reason =:= {?MODULE, answered} ->
-            {noreply, Rest, ?IDLE};
-        {From, Rest} ->
-            ok = reply(From, {exit, {signal, Reason}}, Pid),
-            {noreply, Rest, ?IDLE};
-        error ->
-            {noreply, Working, ?IDLE}
-    end;
+handle_info({'DOWN', _Monitor, process, _Pid, _Reason} = Down, Working) ->
+    Rest = case ended(Down, Working) of
+        {[], Others} ->
+            Others;
+        {Reply, Others} ->
+            %% A reason may take long to be encoded, for which this process has no time.
+            _ = try spawn(teleport_relay, reply, Reply)
+            catch error:system_limit -> apply(teleport_relay, reply, Reply)
+            end,
+            Others
+    end,
+    {noreply, Rest, ?IDLE};
 handle_info(timeout, Working) ->
     {noreply, Working, hibernate};
 handle_info(_Other, Working) ->
@@ -193,14 +200,14 @@ work(From, Leader, {Node, Module, Function, Args}) ->
     ok = teleport_relay:reply(From, Outcome, self()),
     exit({?MODULE, answered}).
 
-%% Replies in the name of a worker that has ended. A reason may take long to be encoded, for which this server has no time.
--spec reply(gen_server:from(), term(), pid()) -> ok.
-reply(From, Outcome, Worker) ->
-    Reply = [From, Outcome, Worker],
-    _ = try spawn(teleport_relay, reply, Reply)
-    catch error:system_limit -> apply(teleport_relay, reply, Reply)
-    end,
-    ok.
+%% A worker has ended. If it has not answered somebody has to, in its name: with these arguments of `teleport_relay:reply/3'.
+-spec ended(tuple(), state()) -> {[term()], state()}.
+ended({'DOWN', Monitor, process, Worker, Reason}, Working) ->
+    case maps:take(Monitor, Working) of
+        {_From, Rest} when Reason =:= {?MODULE, answered} -> {[], Rest};
+        {From, Rest} -> {[From, {exit, {signal, Reason}}, Worker], Rest};
+        error -> {[], Working}
+    end.
 
 %% Applies a function for a cast.
 -spec work(pid(), {module(), atom(), [term()]}) -> term().
