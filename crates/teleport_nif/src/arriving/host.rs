@@ -60,15 +60,19 @@ impl Host for Machine {
         let Some(running) = self.running.upgrade() else { return false };
         let needs_builder = maps::may_need_scheduler;
         match *arriving {
-            Arriving::Message(to, body) => running.lines.announce(Key::new(origin, to), needs_builder(body)),
+            Arriving::Message(to, body) => {
+                running.lines.announce(|| Key::new(origin, to), needs_builder(body))
+            }
             // A signal that another process sends when it has heard of that must not come before it.
-            Arriving::Acknowledged(to, _) => running.lines.announce(Key::new(origin, to), true),
+            Arriving::Acknowledged(to, _) => running.lines.announce(|| Key::new(origin, to), true),
             // A process may end at what it is sent next, and then its reason is known only to who monitors it by then.
             Arriving::Request(to, body) => {
                 let opens = !WATCHES.is_monitored(to) || needs_builder(body);
-                running.lines.announce(Key::new(origin, to), opens)
+                running.lines.announce(|| Key::new(origin, to), opens)
             }
-            Arriving::Monitor(to) => running.lines.announce(Key::new(origin, to), !WATCHES.is_monitored(to)),
+            Arriving::Monitor(to) => {
+                running.lines.announce(|| Key::new(origin, to), !WATCHES.is_monitored(to))
+            }
             Arriving::Ended(reference, body) => {
                 let reference = reference.unsealed();
                 let caller = || Some(Key::new(origin, CALLS.process(reference)?));

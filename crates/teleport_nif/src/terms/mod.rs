@@ -120,7 +120,11 @@ impl Terms {
             return false;
         }
         let mut spending = self.budget.spending(origin.peer(), origin.place());
-        let left = spending.left() as usize;
+        let left = {
+            // What another message has taken by then it has made, too: so nothing of that looks new below.
+            let _making = self.making.lock();
+            spending.left() as usize
+        };
         // Of each name, however often it occurs, it is looked up once whether there is an atom.
         let (mut met, mut new) = (HashSet::<Box<str>>::new(), Vec::<Box<str>>::new());
         let is_within = |name: &str| {

@@ -50,11 +50,11 @@ struct Line {
 
 impl Lines {
     /// Something is about to come, in that order: whether it has to line up, behind others or since it `opens` a line.
-    pub(crate) fn announce(&self, key: Key, opens: bool) -> bool {
+    pub(crate) fn announce(&self, key: impl FnOnce() -> Key, opens: bool) -> bool {
         if !opens && self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
-        match self.table.lock().entry(key) {
+        match self.table.lock().entry(key()) {
             Entry::Occupied(mut line) => line.get_mut().announced += 1,
             Entry::Vacant(_) if !opens => return false,
             Entry::Vacant(entry) => {
@@ -71,7 +71,7 @@ impl Lines {
             return false;
         }
         let Some(key) = key() else { return false };
-        let announced = self.announce(key, opens);
+        let announced = self.announce(|| key, opens);
         if announced {
             self.ends.lock().insert(end, key);
         }
